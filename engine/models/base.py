@@ -1,0 +1,59 @@
+"""What a system is: the protocol between the pipeline and the models.
+
+A system is a package under `engine/models/` with a function `load(spec) -> System`. It says nothing about files, Ray, ids,
+retries or timing. The pipeline calls `prepare` in a CPU task and `run` in a model actor, with a whole shard each; the same two
+calls in a row are the plain loop that the engine is measured against.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything a worker needs to build a system: plain values only, so that it travels and can be fingerprinted.
+
+    `system` is the package to import, `path` the checkpoint folder, `options` the settings that change a value in a row
+    (they are part of the run's fingerprint), `runtime` those that do not (threads, batch size, device).
+    """
+
+    system: str
+    path: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
+class System(Protocol):
+    """One of the systems, built from a `ModelSpec`. Building it is cheap; weights are loaded by the first `run`."""
+
+    table: str  # the result table's name, "codes"
+    digest: str  # of the checkpoint, verified against its files
+
+    def fields(self) -> list[pa.Field]:
+        """The system's own columns of the result table, in order; `decision` and `reasons` are among them."""
+
+    def prepare(self, records: pa.Table) -> pa.Table:
+        """CPU part: texts to tokens with offsets.
+
+        Args:
+            records: readable rows only, `row`, `record_id` and `text` at least.
+        Returns:
+            `row`, `record_id`, `failure` and the system's own columns, without the text; as many rows as came in, each key once.
+            A record that cannot be prepared has its `failure` set.
+        """
+
+    def run(self, prepared: pa.Table) -> pa.Table:
+        """Model part: one row for each prepared row without failure.
+
+        Returns:
+            `row`, `failure` and every column of `fields()`, in any order, each key once.
+        """
+
+
+def load(spec: ModelSpec) -> System:
+    """The system that a spec describes."""
+    return importlib.import_module(spec.system).load(spec)

@@ -1,0 +1,152 @@
+"""The contract: what comes out of the sources, what goes into the tables, and the words used for outcomes.
+
+Two schemas flow through the engine. `RECORDS` is what a source gives for one shard: one row a record, broken ones included.
+`codes_schema` is what lands in `codes/`. Between them travel tables of a system's own columns, always keyed by `row`, the
+number of a record within its shard, which is unique where a `record_id` given by a user may not be.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from engine.errors import ConfigError, ContractError
+
+AUTO, REVIEW, NOT_APPLICABLE, FAILED = "auto", "review", "not_applicable", "failed"
+DECISIONS = (AUTO, REVIEW, NOT_APPLICABLE, FAILED)
+
+FAILURE_KINDS = (
+    "unreadable_file",
+    "parse_error",
+    "missing_text",
+    "invalid_encoding",
+    "duplicate_id",
+    "too_large",
+    "out_of_memory",
+    "killed_worker",
+    "model_error",
+)
+
+REASONS = (
+    "low_confidence",
+    "low_margin",
+    "out_of_distribution",
+    "multiple_primaries_suspected",
+    "metastatic_specimen",
+    "section_missing",
+    "text_truncated",
+    "no_diagnosis_text",
+    "rare_class_below_support",
+    "site_morphology_invalid",
+    "task_disagreement",
+    "not_reportable_uncertain",
+)
+
+FAILURE = pa.struct([pa.field("kind", pa.string()), pa.field("detail", pa.string())])
+TOP = pa.list_(pa.struct([pa.field("code", pa.string()), pa.field("prob", pa.float32())]))
+EVIDENCE = pa.list_(
+    pa.struct(
+        [
+            pa.field("start", pa.int32()),
+            pa.field("end", pa.int32()),
+            pa.field("score", pa.float32()),
+            pa.field("weight", pa.float32()),
+        ]
+    )
+)
+
+
+def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
+    """What a source gives for one shard, one row a record in input order.
+
+    `row` is unique within the shard. `record_id` is the input's, or made from source and position, and may repeat. `source` is
+    the file relative to the input, `position` the record's number in that file, from 0. `text` is null exactly where `failure`
+    is not. `keep` is a struct of the columns a user passes through.
+    """
+    return pa.schema(
+        [
+            pa.field("row", pa.int32(), nullable=False),
+            pa.field("record_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("position", pa.int64(), nullable=False),
+            pa.field("text", pa.large_string()),
+            pa.field("failure", FAILURE),
+            pa.field("keep", pa.struct(list(keep))),
+        ]
+    )
+
+
+def task_fields(task: str) -> list[pa.Field]:
+    """The columns of one task of the `codes` table; `docs/data-dictionary.md` says what each one means."""
+    return [
+        pa.field(f"{task}_code", pa.string()),
+        pa.field(f"{task}_prob", pa.float32()),
+        pa.field(f"{task}_decision", pa.string()),
+        pa.field(f"{task}_top", TOP),
+        pa.field(f"{task}_evidence", EVIDENCE),
+        pa.field(f"{task}_residual", pa.float32()),
+        pa.field(f"{task}_comprehensiveness", pa.float32()),
+        pa.field(f"{task}_sufficiency", pa.float32()),
+        pa.field(f"{task}_random_comprehensiveness", pa.float32()),
+        pa.field(f"{task}_random_sufficiency", pa.float32()),
+    ]
+
+
+def codes_fields(tasks: Sequence[str]) -> list[pa.Field]:
+    """The columns of `codes` that a coding system fills: decision, tasks and counts, in table order."""
+    fields = [pa.field("decision", pa.string(), nullable=False), pa.field("reasons", pa.list_(pa.string()))]
+    for task in tasks:
+        fields += task_fields(task)
+    return fields + [
+        pa.field("text_sha256", pa.binary(32)),
+        pa.field("n_tokens", pa.int32()),
+        pa.field("n_windows", pa.int32()),
+        pa.field("truncated_chars", pa.int32()),
+    ]
+
+
+def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> pa.Schema:
+    """A result table: identity, the system's own columns, failure, run, then the columns the user passes through.
+
+    Raises:
+        ConfigError: a column to keep has the name of a result column.
+    """
+    schema = pa.schema(
+        [
+            pa.field("record_id", pa.string(), nullable=False),
+            *fields,
+            pa.field("failure", FAILURE),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("position", pa.int64(), nullable=False),
+            pa.field("source_id", pa.string()),
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("model_digest", pa.string(), nullable=False),
+        ]
+    )
+    for field in keep:
+        if field.name in schema.names:
+            raise ConfigError(f"input.keep: '{field.name}' is the name of a result column; rename it in the input")
+        schema = schema.append(field)
+    return schema
+
+
+def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table, if it has exactly this schema and no null where none may be; else ContractError (names only, no values)."""
+    if not table.schema.equals(schema):
+        theirs, ours = set(map(str, table.schema)), set(map(str, schema))
+        raise ContractError(f"table schema differs: has {sorted(theirs - ours)}, wants {sorted(ours - theirs)}")
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ContractError(f"column {field.name} has nulls")
+    return table
+
+
+def text_digest(text: str) -> bytes:
+    """SHA-256 of the UTF-8 bytes: a span belongs to the text with this digest."""
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def seed_of(record_id: str, *parts: object) -> int:
+    """A 63-bit seed from the record's id and the purpose, the same wherever and whenever the record is met."""
+    key = "\x1f".join([record_id, *map(str, parts)]).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
