@@ -1,0 +1,172 @@
+"""Measures of coded classes against gold: accuracy, F1, and what could be kept without a person looking.
+
+Arrays run over rows: `gold` and `predicted` hold codes (strings), `prob` the probability of the predicted code in 0..1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.errors import ContractError
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: rows that are it (`support`), rows called it, and precision, recall and F1 (0 where undefined)."""
+
+    code: str
+    support: int
+    predicted: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval of a figure under resampling."""
+
+    low: float
+    high: float
+    level: float
+
+
+def accuracy(gold: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of rows whose code is right."""
+    gold, predicted = _paired(gold, predicted)
+    return float(np.mean(gold == predicted))
+
+
+def per_class(gold: ArrayLike, predicted: ArrayLike) -> list[ClassFigures]:
+    """The figures of every class that gold or the predictions name, sorted by code."""
+    gold, predicted = _paired(gold, predicted)
+    figures = []
+    for code in sorted(set(gold) | set(predicted)):
+        is_it, called_it = gold == code, predicted == code
+        hits, support, called = int(np.sum(is_it & called_it)), int(is_it.sum()), int(called_it.sum())
+        figures.append(
+            ClassFigures(
+                code=str(code),
+                support=support,
+                predicted=called,
+                precision=hits / called if called else 0.0,
+                recall=hits / support if support else 0.0,
+                f1=2 * hits / (support + called),
+            )
+        )
+    return figures
+
+
+def macro_f1(gold: ArrayLike, predicted: ArrayLike, over: str = "gold") -> float:
+    """Mean F1 over classes, 0 for a class that is never predicted right.
+
+    Args:
+        over: "gold" counts classes that stand in gold; "both" also those that were only predicted (each adds a 0), which is
+            what scikit-learn's `f1_score(average="macro")` does.
+    """
+    if over not in ("gold", "both"):
+        raise ContractError(f"macro_f1: over is 'gold' or 'both', not {over!r}")
+    return float(np.mean([c.f1 for c in per_class(gold, predicted) if c.support or over == "both"]))
+
+
+def keepable_share(prob: ArrayLike, right: ArrayLike, target: float = 0.98) -> float:
+    """The largest share of rows above one cut that is at least `target` right: what could be kept if the cut were known.
+
+    Rows of equal probability stay together, as no cut can part them. It is chosen on the rows it is measured on, so it is an
+    upper bound for what a fitted threshold keeps. 0 where no cut reaches the target.
+    """
+    prob, right = scored_rows(prob, right)
+    counts, hits = by_confidence(prob, right)
+    reached = hits >= target * counts - 1e-9
+    return float(counts[reached].max() / prob.size) if reached.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a threshold does: rows kept, their share of all, and how right they are (None where nothing is kept)."""
+
+    threshold: float
+    n: int
+    share: float
+    accuracy: float | None
+
+
+def at_threshold(prob: ArrayLike, right: ArrayLike, threshold: float) -> Kept:
+    """The rows with `prob >= threshold`."""
+    prob, right = scored_rows(prob, right)
+    kept = prob >= threshold
+    n = int(kept.sum())
+    return Kept(float(threshold), n, n / prob.size, float(right[kept].mean()) if n else None)
+
+
+def risk_coverage(prob: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
+    """The curve a threshold moves along, from the most confident rows to all.
+
+    Returns:
+        cuts (distinct probabilities, falling), coverage (share of rows at or above the cut), risk (share of those that is wrong).
+    """
+    prob, right = scored_rows(prob, right)
+    counts, hits = by_confidence(prob, right)
+    return np.unique(prob)[::-1], counts / prob.size, 1.0 - hits / counts
+
+
+def summary(gold: ArrayLike, predicted: ArrayLike, prob: ArrayLike, target: float = 0.98) -> dict[str, float | int]:
+    """The headline figures of one task, under the names that model cards and reports use."""
+    gold, predicted = _paired(gold, predicted)
+    return {
+        "n": int(gold.size),
+        "classes": len(set(gold)),
+        "accuracy": accuracy(gold, predicted),
+        "macro_f1": macro_f1(gold, predicted),
+        "keepable_share": keepable_share(prob, gold == predicted, target),
+    }
+
+
+def bootstrap_interval(
+    figure: Callable[[NDArray], float], groups: Sequence[str], rounds: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap of a figure, drawn by group, because reports of one patient are not independent.
+
+    Args:
+        figure: from row numbers (shape [rows drawn], repeats included) to the figure.
+        groups: one key a row, such as the patient; whole groups are drawn with replacement.
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; clusters as the unit: Davison and Hinkley,
+        Bootstrap Methods and their Application (1997), §3.8.
+    """
+    _, inverse = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if inverse.size == 0:
+        raise ContractError("bootstrap of no rows")
+    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    generator = np.random.default_rng(seed)
+    drawn = [generator.integers(len(members), size=len(members)) for _ in range(rounds)]
+    values = [figure(np.concatenate([members[i] for i in draw])) for draw in drawn]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level)
+
+
+def by_confidence(prob: NDArray, right: NDArray) -> tuple[NDArray, NDArray]:
+    """Rows and right rows at or above each distinct probability, from the highest down."""
+    order = np.argsort(-prob, kind="stable")
+    falling = prob[order]
+    last = np.append(falling[1:] != falling[:-1], True)
+    counts = np.arange(1, prob.size + 1)[last]
+    return counts, np.cumsum(right[order])[last]
+
+
+def _paired(gold: ArrayLike, predicted: ArrayLike) -> tuple[NDArray, NDArray]:
+    gold, predicted = np.asarray(gold, dtype=str), np.asarray(predicted, dtype=str)
+    if gold.ndim != 1 or gold.shape != predicted.shape or gold.size == 0:
+        raise ContractError(f"gold and predictions differ in shape or are empty: {gold.shape}, {predicted.shape}")
+    return gold, predicted
+
+
+def scored_rows(prob: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray]:
+    prob, right = np.asarray(prob, dtype=np.float64), np.asarray(right, dtype=bool)
+    if prob.ndim != 1 or prob.shape != right.shape or prob.size == 0:
+        raise ContractError(f"probabilities and outcomes differ in shape or are empty: {prob.shape}, {right.shape}")
+    if not np.isfinite(prob).all():
+        raise ContractError("a probability is not finite")
+    return prob, right

@@ -1,0 +1,128 @@
+"""Temperature, calibration error and the fitted threshold, with numbers worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.errors import ContractError
+from engine.evaluation import calibration as cal
+
+
+def test_temperature_of_two_classes_has_a_closed_form():
+    # Margin 3 and 3 of 4 right: the best T gives sigmoid(3 / T) = 3/4, so T = 3 / ln 3.
+    logits, targets = [[3.0, 0.0]] * 4, [0, 0, 0, 1]
+    t = cal.temperature(logits, targets)
+    assert t == pytest.approx(3 / math.log(3), rel=1e-4)
+    assert cal.negative_log_likelihood(logits, targets, t) == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert cal.negative_log_likelihood(logits, targets, 1.0) > cal.negative_log_likelihood(logits, targets, t)
+
+
+@pytest.mark.parametrize(
+    "logits, targets",
+    [
+        ([[2.0, 0.0], [0.0, 2.0]], [0, 1]),  # all right
+        ([[2.0], [1.0]], [0, 0]),  # one class
+        ([[2.0, 0.0]], [-1]),  # nothing known
+    ],
+)
+def test_no_best_temperature_leaves_the_scores_alone(logits, targets):
+    assert cal.temperature(logits, targets) == 1.0
+
+
+def test_rows_of_an_unknown_class_do_not_count_in_the_fit():
+    known = cal.temperature([[3.0, 0.0]] * 4, [0, 0, 0, 1])
+    assert cal.temperature([[3.0, 0.0]] * 4 + [[9.0, 0.0]] * 3, [0, 0, 0, 1, -1, -1, -1]) == known
+
+
+def test_always_wrong_stays_within_bounds():
+    assert cal.temperature([[5.0, 0.0]] * 3, [1, 1, 1]) == pytest.approx(20.0, rel=1e-3)
+
+
+def test_calibration_error_by_hand():
+    # Two bins of two: stated 0.25 and 0.85, right 0.5 and 1.0.
+    assert cal.expected_calibration_error([0.2, 0.3, 0.8, 0.9], [0, 1, 1, 1], bins=2) == pytest.approx((0.25 + 0.15) / 2)
+    assert cal.expected_calibration_error([1.0, 1.0], [1, 1]) == 0.0
+
+
+def test_brier_by_hand():
+    assert cal.brier([[0.8, 0.2], [0.4, 0.6]], [0, 0]) == pytest.approx((0.08 + 0.72) / 2)
+    assert cal.brier([[0.6, 0.8]], [-1]) == pytest.approx(1.0)
+
+
+def test_lower_bound_by_hand():
+    # All of n right: the bound is the n-th root of the error level.
+    assert cal.lower_bound(149, 149) == pytest.approx(0.05 ** (1 / 149)) and cal.lower_bound(149, 149) >= 0.98
+    assert cal.lower_bound(148, 148) < 0.98
+    # 1 of 2: P(at least 1 of 2) = 1 - (1 - p)^2 = 0.05.
+    assert cal.lower_bound(1, 2) == pytest.approx(1 - math.sqrt(0.95))
+    assert cal.lower_bound(0, 3) == 0.0
+    with pytest.raises(ContractError):
+        cal.lower_bound(3, 2)
+
+
+def test_smallest_provable_number_of_rows():
+    assert cal.smallest_provable(0.98, 0.05) == 149
+    assert cal.smallest_provable(0.98, 0.05 / 3) == 203
+    assert cal.smallest_provable(0.5, 0.25) == 2
+
+
+def _rows(n, wrong):
+    """n falling probabilities, wrong at the given ranks (from 0)."""
+    prob = np.linspace(1.0, 0.5, n)
+    right = np.ones(n, dtype=bool)
+    right[list(wrong)] = False
+    return prob, right
+
+
+def test_all_right_keeps_everything():
+    prob, right = _rows(149, [])
+    fitted = cal.fit_threshold(prob, right, starts=1)
+    assert (fitted.n, fitted.share, fitted.accuracy, fitted.threshold) == (149, 1.0, 1.0, 0.5)
+    assert fitted.bound == pytest.approx(0.05 ** (1 / 149))
+
+
+def test_too_few_rows_prove_nothing():
+    fitted = cal.fit_threshold(*_rows(148, []), starts=1)
+    assert (fitted.threshold, fitted.n, fitted.share, fitted.accuracy, fitted.bound) == (cal.NOTHING, 0, 0.0, None, None)
+
+
+def test_the_sequence_ends_at_the_first_cut_that_fails():
+    # Rows 150-155 wrong: at 149 rows it passes, at 159 (step 10) it fails, and the 841 right rows after that are not tried
+    # although all 1,000 with 6 errors would pass (12 are allowed).
+    prob, right = _rows(1000, range(150, 156))
+    assert cal.lower_bound(994, 1000) >= 0.98
+    fitted = cal.fit_threshold(prob, right, starts=1)
+    assert (fitted.n, fitted.accuracy) == (149, 1.0)
+    assert fitted.threshold == prob[148]
+
+
+def test_further_starts_survive_an_early_error():
+    prob, right = _rows(1000, [3])
+    assert cal.fit_threshold(prob, right, starts=1).n == 0
+    fitted = cal.fit_threshold(prob, right, starts=3)
+    assert (fitted.n, fitted.share, fitted.accuracy) == (1000, 1.0, 0.999)
+
+
+def test_ties_stay_together():
+    prob = np.concatenate([np.full(200, 0.9), np.full(100, 0.4)])
+    right = np.concatenate([np.ones(200, dtype=bool), np.zeros(100, dtype=bool)])
+    fitted = cal.fit_threshold(prob, right, starts=1)
+    assert (fitted.threshold, fitted.n) == (0.9, 200)
+
+
+def test_the_promise_holds_over_many_draws():
+    """True accuracy falls through the target: in at most 5 % of draws (and chance) may the kept part be below it."""
+    generator = np.random.default_rng(7)
+    broken = 0
+    for _ in range(200):
+        rank = generator.random(800)
+        truth = 1.0 - 0.06 * rank  # accuracy above a cut at rank r is 1 - 0.03 r: the target is met up to r = 2/3
+        fitted = cal.fit_threshold(1.0 - rank, generator.random(800) < truth)
+        broken += fitted.n > 0 and 1.0 - fitted.threshold > 2 / 3
+    assert broken <= 18  # 10 expected at most; 18 or fewer with 99 % where it is 5 %
+
+
+def test_nonsense_settings_are_refused():
+    with pytest.raises(ContractError, match="target"):
+        cal.fit_threshold([0.5], [1], target=1.0)
