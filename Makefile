@@ -1,0 +1,63 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BASE := $(shell for p in python3.11 python3.12 python3; do \
+          $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+PYTHON := .venv/bin/python
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input
+# The build without CUDA. For another one: make install TORCH=torch==2.13.0
+TORCH ?= $(shell grep '^torch==' requirements.lock)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: help install install-dev demo test test-long check lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed  ## Create .venv with the pinned dependencies (no CUDA)
+
+install-dev: .venv/.installed-dev
+
+# The lock is complete, so nothing is resolved: --no-deps. torch comes last and alone, because its CPU build stands on no
+# public index that also has builds with CUDA. Its version names the build, so the wrong one cannot be taken.
+.venv/.installed: requirements.lock pyproject.toml
+	@test -n "$(BASE)" || { echo "needs Python 3.11 or 3.12" >&2; exit 2; }
+	test -x $(PYTHON) || $(BASE) -m venv .venv
+	grep -v '^torch==' requirements.lock > .venv/packages.txt
+	$(PIP) install --quiet --no-deps -r .venv/packages.txt
+	$(PIP) install --quiet "$(TORCH)" -c .venv/packages.txt \
+	  || $(PIP) install --quiet "$(TORCH)" -c .venv/packages.txt --index-url $(CPU_INDEX)
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.lock
+	$(PIP) install --quiet --no-deps -r requirements-dev.lock
+	touch $@
+
+demo: install  ## Code 2,000 made-up reports and show the result (under 2 minutes)
+	$(PYTHON) -m jobs.demo
+
+test: install-dev  ## Run the default tests
+	$(PYTHON) -m pytest
+
+test-long: install-dev  ## Run the slow tests too
+	$(PYTHON) -m pytest -m "long or not long" --timeout 1800
+
+check: install-dev  ## Check style and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+lock:  ## Make the lock files anew from pyproject.toml
+	rm -rf .lock
+	$(BASE) -m venv .lock
+	.lock/bin/pip install --quiet --upgrade setuptools
+	.lock/bin/pip install --quiet "$(TORCH)" || .lock/bin/pip install --quiet "$(TORCH)" --index-url $(CPU_INDEX)
+	.lock/bin/pip install --quiet .
+	.lock/bin/pip freeze --all --exclude pip --exclude marginalia > requirements.lock
+	.lock/bin/pip install --quiet '.[dev]'
+	.lock/bin/pip freeze --all --exclude pip --exclude marginalia | grep -vxFf requirements.lock > requirements-dev.lock
+	rm -rf .lock build
+
+clean:  ## Remove what make made: .venv, demo/, caches
+	rm -rf .venv .lock demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
