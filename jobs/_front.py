@@ -12,8 +12,8 @@
         main()
 
 `conf/make_corpus.yaml`, if it is there, is the primary configuration; it begins with `defaults: [make_corpus_schema, ...]`.
-Without it the dataclass stands alone. Hydra composes (groups, experiments, overrides) and does nothing else: no `outputs/`, no logging
-set-up, no change of folder.
+Without it the dataclass stands alone. Hydra composes (groups, experiments, overrides) and does nothing else: no `outputs/`, no
+logging set-up, no change of folder.
 
 Text values never pass through Hydra's parser. A stand-in is composed in their place and replaced afterwards, so that a file may
 be called `my reports [2024], a=b~.csv` and needs no quotes beyond those for the shell.
@@ -320,7 +320,8 @@ def _flat(error: BaseException) -> str:
 
 
 def _say(name: str, message: str) -> None:
-    print(f"{name}: {re.sub(r'[ ]*[\r\n]+[ ]*', ' ', message.strip())}", file=sys.stderr)
+    one_line = re.sub(r"[ ]*[\r\n]+[ ]*", " ", message.strip())
+    print(f"{name}: {one_line}", file=sys.stderr)
 
 
 def _name(error: BaseException) -> str:
