@@ -1,0 +1,202 @@
+"""One self-contained page that shows coded reports with the words that decided: no script, no outside resource."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from engine.pages import words
+from engine.pages.examples import Example, verified
+from engine.pages.highlight import LANES, STRENGTHS, Span, highlight, shown, strength
+from engine.pages.style import style
+from engine.records import DECISIONS, FAILED
+from engine.registry.morphology import histology_name
+from engine.registry.topography import is_site, site_name
+from engine.storage import storage_for
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def _site(code: str) -> str:
+    return site_name(code) if is_site(code) else code
+
+
+NAMES: Mapping[str, Callable[[str], str]] = {"site": _site, "histology": histology_name}
+
+
+def write_evidence_page(
+    path: str,
+    title: str,
+    examples: Sequence[Example],
+    summary: Mapping[str, object],
+    tasks: Sequence[str],
+    names: Mapping[str, Callable[[str], str]] = NAMES,
+    note: str = "",
+) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+        examples: rows of `codes` with their texts; each text is checked against the row's digest.
+        summary: tiles on top, in order; values under the names of decisions are counts and are also drawn as a bar.
+        tasks: the tasks of the table, as `examples.tasks_of` tells them.
+        names: from a code to its name, a task; codes of other tasks stand alone.
+        note: one line under the title, such as the model and the date.
+    Raises:
+        ConfigError: a text is not the one that was coded.
+    """
+    examples = [verified(example.row, example.text) for example in examples]
+    held = sum(example.text is not None for example in examples)
+    cards = [_card(number, example, tasks, names) for number, example in enumerate(examples, 1)]
+    page = "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{shown(title)}</title><style>{style()}</style></head><body><main>",
+            f"<h1>{shown(title)}</h1>",
+            f'<p class="soft">{shown(note)}</p>' if note else "",
+            f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
+            "Keep it where the reports themselves may be kept.</p>",
+            _tiles(summary),
+            _legend(tasks),
+            _contents(examples),
+            *cards,
+            "</main></body></html>\n",
+        ]
+    )
+    with storage_for(path).writer(path) as file:
+        file.write(page.encode("utf-8"))
+
+
+def _tiles(summary: Mapping[str, object]) -> str:
+    tiles = "".join(
+        f'<div class="tile"><b>{shown(_figure(value))}</b><span>{shown(words.DECISIONS.get(key, key))}</span></div>'
+        for key, value in summary.items()
+    )
+    counts = {key: int(value) for key, value in summary.items() if key in DECISIONS and isinstance(value, int)}
+    total = sum(counts.values())
+    if not total:
+        return f'<div class="tiles">{tiles}</div>'
+    parts = "".join(f'<i class="{key}" style="width:{100 * count / total:.2f}%"></i>' for key, count in counts.items())
+    told = ", ".join(f"{words.DECISIONS[key]} {count}" for key, count in counts.items())
+    return f'<div class="tiles">{tiles}</div><div class="bar" role="img" aria-label="{shown(told)}">{parts}</div>'
+
+
+def _legend(tasks: Sequence[str]) -> str:
+    lanes = "".join(f'<mark class="lane{i % LANES} swatch">{shown(task)}</mark>' for i, task in enumerate(tasks))
+    return (
+        '<p class="legend soft"><span>Colour: '
+        f'<mark class="for{STRENGTHS - 3} swatch">speaks for the code</mark> '
+        f'<mark class="against{STRENGTHS - 3} swatch">speaks against it</mark></span>'
+        f"<span>Strength of colour: weight within the report</span><span>Line: {lanes}</span></p>"
+    )
+
+
+def _contents(examples: Sequence[Example]) -> str:
+    entries = "".join(
+        f'<li><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
+        f'<span class="soft">{words.DECISIONS[e.row["decision"]]}</span></li>'
+        for number, e in enumerate(examples, 1)
+    )
+    return f"<nav><ol>{entries}</ol></nav>"
+
+
+def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]) -> str:
+    row = example.row
+    head = (
+        f'<article id="r{number}"><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{_badge(row["decision"])}'
+        f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
+    )
+    if row["decision"] == FAILED:
+        failure = row["failure"] or {}
+        kind, detail = str(failure.get("kind")), str(failure.get("detail") or "")
+        told = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
+        return f'{head}<ul class="reasons"><li>{told}</li></ul></article>'
+    reasons = "".join(f"<li>{shown(words.REASONS.get(r, r))} <code>{shown(r)}</code></li>" for r in row["reasons"] or ())
+    spans = _spans(number, row, tasks)
+    return "".join(
+        [
+            head,
+            f'<ul class="reasons">{reasons}</ul>' if reasons else "",
+            _answers(row, tasks, names),
+            *(_chips(task, spans[task], example.text) for task in tasks),
+            f'<div class="text" dir="auto" tabindex="0">{highlight(example.text, [s for t in tasks for s in spans[t]])}</div>',
+            _counts(row),
+            "</article>",
+        ]
+    )
+
+
+def _spans(number: int, row: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[Span]]:
+    return {
+        task: [
+            Span(e["start"], e["end"], e["score"] or 0.0, e["weight"] or 0.0, lane, task, f"r{number}-{lane}-{i}")
+            for i, e in enumerate(row[f"{task}_evidence"] or ())
+        ]
+        for lane, task in enumerate(tasks)
+    }
+
+
+def _answers(row: Mapping[str, Any], tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]) -> str:
+    lines = []
+    for task in tasks:
+        code, prob, decision = row[f"{task}_code"], row[f"{task}_prob"], row[f"{task}_decision"]
+        others = [top for top in row[f"{task}_top"] or () if top["code"] != code]
+        lines.append(
+            f"<tr><td>{shown(task)}</td>"
+            f'<td><span class="code">{shown(code or "none")}</span> {_name(task, code, names)}</td>'
+            f'<td class="num">{_prob(prob)}</td><td>{_badge(decision) if decision else ""}</td>'
+            f"<td>{'<br>'.join(_other(task, top, names) for top in others)}</td><td>{_check(row, task)}</td></tr>"
+        )
+    heads = "".join(f"<th>{h}</th>" for h in ("task", "code", "probability", "decision", "next in line", "without the evidence"))
+    return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
+
+
+def _name(task: str, code: str | None, names: Mapping[str, Callable[[str], str]]) -> str:
+    name = names[task](code) if code and task in names else ""
+    return shown(name) if name != code else ""
+
+
+def _other(task: str, top: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> str:
+    return f'{shown(top["code"])} {_name(task, top["code"], names)} <span class="soft">{top["prob"]:.1%}</span>'
+
+
+def _prob(prob: float | None) -> str:
+    return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {prob:.1%}'
+
+
+def _check(row: Mapping[str, Any], task: str) -> str:
+    """How much the probability falls when the evidence is taken out, beside as many words taken at random."""
+    fall, chance = row.get(f"{task}_comprehensiveness"), row.get(f"{task}_random_comprehensiveness")
+    if fall is None:
+        return '<span class="soft">not measured</span>'
+    return f"{-fall:+.2f}" + ("" if chance is None else f' <span class="soft">({-chance:+.2f} without random words)</span>')
+
+
+def _chips(task: str, spans: Sequence[Span], text: str) -> str:
+    if not spans:
+        return f'<p class="chips soft">{shown(task)}: no evidence</p>'
+    strongest = max(abs(span.weight) for span in spans)
+    chips = [
+        f'<a href="#{span.anchor}"><mark class="{"for" if span.score >= 0 else "against"}{strength(span, strongest)} '
+        f'lane{span.lane % LANES}">{shown(" ".join(text[span.start : span.end].split()))}</mark></a>'
+        for span in sorted(spans, key=lambda s: -abs(s.weight))
+    ]
+    return f'<p class="chips"><span class="soft">{shown(task)}:</span> {" ".join(chips)}</p>'
+
+
+def _counts(row: Mapping[str, Any]) -> str:
+    cut = row.get("truncated_chars") or 0
+    told = [
+        f"{row['n_tokens']:,} tokens" if row.get("n_tokens") is not None else "",
+        f"{cut:,} characters not read" if cut else "",
+    ]
+    return f'<p class="soft">{", ".join(t for t in told if t)}</p>' if any(told) else ""
+
+
+def _badge(decision: str) -> str:
+    return f'<span class="badge {html.escape(decision)}">{shown(words.DECISIONS.get(decision, decision))}</span>'
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,35 @@
+"""Decisions, reasons and failures in words for a person. The tables keep the short names; only pages use these."""
+
+DECISIONS = {
+    "auto": "coded",
+    "review": "to review",
+    "not_applicable": "not applicable",
+    "failed": "failed",
+}
+
+REASONS = {
+    "low_confidence": "The model is not sure enough of the code.",
+    "low_margin": "Another code is nearly as likely.",
+    "out_of_distribution": "The text is unlike the reports the model was trained on.",
+    "multiple_primaries_suspected": "The report may speak of more than one primary tumour.",
+    "metastatic_specimen": "The specimen may be a metastasis; the primary may lie elsewhere.",
+    "section_missing": "A section that is needed is missing.",
+    "text_truncated": "The report is longer than the model reads; its end was not seen.",
+    "no_diagnosis_text": "No text of a diagnosis was found.",
+    "rare_class_below_support": "The model has seen too few examples of this code.",
+    "site_morphology_invalid": "Site and histology do not go together.",
+    "task_disagreement": "The answers to two questions contradict each other.",
+    "not_reportable_uncertain": "It is not certain that the report is reportable.",
+}
+
+FAILURES = {
+    "unreadable_file": "The file could not be read.",
+    "parse_error": "The record could not be parsed.",
+    "missing_text": "The record has no text.",
+    "invalid_encoding": "The text is not in the encoding that was given.",
+    "duplicate_id": "An earlier record has the same id and kept it.",
+    "too_large": "The text is larger than the limit.",
+    "out_of_memory": "There was not enough memory for this record.",
+    "killed_worker": "The record ended the process that read it, twice.",
+    "model_error": "The model failed on this record.",
+}
