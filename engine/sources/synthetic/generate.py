@@ -1,0 +1,242 @@
+"""Synthetic pathology reports with gold codes and gold evidence, as many as asked and always the same.
+
+Record i of seed s depends on (s, i) and the settings alone: a longer corpus starts with a shorter one, and blocks can be made
+in any order, anywhere. Every eighth record is a second report on the patient of the one before. No real person stands behind
+any of it.
+"""
+
+import math
+import random
+import zlib
+from bisect import bisect
+from dataclasses import dataclass
+from functools import cache
+
+import pyarrow as pa
+
+from engine.errors import ConfigError
+from engine.sources.synthetic import noise, vocabulary
+from engine.sources.synthetic.damage import KINDS, Damage, damage
+from engine.sources.synthetic.styles import STYLES, Case, Draft, Style
+
+SPANS = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
+SCHEMA = pa.schema(
+    [
+        pa.field("record_id", pa.string()),
+        pa.field("patient_id", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("site", pa.string()),
+        pa.field("histology", pa.string()),
+        pa.field("evidence_site", SPANS),
+        pa.field("evidence_histology", SPANS),
+        pa.field("style", pa.string()),
+        pa.field("facility", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("broken", pa.string()),
+    ]
+)
+SKEWS = ("registry", "uniform")
+BLOCK = 10_000
+METASTATIC = 0.08
+_NEVER_METASTATIC = frozenset({"lymphoma", "leukemia", "glioma"})
+
+FACILITIES = (
+    "Harrow Bend Medical Center",
+    "St. Odile Regional Hospital",
+    "Quarry Lake Cancer Institute",
+    "Northmoor County Hospital",
+    "Tamarind Coast Pathology Associates",
+    "Eldervale University Hospital",
+    "Hôpital Saint-Rémy-des-Tilleuls",
+    "Clínica Río Ñandú",
+    "Lindenfurt Städtische Klinik",
+    "Blue Heron Community Laboratory",
+    "Ashgrove Women's Hospital",
+    "Pine Hollow Veterans Clinic",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a record depends on besides its number.
+
+    Args:
+        seed: any whole number from 0.
+        median_words: the median length of a text; lengths are log-normal.
+        sigma: the spread of the logarithm of the length; 0 gives every text about the same length.
+        skew: `registry`, sites about as common as in a cancer registry, or `uniform`.
+        broken: share of records that are damaged on purpose.
+        kinds: the kinds of damage, taken by turns.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    seed: int
+    median_words: float = 120
+    sigma: float = 0.5
+    skew: str = "registry"
+    broken: float = 0.0
+    kinds: tuple[str, ...] = KINDS
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is below 0; give a whole number from 0")
+        if not 5 <= self.median_words <= 50_000:
+            raise ConfigError(f"text.median_words: {self.median_words} is not between 5 and 50000")
+        if not 0 <= self.sigma <= 2:
+            raise ConfigError(f"text.sigma: {self.sigma} is not between 0 and 2")
+        if self.skew not in SKEWS:
+            raise ConfigError(f"skew: '{self.skew}' is unknown; choose one of {', '.join(SKEWS)}")
+        if not 0 <= self.broken <= 0.5:
+            raise ConfigError(f"broken: {self.broken} is not between 0 and 0.5")
+
+
+def generate(
+    records: int,
+    seed: int,
+    *,
+    start: int = 0,
+    median_words: float = 120,
+    sigma: float = 0.5,
+    skew: str = "registry",
+    broken: float = 0.0,
+) -> pa.Table:
+    """Records `start` to `start + records` of a seed, in the columns of `SCHEMA`.
+
+    Spans are half-open code-point offsets into `text`. With `broken` above 0 some texts are null or no valid UTF-8; those have
+    no spans.
+    """
+    settings = Settings(seed, median_words, sigma, skew, broken)
+    starts = range(start, start + records, BLOCK)
+    blocks = [block(settings, at, min(BLOCK, start + records - at)) for at in starts]
+    return pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+
+
+def block(settings: Settings, start: int, records: int) -> pa.Table:
+    """One stretch of records, as one table."""
+    columns = {name: [] for name in SCHEMA.names}
+    appends = [column.append for column in columns.values()]
+    rng = random.Random()
+    for number in range(start, start + records):
+        for append, value in zip(appends, _record(settings, number, rng), strict=True):
+            append(value)
+    texts = columns.pop("text")
+    arrays = {name: _spans(v) if name.startswith("evidence") else pa.array(v, pa.string()) for name, v in columns.items()}
+    arrays["text"] = _texts(texts)
+    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _record(settings: Settings, number: int, rng: random.Random) -> tuple:
+    second = number % 8 == 7
+    patient = number - second
+    rng.seed(settings.seed << 64 | patient << 1)
+    case = _case(settings, rng)
+    if second:
+        rng.seed(settings.seed << 64 | patient << 1 | 1)
+    text, style, site_spans, histology_spans = _write(settings, case, rng)
+    patient_id = f"pat-{settings.seed}-{patient:08d}"
+    record_id, kind = _record_id(settings, number), None
+    if settings.broken:
+        done: Damage = damage(settings.seed, number, settings.broken, settings.kinds, text)
+        if done.kind:
+            kind, text = done.kind, done.text
+            if kind == "duplicate_id":
+                record_id = _record_id(settings, number - 1)
+            elif kind == "null_id":
+                record_id = None
+            if not done.spans_hold:
+                site_spans, histology_spans = [], []
+    return (
+        record_id,
+        patient_id,
+        text,
+        case.site.code,
+        case.histology,
+        site_spans,
+        histology_spans,
+        style,
+        case.facility,
+        _split(patient_id),
+        kind,
+    )
+
+
+def _record_id(settings: Settings, number: int) -> str:
+    return f"syn-{settings.seed}-{number:08d}"
+
+
+def _split(patient_id: str) -> str:
+    part = zlib.crc32(patient_id.encode()) % 100
+    return "train" if part < 80 else "valid" if part < 90 else "test"
+
+
+@cache
+def _site_cut(skew: str) -> tuple[float, ...]:
+    weights = [site.weight if skew == "registry" else 1.0 for site in vocabulary.sites()]
+    total = sum(weights)
+    return tuple(sum(weights[: at + 1]) / total for at in range(len(weights)))
+
+
+def _case(settings: Settings, rng: random.Random) -> Case:
+    draw = rng.random
+    sites = vocabulary.sites()
+    site = sites[min(bisect(_site_cut(settings.skew), draw()), len(sites) - 1)]
+    histology = site.histologies[min(bisect(site.histology_cut, draw()), len(site.histologies) - 1)]
+    phrases = vocabulary.phrases_for(histology, site.code)
+    sex = site.sexes[int(draw() * len(site.sexes))]
+    side = ("left", "right")[int(draw() * 2)] if site.paired and draw() < 0.85 else ""
+    facility = FACILITIES[int(draw() * len(FACILITIES))]
+    spreads = site.group not in vocabulary.SYSTEMIC and phrases.family not in _NEVER_METASTATIC and histology.endswith("/3")
+    return Case(site, histology, phrases, sex, side, facility, draw() < METASTATIC and spreads)
+
+
+@cache
+def _styles(length: int, metastatic: bool) -> tuple[tuple[Style, ...], tuple[float, ...]]:
+    """Styles that fit a length (0 very short, 1 short, 2 any other), with their cumulative weights."""
+    fits = [s for s in STYLES if (s.name == "terse" if length == 0 else s.name != "terse" and (length == 2 or s.core <= 46))]
+    # A checklist states the organ it was taken from, so that a metastasis has no place in it.
+    fits = [s for s in fits if not (metastatic and s.name == "synoptic")]
+    total = sum(s.weight for s in fits)
+    return tuple(fits), tuple(sum(s.weight for s in fits[: at + 1]) / total for at in range(len(fits)))
+
+
+def _write(settings: Settings, case: Case, rng: random.Random):
+    words = settings.median_words * math.exp(settings.sigma * rng.gauss(0.0, 1.0))
+    styles, cut = _styles(0 if words < 40 else 1 if words < 70 else 2, case.metastatic)
+    style = styles[min(bisect(cut, rng.random()), len(styles) - 1)]
+    site, pick = case.site, rng.random
+    draft = Draft(
+        case,
+        rng,
+        max(0.0, words - style.core),
+        style.shares,
+        site.terms[int(pick() * len(site.terms))],
+        case.phrases.words[int(pick() * len(case.phrases.words))],
+        site.procedures[int(pick() * len(site.procedures))],
+    )
+    draft.write(draft.pick(style.alternatives))
+    pieces = draft.pieces
+    if style.noise:
+        pieces = noise.apply(style.noise, pieces, {*draft.site_marks, *draft.histology_marks}, rng)
+    text, (site_spans, histology_spans) = noise.join(pieces, draft.site_marks, draft.histology_marks)
+    return text, style.name, site_spans, histology_spans
+
+
+def _spans(rows: list[list[tuple[int, int]]]) -> pa.Array:
+    offsets, starts, ends = [0], [], []
+    for row in rows:
+        for start, end in row:
+            starts.append(start)
+            ends.append(end)
+        offsets.append(len(starts))
+    values = pa.StructArray.from_arrays([pa.array(starts, pa.int32()), pa.array(ends, pa.int32())], fields=list(SPANS.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=SPANS)
+
+
+def _texts(texts: list[str | bytes | None]) -> pa.Array:
+    if not any(isinstance(text, bytes) for text in texts):
+        return pa.array(texts, pa.string())
+    raw = [text.encode() if isinstance(text, str) else text for text in texts]
+    # Unsafe on purpose: invalid UTF-8 is one of the kinds of damage.
+    return pa.array(raw, pa.binary()).cast(pa.string(), safe=False)

@@ -1,0 +1,146 @@
+"""The words of the synthetic corpus: sites with their terms and histologies, phrases for histologies, pools of sentences.
+
+All words are our own, from general medical knowledge; no report, name or term list went into them. Pools are filled once a
+process, always with the same numbers, so that a record's text depends on its seed and number alone.
+"""
+
+import csv
+import random
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+VARIANTS = 10
+# Where margins, lymph nodes and fixation in formalin would be nonsense: only the sentences written for it.
+_APART = frozenset({"gross/blood", "micro/leukemia", "close/blood", "close/brain", "close/node", "ihc/leukemia"})
+SYSTEMIC = frozenset({"blood", "node", "unknown"})
+SEXES = {"A": ("male", "female"), "F": ("female",), "M": ("male",)}
+
+_SLOTS = {
+    "cm": [f"{n / 10:.1f}" for n in range(3, 96)],
+    "mm": [str(n) for n in range(1, 30)] + ["0.4", "0.8", "1.5", "2.5"],
+    "gm": [str(n) for n in (4, 8, 15, 22, 38, 51, 76, 112, 180, 265, 340, 480, 615, 820)],
+    "n": [str(n) for n in range(1, 13)],
+    "n2": [str(n) for n in range(13, 60)],
+    "pct": [str(n) for n in (1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)],
+    "age": [str(n) for n in range(19, 90)],
+    "color": ["tan", "gray-white", "red-brown", "yellow", "pink-tan", "white", "black", "blue", "dark brown"],
+    "firm": ["firm", "soft", "rubbery", "dense", "friable", "hard"],
+    "seen": ["present", "absent", "not identified", "identified focally", "extensive", "indeterminate"],
+    "pm": ["positive", "negative", "weakly positive", "focally positive", "+", "-"],
+    "grade": ["1", "2", "3", "high", "intermediate"],
+    "t": ["T1", "T1a", "T1b", "T1c", "T2", "T2a", "T3", "T3b", "T4", "T4a", "Tis"],
+    "nn": ["N0", "NX", "N1", "N1a", "N2", "pN0", "pN1", "pN2b", "N0(i+)"],
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One topography category. `histologies` and `histology_cut` (cumulative weights) run in parallel."""
+
+    code: str
+    group: str
+    weight: float
+    sexes: tuple[str, ...]
+    paired: bool
+    terms: tuple[str, ...]
+    procedures: tuple[str, ...]
+    histologies: tuple[str, ...]
+    histology_cut: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """How a histology is written, and the family whose sentences go with it."""
+
+    family: str
+    words: tuple[str, ...]
+
+
+# A filled sentence, its number of words, and the number of its template: a report should not say the same thing twice.
+Sentence = tuple[str, int, int]
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of one of the tables beside this file."""
+    with resources.files(__package__).joinpath(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
+
+
+@cache
+def sites() -> tuple[Site, ...]:
+    """The 70 categories, in order of code."""
+    return tuple(_site(row) for row in rows("sites.csv"))
+
+
+@cache
+def phrases() -> dict[str, Phrases]:
+    """Phrases by morphology code, and by `code@site` where a site has its own way to say it."""
+    return {row["code"]: Phrases(row["family"], tuple(row["phrases"].split(";"))) for row in rows("phrases.csv")}
+
+
+def phrases_for(histology: str, site: str) -> Phrases:
+    """The site's own phrases for a histology, else the general ones."""
+    return phrases().get(f"{histology}@{site}") or phrases()[histology]
+
+
+@cache
+def pool(kind: str, *keys: str) -> tuple[Sentence, ...]:
+    """Filled sentences of a kind for these groups or families, the general ones among them where they make sense."""
+    found = [row for row in rows("sentences.csv") if row["kind"] == kind]
+    own = [row["text"] for row in found if row["key"] in keys]
+    general = [] if _APART & {f"{kind}/{key}" for key in keys} else [row["text"] for row in found if row["key"] == "*"]
+    # A group has few sentences of its own; taken three times they are not drowned by the general ones.
+    return _fill(general + own * 3, random.Random("/".join((kind, *keys))))
+
+
+@cache
+def history(sex: str) -> tuple[Sentence, ...]:
+    """Opening lines about a patient of this sex."""
+    texts = [row["text"] for row in rows("sentences.csv") if row["kind"] == "history"]
+    return _fill(texts, random.Random(f"history/{sex}"), {"sex": [sex, sex, sex[0].upper()]})
+
+
+@cache
+def elsewhere(code: str, sex: str) -> tuple[Sentence, ...]:
+    """Distractors: sentences that name organs of other categories, none that this sex has not."""
+    texts = [row["text"] for row in rows("sentences.csv") if row["kind"] == "away"]
+    others = [
+        s for s in sites() if s.code != code and s.group not in SYSTEMIC and sex in s.sexes and "not stated" not in s.terms[0]
+    ]
+    own = {term for s in sites() if s.code == code for term in s.terms}
+    terms = [term for s in others for term in s.terms[:2] if not any(term in t or t in term for t in own)]
+    slots = {"other": terms, "Other": [term[0].upper() + term[1:] for term in terms]}
+    return _fill(texts * 4, random.Random(f"away/{code}/{sex}"), slots)
+
+
+def _fill(texts: list[str], rng: random.Random, more: dict[str, list[str]] | None = None) -> tuple[Sentence, ...]:
+    slots = _SLOTS | (more or {})
+    filled = {}
+    for text in texts * VARIANTS:
+        parts = text.split("{")
+        for at, part in enumerate(parts[1:], 1):
+            slot, rest = part.split("}", 1)
+            parts[at] = rng.choice(slots[slot]) + rest
+        sentence = "".join(parts)
+        filled[sentence[0].upper() + sentence[1:]] = texts.index(text)
+    return tuple((sentence, len(sentence.split()), template) for sentence, template in filled.items())
+
+
+def _site(row: dict[str, str]) -> Site:
+    codes, weights = zip(*(item.split(":") for item in row["histologies"].split()), strict=True)
+    total, cut = 0.0, []
+    for weight in map(float, weights):
+        total += weight
+        cut.append(total)
+    return Site(
+        code=row["code"],
+        group=row["group"],
+        weight=float(row["weight"]),
+        sexes=SEXES[row["sex"]],
+        paired=row["paired"] == "1",
+        terms=tuple(row["terms"].split(";")),
+        procedures=tuple(row["procedures"].split(";")),
+        histologies=codes,
+        histology_cut=tuple(c / total for c in cut),
+    )
