@@ -97,12 +97,13 @@ def codes_fields(tasks: Sequence[str]) -> list[pa.Field]:
     fields = [pa.field("decision", pa.string(), nullable=False), pa.field("reasons", pa.list_(pa.string()))]
     for task in tasks:
         fields += task_fields(task)
-    return fields + [
+    counts = [
         pa.field("text_sha256", pa.binary(32)),
         pa.field("n_tokens", pa.int32()),
         pa.field("n_windows", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
     ]
+    return fields + counts
 
 
 def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> pa.Schema:

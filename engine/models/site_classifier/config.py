@@ -1,0 +1,61 @@
+"""What a site classifier is made of: everything that its weights and its labels depend on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question that the model answers about a report.
+
+    `labels` are the codes in the order of the head's outputs; `support` counts the real (not synthetic) training reports of
+    each. With `multi_label`, each label is its own yes-or-no question.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    support: tuple[int, ...]
+    multi_label: bool = False
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Architecture of a checkpoint. `window` counts tokens of text a window, special tokens apart."""
+
+    tasks: tuple[Task, ...]
+    encoder: str = "pkg:minilm"
+    encoder_digest: str = ""
+    rank: int = 32
+    window: int = 126
+    pool_heads: int = 4
+    pool_width: int = 128
+    paired: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("model.tasks: name at least one task")
+        for task in self.tasks:
+            if not task.name.isidentifier():
+                raise ConfigError(f"model.tasks: '{task.name}' must be a plain word, it becomes part of column names")
+            if len(task.labels) != len(task.support):
+                raise ConfigError(f"checkpoint: task {task.name} has {len(task.labels)} labels but {len(task.support)} supports")
+
+    def task(self, name: str) -> Task:
+        """The task of that name."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ConfigError(f"the model has no task '{name}'; it has {', '.join(t.name for t in self.tasks)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ClassifierConfig":
+        """The inverse of `to_json`."""
+        tasks = tuple(Task(t["name"], tuple(t["labels"]), tuple(t["support"]), t["multi_label"]) for t in values["tasks"])
+        return cls(**{**values, "tasks": tasks})

@@ -1,0 +1,142 @@
+"""Reports to tokens, and prepared rows to batches of windows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from engine.records import FAILURE, text_digest
+from engine.text.tokens import tokenize
+from engine.text.windows import window_bounds, window_count
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from engine.models.site_classifier.network import Batch
+
+_INTS = pa.large_list(pa.int32())
+PREPARED = pa.schema(
+    [
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("failure", FAILURE),
+        pa.field("text_sha256", pa.binary(32)),
+        pa.field("input_ids", _INTS),
+        pa.field("pair_ids", _INTS),
+        pa.field("word_of_token", _INTS),
+        pa.field("word_start", _INTS),
+        pa.field("word_end", _INTS),
+        pa.field("n_windows", pa.int32()),
+        pa.field("truncated_chars", pa.int32()),
+        pa.field("unknown_share", pa.float32()),
+    ]
+)
+
+
+def prepare(
+    records: pa.Table,
+    tokenizer: "Tokenizer",
+    *,
+    window: int,
+    max_tokens: int,
+    pair: str | None = None,
+) -> pa.Table:
+    """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order.
+
+    `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
+    half a window. `unknown_share` is the share of tokens that the vocabulary does not know.
+    """
+    texts = records["text"].to_pylist()
+    tokens = tokenize(tokenizer, texts, max_tokens)
+    pairs: list[np.ndarray | None] = [None] * len(texts)
+    if pair is not None:
+        questions = [value or "" for value in records["keep"].combine_chunks().field(pair).to_pylist()]
+        pairs = [found.ids for found in tokenize(tokenizer, questions, window // 2)]
+    unknown = tokenizer.token_to_id("[UNK]")
+    room = [window if question is None else window - len(question) - 1 for question in pairs]
+    columns = {
+        "row": records["row"],
+        "record_id": records["record_id"],
+        "failure": pa.nulls(len(texts), FAILURE),
+        "text_sha256": pa.array([text_digest(text) for text in texts], pa.binary(32)),
+        "input_ids": _lists([t.ids for t in tokens]),
+        "pair_ids": _lists(pairs),
+        "word_of_token": _lists([t.word_of_token for t in tokens]),
+        "word_start": _lists([t.word_start for t in tokens]),
+        "word_end": _lists([t.word_end for t in tokens]),
+        "n_windows": pa.array([window_count(len(t.ids), r) for t, r in zip(tokens, room, strict=True)], pa.int32()),
+        "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
+        "unknown_share": pa.array([float((t.ids == unknown).mean()) if len(t.ids) else 1.0 for t in tokens], pa.float32()),
+    }
+    return pa.table(columns, schema=PREPARED)
+
+
+def collate(
+    row: Sequence[int],
+    ids: Sequence[np.ndarray],
+    *,
+    window: int,
+    special: tuple[int, int, int],
+    pairs: Sequence[np.ndarray | None] | None = None,
+    chosen: Sequence[Sequence[tuple[int, int]]] | None = None,
+) -> "Batch":
+    """Puts the windows of some records into one padded batch.
+
+    Args:
+        row: keys of the records. ids: their tokens. special: ids of [CLS], [SEP], [PAD].
+        pairs: tokens of the paired text of each record, or None. chosen: windows to take instead of all (token ranges).
+    """
+    import torch
+
+    from engine.models.site_classifier.network import Batch
+
+    cls, sep, pad = special
+    pieces: list[tuple[int, int, np.ndarray, np.ndarray | None]] = []
+    for index, tokens in enumerate(ids):
+        question = pairs[index] if pairs is not None else None
+        room = window if question is None else window - len(question) - 1
+        bounds = chosen[index] if chosen is not None else window_bounds(len(tokens), room)
+        pieces += [(index, start, tokens[start:stop], question) for start, stop in bounds]
+    width = max((len(part) + (0 if question is None else len(question) + 1) for _, _, part, question in pieces), default=0) + 2
+    shape = (len(pieces), width)
+    out_ids, types, position = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    mask = np.zeros(shape, np.int64)
+    for number, (_, start, part, question) in enumerate(pieces):
+        head = [cls] if question is None else [cls, *question.tolist(), sep]
+        begin, end = len(head), len(head) + len(part)
+        out_ids[number, :begin] = head
+        out_ids[number, begin:end] = part
+        out_ids[number, end] = sep
+        position[number, begin:end] = np.arange(start, start + len(part))
+        mask[number, : end + 1] = 1
+        if question is not None:
+            types[number, begin : end + 1] = 1
+    return Batch(
+        ids=torch.from_numpy(out_ids),
+        mask=torch.from_numpy(mask),
+        text=torch.from_numpy(position >= 0),
+        types=torch.from_numpy(types),
+        record=torch.tensor([index for index, *_ in pieces], dtype=torch.long),
+        position=torch.from_numpy(position),
+        row=list(row),
+    )
+
+
+def list_values(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """The rows of a list column as arrays, null as None."""
+    found: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return found
+
+
+def _lists(arrays: Sequence[np.ndarray | None]) -> pa.Array:
+    offsets = np.cumsum([0, *(0 if a is None else len(a) for a in arrays)])
+    values = np.concatenate([a for a in arrays if a is not None] or [np.empty(0, np.int32)]).astype(np.int32)
+    missing = np.array([a is None for a in arrays], dtype=bool)
+    return pa.LargeListArray.from_arrays(
+        pa.array(offsets, pa.int64()), pa.array(values), mask=pa.array(missing) if len(missing) else None
+    )

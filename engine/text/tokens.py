@@ -1,0 +1,56 @@
+"""Text to tokens and words, with offsets into the text exactly as it stands.
+
+A word is what the tokenizer's pre-tokenizer sees as one (a run of letters or digits, one punctuation mark, one CJK character).
+Offsets are half-open and in code points, as the tokenizer reports them; text is never rebuilt by decoding.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """One text as tokens, special tokens left out.
+
+    `ids` [n] and `word_of_token` [n] are per token; `word_start` and `word_end` [words] are offsets into the text.
+    `truncated_chars` counts the characters after the last token that was kept.
+    """
+
+    ids: np.ndarray
+    word_of_token: np.ndarray
+    word_start: np.ndarray
+    word_end: np.ndarray
+    truncated_chars: int
+
+
+def tokenize(tokenizer: "Tokenizer", texts: list[str], max_tokens: int) -> list[TokenizedText]:
+    """Tokenizes texts, keeping the first `max_tokens` tokens of each."""
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [_tokenized(encoding, text, max_tokens) for encoding, text in zip(encodings, texts, strict=True)]
+
+
+def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedText:
+    ids = np.asarray(encoding.ids[:max_tokens], dtype=np.int32)
+    if not len(ids):
+        empty = np.empty(0, dtype=np.int32)
+        return TokenizedText(ids, empty, empty, empty, 0)
+    offsets = np.asarray(encoding.offsets[:max_tokens], dtype=np.int32)
+    words = np.asarray(encoding.word_ids[:max_tokens], dtype=np.int32)
+    first = np.r_[True, words[1:] != words[:-1]]
+    last = np.r_[first[1:], True]
+    start, end = _trimmed(text, offsets[first, 0], offsets[last, 1])
+    beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
+    return TokenizedText(ids, np.cumsum(first, dtype=np.int32) - 1, start, end, beyond)
+
+
+def _trimmed(text: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Byte-level tokenizers count the blank before a word to it; a unit must not."""
+    for index in range(len(start)):
+        while start[index] < end[index] and text[start[index]].isspace():
+            start[index] += 1
+    return start, end

@@ -1,0 +1,126 @@
+"""Labelled reports for training: one table from the user's files and, where asked for, synthetic reports.
+
+Every example says where it comes from: `kind` is `real` or `synthetic`, and figures are only ever taken from real ones.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where labelled reports are, and which of their columns hold what.
+
+    `labels` maps a task to its column. `split` names the column with train, valid or test; `group` one whose values (patients)
+    never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
+    """
+
+    path: str
+    id: str = "record_id"
+    text: str = "text"
+    split: str = "split"
+    group: str = "patient_id"
+    labels: Mapping[str, str] = field(default_factory=lambda: {"site": "site", "histology": "histology"})
+    leak: str | None = None
+    synthetic: int = 0
+    synthetic_seed: int = 11
+    synthetic_skew: str = "uniform"
+
+
+def load_examples(config: DataConfig) -> pa.Table:
+    """All examples: `record_id`, `source`, `text`, `split`, `group`, `kind`, `leak` (bool) and a string column for each task.
+
+    Rows without text or without any label are left out; a null label only means that the row does not teach that task.
+
+    Raises:
+        ConfigError: no file, a missing column, an unknown split, or a group that stands in two splits.
+    """
+    files = [config.path] if Path(config.path).is_file() else sorted(glob(config.path))
+    if Path(config.path).is_dir():
+        files = sorted(map(str, Path(config.path).rglob("*.parquet")))
+    if not files:
+        raise ConfigError(f"data.path: no Parquet file at {config.path}")
+    tables = [_read(config, Path(file)) for file in files]
+    examples = pa.concat_tables(tables)
+    _check_splits(examples)
+    if config.synthetic:
+        examples = pa.concat_tables([examples, _synthetic(config)])
+    labelled = [pc.is_valid(examples[task]) for task in config.labels]
+    usable = pc.is_valid(examples["text"])
+    for mask in labelled[1:]:
+        labelled[0] = pc.or_(labelled[0], mask)
+    return examples.filter(pc.and_(usable, labelled[0]))
+
+
+def label_sets(examples: pa.Table, tasks: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """For each task its labels, sorted, from train, and how many real training reports have each."""
+    train = examples.filter(pc.equal(examples["split"], "train"))
+    real = train.filter(pc.equal(train["kind"], "real"))
+    found = {}
+    for task in tasks:
+        labels = tuple(sorted(set(train[task].drop_null().to_pylist())))
+        support = Counter(real[task].drop_null().to_pylist())
+        found[task] = (labels, tuple(support[label] for label in labels))
+    return found
+
+
+def _read(config: DataConfig, file: Path) -> pa.Table:
+    wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
+    if config.leak:
+        wanted["leak"] = config.leak
+    known = pq.read_schema(file).names
+    missing = sorted(set(wanted.values()) - set(known))
+    if missing:
+        raise ConfigError(f"data: {file.name} has no column {', '.join(missing)}; it has {', '.join(known)}")
+    table = pq.read_table(file, columns=sorted(set(wanted.values())))
+    columns = {name: table[column].cast(pa.bool_() if name == "leak" else pa.string()) for name, column in wanted.items()}
+    columns.setdefault("leak", pa.array([False] * len(table)))
+    columns["source"] = pa.array([file.name] * len(table))
+    columns["kind"] = pa.array(["real"] * len(table))
+    return pa.table(columns).select(_columns(config))
+
+
+def _synthetic(config: DataConfig) -> pa.Table:
+    from engine.sources.synthetic import generate
+
+    table = generate(config.synthetic, config.synthetic_seed, skew=config.synthetic_skew)
+    count = len(table)
+    columns = {
+        "record_id": table["record_id"],
+        "source": pa.array(["synthetic"] * count),
+        "text": table["text"].cast(pa.string()),
+        "split": pa.array(["train"] * count),
+        "group": table["record_id"],
+        "kind": pa.array(["synthetic"] * count),
+        "leak": pa.array([False] * count),
+        **{
+            task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
+            for task in config.labels
+        },
+    }
+    return pa.table(columns).select(_columns(config))
+
+
+def _columns(config: DataConfig) -> list[str]:
+    return ["record_id", "source", "text", "split", "group", "kind", "leak", *config.labels]
+
+
+def _check_splits(examples: pa.Table) -> None:
+    unknown = sorted(set(examples["split"].to_pylist()) - set(SPLITS), key=str)
+    if unknown:
+        raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(unknown)} others")
+    pairs = examples.group_by("group").aggregate([("split", "count_distinct")])
+    crossing = pc.sum(pc.greater(pairs["split_count_distinct"], 1)).as_py() or 0
+    if crossing:
+        raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")

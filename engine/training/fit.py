@@ -1,0 +1,136 @@
+"""Training on Ray Train: the same loop on one CPU worker or many GPUs, with checkpoints to resume from.
+
+The output folder keeps `_train/`, Ray's own run folder: the same command again goes on from its last checkpoint.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.training.loop import LoopConfig, Worker, train
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What to train and on what. `learner` is `module:function`, called in each worker as `function(settings, worker)`."""
+
+    learner: str
+    settings: Mapping[str, Any]
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    workers: int = 1
+    gpu: bool = False
+    threads: int = 0
+    max_failures: int = 3
+
+
+def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]], None]) -> Path:
+    """Trains and returns the folder with `state.safetensors`, which also holds the learning curve.
+
+    Raises:
+        RetryableError: workers died more often than `max_failures` allows.
+    """
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+    from ray.train.torch import TorchTrainer
+
+    from engine.errors import RetryableError
+
+    class Report(UserCallback):
+        """Runs in Ray's controller, which stands on the driver's node: a file reaches the driver."""
+
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            with open(told, "a") as file:
+                file.write(json.dumps(metrics[0]) + "\n")
+
+    output.mkdir(parents=True, exist_ok=True)
+    told = output.resolve() / "_progress.jsonl"
+    told.write_text("")
+    started = not ray.is_initialized()
+    if started:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={**asdict(config), "threads": threads},
+        scaling_config=ScalingConfig(
+            num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=None if config.gpu else {"CPU": 0.5}
+        ),
+        run_config=RunConfig(
+            name="_train",
+            storage_path=str(output.resolve()),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=[Report()],
+        ),
+    )
+    try:
+        with _told(told, progress):
+            result = trainer.fit()
+    finally:
+        if started:
+            ray.shutdown()
+    if result.error is not None or result.checkpoint is None:
+        raise RetryableError(
+            f"training stopped with {type(result.error).__name__}; run the same command to go on from its checkpoint"
+        )
+    kept = output / "_last"
+    with result.checkpoint.as_directory() as folder:
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+    return kept
+
+
+@contextmanager
+def _told(path: Path, progress: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Calls `progress` for each line as it appears in a file, until the block ends."""
+    over = threading.Event()
+
+    def follow() -> None:
+        with open(path) as file:
+            while True:
+                last = over.wait(0.5)
+                for line in file.readlines():
+                    progress(json.loads(line))
+                if last:
+                    return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _work(values: Mapping[str, Any]) -> None:
+    import torch
+    from ray import train as ray_train
+
+    context = ray_train.get_context()
+    torch.set_num_threads(values["threads"])
+    device = torch.device("cuda", context.get_local_rank()) if values["gpu"] else torch.device("cpu")
+
+    def report(metrics: Mapping[str, Any], folder: Path | None) -> None:
+        checkpoint = ray_train.Checkpoint.from_directory(str(folder)) if folder else None
+        ray_train.report(dict(metrics), checkpoint=checkpoint)
+
+    worker = Worker(context.get_world_rank(), context.get_world_size(), device, report)
+    module, _, name = values["learner"].partition(":")
+    learner = getattr(importlib.import_module(module), name)(values["settings"], worker)
+    loop = LoopConfig(**values["loop"])
+    found = ray_train.get_checkpoint()
+    with tempfile.TemporaryDirectory() as scratch:
+        if found is None:
+            train(learner, loop, worker, Path(scratch))
+        else:
+            with found.as_directory() as folder:
+                train(learner, loop, worker, Path(scratch), resume=Path(folder))

@@ -1,0 +1,176 @@
+"""The training loop, the same for every system, one process or many.
+
+A system brings a `Learner`: its trainable parameters, the examples of each step, and a loss that is a sum over records. The loop
+owns optimiser, schedule, accumulation, exchange between workers, checkpoints and the exact place to resume from. The gradient of
+a step is the sum over all its records divided by their number, whichever worker held them, so two workers do what one does.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to train. `batch` counts records a step, over all workers; `rate` is the peak learning rate of the first group.
+
+    `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end).
+    """
+
+    epochs: float = 4.0
+    batch: int = 24
+    rate: float = 1e-3
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 7
+    checkpoint_every: int = 100
+    report_every: int = 10
+    stop_after: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup < 1:
+            raise ConfigError("train: epochs and rate must be above 0, batch at least 1, warmup in [0, 1)")
+
+
+@dataclass
+class Worker:
+    """This process among the workers, and how it tells about its progress."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Callable[[Mapping[str, Any], Path | None], None] = lambda metrics, folder: None
+
+
+class Learner(Protocol):
+    """What a system brings to the loop."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The trained tensors by name, the same on every worker."""
+
+    def order(self, epoch: int) -> list[int]:
+        """The examples of an epoch, in order; depends on the seed and the epoch alone."""
+
+    def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
+        """For micro-batches that cover the examples: named loss terms, each a sum over records, and the tokens they took."""
+
+    def validate(self) -> Mapping[str, float]:
+        """Figures on held-back records."""
+
+
+def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, resume: Path | None = None) -> list[dict[str, Any]]:
+    """Trains in place; leaves `folder/last` behind, a checkpoint to resume from. Returns the curve, a row each report.
+
+    Raises:
+        ConfigError: `resume` belongs to other settings.
+    """
+    parameters = {name: value for name, value in learner.parameters().items() if value.requires_grad}
+    optimiser = torch.optim.AdamW(parameters.values(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    per_epoch = math.ceil(len(learner.order(0)) / config.batch)
+    steps = max(1, round(per_epoch * config.epochs))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, config.warmup))
+    step, curve = 0, []
+    if resume is not None:
+        step, curve = _restore(resume, config, parameters, optimiser, schedule)
+    order: list[int] = []
+    sums: dict[str, float] = {}
+    tokens, since, began = 0, step, time.perf_counter()
+    while step < steps and not (config.stop_after and step >= config.stop_after):
+        epoch, place = divmod(step, per_epoch)
+        if not order or place == 0:
+            order = learner.order(epoch)
+        everyone = order[place * config.batch : (place + 1) * config.batch]
+        for terms, count in learner.losses(everyone[worker.rank :: worker.world], epoch):
+            total = sum(terms.values()) / len(everyone)
+            total.backward()
+            tokens += count
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(everyone)
+        _exchange(parameters, worker.world)
+        torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        schedule.step()
+        step += 1
+        done = step == steps or step == config.stop_after
+        ended_epoch = step % per_epoch == 0
+        if step % config.report_every == 0 or done or ended_epoch:
+            seconds = time.perf_counter() - began
+            row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch, "tokens_per_second": tokens / seconds}
+            row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()}
+            if ended_epoch or done:
+                row |= {f"valid_{name}": value for name, value in learner.validate().items()}
+            curve.append(row)
+            save = done or ended_epoch or step // config.checkpoint_every > since // config.checkpoint_every
+            if save and worker.rank == 0:
+                _save(folder / "last", config, parameters, optimiser, step, curve)
+            worker.report(row, folder / "last" if save and worker.rank == 0 else None)
+            sums, tokens, since, began = {}, 0, step, time.perf_counter()
+    return curve
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    rise = max(1, round(steps * warmup))
+    return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
+
+
+def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
+    """Sums the gradients of all workers; one that had no record of its own gives zeros."""
+    if world == 1:
+        return
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters.values()]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    for p, piece in zip(parameters.values(), flat.split([g.numel() for g in grads]), strict=True):
+        p.grad = piece.view_as(p)
+
+
+def _save(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, step: int, curve: list) -> None:
+    """Weights, moments and the place in one safetensors file, written beside and renamed, so that it is never half there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"weight/{name}": value.detach().contiguous() for name, value in parameters.items()}
+    for name, value in parameters.items():
+        moments = optimiser.state.get(value, {})
+        tensors |= {f"{key}/{name}": moments[key].contiguous() for key in ("exp_avg", "exp_avg_sq") if key in moments}
+    temporary = folder / "state.tmp"
+    save_file(tensors, temporary, metadata={"place": json.dumps({"step": step, "config": asdict(config), "curve": curve})})
+    temporary.replace(folder / "state.safetensors")
+
+
+def _restore(
+    folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, schedule: Any
+) -> tuple[int, list]:
+    from safetensors import safe_open
+
+    path = folder / "state.safetensors"
+    with safe_open(path, "pt") as file:
+        place = json.loads(file.metadata()["place"])
+    theirs, ours = place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
+    if theirs != ours:
+        changed = sorted(key for key in ours if theirs.get(key) != ours[key])
+        raise ConfigError(f"train: the checkpoint in {folder} was made with other settings ({', '.join(changed)})")
+    tensors = load_file(path)
+    step = place["step"]
+    with torch.no_grad():
+        for name, value in parameters.items():
+            value.copy_(tensors[f"weight/{name}"])
+            optimiser.state[value] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": tensors[f"exp_avg/{name}"],
+                "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
+            }
+    for _ in range(step):
+        schedule.step()
+    return step, place["curve"]

@@ -1,0 +1,70 @@
+"""The site classifier in the training loop: settings to a learner, in each worker."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from engine.encoders import (
+    attention_for,
+    encoder_digest,
+    encoder_folder,
+    load_encoder,
+    load_tokenizer,
+    pick_precision,
+    special_ids,
+)
+from engine.models.adapter import attach
+from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+from engine.models.site_classifier.network import SiteNetwork
+from engine.text.tokens import tokenize
+from engine.training.data import DataConfig, label_sets, load_examples
+from engine.training.loop import Worker
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
+    """Builds data and network from plain settings: `data`, `model`, `learn` as their dataclasses' fields, and `seed`."""
+    torch.manual_seed(settings["seed"])
+    examples = load_examples(DataConfig(**settings["data"]))
+    config = classifier_config(settings["model"], examples, tuple(settings["data"]["labels"]))
+    tokenizer = load_tokenizer(encoder_folder(config.encoder))
+    device = str(worker.device)
+    encoder = load_encoder(config.encoder, pick_precision(settings.get("precision", "auto"), device), attention_for(device))
+    attach(encoder, config.rank)
+    network = SiteNetwork(config, encoder)
+    learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
+    return SiteLearner(network, tokenized(examples, config, tokenizer), learn, special_ids(tokenizer), worker.device)
+
+
+def classifier_config(model: Mapping[str, Any], examples: pa.Table, tasks: Sequence[str]) -> ClassifierConfig:
+    """The architecture, with label sets from the training examples."""
+    sets = label_sets(examples, tasks)
+    encoder = model.get("encoder", "pkg:minilm")
+    named = {key: value for key, value in model.items() if key != "encoder"}
+    return ClassifierConfig(
+        tasks=tuple(Task(name, *sets[name]) for name in tasks), encoder=encoder, encoder_digest=encoder_digest(encoder), **named
+    )
+
+
+def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> Examples:
+    """Examples as arrays. A label that is not in a task's label set counts as none."""
+    tokens = tokenize(tokenizer, examples["text"].to_pylist(), max_tokens)
+    labels = {}
+    for task in config.tasks:
+        index = {label: number for number, label in enumerate(task.labels)}
+        labels[task.name] = np.array([index.get(label, -1) for label in examples[task.name].to_pylist()], dtype=np.int64)
+    split = np.array(examples["split"].to_pylist())
+    readable = np.array([len(t.ids) > 0 for t in tokens])
+    return Examples(
+        record_id=examples["record_id"].to_pylist(),
+        ids=[t.ids for t in tokens],
+        labels=labels,
+        train=(split == "train") & readable,
+        valid=(split == "valid") & readable,
+    )
