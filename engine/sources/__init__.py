@@ -1,0 +1,125 @@
+"""Files to records: lists an input, cuts it into shards, reads a shard.
+
+Each format is a module with the same three functions: `keep_fields` (checks the named columns), `cut` (a file to slices) and
+`read` (a slice to records).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from engine.errors import RowError
+from engine.sources import csv_, jsonl, parquet, texts
+from engine.sources.base import (
+    CSV,
+    FORMATS,
+    JSONL,
+    PARQUET,
+    TEXT,
+    InputConfig,
+    Rows,
+    Shard,
+    Slice,
+    from_json,
+    to_json,
+    unreadable,
+)
+from engine.sources.files import format_of, input_base, list_files, source_of
+from engine.storage import Entry, Storage
+
+__all__ = [
+    "FORMATS",
+    "InputConfig",
+    "Shard",
+    "Slice",
+    "cut",
+    "from_json",
+    "input_base",
+    "keep_fields",
+    "list_files",
+    "read",
+    "source_of",
+    "to_json",
+]
+
+_MODULES = {PARQUET: parquet, CSV: csv_, JSONL: jsonl, TEXT: texts}
+# So that thousands of tiny files do not become one task that opens them all.
+_MOST_SLICES = 2000
+
+
+def keep_fields(config: InputConfig, storage: Storage, files: Sequence[Entry]) -> list[pa.Field]:
+    """The columns passed through, with the type each has in the whole input; checks that every named column exists.
+
+    Opens every table's footer or header, and no text file.
+
+    Raises:
+        ConfigError: a named column is missing somewhere, or cannot be used.
+    """
+    base = input_base(config)
+    found: dict[str, pa.DataType] = {}
+    for name, module in _MODULES.items():
+        theirs = [(entry, source_of(entry, base)) for entry in files if format_of(config, entry) == name]
+        for field in module.keep_fields(config, storage, theirs) if theirs else ():
+            found[field.name] = parquet.common_type(field.name, found.get(field.name, field.type), field.type)
+    return [pa.field(name, found[name]) for name in config.keep]
+
+
+def cut(
+    config: InputConfig, storage: Storage, files: Iterable[Entry], shard_bytes: int, base: str | None = None
+) -> Iterator[Shard]:
+    """The shards of these files, lazily and in input order.
+
+    Args:
+        files: some or all of `list_files`.
+        shard_bytes: about how many bytes of text a shard has; a file or a record that is larger is not split for it.
+        base: the folder that sources are relative to; None asks `input_base`.
+    Raises:
+        ConfigError: a file lacks a named column.
+        InputChanged: a file is not what the listing saw.
+    """
+    base = input_base(config) if base is None else base
+    waiting: list[Slice] = []
+    size = 0
+    for entry in files:
+        module = _MODULES[format_of(config, entry)]
+        for piece in module.cut(config, storage, entry, source_of(entry, base), shard_bytes):
+            if waiting and (size + piece.bytes > shard_bytes or len(waiting) == _MOST_SLICES):
+                yield _shard(waiting)
+                waiting, size = [], 0
+            waiting.append(piece)
+            size += piece.bytes
+    if waiting:
+        yield _shard(waiting)
+
+
+def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.Field]) -> pa.Table:
+    """The records of a shard, broken ones included, in input order.
+
+    Args:
+        keep: what `keep_fields` said for the whole input.
+    Returns:
+        A table of `records_schema(keep)`.
+    Raises:
+        InputChanged: a file is not what the plan saw.
+        RetryableError: a file that could be read at planning cannot be read now.
+    """
+    rows = Rows(config, keep)
+    for piece in shard.slices:
+        if piece.broken is None:
+            _MODULES[piece.format].read(config, storage, piece, rows, keep)
+        else:
+            _check_broken(storage, piece)
+            rows.fail(piece.source, 0, RowError("unreadable_file", piece.broken), record_id=piece.source)
+    return rows.table()
+
+
+def _check_broken(storage: Storage, piece: Slice) -> None:
+    """A file that was mended since the plan has changed like any other: InputChanged."""
+    try:
+        storage.open(piece.file.path, piece.file).close()
+    except OSError as error:
+        unreadable(piece.file.path, error)
+
+
+def _shard(slices: Sequence[Slice]) -> Shard:
+    return Shard(tuple(slices), sum(s.rows for s in slices), sum(s.bytes for s in slices))

@@ -1,0 +1,379 @@
+"""What every format shares: the settings of an input, the pieces it is cut into, and the table of records it becomes."""
+
+import codecs
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from engine.errors import ConfigError, RetryableError, RowError
+from engine.records import records_schema
+from engine.storage import Entry
+
+PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
+FORMATS = (PARQUET, CSV, JSONL, TEXT)
+SCOPES = ("input", "file")
+
+_LONGEST_NAME = 64
+_MOST_NAMES = 40
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """Where the records are and how to read them.
+
+    Args:
+        path: a file, a folder (read with everything below it) or a glob. A path that exists as it stands is never a glob.
+        id: the column with the records' ids; None makes them from source and position (a folder of texts: from the file).
+        text: the column with the text.
+        keep: columns passed through to the result.
+        format: one of `FORMATS`; None decides by file ending.
+        encoding: of CSV, JSONL and text files.
+        delimiter: of CSV; None is a comma, and a tab in `.tsv` files.
+        id_scope: "file" puts `<source>:` in front of given ids, for tables that number from one each.
+        max_bytes: a text with more bytes (of UTF-8) fails as `too_large`.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+
+    path: str
+    id: str | None
+    text: str = "text"
+    keep: tuple[str, ...] = ()
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    id_scope: str = "input"
+    max_bytes: int = 4_194_304
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, str):
+            raise ConfigError(f"input.keep: give a list of columns, [{self.keep}]")
+        object.__setattr__(self, "keep", tuple(self.keep))
+        if not self.path:
+            raise ConfigError("input.path: name a file, a folder or a glob")
+        if self.id == "":
+            raise ConfigError("input.id: name a column, or leave it out to make ids from file and position")
+        if not self.text:
+            raise ConfigError("input.text: name the column that holds the text")
+        if self.text in self.keep:
+            raise ConfigError(f"input.keep: '{self.text}' is the text, which is never copied into a result table")
+        if len(set(self.keep)) < len(self.keep):
+            raise ConfigError("input.keep: a column is named twice")
+        if self.format is not None and self.format not in FORMATS:
+            raise ConfigError(f"input.format: '{self.format}' is none of {', '.join(FORMATS)}")
+        if self.id_scope not in SCOPES:
+            raise ConfigError(f"input.id_scope: '{self.id_scope}' is neither of {', '.join(SCOPES)}")
+        if self.max_bytes < 1:
+            raise ConfigError("input.max_bytes: must be at least 1")
+        delimiter = self.delimiter
+        if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
+            raise ConfigError("input.delimiter: give one ASCII character, not a quote or a line end")
+        try:
+            b"a".decode(self.encoding, "replace")
+        except (LookupError, ValueError):
+            raise ConfigError(f"input.encoding: no text encoding is called '{self.encoding}'; try utf-8 or cp1252") from None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read, each once."""
+        named = (*((self.id,) if self.id else ()), self.text, *self.keep)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def longest(self) -> int:
+        """The most bytes of one record that are ever held: room for the other columns, and to tell long from broken."""
+        return max(4 * self.max_bytes, 1 << 20)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A piece of one file.
+
+    `start` and `stop` are bytes for CSV and JSONL, rows counted from the first row of row group `group` for Parquet, and
+    nothing for a text file. `position` is the number in the file of the first record. A file that could not be read at all
+    is a slice of one record, with the class of the error as `broken`.
+    """
+
+    format: str
+    file: Entry
+    source: str
+    rows: int
+    bytes: int
+    start: int = 0
+    stop: int = 0
+    position: int = 0
+    group: int = 0
+    groups: int = 0
+    broken: str | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one task reads: slices in input order, the number of their records, and their size in bytes of text (about)."""
+
+    slices: tuple[Slice, ...]
+    rows: int | None
+    bytes: int
+
+
+def to_json(shard: Shard) -> dict[str, Any]:
+    """The shard as plain values."""
+    return asdict(shard)
+
+
+def from_json(data: Mapping[str, Any]) -> Shard:
+    """The shard that `to_json` wrote."""
+    slices = tuple(Slice(**{**piece, "file": Entry(**piece["file"])}) for piece in data["slices"])
+    return Shard(slices, data["rows"], data["bytes"])
+
+
+class Rows:
+    """Gathers the records of a shard, sound and broken, and makes the table of them.
+
+    Kept columns come either as plain values with each record, or as Arrow arrays after a batch of records.
+    """
+
+    def __init__(self, config: InputConfig, keep: Sequence[pa.Field]) -> None:
+        self._config = config
+        self._keep = tuple(keep)
+        self._ids: list[str] = []
+        self._sources: list[str] = []
+        self._positions: list[int] = []
+        self._texts: list[bytes | None] = []
+        self._failures: list[dict[str, str] | None] = []
+        self._values: list[list[Any]] = [[] for _ in self._keep]
+        self._arrays: list[list[pa.Array]] = [[] for _ in self._keep]
+
+    def add(
+        self,
+        source: str,
+        position: int,
+        given: str | bytes | int | None,
+        text: str | bytes | None,
+        kept: Sequence[str | None] | None = None,
+        unclean: bool = False,
+    ) -> None:
+        """One parsed record; what is wrong with its values becomes its failure.
+
+        Args:
+            given: the id in the input; not looked at where the config names no id column.
+            text: the text, or its UTF-8 bytes.
+            kept: values of the kept columns; None if `keep_arrays` follows.
+            unclean: a kept value of it is not valid text.
+        """
+        record_id = f"{source}:{position}"
+        data = failure = None
+        if kept is not None:
+            kept, unclean = _clean(kept)
+        try:
+            if self._config.id is not None:
+                record_id = self._given_id(source, given)
+            if unclean:
+                raise RowError("invalid_encoding", "input.keep")
+            data = _utf8(text, self._config.max_bytes)
+        except RowError as error:
+            failure = error
+        self._append(record_id, source, position, data, failure, kept)
+
+    def fail(self, source: str, position: int, error: RowError, record_id: str | None = None, columns: bool = True) -> None:
+        """One record that could not be parsed. `columns=False` if `keep_arrays` follows."""
+        nothing = (None,) * len(self._keep) if columns else None
+        self._append(record_id or f"{source}:{position}", source, position, None, error, nothing)
+
+    def add_text(self, source: str, text: str) -> None:
+        """A file that is one record, with the file's name as its id."""
+        try:
+            data, failure = _utf8(text, self._config.max_bytes), None
+        except RowError as error:
+            data, failure = None, error
+        self._append(source, source, 0, data, failure, ())
+
+    def keep_arrays(self, arrays: Sequence[pa.Array]) -> None:
+        """The kept columns of the records added last without values, one array a column, of the kept types."""
+        self._flush()
+        for chunks, array in zip(self._arrays, arrays, strict=True):
+            chunks.append(array)
+
+    def table(self) -> pa.Table:
+        """All records so far, as `records_schema` wants them."""
+        self._flush()
+        rows = len(self._ids)
+        if self._keep:
+            columns = [
+                pa.concat_arrays(chunks) if chunks else pa.array([], field.type)
+                for chunks, field in zip(self._arrays, self._keep, strict=True)
+            ]
+            keep = pa.StructArray.from_arrays(columns, fields=list(self._keep))
+        else:
+            keep = pa.array([{}] * rows, pa.struct([]))
+        schema = records_schema(self._keep)
+        columns = [range(rows), self._ids, self._sources, self._positions, self._texts, self._failures]
+        arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
+        return pa.Table.from_arrays([*arrays, keep], schema=schema)
+
+    def _append(
+        self,
+        record_id: str,
+        source: str,
+        position: int,
+        data: bytes | None,
+        failure: RowError | None,
+        kept: Sequence[str | None] | None,
+    ) -> None:
+        self._ids.append(record_id)
+        self._sources.append(source)
+        self._positions.append(position)
+        self._texts.append(data)
+        self._failures.append(failure and {"kind": failure.kind, "detail": failure.detail})
+        if kept is not None:
+            for values, value in zip(self._values, kept, strict=True):
+                values.append(value)
+
+    def _given_id(self, source: str, given: str | bytes | int | None) -> str:
+        if isinstance(given, bytes):
+            try:
+                given = given.decode("utf-8")
+            except UnicodeDecodeError:
+                raise RowError("invalid_encoding", "input.id") from None
+        if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
+            raise RowError("parse_error", f"id is {type(given).__name__}")
+        if given is None or (isinstance(given, str) and (not given or given.isspace())):
+            raise RowError("parse_error", "missing_id")
+        given = str(given)
+        if not _encodable(given):
+            raise RowError("invalid_encoding", "input.id")
+        return f"{source}:{given}" if self._config.id_scope == "file" else given
+
+    def _flush(self) -> None:
+        for field, values, chunks in zip(self._keep, self._values, self._arrays, strict=True):
+            if values:
+                chunks.append(cast_kept(pa.array(values, pa.string()), field))
+                values.clear()
+
+
+def cast_kept(array: pa.Array, field: pa.Field) -> pa.Array:
+    """A kept column in the type that it has in the whole input.
+
+    Raises:
+        ConfigError: its values do not fit that type.
+    """
+    if array.type == field.type:
+        return array
+    try:
+        return array.cast(field.type)
+    except pa.ArrowException:
+        raise ConfigError(
+            f"input.keep: column '{field.name}' is {array.type} in one file, {field.type} in another; make them alike or drop it"
+        ) from None
+
+
+def unreadable(path: str, error: OSError) -> RowError:
+    """What an error of the file system makes of a file: a failed record, unless the same read may work later.
+
+    Raises:
+        RetryableError: the machine is out of something, or a network drive is away.
+    """
+    if error.errno in _PASSING:
+        raise RetryableError(f"cannot read {path}: {os.strerror(error.errno)}; run the same command again") from None
+    return RowError("unreadable_file", type(error).__name__)
+
+
+def interrupted(path: str, error: OSError) -> RetryableError:
+    """What to raise when a file that could be read a moment ago cannot be read now."""
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    return RetryableError(f"reading {path} broke off: {reason}; run the same command again")
+
+
+def require_columns(config: InputConfig, where: str, names: Sequence[str], header: bool = False) -> None:
+    """Checks that a file has the columns that the config names, each once.
+
+    Args:
+        where: what has the columns, for the message.
+        header: the names are the first line of a file, which in a table without a header is a record.
+    Raises:
+        ConfigError: one is missing or doubled. It lists the names there are, unless they look like a record.
+    """
+    settings = [("input.id", config.id), ("input.text", config.text), *(("input.keep", name) for name in config.keep)]
+    for setting, name in settings:
+        if name is None or names.count(name) == 1:
+            continue
+        if name in names:
+            raise ConfigError(f"{setting}: {where} has {names.count(name)} columns named '{name}'; rename all but one")
+        plain = [n for n in names if len(n) <= _LONGEST_NAME and n.isprintable() and not n.strip().isdigit()]
+        if header and len(plain) < len(names):
+            raise ConfigError(
+                f"{setting}: {where} has no column '{name}', and its first line ({len(names)} fields) does not look like a "
+                "header; add one, or check input.delimiter"
+            )
+        shown = ", ".join(plain[:_MOST_NAMES]) + (", ..." if len(plain) > _MOST_NAMES else "")
+        raise ConfigError(f"{setting}: {where} has no column '{name}'; it has: {shown}")
+
+
+def require_cuttable(config: InputConfig) -> None:
+    """Checks that line ends and quotes can be found in the bytes of the config's encoding.
+
+    Raises:
+        ConfigError: they cannot (UTF-16, and the encodings that shift between alphabets).
+    """
+    ascii_text = '",\t;|\r\n{}:[]0123456789abcdefghijklmnopqrstuvwxyz'
+    name = codecs.lookup(config.encoding).name
+    if name.startswith(("utf-7", "hz", "iso2022")) or (
+        name != "utf-8-sig" and ascii_text.encode(config.encoding, "replace") != ascii_text.encode("ascii")
+    ):
+        raise ConfigError(f"input.encoding: CSV and JSONL cannot be read in {config.encoding}; convert the files to utf-8 first")
+
+
+def bom_length(encoding: str, head: bytes) -> int:
+    """How many bytes of a byte order mark the file begins with."""
+    return 3 if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and head.startswith(codecs.BOM_UTF8) else 0
+
+
+def decode(data: bytes, encoding: str) -> str:
+    """Bytes to text, with a lone surrogate for each byte that is not valid, so that the fields beside it can still be told.
+
+    Raises:
+        RowError: the codec cannot go on after such a byte.
+    """
+    codec = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else encoding
+    try:
+        return data.decode(codec, "surrogateescape")
+    except UnicodeError:
+        raise RowError("invalid_encoding", codec) from None
+
+
+def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
+    """The text as checked UTF-8 bytes; RowError if it is missing, blank, too large or not Unicode."""
+    if text is None:
+        raise RowError("missing_text")
+    if not isinstance(text, (str, bytes)):
+        raise RowError("parse_error", f"text is {type(text).__name__}")
+    try:
+        data = text.encode("utf-8") if isinstance(text, str) else text
+        if len(data) > max_bytes:
+            raise RowError("too_large", f"bytes={len(data)}")
+        characters = text if isinstance(text, str) else data.decode("utf-8")
+    except UnicodeError:
+        raise RowError("invalid_encoding") from None
+    if not characters or characters.isspace():
+        raise RowError("missing_text")
+    return data
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _clean(kept: Sequence[str | None]) -> tuple[list[str | None], bool]:
+    """The kept values with None for what is not valid text, and whether there was such a one."""
+    clean = [value if value is None or _encodable(value) else None for value in kept]
+    return clean, clean != list(kept)

@@ -1,0 +1,119 @@
+"""JSONL: one object a line, cut by byte offsets."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from engine.errors import RowError
+from engine.sources.base import (
+    JSONL,
+    InputConfig,
+    Rows,
+    Slice,
+    bom_length,
+    decode,
+    interrupted,
+    require_columns,
+    require_cuttable,
+    unreadable,
+)
+from engine.sources.scan import byte_slices, lines
+from engine.storage import Entry, Storage
+
+_LOOK_AT = 100
+
+
+def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+    """The kept keys, which become strings; checks that each named key stands in one of the input's first 100 objects.
+
+    Raises:
+        ConfigError: a key stands in none of them.
+    """
+    require_cuttable(config)
+    keys: dict[str, None] = {}
+    seen = 0
+    for file, _ in files:
+        if seen == _LOOK_AT:
+            break
+        try:
+            with storage.open(file.path, file) as stream:
+                for values in islice(_objects(config, stream, file.size), _LOOK_AT - seen):
+                    keys.update(dict.fromkeys(values))
+                    seen += 1
+        except OSError as error:
+            unreadable(file.path, error)
+    if seen:
+        require_columns(config, "the input", list(keys))
+    return [pa.field(name, pa.string()) for name in config.keep]
+
+
+def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
+    """The slices of one file, in order."""
+    try:
+        stream = storage.open(file.path, file)
+    except OSError as error:
+        yield Slice(JSONL, file, source, 1, file.size, broken=unreadable(file.path, error).detail)
+        return
+    with stream:
+        try:
+            start = bom_length(config.encoding, stream.read(3))
+            spans = lines(stream, start, file.size, config.longest)
+            yield from byte_slices(spans, JSONL, file, source, start, shard_bytes)
+        except OSError as error:
+            raise interrupted(file.path, error) from None
+
+
+def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
+    """Adds the records of a slice."""
+    try:
+        with storage.open(piece.file.path, piece.file) as stream:
+            spans = lines(stream, piece.start, piece.stop, config.longest)
+            for position, span in enumerate(spans, piece.position):
+                try:
+                    if span.error:
+                        raise span.error
+                    values = _object(span.data, config.encoding)
+                    kept = [_kept(values.get(name)) for name in config.keep]
+                except RowError as error:
+                    rows.fail(piece.source, position, error)
+                    continue
+                given = None if config.id is None else values.get(config.id)
+                rows.add(piece.source, position, given, values.get(config.text), kept)
+    except OSError as error:
+        raise interrupted(piece.file.path, error) from None
+
+
+def _objects(config: InputConfig, stream: BinaryIO, size: int) -> Iterator[dict[str, Any]]:
+    """The objects of a file, broken lines left out."""
+    start = bom_length(config.encoding, stream.read(3))
+    for span in lines(stream, start, size, config.longest):
+        try:
+            if span.data is not None:
+                yield _object(span.data, config.encoding)
+        except RowError:
+            continue
+
+
+def _object(data: bytes, encoding: str) -> dict[str, Any]:
+    """The object in one line. Control characters within strings are let through: people's exports hold tabs."""
+    text = decode(data, encoding)
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        # Not `from error`: its message quotes the line.
+        raise RowError("parse_error", type(error).__name__) from None
+    if not isinstance(value, dict):
+        raise RowError("parse_error", f"line is {type(value).__name__}")
+    return value
+
+
+def _kept(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise RowError("parse_error", "RecursionError") from None

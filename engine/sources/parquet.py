@@ -1,0 +1,244 @@
+"""Parquet: cut along row groups, or into ranges of rows within a large one; only the named columns are read."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import ceil
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError, RowError
+from engine.sources.base import (
+    PARQUET,
+    InputConfig,
+    Rows,
+    Slice,
+    cast_kept,
+    interrupted,
+    require_columns,
+    unreadable,
+)
+from engine.storage import Entry, Storage
+
+# A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
+_MOST_RANGES = 64
+# Where a dictionary makes equal texts look free, a row still costs something.
+_LEAST_ROW = 64
+_BATCH_BYTES = 8 << 20
+_MOST_BATCH = 4096
+_BUFFER = 1 << 20
+
+
+def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+    """The kept columns, in one type for all files; checks every readable schema.
+
+    Raises:
+        ConfigError: a column is missing, has a type that cannot be used, or two that do not fit together.
+    """
+    found: dict[str, pa.DataType] = {}
+    for file, source in files:
+        try:
+            with storage.open(file.path, file) as stream:
+                schema = _open(file, stream).schema_arrow
+        except RowError:
+            continue
+        except OSError as error:
+            unreadable(file.path, error)
+            continue
+        _require(config, source, schema)
+        for name in config.keep:
+            theirs = _plain(schema.field(name).type)
+            found[name] = common_type(name, found.get(name, theirs), theirs)
+    return [pa.field(name, found.get(name, pa.string())) for name in config.keep]
+
+
+def common_type(name: str, one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type that holds both: numbers widen, anything else that is not equal becomes a string.
+
+    Raises:
+        ConfigError: one of them is nested and they differ.
+    """
+    if one == other:
+        return one
+    try:
+        fields = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(fields, promote_options="permissive").field("x").type
+    except pa.ArrowException:
+        if pa.types.is_nested(one) or pa.types.is_nested(other):
+            raise ConfigError(f"input.keep: column '{name}' is {one} in one file and {other} in another; drop it") from None
+        return pa.string()
+
+
+def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
+    """The slices of one file, in order, from its footer alone."""
+    try:
+        with storage.open(file.path, file) as stream:
+            parquet = _open(file, stream)
+    except (OSError, RowError) as error:
+        broken = unreadable(file.path, error) if isinstance(error, OSError) else error
+        yield Slice(PARQUET, file, source, 1, file.size, broken=broken.detail)
+        return
+    _require(config, source, parquet.schema_arrow)
+    position = 0
+    waiting: list[tuple[int, int, int]] = []
+    for group, rows, size in _groups(parquet.metadata, config.text):
+        if waiting and sum(w[2] for w in waiting) + size > shard_bytes:
+            yield _joined(file, source, waiting, position)
+            position += sum(w[1] for w in waiting)
+            waiting = []
+        if size <= shard_bytes:
+            waiting.append((group, rows, size))
+            continue
+        pieces = min(_MOST_RANGES, ceil(size / shard_bytes), rows)
+        bounds = [rows * i // pieces for i in range(pieces + 1)]
+        for start, stop in pairwise(bounds):
+            count = stop - start
+            yield Slice(PARQUET, file, source, count, size * count // rows, start, stop, position, group, 1)
+            position += count
+    if waiting or not position:
+        yield _joined(file, source, waiting, position)
+
+
+def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
+    """Adds the records of a slice; what cannot be decoded of it becomes one failed record a row."""
+    done = 0
+    try:
+        with storage.open(piece.file.path, piece.file) as stream:
+            for batch in _batches(config, piece, stream):
+                _add(config, piece.source, piece.position + done, batch, rows, keep)
+                done += batch.num_rows
+    except RowError as error:
+        for position in range(piece.position + done, piece.position + piece.rows):
+            rows.fail(piece.source, position, error)
+    except OSError as error:
+        raise interrupted(piece.file.path, error) from None
+
+
+def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa.RecordBatch]:
+    """The slice's rows, a few MB at a time.
+
+    Raises:
+        RowError: pages are broken.
+    """
+    if not piece.rows:
+        return
+    parquet = _open(piece.file, stream)
+    _require(config, piece.source, parquet.schema_arrow)
+    size = min(_MOST_BATCH, max(1, _BATCH_BYTES * piece.rows // max(piece.bytes, 1)))
+    groups = list(range(piece.group, piece.group + piece.groups))
+    at = 0
+    try:
+        for batch in parquet.iter_batches(size, row_groups=groups, columns=list(config.columns), use_threads=False):
+            first, last = max(piece.start - at, 0), min(piece.stop - at, batch.num_rows)
+            at += batch.num_rows
+            if first < last:
+                yield batch.slice(first, last - first)
+            if at >= piece.stop:
+                return
+    except (pa.ArrowException, OSError) as error:
+        raise _corrupt(error) from None
+    raise RowError("unreadable_file", "rows are missing")
+
+
+def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch, rows: Rows, keep: Sequence[pa.Field]) -> None:
+    count = batch.num_rows
+    texts = _values(batch.column(config.text))
+    ids = [None] * count if config.id is None else _values(batch.column(config.id))
+    kept, unclean = [], [False] * count
+    for field in keep:
+        array, bad = _valid(_decoded(batch.column(field.name)))
+        kept.append(cast_kept(array, field))
+        for i in bad:
+            unclean[i] = True
+    for i in range(count):
+        rows.add(source, position + i, ids[i], texts[i], unclean=unclean[i])
+    rows.keep_arrays(kept)
+
+
+def _values(array: pa.Array) -> list[Any]:
+    """Strings as their bytes, which may not be valid UTF-8; anything else as it is."""
+    array = _decoded(array)
+    if _is_string(array.type):
+        array = array.cast(pa.large_binary())
+    return array.to_pylist()
+
+
+def _valid(array: pa.Array) -> tuple[pa.Array, list[int]]:
+    """The array with null for each value that holds invalid UTF-8, and the numbers of those."""
+    try:
+        array.validate(full=True)
+        return array, []
+    except pa.ArrowException:
+        values, bad = [], []
+        for i, value in enumerate(array):
+            try:
+                values.append(value.as_py())
+            except UnicodeDecodeError:
+                values.append(None)
+                bad.append(i)
+        return pa.array(values, array.type), bad
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    return array.cast(_plain(array.type))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of a column's values, whatever they are packed in."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
+    """Columns that are there, with types that can be texts and ids; else ConfigError."""
+    require_columns(config, source, schema.names)
+    kind = _plain(schema.field(config.text).type)
+    if not (_is_string(kind) or _is_binary(kind) or pa.types.is_null(kind)):
+        raise ConfigError(f"input.text: column '{config.text}' of {source} is {kind}, not text; name another column")
+    if config.id is not None:
+        kind = _plain(schema.field(config.id).type)
+        if not (_is_string(kind) or _is_binary(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise ConfigError(f"input.id: column '{config.id}' of {source} is {kind}; ids must be strings or whole numbers")
+
+
+def _groups(metadata: pq.FileMetaData, text: str) -> Iterator[tuple[int, int, int]]:
+    """Number, rows and bytes of text of each row group that has rows."""
+    for group in range(metadata.num_row_groups):
+        chunks = metadata.row_group(group)
+        columns = (chunks.column(i) for i in range(chunks.num_columns))
+        size = sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text)
+        if chunks.num_rows:
+            yield group, chunks.num_rows, max(size, _LEAST_ROW * chunks.num_rows)
+
+
+def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:
+    """Whole row groups that follow each other, empty ones between them included; no groups make an empty slice."""
+    if not groups:
+        return Slice(PARQUET, file, source, 0, 0)
+    rows, first, last = sum(g[1] for g in groups), groups[0][0], groups[-1][0]
+    return Slice(PARQUET, file, source, rows, sum(g[2] for g in groups), 0, rows, position, first, last - first + 1)
+
+
+def _open(file: Entry, stream: BinaryIO) -> pq.ParquetFile:
+    """The file, its footer read; RowError if that is broken."""
+    try:
+        return pq.ParquetFile(stream, buffer_size=_BUFFER)
+    except (pa.ArrowException, OSError) as error:
+        raise _corrupt(error) from None
+
+
+def _corrupt(error: Exception) -> RowError:
+    """Broken content as a RowError; an error of the file system, which has a number, is raised as it is."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return RowError("unreadable_file", type(error).__name__)

@@ -1,0 +1,170 @@
+"""Where records begin and end in the bytes of CSV and JSONL files, found in one pass without holding the file.
+
+Cutting and reading find the same records: a slice begins and ends at a record, and whether a record is whole or broken is
+decided by its own bytes alone.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import BinaryIO, NamedTuple
+
+from engine.errors import RowError
+from engine.sources.base import Slice
+from engine.storage import Entry
+
+_CHUNK = 1 << 20
+_NEWLINE = 10
+
+
+class Span(NamedTuple):
+    """One record in a file: bytes `start` to `stop` with its line end; `data` is None where `error` says what is wrong."""
+
+    start: int
+    stop: int
+    data: bytes | None
+    error: RowError | None
+
+
+class _Window:
+    """The part of a file between two offsets, seen through a buffer that begins at the record in hand."""
+
+    def __init__(self, stream: BinaryIO, start: int, stop: int, chunk: int = _CHUNK) -> None:
+        stream.seek(start)
+        self._stream = stream
+        self._left = stop - start
+        self._step = self._chunk = chunk
+        self.offset = start
+        self.data = b""
+        self.at = 0
+        self.ended = False
+
+    def left(self) -> bool:
+        """Whether anything is left to look at."""
+        return self.held() > 0 or (self.more() and self.held() > 0)
+
+    def more(self) -> bool:
+        """Reads on; False if there is nothing more. At the end a missing line end is put in its place."""
+        if self.ended:
+            return False
+        chunk = self._stream.read(min(self._step, self._left)) if self._left else b""
+        self._left -= len(chunk)
+        self.offset += self.at
+        rest = self.data[self.at :]
+        self._step = max(len(rest), self._chunk)
+        if not chunk:
+            self.ended = True
+            self.stop = self.offset + len(rest)
+            if rest and not rest.endswith((b"\n", b"\r")):
+                rest += b"\n"
+        self.data, self.at = rest + chunk, 0
+        return True
+
+    def held(self) -> int:
+        """Bytes of the record in hand that are in the buffer."""
+        return len(self.data) - self.at
+
+    def take(self, end: int, error: RowError | None = None) -> Span:
+        """The record that ends at `end` of the buffer."""
+        start, stop = self.offset + self.at, self.offset + end
+        data = None if error else self.data[self.at : end]
+        self.at = end
+        return Span(start, min(stop, self.stop) if self.ended else stop, data, error)
+
+    def skip_line(self, line_end: re.Pattern[bytes], error: Callable[[int], RowError]) -> Span:
+        """Everything up to the next line end as one broken record, without holding it."""
+        start = self.offset + self.at
+        while True:
+            found = line_end.search(self.data, self.at)
+            if found and (self.ended or found.end() < len(self.data)):
+                self.at = found.end()
+                break
+            self.at = found.start() if found else len(self.data)
+            if not self.more():
+                break
+        stop = self.offset + self.at
+        stop = min(stop, self.stop) if self.ended else stop
+        return Span(start, stop, None, error(stop - start))
+
+
+def lines(stream: BinaryIO, start: int, stop: int, longest: int) -> Iterator[Span]:
+    """Every line that is not blank. One longer than `longest` bytes is broken (`too_large`)."""
+    window = _Window(stream, start, stop)
+    while window.left():
+        end = window.data.find(b"\n", window.at) + 1
+        if not end and window.held() <= longest and window.more():
+            continue
+        end = end or len(window.data)
+        if end - window.at > longest:
+            yield window.skip_line(_LF, _too_large)
+        elif window.data[window.at : end].isspace():
+            window.at = end
+        else:
+            yield window.take(end)
+
+
+def csv_records(stream: BinaryIO, start: int, stop: int, delimiter: bytes, longest: int, chunk: int = _CHUNK) -> Iterator[Span]:
+    """Every record of a CSV file that is not a blank line; quoted fields may hold delimiters, line ends and doubled quotes.
+
+    A quote that stands within an unquoted field is a character like any other. A quoted field must close, within `longest`
+    bytes, and be followed by a delimiter or a line end: else only the record's first line is broken (`parse_error`) and reading
+    resumes on the next one, so that one stray quote does not swallow the records after it.
+    """
+    whole, torn = _patterns(delimiter)
+    window = _Window(stream, start, stop, chunk)
+    while window.left():
+        found = whole.match(window.data, window.at)
+        # A CR that ends the buffer may be half of a CRLF.
+        settled = found and (found.end() < len(window.data) or window.ended or window.data[found.end() - 1] == _NEWLINE)
+        stray = None if found else torn.match(window.data, window.at)
+        # What follows may not depend on how much happens to be in the buffer, or cutting and reading would disagree.
+        if settled and found.end() - window.at <= longest:
+            if found.start(1) == found.start():
+                window.at = found.end()
+            else:
+                yield window.take(found.end())
+        elif stray and stray.end() - window.at <= longest:
+            yield window.skip_line(_ANY, _bad_quote)
+        elif window.held() > longest:
+            long_line = not _ANY.search(window.data, window.at, window.at + longest)
+            yield window.skip_line(_ANY, _too_large if long_line else _bad_quote)
+        elif not window.more():
+            yield window.skip_line(_ANY, _bad_quote)
+
+
+def byte_slices(spans: Iterable[Span], format: str, file: Entry, source: str, start: int, shard_bytes: int) -> Iterator[Slice]:
+    """Cuts a file's records into slices of about `shard_bytes`; one empty slice if there are no records."""
+    position = rows = 0
+    begin = end = start
+    for span in spans:
+        if rows and span.stop - begin > shard_bytes:
+            yield Slice(format, file, source, rows, end - begin, begin, end, position)
+            position, rows, begin = position + rows, 0, span.start
+        rows, end = rows + 1, span.stop
+    if rows or not position:
+        yield Slice(format, file, source, rows, end - begin, begin, end, position)
+
+
+_LF = re.compile(rb"\n")
+_ANY = re.compile(rb"\r\n|\n|\r")
+
+
+@lru_cache
+def _patterns(delimiter: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A whole record with its line end; and a record up to a closing quote with something wrong after it.
+
+    Every repetition is possessive, so a match takes time proportional to the record and never backtracks.
+    """
+    ends = rb"\r\n" + re.escape(delimiter)
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+"' + (b"" if delimiter == b" " else b"[ ]*+")
+    field = rb"(?:" + quoted + rb'|[^"' + ends + rb"][^" + ends + rb"]*+|)"
+    fields = rb"(?:" + field + re.escape(delimiter) + rb")*+"
+    return re.compile(fields + field + rb"(\r\n|\n|\r)"), re.compile(fields + quoted + rb"[^" + ends + rb"]")
+
+
+def _too_large(size: int) -> RowError:
+    return RowError("too_large", f"bytes={size}")
+
+
+def _bad_quote(size: int) -> RowError:
+    return RowError("parse_error", "quote")
