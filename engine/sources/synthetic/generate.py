@@ -17,7 +17,8 @@ import pyarrow as pa
 from engine.errors import ConfigError
 from engine.sources.synthetic import noise, vocabulary
 from engine.sources.synthetic.damage import KINDS, Damage, damage
-from engine.sources.synthetic.styles import STYLES, Case, Draft, Style
+from engine.sources.synthetic.draft import Case, Draft
+from engine.sources.synthetic.styles import cumulative, styles_for
 
 SPANS = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
 SCHEMA = pa.schema(
@@ -38,6 +39,8 @@ SCHEMA = pa.schema(
 SKEWS = ("registry", "uniform")
 BLOCK = 10_000
 METASTATIC = 0.08
+# Wanted words below which only the terse style fits, and below which the styles with much around the diagnosis do not.
+VERY_SHORT, SHORT = 35, 65
 _NEVER_METASTATIC = frozenset({"lymphoma", "leukemia", "glioma"})
 
 FACILITIES = (
@@ -173,16 +176,19 @@ def _split(patient_id: str) -> str:
 
 @cache
 def _site_cut(skew: str) -> tuple[float, ...]:
-    weights = [site.weight if skew == "registry" else 1.0 for site in vocabulary.sites()]
-    total = sum(weights)
-    return tuple(sum(weights[: at + 1]) / total for at in range(len(weights)))
+    return cumulative([site.weight if skew == "registry" else 1.0 for site in vocabulary.sites()])
+
+
+@cache
+def _histology_cut(site: int) -> tuple[float, ...]:
+    return cumulative(list(vocabulary.sites()[site].weights))
 
 
 def _case(settings: Settings, rng: random.Random) -> Case:
     draw = rng.random
-    sites = vocabulary.sites()
-    site = sites[min(bisect(_site_cut(settings.skew), draw()), len(sites) - 1)]
-    histology = site.histologies[min(bisect(site.histology_cut, draw()), len(site.histologies) - 1)]
+    at = bisect(_site_cut(settings.skew), draw())
+    site = vocabulary.sites()[at]
+    histology = site.histologies[bisect(_histology_cut(at), draw())]
     phrases = vocabulary.phrases_for(histology, site.code)
     sex = site.sexes[int(draw() * len(site.sexes))]
     side = ("left", "right")[int(draw() * 2)] if site.paired and draw() < 0.85 else ""
@@ -191,20 +197,10 @@ def _case(settings: Settings, rng: random.Random) -> Case:
     return Case(site, histology, phrases, sex, side, facility, draw() < METASTATIC and spreads)
 
 
-@cache
-def _styles(length: int, metastatic: bool) -> tuple[tuple[Style, ...], tuple[float, ...]]:
-    """Styles that fit a length (0 very short, 1 short, 2 any other), with their cumulative weights."""
-    fits = [s for s in STYLES if (s.name == "terse" if length == 0 else s.name != "terse" and (length == 2 or s.core <= 46))]
-    # A checklist states the organ it was taken from, so that a metastasis has no place in it.
-    fits = [s for s in fits if not (metastatic and s.name == "synoptic")]
-    total = sum(s.weight for s in fits)
-    return tuple(fits), tuple(sum(s.weight for s in fits[: at + 1]) / total for at in range(len(fits)))
-
-
-def _write(settings: Settings, case: Case, rng: random.Random):
+def _write(settings: Settings, case: Case, rng: random.Random) -> tuple[str, str, noise.Spans, noise.Spans]:
     words = settings.median_words * math.exp(settings.sigma * rng.gauss(0.0, 1.0))
-    styles, cut = _styles(0 if words < 40 else 1 if words < 70 else 2, case.metastatic)
-    style = styles[min(bisect(cut, rng.random()), len(styles) - 1)]
+    styles, cut = styles_for(0 if words < VERY_SHORT else 1 if words < SHORT else 2, case.metastatic)
+    style = styles[bisect(cut, rng.random())]
     site, pick = case.site, rng.random
     draft = Draft(
         case,

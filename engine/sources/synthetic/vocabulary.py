@@ -29,14 +29,12 @@ _SLOTS = {
     "seen": ["present", "absent", "not identified", "identified focally", "extensive", "indeterminate"],
     "pm": ["positive", "negative", "weakly positive", "focally positive", "+", "-"],
     "grade": ["1", "2", "3", "high", "intermediate"],
-    "t": ["T1", "T1a", "T1b", "T1c", "T2", "T2a", "T3", "T3b", "T4", "T4a", "Tis"],
-    "nn": ["N0", "NX", "N1", "N1a", "N2", "pN0", "pN1", "pN2b", "N0(i+)"],
 }
 
 
 @dataclass(frozen=True)
 class Site:
-    """One topography category. `histologies` and `histology_cut` (cumulative weights) run in parallel."""
+    """One topography category. `histologies` and their `weights` run in parallel."""
 
     code: str
     group: str
@@ -46,7 +44,7 @@ class Site:
     terms: tuple[str, ...]
     procedures: tuple[str, ...]
     histologies: tuple[str, ...]
-    histology_cut: tuple[float, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Phrases:
     words: tuple[str, ...]
 
 
-# A filled sentence, its number of words, and the number of its template: a report should not say the same thing twice.
-Sentence = tuple[str, int, int]
+# A filled sentence, its number of words, and its topic: a report should not say the same thing twice, or its contrary.
+Sentence = tuple[str, int, str]
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -87,52 +85,54 @@ def phrases_for(histology: str, site: str) -> Phrases:
 @cache
 def pool(kind: str, *keys: str) -> tuple[Sentence, ...]:
     """Filled sentences of a kind for these groups or families, the general ones among them where they make sense."""
-    found = [row for row in rows("sentences.csv") if row["kind"] == kind]
-    own = [row["text"] for row in found if row["key"] in keys]
-    general = [] if _APART & {f"{kind}/{key}" for key in keys} else [row["text"] for row in found if row["key"] == "*"]
+    own = [row for row in _rows(kind) if row["key"] in keys]
+    general = [] if _APART & {f"{kind}/{key}" for key in keys} else [row for row in _rows(kind) if row["key"] == "*"]
     # A group has few sentences of its own; taken three times they are not drowned by the general ones.
-    return _fill(general + own * 3, random.Random("/".join((kind, *keys))))
+    return _fill(general + own * 3, "/".join((kind, *keys)))
 
 
 @cache
 def history(sex: str) -> tuple[Sentence, ...]:
     """Opening lines about a patient of this sex."""
-    texts = [row["text"] for row in rows("sentences.csv") if row["kind"] == "history"]
-    return _fill(texts, random.Random(f"history/{sex}"), {"sex": [sex, sex, sex[0].upper()]})
+    return _fill(_rows("history"), f"history/{sex}", {"sex": [sex, sex, sex[0].upper()]})
 
 
 @cache
 def elsewhere(code: str, sex: str) -> tuple[Sentence, ...]:
     """Distractors: sentences that name organs of other categories, none that this sex has not."""
-    texts = [row["text"] for row in rows("sentences.csv") if row["kind"] == "away"]
-    others = [
-        s for s in sites() if s.code != code and s.group not in SYSTEMIC and sex in s.sexes and "not stated" not in s.terms[0]
-    ]
-    own = {term for s in sites() if s.code == code for term in s.terms}
-    terms = [term for s in others for term in s.terms[:2] if not any(term in t or t in term for t in own)]
+    own = {term for site in sites() if site.code == code for term in site.terms}
+    terms = [term for other, term in _organs(sex) if other != code and not any(term in t or t in term for t in own)]
     slots = {"other": terms, "Other": [term[0].upper() + term[1:] for term in terms]}
-    return _fill(texts * 4, random.Random(f"away/{code}/{sex}"), slots)
+    return _fill(_rows("away") * 4, f"away/{code}/{sex}", slots)
 
 
-def _fill(texts: list[str], rng: random.Random, more: dict[str, list[str]] | None = None) -> tuple[Sentence, ...]:
-    slots = _SLOTS | (more or {})
-    filled = {}
-    for text in texts * VARIANTS:
-        parts = text.split("{")
+@cache
+def _organs(sex: str) -> tuple[tuple[str, str], ...]:
+    """The first terms of each category that names an organ of this sex."""
+    named = [s for s in sites() if s.group not in SYSTEMIC and sex in s.sexes]
+    return tuple((s.code, term) for s in named for term in s.terms[:2] if "not stated" not in term)
+
+
+@cache
+def _rows(kind: str) -> list[dict[str, str]]:
+    return [row for row in rows("sentences.csv") if row["kind"] == kind]
+
+
+def _fill(templates: list[dict[str, str]], name: str, more: dict[str, list[str]] | None = None) -> tuple[Sentence, ...]:
+    """Each template some times over with slots filled, from a stream of its own so that pools do not depend on each other."""
+    rng, slots, filled = random.Random(name), _SLOTS | (more or {}), {}
+    for template in templates * VARIANTS:
+        parts = template["text"].split("{")
         for at, part in enumerate(parts[1:], 1):
             slot, rest = part.split("}", 1)
-            parts[at] = rng.choice(slots[slot]) + rest
+            parts[at] = slots[slot][int(rng.random() * len(slots[slot]))] + rest
         sentence = "".join(parts)
-        filled[sentence[0].upper() + sentence[1:]] = texts.index(text)
-    return tuple((sentence, len(sentence.split()), template) for sentence, template in filled.items())
+        filled[sentence[0].upper() + sentence[1:]] = template["topic"] or template["text"]
+    return tuple((sentence, len(sentence.split()), topic) for sentence, topic in filled.items())
 
 
 def _site(row: dict[str, str]) -> Site:
     codes, weights = zip(*(item.split(":") for item in row["histologies"].split()), strict=True)
-    total, cut = 0.0, []
-    for weight in map(float, weights):
-        total += weight
-        cut.append(total)
     return Site(
         code=row["code"],
         group=row["group"],
@@ -142,5 +142,5 @@ def _site(row: dict[str, str]) -> Site:
         terms=tuple(row["terms"].split(";")),
         procedures=tuple(row["procedures"].split(";")),
         histologies=codes,
-        histology_cut=tuple(c / total for c in cut),
+        weights=tuple(map(float, weights)),
     )
