@@ -303,13 +303,14 @@ def _one_line(error: BaseException, keys: Mapping[str, Key]) -> str:
     """What Hydra or OmegaConf complains about, in our words where the key is known."""
     cause: BaseException | None = error
     while cause is not None:
-        name = getattr(cause, "full_key", None)
-        key = keys.get(str(name)) or keys.get(str(name).partition("[")[0]) or keys.get(str(name).rpartition(".")[0])
-        if key is not None and "onvert" not in str(name):
-            given = re.search(r"[Vv]alue '(.*?)'", str(cause))
-            return f"{name}: {repr(given[1]) + ' ' if given else 'this value '}is not allowed; wants {key.wants}"
+        written = re.search(r"full_key: (\S+)", str(cause))
+        name = getattr(cause, "full_key", None) or (written[1] if written else None)
         if name:
-            return f"{name}: {_flat(cause)}"
+            key = keys.get(name) or keys.get(name.partition("[")[0]) or keys.get(name.rpartition(".")[0])
+            given = re.search(r"[Vv]alue '(.*?)'", str(cause))
+            if key is None:
+                return f"{name}: {_flat(cause)}"
+            return f"{name}: {repr(given[1]) if given else 'this value'} is not allowed; wants {key.wants}"
         cause = cause.__cause__
     return _flat(error)
 

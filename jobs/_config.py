@@ -1,0 +1,149 @@
+"""What a user may set for coding reports, key by key, and how it becomes the engine's own settings."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.sources.base import FORMATS, SCOPES
+from jobs._keys import MISSING, key, section
+
+if TYPE_CHECKING:
+    from engine.pipeline import RunConfig
+
+SHIPPED = "shipped"
+GIBI, KIBI = 1024**3, 1024
+
+
+@dataclass
+class Input:
+    path: str = key(MISSING, "File, folder (with everything below it) or glob with the reports.", path=True)
+    id: str | None = key(
+        None,
+        "Column with the reports' ids, which must be unique. Without it an id is made from file and position; "
+        "for text files it is the file's name.",
+    )
+    text: str = key("text", "Column with the text of the report. Not used for text files.")
+    keep: list[str] = key([], "Columns to pass through to the result, such as [patient_id,hospital].")
+    format: str | None = key(None, "Format of all files; null goes by each file's ending.", choices=FORMATS)
+    encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
+    delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    id_scope: str = key(
+        "input",
+        "Where ids are unique; 'file' puts the file's name in front of each, for files that number alike.",
+        choices=SCOPES,
+    )
+    max_bytes: int = key(4_194_304, "A report with more bytes than this fails as too_large.", low=1)
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Folder for the tables: a new one, or that of the run to continue.", path=True)
+    memory_gb: float = key(1.0, "Memory for sorting when the tables are written, in GiB.", low=0.0625)
+
+
+@dataclass
+class Model:
+    system: str = key("engine.models.site_classifier", "The package of the coding system.")
+    path: str = key(SHIPPED, "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
+
+
+@dataclass
+class Text:
+    max_tokens: int = key(
+        16_384, "Tokens read of a report. What lies beyond is counted in truncated_chars and sends the report to review.", low=16
+    )
+
+
+@dataclass
+class Explain:
+    method: str = key("default", "How evidence is found: 'default' is what the checkpoint names, 'none' is no evidence.")
+    spans: int = key(5, "Most evidence spans for each task.", low=1, high=50)
+    checks_fraction: float = key(
+        0.02, "Share of reports, chosen by id, whose evidence is checked against erasing random words.", low=0.0, high=1.0
+    )
+
+
+@dataclass
+class Decision:
+    tasks: list[str] = key(["site"], "Tasks that must all be sure for a report to be coded without review.")
+    thresholds: dict[str, float] = key(
+        {}, "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.", low=0.0, high=1.0
+    )
+    min_support: int = key(10, "A code with fewer training reports than this always goes to review.", low=0)
+
+
+@dataclass
+class Cluster:
+    address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
+    actors: int = key(1, "Processes that hold the model. One for each GPU; one on a machine without.", low=1)
+    threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
+    cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor; bookkeeping only, keep some free for reading.", low=0.0)
+    gpus_per_actor: float = key(0.0, "GPUs of each actor; a part of one is allowed.", low=0.0)
+    readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
+    batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
+    precision: str = key("auto", "Arithmetic of the encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
+    object_store_gb: float | None = key(None, "Memory of Ray's object store, in GiB; null leaves it to Ray.", low=0.1)
+    child_memory_gb: float = key(8.0, "Memory of the process that retries a shard lost twice, in GiB.", low=0.25)
+    max_attempts: int = key(10, "Tries of one shard before the run gives up with exit code 3.", low=3)
+    stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing happens for so long.", low=60)
+    shard_kb: int | None = key(None, "Text of one shard in KiB; null chooses by the size of the input.", low=1)
+
+
+@dataclass
+class CodeReports:
+    input: Input = section(Input)
+    output: Output = section(Output)
+    model: Model = section(Model)
+    text: Text = section(Text)
+    explain: Explain = section(Explain)
+    decision: Decision = section(Decision)
+    cluster: Cluster = section(Cluster)
+    deterministic: bool = key(False, "Fixed batch shapes: the same bits whatever the batches and shards, for some speed.")
+    max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
+
+
+def run_config(config: CodeReports) -> "RunConfig":
+    """The engine's settings.
+
+    Raises:
+        ConfigError: settings that cannot go together.
+    """
+    from engine.models.base import ModelSpec
+    from engine.pipeline import ClusterConfig, RunConfig
+    from engine.sources import InputConfig
+
+    cluster, model = config.cluster, config.model
+    return RunConfig(
+        input=InputConfig(**{**vars(config.input), "delimiter": _delimiter(config.input.delimiter)}),
+        model=ModelSpec(
+            system=model.system,
+            path="" if model.path == SHIPPED else model.path,
+            options={
+                "max_tokens": config.text.max_tokens,
+                "explain": vars(config.explain),
+                "decision": vars(config.decision),
+                "precision": cluster.precision,
+                "deterministic": config.deterministic,
+            },
+            runtime={"batch_tokens": cluster.batch_tokens},
+        ),
+        output=config.output.path,
+        cluster=ClusterConfig(
+            address=cluster.address,
+            actors=cluster.actors,
+            threads=cluster.threads or 0,
+            cpus_per_actor=cluster.cpus_per_actor,
+            gpus_per_actor=cluster.gpus_per_actor,
+            readers=cluster.readers,
+            object_store_memory=None if cluster.object_store_gb is None else int(cluster.object_store_gb * GIBI),
+            child_memory=int(cluster.child_memory_gb * GIBI),
+            max_attempts=cluster.max_attempts,
+            stall_seconds=cluster.stall_seconds,
+        ),
+        shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
+        max_failed=config.max_failed,
+        memory=int(config.output.memory_gb * GIBI),
+    )
+
+
+def _delimiter(given: str | None) -> str | None:
+    return "\t" if given == "\\t" else given
