@@ -30,7 +30,7 @@ article header { display:flex; flex-wrap:wrap; gap:.3rem .8rem; align-items:base
 .badge.auto { color:var(--auto) } .badge.review { color:var(--review) } .badge.failed { color:var(--failed) }
 .badge.not_applicable { color:var(--na) }
 ul.reasons { margin:.5rem 0; padding-left:1.2rem } ul.reasons code { color:var(--soft); font-size:.82rem }
-.scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; margin:.6rem 0; font-size:.92rem }
+.scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; min-width:42rem; margin:.6rem 0; font-size:.92rem }
 th, td { text-align:left; padding:.3rem .7rem .3rem 0; border-bottom:1px solid var(--line); vertical-align:top }
 th { color:var(--soft); font-weight:500; font-size:.82rem } td.num { font-variant-numeric:tabular-nums; white-space:nowrap }
 meter { width:4.5rem; vertical-align:middle } .code { font-weight:650; white-space:nowrap }

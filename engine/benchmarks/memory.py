@@ -1,0 +1,70 @@
+"""Peak memory of a run: the driver and every worker below it, sampled from outside."""
+
+import threading
+from types import TracebackType
+
+import psutil
+
+MEBI = 1024 * 1024
+
+
+class PeakMemory:
+    """Context manager that samples this process and the Ray workers below it in a thread.
+
+    Counted is the proportional set size where the system tells it (pages shared by several processes once), else the resident
+    set. `peak` is the largest sum of one sample, `driver` and `workers` its parts, in MiB. Ray's own services are left out.
+    """
+
+    def __init__(self, interval: float = 0.25) -> None:
+        self.peak = self.driver = self.workers = 0.0
+        self.samples = 0
+        self._interval = interval
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _watch(self) -> None:
+        try:
+            root = psutil.Process()
+            while True:
+                self._sample(root)
+                if self._done.wait(self._interval):
+                    return
+        except BaseException as error:
+            self._error = error
+
+    def _sample(self, root: psutil.Process) -> None:
+        driver = size_of(root)
+        workers = sum(size_of(process) for process in root.children(recursive=True) if is_worker(process))
+        self.samples += 1
+        if driver + workers > self.peak:
+            self.peak, self.driver, self.workers = driver + workers, driver, workers
+
+
+def size_of(process: psutil.Process) -> float:
+    """MiB of one process; 0 if it has just ended."""
+    try:
+        info = process.memory_full_info()
+        return getattr(info, "pss", info.rss) / MEBI
+    except psutil.AccessDenied:
+        return process.memory_info().rss / MEBI
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Whether this is a Ray worker (task or actor) by the title Ray gives it, or a child process of one."""
+    try:
+        return any("ray::" in p.name() or (p.cmdline() or [""])[0].startswith("ray::") for p in (process, *process.parents()))
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False

@@ -1,0 +1,84 @@
+"""`python -m jobs.bench bench=code_reports output.path=bench.parquet`: how fast, how frugal, against whom."""
+
+from dataclasses import dataclass
+
+from jobs._config import Cluster, CodeReports, Decision, Explain, Input, Model, Text, run_config
+from jobs._config import Output as Tables
+from jobs._front import job
+from jobs._keys import MISSING, key, section
+
+PARTS = ("core", "loop", "evidence", "memory")
+
+
+@dataclass
+class Reports(Input):
+    path: str | None = key(None, "File, folder or glob with reports; null takes synthetic ones of about 500 words.", path=True)
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Parquet file for the measurements; holds those done so far while it runs.", path=True)
+
+
+@dataclass
+class Bench:
+    name: str = key("code_reports", "What is measured.", choices=("code_reports",))
+    parts: list[str] = key(list(PARTS), "Parts to measure.", choices=PARTS)
+    core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
+    loop_reports: int = key(5000, "Whole reports for the engine against a plain loop.", low=1)
+    evidence_reports: int = key(128, "Whole reports with evidence and without.", low=1)
+    memory_reports: list[int] = key([10_000, 100_000], "Sizes of the two corpora whose peak memory is compared.", low=1)
+    batch_sizes: list[int] = key([1, 8, 32], "Batch sizes among which the rival may choose.", low=1)
+    repeats: int = key(3, "Interleaved repetitions, of which the median counts.", low=1)
+    loop_repeats: int = key(2, "Interleaved repetitions of whole runs.", low=1)
+    work: str | None = key(None, "Folder for corpora and runs in passing; null is the system's own.", path=True)
+
+
+@dataclass
+class Config:
+    bench: Bench = section(Bench)
+    input: Reports = section(Reports)
+    output: Output = section(Output)
+    model: Model = section(Model)
+    text: Text = section(Text)
+    explain: Explain = section(Explain)
+    decision: Decision = section(Decision)
+    cluster: Cluster = section(Cluster)
+
+
+@job(
+    "bench",
+    Config,
+    "Measures the engine against its rivals on this machine, prints a table and writes it as Parquet.",
+    examples=[
+        "bench=code_reports output.path=bench.parquet",
+        "bench=code_reports input.path=reports.parquet output.path=bench.parquet",
+        "bench=smoke output.path=smoke.parquet",
+    ],
+)
+def main(config: Config) -> None:
+    from dataclasses import asdict
+
+    from engine.benchmarks import code_reports, measure
+
+    same = {name: getattr(config, name) for name in ("model", "text", "explain", "decision", "cluster")}
+    reports = Input(**{**vars(config.input), "path": config.input.path or "synthetic"})
+    run = run_config(CodeReports(input=reports, output=Tables(path=config.output.path), **same))
+    sizes = {name: value for name, value in vars(config.bench).items() if name not in ("name", "memory_reports")}
+    bench = code_reports.BenchConfig(
+        model=run.model,
+        input=run.input if config.input.path else None,
+        cluster=asdict(run.cluster),
+        memory_reports=tuple(config.bench.memory_reports),
+        **sizes,
+    )
+    rows: list[measure.Measurement] = []
+    measure.write(config.output.path, measure.to_table(config.bench.name, rows))
+    for part in code_reports.run(bench, say=print):
+        rows += part
+        measure.write(config.output.path, measure.to_table(config.bench.name, rows))
+    measure.show(measure.to_table(config.bench.name, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Peak memory, on processes whose size is known."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+
+from engine.benchmarks.memory import PeakMemory, is_worker, size_of
+
+
+def test_the_peak_is_seen_after_the_memory_is_gone():
+    with PeakMemory(interval=0.02) as memory:
+        before = size_of(psutil.Process())
+        held = bytearray(b"x") * (200 * 1024 * 1024)
+        deadline = time.monotonic() + 20
+        while memory.peak < before + 190 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        del held
+    assert memory.peak == memory.driver and memory.workers == 0.0
+    assert 190 <= memory.peak - before <= 300
+
+
+def test_workers_are_told_by_their_title():
+    code = "import sys; sys.stdin.read()"
+    for title, counts in (("ray::Model", True), ("plain", False)):
+        process = subprocess.Popen([title, "-c", code], executable=sys.executable, stdin=subprocess.PIPE)
+        try:
+            assert is_worker(psutil.Process(process.pid)) is counts
+        finally:
+            process.communicate()
