@@ -1,0 +1,138 @@
+"""Settings that cannot be, and values that cannot stand in a table."""
+
+import errno
+import json
+
+import pyarrow as pa
+import pytest
+
+from engine.errors import ConfigError, RetryableError
+from engine.records import check, records_schema
+from engine.sources import InputConfig, Shard, Slice, from_json, to_json
+from engine.sources.base import Rows, cast_kept, require_columns, require_cuttable, unreadable
+from engine.storage import Entry
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"path": ""}, "input.path"),
+        ({"id": ""}, "input.id"),
+        ({"text": ""}, "input.text"),
+        ({"keep": "ward"}, "input.keep"),
+        ({"keep": ["a", "a"]}, "input.keep"),
+        ({"keep": ["text"]}, "input.keep"),
+        ({"format": "xlsx"}, "input.format"),
+        ({"encoding": "utf8000"}, "input.encoding"),
+        ({"encoding": "rot13"}, "input.encoding"),
+        ({"delimiter": ";;"}, "input.delimiter"),
+        ({"delimiter": '"'}, "input.delimiter"),
+        ({"delimiter": "§"}, "input.delimiter"),
+        ({"id_scope": "folder"}, "input.id_scope"),
+        ({"max_bytes": 0}, "input.max_bytes"),
+    ],
+)
+def test_an_impossible_setting_is_refused_by_its_name(settings, key):
+    with pytest.raises(ConfigError, match=f"^{key}: "):
+        InputConfig(**{"path": "x", "id": None, **settings})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "utf-7", "iso2022_jp", "cp500"])
+def test_encodings_without_plain_line_ends_are_refused_for_tables(encoding):
+    with pytest.raises(ConfigError, match="convert the files to utf-8"):
+        require_cuttable(InputConfig("x", None, encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf-8-sig", "cp1252", "latin-1", "gb18030", "shift_jis"])
+def test_other_encodings_can_be_cut(encoding):
+    require_cuttable(InputConfig("x", None, encoding=encoding))
+
+
+def test_a_shard_survives_json():
+    shard = Shard((Slice("csv", Entry("/a b/ü.csv", 9, "7"), "ü.csv", 2, 9, 3, 12, 1, 0, 0, "OSError"),), 2, 9)
+    assert from_json(json.loads(json.dumps(to_json(shard)))) == shard
+
+
+def rows_of(given=None, text="fine", id="id", **settings):
+    rows = Rows(InputConfig("x", id, **settings), [])
+    rows.add("f.csv", 3, given, text)
+    return check(rows.table(), records_schema()).to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "record_id", "failure"),
+    [
+        ("A 1", "A 1", None),
+        (12, "12", None),
+        ("é".encode(), "é", None),
+        (None, "f.csv:3", {"kind": "parse_error", "detail": "missing_id"}),
+        ("  ", "f.csv:3", {"kind": "parse_error", "detail": "missing_id"}),
+        (True, "f.csv:3", {"kind": "parse_error", "detail": "id is bool"}),
+        (1.5, "f.csv:3", {"kind": "parse_error", "detail": "id is float"}),
+        ("\ud800", "f.csv:3", {"kind": "invalid_encoding", "detail": "input.id"}),
+        (b"\xff", "f.csv:3", {"kind": "invalid_encoding", "detail": "input.id"}),
+    ],
+)
+def test_an_id_is_taken_as_it_is_or_made(given, record_id, failure):
+    row = rows_of(given)
+    assert (row["record_id"], row["failure"]) == (record_id, failure)
+
+
+def test_scope_file_puts_the_source_before_given_ids_only():
+    assert rows_of("7", id_scope="file")["record_id"] == "f.csv:7"
+    assert rows_of(None, id=None, id_scope="file")["record_id"] == "f.csv:3"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "detail"),
+    [
+        (None, "missing_text", ""),
+        ("", "missing_text", ""),
+        (" \t\r\n\u3000", "missing_text", ""),
+        (b" ", "missing_text", ""),
+        ("a\udcffb", "invalid_encoding", ""),
+        (b"a\xff", "invalid_encoding", ""),
+        ("ü" * 6, "too_large", "bytes=12"),
+        (b"x" * 11, "too_large", "bytes=11"),
+        (5, "parse_error", "text is int"),
+    ],
+)
+def test_a_text_that_cannot_be_read_fails_and_keeps_its_id(text, kind, detail):
+    row = rows_of("7", text, max_bytes=10)
+    assert row["failure"] == {"kind": kind, "detail": detail}
+    assert (row["record_id"], row["text"]) == ("7", None)
+
+
+def test_a_kept_value_that_is_not_text_fails_its_record_alone():
+    rows = Rows(InputConfig("x", None, keep=("ward",)), [pa.field("ward", pa.string())])
+    rows.add("f", 0, None, "one", ["a"])
+    rows.add("f", 1, None, "two", ["\udcff"])
+    rows.add("f", 2, None, "three", [None])
+    table = rows.table().to_pylist()
+    assert [r["keep"]["ward"] for r in table] == ["a", None, None]
+    assert [r["failure"] and r["failure"]["kind"] for r in table] == [None, "invalid_encoding", None]
+
+
+def test_kept_values_that_do_not_fit_are_refused_without_being_quoted():
+    with pytest.raises(ConfigError, match="'n' is string in one file, int64 in another") as caught:
+        cast_kept(pa.array(["canary"]), pa.field("n", pa.int64()))
+    assert "canary" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_a_missing_column_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"^input.text: a.csv has no column 'text'; it has: id, report$"):
+        require_columns(InputConfig("x", "id"), "a.csv", ["id", "report"], header=True)
+    with pytest.raises(ConfigError, match="2 columns named 'id'"):
+        require_columns(InputConfig("x", "id"), "a.csv", ["id", "id", "text"])
+
+
+def test_a_first_record_that_stands_where_a_header_should_is_not_quoted():
+    with pytest.raises(ConfigError, match=r"first line \(2 fields\) does not look like a header") as caught:
+        require_columns(InputConfig("x", "id"), "a.csv", ["4711", "Canary Jane, colon"], header=True)
+    assert "Canary" not in str(caught.value)
+
+
+def test_a_machine_that_is_out_of_files_is_no_fault_of_the_file():
+    with pytest.raises(RetryableError, match="same command again"):
+        unreadable("a", OSError(errno.EMFILE, ""))
+    assert unreadable("a", PermissionError(errno.EACCES, "")).detail == "PermissionError"

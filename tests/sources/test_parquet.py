@@ -1,0 +1,192 @@
+"""Parquet: how it is cut, and what its types and its damage become."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError, InputChanged
+from engine.sources import InputConfig, cut, list_files, parquet, read
+from engine.storage import LocalStorage
+
+
+def write(path, text, id=None, row_group_size=None, **columns):
+    data = {"text": text, **({} if id is None else {"id": id}), **columns}
+    pq.write_table(pa.table(data), path, row_group_size=row_group_size, use_dictionary=False, write_statistics=False)
+    return path
+
+
+def invalid(*values):
+    """A string column with bytes that are not UTF-8, as broken writers make them."""
+    array = pa.array(values, pa.binary())
+    return pa.StringArray.from_buffers(len(values), array.buffers()[1], array.buffers()[2], array.buffers()[0], array.null_count)
+
+
+def cuts(loaded):
+    return [[(s.source, s.group, s.groups, s.start, s.stop, s.position, s.rows) for s in shard.slices] for shard in loaded.shards]
+
+
+def test_whole_row_groups_of_one_and_more_files_are_joined(tmp_path, load):
+    text = ["x" * 96] * 40
+    write(tmp_path / "a.parquet", text, row_group_size=10)
+    write(tmp_path / "b.parquet", text[:5], row_group_size=10)
+    loaded = load(tmp_path, 2300)
+    assert cuts(loaded) == [
+        [("a.parquet", 0, 2, 0, 20, 0, 20)],
+        [("a.parquet", 2, 2, 0, 20, 20, 20)],
+        [("b.parquet", 0, 1, 0, 5, 0, 5)],
+    ]
+    assert loaded.places == [("a.parquet", i) for i in range(40)] + [("b.parquet", i) for i in range(5)]
+    assert [shard.rows for shard in load(tmp_path, 1 << 20).shards] == [45]
+
+
+def test_a_large_row_group_is_cut_into_ranges_of_rows(tmp_path, load):
+    text = [f"{i:096d}" for i in range(100)]
+    write(tmp_path / "a.parquet", text[:90] + text[90:], row_group_size=90)
+    loaded = load(tmp_path, 3100)
+    assert [shard.rows for shard in loaded.shards] == [30, 30, 30, 10]
+    assert loaded.texts == text
+
+
+def test_a_row_group_is_never_decoded_too_often(tmp_path, load):
+    text = [f"{i:096d}" for i in range(500)]
+    loaded = load(write(tmp_path / "a.parquet", text), 1)
+    assert len(loaded.shards) == 64
+    assert loaded.texts == text
+
+
+def test_equal_texts_in_a_dictionary_are_not_taken_for_free(tmp_path, load):
+    pq.write_table(pa.table({"text": ["same"] * 10_000}), tmp_path / "a.parquet")
+    assert len(load(tmp_path / "a.parquet", 64_000).shards) == 10
+
+
+def test_a_garbage_a_truncated_and_an_empty_file_are_one_failed_record_each(tmp_path, load):
+    whole = write(tmp_path / "e.parquet", ["fine"] * 100).read_bytes()
+    (tmp_path / "a.parquet").write_bytes(b"canary" * 100)
+    (tmp_path / "b.parquet").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.parquet").write_bytes(b"")
+    (tmp_path / "d.parquet").write_bytes(whole[:-4] + b"XXXX")
+    loaded = load(tmp_path, id_scope="file")
+    assert loaded.ids[:4] == ["a.parquet", "b.parquet", "c.parquet", "d.parquet"]
+    assert loaded.failures[:4] == [("unreadable_file", "ArrowInvalid")] * 4
+    assert loaded.texts[4:] == ["fine"] * 100
+    assert loaded.places[0] == ("a.parquet", 0)
+
+
+def test_a_broken_page_fails_the_rows_of_its_slice_and_no_others(tmp_path, load):
+    path = write(tmp_path / "a.parquet", [f"{i:096d}" for i in range(40)], row_group_size=20)
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.data_page_offset : chunk.data_page_offset + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(data)
+    loaded = load(path, 2000)
+    assert [failure and failure[0] for failure in loaded.failures] == ["unreadable_file"] * 20 + [None] * 20
+    assert loaded.places == [("a.parquet", i) for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.string())],
+)
+def test_every_type_that_can_hold_text_is_text_and_id(tmp_path, load, kind):
+    values = ["é  🎗", "b"]
+    stored = pa.array([v.encode() for v in values] if "binary" in str(kind) else values, kind)
+    loaded = load(write(tmp_path / "a.parquet", stored, stored, ward=stored), id="id", keep=["ward"])
+    assert loaded.texts == loaded.ids == values
+    assert loaded.tables[0].schema.field("keep").type.field("ward").type == parquet._plain(kind)
+
+
+def test_rows_without_text_or_id_and_rows_that_are_not_utf8_fail_alone(tmp_path, load):
+    text = invalid(b"fine", None, b" \n", b"bad \xff", b"x", b"", b"last")
+    loaded = load(write(tmp_path / "a.pq", text, pa.array([1, 2, 3, 4, None, 6, 7])), id="id")
+    assert loaded.ids == ["1", "2", "3", "4", "a.pq:4", "6", "7"]
+    assert [failure and failure[0] for failure in loaded.failures] == [
+        None,
+        "missing_text",
+        "missing_text",
+        "invalid_encoding",
+        "parse_error",
+        "missing_text",
+        None,
+    ]
+    assert load(write(tmp_path / "b.pq", pa.nulls(2))).failures == [("missing_text", "")] * 2
+
+
+def test_an_id_or_a_kept_value_that_is_not_utf8_fails_its_record(tmp_path, load):
+    bad = invalid(b"a", b"\xff", None)
+    loaded = load(write(tmp_path / "a.parquet", ["1", "2", "3"], bad, ward=bad), id="id", keep=["ward"])
+    assert loaded.failures == [None, ("invalid_encoding", "input.id"), ("parse_error", "missing_id")]
+    loaded = load(tmp_path / "a.parquet", keep=["ward"])
+    assert loaded.failures == [None, ("invalid_encoding", "input.keep"), None]
+    assert [row["keep"]["ward"] for row in loaded.rows] == ["a", None, None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"text": [1, 2]}, {}, "input.text: column 'text' of a.parquet is int64, not text"),
+        ({"text": ["a"], "id": [1.5]}, {"id": "id"}, "input.id: column 'id' of a.parquet is double"),
+        ({"report": ["a"], "n": [1]}, {}, r"a.parquet has no column 'text'; it has: report, n"),
+        ({"text": ["a"]}, {"keep": ["ward"]}, "input.keep: a.parquet has no column 'ward'"),
+    ],
+)
+def test_columns_that_cannot_be_used_are_refused(tmp_path, load, columns, settings, message):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, **settings)
+
+
+def test_one_file_of_many_without_the_column_is_refused_at_the_check_and_at_the_cut(tmp_path, load):
+    write(tmp_path / "a.parquet", ["a"])
+    pq.write_table(pa.table({"report": ["a"]}), tmp_path / "b.parquet")
+    with pytest.raises(ConfigError, match=r"b\.parquet"):
+        load(tmp_path)
+    config = InputConfig(str(tmp_path), None)
+    with pytest.raises(ConfigError, match=r"b\.parquet"):
+        list(cut(config, LocalStorage(), list_files(config, LocalStorage()), 100))
+
+
+def test_kept_columns_keep_their_types_and_widen_where_files_differ(tmp_path, load):
+    when = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
+    tags = pa.array([["a", "b"]])
+    write(tmp_path / "a.parquet", ["a"], n=pa.array([1], pa.int32()), m=[1], k=pa.nulls(1), when=when, tags=tags)
+    write(tmp_path / "b.parquet", ["b"], n=pa.array([2**40]), m=["x"], k=["y"], when=when, tags=tags)
+    loaded = load(tmp_path, 1, keep=["n", "m", "k", "when", "tags"])
+    keep = pa.concat_tables(loaded.tables)["keep"].combine_chunks().flatten()
+    assert [str(column.type) for column in keep] == ["int64", "string", "string", "timestamp[ns]", "list<element: string>"]
+    assert [column.to_pylist() for column in keep[:3]] == [[1, 2**40], ["1", "x"], [None, "y"]]
+    assert keep[3].cast(pa.int64()).to_pylist() == [1_700_000_000_000_000_001] * 2
+
+
+def test_nested_columns_that_differ_cannot_be_kept(tmp_path, load):
+    write(tmp_path / "a.parquet", ["a"], tags=[["a"]])
+    write(tmp_path / "b.parquet", ["a"], tags=["a"])
+    with pytest.raises(ConfigError, match=r"'tags' is .* drop it"):
+        load(tmp_path, keep=["tags"])
+
+
+def test_a_file_without_rows_is_a_shard_without_rows(tmp_path, load):
+    write(tmp_path / "a.parquet", pa.array([], pa.string()))
+    loaded = load(tmp_path)
+    assert ([shard.rows for shard in loaded.shards], loaded.rows) == ([0], [])
+
+
+def test_only_the_named_columns_are_read(tmp_path, load, monkeypatch):
+    asked = []
+    original = pq.ParquetFile.iter_batches
+
+    def spy(self, *args, columns, **kwargs):
+        asked.append(columns)
+        return original(self, *args, columns=columns, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
+    load(write(tmp_path / "a.parquet", ["a"], ["1"], ward=["w"], other=["o"]), id="id", keep=["ward", "id"])
+    assert asked == [["id", "text", "ward"]]
+
+
+def test_a_file_that_changed_since_the_plan_stops_the_run(tmp_path):
+    path = write(tmp_path / "a.parquet", ["a"])
+    storage, config = LocalStorage(), InputConfig(str(path), None)
+    (shard,) = cut(config, storage, list_files(config, storage), 100)
+    write(path, ["changed"])
+    with pytest.raises(InputChanged, match=r"a\.parquet"):
+        read(config, storage, shard, [])
