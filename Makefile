@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help install install-dev demo test test-long check lock clean
+.PHONY: help install install-dev demo test test-long check docs lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ test-long: install-dev  ## Run the slow tests too
 check: install-dev  ## Check style and format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+docs: install  ## Make docs/configuration.md anew from the keys
+	$(PYTHON) -m jobs._help > .venv/configuration.md
+	mv .venv/configuration.md docs/configuration.md
 
 lock:  ## Make the lock files anew from pyproject.toml
 	rm -rf .lock

@@ -79,7 +79,7 @@ class Job:
                 from jobs._help import help_text
 
                 values, _ = self.compose(overrides, flags)
-                print(help_text(self, values, _groups(self, flags)))
+                print(help_text(self, values, self.groups(flags)))
                 return EXIT_OK
             values, missing = self.compose(overrides, flags)
             if "--cfg" in flags:
@@ -112,7 +112,8 @@ class Job:
         """
         keys = {key.name: key for key in keys_of(self.schema)}
         texts = _Texts()
-        translated = [_translate(each, keys, _groups(self, flags), texts) for each in overrides]
+        groups = self.groups(flags)
+        translated = [_translate(each, keys, groups, texts) for each in overrides]
         values = texts.restore(self._hydra(translated, keys, texts, flags))
         missing = []
         for key in keys.values():
@@ -128,6 +129,28 @@ class Job:
             check_value(key, home[last])
         return values, missing
 
+    def groups(self, flags: Mapping[str, str]) -> dict[str, list[str]]:
+        """The configuration groups of the job, with their choices."""
+        import yaml
+
+        name = flags.get("--config-name", self.name)
+        primary = [f / f"{name}.yaml" for f in self._folders(flags) if (f / f"{name}.yaml").is_file()]
+        if not primary:
+            return {}
+        try:
+            defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults", [])
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
+            raise ConfigError(f"{primary[0]} is not a readable YAML mapping") from None
+        found: dict[str, list[str]] = {}
+        for entry in defaults:
+            if isinstance(entry, dict):
+                group = next(iter(entry)).removeprefix("optional ").removeprefix("override ")
+                found[group] = sorted({p.stem for f in self._folders(flags) for p in (f / group).glob("*.yaml")})
+        return found
+
+    def _folders(self, flags: Mapping[str, str]) -> list[Path]:
+        return [self.conf] + ([Path(flags["--config-dir"])] if "--config-dir" in flags else [])
+
     def _hydra(self, overrides: list[str], keys: Mapping[str, Key], texts: "_Texts", flags: Mapping[str, str]) -> dict:
         from hydra import compose, initialize_config_dir
         from hydra.core.config_store import ConfigStore
@@ -142,7 +165,7 @@ class Job:
                 raise ConfigError(f"--config-dir: no folder {folder}")
             overrides = [*overrides, "hydra.searchpath=[" + _quoted("file://" + folder) + "]"]
         name = flags.get("--config-name", self.name)
-        if not any((folder / f"{name}.yaml").is_file() for folder in _folders(self, flags)):
+        if not any((folder / f"{name}.yaml").is_file() for folder in self._folders(flags)):
             if "--config-name" in flags:
                 raise ConfigError(f"--config-name: no file {name}.yaml in the configuration folders")
             name = f"{self.name}_schema"
@@ -273,30 +296,6 @@ def _quoted(text: str) -> str:
 def _home(path: str) -> str:
     """`~/x` below the home folder, as a shell would have it, unless a folder here is really called `~`."""
     return os.path.expanduser(path) if path.startswith("~/") and not os.path.lexists("~") else path
-
-
-def _folders(job: Job, flags: Mapping[str, str]) -> list[Path]:
-    return [job.conf] + ([Path(flags["--config-dir"])] if "--config-dir" in flags else [])
-
-
-def _groups(job: Job, flags: Mapping[str, str]) -> dict[str, list[str]]:
-    """The configuration groups of a job, with their choices."""
-    import yaml
-
-    name = flags.get("--config-name", job.name)
-    primary = [f / f"{name}.yaml" for f in _folders(job, flags) if (f / f"{name}.yaml").is_file()]
-    if not primary:
-        return {}
-    try:
-        defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults", [])
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
-        raise ConfigError(f"{primary[0]} is not a readable YAML mapping") from None
-    found: dict[str, list[str]] = {}
-    for entry in defaults:
-        if isinstance(entry, dict):
-            group = next(iter(entry)).removeprefix("optional ").removeprefix("override ")
-            found[group] = sorted({p.stem for f in _folders(job, flags) for p in (f / group).glob("*.yaml")})
-    return found
 
 
 def _one_line(error: BaseException, keys: Mapping[str, Key]) -> str:

@@ -1,5 +1,7 @@
 """The help page of a job and docs/configuration.md, both made from the keys themselves."""
 
+import importlib
+import pkgutil
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 _INDENT = " " * 8
+_PREFACE = """# Configuration
+
+Made by `make docs` from the keys themselves; do not edit it by hand.
+
+Every job is started as `python -m jobs.<name> key=value ...`. `--help` shows what stands here, `--cfg job` what would run.
+
+* `???` must be given.
+* A text value is taken as the shell gives it: a file name needs quotes for the shell only. A path may begin with `~/`.
+* A list may be written `[a,b]` or `a,b`; an item with a comma needs quotes inside: `'input.keep=["a, b",c]'`.
+* A choice such as `cluster=gpu_box` takes its values from `conf/cluster/gpu_box.yaml`, or from the same place in the folder that
+  `--config-dir` names; `experiment=screen` sets several keys at once. Keys given on the command line win over both.
+"""
 
 
 def help_text(job: "Job", values: Mapping[str, Any], groups: Mapping[str, list[str]]) -> str:
@@ -39,15 +53,32 @@ def markdown(job: "Job", values: Mapping[str, Any], groups: Mapping[str, list[st
     """The section of docs/configuration.md about one job."""
     lines = [f"## jobs.{job.name}", "", job.about, "", "| key | default | wants | meaning |", "|---|---|---|---|"]
     for key in keys_of(job.schema):
-        lines.append(
-            f"| `{key.name}` | `{shown(value_at(values, key.name))}` | {_cell(key)} | {key.help.replace('|', '&#124;')} |"
-        )
+        lines.append(f"| `{key.name}` | `{shown(value_at(values, key.name))}` | {_cell(key.wants)} | {_cell(key.help)} |")
     if groups:
         lines += [
             "",
             "Choices: " + ", ".join(f"`{group}={'|'.join(choices) or 'null'}`" for group, choices in groups.items()) + ".",
         ]
     return "\n".join(lines) + "\n"
+
+
+def jobs() -> list["Job"]:
+    """Every job of this package, by name."""
+    import jobs as package
+    from jobs._front import Job
+
+    found = []
+    for module in pkgutil.iter_modules(package.__path__):
+        main = None if module.name.startswith("_") else getattr(importlib.import_module(f"jobs.{module.name}"), "main", None)
+        if isinstance(main, Job):
+            found.append(main)
+    return found
+
+
+def page() -> str:
+    """docs/configuration.md."""
+    chapters = [markdown(job, job.compose([], {})[0], job.groups({})) for job in jobs()]
+    return "\n".join([_PREFACE, *chapters])
 
 
 def value_at(values: Mapping[str, Any], name: str) -> Any:
@@ -72,3 +103,7 @@ def shown(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "&#124;")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -87,7 +87,7 @@ class Key:
         if self.kind is dict:
             words = f"{{name: {_WORDS[self.inner]}, ...}}"
         elif self.kind is list:
-            words = f"a list of {_WORDS[self.inner].removeprefix('a ')}, such as [a, b]"
+            words = f"a list of {_WORDS[self.inner].removeprefix('a ')}s" if self.inner is not str else "a list, such as [a,b]"
         else:
             words = _WORDS[self.kind]
         if self.choices:
@@ -98,7 +98,7 @@ class Key:
             words += f", at least {self.low:g}"
         elif self.high is not None:
             words += f", at most {self.high:g}"
-        return words + (" or null" if self.optional else "")
+        return words + (", or null" if self.optional else "")
 
 
 def keys_of(schema: type, prefix: str = "") -> list[Key]:

@@ -16,15 +16,20 @@ from jobs._front import job
         "input.path=reports cluster=gpu_box output.path=coded",
     ],
 )
-def main(config: CodeReports) -> int:
+def main(config: CodeReports) -> None:
     """Runs the engine and tells what came of it."""
-    from engine.pipeline import run
+    settings = run_config(config)
+
+    from engine.errors import TooManyFailures
+    from engine.pipeline import run, status
     from jobs._progress import reporter
     from jobs._summary import closing
 
-    summary = run(run_config(config), reporter())
-    print(closing(summary))
-    return 0
+    try:
+        print(closing(run(settings, reporter())))
+    except TooManyFailures:
+        print(closing(status(config.output.path)))
+        raise
 
 
 if __name__ == "__main__":

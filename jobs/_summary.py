@@ -1,0 +1,63 @@
+"""The closing words of a run: what became of every record, where the tables are, what to do next."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from engine.records import DECISIONS
+from jobs._progress import duration
+
+if TYPE_CHECKING:
+    from engine.pipeline import Summary
+
+
+def closing(summary: "Summary") -> str:
+    """For the end of a run."""
+    if summary.new_records == 0:
+        head = "Nothing new to do: every record of the input has its row."
+    else:
+        rate = f"{summary.new_records / summary.seconds:,.1f}/s" if summary.seconds else ""
+        head = f"Coded {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
+        if summary.resumed:
+            head += f" Earlier runs had coded {summary.records - summary.new_records:,}."
+    return "\n".join([head, "", *_counts(summary), "", f"Tables: {summary.folder}", *_next(summary)])
+
+
+def standing(summary: "Summary") -> str:
+    """For `jobs.status`."""
+    total = "an unknown number of" if summary.records_total is None else f"{summary.records_total:,}"
+    state = "finished" if summary.finished else "not finished: the same command again continues it"
+    share = f" ({summary.bytes / summary.bytes_total:.0%} of the text)" if summary.bytes_total else ""
+    lines = [
+        f"Run {summary.run_id} in {summary.output}: {state}.",
+        f"{summary.records:,} of {total} records{share}, {summary.shards:,} of {summary.shards_total:,} shards; "
+        f"{summary.retried:,} shards were tried more than once.",
+    ]
+    if summary.work_seconds:
+        told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in summary.work_seconds.items())
+        lines.append(f"Work of all processes: {told}.")
+    lines += ["", *_counts(summary), "", f"Tables: {summary.folder} ({len(summary.files):,} files)"]
+    return "\n".join(lines + (_next(summary) if summary.files else []))
+
+
+def _counts(summary: "Summary") -> list[str]:
+    lines = ["Records by decision:"]
+    known = {word: summary.decisions.get(word, 0) for word in DECISIONS}
+    lines += _table(known, summary.records)
+    for title, counts in (("Reasons for review:", summary.reasons), ("Failed because of:", summary.failures)):
+        if counts:
+            lines += [title, *_table(dict(sorted(counts.items(), key=lambda item: -item[1])), summary.records)]
+    return lines
+
+
+def _table(counts: Mapping[str, int], total: int) -> list[str]:
+    width = max(map(len, counts), default=0)
+    return [f"  {word:<{width}}  {count:>11,}  {count / total if total else 0:>6.1%}" for word, count in counts.items()]
+
+
+def _next(summary: "Summary") -> list[str]:
+    pattern = f"{summary.folder}/*.parquet".replace("'", "''")
+    return [
+        "To look at them, in Python:",
+        "  import duckdb",
+        f"  duckdb.sql(\"SELECT site_code, count(*) AS reports FROM '{pattern}' GROUP BY ALL ORDER BY reports DESC\")",
+    ]

@@ -1,0 +1,43 @@
+"""Tells what a run has done, from its receipts alone."""
+
+from dataclasses import dataclass
+
+from jobs._front import job
+from jobs._keys import MISSING, key, section
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Folder of the run, as given to jobs.code_reports.", path=True)
+
+
+@dataclass
+class Config:
+    output: Output = section(Output)
+    json: bool = key(False, "Print one JSON object instead of lines.")
+
+
+@job(
+    "status",
+    Config,
+    "Tells what a run has done, from its plan and receipts alone: no model, no input. Safe while the run is going on.",
+    examples=["output.path=coded", "output.path=coded json=true"],
+)
+def main(config: Config) -> None:
+    """Prints the state of a run."""
+    from dataclasses import asdict
+
+    from engine.pipeline.status import status
+    from jobs._summary import standing
+
+    summary = status(config.output.path)
+    if config.json:
+        import json
+
+        print(json.dumps(asdict(summary), sort_keys=True))
+    else:
+        print(standing(summary))
+
+
+if __name__ == "__main__":
+    main()
