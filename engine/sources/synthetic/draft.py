@@ -70,13 +70,17 @@ class Draft:
     def fact(self, name: str) -> str:
         """A fact that stays the same throughout the report."""
         if name not in self.facts:
-            options = templates().facts[name]
-            if name == "spread":
-                own = templates().spread_not.get(self.case.site.code)
-                options = [option for option in options if option != own]
-            staged = name not in ("pt", "pn") or self.case.kind in ("organ", "metastatic") and self.case.site.group != "brain"
-            self.facts[name] = self.pick(options) if staged else "not applicable"
+            self.facts[name] = self._choose(name)
         return self.facts[name]
+
+    def _choose(self, name: str) -> str:
+        case, options = self.case, templates().facts[name]
+        if name in ("pt", "pn") and (case.kind in ("plain", "unknown") or case.site.group == "brain"):
+            return "not applicable"
+        if name == "spread":
+            own = templates().spread_not.get(case.site.code)
+            options = [option for option in options if option != own]
+        return self.pick(options)
 
 
 def _capital(text: str) -> str:

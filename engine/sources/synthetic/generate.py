@@ -39,8 +39,8 @@ SCHEMA = pa.schema(
 SKEWS = ("registry", "uniform")
 BLOCK = 10_000
 METASTATIC = 0.08
-# Wanted words below which only the terse style fits, and below which the styles with much around the diagnosis do not.
-VERY_SHORT, SHORT = 35, 65
+# Wanted words below which a text is little more than its diagnosis, and below which there is no room for sections.
+VERY_SHORT, SHORT = 25, 60
 _NEVER_METASTATIC = frozenset({"lymphoma", "leukemia", "glioma"})
 
 FACILITIES = (
@@ -65,7 +65,7 @@ class Settings:
 
     Args:
         seed: any whole number from 0.
-        median_words: the median length of a text; lengths are log-normal.
+        median_words: the median length of a text, which is never much shorter than a bare diagnosis; lengths are log-normal.
         sigma: the spread of the logarithm of the length; 0 gives every text about the same length.
         skew: `registry`, sites about as common as in a cancer registry, or `uniform`.
         broken: share of records that are damaged on purpose.
@@ -85,8 +85,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed: {self.seed} is below 0; give a whole number from 0")
-        if not 5 <= self.median_words <= 50_000:
-            raise ConfigError(f"text.median_words: {self.median_words} is not between 5 and 50000")
+        if not 15 <= self.median_words <= 50_000:
+            raise ConfigError(f"text.median_words: {self.median_words} is not between 15 and 50000")
         if not 0 <= self.sigma <= 2:
             raise ConfigError(f"text.sigma: {self.sigma} is not between 0 and 2")
         if self.skew not in SKEWS:
@@ -199,7 +199,8 @@ def _case(settings: Settings, rng: random.Random) -> Case:
 
 def _write(settings: Settings, case: Case, rng: random.Random) -> tuple[str, str, noise.Spans, noise.Spans]:
     words = settings.median_words * math.exp(settings.sigma * rng.gauss(0.0, 1.0))
-    styles, cut = styles_for(0 if words < VERY_SHORT else 1 if words < SHORT else 2, case.metastatic)
+    length = "very short" if words < VERY_SHORT else "short" if words < SHORT else "full"
+    styles, cut = styles_for(length, case.metastatic)
     style = styles[bisect(cut, rng.random())]
     site, pick = case.site, rng.random
     draft = Draft(

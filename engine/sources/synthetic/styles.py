@@ -14,18 +14,17 @@ from itertools import accumulate
 
 Parts = tuple[tuple[str, str], ...]
 
-LONG_CORE = 40
-
 
 @dataclass(frozen=True)
 class Style:
     """One way to write.
 
-    `core` is its usual length in words before any sentence is added; `shares` says how the room for sentences is divided among
-    the slots; `noise` is what happens to the finished text.
+    `length` says for which texts it is: very short, short or full. `core` is its usual number of words before any sentence is
+    added; `shares` says how the room for sentences is divided among the slots; `noise` is what happens to the finished text.
     """
 
     name: str
+    length: str
     weight: int
     core: int
     noise: str
@@ -49,9 +48,6 @@ class Templates:
 def templates() -> Templates:
     """The templates, compiled."""
     raw = json.loads(resources.files(__package__).joinpath("templates.json").read_text(encoding="utf-8"))
-    styles = [
-        item | {"alternatives": tuple(_compile("".join(lines)) for lines in item["alternatives"])} for item in raw["styles"]
-    ]
     return Templates(
         small={name: tuple(texts) for name, texts in raw["small"].items()},
         facts={name: tuple(texts) for name, texts in raw["facts"].items()},
@@ -63,14 +59,10 @@ def templates() -> Templates:
 
 
 @cache
-def styles_for(length: int, metastatic: bool) -> tuple[tuple[Style, ...], tuple[float, ...]]:
-    """The styles that fit a length (0 very short, 1 short, 2 any other), and their cumulative weights."""
-    if length == 0:
-        fits = [s for s in templates().styles if s.name == "terse"]
-    else:
-        fits = [s for s in templates().styles if s.name != "terse" and (length == 2 or s.core < LONG_CORE)]
+def styles_for(length: str, metastatic: bool) -> tuple[tuple[Style, ...], tuple[float, ...]]:
+    """The styles for texts of this length, and their cumulative weights."""
     # A checklist states the organ the specimen came from: a metastasis has no place in it.
-    fits = [s for s in fits if not (metastatic and s.name == "synoptic")]
+    fits = [s for s in templates().styles if s.length == length and not (metastatic and s.name == "synoptic")]
     return tuple(fits), cumulative([s.weight for s in fits])
 
 

@@ -1,0 +1,60 @@
+"""Blocks of the corpus as the bytes of a file, in each format that the engine reads.
+
+Each format can hold its own kinds of damage: a CSV tells null from empty badly, a folder of texts has no ids to repeat.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+from pyarrow import csv
+
+from engine.sources.synthetic.damage import KINDS
+
+FORMATS = ("parquet", "csv", "jsonl", "text")
+_NOT_IN = {"csv": {"null_text"}, "text": {"null_text", "null_id", "duplicate_id"}}
+
+
+def kinds(format: str) -> tuple[str, ...]:
+    """The kinds of damage that a format can hold."""
+    return tuple(kind for kind in KINDS if kind not in _NOT_IN.get(format, ()))
+
+
+def csv_bytes(block: pa.Table, header: bool) -> bytes:
+    """A block as CSV; spans are JSON, [[start, end], ...]. Null is an empty field without quotes."""
+    for name in ("evidence_site", "evidence_histology"):
+        block = block.set_column(block.schema.get_field_index(name), name, pa.array(map(_json_spans, block[name].to_pylist())))
+    sink = io.BytesIO()
+    csv.write_csv(block, sink, csv.WriteOptions(include_header=header, quoting_style="needed"))
+    return sink.getvalue()
+
+
+def jsonl_bytes(block: pa.Table) -> bytes:
+    """A block as JSON lines. A lone surrogate is written as its escape, other invalid text as its raw bytes."""
+    return b"".join(_line(row, raw) for row, raw in zip(block.drop_columns("text").to_pylist(), raw_texts(block), strict=True))
+
+
+def raw_texts(block: pa.Table) -> Iterator[bytes | None]:
+    """The texts as they stand, valid UTF-8 or not."""
+    for chunk in block["text"].chunks:
+        yield from chunk.cast(pa.binary()).to_pylist()
+
+
+def _line(row: dict, raw: bytes | None) -> bytes:
+    text, ascii_only = None, False
+    if raw is not None:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            try:
+                text, ascii_only = raw.decode("utf-8", "surrogatepass"), True
+            except UnicodeDecodeError:
+                text = raw.decode("utf-8", "surrogateescape")
+    ordered = {"record_id": row.pop("record_id"), "patient_id": row.pop("patient_id"), "text": text, **row}
+    line = json.dumps(ordered, ensure_ascii=ascii_only, separators=(",", ":")) + "\n"
+    return line.encode("utf-8", "surrogateescape")
+
+
+def _json_spans(spans: Iterable[dict]) -> str:
+    return json.dumps([[span["start"], span["end"]] for span in spans])

@@ -1,0 +1,153 @@
+"""Writes a corpus into a folder, and continues one that was interrupted.
+
+    <path>/.corpus.json                    what the corpus was made with; written first
+    <path>/corpus-00000.parquet ...        or .csv, .jsonl
+    <path>/texts/00000/syn-7-00000042.txt  for text, with the gold in <path>/gold/gold-00000.parquet
+
+Files are whole or absent and hold a fixed range of records, so that whatever is there is right and whatever is missing is
+made. The hidden file is no part of an input: the folder itself can be given to a job.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.sources.synthetic import encode
+from engine.sources.synthetic.generate import BLOCK, Settings, block
+from engine.storage import Storage, storage_for
+
+SETTINGS_FILE = ".corpus.json"
+# Of the generator: raised whenever the same settings give other records.
+EDITION = 1
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """A corpus and where it goes.
+
+    Args:
+        path: output folder; new, empty, or one that holds the same corpus.
+        records: how many.
+        settings: what they are like; the kinds of damage are those that the format can hold.
+        format: parquet, csv, jsonl or text.
+        file_records: records in one file (text: in one folder).
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    path: str
+    records: int
+    settings: Settings
+    format: str = "parquet"
+    file_records: int = 250_000
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("output.path: is empty; give a folder")
+        if self.records < 1:
+            raise ConfigError(f"records: {self.records} is below 1")
+        if self.format not in encode.FORMATS:
+            raise ConfigError(f"output.format: '{self.format}' is unknown; choose one of {', '.join(encode.FORMATS)}")
+        if self.file_records < 1:
+            raise ConfigError(f"output.file_records: {self.file_records} is below 1")
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """What was done: files in the corpus, records written now, and how long that took in seconds."""
+
+    files: int
+    written: int
+    seconds: float
+
+
+def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary:
+    """Makes the corpus, as far as it is not there.
+
+    Raises:
+        ConfigError: the folder holds something else, or cannot be written.
+        RetryableError: no space left.
+    """
+    storage = storage or storage_for(config.path)
+    settings = replace(config.settings, kinds=encode.kinds(config.format))
+    _claim(config, storage)
+    began, written, files = time.monotonic(), 0, 0
+    for number, start in enumerate(range(0, config.records, config.file_records)):
+        files += 1
+        stop = min(start + config.file_records, config.records)
+        path = _name(config, number)
+        if storage.stat(path) is not None:
+            continue
+        _write_file(config, storage, path, number, _blocks(settings, start, stop))
+        written += stop - start
+    return CorpusSummary(files, written, time.monotonic() - began)
+
+
+def _claim(config: CorpusConfig, storage: Storage) -> None:
+    """Makes sure that the folder is ours: writes the settings into an empty one, compares them in another."""
+    theirs = storage.read(f"{config.path}/{SETTINGS_FILE}")
+    if theirs is None:
+        if next(iter(storage.list(config.path)), None) is not None:
+            raise ConfigError(f"output.path: {config.path} is not empty and holds no corpus; name a new folder")
+        if storage.create(f"{config.path}/{SETTINGS_FILE}", json.dumps(_described(config), indent=1).encode()):
+            return
+        theirs = storage.read(f"{config.path}/{SETTINGS_FILE}") or b""
+    try:
+        found = json.loads(theirs)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"output.path: {config.path}/{SETTINGS_FILE} is unreadable; name a new folder")
+    wanted = _described(config)
+    differ = [f"{key} is {found.get(key)}, not {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
+    if differ:
+        raise ConfigError(f"output.path: {config.path} holds another corpus ({'; '.join(differ)}); name a new folder")
+
+
+def _described(config: CorpusConfig) -> dict:
+    described = {"edition": EDITION, "records": config.records, "format": config.format, "file_records": config.file_records}
+    # The kinds of damage follow from the format.
+    return described | {key: value for key, value in asdict(config.settings).items() if key != "kinds"}
+
+
+def _blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
+    for at in range(start, stop, BLOCK):
+        yield block(settings, at, min(BLOCK, stop - at))
+
+
+def _name(config: CorpusConfig, number: int) -> str:
+    """The file whose being there says that its records are written; for texts the gold, which comes last."""
+    if config.format == "text":
+        return f"{config.path}/gold/gold-{number:05d}.parquet"
+    return f"{config.path}/corpus-{number:05d}.{config.format}"
+
+
+def _write_file(config: CorpusConfig, storage: Storage, path: str, number: int, blocks: Iterator[pa.Table]) -> None:
+    if config.format == "text":
+        blocks = (_write_texts(config, storage, number, each) for each in blocks)
+    with storage.writer(path) as file:
+        if config.format in ("parquet", "text"):
+            first = next(blocks)
+            with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+                writer.write_table(first)
+                for each in blocks:
+                    writer.write_table(each)
+            return
+        for at, each in enumerate(blocks):
+            file.write(encode.csv_bytes(each, header=at == 0) if config.format == "csv" else encode.jsonl_bytes(each))
+
+
+def _write_texts(config: CorpusConfig, storage: Storage, number: int, block: pa.Table) -> pa.Table:
+    """Writes a file a record; gives back the gold, under the ids that the records will have as an input."""
+    names = [f"{number:05d}/{each}.txt" for each in block["record_id"].to_pylist()]
+    for name, raw in zip(names, encode.raw_texts(block), strict=True):
+        with storage.writer(f"{config.path}/texts/{name}") as file:
+            file.write(raw)
+    gold = block.drop_columns("text")
+    return gold.set_column(0, "record_id", pa.array(names, pa.string()))

@@ -1,0 +1,33 @@
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import EXIT_CONFIG, EXIT_OK
+from jobs.make_corpus import main
+
+
+def test_a_corpus_is_written_once(tmp_path, capsys):
+    folder = tmp_path / "my corpus, 2024=a"
+    command = [f"output.path={folder}", "records=50", "seed=3", "text.median_words=50", "skew=uniform"]
+    assert main.run(command) == EXIT_OK
+    assert "wrote 50 records" in capsys.readouterr().out
+    assert pq.read_table(folder / "corpus-00000.parquet").num_rows == 50
+    assert main.run(command) == EXIT_OK
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("records=0", "records"), ("output.format=xml", "output.format"), ("broken=2", "broken"), ("skwe=uniform", "skew")],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, capsys, override, named):
+    assert main.run([f"output.path={tmp_path / 'c'}", override]) == EXIT_CONFIG
+    told = capsys.readouterr().err
+    assert named in told and told.count("\n") == 1
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path, capsys):
+    (tmp_path / "notes.md").write_text("x")
+    assert main.run([f"output.path={tmp_path}", "records=10"]) == EXIT_CONFIG
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
