@@ -6,6 +6,7 @@ lock that the guarantees rest on: of many callers exactly one is told True.
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,9 @@ class Storage(Protocol):
     def remove(self, path: str) -> None:
         """Removes a file; one that is not there is no error."""
 
+    def remove_folder(self, folder: str) -> None:
+        """Removes a folder and all below it, temporary files too, as far as it can: for leftovers that nothing refers to."""
+
 
 class LocalStorage:
     """A local or mounted file system."""
@@ -93,13 +97,9 @@ class LocalStorage:
     def create(self, path: str, data: bytes) -> bool:
         temporary = self._write(path, data)
         try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
+            return self._name(temporary, path)
         finally:
-            os.unlink(temporary)
-        _sync_folder(path)
-        return True
+            self.remove(temporary)
 
     @contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
@@ -116,14 +116,12 @@ class LocalStorage:
         _sync_folder(path)
 
     def link(self, source: str, target: str) -> bool:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with _plain_errors(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
         try:
-            os.link(source, target)
-        except FileExistsError:
-            return True
+            self._name(source, target)
         except FileNotFoundError:
             return os.path.exists(target)
-        _sync_folder(target)
         return True
 
     def remove(self, path: str) -> None:
@@ -131,6 +129,18 @@ class LocalStorage:
             os.unlink(path)
         except FileNotFoundError:
             return
+
+    def remove_folder(self, folder: str) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _name(self, source: str, target: str) -> bool:
+        with _plain_errors(target):
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            _sync_folder(target)
+        return True
 
     def _write(self, path: str, data: bytes) -> str:
         temporary = _temporary(path)
@@ -180,4 +190,6 @@ def _sync_folder(path: str) -> None:
 
 
 def _unreadable(error: OSError) -> None:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return
     raise ConfigError(f"cannot list {error.filename}: {os.strerror(error.errno)}")

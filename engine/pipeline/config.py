@@ -1,0 +1,70 @@
+"""What the user decides about a run; plain values, checked before any work."""
+
+from dataclasses import dataclass, field
+
+from engine.errors import ConfigError
+from engine.models.base import ModelSpec
+from engine.sources import InputConfig
+
+MEBI = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where the work runs. Nothing here changes a value in a row.
+
+    `address` is a running Ray cluster's ("auto", "host:port"); None takes RAY_ADDRESS, or starts Ray on this machine and stops it
+    afterwards. `actors` hold the model, each with `threads` CPU threads (0: this machine's cores shared out). Ray's logical CPUs
+    are bookkeeping and not cores: an actor claims `cpus_per_actor` of them and a reader a quarter, so that reading never starves.
+    `child_memory` bounds, in bytes, the process in which a shard is tried after two lost attempts. `max_attempts` are the tries
+    of one shard in one driver's life.
+    """
+
+    address: str | None = None
+    actors: int = 1
+    threads: int = 0
+    cpus_per_actor: float = 0.5
+    gpus_per_actor: float = 0.0
+    readers: int = 2
+    object_store_memory: int | None = None
+    child_memory: int = 8192 * MEBI
+    max_attempts: int = 10
+    stall_seconds: int = 1800
+
+    def __post_init__(self) -> None:
+        for name, least in (("actors", 1), ("threads", 0), ("readers", 1), ("max_attempts", 3), ("stall_seconds", 60)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"cluster.{name}={getattr(self, name)}: must be at least {least}")
+        for name in ("cpus_per_actor", "gpus_per_actor"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"cluster.{name}={getattr(self, name)}: must not be negative")
+        if self.child_memory < 256 * MEBI:
+            raise ConfigError(f"cluster.child_memory={self.child_memory}: bytes, at least {256 * MEBI}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: what is read, what codes it, where the tables go.
+
+    `shard_bytes` is the text of one shard in bytes (None: chosen from the input's size and the number of actors); `max_failed`
+    the share of failed records, 0 to 1, above which a finished run ends with TooManyFailures; `memory` the bytes that publishing
+    may use for its sorting.
+    """
+
+    input: InputConfig
+    model: ModelSpec
+    output: str
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    shard_bytes: int | None = None
+    max_failed: float = 1.0
+    memory: int = 1024 * MEBI
+
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ConfigError("output.path is empty: name the folder for the tables")
+        if self.shard_bytes is not None and self.shard_bytes < 1:
+            raise ConfigError(f"shard_bytes={self.shard_bytes}: must be at least 1 (or null: chosen from the input)")
+        if not 0.0 <= self.max_failed <= 1.0:
+            raise ConfigError(f"max_failed={self.max_failed}: must be a share between 0 and 1")
+        if self.memory < 64 * MEBI:
+            raise ConfigError(f"memory={self.memory}: bytes, at least {64 * MEBI}")

@@ -1,0 +1,11 @@
+"""What happened, one JSON object a line on the logger "marginalia". Facts are names and numbers, never text of a record."""
+
+import json
+import logging
+
+LOGGER = logging.getLogger("marginalia")
+
+
+def event(name: str, **facts: object) -> None:
+    """Logs one event; `facts` must be JSON-able."""
+    LOGGER.info(json.dumps({"event": name, **facts}, sort_keys=True))

@@ -1,0 +1,212 @@
+"""Shards become the tables that people read.
+
+The rows of all received shards are written in plan order into few files under `_publish/`, then a manifest that names them is
+created, then they take their final names. A driver that dies in between leaves either nothing that counts, or a manifest from
+which the next one finishes. Of two drivers one creates the manifest; the other takes it as it is.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ContractError
+from engine.pipeline import published
+from engine.pipeline.commit import Receipt, receipts
+from engine.pipeline.duplicates import IDS, Duplicate, later
+from engine.pipeline.events import event
+from engine.pipeline.layout import Layout
+from engine.pipeline.plan import Plan
+from engine.pipeline.published import Manifest
+from engine.pipeline.rows import add, as_duplicates, tally
+from engine.records import check
+from engine.storage import Storage
+
+ROW_GROUP_ROWS = 122_880
+ROW_GROUP_BYTES = 128 * 2**20
+FILE_ROWS = 1_000_000
+FILE_BYTES = 256 * 2**20
+
+
+def publish(
+    storage: Storage, layout: Layout, run_id: str, table: str, schema: pa.Schema, planned: Plan, memory: int
+) -> list[Manifest]:
+    """Publishes every received shard of the plan that no manifest names yet; returns all manifests.
+
+    Raises:
+        ContractError: rows and receipts do not add up.
+        RetryableError: no space left.
+    """
+    while True:
+        known = published.manifests(storage, layout)
+        for manifest in known:
+            published.settle(storage, layout, manifest)
+        done = published.folded(storage, layout, known)
+        found = receipts(storage, layout)
+        waiting = [found[shard.name] for shard in planned.shards if shard.name in found and shard.name not in done]
+        if not waiting and known:
+            published.clean(storage, layout, done, len(known))
+            return known
+        generation = len(known) + 1
+        stage = f"{generation:04d}-{uuid.uuid4().hex[:8]}"
+        folder = posixpath.join(layout.staging, stage)
+        try:
+            manifest = _build(storage, layout, known, waiting, generation, stage, run_id, table, schema, memory)
+            mine = storage.create(layout.manifest(generation), (json.dumps(manifest, indent=1) + "\n").encode())
+        except Exception:
+            storage.remove_folder(folder)
+            # Another driver that publishes the same shards removes them under our hands.
+            if storage.stat(layout.manifest(generation)) is None:
+                raise
+            continue
+        if mine:
+            event("published", run_id=run_id, generation=generation, rows=manifest["rows"], files=len(manifest["files"]))
+        else:
+            storage.remove_folder(folder)
+
+
+def _build(
+    storage: Storage,
+    layout: Layout,
+    known: Sequence[Manifest],
+    waiting: Sequence[Receipt],
+    generation: int,
+    stage: str,
+    run_id: str,
+    table: str,
+    schema: pa.Schema,
+    memory: int,
+) -> Manifest:
+    folder = posixpath.join(layout.staging, stage)
+    scratch = posixpath.join(folder, "scratch")
+    os.makedirs(scratch, exist_ok=True)
+    counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}}
+    old = _published_ids(storage, layout, known)
+    with later(_ids(storage, layout, waiting), old, scratch, memory) as duplicates, ExitStack() as stack:
+        writer = stack.enter_context(_Writer(storage, folder, generation, schema))
+        for part in _rows(storage, layout, waiting, schema, duplicates):
+            counts = add(counts, tally(part))
+            writer.write(part)
+        if generation == 1 and not counts["rows"]:
+            writer.write(schema.empty_table())
+    storage.remove_folder(scratch)
+    if counts["rows"] != sum(receipt["rows"] for receipt in waiting):
+        raise ContractError(f"publishing {counts['rows']} rows of {sum(receipt['rows'] for receipt in waiting)} received")
+    storage.create(
+        published.staged_receipts(layout, stage),
+        b"".join((json.dumps(receipt, sort_keys=True) + "\n").encode() for receipt in waiting),
+    )
+    return {
+        "generation": generation,
+        "run_id": run_id,
+        "table": table,
+        "stage": stage,
+        "files": writer.files,
+        **counts,
+        "shards": len(waiting),
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def _rows(
+    storage: Storage, layout: Layout, waiting: Sequence[Receipt], schema: pa.Schema, duplicates: Iterator[Duplicate]
+) -> Iterator[pa.Table]:
+    """Each shard's rows in plan order, later ones of an id turned into failures."""
+    duplicate = next(duplicates, None)
+    for number, receipt in enumerate(waiting):
+        table = None if receipt["file"] is None else check(_read(storage, layout, receipt), schema)
+        found: dict[int, str] = {}
+        while duplicate is not None and duplicate.shard == number:
+            found[duplicate.row] = duplicate.new_id
+            duplicate = next(duplicates, None)
+        if table is None:
+            continue
+        if table.num_rows != receipt["rows"]:
+            raise ContractError(f"shard {receipt['shard']} has {table.num_rows} rows, its receipt says {receipt['rows']}")
+        yield as_duplicates(table, found) if found else table
+
+
+def _read(storage: Storage, layout: Layout, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
+    with storage.open(posixpath.join(layout.shards, receipt["file"])) as file:
+        return pq.ParquetFile(file).read(columns=columns)
+
+
+def _ids(storage: Storage, layout: Layout, waiting: Sequence[Receipt]) -> Iterator[pa.RecordBatch]:
+    for number, receipt in enumerate(waiting):
+        if receipt["file"] is None:
+            continue
+        table = _read(storage, layout, receipt, ["record_id", "source", "position"])
+        rows = table.num_rows
+        columns = [pa.repeat(pa.scalar(number, pa.int32()), rows), pa.array(range(rows), pa.int32())]
+        columns += [table[name].combine_chunks() for name in IDS.names[2:]]
+        yield from pa.table(columns, schema=IDS).combine_chunks().to_batches()
+
+
+def _published_ids(storage: Storage, layout: Layout, known: Sequence[Manifest]) -> Iterator[pa.RecordBatch]:
+    for manifest in known:
+        for file in manifest["files"]:
+            with storage.open(posixpath.join(layout.table(manifest["table"]), file["name"])) as stream:
+                yield from pq.ParquetFile(stream).iter_batches(columns=["record_id"])
+
+
+class _Writer:
+    """Gathers rows into row groups and files of the sizes that readers like."""
+
+    def __init__(self, storage: Storage, folder: str, generation: int, schema: pa.Schema) -> None:
+        self.files: list[dict] = []
+        self._storage, self._folder, self._generation, self._schema = storage, folder, generation, schema
+        self._waiting: list[pa.Table] = []
+        self._open: ExitStack | None = None
+        self._rows = 0
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self._flush()
+            self._close()
+        elif self._open is not None:
+            # Only an error that passes through the storage's writer makes it drop the file.
+            self._open.__exit__(kind, error, trace)
+
+    def write(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        if (
+            sum(t.num_rows for t in self._waiting) >= ROW_GROUP_ROWS
+            or sum(t.get_total_buffer_size() for t in self._waiting) >= ROW_GROUP_BYTES
+        ):
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        self._waiting = []
+        if self._open is None:
+            self._path = posixpath.join(self._folder, f"{self._generation:04d}-{len(self.files):04d}.parquet")
+            self._open = ExitStack()
+            self._file = self._open.enter_context(self._storage.writer(self._path))
+            self._parquet = self._open.enter_context(pq.ParquetWriter(self._file, self._schema, compression="zstd"))
+            self._rows = 0
+        self._parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._rows += table.num_rows
+        if self._rows >= FILE_ROWS or self._file.tell() >= FILE_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._open is None:
+            return
+        self._open.close()
+        self._open = None
+        with self._storage.open(self._path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        self.files.append({"name": posixpath.basename(self._path), "rows": self._rows, "bytes": size, "sha256": digest})

@@ -1,0 +1,116 @@
+"""A run from the driver's side: claim the folder, plan, code what has no receipt, publish, sum up."""
+
+import time
+import uuid
+
+from engine.errors import ContractError, TooManyFailures
+from engine.models.base import System
+from engine.pipeline import fingerprint, plan, published
+from engine.pipeline.commit import Receipt, commit_empty, receipts
+from engine.pipeline.config import RunConfig
+from engine.pipeline.events import event
+from engine.pipeline.layout import Layout
+from engine.pipeline.plan import Plan, Planned
+from engine.pipeline.progress import Progress, Silent
+from engine.pipeline.publish import publish
+from engine.pipeline.rows import result_schema
+from engine.pipeline.status import Summary, standing, summary
+from engine.pipeline.work import Job, system_of
+from engine.storage import Storage, storage_for
+
+
+def run(config: RunConfig, progress: Progress | None = None) -> Summary:
+    """Codes the input into the output folder, or goes on where an earlier call stopped, or does nothing if all is done.
+
+    Raises:
+        ConfigError: a setting or the input is wrong, or the folder is another run's.
+        RetryableError: something outside failed; the same call may succeed later.
+        TooManyFailures: all is done and published, with a larger share of failed records than `max_failed`.
+    """
+    started = time.monotonic()
+    progress = progress or Silent()
+    storage, layout = storage_for(config.output), Layout(config.output)
+    system = system_of(config.model)
+    found = fingerprint.fingerprint(config, system)
+    run_id = fingerprint.claim(storage, layout, found)
+    planned = plan.make(config, storage, layout)
+    # A column to keep that has a result column's name is refused here, before any work.
+    schema = result_schema(system, planned.keep)
+    known = published.manifests(storage, layout)
+    for manifest in known:
+        published.settle(storage, layout, manifest)
+    folded = published.folded(storage, layout, known)
+    done = {**receipts(storage, layout), **folded}
+    event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))
+    try:
+        new = _code(config, storage, layout, system, run_id, planned, done, progress)
+        if new or len(folded) < len(planned.shards) or not known:
+            progress.publish()
+            publish(storage, layout, run_id, system.table, schema, planned, config.memory)
+    finally:
+        progress.close()
+    result = summary(storage, layout, {"run_id": run_id, "settings": found}, planned, new, started)
+    _check(result)
+    event("finished", run_id=run_id, records=result.records, decisions=result.decisions, seconds=round(result.seconds, 3))
+    if result.failed_share > config.max_failed:
+        raise TooManyFailures(
+            f"{result.decisions['failed']} of {result.records} records failed, more than max_failed={config.max_failed} allows; "
+            f"all rows are in {result.folder}"
+        )
+    return result
+
+
+def _code(
+    config: RunConfig,
+    storage: Storage,
+    layout: Layout,
+    system: System,
+    run_id: str,
+    planned: Plan,
+    done: dict[str, Receipt],
+    progress: Progress,
+) -> int:
+    """Codes every shard without a receipt; returns the number of records that this took."""
+    todo: list[Planned] = []
+    for shard in planned.shards:
+        if shard.name in done:
+            continue
+        if shard.rows == 0:
+            done[shard.name] = commit_empty(storage, layout, shard.name)
+        else:
+            todo.append(shard)
+    if not todo:
+        return 0
+    # Ray takes seconds to import and to start, which a finished run is spared.
+    from engine.pipeline import cluster, stages
+
+    records = 0
+    progress.start(standing(planned, done.values()))
+    job = Job(
+        input=config.input,
+        model=config.model,
+        output=config.output,
+        run_id=run_id,
+        keep=planned.keep.serialize().to_pybytes(),
+        driver=uuid.uuid4().hex,
+        max_attempts=config.cluster.max_attempts,
+        child_memory=config.cluster.child_memory,
+    )
+    with cluster.connected(config.cluster):
+        for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):
+            done[receipt["shard"]] = receipt
+            records += receipt["rows"]
+            event("committed", run_id=run_id, **{k: receipt[k] for k in ("shard", "attempt", "rows", "decisions", "seconds")})
+            progress.update(standing(planned, done.values()))
+    missing = [shard.name for shard in todo if shard.name not in done]
+    if missing:
+        raise ContractError(f"{len(missing)} shards came back without a receipt, {missing[0]} first")
+    return records
+
+
+def _check(result: Summary) -> None:
+    """The books must balance: every planned record, where the plan knows their number, has one row and one decision."""
+    if result.records != sum(result.decisions.values()):
+        raise ContractError(f"{result.records} records, {sum(result.decisions.values())} decisions")
+    if result.shards < result.shards_total:
+        raise ContractError(f"{result.shards_total - result.shards} shards have no receipt")

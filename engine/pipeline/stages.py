@@ -1,0 +1,192 @@
+"""The three stages as Ray Data calls them, and the driver's loop over receipts.
+
+    read and prepare (tasks)  ->  model (actors)  ->  commit (tasks)
+
+Nothing raised in a stage may reach Ray, which logs exceptions with all that they quote: every error becomes a parcel.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from engine import sources
+from engine.errors import ContractError, EngineError
+from engine.pipeline import attempts, wire
+from engine.pipeline.commit import Receipt, commit
+from engine.pipeline.config import ClusterConfig
+from engine.pipeline.isolate import code_isolated
+from engine.pipeline.layout import Layout
+from engine.pipeline.plan import Planned
+from engine.pipeline.rows import finish
+from engine.pipeline.wire import Parcel
+from engine.pipeline.work import Job, answer, prepare, read_shard, system_of, where
+from engine.storage import storage_for
+
+# More shards than this go through Ray in waves: each holds an object and a task in the driver.
+WAVE = 5000
+
+
+def read_stage(block: pa.Table, job: Job) -> pa.Table:
+    """Reads and prepares; leaves a shard that was lost twice to the model stage, which tries it in a child process."""
+    return _each(block, lambda parcel: _read(parcel, job))
+
+
+class ModelStage:
+    """An actor that holds the system."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return _each(block, lambda parcel: _model(parcel, self._job))
+
+
+def commit_stage(block: pa.Table, job: Job) -> pa.Table:
+    """Joins, writes the rows and the receipt; what goes on to the driver is the receipt."""
+    return _each(block, lambda parcel: _commit(parcel, job))
+
+
+def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> ray.data.Dataset:
+    """The Ray Data plan for some shards.
+
+    Raises:
+        ContractError: Ray would fuse stages, and preparing would no longer overlap with the model.
+    """
+    context = DataContext.get_current()
+    context.target_max_block_size = None
+    context.execution_no_progress_timeout_s = cluster.stall_seconds
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    blocks = [
+        wire.pack([Parcel(wire.TODO, item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes})]) for item in todo
+    ]
+    whole = {"batch_size": None, "batch_format": "pyarrow"}
+    # Unequal remote arguments are what keeps Ray from fusing reading into its neighbours.
+    planned = (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            read_stage,
+            fn_kwargs={"job": job},
+            compute=TaskPoolStrategy(cluster.readers),
+            num_cpus=0.25,
+            **whole,
+        )
+        .map_batches(
+            ModelStage,
+            fn_constructor_kwargs={"job": job},
+            compute=ActorPoolStrategy(size=cluster.actors),
+            num_cpus=cluster.cpus_per_actor,
+            num_gpus=cluster.gpus_per_actor or None,
+            runtime_env={"env_vars": environment},
+            **whole,
+        )
+        .map_batches(
+            commit_stage,
+            fn_kwargs={"job": job},
+            compute=TaskPoolStrategy(cluster.readers),
+            num_cpus=0.1,
+            **whole,
+        )
+    )
+    names = operators(planned)
+    if len(names) != 3:
+        raise ContractError(f"Ray made {len(names)} operators of three stages: {names}")
+    return planned
+
+
+def operators(planned: ray.data.Dataset) -> list[str]:
+    """Names of the physical operators behind the input, in order."""
+    from ray.data._internal.logical.optimizers import get_execution_plan
+
+    node = get_execution_plan(planned._logical_plan)[0].dag
+    names: list[str] = []
+    while node.input_dependencies:
+        names.append(node.name)
+        node = node.input_dependencies[0]
+    return names[::-1]
+
+
+def receipts(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> Iterator[Receipt]:
+    """Codes the shards and yields their receipts as they come.
+
+    Raises:
+        EngineError: a shard could not be coded, for a reason that is no record's.
+    """
+    for start in range(0, len(todo), WAVE):
+        planned = dataset(todo[start : start + WAVE], job, cluster, environment)
+        for batch in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for parcel in wire.unpack(batch):
+                if parcel.state == wire.ERROR:
+                    raise wire.error_of(parcel.facts)
+                yield parcel.facts
+
+
+def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
+    done = []
+    for parcel in wire.unpack(block):
+        if parcel.state == wire.ERROR:
+            done.append(parcel)
+            continue
+        try:
+            done.append(work(parcel))
+        except EngineError as error:
+            done.append(parcel.failed(error))
+        except Exception as error:
+            done.append(parcel.failed(ContractError(f"shard {parcel.shard}: {type(error).__name__} at {where(error)}")))
+    return wire.pack(done)
+
+
+def _read(parcel: Parcel, job: Job) -> Parcel:
+    begun = time.perf_counter()
+    storage, layout = storage_for(job.output), Layout(job.output)
+    tries = attempts.count(storage, layout, parcel.shard)
+    if tries.isolate:
+        return replace(parcel, state=wire.ISOLATE)
+    number = attempts.begin(storage, layout, parcel.shard, attempts.READ, job.driver, job.max_attempts)
+    try:
+        records = read_shard(job, _shard(parcel))
+        meta, prepared = prepare(system_of(job.model), records)
+    except MemoryError:
+        return replace(parcel, state=wire.ISOLATE)
+    facts = _took(parcel, "read", begun, number)
+    return replace(parcel, state=wire.PREPARED, facts=facts, meta=meta, body=prepared)
+
+
+def _model(parcel: Parcel, job: Job) -> Parcel:
+    begun = time.perf_counter()
+    storage, layout = storage_for(job.output), Layout(job.output)
+    isolate = parcel.state == wire.ISOLATE or attempts.count(storage, layout, parcel.shard).isolate
+    number = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
+    if isolate:
+        meta, answers = code_isolated(job, _shard(parcel))
+    else:
+        meta, answers = parcel.meta, answer(system_of(job.model), parcel.body)
+    facts = {**_took(parcel, "model", begun, number), "isolated": isolate}
+    return replace(parcel, state=wire.CODED, plan=None, facts=facts, meta=meta, body=answers)
+
+
+def _commit(parcel: Parcel, job: Job) -> Parcel:
+    begun = time.perf_counter()
+    table = finish(job, system_of(job.model), parcel.meta, parcel.body)
+    facts = _took(parcel, "commit", begun, None)
+    storage, layout = storage_for(job.output), Layout(job.output)
+    receipt = commit(storage, layout, parcel.shard, facts["attempts"]["model"], table, **facts)
+    return replace(parcel, facts=receipt, meta=None, body=None)
+
+
+def _shard(parcel: Parcel) -> sources.Shard:
+    return sources.from_json(json.loads(parcel.plan))
+
+
+def _took(parcel: Parcel, stage: str, begun: float, number: int | None) -> dict[str, Any]:
+    facts = dict(parcel.facts)
+    facts["seconds"] = {**facts.get("seconds", {}), stage: round(time.perf_counter() - begun, 4)}
+    if number is not None:
+        facts["attempts"] = {**facts.get("attempts", {}), stage: number}
+    return facts

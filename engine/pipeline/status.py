@@ -1,0 +1,136 @@
+"""What a run has done, from its plan, receipts and manifests alone: no model, no input, no Ray."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.errors import ConfigError
+from engine.pipeline import fingerprint, plan, published
+from engine.pipeline.commit import Receipt, receipts
+from engine.pipeline.layout import Layout
+from engine.pipeline.progress import Standing
+from engine.pipeline.rows import add
+from engine.storage import Storage, storage_for
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a run stands. Counts are of records with a receipt; `decisions`, `failures` and `reasons` map a word to a count.
+
+    `records_total` is None where the input's format does not tell before reading. `files` are the published tables.
+    `work_seconds` sums the stages over all shards; `seconds` and `new_records` are this call's, 0 in a status.
+    """
+
+    output: str
+    run_id: str
+    table: str
+    records: int
+    records_total: int | None
+    decisions: dict[str, int]
+    failures: dict[str, int]
+    reasons: dict[str, int]
+    shards: int
+    shards_total: int
+    bytes: int
+    bytes_total: int
+    generations: int
+    files: tuple[str, ...]
+    retried: int
+    work_seconds: dict[str, float]
+    settings: dict[str, object] = field(default_factory=dict)
+    new_records: int = 0
+    seconds: float = 0.0
+
+    @property
+    def folder(self) -> str:
+        """Where the tables are."""
+        return Layout(self.output).table(self.table)
+
+    @property
+    def finished(self) -> bool:
+        return self.shards == self.shards_total and self.generations > 0
+
+    @property
+    def resumed(self) -> bool:
+        """Whether earlier calls had coded some of it."""
+        return self.records > self.new_records
+
+    @property
+    def failed_share(self) -> float:
+        return self.decisions.get("failed", 0) / self.records if self.records else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Records a second of this call, start-up included."""
+        return self.new_records / self.seconds if self.seconds else 0.0
+
+
+def status(output: str) -> Summary:
+    """What the run in an output folder has done.
+
+    Raises:
+        ConfigError: there is no run there.
+    """
+    storage, layout = storage_for(output), Layout(output)
+    found = fingerprint.read(storage, layout)
+    if found is None:
+        raise ConfigError(f"{output} holds no run; give the output.path of one")
+    planned = plan.read(storage, layout)
+    return summary(storage, layout, found, planned)
+
+
+def summary(
+    storage: Storage, layout: Layout, found: dict, planned: plan.Plan, new_records: int = 0, started: float | None = None
+) -> Summary:
+    """The summary of a run whose `_run.json` and plan are known."""
+    manifests = published.manifests(storage, layout)
+    done = published.folded(storage, layout, manifests)
+    open_receipts = [r for name, r in receipts(storage, layout).items() if name not in done]
+    counts: dict = {}
+    for item in [*manifests, *open_receipts]:
+        counts = add(counts, item)
+    every = [*done.values(), *open_receipts]
+    table = found["settings"]["table"]
+    files = tuple(f"{layout.output}/{table}/{file['name']}" for manifest in manifests for file in manifest["files"])
+    return Summary(
+        output=layout.output,
+        run_id=found["run_id"],
+        table=table,
+        records=counts.get("rows", 0),
+        records_total=planned.rows,
+        decisions=counts.get("decisions", {}),
+        failures=counts.get("failures", {}),
+        reasons=counts.get("reasons", {}),
+        shards=len(every),
+        shards_total=len(planned.shards),
+        bytes=sum(receipt["bytes"] for receipt in every),
+        bytes_total=planned.bytes,
+        generations=len(manifests),
+        files=files,
+        retried=sum(max(receipt.get("attempts", {}).values(), default=1) > 1 for receipt in every),
+        work_seconds=_seconds(every),
+        settings=found["settings"],
+        new_records=new_records,
+        seconds=0.0 if started is None else time.monotonic() - started,
+    )
+
+
+def standing(planned: plan.Plan, done: Iterable[Receipt]) -> Standing:
+    """Progress so far."""
+    done = list(done)
+    return Standing(
+        shards=len(done),
+        shards_total=len(planned.shards),
+        bytes=sum(receipt["bytes"] for receipt in done),
+        bytes_total=planned.bytes,
+        records=sum(receipt["rows"] for receipt in done),
+        records_total=planned.rows,
+    )
+
+
+def _seconds(every: Iterable[Receipt]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for receipt in every:
+        for stage, seconds in receipt.get("seconds", {}).items():
+            total[stage] = round(total.get(stage, 0.0) + seconds, 3)
+    return total

@@ -1,0 +1,105 @@
+"""A system without a model: the decision by the text's length, one span of evidence, a probability from a hash.
+
+Words in a text make it misbehave, each in one way, so that tests can plant them; `options.stage` says whether in `prepare` or
+`run`. Every subclass of trouble is deterministic, and nothing here remembers a record.
+"""
+
+import hashlib
+import os
+import time
+
+import pyarrow as pa
+
+from engine.models.base import ModelSpec
+from engine.records import EVIDENCE, FAILURE, TOP, text_digest
+
+EXIT, HOG, RAISE, SLOW, NAN = "EXITNOW", "HOGMEMORY", "RAISENOW", "SLOWNOW", "NANNOW"
+HOG_BYTES = 1536 * 2**20
+
+
+class Plain:
+    table = "codes"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.digest = hashlib.sha256(repr(sorted(spec.options.items())).encode()).hexdigest()
+        self._stage = spec.options.get("stage", "run")
+        self._pause = float(spec.runtime.get("pause", 0.0))
+
+    def fields(self) -> list[pa.Field]:
+        return [
+            pa.field("decision", pa.string(), nullable=False),
+            pa.field("reasons", pa.list_(pa.string())),
+            pa.field("site_code", pa.string()),
+            pa.field("site_prob", pa.float32()),
+            pa.field("site_top", TOP),
+            pa.field("site_evidence", EVIDENCE),
+            pa.field("text_sha256", pa.binary(32)),
+            pa.field("n_tokens", pa.int32()),
+        ]
+
+    def prepare(self, records: pa.Table) -> pa.Table:
+        texts = records["text"].to_pylist()
+        if self._stage == "prepare":
+            misbehave([trouble(text) for text in texts])
+        failures = [{"kind": "too_large", "detail": "toy"} if "TOOLARGE" in text else None for text in texts]
+        return pa.table(
+            {
+                "row": records["row"],
+                "record_id": records["record_id"],
+                "failure": pa.array(failures, FAILURE),
+                "length": pa.array([len(text) for text in texts], pa.int32()),
+                "digest": pa.array([text_digest(text) for text in texts], pa.binary(32)),
+                "trouble": pa.array([trouble(text) for text in texts], pa.string()),
+            }
+        ).take(list(range(len(texts)))[::-1])
+
+    def run(self, prepared: pa.Table) -> pa.Table:
+        if self._stage == "run":
+            misbehave(prepared["trouble"].to_pylist())
+        time.sleep(self._pause)
+        lengths = prepared["length"].to_pylist()
+        decisions = ["auto" if n % 3 else "review" for n in lengths]
+        probs = [d[0] / 255 for d in prepared["digest"].to_pylist()]
+        probs = [float("nan") if t == NAN else p for p, t in zip(probs, prepared["trouble"].to_pylist(), strict=True)]
+        codes = [f"C{n % 80:02d}" for n in lengths]
+        return pa.table(
+            {
+                "row": prepared["row"],
+                "failure": pa.nulls(len(lengths), FAILURE),
+                "decision": decisions,
+                "reasons": pa.array([[] if d == "auto" else ["low_confidence"] for d in decisions], pa.list_(pa.string())),
+                "site_code": codes,
+                "site_prob": pa.array(probs, pa.float32()),
+                "site_top": pa.array([[{"code": c, "prob": 0.5}] for c in codes], TOP),
+                "site_evidence": pa.array([[{"start": 0, "end": 1, "score": 0.5, "weight": 1.0}] for _ in lengths], EVIDENCE),
+                "text_sha256": prepared["digest"],
+                "n_tokens": pa.array(lengths, pa.int32()),
+            }
+        )
+
+
+def trouble(text: str) -> str | None:
+    return next((word for word in (EXIT, HOG, RAISE, SLOW, NAN) if word in text), None)
+
+
+def misbehave(troubles: list[str | None]) -> None:
+    if EXIT in troubles:
+        os._exit(9)
+    if HOG in troubles:
+        hog()
+    if RAISE in troubles:
+        raise ValueError("a record said so")
+    if SLOW in troubles:
+        time.sleep(1.0)
+
+
+def hog() -> None:
+    """Takes memory without end, as far as a test may: a process that gets away with it dies as the kernel would kill it."""
+    held = []
+    while sum(map(len, held)) < HOG_BYTES:
+        held.append(bytearray(64 * 2**20))
+    os._exit(137)
+
+
+def load(spec: ModelSpec) -> Plain:
+    return Plain(spec)
