@@ -108,7 +108,8 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         ended_epoch = step % per_epoch == 0
         if step % config.report_every == 0 or done or ended_epoch:
             seconds = time.perf_counter() - began
-            row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch, "tokens_per_second": tokens / seconds}
+            row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
+            row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()}
             if ended_epoch or done:
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}

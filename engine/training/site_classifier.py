@@ -39,7 +39,7 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
     attach(encoder, config.rank)
     network = SiteNetwork(config, encoder)
     learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
-    return SiteLearner(network, tokenized(examples, config, tokenizer), learn, special_ids(tokenizer), worker.device)
+    return SiteLearner(network, tokenized(examples, config, tokenizer), learn, worker.device)
 
 
 def classifier_config(model: Mapping[str, Any], examples: pa.Table, tasks: Sequence[str]) -> ClassifierConfig:
@@ -48,7 +48,11 @@ def classifier_config(model: Mapping[str, Any], examples: pa.Table, tasks: Seque
     encoder = model.get("encoder", "pkg:minilm")
     named = {key: value for key, value in model.items() if key != "encoder"}
     return ClassifierConfig(
-        tasks=tuple(Task(name, *sets[name]) for name in tasks), encoder=encoder, encoder_digest=encoder_digest(encoder), **named
+        tasks=tuple(Task(name, *sets[name]) for name in tasks),
+        encoder=encoder,
+        encoder_digest=encoder_digest(encoder),
+        special=special_ids(load_tokenizer(encoder_folder(encoder))),
+        **named,
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from engine.errors import ConfigError
 
+EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -23,7 +25,10 @@ class Task:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Architecture of a checkpoint. `window` counts tokens of text a window, special tokens apart."""
+    """Architecture of a checkpoint.
+
+    `window` counts tokens of text a window, special tokens apart. `special` are the ids of [CLS], [SEP], [PAD] and [MASK].
+    """
 
     tasks: tuple[Task, ...]
     encoder: str = "pkg:minilm"
@@ -33,6 +38,7 @@ class ClassifierConfig:
     pool_heads: int = 4
     pool_width: int = 128
     paired: bool = False
+    special: tuple[int, int, int, int] = (101, 102, 0, 103)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -58,4 +64,4 @@ class ClassifierConfig:
     def from_json(cls, values: Mapping[str, Any]) -> "ClassifierConfig":
         """The inverse of `to_json`."""
         tasks = tuple(Task(t["name"], tuple(t["labels"]), tuple(t["support"]), t["multi_label"]) for t in values["tasks"])
-        return cls(**{**values, "tasks": tasks})
+        return cls(**{**values, "tasks": tasks, "special": tuple(values["special"])})

@@ -54,13 +54,12 @@ class SiteLearner:
         network: SiteNetwork,
         examples: Examples,
         config: LearnConfig,
-        special: tuple[int, int, int, int],
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
         self.examples = examples
         self.config = config
-        self.special, self.mask_id = special[:3], special[3]
+        self.special = network.config.special
         self.device = device
         self.window = network.config.window
 
@@ -131,7 +130,7 @@ class SiteLearner:
             mine = record == index
             draws[mine] = rng.random((int(mine.sum()), draws.shape[1]), np.float32)
         hidden = torch.from_numpy(draws < share[record][:, None]).to(batch.ids.device) & batch.text
-        batch.ids = batch.ids.masked_fill(hidden, self.mask_id)
+        batch.ids = batch.ids.masked_fill(hidden, self.special[3])
 
     def _terms(self, logits: Mapping[str, Tensor], members: list[int]) -> dict[str, Tensor]:
         weights = self.config.weights or {}

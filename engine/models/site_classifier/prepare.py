@@ -29,7 +29,7 @@ PREPARED = pa.schema(
         pa.field("word_end", _INTS),
         pa.field("n_windows", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
-        pa.field("unknown_share", pa.float32()),
+        pa.field("letters", pa.int32()),
     ]
 )
 
@@ -45,7 +45,7 @@ def prepare(
     """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order.
 
     `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
-    half a window. `unknown_share` is the share of tokens that the vocabulary does not know.
+    half a window. `letters` counts alphabetic characters. A text without any token is `missing_text`.
     """
     texts = records["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
@@ -53,12 +53,11 @@ def prepare(
     if pair is not None:
         questions = [value or "" for value in records["keep"].combine_chunks().field(pair).to_pylist()]
         pairs = [found.ids for found in tokenize(tokenizer, questions, window // 2)]
-    unknown = tokenizer.token_to_id("[UNK]")
     room = [window if question is None else window - len(question) - 1 for question in pairs]
     columns = {
         "row": records["row"],
         "record_id": records["record_id"],
-        "failure": pa.nulls(len(texts), FAILURE),
+        "failure": pa.array([None if len(t.ids) else {"kind": "missing_text", "detail": "no tokens"} for t in tokens], FAILURE),
         "text_sha256": pa.array([text_digest(text) for text in texts], pa.binary(32)),
         "input_ids": _lists([t.ids for t in tokens]),
         "pair_ids": _lists(pairs),
@@ -67,7 +66,7 @@ def prepare(
         "word_end": _lists([t.word_end for t in tokens]),
         "n_windows": pa.array([window_count(len(t.ids), r) for t, r in zip(tokens, room, strict=True)], pa.int32()),
         "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
-        "unknown_share": pa.array([float((t.ids == unknown).mean()) if len(t.ids) else 1.0 for t in tokens], pa.float32()),
+        "letters": pa.array([sum(map(str.isalpha, text)) for text in texts], pa.int32()),
     }
     return pa.table(columns, schema=PREPARED)
 
@@ -77,21 +76,21 @@ def collate(
     ids: Sequence[np.ndarray],
     *,
     window: int,
-    special: tuple[int, int, int],
+    special: tuple[int, int, int, int],
     pairs: Sequence[np.ndarray | None] | None = None,
     chosen: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> "Batch":
     """Puts the windows of some records into one padded batch.
 
     Args:
-        row: keys of the records. ids: their tokens. special: ids of [CLS], [SEP], [PAD].
+        row: keys of the records. ids: their tokens. special: ids of [CLS], [SEP], [PAD] and [MASK].
         pairs: tokens of the paired text of each record, or None. chosen: windows to take instead of all (token ranges).
     """
     import torch
 
     from engine.models.site_classifier.network import Batch
 
-    cls, sep, pad = special
+    cls, sep, pad, _ = special
     pieces: list[tuple[int, int, np.ndarray, np.ndarray | None]] = []
     for index, tokens in enumerate(ids):
         question = pairs[index] if pairs is not None else None

@@ -1,0 +1,176 @@
+"""A checkpoint folder: what it holds, how it is written, and how it is verified before a weight is used.
+
+config.json         architecture and the encoder's name and digest
+labels.json         each task's codes with their support, and the pairs of codes seen together in training
+model.safetensors   adapter (fp16), pools and heads (fp32)
+tokenizer.json      the encoder's fast tokenizer
+calibration.json    temperature, threshold and their figures for each task, the evidence method
+README.md           the model card
+digest.json         SHA-256 of every file, and the digest that names the model (card left out)
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder
+from engine.errors import ConfigError
+from engine.models.site_classifier.config import ClassifierConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.models.site_classifier.network import SiteNetwork
+
+SHIPPED = Path(__file__).parent / "shipped"
+_VALUES = ("config.json", "labels.json", "model.safetensors", "tokenizer.json", "calibration.json")
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """How a task's logits become a decision; `threshold` above 1 means that nothing is sure enough.
+
+    `energy_floor` is the log-sum-exp of the logits under which a report is unlike those the model was calibrated on.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 1.01
+    energy_floor: float = float("-inf")
+    figures: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint, weights not yet loaded."""
+
+    folder: Path
+    digest: str
+    config: ClassifierConfig
+    calibration: Mapping[str, TaskCalibration]
+    evidence_method: str
+    pairs: frozenset[tuple[str, str]]
+
+
+def checkpoint_folder(path: str) -> Path:
+    """`shipped` is the model in this repository, everything else a folder."""
+    return SHIPPED if path in ("", "shipped") else Path(os.path.expanduser(path))
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Reads and verifies a checkpoint folder.
+
+    Raises:
+        ConfigError: a file is missing or is not the one that was written.
+    """
+    folder = checkpoint_folder(path)
+    try:
+        listed = json.loads((folder / "digest.json").read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no digest.json)") from None
+    for name in _VALUES:
+        if not (folder / name).is_file():
+            raise ConfigError(f"model.path: {folder} lacks {name}")
+        if file_digest(folder / name) != listed["files"][name]:
+            raise ConfigError(f"model.path: {name} in {folder} is not the file that was trained (its digest differs)")
+    if _digest(listed["files"]) != listed["digest"]:
+        raise ConfigError(f"model.path: digest.json in {folder} does not fit its files")
+    labels = json.loads((folder / "labels.json").read_text())
+    config = ClassifierConfig.from_json({**json.loads((folder / "config.json").read_text()), "tasks": labels["tasks"]})
+    calibration = json.loads((folder / "calibration.json").read_text())
+    return Checkpoint(
+        folder=folder,
+        digest=listed["digest"],
+        config=config,
+        calibration={name: _calibration(values) for name, values in calibration["tasks"].items()},
+        evidence_method=calibration["evidence_method"],
+        pairs=frozenset((first, second) for first, second in labels["pairs"]),
+    )
+
+
+def write_checkpoint(
+    folder: Path,
+    config: ClassifierConfig,
+    tensors: Mapping[str, "torch.Tensor"],
+    calibration: Mapping[str, TaskCalibration],
+    evidence_method: str,
+    pairs: frozenset[tuple[str, str]],
+    card: str,
+) -> str:
+    """Writes a checkpoint and returns its digest. `tensors` are the trained ones by their name in `SiteNetwork`."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = config.to_json()
+    tasks = plain.pop("tasks")
+    _write(folder / "config.json", plain)
+    _write(folder / "labels.json", {"tasks": tasks, "pairs": sorted(map(list, pairs))})
+    small = {
+        name: value.detach().cpu().to(torch.float16 if name.endswith((".down", ".up")) else torch.float32).contiguous()
+        for name, value in tensors.items()
+    }
+    save_file(small, folder / "model.safetensors")
+    shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
+    tasks_json = {name: _finite(vars(values)) for name, values in calibration.items()}
+    _write(folder / "calibration.json", {"evidence_method": evidence_method, "tasks": tasks_json})
+    (folder / _CARD).write_text(card)
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*_VALUES, _CARD)}
+    digest = _digest(files)
+    _write(folder / "digest.json", {"digest": digest, "files": files})
+    return digest
+
+
+def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "SiteNetwork":
+    """The network with its trained weights, the adapter merged into the encoder."""
+    from safetensors.torch import load_file
+
+    if encoder_digest(checkpoint.config.encoder) != checkpoint.config.encoder_digest:
+        raise ConfigError(f"the encoder {checkpoint.config.encoder} is not the one this model was trained on")
+    return assemble(checkpoint.config, load_file(checkpoint.folder / "model.safetensors"), dtype, attention)
+
+
+def assemble(
+    config: ClassifierConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "torch.dtype", attention: str
+) -> "SiteNetwork":
+    """A network for inference from trained tensors: merged in fp32, then brought to `dtype`."""
+    import torch
+
+    from engine.models.adapter import merge
+    from engine.models.site_classifier.network import SiteNetwork
+
+    encoder = load_encoder(config.encoder, torch.float32, attention)
+    prefix = "encoder."
+    merge(encoder, {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
+    network = SiteNetwork(config, encoder.to(dtype))
+    rest = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    missing = [name for name in network.state_dict() if not name.startswith(prefix) and name not in rest]
+    if missing:
+        raise ConfigError(f"model.path: model.safetensors lacks {', '.join(missing[:3])}")
+    network.load_state_dict(rest, strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
+    floor = values["energy_floor"]
+    return TaskCalibration(
+        values["temperature"], values["threshold"], float("-inf") if floor is None else floor, values["figures"]
+    )
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    named = "".join(f"{name}\0{files[name]}\n" for name in _VALUES)
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if value == float("-inf") else value for key, value in values.items()}
+
+
+def _write(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,105 @@
+"""From calibrated probabilities to decisions, and why a person must look."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.models.site_classifier.checkpoint import TaskCalibration
+from engine.models.site_classifier.config import Task
+from engine.records import AUTO, REVIEW
+
+MIN_LETTERS = 10
+CLOSE = 0.2
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Which tasks must be sure for a row to be `auto`, and what else holds it back.
+
+    `thresholds` replace the checkpoint's fitted ones; `min_support` is the number of real training reports a code must have had.
+    """
+
+    tasks: tuple[str, ...] = ("site",)
+    min_support: int = 10
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One task's answer for one report."""
+
+    code: str
+    prob: float
+    decision: str
+    top: list[dict[str, object]]
+    reasons: tuple[str, ...]
+
+
+def probabilities(logits: np.ndarray, temperature: float, multi_label: bool) -> np.ndarray:
+    """Calibrated probabilities [n, labels] in float64."""
+    scaled = logits.astype(np.float64) / temperature
+    if multi_label:
+        return 1.0 / (1.0 + np.exp(-scaled))
+    scaled -= scaled.max(-1, keepdims=True)
+    mass = np.exp(scaled)
+    return mass / mass.sum(-1, keepdims=True)
+
+
+def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config: DecisionConfig, shown: int = 3) -> Answer:
+    """One report's answer from its logits [labels].
+
+    A multi-label answer joins the codes above one half with `;`, and is as sure as its least sure yes or no.
+    """
+    prob = probabilities(logits[None], calibration.temperature, task.multi_label)[0]
+    order = np.argsort(-prob, kind="stable")
+    top = [{"code": task.labels[i], "prob": float(prob[i])} for i in order[:shown]]
+    reasons = []
+    if task.multi_label:
+        chosen = [int(i) for i in np.flatnonzero(prob > 0.5)]
+        sure = float(np.maximum(prob, 1 - prob).min())
+        code = ";".join(task.labels[i] for i in chosen)
+        support = min((task.support[i] for i in chosen), default=config.min_support)
+    else:
+        best = int(order[0])
+        sure, code, support = float(prob[best]), task.labels[best], task.support[best]
+        energy = float(np.logaddexp.reduce(logits.astype(np.float64)))
+        if energy < calibration.energy_floor:
+            reasons.append("out_of_distribution")
+    threshold = config.thresholds.get(task.name, calibration.threshold)
+    if sure < threshold:
+        reasons.append("low_confidence")
+        if not task.multi_label and len(order) > 1 and prob[order[0]] - prob[order[1]] < CLOSE:
+            reasons.append("low_margin")
+    if support < config.min_support:
+        reasons.append("rare_class_below_support")
+    return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reasons))
+
+
+def row_decision(
+    answers: Mapping[str, Answer],
+    config: DecisionConfig,
+    *,
+    truncated_chars: int,
+    letters: int,
+    pairs: frozenset[tuple[str, str]],
+) -> tuple[str, list[str]]:
+    """The row's decision and its reasons, in the order of `engine.records.REASONS`.
+
+    `pairs` are the codes of the first two tasks that training has seen together; an answer outside them, where both tasks are
+    more sure than not, is a `task_disagreement`.
+    """
+    from engine.records import REASONS
+
+    found = {reason for name in config.tasks for reason in answers[name].reasons}
+    if truncated_chars > 0:
+        found.add("text_truncated")
+    if letters < MIN_LETTERS:
+        found.add("no_diagnosis_text")
+    if pairs and len(answers) > 1 and _disagree(list(answers.values())[:2], pairs):
+        found.add("task_disagreement")
+    return (REVIEW if found else AUTO), [reason for reason in REASONS if reason in found]
+
+
+def _disagree(two: Sequence[Answer], pairs: frozenset[tuple[str, str]]) -> bool:
+    return min(a.prob for a in two) > 0.5 and (two[0].code, two[1].code) not in pairs

@@ -1,0 +1,85 @@
+"""Which tokens decided: methods that need one forward and at most one backward a task.
+
+What is explained is the log-odds of the predicted code, F = z_c - log sum_{j != c} exp z_j, which does not saturate; of a
+multi-label answer the sum of the chosen labels' logits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
+
+Scores = Mapping[str, Tensor]
+
+
+def log_odds(logits: Tensor, target: Tensor) -> Tensor:
+    """F [n] of target codes [n] under logits [n, labels]."""
+    chosen = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    others = logits.scatter(-1, target.unsqueeze(-1), float("-inf")).logsumexp(-1)
+    return chosen - others
+
+
+def target_score(logits: Tensor, target: Tensor, multi_label: bool) -> Tensor:
+    """What is explained, [n]: `target` holds a code's index [n], or for a multi-label task a mask [n, labels]."""
+    return (logits * target).sum(-1) if multi_label else log_odds(logits, target)
+
+
+def attention(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
+    """The pooling's own weights, averaged over its heads. Where the model looked, which need not be why."""
+    return {name: weights.detach().mean(-1) for name, weights in pooled.weights.items()}
+
+
+def pooling(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
+    """Each token's exact share of the linear part: sum_k a_kt (dF/dc_k . h_t). No backward through the encoder."""
+    found = {}
+    for name, logits in _tops(network, pooled).items():
+        context, values = logits
+        total = target_score(values, targets[name], network.config.task(name).multi_label).sum()
+        (slope,) = torch.autograd.grad(total, context)
+        weights = pooled.weights[name].detach()
+        slope = slope.view(batch.records, weights.shape[-1], -1)[batch.record]
+        found[name] = (torch.einsum("wld,wkd->wlk", pooled.states.detach(), slope) * weights).sum(-1)
+    return found
+
+
+def gradient_x_input(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
+    """(x_t - x_[MASK]) . dF/dx_t: to first order, what F loses when the token is masked (Shrikumar et al. 2017)."""
+    baseline = network.embed(torch.tensor(network.config.special[3], device=embeds.device))
+    delta = (embeds - baseline).detach().float()
+    return {name: (delta * slope).sum(-1) for name, slope in _slopes(network, embeds, pooled, targets)}
+
+
+def grad_l2(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
+    """The length of dF/dx_t: unsigned (Bastings et al. 2022 find it hard to beat on BERT)."""
+    return {name: slope.norm(dim=-1) for name, slope in _slopes(network, embeds, pooled, targets)}
+
+
+def _slopes(network: SiteNetwork, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    names = list(pooled.logits)
+    for name in names:
+        total = target_score(pooled.logits[name], targets[name], network.config.task(name).multi_label).sum()
+        (slope,) = torch.autograd.grad(total, embeds, retain_graph=name != names[-1])
+        yield name, slope.float()
+
+
+def _tops(network: SiteNetwork, pooled: Pooled) -> dict[str, tuple[Tensor, Tensor]]:
+    found = {}
+    with torch.enable_grad():
+        for name, context in pooled.contexts.items():
+            context = context.detach().requires_grad_()
+            found[name] = (context, network.heads[name](context))
+    return found
+
+
+Method = Callable[[SiteNetwork, Batch, Tensor, Pooled, Mapping[str, Tensor]], Scores]
+
+METHODS: Mapping[str, Method] = {
+    "attention": attention,
+    "pooling": pooling,
+    "gradient_x_input": gradient_x_input,
+    "grad_l2": grad_l2,
+    "attention_constant": gradient_x_input,
+}
+NEEDS_BACKWARD = frozenset({"gradient_x_input", "grad_l2", "attention_constant"})
