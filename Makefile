@@ -35,6 +35,7 @@ install-dev: .venv/.installed-dev
 	touch $@
 
 demo: install  ## Code 2,000 made-up reports and show the result (under 2 minutes)
+	rm -rf demo
 	$(PYTHON) -m jobs.demo
 
 test: install-dev  ## Run the default tests

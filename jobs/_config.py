@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
 
 if TYPE_CHECKING:
     from engine.pipeline import RunConfig
 
-SHIPPED = "shipped"
 GIBI, KIBI = 1024**3, 1024
 
 
@@ -43,7 +43,7 @@ class Output:
 @dataclass
 class Model:
     system: str = key("engine.models.site_classifier", "The package of the coding system.")
-    path: str = key(SHIPPED, "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
+    path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
 
 
 @dataclass
@@ -51,11 +51,16 @@ class Text:
     max_tokens: int = key(
         16_384, "Tokens read of a report. What lies beyond is counted in truncated_chars and sends the report to review.", low=16
     )
+    pair: str | None = key(None, "Column with the second text, for a model that reads pairs; name it in input.keep too.")
 
 
 @dataclass
 class Explain:
-    method: str = key("default", "How evidence is found: 'default' is what the checkpoint names, 'none' is no evidence.")
+    method: str = key(
+        "default",
+        "How evidence is found: default is what the checkpoint names, none is no evidence.",
+        choices=("default", "none", *EVIDENCE_METHODS),
+    )
     spans: int = key(5, "Most evidence spans for each task.", low=1, high=50)
     checks_fraction: float = key(
         0.02, "Share of reports, chosen by id, whose evidence is checked against erasing random words.", low=0.0, high=1.0
@@ -97,7 +102,7 @@ class CodeReports:
     explain: Explain = section(Explain)
     decision: Decision = section(Decision)
     cluster: Cluster = section(Cluster)
-    deterministic: bool = key(False, "Fixed batch shapes: the same bits whatever the batches and shards, for some speed.")
+    deterministic: bool = key(False, "The same bits whatever the batches and shards: slower, each report goes alone.")
     max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
 
 
@@ -116,15 +121,24 @@ def run_config(config: CodeReports) -> "RunConfig":
         input=InputConfig(**{**vars(config.input), "delimiter": _delimiter(config.input.delimiter)}),
         model=ModelSpec(
             system=model.system,
-            path="" if model.path == SHIPPED else model.path,
+            path=model.path,
             options={
                 "max_tokens": config.text.max_tokens,
-                "explain": vars(config.explain),
-                "decision": vars(config.decision),
+                "pair": config.text.pair,
+                "method": config.explain.method,
+                "spans": config.explain.spans,
+                "checks": config.explain.checks_fraction,
+                "tasks": config.decision.tasks,
+                "thresholds": config.decision.thresholds,
+                "min_support": config.decision.min_support,
                 "precision": cluster.precision,
                 "deterministic": config.deterministic,
             },
-            runtime={"batch_tokens": cluster.batch_tokens},
+            runtime={
+                "device": "cuda" if cluster.gpus_per_actor else "cpu",
+                "threads": cluster.threads or 0,
+                "batch_tokens": cluster.batch_tokens,
+            },
         ),
         output=config.output.path,
         cluster=ClusterConfig(

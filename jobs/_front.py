@@ -79,13 +79,13 @@ class Job:
                 from jobs._help import help_text
 
                 values, _ = self.compose(overrides, flags)
-                print(help_text(self, values, self.groups(flags)))
+                _print(help_text(self, values, self.groups(flags)))
                 return EXIT_OK
             values, missing = self.compose(overrides, flags)
             if "--cfg" in flags:
                 import yaml
 
-                print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000), end="")
+                _print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip())
                 return EXIT_OK
             if missing:
                 told = "; ".join(f"{key.name} ({key.help.rstrip('.')})" for key in missing)
@@ -317,6 +317,14 @@ def _one_line(error: BaseException, keys: Mapping[str, Key]) -> str:
 def _flat(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
+
+
+def _print(text: str) -> None:
+    """To stdout; a reader that has seen enough, such as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(name: str, message: str) -> None:

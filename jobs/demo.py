@@ -1,0 +1,90 @@
+"""What `make demo` runs: a corpus of synthetic reports, coded with the shipped model, and a first look at the result."""
+
+from dataclasses import dataclass
+
+from jobs._config import CodeReports, Decision, Explain, Input, Model, Output, Text, run_config
+from jobs._front import job
+from jobs._keys import key, section
+
+QUERIES = (
+    (
+        "Which sites, and how many of them need nobody to look? (DuckDB)",
+        "SELECT site_code, count(*) AS reports, round(avg((decision = 'auto')::INT), 2) AS share_auto, "
+        "round(avg(site_prob), 3) AS mean_prob\nFROM '{codes}' WHERE decision <> 'failed'\n"
+        "GROUP BY site_code ORDER BY reports DESC LIMIT 8",
+    ),
+    (
+        "Why must a person look? (DuckDB)",
+        "SELECT reason, count(*) AS reports\nFROM (SELECT unnest(reasons) AS reason FROM '{codes}')\n"
+        "GROUP BY reason ORDER BY reports DESC",
+    ),
+    (
+        "How often is the code right? The synthetic reports come with the answer. (DuckDB)",
+        "SELECT decision, count(*) AS reports, round(avg((site_code = site)::INT), 3) AS right_site\n"
+        "FROM '{codes}' WHERE decision IN ('auto', 'review')\nGROUP BY decision ORDER BY decision",
+    ),
+)
+
+
+@dataclass
+class Folder:
+    path: str = key("demo", "Folder for the corpus, the tables and the page.", path=True)
+
+
+@dataclass
+class Config:
+    output: Folder = section(Folder)
+    model: Model = section(Model)
+    records: int = key(2000, "How many synthetic reports.", low=20)
+    seed: int = key(7, "Seed of the corpus.", low=0)
+
+
+@job(
+    "demo",
+    Config,
+    "Writes synthetic reports, codes them with the shipped model, queries the result and shows the evidence of twenty reports.",
+    examples=["", "records=200 output.path=small_demo"],
+)
+def main(config: Config) -> None:
+    """The four steps of a first look."""
+    from engine.pipeline import run
+    from engine.sources.synthetic import CorpusConfig, Settings, write
+    from jobs._evidence import write_page
+    from jobs._progress import reporter
+    from jobs._summary import closing
+
+    corpus, coded, page = (f"{config.output.path}/{name}" for name in ("corpus", "coded", "evidence.html"))
+    print(f"1. {config.records:,} synthetic reports, some of them broken on purpose -> {corpus}")
+    write(CorpusConfig(corpus, config.records, Settings(config.seed, broken=0.015)))
+
+    print(f"2. Coding them -> {coded}", flush=True)
+    read = Input(path=corpus, id="record_id", keep=["site", "histology", "facility"])
+    settings = run_config(CodeReports(read, Output(path=coded), config.model, Text(), Explain(), Decision()))
+    summary = run(settings, reporter())
+    print(closing(summary))
+
+    print("\n3. Three questions to the table")
+    for title, query in QUERIES:
+        show(title, query.format(codes=f"{summary.folder}/*.parquet".replace("'", "''")))
+
+    print("\n4. The evidence")
+    shown = write_page(summary, settings.input, page, 20, "Twenty synthetic reports")
+    print(f"{page}: {shown} reports with the words that decided, for your browser")
+
+
+def show(title: str, query: str) -> None:
+    """Runs a query and prints it with its result."""
+    import duckdb
+    from rich.console import Console
+    from rich.table import Table
+
+    result = duckdb.sql(query)
+    table = Table(*result.columns)
+    for row in result.fetchall():
+        table.add_row(*map(str, row))
+    print(f"\n{title}\n\n{query}\n")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
