@@ -9,6 +9,7 @@ import math
 import random
 import zlib
 from bisect import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +22,8 @@ from engine.sources.synthetic.draft import Case, Draft
 from engine.sources.synthetic.styles import cumulative, styles_for
 
 SPANS = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
+# Evidence is every mention of the site or histology that the report owes to its case, spans in the order of the text. Words that
+# merely imply the organ (a colectomy, thyroglobulin) and distractors that name another one are in no span.
 SCHEMA = pa.schema(
     [
         pa.field("record_id", pa.string()),
@@ -37,7 +40,8 @@ SCHEMA = pa.schema(
     ]
 )
 SKEWS = ("registry", "uniform")
-BLOCK = 10_000
+# Records made at once: as many, unless they are so long that they would not fit into a modest memory.
+_BLOCK, _BLOCK_WORDS = 10_000, 10_000_000
 METASTATIC = 0.08
 # Wanted words below which a text is little more than its diagnosis, and below which there is no room for sections.
 VERY_SHORT, SHORT = 25, 60
@@ -54,7 +58,7 @@ FACILITIES = (
     "Clínica Río Ñandú",
     "Lindenfurt Städtische Klinik",
     "Blue Heron Community Laboratory",
-    "Ashgrove Women's Hospital",
+    "Ashgrove Mercy Hospital",
     "Pine Hollow Veterans Clinic",
 )
 
@@ -111,9 +115,15 @@ def generate(
     no spans.
     """
     settings = Settings(seed, median_words, sigma, skew, broken)
-    starts = range(start, start + records, BLOCK)
-    blocks = [block(settings, at, min(BLOCK, start + records - at)) for at in starts]
-    return pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+    made = list(blocks(settings, start, start + records))
+    return pa.concat_tables(made) if made else SCHEMA.empty_table()
+
+
+def blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
+    """Records `start` to `stop` as one table after another, each small enough to hold."""
+    size = max(1, min(_BLOCK, int(_BLOCK_WORDS / settings.median_words)))
+    for at in range(start, stop, size):
+        yield block(settings, at, min(size, stop - at))
 
 
 def block(settings: Settings, start: int, records: int) -> pa.Table:

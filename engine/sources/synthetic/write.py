@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.sources.synthetic import encode
-from engine.sources.synthetic.generate import BLOCK, Settings, block
+from engine.sources.synthetic.generate import Settings, blocks
 from engine.storage import Storage, storage_for
 
 SETTINGS_FILE = ".corpus.json"
@@ -84,7 +84,7 @@ def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary
         path = _name(config, number)
         if storage.stat(path) is not None:
             continue
-        _write_file(config, storage, path, number, _blocks(settings, start, stop))
+        _write_file(config, storage, path, number, blocks(settings, start, stop))
         written += stop - start
     return CorpusSummary(files, written, time.monotonic() - began)
 
@@ -116,11 +116,6 @@ def _described(config: CorpusConfig) -> dict:
     return described | {key: value for key, value in asdict(config.settings).items() if key != "kinds"}
 
 
-def _blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
-    for at in range(start, stop, BLOCK):
-        yield block(settings, at, min(BLOCK, stop - at))
-
-
 def _name(config: CorpusConfig, number: int) -> str:
     """The file whose being there says that its records are written; for texts the gold, which comes last."""
     if config.format == "text":
@@ -128,18 +123,18 @@ def _name(config: CorpusConfig, number: int) -> str:
     return f"{config.path}/corpus-{number:05d}.{config.format}"
 
 
-def _write_file(config: CorpusConfig, storage: Storage, path: str, number: int, blocks: Iterator[pa.Table]) -> None:
+def _write_file(config: CorpusConfig, storage: Storage, path: str, number: int, tables: Iterator[pa.Table]) -> None:
     if config.format == "text":
-        blocks = (_write_texts(config, storage, number, each) for each in blocks)
+        tables = (_write_texts(config, storage, number, each) for each in tables)
     with storage.writer(path) as file:
         if config.format in ("parquet", "text"):
-            first = next(blocks)
+            first = next(tables)
             with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
                 writer.write_table(first)
-                for each in blocks:
+                for each in tables:
                     writer.write_table(each)
             return
-        for at, each in enumerate(blocks):
+        for at, each in enumerate(tables):
             file.write(encode.csv_bytes(each, header=at == 0) if config.format == "csv" else encode.jsonl_bytes(each))
 
 
