@@ -54,6 +54,14 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
     assert names(tmp_path) == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("below", ["", "/corpus"])
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path, below):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ConfigError, match="notes"):
+        write(config(f"{tmp_path}/notes{below}"))
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
 def test_a_damaged_settings_file_is_refused(tmp_path, content):
     (tmp_path / ".corpus.json").write_bytes(content)

@@ -91,19 +91,18 @@ def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary
 
 def _claim(config: CorpusConfig, storage: Storage) -> None:
     """Makes sure that the folder is ours: writes the settings into an empty one, compares them in another."""
-    theirs = storage.read(f"{config.path}/{SETTINGS_FILE}")
-    if theirs is None:
+    settings_file = f"{config.path}/{SETTINGS_FILE}"
+    if storage.stat(settings_file) is None:
         if next(iter(storage.list(config.path)), None) is not None:
             raise ConfigError(f"output.path: {config.path} is not empty and holds no corpus; name a new folder")
-        if storage.create(f"{config.path}/{SETTINGS_FILE}", json.dumps(_described(config), indent=1).encode()):
+        if storage.create(settings_file, json.dumps(_described(config), indent=1).encode()):
             return
-        theirs = storage.read(f"{config.path}/{SETTINGS_FILE}") or b""
     try:
-        found = json.loads(theirs)
+        found = json.loads(storage.read(settings_file) or b"")
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise ConfigError(f"output.path: {config.path}/{SETTINGS_FILE} is unreadable; name a new folder")
+        raise ConfigError(f"output.path: {settings_file} is unreadable; name a new folder")
     wanted = _described(config)
     differ = [f"{key} is {found.get(key)}, not {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
     if differ:
