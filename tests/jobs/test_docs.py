@@ -63,3 +63,74 @@ def test_the_examples_of_a_job_compose(job) -> None:
 
     for example in job.examples:
         job.compose(shlex.split(example), {})
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def analyst(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with reports.parquet and its table of codes: three good reports, one broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("analyst")
+    texts = {"a": "Brêast 🩺  carcinoma", "b": "Colon, NOS", "c": "Lung?", "d": None}
+    pq.write_table(pa.table({"record_id": list(texts), "text": list(texts.values())}), folder / "reports.parquet")
+    schema = records.table_schema(records.codes_fields(["site", "histology"]))
+
+    def row(record_id: str, decision: str, code: str | None, prob: float | None, reasons: list, spans: list) -> dict:
+        evidence = [{"start": a, "end": b, "score": w, "weight": w} for a, b, w in spans]
+        failure = {"kind": "missing_text", "detail": ""} if decision == "failed" else None
+        known = {"source": "reports.parquet", "position": 0, "run_id": "r", "model_digest": "m", "failure": failure}
+        return {"record_id": record_id, "decision": decision, "reasons": reasons, **known} | (
+            {"site_code": code, "site_prob": prob, "site_evidence": evidence} if code else {}
+        )
+
+    rows = [
+        row("a", "auto", "C50", 0.99, [], [(0, 6, 0.5), (10, 19, 0.25)]),
+        row("b", "review", "C18", 0.75, ["low_confidence"], [(0, 5, 0.5)]),
+        row("c", "review", "C34", 0.5, ["low_confidence", "low_margin"], []),
+        row("d", "failed", None, None, [], []),
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    (folder / "coded" / "codes").mkdir(parents=True)
+    for number in range(2):
+        pq.write_table(table.slice(2 * number, 2), folder / "coded" / "codes" / f"0001-{number:04d}.parquet")
+    return folder
+
+
+EXPECTED = [
+    {("auto", 1), ("review", 2), ("failed", 1)},
+    {("c", "C34", 0.5, "low_confidence, low_margin"), ("b", "C18", 0.75, "low_confidence")},
+    {("low_confidence", 2), ("low_margin", 1)},
+    {("reports.parquet", "missing_text", 1)},
+    {("a", "C50", "Brêast", 0.5), ("a", "C50", "carcinoma", 0.25), ("b", "C18", "Colon", 0.5)},
+]
+
+
+def test_every_query_of_the_readme_gives_the_right_answer_both_ways(analyst: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(analyst)
+    first, *queries = BLOCKS
+    assert len(queries) == 2 * len(EXPECTED)
+    space: dict = {}
+    exec(first, space)
+    for number, query in enumerate(queries):
+        exec(query, space)
+        answer = space["answer"]
+        rows = answer.rows() if hasattr(answer, "rows") else answer.fetchall()
+        assert len(rows) == len(set(rows)) and set(rows) == EXPECTED[number // 2], query
+
+
+def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) -> None:
+    import shlex
+
+    from jobs.code_reports import main
+
+    for job in _help.jobs():
+        assert f"`jobs.{job.name}`" in README
+    commands = re.findall(r"`([^`\n]*input\.path=[^`\n]*output\.path=coded)`", README)
+    assert len(commands) == 7
+    for command in commands:
+        assert main.compose(shlex.split(command), {})[1] == []
