@@ -57,8 +57,6 @@ class Config:
     ],
 )
 def main(config: Config) -> None:
-    from dataclasses import asdict
-
     from engine.benchmarks import code_reports, measure
 
     same = {name: getattr(config, name) for name in ("model", "text", "explain", "decision", "cluster")}
@@ -68,7 +66,7 @@ def main(config: Config) -> None:
     bench = code_reports.BenchConfig(
         model=run.model,
         input=run.input if config.input.path else None,
-        cluster=asdict(run.cluster),
+        cluster=run.cluster,
         memory_reports=tuple(config.bench.memory_reports),
         **sizes,
     )

@@ -1,24 +1,30 @@
 """One run in a process of its own, timed and with its peak memory: `python -m engine.benchmarks.child <request> <answer>`.
 
-A run that is measured must not inherit a warm allocator, loaded weights or a running cluster from the one before it.
+A run that is measured must not inherit a warm allocator, loaded weights or a running cluster from the one before it. And the
+model's allocator settings, which the engine gives its actors, can only be given to a process at its start: here every contender
+has them.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import ContractError
+from engine.errors import EXIT_CONFIG, ConfigError, ContractError, EngineError
 
-ENGINE, LOOP = "engine", "loop"
+if TYPE_CHECKING:
+    from engine.pipeline.config import ClusterConfig
+
+ENGINE, LOOP, CORE, EVIDENCE = "engine", "loop", "core", "evidence"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Ran:
 
 
 class Watch:
-    """A reporter that notes when the first shard was committed, and how large it was."""
+    """Progress that notes when the first shard was committed, and how large it was."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
@@ -59,21 +65,38 @@ class Watch:
     def close(self) -> None: ...
 
 
-def measure(what: str, request: Mapping[str, Any]) -> Ran:
-    """Runs one of `engine` and `loop` in a fresh process.
+def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> Any:
+    """What one of `ACTIONS` gives, done in a fresh process; plain values both ways.
 
-    Args:
-        request: `input`, `model`, `cluster` as their dataclasses' fields, `output`, and `shard_bytes` or None.
     Raises:
-        ContractError: the run failed; its own words are on stderr.
+        ConfigError: as the child raised it.
+        ContractError: the child failed otherwise; its own words are on stderr.
     """
+    from engine.pipeline.cluster import model_environment
+
+    # The engine sets its actors' environment itself; its driver must have what a user's has.
+    environment = {**os.environ, **(model_environment(cluster) if what != ENGINE else {})}
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        question.write_text(json.dumps({"what": what, **request}))
-        done = subprocess.run([sys.executable, "-m", "engine.benchmarks.child", str(question), str(answer)], stdout=sys.stderr)
-        if done.returncode or not answer.is_file():
-            raise ContractError(f"benchmark: the {what} run ended with exit code {done.returncode}")
-        return Ran(**json.loads(answer.read_text()))
+        question.write_text(json.dumps(request))
+        command = [sys.executable, "-m", "engine.benchmarks.child", what, str(question), str(answer)]
+        code = subprocess.run(command, env=environment).returncode
+        if not answer.is_file():
+            raise ContractError(f"benchmark: the process that measures '{what}' ended with exit code {code}")
+        found = json.loads(answer.read_text())
+    if "error" in found:
+        raise (ConfigError if found["code"] == EXIT_CONFIG else ContractError)(found["error"])
+    return found["found"]
+
+
+def run_part(name: str, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A part of the benchmark that needs no cluster."""
+    from engine.benchmarks import code_reports
+
+    config = code_reports.BenchConfig.from_json(request)
+    with tempfile.TemporaryDirectory(prefix="marginalia-bench-", dir=config.work) as folder:
+        rows = code_reports.ALONE[name](config, Path(folder), lambda line: print(line, flush=True))
+    return [asdict(row) for row in rows]
 
 
 def run_engine(request: Mapping[str, Any]) -> Ran:
@@ -140,11 +163,23 @@ def _config(request: Mapping[str, Any]) -> Any:
     )
 
 
-def main(arguments: list[str]) -> None:
-    request = json.loads(Path(arguments[0]).read_text())
-    ran = {ENGINE: run_engine, LOOP: run_loop}[request.pop("what")](request)
-    Path(arguments[1]).write_text(json.dumps(asdict(ran)))
+ACTIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    ENGINE: lambda request: asdict(run_engine(request)),
+    LOOP: lambda request: asdict(run_loop(request)),
+    CORE: lambda request: run_part(CORE, request),
+    EVIDENCE: lambda request: run_part(EVIDENCE, request),
+}
+
+
+def main(what: str, question: str, answer: str) -> int:
+    code = 0
+    try:
+        told = {"found": ACTIONS[what](json.loads(Path(question).read_text()))}
+    except EngineError as error:
+        told, code = {"error": str(error), "code": error.exit_code}, error.exit_code
+    Path(answer).write_text(json.dumps(told))
+    return code
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

@@ -20,12 +20,14 @@ import pyarrow.parquet as pq
 from engine.benchmarks import child, rival
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave
 from engine.errors import ConfigError
-from engine.models.base import ModelSpec, load
+from engine.models.base import ModelSpec, System, load
+from engine.models.site_classifier.checkpoint import build_network, read_checkpoint, write_checkpoint
+from engine.pipeline.config import ClusterConfig
 from engine.records import seed_of, text_digest
 from engine.sources import InputConfig
 from engine.sources.synthetic import generate
 
-CORE, LOOP, EVIDENCE, MEMORY = PARTS = ("core", "loop", "evidence", "memory")
+CORE, LOOP, EVIDENCE, MEMORY = PARTS = (child.CORE, child.LOOP, child.EVIDENCE, "memory")
 PIPELINE_TOKENS = 512
 LONG_WORDS, SHORT_WORDS = 500, 100
 TARGETS = {CORE: 3.0, LOOP: 1.10, EVIDENCE: (2.2, 3.4), MEMORY: 1.10}
@@ -44,7 +46,7 @@ class BenchConfig:
 
     model: ModelSpec
     input: InputConfig | None = None
-    cluster: Mapping[str, Any] = field(default_factory=dict)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     parts: Sequence[str] = PARTS
     core_reports: int = 256
     loop_reports: int = 5000
@@ -70,6 +72,23 @@ class BenchConfig:
         ):
             raise ConfigError(f"bench.{small[0] if small else 'memory_reports or batch_sizes'}: wants whole numbers from 1")
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "BenchConfig":
+        """The inverse of `to_json`."""
+        given = values["input"]
+        return cls(
+            **{
+                **values,
+                "model": ModelSpec(**values["model"]),
+                "input": InputConfig(**{**given, "keep": tuple(given["keep"])}) if given else None,
+                "cluster": ClusterConfig(**values["cluster"]),
+            }
+        )
+
 
 def run(config: BenchConfig, say: Say = lambda line: None) -> Iterator[list[Measurement]]:
     """The measurements of every part that is asked for, part by part, so that what is done can be kept.
@@ -79,12 +98,15 @@ def run(config: BenchConfig, say: Say = lambda line: None) -> Iterator[list[Meas
     """
     if importlib.util.find_spec("psutil") is None:
         raise ConfigError("benchmarks need the package psutil; install it with: pip install psutil")
-    parts = {CORE: compute_core, LOOP: engine_overhead, EVIDENCE: evidence_price, MEMORY: peak_memory}
+    together = {LOOP: engine_overhead, MEMORY: peak_memory}
     with tempfile.TemporaryDirectory(prefix="marginalia-bench-", dir=config.work) as folder:
         for name in PARTS:
             if name in config.parts:
                 say(f"{name}: measuring")
-                yield parts[name](config, Path(folder), say)
+                if name in together:
+                    yield together[name](config, Path(folder), say)
+                else:
+                    yield [Measurement(**row) for row in child.measure(name, config.to_json(), config.cluster)]
 
 
 def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
@@ -95,16 +117,15 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
     import torch
 
     from engine.encoders import encoder_folder, pick_precision
-    from engine.models.site_classifier.checkpoint import build_network, read_checkpoint
 
     checkpoint = read_checkpoint(config.model.path)
     encoder = build_network(checkpoint, torch.float32, "sdpa").encoder
     folder = str(encoder_folder(checkpoint.config.encoder))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(config.model.runtime.get("device", "cpu"))
     system = load(without_evidence(with_options(config.model, max_tokens=PIPELINE_TOKENS - 2)))
     texts = rival.cut_texts(reports(config, config.core_reports, LONG_WORDS)["text"].to_pylist(), folder, PIPELINE_TOKENS)
     records = records_of(texts)
-    contenders: dict[str, Callable[[], object]] = {"engine": lambda: system.run(system.prepare(records))}
+    contenders: dict[str, Callable[[], object]] = {"engine": lambda: code(system, records)}
     sample = texts[:: max(1, len(texts) // 64)]
     best: dict[str, int] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -168,24 +189,29 @@ def engine_overhead(config: BenchConfig, folder: Path, say: Say) -> list[Measure
     ]
 
 
-def evidence_price(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
-    """Prepare and run with evidence for one and for two tasks, against the same without, on whole reports."""
+def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:
+    """Prepare and run with evidence, against the same model without, on whole reports: for one task and for two.
+
+    The model with fewer tasks is the same checkpoint with the other tasks' pools and heads left out.
+    """
     texts = reports(config, config.evidence_reports, LONG_WORDS)["text"].to_pylist()
     records = records_of(texts)
-    off = load(without_evidence(config.model))
-    tasks = [f.name.removesuffix("_evidence") for f in off.fields() if f.name.endswith("_evidence")]
+    tasks = read_checkpoint(config.model.path).config.tasks
+    contenders: dict[str, Callable[[], object]] = {}
     counts = range(1, min(2, len(tasks)) + 1)
-    systems = {"off": off} | {f"on{n}": load(with_evidence_for(config.model, tasks[:n])) for n in counts}
-    contenders = {name: (lambda s=system: s.run(s.prepare(records))) for name, system in systems.items()}
+    for n in counts:
+        spec = with_tasks(config.model, n, folder / f"tasks-{n}")
+        systems = {f"on{n}": load(spec), f"off{n}": load(without_evidence(spec))}
+        contenders |= {name: lambda s=system: code(s, records) for name, system in systems.items()}
     taken = interleave(contenders, config.repeats)
     return [
         Measurement(
             part=EVIDENCE,
-            measured=f"evidence for {n} task{'s'[: n - 1]}: {', '.join(tasks[:n])}",
+            measured=f"evidence for {n} task{'s'[: n - 1]}: {', '.join(task.name for task in tasks[:n])}",
             unit="ms/report",
             figure=1000 * taken[f"on{n}"] / len(texts),
             rival="the same without evidence",
-            rival_figure=1000 * taken["off"] / len(texts),
+            rival_figure=1000 * taken[f"off{n}"] / len(texts),
             repeats=config.repeats,
             setting=f"{len(texts)} whole {_kind(config)} reports",
             kind=AT_MOST,
@@ -232,17 +258,44 @@ def peak_memory(config: BenchConfig, folder: Path, say: Say) -> list[Measurement
     ]
 
 
+ALONE = {CORE: compute_core, EVIDENCE: evidence_price}
+"""Parts that run in one process, without a cluster."""
+
+
 def with_options(spec: ModelSpec, **changed: Any) -> ModelSpec:
     """The spec with some options replaced."""
     return replace(spec, options={**spec.options, **changed})
 
 
 def without_evidence(spec: ModelSpec) -> ModelSpec:
-    return with_options(spec, explain={**spec.options.get("explain", {}), "method": "none"})
+    """The spec of the same system that gives no evidence."""
+    return with_options(spec, method="none")
 
 
-def with_evidence_for(spec: ModelSpec, tasks: Sequence[str]) -> ModelSpec:
-    return with_options(spec, explain={**spec.options.get("explain", {}), "tasks": list(tasks)})
+def with_tasks(spec: ModelSpec, count: int, folder: Path) -> ModelSpec:
+    """The spec of the same checkpoint with only its first `count` tasks, written to `folder`."""
+    from safetensors.torch import load_file
+
+    whole = read_checkpoint(spec.path)
+    kept, dropped = whole.config.tasks[:count], whole.config.tasks[count:]
+    prefixes = tuple(f"{part}.{task.name}." for task in dropped for part in ("pools", "heads"))
+    tensors = load_file(whole.folder / "model.safetensors")
+    write_checkpoint(
+        folder,
+        replace(whole.config, tasks=kept),
+        {name: value for name, value in tensors.items() if not name.startswith(prefixes)},
+        {task.name: whole.calibration[task.name] for task in kept if task.name in whole.calibration},
+        whole.evidence_method,
+        whole.pairs,
+        "A part of another checkpoint, for a benchmark.",
+    )
+    return replace(with_options(spec, tasks=(kept[0].name,), thresholds={}), path=str(folder))
+
+
+def code(system: System, records: pa.Table) -> pa.Table:
+    """What is timed of a system: both of its calls, one after the other, on one shard."""
+    prepared = system.prepare(records)
+    return system.run(prepared.filter(prepared["failure"].is_null()))
 
 
 def records_of(texts: Sequence[str]) -> pa.Table:
@@ -300,10 +353,10 @@ def _child(what: str, config: BenchConfig, source: Path, output: Path, spec: Mod
     request = {
         "input": asdict(InputConfig(path=str(source), id="record_id", text="text")),
         "model": asdict(spec),
-        "cluster": dict(config.cluster),
+        "cluster": asdict(config.cluster),
         "output": str(output),
     }
-    return child.measure(what, request)
+    return child.Ran(**child.measure(what, request, config.cluster))
 
 
 def _seconds(call: Callable[[], object]) -> float:
