@@ -91,7 +91,7 @@ class LocalStorage:
     def read(self, path: str) -> bytes | None:
         try:
             return Path(path).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def create(self, path: str, data: bytes) -> bool:

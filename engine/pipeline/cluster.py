@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,8 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     local = {} if address else {"include_dashboard": False, "object_store_memory": cluster.object_store_memory}
     try:
-        ray.init(address=address or "local", runtime_env={"env_vars": _ALL}, **quiet, **local)
+        with _hushed():
+            ray.init(address=address or "local", runtime_env={"env_vars": _ALL}, **quiet, **local)
     except ConnectionError:
         raise ConfigError(f"cluster.address: no Ray cluster answers at '{address}'") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -46,3 +48,18 @@ def model_environment(cluster: ClusterConfig) -> dict[str, str]:
     """Environment of a model actor: its CPU threads and its allocator."""
     threads = cluster.threads or max(1, (os.cpu_count() or 1) // cluster.actors)
     return {**_ALL, **_MALLOC, "OMP_NUM_THREADS": str(threads)}
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Nothing on stderr: Ray's native part says there that it was told to be quiet. What goes wrong is raised as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

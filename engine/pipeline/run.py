@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 
 from engine.errors import ContractError, TooManyFailures
 from engine.models.base import System
@@ -11,10 +12,10 @@ from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan, Planned
-from engine.pipeline.progress import Progress, Silent
+from engine.pipeline.progress import Progress, Silent, Standing
 from engine.pipeline.publish import publish
 from engine.pipeline.rows import result_schema
-from engine.pipeline.status import Summary, standing, summary
+from engine.pipeline.status import Summary, summary
 from engine.pipeline.work import Job, system_of
 from engine.storage import Storage, storage_for
 
@@ -85,7 +86,8 @@ def _code(
     from engine.pipeline import cluster, stages
 
     records = 0
-    progress.start(standing(planned, done.values()))
+    state = _standing(planned, done)
+    progress.start(state)
     job = Job(
         input=config.input,
         model=config.model,
@@ -99,13 +101,27 @@ def _code(
     with cluster.connected(config.cluster):
         for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):
             done[receipt["shard"]] = receipt
+            state = replace(
+                state, shards=len(done), bytes=state.bytes + receipt["bytes"], records=state.records + receipt["rows"]
+            )
             records += receipt["rows"]
             event("committed", run_id=run_id, **{k: receipt[k] for k in ("shard", "attempt", "rows", "decisions", "seconds")})
-            progress.update(standing(planned, done.values()))
+            progress.update(state)
     missing = [shard.name for shard in todo if shard.name not in done]
     if missing:
         raise ContractError(f"{len(missing)} shards came back without a receipt, {missing[0]} first")
     return records
+
+
+def _standing(planned: Plan, done: dict[str, Receipt]) -> Standing:
+    return Standing(
+        shards=len(done),
+        shards_total=len(planned.shards),
+        bytes=sum(receipt["bytes"] for receipt in done.values()),
+        bytes_total=planned.bytes,
+        records=sum(receipt["rows"] for receipt in done.values()),
+        records_total=planned.rows,
+    )
 
 
 def _check(result: Summary) -> None:

@@ -5,6 +5,7 @@
 Nothing raised in a stage may reach Ray, which logs exceptions with all that they quote: every error becomes a parcel.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from engine import sources
-from engine.errors import ContractError, EngineError
+from engine.errors import ContractError, EngineError, RetryableError
 from engine.pipeline import attempts, wire
 from engine.pipeline.commit import Receipt, commit
 from engine.pipeline.config import ClusterConfig
@@ -25,7 +26,7 @@ from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Planned
 from engine.pipeline.rows import finish
 from engine.pipeline.wire import Parcel
-from engine.pipeline.work import Job, answer, prepare, read_shard, system_of, where
+from engine.pipeline.work import Job, answer, prepare, probe, read_shard, system_of, where
 from engine.storage import storage_for
 
 # More shards than this go through Ray in waves: each holds an object and a task in the driver.
@@ -42,6 +43,9 @@ class ModelStage:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        # Weights are loaded while the first shards are read. What fails here fails at the first shard too, and is told there.
+        with contextlib.suppress(Exception):
+            probe(system_of(job.model))
 
     def __call__(self, block: pa.Table) -> pa.Table:
         return _each(block, lambda parcel: _model(parcel, self._job))
@@ -119,12 +123,21 @@ def receipts(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environm
         EngineError: a shard could not be coded, for a reason that is no record's.
     """
     for start in range(0, len(todo), WAVE):
-        planned = dataset(todo[start : start + WAVE], job, cluster, environment)
-        for batch in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for batch in _batches(dataset(todo[start : start + WAVE], job, cluster, environment)):
             for parcel in wire.unpack(batch):
                 if parcel.state == wire.ERROR:
                     raise wire.error_of(parcel.facts)
                 yield parcel.facts
+
+
+def _batches(planned: ray.data.Dataset) -> Iterator[pa.Table]:
+    """The dataset's blocks; what Ray itself gives up on is worth another try and told by name alone."""
+    try:
+        yield from planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise RetryableError(
+            f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again"
+        ) from None
 
 
 def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:

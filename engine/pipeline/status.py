@@ -8,7 +8,6 @@ from engine.errors import ConfigError
 from engine.pipeline import fingerprint, plan, published
 from engine.pipeline.commit import Receipt, receipts
 from engine.pipeline.layout import Layout
-from engine.pipeline.progress import Standing
 from engine.pipeline.rows import add
 from engine.storage import Storage, storage_for
 
@@ -112,19 +111,6 @@ def summary(
         settings=found["settings"],
         new_records=new_records,
         seconds=0.0 if started is None else time.monotonic() - started,
-    )
-
-
-def standing(planned: plan.Plan, done: Iterable[Receipt]) -> Standing:
-    """Progress so far."""
-    done = list(done)
-    return Standing(
-        shards=len(done),
-        shards_total=len(planned.shards),
-        bytes=sum(receipt["bytes"] for receipt in done),
-        bytes_total=planned.bytes,
-        records=sum(receipt["rows"] for receipt in done),
-        records_total=planned.rows,
     )
 
 

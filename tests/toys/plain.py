@@ -1,11 +1,12 @@
 """A system without a model: the decision by the text's length, one span of evidence, a probability from a hash.
 
 Words in a text make it misbehave, each in one way, so that tests can plant them; `options.stage` says whether in `prepare` or
-`run`. Every subclass of trouble is deterministic, and nothing here remembers a record.
+`run`. `runtime.pause` makes a batch last, `runtime.pids` is a folder where each process that runs the model leaves its id.
 """
 
 import hashlib
 import os
+import pathlib
 import time
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from engine.models.base import ModelSpec
 from engine.records import EVIDENCE, FAILURE, TOP, text_digest
 
 EXIT, HOG, RAISE, SLOW, NAN = "EXITNOW", "HOGMEMORY", "RAISENOW", "SLOWNOW", "NANNOW"
-HOG_BYTES = 1536 * 2**20
+HOG_BYTES = 768 * 2**20
 
 
 class Plain:
@@ -24,6 +25,7 @@ class Plain:
         self.digest = hashlib.sha256(repr(sorted(spec.options.items())).encode()).hexdigest()
         self._stage = spec.options.get("stage", "run")
         self._pause = float(spec.runtime.get("pause", 0.0))
+        self._pids = spec.runtime.get("pids")
 
     def fields(self) -> list[pa.Field]:
         return [
@@ -54,6 +56,8 @@ class Plain:
         ).take(list(range(len(texts)))[::-1])
 
     def run(self, prepared: pa.Table) -> pa.Table:
+        if self._pids:
+            pathlib.Path(self._pids, str(os.getpid())).touch()
         if self._stage == "run":
             misbehave(prepared["trouble"].to_pylist())
         time.sleep(self._pause)

@@ -1,0 +1,69 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import RetryableError
+from engine.pipeline.commit import intact, parse, receipts
+from tests.pipeline.conftest import Faulty
+
+
+def shards(one):
+    return sorted(entry.path.rsplit("/", 1)[-1] for entry in one.storage.list(one.layout.shards))
+
+
+def test_a_receipt_counts_what_its_file_holds(bench):
+    one = bench({"a": "aaa", "b": "bbbb", "c": "", "d": "cccc"})
+    receipt = one.commit(one.plan.shards[0])
+    # Lengths 3, 4, 4: a multiple of three goes to review.
+    assert receipt["rows"] == 4
+    assert receipt["decisions"] == {"auto": 2, "failed": 1, "review": 1}
+    assert receipt["failures"] == {"missing_text": 1}
+    assert receipt["reasons"] == {"low_confidence": 1}
+    assert pq.read_table(f"{one.layout.shards}/{receipt['file']}").num_rows == 4
+    assert receipts(one.storage, one.layout) == {"0000-000000": json.loads(json.dumps(receipt))}
+
+
+def test_of_two_tries_the_first_receipt_counts_and_the_other_removes_its_file(bench):
+    one = bench()
+    first, second = one.commit(one.plan.shards[0], 1), one.commit(one.plan.shards[0], 2)
+    assert second == first
+    assert shards(one) == ["0000-000000-1.parquet"]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x00\xff", b"{", b"[]", b'{"shard": "0000-000000"}'])
+def test_an_unreadable_receipt_is_an_absent_one(bench, garbage):
+    one = bench()
+    path = one.layout.receipt("0000-000000")
+    one.storage.create(path, garbage)
+    assert receipts(one.storage, one.layout) == {}
+    mine = one.commit(one.plan.shards[0])
+    assert parse(one.storage.read(path)) == json.loads(json.dumps(mine))
+
+
+def test_a_receipt_without_its_file_is_an_absent_one(bench):
+    one = bench()
+    first = one.commit(one.plan.shards[0], 1)
+    one.storage.remove(f"{one.layout.shards}/{first['file']}")
+    assert not intact(one.storage, one.layout, first)
+    assert one.commit(one.plan.shards[0], 2)["attempt"] == 2
+    assert set(receipts(one.storage, one.layout)) == {"0000-000000"}
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_commit_that_dies_anywhere_can_be_repeated(bench, step):
+    one = bench()
+    good, one.storage = one.storage, Faulty(step, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        one.commit(one.plan.shards[0], 1)
+    one.storage = good
+    receipt = one.commit(one.plan.shards[0], 2)
+    assert receipts(one.storage, one.layout)["0000-000000"]["file"] == receipt["file"]
+    assert intact(one.storage, one.layout, receipt)
+
+
+def test_a_full_disk_is_worth_another_try(bench):
+    one = bench()
+    one.storage = Faulty(1, RetryableError("no space left"))
+    with pytest.raises(RetryableError):
+        one.commit(one.plan.shards[0])

@@ -1,0 +1,100 @@
+import json
+import os
+
+import pytest
+
+from engine.errors import ConfigError, InputChanged
+from engine.pipeline import plan
+from tests.pipeline.conftest import Bench, config, texts, write_input
+
+
+def test_shards_cover_the_input_once_and_are_read_back_as_stored(bench):
+    one = bench()
+    again = plan.read(one.storage, one.layout)
+    assert again == one.plan
+    assert sum(shard.rows for shard in again.shards) == again.rows == 30
+    assert len(again.shards) > 3
+    assert [shard.name for shard in again.shards] == sorted(shard.name for shard in again.shards)
+
+
+def test_another_shard_size_does_not_touch_a_stored_plan(bench, tmp_path):
+    one = bench()
+    assert Bench(config(tmp_path / "in", tmp_path / "out", shard_bytes=10_000)).plan == one.plan
+
+
+def test_new_files_become_a_new_part(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "0-first-by-name.jsonl", texts(5, 100))
+    two = Bench(one.config)
+    assert two.plan.shards[: len(one.plan.shards)] == one.plan.shards
+    assert two.plan.shards[len(one.plan.shards)].name == "0001-000000"
+    assert two.plan.rows == 35
+
+
+def test_a_changed_file_is_named(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "a.jsonl", texts(29))
+    with pytest.raises(InputChanged, match=r"a\.jsonl: changed"):
+        Bench(one.config)
+
+
+def test_a_touched_file_of_the_same_size_is_a_changed_one(bench, tmp_path):
+    one = bench()
+    os.utime(tmp_path / "in" / "a.jsonl", ns=(1, 1))
+    with pytest.raises(InputChanged):
+        Bench(one.config)
+
+
+def test_a_missing_file_is_named(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "b.jsonl", texts(2, 50))
+    Bench(one.config)
+    (tmp_path / "in" / "a.jsonl").unlink()
+    with pytest.raises(InputChanged, match=r"a\.jsonl: missing"):
+        Bench(one.config)
+
+
+def test_a_damaged_plan_is_refused(bench):
+    one = bench()
+    path = one.layout.part(0)
+    one.storage.remove(path)
+    one.storage.create(path, b'{"name": "x"}\n')
+    with pytest.raises(ConfigError, match="damaged"):
+        plan.read(one.storage, one.layout)
+
+
+def test_a_driver_that_loses_the_part_takes_the_winners(bench, tmp_path, monkeypatch):
+    one = bench()
+    other = tmp_path / "other"
+    settings = config(tmp_path / "in", other, shard_bytes=100)
+    create = type(one.storage).create
+
+    def late(self, path, data):
+        if path.endswith("part-0000.jsonl") and not os.path.exists(path):
+            create(self, path, self.read(one.layout.part(0)))
+        return create(self, path, data)
+
+    monkeypatch.setattr(type(one.storage), "create", late)
+    assert Bench(settings).plan == one.plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "total", "actors", "wanted"),
+    [
+        (None, 100, 1, 64 * 1024),  # never below 64 KiB
+        (None, 8 * 2**20, 2, 2**19),  # 8 MiB over 2 actors x 8 shards
+        (None, 2**30, 1, 2**20),  # usually 1 MiB
+        (None, 2**40, 1, 54975582),  # 2^40 / 20,000, rounded up
+        (1000, 2**30, 1, 53688),  # an asked size gives way to the limit too
+        (500, 1000, 1, 500),
+    ],
+)
+def test_shard_size(tmp_path, asked, total, actors, wanted):
+    settings = config(tmp_path, tmp_path / "out", shard_bytes=asked, cluster={"actors": actors})
+    assert plan.shard_bytes(settings, total) == wanted
+
+
+def test_the_plan_holds_no_text(bench):
+    one = bench({"a": "CANARYPHRASE in a report", "b": "x"})
+    assert b"CANARYPHRASE" not in one.storage.read(one.layout.part(0))
+    assert all(json.loads(line) for line in one.storage.read(one.layout.part(0)).splitlines())

@@ -1,0 +1,145 @@
+"""The guarantees, by really killing: each test ends with the same command, and every record has one row."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.pipeline import run, stages, status
+from tests.pipeline.conftest import MEBI, Bench, assert_once, config, rows, texts, write_input
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "CANARYPHRASE"
+pytestmark = pytest.mark.timeout(400)
+
+
+def drive(tmp_path: Path, cluster: str, **order) -> subprocess.Popen:
+    """Starts a driver on `in` and `out`."""
+    order = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "shard_bytes": 400, **order}
+    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI, **order.get("cluster", {})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.toys.drive", json.dumps(order)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def test_a_driver_killed_at_four_points_and_the_same_command_again(tmp_path, cluster):
+    write_input(tmp_path / "in" / "a.jsonl", texts(60))
+    for point in ("start", "update:3", "publish", "manifest"):
+        code, _, err = ended(drive(tmp_path, cluster, die=point, runtime={"pause": 0.05}))
+        assert code == -signal.SIGKILL, err
+        if point == "update:3":
+            assert status(str(tmp_path / "out")).shards >= 3
+    assert not list(Path(tmp_path, "out").glob("codes/*"))
+    code, out, err = ended(drive(tmp_path, cluster))
+    assert code == 0, err
+    # All was coded when the publication was cut off, so this driver neither codes nor starts Ray.
+    assert json.loads(out) == {"records": 60, "new": 0, "ray": False}
+    assert_once(tmp_path / "out", list(texts(60)))
+    before = sorted((path, path.stat().st_mtime_ns) for path in Path(tmp_path, "out").rglob("*"))
+    assert ended(drive(tmp_path, cluster))[0] == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in Path(tmp_path, "out").rglob("*")) == before
+
+
+def test_records_that_kill_cost_themselves_only_and_no_text_gets_out(tmp_path, cluster, capfd, caplog):
+    import ray
+
+    records = {name: f"{CANARY} {text}" for name, text in texts(40).items()}
+    records["r0005"] += " EXITNOW"
+    records["r0020"] += " HOGMEMORY"
+    records["r0030"] += " RAISENOW"
+    records["r0035"] += " NANNOW"
+    path = write_input(tmp_path / "in" / "a.jsonl", records)
+    with path.open("a") as file:
+        file.write(f'{{"id": "broken", "text": "{CANARY}\n')
+    caplog.set_level("INFO")
+    run(config(tmp_path / "in", tmp_path / "out"))
+    found = {row["record_id"]: row["failure"] for row in rows(tmp_path / "out") if row["failure"]}
+    assert {name: failure["kind"] for name, failure in found.items()} == {
+        "r0005": "killed_worker",
+        "r0020": "out_of_memory",
+        "r0030": "model_error",
+        "r0035": "model_error",
+        "a.jsonl:40": "parse_error",
+    }
+    assert found["r0030"]["detail"] == "ValueError"
+    assert len(rows(tmp_path / "out")) == 41
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    places = [path for path in [*session.rglob("*"), *Path(tmp_path, "out").rglob("*")] if path.is_file()]
+    assert len(places) > 10
+    told = capfd.readouterr()
+    assert CANARY not in told.out + told.err + caplog.text
+    assert "committed" in caplog.text
+    assert [path for path in places if CANARY.encode() in path.read_bytes()] == []
+
+
+def test_a_killed_actor_accuses_nobody(tmp_path, cluster):
+    write_input(tmp_path / "in" / "a.jsonl", texts(60))
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    driver = drive(tmp_path, cluster, runtime={"pause": 0.3, "pids": str(pids)})
+    end = time.monotonic() + 200
+    while not list(Path(tmp_path, "out").glob("_receipts/*.json")) and time.monotonic() < end:
+        time.sleep(0.1)
+    (victim,) = [int(path.name) for path in pids.iterdir()]
+    os.kill(victim, signal.SIGKILL)
+    code, _, err = ended(driver)
+    assert code == 0, err
+    assert len(list(pids.iterdir())) > 1
+    assert_once(tmp_path / "out", list(texts(60)))
+
+
+def test_two_drivers_at_once(tmp_path, cluster):
+    write_input(tmp_path / "in" / "a.jsonl", texts(60))
+    both = [drive(tmp_path, cluster, runtime={"pause": 0.05}) for _ in range(2)]
+    for driver in both:
+        code, _, err = ended(driver)
+        assert code == 0, err
+    assert_once(tmp_path / "out", list(texts(60)))
+    assert status(str(tmp_path / "out")).generations == 1
+
+
+def test_rows_do_not_depend_on_shards_and_actors(tmp_path, cluster):
+    write_input(tmp_path / "in" / "a.jsonl", texts(60))
+    run(config(tmp_path / "in", tmp_path / "few", shard_bytes=100_000))
+    run(config(tmp_path / "in", tmp_path / "many", shard_bytes=300, cluster={"actors": 2}))
+    assert rows(tmp_path / "few") == rows(tmp_path / "many")
+
+
+def test_three_operators(bench, cluster):
+    one = bench()
+    planned = stages.dataset(one.plan.shards, one.job, one.config.cluster, {})
+    assert [name.split("(")[1].rstrip(")") for name in stages.operators(planned)] == ["read_stage", "ModelStage", "commit_stage"]
+
+
+def test_a_file_that_changes_after_planning_stops_the_run_by_name(tmp_path, cluster):
+    from engine.errors import InputChanged
+
+    write_input(tmp_path / "in" / "a.jsonl", texts(30))
+    one = Bench(config(tmp_path / "in", tmp_path / "out"))
+    write_input(tmp_path / "in" / "a.jsonl", texts(31))
+    with pytest.raises(InputChanged, match=r"a\.jsonl"):
+        list(stages.receipts(one.plan.shards, one.job, one.config.cluster, {}))
+
+
+@pytest.mark.long
+def test_a_record_that_kills_the_reader(tmp_path, cluster):
+    records = texts(20)
+    records["r0005"] += " EXITNOW"
+    write_input(tmp_path / "in" / "a.jsonl", records)
+    run(config(tmp_path / "in", tmp_path / "out", options={"stage": "prepare"}))
+    assert_once(tmp_path / "out", list(records), {"r0005": "killed_worker"})
