@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.site_classifier.config import EVIDENCE_METHODS, Task
+from engine.records import text_digest
+from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
+
+
+def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
+    rows = coded(coder(tiny, checks=1.0), TEXTS)
+    assert [row["row"] for row in rows] == list(range(len(TEXTS)))
+    for text, row in zip(TEXTS, rows, strict=True):
+        assert row["failure"] is None
+        assert row["text_sha256"] == text_digest(text)
+        assert row["truncated_chars"] == 0
+        for task in ("site", "histology"):
+            assert 0 < row[f"{task}_prob"] <= 1
+            assert row[f"{task}_top"][0]["code"] == row[f"{task}_code"]
+            assert 1 <= len(row[f"{task}_evidence"]) <= 5
+            for span in row[f"{task}_evidence"]:
+                shown = text[span["start"] : span["end"]]
+                assert shown == shown.strip() != ""
+            assert sum(span["weight"] for span in row[f"{task}_evidence"]) <= 1 + 1e-6
+
+
+def test_the_whole_report_is_read_and_what_is_beyond_is_counted(tiny):
+    (short,) = coded(coder(tiny, max_tokens=20), [TEXTS[3]])
+    assert short["n_tokens"] == 20
+    assert short["truncated_chars"] > 0
+    assert "text_truncated" in short["reasons"]
+    (whole,) = coded(coder(tiny), [TEXTS[3]])
+    assert whole["n_windows"] == -(-whole["n_tokens"] // 24)
+
+
+@pytest.mark.parametrize("method", ["none", *EVIDENCE_METHODS])
+def test_batches_change_nothing(tiny, method):
+    apart = coded(coder(tiny, {"batch_tokens": 128}, method=method), TEXTS)
+    together = coded(coder(tiny, {"batch_tokens": 100_000}, method=method), TEXTS[::-1])[::-1]
+    for one, other in zip(apart, together, strict=True):
+        assert one["site_code"] == other["site_code"]
+        assert one["decision"] == other["decision"]
+        assert one["site_prob"] == pytest.approx(other["site_prob"], abs=1e-5)
+        spans = [[(s["start"], s["end"]) for s in row["site_evidence"] or []] for row in (one, other)]
+        assert spans[0] == spans[1]
+
+
+def test_deterministic_is_bit_for_bit(tiny):
+    first = coded(coder(tiny, {"batch_tokens": 128}, deterministic=True), TEXTS)
+    second = coded(coder(tiny, {"batch_tokens": 9999}, deterministic=True), TEXTS[2:])
+    drop = {"row"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in first[2:]] == [
+        {k: v for k, v in row.items() if k not in drop} for row in second
+    ]
+
+
+def test_no_evidence_when_none_is_asked_for(tiny):
+    for row in coded(coder(tiny, method="none"), TEXTS):
+        assert row["site_evidence"] is None and row["site_comprehensiveness"] is None
+
+
+def test_checks_are_taken_on_a_share_of_the_ids_and_stay_the_same(tiny):
+    texts = ["carcinoma of the colon"] * 200
+    first = [row["site_comprehensiveness"] for row in coded(coder(tiny, checks=0.2), texts)]
+    assert 20 < sum(value is not None for value in first) < 60
+    again = [row["site_comprehensiveness"] for row in coded(coder(tiny, {"batch_tokens": 64}, checks=0.2), texts)]
+    assert [v is None for v in first] == [v is None for v in again]
+
+
+def test_masking_all_evidence_of_a_one_word_text_is_as_masking_everything(tiny):
+    (row,) = coded(coder(tiny, checks=1.0, method="grad_l2"), ["carcinoma"])
+    assert row["site_comprehensiveness"] == pytest.approx(row["site_random_comprehensiveness"])
+    assert row["site_sufficiency"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_text_without_tokens_fails_alone(tiny):
+    prepared = coder(tiny).prepare(records(["\x00\x01", "colon"]))
+    assert [failure and failure["kind"] for failure in prepared["failure"].to_pylist()] == ["missing_text", None]
+
+
+def test_an_empty_shard(tiny):
+    system = coder(tiny)
+    assert len(system.run(system.prepare(records([])))) == 0
+
+
+def test_digits_only_go_to_review(tiny):
+    (row,) = coded(coder(tiny), ["7" * 10_000])
+    assert row["decision"] == "review" and "no_diagnosis_text" in row["reasons"]
+
+
+def test_logits_come_in_the_order_of_the_rows(tiny):
+    system = coder(tiny)
+    forward = system.logits(system.prepare(records(TEXTS)))["site"]
+    backward = system.logits(system.prepare(records(TEXTS[::-1])))["site"]
+    assert np.allclose(forward, backward[::-1], atol=1e-5)
+
+
+def test_paired_input_changes_the_answer(tmp_path):
+    folder = write_tiny(tmp_path / "model", tiny_config(paired=True))
+    with pytest.raises(ConfigError, match=r"text\.pair"):
+        coder(folder)
+    system = coder(folder, pair="question")
+    one = coded(system, TEXTS[:1], keep={"question": ["which organ"]})[0]
+    other = coded(system, TEXTS[:1], keep={"question": ["is it benign or malignant, and how large"]})[0]
+    assert one["site_prob"] != other["site_prob"]
+    assert all(span["end"] <= len(TEXTS[0]) for span in one["site_evidence"])
+
+
+def test_multi_label(tmp_path):
+    task = Task("hallmark", ("a", "b", "c"), (20, 20, 20), multi_label=True)
+    folder = write_tiny(tmp_path / "model", tiny_config(tasks=(task,)))
+    rows = coded(coder(folder, tasks=["hallmark"], checks=1.0), TEXTS)
+    assert all(set(filter(None, row["hallmark_code"].split(";"))) <= {"a", "b", "c"} for row in rows)
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "model.safetensors", "calibration.json", "tokenizer.json"])
+def test_a_touched_file_is_refused(tmp_path, name):
+    folder = write_tiny(tmp_path / "model")
+    path = folder / name
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ConfigError, match=name):
+        coder(folder)
+
+
+def test_a_digest_that_was_made_to_fit_is_refused(tmp_path):
+    folder = write_tiny(tmp_path / "model")
+    listed = json.loads((folder / "digest.json").read_text())
+    listed["digest"] = "0" * 64
+    (folder / "digest.json").write_text(json.dumps(listed))
+    with pytest.raises(ConfigError, match="does not fit"):
+        coder(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tasks": ["grade"]}, "no task 'grade'"),
+        ({"method": "magic"}, "explain.method"),
+        ({"checks": 2.0}, "share"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_wrong_options_are_one_line(tiny, options, told):
+    with pytest.raises(ConfigError) as error:
+        coder(tiny, **options)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint folder"):
+        coder(tmp_path)
