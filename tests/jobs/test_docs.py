@@ -134,3 +134,9 @@ def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) 
     assert len(commands) == 7
     for command in commands:
         assert main.compose(shlex.split(command), {})[1] == []
+
+
+def test_every_test_that_the_guarantees_name_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")))
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named and not {name for name in named if f"def {name}(" not in written}
