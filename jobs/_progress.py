@@ -56,7 +56,7 @@ class Lines:
         self._clock.start(state)
         self._last = self._now()
         already = f", {state.records:,} reports done before" if state.records else ""
-        self._say(f"{state.shards_total:,} shards{already}")
+        self._say(f"coding {state.shards_total:,} shards{already}")
 
     def update(self, state: "Standing") -> None:
         finished = state.shards == state.shards_total

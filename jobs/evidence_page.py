@@ -37,7 +37,7 @@ class Config:
 )
 def main(config: Config) -> None:
     """Picks rows, brings back their texts, writes the page."""
-    from engine.pipeline.status import status
+    from engine.pipeline import status
     from jobs._evidence import input_of, write_page
 
     summary = status(config.output.path)

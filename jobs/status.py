@@ -27,7 +27,7 @@ def main(config: Config) -> None:
     """Prints the state of a run."""
     from dataclasses import asdict
 
-    from engine.pipeline.status import status
+    from engine.pipeline import status
     from jobs._summary import standing
 
     summary = status(config.output.path)

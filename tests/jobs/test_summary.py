@@ -1,0 +1,125 @@
+"""The closing words, and the jobs that tell of a run without touching its input."""
+
+import json
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from engine.errors import TooManyFailures
+from engine.pipeline import Summary
+from jobs import _summary, code_reports, status
+
+
+def summary(**changed: object) -> Summary:
+    """A finished run of ten records, eight of them coded by this call in four seconds."""
+    plain = {
+        "output": "out's",
+        "run_id": "abc",
+        "table": "codes",
+        "records": 10,
+        "records_total": 10,
+        "decisions": {"auto": 6, "review": 3, "failed": 1},
+        "failures": {"missing_text": 1},
+        "reasons": {"low_margin": 1, "low_confidence": 3},
+        "shards": 2,
+        "shards_total": 2,
+        "bytes": 50,
+        "bytes_total": 50,
+        "generations": 1,
+        "files": ("out's/codes/0001-0000.parquet",),
+        "retried": 1,
+        "work_seconds": {"read": 1.0, "model": 61.0},
+        "new_records": 8,
+        "seconds": 4.0,
+    }
+    return Summary(**{**plain, **changed})
+
+
+def test_the_closing_words_count_everything() -> None:
+    told = _summary.closing(summary())
+    assert "Coded 8 records in 4 s (2.0/s, start included). Earlier runs had coded 2." in told
+    rows = dict(re.findall(r"^  (\w+) +([\d,]+) +[\d.]+%$", told, re.MULTILINE))
+    assert rows == {
+        "auto": "6",
+        "review": "3",
+        "not_applicable": "0",
+        "failed": "1",
+        "low_confidence": "3",
+        "low_margin": "1",
+        "missing_text": "1",
+    }
+    assert told.index("low_confidence") < told.index("low_margin")
+    assert "Tables: out's/codes" in told
+
+
+def test_a_run_that_had_nothing_to_do_says_so() -> None:
+    assert _summary.closing(summary(new_records=0)).startswith("Nothing new to do")
+
+
+def test_the_query_that_is_shown_works_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "out's"
+    (folder / "codes").mkdir(parents=True)
+    duckdb.sql("SELECT 'C50' AS site_code").write_parquet(str(folder / "codes" / "a.parquet"))
+    told = _summary.closing(summary(output=str(folder)))
+    query = re.search(r'duckdb\.sql\("(.*)"\)', told)[1]
+    assert duckdb.sql(query).fetchall() == [("C50", 1)]
+
+
+def test_the_standing_of_an_unfinished_run() -> None:
+    told = _summary.standing(summary(shards=1, bytes=25, records_total=None, generations=0, files=()))
+    assert "not finished" in told and "10 of an unknown number of records (50% of the text), 1 of 2 shards" in told
+    assert "duckdb" not in told
+
+
+def test_status_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("engine.pipeline.status", lambda output: summary(output=output))
+    assert status.main.run(["output.path=a=b [1]"]) == 0
+    assert "Run abc in a=b [1]: finished." in capsys.readouterr().out
+    assert status.main.run(["output.path=x", "json=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["decisions"]["auto"] == 6
+
+
+def test_status_where_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert status.main.run([f"output.path={tmp_path}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_too_many_failures_are_told_after_the_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def run(config: object, progress: object) -> None:
+        raise TooManyFailures("3 of 4 records failed")
+
+    monkeypatch.setattr("engine.pipeline.run", run)
+    monkeypatch.setattr("engine.pipeline.status", lambda output: summary(output=output))
+    assert code_reports.main.run(["input.path=x", "output.path=y"]) == 4
+    out, err = capsys.readouterr()
+    assert "Records by decision" in out and err == "code_reports: 3 of 4 records failed\n"
+
+
+def test_every_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(config: object, progress: object) -> Summary:
+        seen.append(config)
+        return summary()
+
+    monkeypatch.setattr("engine.pipeline.run", run)
+    argv = ["input.path=in put", "output.path=out", "input.delimiter=\\t", "input.keep=[a b]", "cluster=gpu_box", "explain=none"]
+    argv += ["decision.thresholds.site=0.9", "cluster.child_memory_gb=2", "cluster.shard_kb=3", "max_failed=0.5"]
+    assert code_reports.main.run(argv) == 0
+    (config,) = seen
+    assert (config.input.path, config.input.delimiter, config.input.keep) == ("in put", "\t", ("a b",))
+    assert config.model.options["method"] == "none" and config.model.options["thresholds"] == {"site": 0.9}
+    assert config.model.runtime["device"] == "cuda" and config.cluster.gpus_per_actor == 1
+    assert (config.cluster.child_memory, config.shard_bytes, config.max_failed) == (2 * 1024**3, 3 * 1024, 0.5)
+
+
+def test_the_options_are_those_that_the_site_classifier_knows() -> None:
+    from dataclasses import fields
+
+    from engine.models.site_classifier.coder import CoderOptions
+    from jobs._config import CodeReports, Input, Output, run_config
+
+    config = run_config(CodeReports(Input(path="x"), Output(path="y")))
+    assert set(config.model.options) == {field.name for field in fields(CoderOptions)}
