@@ -16,6 +16,8 @@ class Data:
     split: str = key("split", "Column that says train, valid or test.")
     group: str = key("patient_id", "Column whose values must not cross splits.")
     labels: dict[str, str] = key({"site": "site", "histology": "histology"}, "Column with the code, for each task.")
+    multi_label: list[str] = key([], "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+    pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
     leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
     synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
     synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)

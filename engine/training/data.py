@@ -22,7 +22,8 @@ SPLITS = ("train", "valid", "test")
 class DataConfig:
     """Where labelled reports are, and which of their columns hold what.
 
-    `labels` maps a task to its column. `split` names the column with train, valid or test; `group` one whose values (patients)
+    `labels` maps a task to its column; the column of a task in `multi_label` holds lists of codes. `pair` names the column with
+    the second text of a paired model. `split` names the column with train, valid or test; `group` one whose values (patients)
     never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
     """
 
@@ -32,6 +33,8 @@ class DataConfig:
     split: str = "split"
     group: str = "patient_id"
     labels: Mapping[str, str] = field(default_factory=lambda: {"site": "site", "histology": "histology"})
+    multi_label: Sequence[str] = ()
+    pair: str | None = None
     leak: str | None = None
     synthetic: int = 0
     synthetic_seed: int = 11
@@ -39,7 +42,9 @@ class DataConfig:
 
 
 def load_examples(config: DataConfig) -> pa.Table:
-    """All examples: `record_id`, `source`, `text`, `split`, `group`, `kind`, `leak` (bool) and a string column for each task.
+    """All examples: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool) and a column for each task.
+
+    A task's column holds a code, or a list of codes where it is multi-label.
 
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
@@ -55,6 +60,8 @@ def load_examples(config: DataConfig) -> pa.Table:
     examples = pa.concat_tables(tables)
     _check_splits(examples)
     if config.synthetic:
+        if config.pair or config.multi_label:
+            raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
         examples = pa.concat_tables([examples, _synthetic(config)])
     labelled = [pc.is_valid(examples[task]) for task in config.labels]
     usable = pc.is_valid(examples["text"])
@@ -69,23 +76,33 @@ def label_sets(examples: pa.Table, tasks: Sequence[str]) -> dict[str, tuple[tupl
     real = train.filter(pc.equal(train["kind"], "real"))
     found = {}
     for task in tasks:
-        labels = tuple(sorted(set(train[task].drop_null().to_pylist())))
-        support = Counter(real[task].drop_null().to_pylist())
+        labels = tuple(sorted(set(_codes(train[task]))))
+        support = Counter(_codes(real[task]))
         found[task] = (labels, tuple(support[label] for label in labels))
     return found
 
 
+def _codes(column: pa.ChunkedArray) -> list[str]:
+    return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
+
+
 def _read(config: DataConfig, file: Path) -> pa.Table:
     wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
-    if config.leak:
-        wanted["leak"] = config.leak
+    wanted |= {name: column for name, column in (("leak", config.leak), ("pair", config.pair)) if column}
     known = pq.read_schema(file).names
     missing = sorted(set(wanted.values()) - set(known))
     if missing:
         raise ConfigError(f"data: {file.name} has no column {', '.join(missing)}; it has {', '.join(known)}")
     table = pq.read_table(file, columns=sorted(set(wanted.values())))
-    columns = {name: table[column].cast(pa.bool_() if name == "leak" else pa.string()) for name, column in wanted.items()}
+    types = {"leak": pa.bool_(), **{task: pa.list_(pa.string()) for task in config.multi_label}}
+    try:
+        columns = {name: table[column].cast(types.get(name, pa.string())) for name, column in wanted.items()}
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ConfigError(
+            f"data: a column of {file.name} has the wrong type; codes are text, lists of it for data.multi_label"
+        ) from None
     columns.setdefault("leak", pa.array([False] * len(table)))
+    columns.setdefault("pair", pa.nulls(len(table), pa.string()))
     columns["source"] = pa.array([file.name] * len(table))
     columns["kind"] = pa.array(["real"] * len(table))
     return pa.table(columns).select(_columns(config))
@@ -104,6 +121,7 @@ def _synthetic(config: DataConfig) -> pa.Table:
         "group": table["record_id"],
         "kind": pa.array(["synthetic"] * count),
         "leak": pa.array([False] * count),
+        "pair": pa.nulls(count, pa.string()),
         **{
             task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
             for task in config.labels
@@ -113,7 +131,7 @@ def _synthetic(config: DataConfig) -> pa.Table:
 
 
 def _columns(config: DataConfig) -> list[str]:
-    return ["record_id", "source", "text", "split", "group", "kind", "leak", *config.labels]
+    return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", *config.labels]
 
 
 def _check_splits(examples: pa.Table) -> None:

@@ -7,7 +7,7 @@ the card is measured on the test split, which nothing before has seen. Only real
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from safetensors import safe_open
 from safetensors.torch import load_file
+from sklearn.metrics import f1_score
 
 from engine.evaluation import calibration, classes
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import EVIDENCE_METHODS, ClassifierConfig
+from engine.models.site_classifier.config import EVIDENCE_METHODS, ClassifierConfig, Task
 from engine.models.site_classifier.decide import probabilities
 from engine.records import records_schema
 from engine.training.card import model_card
+from engine.training.site_classifier import gold
 
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
+PAIR = pa.field("pair", pa.string())
 TARGET = 0.98
 OUTLIERS = 0.005
 
@@ -54,7 +57,7 @@ def finish(
     tensors = {name.removeprefix("weight/"): value for name, value in load_file(path).items() if name.startswith("weight/")}
     with safe_open(path, "pt") as file:
         curve = json.loads(file.metadata()["place"])["curve"]
-    pairs = _pairs(examples, [task.name for task in config.tasks])
+    pairs = _pairs(examples, [task.name for task in config.tasks if not task.multi_label])
     plain = {task.name: TaskCalibration() for task in config.tasks}
     write_checkpoint(output, config, tensors, plain, "pooling", pairs, "not calibrated yet\n")
     real = examples.filter(pc.equal(examples["kind"], "real"))
@@ -62,14 +65,14 @@ def finish(
     coder = _coder(output, "none")
     say(f"scoring {len(valid)} valid and {len(test)} test reports")
     scored = {name: _logits(coder, table) for name, table in (("valid", valid), ("test", test))}
-    fitted = {task.name: _fit(task.name, config, valid, scored["valid"][task.name]) for task in config.tasks}
+    fitted = {task.name: _fit(task, valid, scored["valid"][task.name]) for task in config.tasks}
     figures: dict[str, Any] = {"tasks": {}, "examples": _counts(examples), "curve": curve}
     for task in config.tasks:
         say(f"measuring {task.name}")
         figures["tasks"][task.name] = {
-            "model": _measure(task.name, config, test, scored["test"][task.name], fitted[task.name]),
+            "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
             "calibration": fitted[task.name].figures,
-            "baseline": _rival(baseline, real, test, task.name) if baseline else None,
+            "baseline": _rival(baseline, real, test, task.name) if baseline and not task.multi_label else None,
         }
     write_checkpoint(output, config, tensors, fitted, "pooling", pairs, "evidence not measured yet\n")
     figures["evidence"] = _evidence(output, valid, test, evidence_sample, say)
@@ -92,14 +95,14 @@ def records_of(examples: pa.Table) -> pa.Table:
             "position": pa.array(range(count), pa.int64()),
             "text": examples["text"].cast(pa.large_string()),
             "failure": pa.nulls(count, records_schema().field("failure").type),
-            "keep": pa.nulls(count, pa.struct([])),
+            "keep": pa.array([{"pair": pair} for pair in examples["pair"].to_pylist()], pa.struct([PAIR])),
         },
-        schema=records_schema(),
+        schema=records_schema([PAIR]),
     )
 
 
 def _coder(folder: Path, method: str, checks: float = 0.0) -> SiteCoder:
-    options = {"method": method, "checks": checks}
+    options = {"method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
     return load(ModelSpec("engine.models.site_classifier", str(folder), options, {}))
 
 
@@ -107,61 +110,87 @@ def _logits(coder: SiteCoder, table: pa.Table) -> dict[str, np.ndarray]:
     return coder.logits(coder.prepare(records_of(table)))
 
 
-def _gold(table: pa.Table, task: str, config: ClassifierConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are labelled, and the label's column (-1: a code that training never saw) of each labelled one."""
-    index = {label: number for number, label in enumerate(config.task(task).labels)}
-    values = table[task].to_pylist()
-    known = np.array([value is not None for value in values])
-    return known, np.array([index.get(value, -1) for value in values if value is not None])
+@dataclass(frozen=True)
+class Outcome:
+    """Labelled rows of one task: which they are, codes as text, how sure the model is and whether it is right, [n] each.
+
+    `scores` and `targets` are what calibration is fitted on: logits and columns, of a multi-label task one row a yes or no.
+    """
+
+    rows: pa.Table
+    gold: np.ndarray
+    predicted: np.ndarray
+    sure: np.ndarray
+    right: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray
+    macro_f1: float | None = None
 
 
-def _fit(task: str, config: ClassifierConfig, valid: pa.Table, logits: np.ndarray) -> TaskCalibration:
-    known, target = _gold(valid, task, config)
-    logits = logits[known]
-    t = calibration.temperature(logits, target)
-    before, after = (probabilities(logits, x, False) for x in (1.0, t))
-    right = after.argmax(-1) == target
-    cut = calibration.fit_threshold(after.max(-1), right, TARGET)
-    floor = float(np.quantile(np.logaddexp.reduce(logits.astype(np.float64), axis=-1), OUTLIERS))
+def _outcome(task: Task, table: pa.Table, logits: np.ndarray, temperature: float) -> Outcome:
+    known = np.array([value is not None for value in table[task.name].to_pylist()])
+    rows, logits = table.filter(pa.array(known)), logits[known]
+    values, target = rows[task.name].to_pylist(), gold(rows[task.name].to_pylist(), task)
+    prob = probabilities(logits, temperature, task.multi_label)
+    labels = np.array(task.labels)
+    if not task.multi_label:
+        best = prob.argmax(-1)
+        return Outcome(rows, np.array(values), labels[best], prob.max(-1), best == target, logits, target)
+    chosen = prob > 0.5
+    flat = logits.reshape(-1, 1)
+    return Outcome(
+        rows,
+        np.array([";".join(sorted(codes)) for codes in values]),
+        np.array([";".join(labels[row]) for row in chosen]),
+        np.maximum(prob, 1 - prob).min(-1),
+        (chosen == (target == 1)).all(-1),
+        np.hstack([np.zeros_like(flat), flat]),
+        target.reshape(-1),
+        float(f1_score(target, chosen, average="macro", zero_division=0)),
+    )
+
+
+def _fit(task: Task, valid: pa.Table, logits: np.ndarray) -> TaskCalibration:
+    raw = _outcome(task, valid, logits, 1.0)
+    t = calibration.temperature(raw.scores, raw.targets)
+    found = _outcome(task, valid, logits, t)
+    cut = calibration.fit_threshold(found.sure, found.right, TARGET)
+    energy = np.logaddexp.reduce(logits.astype(np.float64), axis=-1)
     figures = {
         "fitted_on": "valid",
-        "n": int(known.sum()),
-        "ece_before": calibration.expected_calibration_error(before.max(-1), right),
-        "ece_after": calibration.expected_calibration_error(after.max(-1), right),
+        "n": len(found.rows),
+        "ece_before": calibration.expected_calibration_error(raw.sure, raw.right),
+        "ece_after": calibration.expected_calibration_error(found.sure, found.right),
         **asdict(cut),
     }
-    return TaskCalibration(t, cut.threshold, floor, figures)
+    return TaskCalibration(t, cut.threshold, float("-inf") if task.multi_label else float(np.quantile(energy, OUTLIERS)), figures)
 
 
-def _measure(task: str, config: ClassifierConfig, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
-    known, target = _gold(test, task, config)
-    rows = test.filter(pa.array(known))
-    prob = probabilities(logits[known], fitted.temperature, False)
-    labels = np.array(config.task(task).labels)
-    predicted, gold = labels[prob.argmax(-1)], np.array(rows[task].to_pylist())
-    sure, right = prob.max(-1), prob.argmax(-1) == target
-    groups = rows["group"].to_pylist()
-    spread = classes.bootstrap_interval(lambda drawn: float(right[drawn].mean()), groups)
-    kept = classes.at_threshold(sure, right, fitted.threshold)
-    found: dict[str, Any] = {
-        **classes.summary(gold, predicted, sure, TARGET),
+def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
+    found = _outcome(task, test, logits, fitted.temperature)
+    spread = classes.bootstrap_interval(lambda drawn: float(found.right[drawn].mean()), found.rows["group"].to_pylist())
+    everything = np.ones(len(found.rows), dtype=bool)
+    leak, source = np.array(found.rows["leak"].to_pylist(), dtype=bool), np.array(found.rows["source"].to_pylist())
+    parts = {"icd_code_in_text": leak, "no_icd_code_in_text": ~leak} if leak.any() else {}
+    parts |= {name: source == name for name in sorted(set(source))}
+    figures = _figures(found, everything, fitted.threshold)
+    if found.macro_f1 is not None:
+        figures["macro_f1"] = found.macro_f1
+    return figures | {
         "accuracy_low": spread.low,
         "accuracy_high": spread.high,
-        "threshold": asdict(kept),
-        "ece": calibration.expected_calibration_error(sure, right),
+        "ece": calibration.expected_calibration_error(found.sure, found.right),
+        "parts": {name: _figures(found, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
     }
-    parts = {"icd_code_in_text": np.array(rows["leak"].to_pylist(), dtype=bool)}
-    parts["no_icd_code_in_text"] = ~parts["icd_code_in_text"]
-    parts |= {name: np.array(rows["source"].to_pylist()) == name for name in sorted(set(rows["source"].to_pylist()))}
-    found["parts"] = {
-        name: {
-            **classes.summary(gold[m], predicted[m], sure[m], TARGET),
-            "threshold": asdict(classes.at_threshold(sure[m], right[m], fitted.threshold)),
-        }
-        for name, m in parts.items()
-        if m.any()
-    }
-    return found
+
+
+def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, Any]:
+    sure, right = found.sure[mask], found.right[mask]
+    figures: dict[str, Any] = dict(classes.summary(found.gold[mask], found.predicted[mask], sure, TARGET))
+    # A code that training never saw is wrong, and of a multi-label answer every yes and no must be right.
+    figures["accuracy"] = float(right.mean())
+    figures["keepable_share"] = classes.keepable_share(sure, right, TARGET)
+    return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
 
 
 def _rival(baseline: Baseline, real: pa.Table, test: pa.Table, task: str) -> Mapping[str, Any]:
@@ -188,20 +217,14 @@ def _evidence(output: Path, valid: pa.Table, test: pa.Table, sample: int, say: S
 
 
 def _timed(output: Path, method: str, records: pa.Table) -> tuple[pa.Table, float]:
-    quick = _coder(output, method)
-    prepared = quick.prepare(records)
-    quick.run(prepared.slice(0, 4))
+    """Rows with every one checked by erasure, and the seconds that the method takes without the checks."""
+    system = _coder(output, method)
+    prepared = system.prepare(records)
+    system.run(prepared.slice(0, 4))
     started = time.perf_counter()
-    coded = quick.run(prepared)
+    coded = system.run(prepared)
     seconds = time.perf_counter() - started
-    if method != "none":
-        coded = replace_checks(output, method, prepared)
-    return coded, seconds
-
-
-def replace_checks(output: Path, method: str, prepared: pa.Table) -> pa.Table:
-    """The rows with every one of them checked by erasure."""
-    return _coder(output, method, checks=1.0).run(prepared)
+    return (coded if method == "none" else _coder(output, method, checks=1.0).run(prepared)), seconds
 
 
 def _gains(coded: pa.Table) -> dict[str, float]:

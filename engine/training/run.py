@@ -32,7 +32,8 @@ def train_site_classifier(
 
     folder = Path(output).expanduser()
     work = folder / WORK
-    examples = load_examples(DataConfig(**config.settings["data"]))
+    data = DataConfig(**config.settings["data"])
+    examples = load_examples(data)
     splits = set(examples["split"].to_pylist())
     if not {"train", "valid", "test"} <= splits:
         raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
@@ -40,7 +41,7 @@ def train_site_classifier(
     done = work / "_last" / "state.safetensors"
     if not done.is_file():
         fit(config, work, lambda row: say(_line(row)))
-    architecture = classifier_config(config.settings["model"], examples, tuple(config.settings["data"]["labels"]))
+    architecture = classifier_config(config.settings["model"], examples, data)
     return finish(
         work / "_last",
         architecture,

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
-    """Builds data and network from plain settings: `data`, `model`, `learn` as their dataclasses' fields, and `seed`."""
+    """Builds data and network from plain settings: `data`, `model` and `learn` as fields of their dataclasses, and `seed`."""
     torch.manual_seed(settings["seed"])
     examples = load_examples(DataConfig(**settings["data"]))
-    config = classifier_config(settings["model"], examples, tuple(settings["data"]["labels"]))
+    config = classifier_config(settings["model"], examples, DataConfig(**settings["data"]))
     tokenizer = load_tokenizer(encoder_folder(config.encoder))
     device = str(worker.device)
     encoder = load_encoder(config.encoder, pick_precision(settings.get("precision", "auto"), device), attention_for(device))
@@ -42,13 +42,14 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
     return SiteLearner(network, tokenized(examples, config, tokenizer), learn, worker.device)
 
 
-def classifier_config(model: Mapping[str, Any], examples: pa.Table, tasks: Sequence[str]) -> ClassifierConfig:
+def classifier_config(model: Mapping[str, Any], examples: pa.Table, data: DataConfig) -> ClassifierConfig:
     """The architecture, with label sets from the training examples."""
-    sets = label_sets(examples, tasks)
+    sets = label_sets(examples, list(data.labels))
     encoder = model.get("encoder", "pkg:minilm")
     named = {key: value for key, value in model.items() if key != "encoder"}
     return ClassifierConfig(
-        tasks=tuple(Task(name, *sets[name]) for name in tasks),
+        tasks=tuple(Task(name, *sets[name], name in data.multi_label) for name in data.labels),
+        paired=data.pair is not None,
         encoder=encoder,
         encoder_digest=encoder_digest(encoder),
         special=special_ids(load_tokenizer(encoder_folder(encoder))),
@@ -59,10 +60,8 @@ def classifier_config(model: Mapping[str, Any], examples: pa.Table, tasks: Seque
 def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> Examples:
     """Examples as arrays. A label that is not in a task's label set counts as none."""
     tokens = tokenize(tokenizer, examples["text"].to_pylist(), max_tokens)
-    labels = {}
-    for task in config.tasks:
-        index = {label: number for number, label in enumerate(task.labels)}
-        labels[task.name] = np.array([index.get(label, -1) for label in examples[task.name].to_pylist()], dtype=np.int64)
+    labels = {task.name: gold(examples[task.name].to_pylist(), task) for task in config.tasks}
+    questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)
     split = np.array(examples["split"].to_pylist())
     readable = np.array([len(t.ids) > 0 for t in tokens])
     return Examples(
@@ -71,4 +70,19 @@ def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenize
         labels=labels,
         train=(split == "train") & readable,
         valid=(split == "valid") & readable,
+        pairs=[question.ids for question in questions] if config.paired else None,
     )
+
+
+def gold(values: Sequence[Any], task: Task) -> np.ndarray:
+    """Labels as numbers: [n] columns, -1 for none or an unknown code; for a multi-label task [n, labels] of 1, 0, -1 for none."""
+    index = {label: number for number, label in enumerate(task.labels)}
+    if not task.multi_label:
+        return np.array([index.get(value, -1) for value in values], dtype=np.int64)
+    found = np.zeros((len(values), len(task.labels)), dtype=np.int64)
+    for row, codes in enumerate(values):
+        if codes is None:
+            found[row] = -1
+        else:
+            found[row, [index[code] for code in codes if code in index]] = 1
+    return found

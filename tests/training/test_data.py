@@ -1,0 +1,92 @@
+import polars as pl
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.site_classifier.config import Task
+from engine.training.data import DataConfig, label_sets, load_examples
+from engine.training.site_classifier import gold
+
+ROWS = {
+    "record_id": ["a", "b", "c", "d", "e"],
+    "text": ["one", "two", None, "four", "five"],
+    "split": ["train", "train", "train", "valid", "test"],
+    "patient_id": ["p", "p", "q", "r", "s"],
+    "site": ["C18", "C34", "C18", "C34", None],
+    "histology": ["8140/3", None, "8140/3", "8070/3", None],
+}
+
+
+def write(folder, **changes):
+    pl.DataFrame({**ROWS, **changes}).write_parquet(folder / "reports.parquet")
+    return DataConfig(path=str(folder / "reports.parquet"))
+
+
+def test_rows_without_text_or_label_are_left_out(tmp_path):
+    found = load_examples(write(tmp_path))
+    assert found["record_id"].to_pylist() == ["a", "b", "d"]
+    assert set(found["kind"].to_pylist()) == {"real"}
+    assert found["leak"].to_pylist() == [False] * 3
+
+
+def test_label_sets_come_from_train_and_count_real_reports(tmp_path):
+    sets = label_sets(load_examples(write(tmp_path)), ["site", "histology"])
+    assert sets == {"site": (("C18", "C34"), (1, 1)), "histology": (("8140/3",), (1,))}
+
+
+def test_synthetic_reports_stand_in_train_only_and_give_no_support(tmp_path):
+    config = write(tmp_path)
+    found = load_examples(DataConfig(path=config.path, synthetic=50))
+    made = [row for row in found.to_pylist() if row["kind"] == "synthetic"]
+    assert len(made) == 50
+    assert {row["split"] for row in made} == {"train"}
+    labels, support = label_sets(found, ["site"])["site"]
+    assert len(labels) > 2
+    assert sum(support) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"patient_id": ["p", "p", "q", "p", "s"]}, "1 groups stand in more than one split"),
+        ({"split": ["train", "train", "train", "dev", "test"]}, "train, valid, test"),
+    ],
+)
+def test_splits_that_leak_are_refused(tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        load_examples(write(tmp_path, **changes))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    config = write(tmp_path)
+    with pytest.raises(ConfigError, match="has no column site_code"):
+        load_examples(DataConfig(path=config.path, labels={"site": "site_code"}))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.path"):
+        load_examples(DataConfig(path=str(tmp_path / "none.parquet")))
+
+
+def test_lists_of_codes_and_a_second_text(tmp_path):
+    config = write(tmp_path, site=[["C18", "C34"], ["C34"], [], ["C50"], None], question=["a", "b", "c", "d", None])
+    found = load_examples(DataConfig(path=config.path, multi_label=["site"], pair="question"))
+    assert found["site"].to_pylist() == [["C18", "C34"], ["C34"], ["C50"]]
+    assert found["pair"].to_pylist() == ["a", "b", "d"]
+    assert label_sets(found, ["site"])["site"] == (("C18", "C34"), (1, 2))
+
+
+def test_synthetic_reports_do_not_go_with_pairs(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.synthetic"):
+        load_examples(DataConfig(path=write(tmp_path).path, pair="record_id", synthetic=5))
+
+
+def test_one_code_where_lists_are_promised_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="lists of it"):
+        load_examples(DataConfig(path=write(tmp_path).path, multi_label=["site"]))
+
+
+def test_gold_as_numbers():
+    one = Task("site", ("C18", "C34"), (1, 1))
+    many = Task("site", ("C18", "C34"), (1, 1), multi_label=True)
+    assert gold(["C34", None, "C99"], one).tolist() == [1, -1, -1]
+    assert gold([["C34", "C99"], None, []], many).tolist() == [[0, 1], [-1, -1], [0, 0]]

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from engine.errors import ConfigError
+from engine.training.loop import LoopConfig, Worker, train
+
+CONFIG = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
+
+
+class Line:
+    """y = w x + b on ten points."""
+
+    def __init__(self):
+        self.x = torch.linspace(-1, 1, 10)
+        self.y = 3 * self.x + 1
+        self.weights = {"w": torch.zeros(1, requires_grad=True), "b": torch.zeros(1, requires_grad=True)}
+
+    def parameters(self):
+        return self.weights
+
+    def order(self, epoch):
+        return np.random.default_rng([1, epoch]).permutation(10).tolist()
+
+    def losses(self, examples, epoch):
+        for part in (examples[:2], examples[2:]):
+            if part:
+                x = self.x[part]
+                yield {"square": ((self.weights["w"] * x + self.weights["b"] - self.y[part]) ** 2).sum()}, len(part)
+
+    def validate(self):
+        return {"w": float(self.weights["w"].detach())}
+
+
+def values(learner):
+    return [float(v.detach()) for v in learner.weights.values()]
+
+
+def test_the_first_step_by_hand(tmp_path):
+    learner = Line()
+    curve = train(learner, LoopConfig(epochs=1, batch=10, rate=0.1, warmup=0.0, weight_decay=0.0), Worker(), tmp_path)
+    assert values(learner) == pytest.approx([0.1, 0.1], abs=1e-6)
+    assert curve[0]["loss_square"] == pytest.approx(float((learner.y**2).mean()), rel=1e-6)
+
+
+def test_a_resumed_training_is_the_one_that_never_stopped(tmp_path):
+    whole = Line()
+    full = train(whole, CONFIG, Worker(), tmp_path / "whole")
+    assert len(full) == 9
+    first = Line()
+    train(first, LoopConfig(**{**vars(CONFIG), "stop_after": 5}), Worker(), tmp_path / "part")
+    second = Line()
+    curve = train(second, CONFIG, Worker(), tmp_path / "part", resume=tmp_path / "part" / "last")
+    assert values(second) == values(whole)
+    assert [row["step"] for row in curve] == list(range(1, 10))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    train(Line(), LoopConfig(**{**vars(CONFIG), "stop_after": 2}), Worker(), tmp_path)
+    with pytest.raises(ConfigError, match="rate"):
+        train(Line(), LoopConfig(**{**vars(CONFIG), "rate": 0.1}), Worker(), tmp_path, resume=tmp_path / "last")
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="epochs"):
+        LoopConfig(epochs=0)
+
+
+def _work(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    learner = Line()
+    train(learner, CONFIG, Worker(rank=rank, world=2), folder / "both")
+    (folder / f"{rank}.json").write_text(json.dumps(values(learner)))
+    dist.destroy_process_group()
+
+
+def test_two_workers_do_what_one_does(tmp_path):
+    alone = Line()
+    train(alone, CONFIG, Worker(), tmp_path / "alone")
+    mp.spawn(_work, (tmp_path,), nprocs=2)
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(values(alone), abs=1e-6)

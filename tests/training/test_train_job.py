@@ -1,0 +1,89 @@
+"""The training job as a user starts it, on a small corpus and a tiny encoder: Ray Train, calibration, checkpoint, card."""
+
+import json
+import os
+import subprocess
+import sys
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from engine.models.site_classifier.checkpoint import read_checkpoint
+from engine.sources.synthetic import generate
+from tests.models.conftest import coded, coder
+
+SETTINGS = [
+    "model=site_classifier",
+    "model.encoder=tiny:bert",
+    "model.rank=2",
+    "model.window=30",
+    "train.epochs=1",
+    "train.batch=16",
+    "baseline=false",
+    "evidence_sample=6",
+    "cluster.precision=fp32",
+    "cluster.threads=1",
+]
+
+
+def corpus(folder):
+    table = pl.from_arrow(generate(150, 3, median_words=40, skew="uniform"))
+    split = pl.int_range(pl.len()).map_elements(lambda i: ("train", "train", "train", "valid", "test")[i % 5], pl.String)
+    table.with_columns(split=split, patient_id=pl.col("record_id")).write_parquet(folder / "reports.parquet")
+    return folder / "reports.parquet"
+
+
+def train(*settings):
+    command = [sys.executable, "-m", "jobs.train", *SETTINGS, *settings]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, env=os.environ)
+
+
+def test_a_checkpoint_that_codes_and_a_second_start_with_other_settings_refused(tmp_path):
+    data, output = corpus(tmp_path), tmp_path / "model"
+    done = train(f"data.path={data}", f"output.path={output}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "site: accuracy" in done.stdout
+    found = read_checkpoint(str(output))
+    assert found.config.encoder == "tiny:bert"
+    card = (output / "README.md").read_text()
+    assert "keepable at 98 %" in card and str(output) in card
+    figures = json.loads((output / "figures.json").read_text())
+    assert figures["digest"] == found.digest
+    assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"]
+    rows = coded(coder(output), pq.read_table(data)["text"].to_pylist()[:3])
+    assert all(row["site_evidence"] for row in rows)
+    again = train(f"data.path={data}", f"output.path={output}", "train.rate=0.5")
+    assert again.returncode == 2
+    assert "other settings" in again.stderr and len(again.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.long
+def test_multi_label_and_paired_input_are_settings(tmp_path):
+    table = pl.read_parquet(corpus(tmp_path))
+    table = table.with_columns(labels=pl.concat_list("site", "histology"), question=pl.lit("where is it, and what"))
+    table.write_parquet(tmp_path / "lists.parquet")
+    output = tmp_path / "model"
+    done = train(
+        f"data.path={tmp_path / 'lists.parquet'}",
+        f"output.path={output}",
+        "data.labels={codes: labels}",
+        "data.multi_label=[codes]",
+        "data.pair=question",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads((output / "figures.json").read_text())["tasks"]["codes"]["model"]
+    assert 0 <= figures["macro_f1"] <= 1
+    assert read_checkpoint(str(output)).config.paired
+
+
+@pytest.mark.long
+def test_two_workers_end_where_one_does(tmp_path):
+    data = corpus(tmp_path)
+    accuracy = []
+    for workers in (1, 2):
+        output = tmp_path / f"model{workers}"
+        done = train(f"data.path={data}", f"output.path={output}", f"cluster.workers={workers}")
+        assert done.returncode == 0, done.stderr[-2000:]
+        accuracy.append([row["loss_site"] for row in json.loads((output / "figures.json").read_text())["curve"]])
+    assert accuracy[0] == pytest.approx(accuracy[1], rel=1e-3)
