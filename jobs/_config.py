@@ -1,8 +1,10 @@
 """What a user may set for coding reports, key by key, and how it becomes the engine's own settings."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from engine.errors import ConfigError
 from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
@@ -117,6 +119,8 @@ def run_config(config: CodeReports) -> "RunConfig":
     from engine.sources import InputConfig
 
     cluster, model = config.cluster, config.model
+    if not _exists(model.system):
+        raise ConfigError(f"model.system: there is no package '{model.system}'; the one that comes along is {Model.system}")
     return RunConfig(
         input=InputConfig(**{**vars(config.input), "delimiter": _delimiter(config.input.delimiter)}),
         model=ModelSpec(
@@ -157,6 +161,13 @@ def run_config(config: CodeReports) -> "RunConfig":
         max_failed=config.max_failed,
         memory=int(config.output.memory_gb * GIBI),
     )
+
+
+def _exists(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _delimiter(given: str | None) -> str | None:

@@ -123,3 +123,9 @@ def test_the_options_are_those_that_the_site_classifier_knows() -> None:
 
     config = run_config(CodeReports(Input(path="x"), Output(path="y")))
     assert set(config.model.options) == {field.name for field in fields(CoderOptions)}
+
+
+@pytest.mark.parametrize("system", ["engine.models.nothing", "nowhere.at.all", "..", "not a name"])
+def test_a_system_that_is_not_there_is_refused(system: str, capsys: pytest.CaptureFixture) -> None:
+    assert code_reports.main.run(["input.path=x", "output.path=y", f"model.system={system}"]) == 2
+    assert "model.system: there is no package" in capsys.readouterr().err
