@@ -77,7 +77,7 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
         .map_batches(
             read_stage,
             fn_kwargs={"job": job},
-            compute=TaskPoolStrategy(cluster.readers),
+            compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
             num_cpus=0.25,
             **whole,
         )
@@ -93,7 +93,7 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
         .map_batches(
             commit_stage,
             fn_kwargs={"job": job},
-            compute=TaskPoolStrategy(cluster.readers),
+            compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
             num_cpus=0.1,
             **whole,
         )
