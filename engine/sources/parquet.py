@@ -75,14 +75,15 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
     try:
         with storage.open(file.path, file) as stream:
             parquet = _open(file, stream)
+            _require(config, source, parquet.schema_arrow)
+            groups = _groups(parquet.metadata, config.text)
     except (OSError, RowError) as error:
         broken = unreadable(file.path, error) if isinstance(error, OSError) else error
         yield Slice(PARQUET, file, source, 1, file.size, broken=broken.detail)
         return
-    _require(config, source, parquet.schema_arrow)
     position = 0
     waiting: list[tuple[int, int, int]] = []
-    for group, rows, size in _groups(parquet.metadata, config.text):
+    for group, rows, size in groups:
         if waiting and sum(w[2] for w in waiting) + size > shard_bytes:
             yield _joined(file, source, waiting, position)
             position += sum(w[1] for w in waiting)
@@ -108,9 +109,12 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
             for batch in _batches(config, piece, stream):
                 _add(config, piece.source, piece.position + done, batch, rows, keep)
                 done += batch.num_rows
-    except RowError as error:
+    except pa.ArrowMemoryError:
+        raise
+    except (RowError, pa.ArrowException) as error:
+        failure = error if isinstance(error, RowError) else _corrupt(error)
         for position in range(piece.position + done, piece.position + piece.rows):
-            rows.fail(piece.source, position, error)
+            rows.fail(piece.source, position, failure)
     except OSError as error:
         raise interrupted(piece.file.path, error) from None
 
@@ -185,40 +189,54 @@ def _decoded(array: pa.Array) -> pa.Array:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, whatever they are packed in."""
+    """The type of a column's values, whatever they are packed in, in a layout that every Arrow function takes."""
     if pa.types.is_dictionary(kind):
-        return kind.value_type
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        return _plain(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(kind.storage_type)
+    if pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
     """Columns that are there, with types that can be texts and ids; else ConfigError."""
     require_columns(config, source, schema.names)
     kind = _plain(schema.field(config.text).type)
-    if not (_is_string(kind) or _is_binary(kind) or pa.types.is_null(kind)):
+    if not (_is_string(kind) or _is_binary(kind)):
         raise ConfigError(f"input.text: column '{config.text}' of {source} is {kind}, not text; name another column")
     if config.id is not None:
         kind = _plain(schema.field(config.id).type)
-        if not (_is_string(kind) or _is_binary(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        if not (_is_string(kind) or _is_binary(kind) or pa.types.is_integer(kind)):
             raise ConfigError(f"input.id: column '{config.id}' of {source} is {kind}; ids must be strings or whole numbers")
 
 
-def _groups(metadata: pq.FileMetaData, text: str) -> Iterator[tuple[int, int, int]]:
-    """Number, rows and bytes of text of each row group that has rows."""
+def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
+    """Number, rows and bytes of text of each row group that has rows.
+
+    Raises:
+        RowError: the footer contradicts itself; a wrong count of rows would become as many failed records.
+    """
+    (leaf,) = (i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
+    groups = []
     for group in range(metadata.num_row_groups):
         chunks = metadata.row_group(group)
-        columns = (chunks.column(i) for i in range(chunks.num_columns))
-        size = sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text)
-        if chunks.num_rows:
-            yield group, chunks.num_rows, max(size, _LEAST_ROW * chunks.num_rows)
+        rows, column = chunks.num_rows, chunks.column(leaf)
+        if rows < 0 or column.num_values != rows:
+            raise RowError("unreadable_file", "rows do not add up")
+        if rows:
+            groups.append((group, rows, max(column.total_uncompressed_size, _LEAST_ROW * rows)))
+    if sum(rows for _, rows, _ in groups) != metadata.num_rows:
+        raise RowError("unreadable_file", "rows do not add up")
+    return groups
 
 
 def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:
@@ -232,13 +250,16 @@ def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], po
 def _open(file: Entry, stream: BinaryIO) -> pq.ParquetFile:
     """The file, its footer read; RowError if that is broken."""
     try:
-        return pq.ParquetFile(stream, buffer_size=_BUFFER)
-    except (pa.ArrowException, OSError) as error:
+        parquet = pq.ParquetFile(stream, buffer_size=_BUFFER, page_checksum_verification=True)
+        # Names that are not UTF-8 are found here, and not where they are first used.
+        _ = parquet.schema_arrow.names, [parquet.schema.column(i).path for i in range(len(parquet.schema))]
+        return parquet
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _corrupt(error) from None
 
 
 def _corrupt(error: Exception) -> RowError:
-    """Broken content as a RowError; an error of the file system, which has a number, is raised as it is."""
-    if isinstance(error, OSError) and error.errno is not None:
+    """Broken content as a RowError; an error of the file system, which has a number, or want of memory is raised as it is."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
         raise error
     return RowError("unreadable_file", type(error).__name__)
