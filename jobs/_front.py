@@ -138,7 +138,7 @@ class Job:
         if not primary:
             return {}
         try:
-            defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults", [])
+            defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults") or []
         except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
             raise ConfigError(f"{primary[0]} is not a readable YAML mapping") from None
         found: dict[str, list[str]] = {}
@@ -152,6 +152,7 @@ class Job:
         return [self.conf] + ([Path(flags["--config-dir"])] if "--config-dir" in flags else [])
 
     def _hydra(self, overrides: list[str], keys: Mapping[str, Key], texts: "_Texts", flags: Mapping[str, str]) -> dict:
+        import yaml
         from hydra import compose, initialize_config_dir
         from hydra.core.config_store import ConfigStore
         from hydra.errors import HydraException
@@ -176,6 +177,8 @@ class Job:
             return OmegaConf.to_container(config, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(texts.restore(_one_line(error, keys))) from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"a configuration file is no valid YAML: {_flat(error)}") from None
 
 
 def job(

@@ -235,6 +235,8 @@ def test_a_wrong_value_in_a_file_is_refused_too(toy: Job, conf: Path, capsys: py
     assert "cluster.threads: 'many' is not allowed" in refused(toy, capsys, "input.path=x", "cluster=bad")
     (conf / "cluster" / "bad.yaml").write_text("thraeds: 1\n")
     assert "thraeds" in refused(toy, capsys, "input.path=x", "cluster=bad")
+    (conf / "cluster" / "bad.yaml").write_text("threads: [1\n")
+    assert "no valid YAML" in refused(toy, capsys, "input.path=x", "cluster=bad")
 
 
 def test_cfg_prints_what_would_run(toy: Job, capsys: pytest.CaptureFixture) -> None:
