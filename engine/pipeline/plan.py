@@ -7,6 +7,7 @@ order. New files in the input become a new part, so whatever was done stays done
 import base64
 import json
 import math
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ def make(config: RunConfig, storage: Storage, layout: Layout) -> Plan:
         InputChanged: a planned file is gone or is another one now.
         ConfigError: there is no input, or a column that is asked for is missing.
     """
+    _check_apart(config)
     reader = storage_for(config.input.path)
     found = {entry.path: entry for entry in sources.list_files(config.input, reader)}
     while True:
@@ -95,6 +97,13 @@ def shard_bytes(config: RunConfig, total: int) -> int:
         share = math.ceil(total / (SHARDS_PER_ACTOR * config.cluster.actors))
         size = min(_USUAL, max(_LEAST, share))
     return max(size, math.ceil(total / MAX_SHARDS))
+
+
+def _check_apart(config: RunConfig) -> None:
+    """Tables within the input folder would be the next start's input."""
+    base, output = (os.path.realpath(path) for path in (sources.input_base(config.input), config.output))
+    if os.path.isdir(os.path.expanduser(config.input.path)) and os.path.commonpath([base, output]) == base:
+        raise ConfigError(f"output.path: {config.output} lies inside the input folder; choose a folder beside it")
 
 
 def read(storage: Storage, layout: Layout) -> Plan:

@@ -98,3 +98,9 @@ def test_the_plan_holds_no_text(bench):
     one = bench({"a": "CANARYPHRASE in a report", "b": "x"})
     assert b"CANARYPHRASE" not in one.storage.read(one.layout.part(0))
     assert all(json.loads(line) for line in one.storage.read(one.layout.part(0)).splitlines())
+
+
+def test_tables_within_the_input_folder_are_refused(tmp_path):
+    write_input(tmp_path / "in" / "a.jsonl", texts(3))
+    with pytest.raises(ConfigError, match="inside the input folder"):
+        Bench(config(tmp_path / "in", tmp_path / "in" / "out"))

@@ -71,14 +71,15 @@ def read_checkpoint(path: str) -> Checkpoint:
     folder = checkpoint_folder(path)
     try:
         listed = json.loads((folder / "digest.json").read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no digest.json)") from None
+        files = listed["files"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no readable digest.json)") from None
     for name in _VALUES:
         if not (folder / name).is_file():
             raise ConfigError(f"model.path: {folder} lacks {name}")
-        if file_digest(folder / name) != listed["files"][name]:
+        if file_digest(folder / name) != files.get(name):
             raise ConfigError(f"model.path: {name} in {folder} is not the file that was trained (its digest differs)")
-    if _digest(listed["files"]) != listed["digest"]:
+    if _digest(files) != listed.get("digest"):
         raise ConfigError(f"model.path: digest.json in {folder} does not fit its files")
     labels = json.loads((folder / "labels.json").read_text())
     config = ClassifierConfig.from_json({**json.loads((folder / "config.json").read_text()), "tasks": labels["tasks"]})

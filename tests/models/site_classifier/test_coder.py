@@ -148,6 +148,15 @@ def test_wrong_options_are_one_line(tiny, options, told):
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_no_checkpoint(tmp_path):
+@pytest.mark.parametrize("content", [None, "not json", "[]", "{}"])
+def test_a_folder_that_is_no_checkpoint(tmp_path, content):
+    if content is not None:
+        (tmp_path / "digest.json").write_text(content)
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         coder(tmp_path)
+
+
+def test_a_file_in_place_of_the_checkpoint(tmp_path):
+    (tmp_path / "model").write_text("x")
+    with pytest.raises(ConfigError, match="no checkpoint folder"):
+        coder(tmp_path / "model")
