@@ -23,9 +23,9 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         "",
         *(f"* {name}: {count}" for name, count in sorted(figures["examples"].items())),
         "",
-        "Synthetic reports are in train only; they give the rare sites a voice. Calibrated on the real valid split, measured on",
-        "the real test split. Accuracy on TCGA is an upper bound for registry use: one resected primary a patient, academic",
-        "centres, no benign or negative reports, hardly any biopsies, no corrections.",
+        "Synthetic reports stand in train only. Calibrated on the real valid split, measured on the real test split. Figures on",
+        "research collections such as TCGA are an upper bound for registry use: one resected primary a patient, academic centres,",
+        "no benign or negative reports, hardly any biopsies, no corrections.",
     ]
     for name, task in figures["tasks"].items():
         lines += ["", f"## {name} ({len(config.task(name).labels)} codes)", "", *_task(task)]
@@ -44,19 +44,25 @@ def _task(task: Mapping[str, Any]) -> list[str]:
         rows.append(f"| {part} | {ours['n']} | this model | {_triple(ours)} |")
         if theirs:
             rows.append(f"| {part} | {theirs['n']} | TF-IDF + logistic regression | {_triple(theirs)} |")
-    kept, bound = model["threshold"], fitted["bound"]
     rows += [
         "",
         f"Accuracy {model['accuracy']:.3f}, by patient {model['accuracy_low']:.3f} to {model['accuracy_high']:.3f} (95 %).",
-        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound",
-        f"(there: {fitted['share']:.1%} kept{'' if bound is None else f', bound {bound:.4f}'}).",
-        f"On test it keeps {kept['share']:.1%}"
-        + ("." if kept["accuracy"] is None else f", {kept['accuracy']:.1%} of them right."),
+        *_threshold(model["threshold"], fitted),
         f"Expected calibration error: {fitted['ece_before']:.3f} before and {fitted['ece_after']:.3f} after temperature scaling"
         f" (valid), {model['ece']:.3f} on test.",
         "`keepable` is the share that could be kept at 98 % accuracy if the cut were known; it is not a promise.",
     ]
     return rows
+
+
+def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
+    if fitted["bound"] is None:
+        return [f"No threshold on the {fitted['n']} valid reports holds 98 % by the lower 95 % bound: this task is never `auto`."]
+    return [
+        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound: there it",
+        f"keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
+        f"**On test it keeps {kept['share']:.1%}, {kept['accuracy']:.1%} of them right.**",
+    ]
 
 
 def _evidence(evidence: Mapping[str, Any]) -> list[str]:

@@ -157,11 +157,12 @@ def _fit(task: Task, valid: pa.Table, logits: np.ndarray) -> TaskCalibration:
     cut = calibration.fit_threshold(found.sure, found.right, TARGET)
     energy = np.logaddexp.reduce(logits.astype(np.float64), axis=-1)
     figures = {
+        **asdict(cut),
         "fitted_on": "valid",
         "n": len(found.rows),
+        "kept": cut.n,
         "ece_before": calibration.expected_calibration_error(raw.sure, raw.right),
         "ece_after": calibration.expected_calibration_error(found.sure, found.right),
-        **asdict(cut),
     }
     return TaskCalibration(t, cut.threshold, float("-inf") if task.multi_label else float(np.quantile(energy, OUTLIERS)), figures)
 

@@ -117,6 +117,7 @@ def write_checkpoint(
         for name, value in tensors.items()
     }
     save_file(small, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)
     shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
     tasks_json = {name: _finite(vars(values)) for name, values in calibration.items()}
     _write(folder / "calibration.json", {"evidence_method": evidence_method, "tasks": tasks_json})
