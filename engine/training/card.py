@@ -24,8 +24,8 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         *(f"* {name}: {count}" for name, count in sorted(figures["examples"].items())),
         "",
         "Synthetic reports stand in train only. Calibrated on the real valid split, measured on the real test split. Figures on",
-        "research collections such as TCGA are an upper bound for registry use: one resected primary a patient, academic centres,",
-        "no benign or negative reports, hardly any biopsies, no corrections.",
+        "research collections such as TCGA are an upper bound for registry use: one resected primary a patient, academic",
+        "centres, no benign or negative reports, hardly any biopsies, no corrections.",
     ]
     for name, task in figures["tasks"].items():
         lines += ["", f"## {name} ({len(config.task(name).labels)} codes)", "", *_task(task)]
@@ -59,8 +59,8 @@ def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
     if fitted["bound"] is None:
         return [f"No threshold on the {fitted['n']} valid reports holds 98 % by the lower 95 % bound: this task is never `auto`."]
     return [
-        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound: there it",
-        f"keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
+        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound: there",
+        f"it keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
         f"**On test it keeps {kept['share']:.1%}, {kept['accuracy']:.1%} of them right.**",
     ]
 
