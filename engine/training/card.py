@@ -59,8 +59,8 @@ def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
     if fitted["bound"] is None:
         return [f"No threshold on the {fitted['n']} valid reports holds 98 % by the lower 95 % bound: this task is never `auto`."]
     return [
-        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound: there",
-        f"it keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
+        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound:",
+        f"there it keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
         f"**On test it keeps {kept['share']:.1%}, {kept['accuracy']:.1%} of them right.**",
     ]
 
