@@ -67,13 +67,11 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
     context.execution_no_progress_timeout_s = cluster.stall_seconds
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    blocks = [
-        wire.pack([Parcel(wire.TODO, item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes})]) for item in todo
-    ]
+    orders = [wire.order(item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes}) for item in todo]
     whole = {"batch_size": None, "batch_format": "pyarrow"}
     # Unequal remote arguments are what keeps Ray from fusing reading into its neighbours.
     planned = (
-        ray.data.from_arrow(blocks)
+        ray.data.from_items(orders, override_num_blocks=len(orders))
         .map_batches(
             read_stage,
             fn_kwargs={"job": job},

@@ -27,6 +27,9 @@ SCHEMA = pa.schema(
 )
 
 
+_TABLES = ("meta", "body")
+
+
 @dataclass(frozen=True)
 class Parcel:
     """A shard on its way. `plan` is its JSON, `facts` are plain values for the receipt."""
@@ -50,20 +53,18 @@ def pack(parcels: list[Parcel]) -> pa.Table:
 
 
 def unpack(table: pa.Table) -> list[Parcel]:
+    """The parcels of a block, of one made of an `order` too."""
     parcels = []
-    for index in range(table.num_rows):
-        state, shard, plan, facts, meta, body = (table[name][index] for name in SCHEMA.names)
-        parcels.append(
-            Parcel(
-                state.as_py(),
-                shard.as_py(),
-                plan.as_py(),
-                json.loads(facts.as_py()),
-                from_bytes(meta.as_buffer()),
-                from_bytes(body.as_buffer()),
-            )
-        )
+    for row in table.select([name for name in SCHEMA.names if name not in _TABLES]).to_pylist():
+        index = len(parcels)
+        tables = {name: from_bytes(table[name][index].as_buffer()) for name in _TABLES if name in table.column_names}
+        parcels.append(Parcel(**{**row, "facts": json.loads(row["facts"])}, **tables))
     return parcels
+
+
+def order(shard: str, plan: str, facts: dict[str, Any]) -> dict[str, str]:
+    """A shard still to be coded, as an item of the dataset's beginning."""
+    return {"state": TODO, "shard": shard, "plan": plan, "facts": json.dumps(facts)}
 
 
 def error_of(facts: dict[str, Any]) -> EngineError:
