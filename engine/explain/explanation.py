@@ -37,18 +37,26 @@ def from_tokens(token_score: np.ndarray, word_of_token: np.ndarray, start: np.nd
     return Explanation(start, end, score, weight)
 
 
-def top_spans(explanation: Explanation, count: int, words: int = 0) -> list[tuple[int, int]]:
+def top_spans(explanation: Explanation, count: int, spoken: np.ndarray | None = None, words: int = 0) -> list[tuple[int, int]]:
     """The `count` strongest runs of neighbouring units, as half-open ranges of unit numbers, strongest first.
 
     Of all units that speak for the answer the `words` strongest (default three a span) are taken and neighbours joined; a run's
     strength is the sum of its scores. A text in which nothing speaks for the answer shows what weighs most against it.
+    Units that are not `spoken` [units] (punctuation) tell a reader nothing: they are shown only between two that are taken.
     """
     score = explanation.score if np.any(explanation.score > 0) else explanation.weight
-    order = np.argsort(-score, kind="stable")[: words or 3 * count]
-    taken = np.sort(order[score[order] > 0])
-    if not len(taken):
+    eligible = score > 0
+    if spoken is not None and np.any(eligible & spoken):
+        eligible &= spoken
+    order = np.argsort(-score, kind="stable")
+    taken = np.zeros(len(score) + 2, dtype=bool)
+    taken[order[eligible[order]][: words or 3 * count] + 1] = True
+    if spoken is not None:
+        taken[1:-1] |= taken[:-2] & taken[2:] & ~spoken
+    found = np.flatnonzero(taken[1:-1])
+    if not len(found):
         return []
-    runs = np.split(taken, np.flatnonzero(np.diff(taken) > 1) + 1)
+    runs = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
     runs.sort(key=lambda run: (-float(score[run].sum()), int(run[0])))
     return [(int(run[0]), int(run[-1]) + 1) for run in runs[:count]]
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class TokenizedText:
     """One text as tokens, special tokens left out.
 
-    `ids` [n] and `word_of_token` [n] are per token; `word_start` and `word_end` [words] are offsets into the text.
-    `truncated_chars` counts the characters after the last token that was kept.
+    `ids` [n] and `word_of_token` [n] are per token; `word_start` and `word_end` [words] are offsets into the text; `spoken`
+    [words] tells words with a letter or a digit from punctuation and symbols. `truncated_chars` counts the characters after the
+    last token that was kept.
     """
 
     ids: np.ndarray
     word_of_token: np.ndarray
     word_start: np.ndarray
     word_end: np.ndarray
+    spoken: np.ndarray
     truncated_chars: int
 
 
@@ -38,14 +40,16 @@ def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedTex
     ids = np.asarray(encoding.ids[:max_tokens], dtype=np.int32)
     if not len(ids):
         empty = np.empty(0, dtype=np.int32)
-        return TokenizedText(ids, empty, empty, empty, 0)
+        return TokenizedText(ids, empty, empty, empty, empty.astype(bool), 0)
     offsets = np.asarray(encoding.offsets[:max_tokens], dtype=np.int32)
     words = np.asarray(encoding.word_ids[:max_tokens], dtype=np.int32)
     first = np.r_[True, words[1:] != words[:-1]]
     last = np.r_[first[1:], True]
     start, end = _trimmed(text, offsets[first, 0], offsets[last, 1])
     beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
-    return TokenizedText(ids, np.cumsum(first, dtype=np.int32) - 1, start, end, beyond)
+    # A tokenizer parts punctuation from words, so a word's ends tell what it is.
+    spoken = np.array([text[a].isalnum() or text[b - 1].isalnum() for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+    return TokenizedText(ids, np.cumsum(first, dtype=np.int32) - 1, start, end, spoken, beyond)
 
 
 def _trimmed(text: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,3 +40,10 @@ def test_where_nothing_speaks_for_the_answer_the_strongest_against_is_shown():
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="not finite"):
         explained([1, np.nan, 0, 0, 0])
+
+
+def test_punctuation_is_shown_only_between_words_that_are():
+    spoken = np.array([True, False, True, False, True])
+    assert top_spans(explained([3, 1, 2, 9, 0]), 3, spoken) == [(0, 3)]
+    assert top_spans(explained([0, 4, 0, 9, 1]), 3, spoken) == [(4, 5)]
+    assert top_spans(explained([0, 4, 0, 9, 0]), 1, spoken) == [(3, 4)]

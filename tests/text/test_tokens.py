@@ -20,6 +20,7 @@ def test_words_stand_in_the_text_as_it_is(tokenizer):
     text = "  Größe  5 µm 😀, café\u00a0pT2a\r\n腺癌"
     (found,) = tokenize(tokenizer, [text], 100)
     assert words(text, found) == ["Größe", "5", "µm", "😀", ",", "café", "pT2a", "腺", "癌"]
+    assert found.spoken.tolist() == [True, True, True, False, False, True, True, True, True]
     assert found.truncated_chars == 0
 
 

@@ -21,6 +21,8 @@ from engine.records import FAILURE, codes_fields, seed_of
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
 
+_WORDS = ("input_ids", "word_of_token", "word_start", "word_end", "word_spoken")
+
 
 @dataclass(frozen=True)
 class CoderOptions:
@@ -115,7 +117,7 @@ class SiteCoder:
 
         explainer = Explainer(self.network, self.method, self.options, self._temperatures()) if self.method != "none" else None
         meta = prepared.select(["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "letters"]).to_pylist()
-        words = {name: list_values(prepared[name]) for name in ("input_ids", "word_of_token", "word_start", "word_end")}
+        words = {name: list_values(prepared[name]) for name in _WORDS}
         for members, batch in self._batches(prepared):
             chunk = self._chunk(batch)
             if explainer is None:

@@ -41,7 +41,8 @@ class Explainer:
 
         Args:
             batch: the records' windows. chunk: windows encoded at a time.
-            words: `word_of_token`, `word_start`, `word_end` of each record. seeds: one a record, for sampling and controls.
+            words: `word_of_token`, `word_start`, `word_end`, `word_spoken` of each record.
+            seeds: one a record, for sampling and controls.
         """
         pooled, targets, scores = self.token_scores(batch, chunk)
         tokens = {name: per_record(batch, values) for name, values in scores.items()}
@@ -50,7 +51,7 @@ class Explainer:
         for name in scores:
             for index, word in enumerate(words):
                 found = from_tokens(tokens[name][index], word["word_of_token"], word["word_start"], word["word_end"])
-                spans = top_spans(found, self.spans)
+                spans = top_spans(found, self.spans, word["word_spoken"].astype(bool))
                 columns[index][name] = {"evidence": evidence_rows(found, spans)}
                 shown[name].append(covered(found, spans, word["word_of_token"]))
         sampled = [index for index, seed in enumerate(seeds) if np.random.default_rng(seed).random() < self.share]
