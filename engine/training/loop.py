@@ -80,10 +80,9 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
     optimiser = torch.optim.AdamW(parameters.values(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     per_epoch = math.ceil(len(learner.order(0)) / config.batch)
     steps = max(1, round(per_epoch * config.epochs))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, config.warmup))
     step, curve = 0, []
     if resume is not None:
-        step, curve = _restore(resume, config, parameters, optimiser, schedule)
+        step, curve = _restore(resume, config, parameters, optimiser)
     order: list[int] = []
     sums: dict[str, float] = {}
     tokens, since, began = 0, step, time.perf_counter()
@@ -100,9 +99,10 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(everyone)
         _exchange(parameters, worker.world)
         torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate * _rate(step, steps, config.warmup)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        schedule.step()
         step += 1
         done = step == steps or step == config.stop_after
         ended_epoch = step % per_epoch == 0
@@ -150,9 +150,7 @@ def _save(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], op
     temporary.replace(folder / "state.safetensors")
 
 
-def _restore(
-    folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, schedule: Any
-) -> tuple[int, list]:
+def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any) -> tuple[int, list]:
     from safetensors import safe_open
 
     path = folder / "state.safetensors"
@@ -172,6 +170,4 @@ def _restore(
                 "exp_avg": tensors[f"exp_avg/{name}"],
                 "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
             }
-    for _ in range(step):
-        schedule.step()
     return step, place["curve"]
