@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -113,7 +114,8 @@ def write(path: str, table: pa.Table) -> None:
 
 def show(table: pa.Table, console: Console | None = None) -> None:
     """Prints the table for a person."""
-    console = console or Console()
+    # Without a terminal rich assumes 80 columns, too few for this table.
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
     shown = Table(title=f"benchmark {table['benchmark'][0]}" if table.num_rows else "benchmark")
     for name in ("part", "measured", "figure", "rival", "its figure", "ratio", "target", "met"):
         shown.add_column(name, justify="right" if name in ("figure", "its figure", "ratio") else "left", overflow="fold")
