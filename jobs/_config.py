@@ -1,5 +1,6 @@
 """What a user may set for coding reports, key by key, and how it becomes the engine's own settings."""
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -81,7 +82,12 @@ class Decision:
 @dataclass
 class Cluster:
     address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
-    actors: int = key(1, "Processes that hold the model. One for each GPU; one on a machine without.", low=1)
+    actors: int | None = key(
+        None,
+        "Processes that hold the model, some 1.3 GiB each. One for each GPU; null is one, or without GPUs one for each core of "
+        "this machine as far as memory goes.",
+        low=1,
+    )
     threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
     cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor; bookkeeping only, keep some free for reading.", low=0.0)
     gpus_per_actor: float = key(0.0, "GPUs of each actor; a part of one is allowed.", low=0.0)
@@ -147,7 +153,7 @@ def run_config(config: CodeReports) -> "RunConfig":
         output=config.output.path,
         cluster=ClusterConfig(
             address=cluster.address,
-            actors=cluster.actors,
+            actors=cluster.actors or _actors(cluster),
             threads=cluster.threads or 0,
             cpus_per_actor=cluster.cpus_per_actor,
             gpus_per_actor=cluster.gpus_per_actor,
@@ -168,6 +174,14 @@ def _exists(package: str) -> bool:
         return find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _actors(cluster: Cluster) -> int:
+    """Many actors of one thread keep the cores busier than one of many threads, which waits for its slowest (measured)."""
+    if cluster.gpus_per_actor or cluster.threads:
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // (3 * GIBI)))
 
 
 def _delimiter(given: str | None) -> str | None:

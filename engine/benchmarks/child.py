@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,8 @@ def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> 
     from engine.pipeline.cluster import model_environment
 
     # The engine sets its actors' environment itself; its driver must have what a user's has.
-    environment = {**os.environ, **(model_environment(cluster) if what != ENGINE else {})}
+    alone = replace(cluster, actors=1)
+    environment = {**os.environ, **(model_environment(alone) if what != ENGINE else {})}
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
         question.write_text(json.dumps(request))

@@ -83,8 +83,10 @@ class SiteCoder:
 
         from engine.explain import attention_constant
 
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        # The number of threads decides how a sum is split, and with it the last bits.
+        threads = 1 if self.options.deterministic else self.threads
+        if threads:
+            torch.set_num_threads(threads)
         attention = attention_constant.register() if self.method == "attention_constant" else attention_for(self.device)
         network = build_network(self.checkpoint, pick_precision(self.options.precision, self.device), attention)
         return network.to(self.device)
