@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
-from engine.records import AUTO, REVIEW
+from engine.records import AUTO, REASONS, REVIEW
 
 MIN_LETTERS = 10
 CLOSE = 0.2
@@ -89,8 +89,6 @@ def row_decision(
     `pairs` are the codes of the first two tasks that training has seen together; an answer outside them, where both tasks are
     more sure than not, is a `task_disagreement`.
     """
-    from engine.records import REASONS
-
     found = {reason for name in config.tasks for reason in answers[name].reasons}
     if truncated_chars > 0:
         found.add("text_truncated")
