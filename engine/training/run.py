@@ -1,8 +1,9 @@
 """One training run from settings to checkpoint folder, in two steps that can each be taken up again."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def train_site_classifier(
 
     folder = Path(output).expanduser()
     work = folder / WORK
+    config = replace(config, settings=_anywhere(config.settings))
     data = DataConfig(**config.settings["data"])
     examples = load_examples(data)
     splits = set(examples["split"].to_pylist())
@@ -52,6 +54,16 @@ def train_site_classifier(
         baseline=baseline,
         evidence_sample=evidence_sample,
     )
+
+
+def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with whole paths: a worker does not stand in the folder where the command was given."""
+    data, model = dict(settings["data"]), dict(settings["model"])
+    data["path"] = os.path.abspath(os.path.expanduser(data["path"]))
+    kind, colon, folder = model.get("encoder", "").partition(":")
+    if kind == "path" and colon:
+        model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
+    return {**settings, "data": data, "model": model}
 
 
 def _claim(folder: Path, work: Path, settings: Mapping[str, Any]) -> None:
