@@ -11,6 +11,7 @@ made. The hidden file is no part of an input: the folder itself can be given to 
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from engine.storage import Storage, storage_for
 SETTINGS_FILE = ".corpus.json"
 # Of the generator: raised whenever the same settings give other records.
 EDITION = 1
+_WRITERS = 32
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,13 @@ def _write_file(config: CorpusConfig, storage: Storage, path: str, number: int, 
 def _write_texts(config: CorpusConfig, storage: Storage, number: int, block: pa.Table) -> pa.Table:
     """Writes a file a record; gives back the gold, under the ids that the records will have as an input."""
     names = [f"{number:05d}/{each}.txt" for each in block["record_id"].to_pylist()]
-    for name, raw in zip(names, encode.raw_texts(block), strict=True):
+
+    def write_text(name: str, raw: bytes) -> None:
         with storage.writer(f"{config.path}/texts/{name}") as file:
             file.write(raw)
+
+    # Each file is synced: many at once wait for the disk together.
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        list(pool.map(write_text, names, encode.raw_texts(block)))
     gold = block.drop_columns("text")
     return gold.set_column(0, "record_id", pa.array(names, pa.string()))
