@@ -4,7 +4,7 @@ config.json         architecture and the encoder's name and digest
 labels.json         each task's codes with their support, and the pairs of codes seen together in training
 model.safetensors   adapter (fp16), pools and heads (fp32)
 tokenizer.json      the encoder's fast tokenizer
-calibration.json    temperature, threshold and their figures for each task, the evidence method
+calibration.json    temperature, threshold and their figures for each task, the evidence method, and what a revision revises
 README.md           the model card
 digest.json         SHA-256 of every file, and the digest that names the model (card left out)
 """
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,16 @@ class TaskCalibration:
     """How a task's logits become a decision; `threshold` above 1 means that nothing is sure enough.
 
     `energy_floor` is the log-sum-exp of the logits under which a report is unlike those the model was calibrated on.
+    `isotonic` holds the knots (x, y) of a rising curve that takes the highest probability at this temperature to the share right
+    that was seen there, straight between knots. `class_thresholds` stand before `threshold` for the codes they name.
     """
 
     temperature: float = 1.0
     threshold: float = 1.01
     energy_floor: float = float("-inf")
     figures: Mapping[str, Any] | None = None
+    isotonic: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    class_thresholds: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,32 @@ def write_checkpoint(
     save_file(small, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)
     shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
-    tasks_json = {name: _finite(vars(values)) for name, values in calibration.items()}
-    _write(folder / "calibration.json", {"evidence_method": evidence_method, "tasks": tasks_json})
-    (folder / _CARD).write_text(card)
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*_VALUES, _CARD)}
-    digest = _digest(files)
-    _write(folder / "digest.json", {"digest": digest, "files": files})
+    return _seal(folder, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
+
+
+def write_revision(folder: Path, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:
+    """Writes `base` with another calibration to a new folder, and returns the new digest. The base stays as it is.
+
+    Weights, labels and tokenizer are copied byte for byte; `calibration.json` names the digest of the base as `revision_of`. The
+    folder appears whole or not at all.
+
+    Raises:
+        ConfigError: the folder exists, or cannot be written.
+    """
+    if os.path.lexists(folder):
+        raise ConfigError(f"output.path: {folder} exists; a revision is written to a new folder")
+    building = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        building.mkdir(parents=True)
+        for name in _VALUES:
+            shutil.copyfile(base.folder / name, building / name)
+        values = {"evidence_method": base.evidence_method, "tasks": _plain(calibration), "revision_of": base.digest}
+        digest = _seal(building, values, card)
+        os.rename(building, folder)
+    except OSError as error:
+        raise ConfigError(f"output.path: cannot write {folder}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
     return digest
 
 
@@ -160,9 +185,24 @@ def assemble(
 
 def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
     floor = values["energy_floor"]
+    curve = values.get("isotonic")
     return TaskCalibration(
-        values["temperature"], values["threshold"], float("-inf") if floor is None else floor, values["figures"]
+        values["temperature"],
+        values["threshold"],
+        float("-inf") if floor is None else floor,
+        values["figures"],
+        None if curve is None else (tuple(curve[0]), tuple(curve[1])),
+        values.get("class_thresholds"),
     )
+
+
+def _seal(folder: Path, calibration: Mapping[str, Any], card: str) -> str:
+    _write(folder / "calibration.json", calibration)
+    (folder / _CARD).write_text(card)
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*_VALUES, _CARD)}
+    digest = _digest(files)
+    _write(folder / "digest.json", {"digest": digest, "files": files})
+    return digest
 
 
 def _digest(files: Mapping[str, str]) -> str:
@@ -170,8 +210,13 @@ def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if value == float("-inf") else value for key, value in values.items()}
+def _plain(calibration: Mapping[str, TaskCalibration]) -> dict[str, dict[str, Any]]:
+    """Without the parts that a task does not use, so that a file of before they existed is written again byte for byte."""
+    found = {}
+    for name, task in calibration.items():
+        values = {key: None if value == float("-inf") else value for key, value in vars(task).items()}
+        found[name] = {k: v for k, v in values.items() if v is not None or k not in ("isotonic", "class_thresholds")}
+    return found
 
 
 def _write(path: Path, values: Any) -> None:

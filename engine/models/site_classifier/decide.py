@@ -46,18 +46,39 @@ def probabilities(logits: np.ndarray, temperature: float, multi_label: bool) -> 
     return mass / mass.sum(-1, keepdims=True)
 
 
+def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
+    """Probabilities [n, labels] with the highest of each row taken along the isotonic curve, if there is one.
+
+    The others shrink in proportion, by the stronger of two factors: as the highest one did, so that their order stays, or as the
+    rest of the mass did, so that the sum stays at most 1.
+    """
+    if calibration.isotonic is None:
+        return prob
+    best = prob.argmax(-1, keepdims=True)
+    old = np.take_along_axis(prob, best, -1)
+    new = np.interp(old, *calibration.isotonic)
+    rest = np.divide(1 - new, 1 - old, out=np.zeros_like(old), where=old < 1)
+    found = prob * np.minimum(new / old, rest)
+    np.put_along_axis(found, best, new, -1)
+    return found
+
+
 def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config: DecisionConfig, shown: int = 3) -> Answer:
     """One report's answer from its logits [labels].
 
     A multi-label answer joins the codes above one half with `;`, and is as sure as its least sure yes or no.
     """
     prob = probabilities(logits[None], calibration.temperature, task.multi_label)[0]
+    if not task.multi_label:
+        prob = adjusted(prob[None], calibration)[0]
     order = np.argsort(-prob, kind="stable")
     top = [{"code": task.labels[i], "prob": float(prob[i])} for i in order[:shown]]
     reasons = []
     if task.multi_label:
         chosen = [int(i) for i in np.flatnonzero(prob > 0.5)]
         sure = float(np.maximum(prob, 1 - prob).min())
+        if calibration.isotonic is not None:
+            sure = float(np.interp(sure, *calibration.isotonic))
         code = ";".join(task.labels[i] for i in chosen)
         support = min((task.support[i] for i in chosen), default=config.min_support)
     else:
@@ -66,7 +87,8 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config:
         energy = float(np.logaddexp.reduce(logits.astype(np.float64)))
         if energy < calibration.energy_floor:
             reasons.append("out_of_distribution")
-    threshold = config.thresholds.get(task.name, calibration.threshold)
+    fitted = (calibration.class_thresholds or {}).get(code, calibration.threshold)
+    threshold = config.thresholds.get(task.name, fitted)
     if sure < threshold:
         reasons.append("low_confidence")
         if not task.multi_label and len(order) > 1 and prob[order[0]] - prob[order[1]] < CLOSE:

@@ -3,7 +3,7 @@ import pytest
 
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, probabilities, row_decision
+from engine.models.site_classifier.decide import Answer, DecisionConfig, adjusted, answer, probabilities, row_decision
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 50, 2))
 
@@ -46,6 +46,30 @@ def test_without_a_fitted_threshold_nothing_is_auto():
 def test_a_given_threshold_replaces_the_fitted_one():
     config = DecisionConfig(thresholds={"site": 0.4})
     assert answer(TASK, np.array([1.0, 0.0, 0.0]), TaskCalibration(), config).decision == "auto"
+
+
+def test_an_isotonic_curve_moves_the_best_and_keeps_order_and_sum():
+    # The curve is straight from (0.5, 0.2) to (0.9, 1.0): 0.6 goes to 0.4, 0.8 to 0.8, and beyond its ends it is flat.
+    curve = TaskCalibration(isotonic=((0.5, 0.9), (0.2, 1.0)))
+    lower, same, higher = adjusted(np.array([[0.6, 0.35, 0.05], [0.1, 0.8, 0.1], [0.01, 0.04, 0.95]]), curve)
+    assert lower == pytest.approx([0.4, 0.35 * 2 / 3, 0.05 * 2 / 3])
+    assert same == pytest.approx([0.1, 0.8, 0.1])
+    assert higher == pytest.approx([0.0, 0.0, 1.0])
+    assert adjusted(np.array([[0.6, 0.4]]), TaskCalibration()) == pytest.approx(np.array([[0.6, 0.4]]))
+
+
+def test_an_isotonic_curve_is_what_the_threshold_meets():
+    logits = np.log([0.6, 0.35, 0.05])
+    found = answer(TASK, logits, TaskCalibration(threshold=0.5, isotonic=((0.5, 0.9), (0.2, 1.0))), DecisionConfig())
+    assert (found.prob, found.decision) == (pytest.approx(0.4), "review")
+    assert [entry["code"] for entry in found.top] == ["C18", "C34", "C50"]
+
+
+def test_a_code_has_its_own_threshold_and_a_given_one_replaces_it():
+    fitted = TaskCalibration(threshold=1.01, class_thresholds={"C18": 0.5})
+    assert answer(TASK, np.log([0.6, 0.3, 0.1]), fitted, DecisionConfig()).decision == "auto"
+    assert answer(TASK, np.log([0.3, 0.6, 0.1]), fitted, DecisionConfig()).decision == "review"
+    assert answer(TASK, np.log([0.6, 0.3, 0.1]), fitted, DecisionConfig(thresholds={"site": 0.9})).decision == "review"
 
 
 def test_multi_label_joins_its_codes_and_is_as_sure_as_the_least_sure():

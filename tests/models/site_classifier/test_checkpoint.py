@@ -1,0 +1,40 @@
+"""Revisions of a checkpoint: everything but the calibration stays, byte for byte."""
+
+import json
+
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import SHIPPED, TaskCalibration, _plain, read_checkpoint, write_revision
+
+FITTED = {
+    "site": TaskCalibration(1.5, 0.9, 1.0, {"n": 3}, isotonic=((0.0, 1.0), (0.1, 0.9))),
+    "histology": TaskCalibration(1.2, 1.01, class_thresholds={"8140/3": 0.75}),
+}
+
+
+def test_a_revision_differs_in_its_calibration_alone(tiny, tmp_path):
+    base, folder = read_checkpoint(str(tiny)), tmp_path / "revision"
+    digest = write_revision(folder, base, FITTED, "another card\n")
+    found = read_checkpoint(str(folder))
+    assert found.calibration == FITTED and found.digest == digest != base.digest
+    assert (found.config, found.evidence_method, found.pairs) == (base.config, base.evidence_method, base.pairs)
+    for name in ("config.json", "labels.json", "model.safetensors", "tokenizer.json"):
+        assert (folder / name).read_bytes() == (tiny / name).read_bytes()
+    assert json.loads((folder / "calibration.json").read_text())["revision_of"] == base.digest
+    assert read_checkpoint(str(tiny)).digest == base.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["revision"]
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "mine").write_text("x")
+    with pytest.raises(ConfigError, match="exists"):
+        write_revision(folder, read_checkpoint(str(tiny)), FITTED, "")
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_a_calibration_of_before_is_written_as_it_was():
+    written = json.loads((SHIPPED / "calibration.json").read_text())
+    assert _plain(read_checkpoint("shipped").calibration) == written["tasks"]
