@@ -19,7 +19,7 @@ from engine.sources.base import (
     require_cuttable,
     unreadable,
 )
-from engine.sources.scan import byte_slices, csv_records
+from engine.sources.scan import Span, csv_records, cut_file
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
@@ -54,22 +54,14 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
 
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order."""
-    try:
-        stream = storage.open(file.path, file)
-    except OSError as error:
-        yield Slice(CSV, file, source, 1, file.size, broken=unreadable(file.path, error).detail)
-        return
-    with stream:
-        try:
-            names, start = _header(config, stream, file)
-            if names is not None:
-                require_columns(config, source, names, header=True)
-            spans = csv_records(stream, start, file.size, _delimiter(config, file), config.longest)
-            yield from byte_slices(spans, CSV, file, source, start, shard_bytes)
-        except RowError:
-            yield Slice(CSV, file, source, 1, file.size, broken="header")
-        except OSError as error:
-            raise interrupted(file.path, error) from None
+
+    def records(stream: BinaryIO) -> tuple[int, Iterator[Span]]:
+        names, start = _header(config, stream, file)
+        if names is not None:
+            require_columns(config, source, names, header=True)
+        return start, csv_records(stream, start, file.size, _delimiter(config, file), config.longest)
+
+    return cut_file(storage, CSV, file, source, shard_bytes, records)
 
 
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:

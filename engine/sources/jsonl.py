@@ -20,7 +20,7 @@ from engine.sources.base import (
     require_cuttable,
     unreadable,
 )
-from engine.sources.scan import byte_slices, lines
+from engine.sources.scan import Span, cut_file, lines
 from engine.storage import Entry, Storage
 
 _LOOK_AT = 100
@@ -52,18 +52,12 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
 
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order."""
-    try:
-        stream = storage.open(file.path, file)
-    except OSError as error:
-        yield Slice(JSONL, file, source, 1, file.size, broken=unreadable(file.path, error).detail)
-        return
-    with stream:
-        try:
-            start = bom_length(config.encoding, stream.read(3))
-            spans = lines(stream, start, file.size, config.longest)
-            yield from byte_slices(spans, JSONL, file, source, start, shard_bytes)
-        except OSError as error:
-            raise interrupted(file.path, error) from None
+
+    def records(stream: BinaryIO) -> tuple[int, Iterator[Span]]:
+        start = bom_length(config.encoding, stream.read(3))
+        return start, lines(stream, start, file.size, config.longest)
+
+    return cut_file(storage, JSONL, file, source, shard_bytes, records)
 
 
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from engine.errors import RowError
-from engine.sources.base import Slice
-from engine.storage import Entry
+from engine.sources.base import Slice, interrupted, unreadable
+from engine.storage import Entry, Storage
 
 _CHUNK = 1 << 20
 _NEWLINE = 10
@@ -143,6 +143,34 @@ def byte_slices(spans: Iterable[Span], format: str, file: Entry, source: str, st
         rows, end = rows + 1, span.stop
     if rows or not position:
         yield Slice(format, file, source, rows, end - begin, begin, end, position)
+
+
+def cut_file(
+    storage: Storage,
+    format: str,
+    file: Entry,
+    source: str,
+    shard_bytes: int,
+    records: Callable[[BinaryIO], tuple[int, Iterable[Span]]],
+) -> Iterator[Slice]:
+    """The slices of one file. `records` finds the offset of the first record and all records, or RowError in the file's head.
+
+    Raises:
+        RetryableError: the file could be opened, and then not be read to its end.
+    """
+    try:
+        stream = storage.open(file.path, file)
+    except OSError as error:
+        yield Slice(format, file, source, 1, file.size, broken=unreadable(file.path, error).detail)
+        return
+    with stream:
+        try:
+            start, spans = records(stream)
+            yield from byte_slices(spans, format, file, source, start, shard_bytes)
+        except RowError:
+            yield Slice(format, file, source, 1, file.size, broken="header")
+        except OSError as error:
+            raise interrupted(file.path, error) from None
 
 
 _LF = re.compile(rb"\n")
