@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import sources
-from engine.errors import ConfigError, ContractError, EngineError, RetryableError, RowError
+from engine.errors import ConfigError, ContractError, EngineError, RetryableError, RowError, where
 from engine.models.base import ModelSpec, System, load
 from engine.pipeline.rows import answers_schema, finish, keyed, nan_rows
 from engine.records import FAILURE, records_schema
@@ -119,16 +119,6 @@ def probe(system: System) -> None:
     )
     record = record.append_column("source", pa.array(["probe"])).append_column("position", pa.array([0], pa.int64()))
     system.run(system.prepare(record))
-
-
-def where(error: BaseException) -> str:
-    """File and line of an exception, which is all that may be told of one that could quote a record."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return "?"
-    return f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}"
 
 
 def _guarded(system: System, call: Callable, table: pa.Table, name: str) -> tuple[list[pa.Table], list[tuple[int, dict]]]:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.errors import ContractError, EngineError, where
+from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
 
 
@@ -36,13 +38,12 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
 
     Raises:
         RetryableError: workers died more often than `max_failures` allows.
+        EngineError: what the training code raised; a mistake of the user's stops it at once.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
     from ray.train.torch import TorchTrainer
-
-    from engine.errors import RetryableError
 
     class Report(UserCallback):
         """Runs in Ray's controller, which stands on the driver's node: a file reaches the driver."""
@@ -51,11 +52,18 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
             with open(told, "a") as file:
                 file.write(json.dumps(metrics[0]) + "\n")
 
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            # An error raised here ends the training; Ray would else try a mistake again like a lost worker.
+            if not worth_retrying(worker_exceptions.values()):
+                raise ours(worker_exceptions.values())
+
     output.mkdir(parents=True, exist_ok=True)
     told = output.resolve() / "_progress.jsonl"
     told.write_text("")
     started = not ray.is_initialized()
     if started:
+        # Ray lets its workers stand back behind everything else on the machine, where training would starve.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
     trainer = TorchTrainer(
@@ -75,13 +83,13 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
     try:
         with _told(told, progress):
             result = trainer.fit()
+    except TrainingFailedError as error:
+        raise stopped(error) from None
     finally:
         if started:
             ray.shutdown()
-    if result.error is not None or result.checkpoint is None:
-        raise RetryableError(
-            f"training stopped with {type(result.error).__name__}; run the same command to go on from its checkpoint"
-        )
+    if result.checkpoint is None:
+        raise ContractError("training ended without a checkpoint")
     kept = output / "_last"
     with result.checkpoint.as_directory() as folder:
         shutil.copytree(folder, kept, dirs_exist_ok=True)
@@ -112,6 +120,16 @@ def _told(path: Path, progress: Callable[[Mapping[str, Any]], None]) -> Iterator
 
 
 def _work(values: Mapping[str, Any]) -> None:
+    """One worker. What another library raises is told by class and place, since Ray logs all that an exception says."""
+    try:
+        _train(values)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise ContractError(f"training raised {type(error).__name__} at {where(error)}") from None
+
+
+def _train(values: Mapping[str, Any]) -> None:
     import torch
     from ray import train as ray_train
 
