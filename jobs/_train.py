@@ -1,0 +1,105 @@
+"""What a user may set for training, key by key, and how it becomes the engine's own settings."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs._keys import MISSING, key, section
+
+if TYPE_CHECKING:
+    from engine.training.fit import FitConfig
+
+
+@dataclass
+class Data:
+    path: str = key(MISSING, "Parquet file, folder or glob with labelled reports.", path=True)
+    id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
+    text: str = key("text", "Column with the text.")
+    split: str = key("split", "Column that says train, valid or test.")
+    group: str = key("patient_id", "Column whose values must not cross splits.")
+    labels: dict[str, str] = key({"site": "site", "histology": "histology"}, "Column with the code, for each task.")
+    multi_label: list[str] = key([], "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+    pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
+    leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
+    synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
+    synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)
+    synthetic_skew: str = key("uniform", "How common the sites are among synthetic reports.", choices=("uniform", "registry"))
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Checkpoint folder to write; the same command again goes on where it stopped.", path=True)
+
+
+@dataclass
+class Model:
+    system: str = key("engine.models.site_classifier", "The system to train.", choices=("engine.models.site_classifier",))
+    encoder: str = key("pkg:minilm", "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
+    rank: int = key(32, "Rank of the adapter on each linear layer of the encoder.", low=1)
+    window: int = key(126, "Tokens of text in one window.", low=8)
+    pool_heads: int = key(4, "Queries of the attention pooling, for each task.", low=1)
+
+
+@dataclass
+class Learn:
+    windows: int = key(8, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
+    masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)
+    smoothing: float = key(0.05, "Label smoothing.", low=0.0, high=0.5)
+    weights: dict[str, float] = key({}, "Weight of a task's loss; 1 where none is given.", low=0.0)
+    budget: int = key(8192, "Padded tokens in one forward and backward pass.", low=128)
+
+
+@dataclass
+class Train:
+    epochs: float = key(3.5, "Passes over the training reports.", low=0.01)
+    batch: int = key(12, "Reports a step, over all workers.", low=1)
+    rate: float = key(1e-3, "Peak learning rate; it rises over warmup and falls to 0.", low=0.0)
+    warmup: float = key(0.06, "Share of the steps in which the rate rises.", low=0.0, high=0.9)
+    weight_decay: float = key(0.01, "Weight decay.", low=0.0)
+    clip: float = key(1.0, "Largest norm of a step's gradient.", low=0.0)
+    seed: int = key(7, "Seed of everything random.", low=0)
+    checkpoint_every: int = key(100, "Steps between checkpoints.", low=1)
+    report_every: int = key(20, "Steps between lines of progress.", low=1)
+
+
+@dataclass
+class Cluster:
+    workers: int = key(1, "Training processes; each gets a share of every step.", low=1)
+    gpu: bool = key(False, "One GPU for each worker.")
+    threads: int = key(0, "CPU threads of a worker; 0 shares out this machine's cores.", low=0)
+    precision: str = key("auto", "Arithmetic of the frozen encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
+    max_failures: int = key(3, "Lost workers that are replaced before the job gives up with exit code 3.", low=0)
+
+
+@dataclass
+class Config:
+    data: Data = section(Data)
+    output: Output = section(Output)
+    model: Model = section(Model)
+    learn: Learn = section(Learn)
+    train: Train = section(Train)
+    cluster: Cluster = section(Cluster)
+    baseline: bool = key(True, "Fit TF-IDF with logistic regression on the same reports, for the model card; some minutes.")
+    evidence_sample: int = key(100, "Reports of valid, and as many of test, on which evidence methods are compared.", low=1)
+
+
+def fit_config(config: Config) -> "FitConfig":
+    """The engine's settings."""
+    from engine.training.fit import FitConfig
+    from engine.training.loop import LoopConfig
+
+    cluster = config.cluster
+    return FitConfig(
+        learner="engine.training.site_classifier:learner",
+        settings={
+            "data": vars(config.data),
+            "model": {name: value for name, value in vars(config.model).items() if name != "system"},
+            "learn": vars(config.learn),
+            "precision": cluster.precision,
+            "seed": config.train.seed,
+        },
+        loop=LoopConfig(**vars(config.train)),
+        workers=cluster.workers,
+        gpu=cluster.gpu,
+        threads=cluster.threads,
+        max_failures=cluster.max_failures,
+    )
