@@ -1,64 +1,19 @@
-"""Files behind one small interface, so that every other room works the same on a local disk and on an object store.
-
-A written file is whole or absent: data goes to a temporary name, is synced, and takes its name in one step. `create` is the
-lock that the guarantees rest on: of many callers exactly one is told True.
-"""
+"""A local or mounted file system: data goes to a temporary name, is synced, and takes its name in one step."""
 
 import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from engine.errors import ConfigError, InputChanged, RetryableError
+from engine.storage.base import TEMPORARY, Entry
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_TEMPORARY = ".tmp"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as a listing saw it; `version` changes when its content does (local: mtime in ns)."""
-
-    path: str
-    size: int
-    version: str
-
-
-class Storage(Protocol):
-    """What the engine asks of a place where files are. Paths are full paths, as `list` gives them."""
-
-    def list(self, folder: str) -> Iterator[Entry]:
-        """Every file below a folder, sorted by path, hidden and temporary ones left out; nothing if there is no folder."""
-
-    def stat(self, path: str) -> Entry | None:
-        """The file, or None if there is none (a folder is none)."""
-
-    def open(self, path: str, expect: Entry | None = None) -> BinaryIO:
-        """The file for reading, seekable. With `expect`, InputChanged if it is missing or another one."""
-
-    def read(self, path: str) -> bytes | None:
-        """The whole content, or None if there is no such file."""
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Makes the file whole and durable if the name is free: True to exactly one caller, False to every other."""
-
-    def writer(self, path: str) -> "Iterator[BinaryIO]":
-        """Context manager: a file that takes its name, whole and durable, when the block ends without error."""
-
-    def link(self, source: str, target: str) -> bool:
-        """Gives a file a second name if that name is free; True if it now exists by either caller's doing, False if no source."""
-
-    def remove(self, path: str) -> None:
-        """Removes a file; one that is not there is no error."""
-
-    def remove_folder(self, folder: str) -> None:
-        """Removes a folder and all below it, temporary files too, as far as it can: for leftovers that nothing refers to."""
 
 
 class LocalStorage:
@@ -68,7 +23,7 @@ class LocalStorage:
         found = []
         for root, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
             folders[:] = [f for f in folders if not f.startswith(".")]
-            found += [os.path.join(root, f) for f in files if not f.startswith(".") and not f.endswith(_TEMPORARY)]
+            found += [os.path.join(root, f) for f in files if not f.startswith(".") and not f.endswith(TEMPORARY)]
         for path in sorted(found):
             entry = self.stat(path)
             if entry is not None:
@@ -82,6 +37,9 @@ class LocalStorage:
         if not os.path.isfile(path):
             return None
         return Entry(path, status.st_size, str(status.st_mtime_ns))
+
+    def is_folder(self, path: str) -> bool:
+        return os.path.isdir(path)
 
     def open(self, path: str, expect: Entry | None = None) -> BinaryIO:
         if expect is not None and self.stat(path) != expect:
@@ -133,6 +91,21 @@ class LocalStorage:
     def remove_folder(self, folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
+    def remove_all(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.remove(path)
+
+    @contextmanager
+    def scratch(self, folder: str) -> Iterator[str]:
+        os.makedirs(folder, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            self.remove_folder(folder)
+
+    def probe(self, folder: str) -> bool:
+        return True
+
     def _name(self, source: str, target: str) -> bool:
         with _plain_errors(target):
             try:
@@ -155,18 +128,11 @@ class LocalStorage:
         return temporary
 
 
-def storage_for(path: str) -> Storage:
-    """The storage that a path lives on."""
-    if "://" in path:
-        raise ConfigError(f"{path.split('://')[0]}:// paths are not supported yet; give a local path")
-    return LocalStorage()
-
-
 def _temporary(path: str) -> str:
     folder = os.path.dirname(path) or "."
     with _plain_errors(folder):
         os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, f".{uuid.uuid4().hex}{_TEMPORARY}")
+    return os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY}")
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""Files behind one small interface, so that every other room works the same on a local disk and on an object store.
+
+A written file is whole or absent, and `create` is the lock that the guarantees rest on: of many callers exactly one is told
+True. Locally data goes to a temporary name, is synced, and takes its name in one step; on S3 a request does all of it.
+"""
+
+import os
+from dataclasses import replace
+from functools import lru_cache
+
+from engine.storage.base import Entry, S3Config, Storage, full_path, inside, is_s3
+from engine.storage.local import LocalStorage
+
+__all__ = [
+    "Entry",
+    "LocalStorage",
+    "S3Config",
+    "Storage",
+    "full_path",
+    "inside",
+    "is_s3",
+    "probe",
+    "s3_config",
+    "storage_for",
+    "use_s3",
+]
+
+_s3 = S3Config()
+
+
+def use_s3(config: S3Config) -> None:
+    """How this process reaches S3 from now on. A job says it at its start, a worker when it gets its order."""
+    global _s3
+    _s3 = config.settled()
+
+
+def s3_config() -> S3Config:
+    """How this process reaches S3."""
+    return _s3
+
+
+def storage_for(path: str) -> Storage:
+    """The storage that a path lives on.
+
+    Raises:
+        ConfigError: the path is on a place that is not supported.
+    """
+    full_path(path)
+    return _s3_storage(os.getpid(), _s3) if is_s3(path) else LocalStorage()
+
+
+def probe(folder: str) -> bool:
+    """Tries whether a folder can be written and `create` can be relied on there; what it finds holds for this process.
+
+    Raises:
+        ConfigError: the folder cannot be reached or written.
+    """
+    honoured = storage_for(folder).probe(folder)
+    use_s3(replace(_s3, conditional=honoured))
+    return honoured
+
+
+@lru_cache
+def _s3_storage(process: int, config: S3Config) -> Storage:
+    """One a process: a connection does not survive a fork. s3fs takes a second to import."""
+    from engine.storage.s3 import S3Storage
+
+    return S3Storage(config)
