@@ -92,6 +92,7 @@ class Cluster:
     cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor; bookkeeping only, keep some free for reading.", low=0.0)
     gpus_per_actor: float = key(0.0, "GPUs of each actor; a part of one is allowed.", low=0.0)
     readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
+    cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
     precision: str = key("auto", "Arithmetic of the encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
     object_store_gb: float | None = key(None, "Memory of Ray's object store, in GiB; null leaves it to Ray.", low=0.1)
@@ -102,7 +103,9 @@ class Cluster:
 
 
 @dataclass
-class CodeReports:
+class Coding:
+    """The sections of every job that codes."""
+
     input: Input = section(Input)
     output: Output = section(Output)
     model: Model = section(Model)
@@ -110,6 +113,10 @@ class CodeReports:
     explain: Explain = section(Explain)
     decision: Decision = section(Decision)
     cluster: Cluster = section(Cluster)
+
+
+@dataclass
+class CodeReports(Coding):
     deterministic: bool = key(False, "The same bits whatever the batches and shards: slower, each report goes alone.")
     max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
 
@@ -158,6 +165,7 @@ def run_config(config: CodeReports) -> "RunConfig":
             cpus_per_actor=cluster.cpus_per_actor,
             gpus_per_actor=cluster.gpus_per_actor,
             readers=cluster.readers,
+            cpus_per_reader=cluster.cpus_per_reader,
             object_store_memory=None if cluster.object_store_gb is None else int(cluster.object_store_gb * GIBI),
             child_memory=int(cluster.child_memory_gb * GIBI),
             max_attempts=cluster.max_attempts,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs._config import Cluster, CodeReports, Decision, Explain, Input, Model, Text, run_config
+from jobs._config import CodeReports, Coding, Input, run_config
 from jobs._config import Output as Tables
 from jobs._front import job
 from jobs._keys import MISSING, key, section
@@ -35,15 +35,10 @@ class Bench:
 
 
 @dataclass
-class Config:
+class Config(Coding):
     bench: Bench = section(Bench)
     input: Reports = section(Reports)
     output: Output = section(Output)
-    model: Model = section(Model)
-    text: Text = section(Text)
-    explain: Explain = section(Explain)
-    decision: Decision = section(Decision)
-    cluster: Cluster = section(Cluster)
 
 
 @job(
