@@ -4,13 +4,16 @@ Probabilities are in 0..1. `targets` are column numbers of the right class; -1 m
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import beta
+from sklearn.isotonic import IsotonicRegression
 
 from engine.errors import ContractError
 from engine.evaluation.classes import by_confidence, scored_rows
@@ -19,6 +22,7 @@ NOTHING = 1.01
 """A threshold that no probability reaches: nothing is kept."""
 
 _TEMPERATURES = (0.05, 20.0)
+_SLOPE = 1e-3
 
 
 def temperature(logits: ArrayLike, targets: ArrayLike) -> float:
@@ -57,6 +61,63 @@ def negative_log_likelihood(logits: ArrayLike, targets: ArrayLike, t: float = 1.
     if known.size == 0:
         raise ContractError("no row of a known class")
     return float(-np.mean(log_softmax(logits[known] / t, axis=1)[np.arange(known.size), targets[known]]))
+
+
+def isotonic(prob: ArrayLike, right: ArrayLike) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Knots (x, y) of the rising curve from stated probability to share right, for `numpy.interp`; x runs from 0 to 1.
+
+    A flat piece would make unequal probabilities equal, and a threshold on it would keep rows that were never tested. So a
+    thousandth of the probability itself is mixed in: the curve rises everywhere, and a cut on one side of it is the same cut on
+    the other. Ends are kept from claiming more than n rows can show (rule of succession: 1 / (n + 2) and its opposite).
+
+    Source:
+        Zadrozny and Elkan, Transforming Classifier Scores into Accurate Multiclass Probability Estimates (KDD 2002), §3.
+    """
+    prob, right = scored_rows(prob, right)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit(prob, right)
+    x, y = np.asarray(fitted.X_thresholds_, float), np.asarray(fitted.y_thresholds_, float)
+    x, first = np.unique(np.concatenate([[0.0], x, [1.0]]), return_index=True)
+    y = np.concatenate([y[:1], y, y[-1:]])[first]
+    least = 1 / (prob.size + 2)
+    y = (1 - _SLOPE) * np.clip(y, least, 1 - least) + _SLOPE * x
+    return tuple(x.tolist()), tuple(y.tolist())
+
+
+def folds(groups: Sequence[str], count: int = 5, seed: int = 0) -> NDArray:
+    """A fold 0..count-1 for each row, groups (patients) whole, as many groups in each fold as can be.
+
+    Raises:
+        ContractError: fewer than two groups or folds; with fewer groups than folds, each group is a fold.
+    """
+    keys, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if min(count, keys.size) < 2:
+        raise ContractError(f"{keys.size} groups cannot make {count} folds")
+    turn = np.random.default_rng(seed).permutation(keys.size) % count
+    return turn[group]
+
+
+def cross_fitted(
+    fit: Callable[[NDArray], Any],
+    apply: Callable[[Any, NDArray], Sequence[Any]],
+    groups: Sequence[str],
+    count: int = 5,
+    seed: int = 0,
+) -> list[Any]:
+    """What each row gets from a fit that has not seen its group.
+
+    Args:
+        fit: from row numbers to whatever is fitted on them.
+        apply: from that and other row numbers to one value each, in order.
+    Returns:
+        The values in the order of the rows.
+    """
+    fold = folds(groups, count, seed)
+    found: list[Any] = [None] * fold.size
+    for number in np.unique(fold):
+        held = np.flatnonzero(fold == number)
+        for row, value in zip(held, apply(fit(np.flatnonzero(fold != number)), held), strict=True):
+            found[row] = value
+    return found
 
 
 def expected_calibration_error(prob: ArrayLike, right: ArrayLike, bins: int = 15) -> float:

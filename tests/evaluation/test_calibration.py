@@ -132,3 +132,53 @@ def test_the_promise_holds_over_many_draws():
 def test_nonsense_settings_are_refused():
     with pytest.raises(ContractError, match="target"):
         cal.fit_threshold([0.5], [1], target=1.0)
+
+
+def test_isotonic_by_hand():
+    # Sorted: right 0 1 0 1 1 1. The fall from the second to the third row is pooled to one half; then all are right. n = 6, so
+    # shares are kept within 1/8 and 7/8, and a thousandth of the probability is mixed in.
+    x, y = cal.isotonic([0.3, 0.4, 0.5, 0.7, 0.8, 0.9], [0, 1, 0, 1, 1, 1])
+
+    def expected(share, prob):
+        return 0.999 * share + 0.001 * prob
+
+    for prob, share in (
+        (0.0, 1 / 8),
+        (0.3, 1 / 8),
+        (0.4, 0.5),
+        (0.45, 0.5),
+        (0.5, 0.5),
+        (0.7, 7 / 8),
+        (0.9, 7 / 8),
+        (1.0, 7 / 8),
+    ):
+        assert np.interp(prob, x, y) == pytest.approx(expected(share, prob))
+    assert np.interp(0.6, x, y) == pytest.approx(expected((0.5 + 7 / 8) / 2, 0.6))
+
+
+def test_an_isotonic_curve_keeps_the_order_of_every_two_rows():
+    generator = np.random.default_rng(5)
+    prob = np.unique(generator.random(500))
+    right = generator.random(prob.size) < prob**2
+    moved = np.interp(prob, *cal.isotonic(prob, right))
+    assert (np.diff(moved) > 0).all()
+    assert cal.expected_calibration_error(moved, right) < cal.expected_calibration_error(prob, right) / 2
+    for cut in (0, 250, prob.size - 1):
+        assert ((moved >= moved[cut]) == (prob >= prob[cut])).all()
+
+
+def test_folds_hold_groups_together_and_are_alike_in_size():
+    groups = [f"p{i // 3}" for i in range(30)]
+    fold = cal.folds(groups, 5)
+    assert sorted(np.bincount(fold)) == [6] * 5
+    assert all(len(set(fold[i : i + 3])) == 1 for i in range(0, 30, 3))
+    assert set(cal.folds(["a", "b", "b"], 5)) == {0, 1}
+    with pytest.raises(ContractError):
+        cal.folds(["a", "a"], 5)
+
+
+def test_cross_fitting_never_fits_on_the_row_it_is_applied_to():
+    groups = [f"p{i // 2}" for i in range(20)]
+    seen = cal.cross_fitted(lambda rows: {groups[i] for i in rows}, lambda fitted, rows: [fitted] * len(rows), groups, 4)
+    assert all(groups[i] not in fitted and len(fitted) in (7, 8) for i, fitted in enumerate(seen))
+    assert cal.cross_fitted(lambda rows: None, lambda _, rows: rows * 10, groups, 4) == [10 * i for i in range(20)]

@@ -1,0 +1,58 @@
+"""Totals by patient and intervals of figures made of them."""
+
+import numpy as np
+import pytest
+
+from engine.errors import ContractError
+from engine.evaluation.classes import bootstrap_interval
+from engine.evaluation.resample import Totals, divide, ratio, share_interval
+
+RIGHT = [1, 1, 1, 0, 0, 0, 1, 0]
+GROUPS = list("aabbbccd")
+
+
+def totals() -> Totals:
+    return Totals(GROUPS, {"n": np.ones(8), "right": RIGHT, "never": np.zeros(8)})
+
+
+def test_sums_are_by_group():
+    assert totals().column("n").tolist() == [2, 3, 2, 1]
+    assert totals().column("right").tolist() == [2, 1, 1, 0]
+
+
+def test_a_ratio_is_that_of_the_rows_and_its_interval_that_of_a_plain_bootstrap():
+    figures = {"accuracy": ratio("right", "n")}
+    found = totals().estimates(figures, rounds=400, seed=3)["accuracy"]
+    right = np.array(RIGHT, float)
+    plain = bootstrap_interval(lambda rows: right[rows].mean(), GROUPS, rounds=400, seed=3)
+    assert found.value == 0.5
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high))
+
+
+def test_chunks_of_rounds_change_nothing(monkeypatch):
+    figures = {"accuracy": ratio("right", "n")}
+    whole = totals().estimates(figures, rounds=50)
+    monkeypatch.setattr("engine.evaluation.resample._CELLS", 12)
+    assert totals().estimates(figures, rounds=50) == whole
+
+
+def test_what_is_not_defined_is_none_and_rounds_without_it_are_left_out():
+    found = totals().estimates({"nothing": ratio("right", "never"), "of_right": ratio("never", "right")}, rounds=200)
+    assert found["nothing"].value is None and found["nothing"].low is None
+    assert (found["of_right"].value, found["of_right"].low) == (0.0, 0.0)
+    assert np.isnan(divide(np.array([1.0]), np.array([0.0])))[0]
+
+
+def test_exact_interval_of_a_share_by_hand():
+    # All of n right: the lower end solves p**n = tail.
+    assert share_interval(10, 10) == pytest.approx((0.025**0.1, 1.0))
+    assert share_interval(0, 10) == pytest.approx((0.0, 1 - 0.025**0.1))
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(ContractError):
+        Totals(["a"], {"n": [1, 2]})
+    with pytest.raises(ContractError):
+        Totals([], {"n": []})
+    with pytest.raises(ContractError):
+        share_interval(2, 1)
