@@ -4,23 +4,74 @@
 so weights sum to 1, or are all 0 where every score is (`degenerate`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+
+from engine.text.units import Units
+
+OK, DEGENERATE, NO_UNITS, NOT_FINITE = "ok", "degenerate", "no_units", "not_finite"
+STATUSES = (OK, DEGENERATE, NO_UNITS, NOT_FINITE)
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained: a class, a label, a span of the text (`start` and `end` are its characters) or a concept.
+
+    `source` says where it comes from: predicted, gold or counterfactual.
+    """
+
+    name: str
+    kind: str = "class"
+    start: int | None = None
+    end: int | None = None
+    source: str = "predicted"
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Units of one text and one target: half-open character offsets [n], scores [n] and weights [n]."""
+    """Units of one text and one target: half-open character offsets [n], scores [n] and weights [n].
+
+    `target_score` is F of the record, `blank_score` F with everything erased, `residual` the sum of the scores less their
+    difference; None where the method does not split that difference, or was not asked to. `settings` and `seed` are all it takes
+    to make the explanation again. `checks` are measures of it by name. `stability` [n] and `fusion` belong to `fused`.
+    """
 
     start: np.ndarray
     end: np.ndarray
     score: np.ndarray
     weight: np.ndarray
+    method: str = ""
+    unit_kind: str = "word"
+    target: Target | None = None
+    score_kind: str = "log_odds"
+    status: str = OK
+    target_score: float | None = None
+    blank_score: float | None = None
+    residual: float | None = None
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, float | None] = field(default_factory=dict)
+    stability: np.ndarray | None = None
+    fusion: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def degenerate(self) -> bool:
         return not np.any(self.weight)
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether the residual is within 5 % of what there is to explain; None where there is no residual."""
+        if self.residual is None or self.target_score is None or self.blank_score is None:
+            return None
+        return abs(self.residual) <= TOLERANCE * abs(self.target_score - self.blank_score)
+
+    def checked(self, checks: Mapping[str, float | None]) -> "Explanation":
+        """The explanation with more checks."""
+        return replace(self, checks={**self.checks, **checks})
 
 
 def from_tokens(token_score: np.ndarray, word_of_token: np.ndarray, start: np.ndarray, end: np.ndarray) -> Explanation:
@@ -35,6 +86,19 @@ def from_tokens(token_score: np.ndarray, word_of_token: np.ndarray, start: np.nd
     total = np.abs(score).sum()
     weight = np.abs(score) / total if total > 0 else np.zeros_like(score)
     return Explanation(start, end, score, weight)
+
+
+def from_units(units: Units, score: np.ndarray, **more: Any) -> Explanation:
+    """An explanation from one score a unit [n]; scores that are not finite make it `not_finite`, with nothing but zeros."""
+    score = np.asarray(score, dtype=np.float64)
+    status = NO_UNITS if not len(units) else OK if np.any(score) else DEGENERATE
+    if not np.all(np.isfinite(score)):
+        score, status = np.zeros_like(score), NOT_FINITE
+    total = np.abs(score).sum()
+    weight = np.abs(score) / total if total > 0 else np.zeros_like(score)
+    if status != OK:
+        more = {**more, "residual": None}
+    return Explanation(units.start, units.end, score, weight, unit_kind=units.kind, status=status, **more)
 
 
 def top_spans(explanation: Explanation, count: int, spoken: np.ndarray | None = None, words: int = 0) -> list[tuple[int, int]]:

@@ -1,0 +1,52 @@
+"""One call for every method.
+
+    explanations = explain(model, batch, targets, "integrated_gradients", Settings(steps=20))
+
+A batch may hold any number of records of any length: passes through the model hold `tokens_per_pass` positions, and a record's
+explanation is the same alone and in any batch (1e-5 in fp32).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from engine.explain.explanation import Explanation
+from engine.explain.fusion import fused
+from engine.explain.methods import attribute
+from engine.explain.passes import Work
+from engine.explain.protocol import Explainable
+from engine.explain.settings import Settings
+from engine.text.units import Units
+
+
+def explain(
+    model: Explainable,
+    batch: Any,
+    targets: Tensor,
+    method: str = "gradient_x_input",
+    settings: Settings | None = None,
+    units: Sequence[Units] | None = None,
+) -> list[Explanation]:
+    """Explains each record's target: one explanation a record, in their order.
+
+    Args:
+        targets: what to explain [records, ...], as the model takes it. method: one of `methods.known_methods(model)`.
+        units: what scores are for, the model's own where None; larger ones (sentences) by `Units.merged`.
+    Raises:
+        ConfigError: there is no such method.
+        ContractError: targets or units are not of these records.
+    """
+    return explained(work_for(model, batch, targets, settings, units), method)
+
+
+def work_for(
+    model: Explainable, batch: Any, targets: Tensor, settings: Settings | None = None, units: Sequence[Units] | None = None
+) -> Work:
+    """What the methods and the measures (`faithfulness`, `stability`, `boundary`) work on."""
+    return Work(model, batch, targets, model.units(batch) if units is None else units, settings or Settings())
+
+
+def explained(work: Work, method: str) -> list[Explanation]:
+    """`explain` for work that is there already; also what `stability` takes to run `fused` again."""
+    return fused(work) if method == "fused" else attribute(work, method)

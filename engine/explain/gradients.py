@@ -1,0 +1,96 @@
+"""Methods that look at gradients: one pass forward and back a record, or one a step."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.explain.passes import Scores, Work
+
+
+def gradient_x_input(work: Work) -> Scores:
+    """(x_t - b_t) . dF/dx_t: to first order, what F loses when the position is blanked (Shrikumar et al. 2017)."""
+    return _times_input(work, baseline_kind("gradient_x_input", work.settings.baseline))
+
+
+def attnlrp(work: Work) -> Scores:
+    """Gradient times input under the rules of relevance propagation (`rules`; Achtibat et al. 2024, AttnLRP)."""
+    with work.model.relevance_rules(work.settings.attention_rule):
+        return _times_input(work, baseline_kind("attnlrp", work.settings.baseline))
+
+
+def grad_l2(work: Work) -> Scores:
+    """The length of dF/dx_t, unsigned (Bastings et al. 2022); a unit's is the sum of its positions'."""
+    units: list[Any] = [None] * work.records
+    whole = np.zeros(work.records)
+    for places, batch, targets in work.passes(range(work.records)):
+        score, slope = slopes(work, batch, targets, work.model.embed(batch))
+        whole[places] = score
+        for place, values in zip(places, work.split(places, slope.norm(dim=-1)), strict=True):
+            units[place] = work.to_units(place, values)
+    return Scores(units, whole)
+
+
+def integrated_gradients(work: Work) -> Scores:
+    """(x_t - b_t) . mean of dF/dx_t on the straight line from b to x (Sundararajan et al. 2017).
+
+    The mean is taken by Gauss-Legendre quadrature at `steps` points; the residual is the method's convergence delta. Records and
+    steps share passes, so memory is that of one pass whatever the number of steps.
+    """
+    kind = baseline_kind("integrated_gradients", work.settings.baseline)
+    nodes, weights = np.polynomial.legendre.leggauss(work.settings.steps)
+    alphas, weights = (nodes + 1) / 2, weights / 2
+    members = np.repeat(np.arange(work.records), len(alphas))
+    totals = [np.zeros(size) for size in work.sizes]
+    for places, batch, targets in work.passes(members):
+        here, steps = members[places], np.asarray(places) % len(alphas)
+        end = work.model.embed(batch)
+        start = work.baseline(here, end, kind)
+        alpha = torch.from_numpy(np.repeat(alphas[steps], work.sizes[here])).to(end).unsqueeze(-1)
+        _, slope = slopes(work, batch, targets, start + alpha * (end - start))
+        values = work.split(here, ((end - start) * slope).sum(-1))
+        for record, step, value in zip(here, steps, values, strict=True):
+            totals[record] += weights[step] * value
+    units = [work.to_units(record, values) for record, values in enumerate(totals)]
+    return Scores(units, work.whole() if work.settings.residual else None, _at_baseline(work, kind))
+
+
+def baseline_kind(method: str, asked: str) -> str:
+    """The baseline that a method takes where the settings say `default`."""
+    return ("zero" if method == "attnlrp" else "mask") if asked == "default" else asked
+
+
+def slopes(work: Work, batch: Any, targets: Tensor, embeds: Tensor) -> tuple[np.ndarray, Tensor]:
+    """F [records] and dF/dx [positions, d] at some embeddings."""
+    with torch.enable_grad():
+        leaf = embeds.detach().requires_grad_()
+        score = work.model.score(batch, targets, embeds=leaf)
+        (slope,) = torch.autograd.grad(score.sum(), leaf)
+    return score.detach().double().cpu().numpy(), slope.float()
+
+
+def _times_input(work: Work, kind: str) -> Scores:
+    units: list[Any] = [None] * work.records
+    whole = np.zeros(work.records)
+    for places, batch, targets in work.passes(range(work.records)):
+        embeds = work.model.embed(batch)
+        score, slope = slopes(work, batch, targets, embeds)
+        whole[places] = score
+        values = ((embeds - work.baseline(places, embeds, kind)) * slope).sum(-1)
+        for place, value in zip(places, work.split(places, values), strict=True):
+            units[place] = work.to_units(place, value)
+    return Scores(units, whole, _at_baseline(work, kind))
+
+
+@torch.no_grad()
+def _at_baseline(work: Work, kind: str) -> np.ndarray | None:
+    if not work.settings.residual:
+        return None
+    if kind == "mask":
+        return work.bare()
+    found = np.zeros(work.records)
+    for places, batch, targets in work.passes(range(work.records)):
+        empty = work.baseline(places, work.model.embed(batch), kind)
+        found[places] = work.model.score(batch, targets, embeds=empty).double().cpu().numpy()
+    return found

@@ -1,0 +1,106 @@
+"""Rules of layer-wise relevance propagation as changed gradients of an encoder.
+
+With them, gradient times input is relevance (Achtibat et al. 2024, "AttnLRP", section 3; Ali et al. 2022, "XAI for
+Transformers", section 3). A layer norm's deviation is a constant; an activation f passes its relevance on unchanged, as if it
+were x times the constant f(x)/x; attention weights are constants (`constant`), or the two factors of each product of attention
+share its relevance half and half, the softmax keeping its gradient (`uniform`). Under `constant` and without biases the relevance
+of all inputs adds up to the output exactly; a bias takes its share away.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.explain import attention_constant
+
+UNIFORM = "eager_uniform"
+_ELEMENTWISE = (nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
+_TINY = 1e-6
+
+
+@contextmanager
+def relevance_rules(encoder: nn.Module, attention: str) -> Iterator[None]:
+    """Changes the gradients of a transformers encoder while open; values of the forward pass stay as they are.
+
+    Args:
+        attention: `constant` or `uniform`.
+    """
+    name = attention_constant.register() if attention == "constant" else _register_uniform()
+    with ExitStack() as stack:
+        for module in encoder.modules():
+            if isinstance(module, nn.LayerNorm):
+                stack.enter_context(_replaced(module, _constant_deviation))
+            elif isinstance(module, _ELEMENTWISE) or type(module).__module__ == "transformers.activations":
+                stack.enter_context(_replaced(module, _identity))
+        stack.enter_context(_attention(encoder, name))
+        yield
+
+
+def attention_uniform(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """An attention function for transformers whose products give each factor half the gradient."""
+    scores = torch.matmul(_half(query), _half(key).transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1)
+    return torch.matmul(_half(weights), _half(value)).transpose(1, 2).contiguous(), weights
+
+
+def _half(x: Tensor) -> Tensor:
+    return 0.5 * x + 0.5 * x.detach()
+
+
+def _register_uniform() -> str:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(UNIFORM, attention_uniform)
+    AttentionMaskInterface.register(UNIFORM, eager_mask)
+    return UNIFORM
+
+
+def _constant_deviation(module: nn.LayerNorm, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    axes = tuple(range(-len(module.normalized_shape), 0))
+    wide = x.float()
+    centred = wide - wide.mean(axes, keepdim=True)
+    deviation = (centred.pow(2).mean(axes, keepdim=True) + module.eps).sqrt().detach()
+    out = (centred / deviation).to(x.dtype)
+    out = out if module.weight is None else out * module.weight
+    return out if module.bias is None else out + module.bias
+
+
+def _identity(module: nn.Module, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.no_grad():
+        away = torch.where(x.abs() < _TINY, torch.full_like(x, _TINY), x)
+        ratio = plain(away) / away
+    return x * ratio
+
+
+@contextmanager
+def _replaced(module: nn.Module, rule: Callable[..., Tensor]) -> Iterator[None]:
+    plain = module.forward
+    module.forward = lambda x: rule(module, plain, x)
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+@contextmanager
+def _attention(encoder: nn.Module, name: str) -> Iterator[None]:
+    before = encoder.config._attn_implementation
+    encoder.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        encoder.config._attn_implementation = before

@@ -1,0 +1,97 @@
+"""How an explanation is made and measured: plain values, recorded with every result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from engine.errors import ConfigError
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the methods. None changes with the batch a record is explained in.
+
+    Args:
+        tokens_per_pass: how many positions go through the model at once; bounds memory, changes no value.
+        residual: also score the record with everything erased, and say what the scores leave unexplained.
+        seed: goes into every random draw, beside record, target and method.
+        baseline: what gradients start from: `mask` (the model's own blank), `zero`, or `default`, the method's own.
+        steps: points of integrated gradients.
+        samples: of LIME and KernelSHAP; 0 is four for each unit and at least 64.
+        kernel_width: of LIME's exponential kernel, in cosine distance. ridge: its penalty.
+        attention_rule: how relevance passes attention in `attnlrp`: `constant` (weights are constants) or `uniform`.
+        fuse: methods that `fused` joins, with `fuse_weights` for stability, boundary and faithfulness and the softmax's
+            `fuse_temperature`.
+        perturbations: copies to measure stability on; `perturb_share` of the units are masked in each.
+    """
+
+    tokens_per_pass: int = 16384
+    residual: bool = True
+    seed: int = 0
+    baseline: str = "default"
+    steps: int = 50
+    samples: int = 0
+    kernel_width: float = 0.25
+    ridge: float = 0.01
+    attention_rule: str = "constant"
+    fuse: tuple[str, ...] = ("gradient_x_input", "integrated_gradients", "occlusion")
+    fuse_weights: tuple[float, float, float] = (1.0, 1.0, 0.5)
+    fuse_temperature: float = 0.25
+    perturbations: int = 8
+    perturb_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_pass < 1 or self.steps < 1 or self.samples < 0 or self.perturbations < 0:
+            raise ConfigError("explain: tokens_per_pass and steps must be at least 1, samples and perturbations at least 0")
+        if self.baseline not in {"default", "mask", "zero"}:
+            raise ConfigError(f"explain.baseline: '{self.baseline}' is none of default, mask, zero")
+        if self.attention_rule not in {"constant", "uniform"}:
+            raise ConfigError(f"explain.attention_rule: '{self.attention_rule}' is none of constant, uniform")
+        if min(self.kernel_width, self.ridge, self.fuse_temperature) <= 0 or not 0 < self.perturb_share < 1:
+            raise ConfigError("explain: kernel_width, ridge, fuse_temperature must be above 0, perturb_share between 0 and 1")
+        if not self.fuse or "fused" in self.fuse:
+            raise ConfigError("explain.fuse: name one method or more, and not 'fused' itself")
+
+    def used_by(self, method: str) -> dict[str, Any]:
+        """The settings that change this method's values, for the record."""
+        names = set(USED.get(method, ()))
+        if method == "fused":
+            names |= {name for part in self.fuse for name in USED.get(part, ())}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
+
+
+USED: Mapping[str, tuple[str, ...]] = {
+    "gradient_x_input": ("baseline",),
+    "integrated_gradients": ("baseline", "steps"),
+    "attnlrp": ("baseline", "attention_rule"),
+    "lime": ("samples", "kernel_width", "ridge", "seed"),
+    "kernel_shap": ("samples", "seed"),
+    "random": ("seed",),
+    "fused": ("fuse", "fuse_weights", "fuse_temperature", "perturbations", "perturb_share", "seed"),
+}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How explanations are measured by erasure.
+
+    Args:
+        shares: of the units, at which the strongest are erased or kept alone (at least one unit). draws: of the random control.
+        erasure: `mask` puts the model's blank in a position's place, `delete` takes it out.
+        rank: `score` erases what speaks most for the answer first, `weight` what speaks loudest either way.
+    """
+
+    shares: tuple[float, ...] = SHARES
+    draws: int = 5
+    erasure: str = "mask"
+    rank: str = "score"
+
+    def __post_init__(self) -> None:
+        if not self.shares or not all(0 < share <= 1 for share in self.shares) or self.draws < 0:
+            raise ConfigError("explain.shares must lie above 0 and up to 1, explain.draws must be at least 0")
+        if self.erasure not in {"mask", "delete"}:
+            raise ConfigError(f"explain.erasure: '{self.erasure}' is none of mask, delete")
+        if self.rank not in {"score", "weight"}:
+            raise ConfigError(f"explain.rank: '{self.rank}' is none of score, weight")

@@ -1,0 +1,86 @@
+"""Units of a text that an explanation speaks of: words, CJK characters, sentences, each with half-open character offsets.
+
+A model's positions (tokens) belong to units by their offsets; text is never rebuilt by decoding.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+UNIT_KINDS = ("token", "word", "char", "phrase", "prompt", "soft_prompt", "patch", "concept", "sentence")
+
+CJK = r"\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.,'’\-/][^\W_{CJK}]+)*%?|[^\w\s]|_+")
+_STOP = re.compile(r"[。！？；]+|[.!?;]+(?=\s)|\n[ \t\r]*\n|\n(?=[ \t]*[^\sa-z])")
+_SHORT = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|No|vs|approx|ca|cf|St|Fig|Nr))\.$|(?:^|\s)\d+\.$")
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one text.
+
+    `start` and `end` [n] are offsets into the text; `of_position` [positions] is the unit of each of the model's positions, -1
+    for one that belongs to none and is never erased. `spoken` [n] tells words with a letter or a digit from punctuation.
+    """
+
+    kind: str
+    start: np.ndarray
+    end: np.ndarray
+    of_position: np.ndarray
+    spoken: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def merged(self, kind: str, start: np.ndarray, end: np.ndarray) -> "Units":
+        """Larger units: each present one joins the one it begins in; larger units that nothing begins in are left out."""
+        where = np.searchsorted(start, self.start, side="right") - 1
+        inside = where >= 0
+        inside[inside] = self.start[inside] < np.asarray(end)[where[inside]]
+        used, compact = np.unique(where[inside], return_inverse=True)
+        unit = np.full(len(self) + 1, -1)
+        unit[:-1][inside] = compact
+        return Units(kind, np.asarray(start)[used], np.asarray(end)[used], unit[self.of_position])
+
+
+def words(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of words [n]: a run of letters and digits with what joins them (`IgE`, `0.1%`, `T-cell`), one CJK character, or
+    one mark."""
+    return _offsets([match.span() for match in _WORD.finditer(text)])
+
+
+def sentences(text: str, longest: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of sentences [n], without the blanks around them.
+
+    A sentence ends after a full stop, question or exclamation mark or semicolon that a blank follows, after their CJK forms, at
+    an empty line, and at the end of a line whose next does not begin in lower case (a wrapped line does). One that is longer
+    than `longest` characters, as in scanned text without punctuation, is cut at its last blank before that.
+    """
+    cuts = [0]
+    for match in _STOP.finditer(text):
+        if not (text[match.start()] == "." and _SHORT.search(text, cuts[-1], match.end())):
+            cuts.append(match.end())
+    cuts.append(len(text))
+    found = []
+    for begin, stop in pairwise(cuts):
+        start, end = _stripped(text, begin, stop)
+        while end - start > longest:
+            blank = max(text.rfind(" ", start + 1, start + longest), text.rfind("\n", start + 1, start + longest))
+            cut = blank if blank > start else start + longest
+            found.append(_stripped(text, start, cut))
+            start, _ = _stripped(text, cut, end)
+        if end > start:
+            found.append((start, end))
+    return _offsets(found)
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip())) if piece.strip() else start
+
+
+def _offsets(spans: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    found = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
