@@ -55,6 +55,21 @@ EVIDENCE = pa.list_(
     )
 )
 
+METRICS = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("model_digest", pa.string(), nullable=False),
+        pa.field("task", pa.string()),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("slice", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("ci_lo", pa.float64()),
+        pa.field("ci_hi", pa.float64()),
+        pa.field("n", pa.int64(), nullable=False),
+        pa.field("params", pa.string(), nullable=False),
+    ]
+)
+
 
 def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
     """What a source gives for one shard, one row a record in input order.

@@ -7,6 +7,7 @@ figures of one table rest on the same draws.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,14 +29,14 @@ class Estimate:
 
 
 class Totals:
-    """Named sums by group.
+    """Named sums by group; a name is whatever can be a key.
 
     Args:
         groups: one key a row, such as the patient. Rows of one group are drawn together.
         columns: [rows] each, numbers or truth values.
     """
 
-    def __init__(self, groups: Sequence[str], columns: Mapping[str, ArrayLike]) -> None:
+    def __init__(self, groups: Sequence[str], columns: Mapping[Any, ArrayLike]) -> None:
         keys, self._group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         self.groups = keys.size
         self._at = {name: number for number, name in enumerate(columns)}
@@ -51,17 +52,17 @@ class Totals:
         there = np.flatnonzero(values)
         return self._group[there], np.full(there.size, number), values[there]
 
-    def column(self, name: str) -> NDArray:
+    def column(self, name: Any) -> NDArray:
         """The sums of one column, [groups]."""
         return self._sums[:, [self._at[name]]].toarray()[:, 0]
 
     def estimates(
         self,
-        figures: Mapping[str, Callable[["Drawn"], NDArray]],
+        figures: Mapping[Any, Callable[["Drawn"], NDArray]],
         rounds: int = 1000,
         level: float = 0.95,
         seed: int = 0,
-    ) -> dict[str, Estimate]:
+    ) -> dict[Any, Estimate]:
         """Each figure with its percentile interval over resamples of the groups.
 
         Args:
@@ -72,7 +73,7 @@ class Totals:
         whole = Drawn(np.asarray(self._sums.sum(axis=0)).reshape(1, -1), self._at)
         generator = np.random.default_rng(seed)
         chunk = max(1, min(rounds, _CELLS // self.groups))
-        found: dict[str, list[NDArray]] = {name: [] for name in figures}
+        found: dict[Any, list[NDArray]] = {name: [] for name in figures}
         for start in range(0, rounds, chunk):
             counts = np.stack([self._draw(generator) for _ in range(min(chunk, rounds - start))])
             drawn = Drawn(np.asarray(counts @ self._sums), self._at)
@@ -97,18 +98,18 @@ class Totals:
 class Drawn:
     """Totals of some resamples: `drawn[name]` is [rounds]."""
 
-    def __init__(self, totals: NDArray, at: Mapping[str, int]) -> None:
+    def __init__(self, totals: NDArray, at: Mapping[Any, int]) -> None:
         self._totals, self._at = totals, at
 
-    def __getitem__(self, name: str) -> NDArray:
+    def __getitem__(self, name: Any) -> NDArray:
         return self._totals[:, self._at[name]]
 
-    def many(self, names: Sequence[str]) -> NDArray:
+    def many(self, names: Sequence[Any]) -> NDArray:
         """[rounds, names]."""
         return self._totals[:, [self._at[name] for name in names]]
 
 
-def ratio(above: str, below: str) -> Callable[[Drawn], NDArray]:
+def ratio(above: Any, below: Any) -> Callable[[Drawn], NDArray]:
     """The figure `above / below`, NaN where `below` is 0."""
     return lambda drawn: divide(drawn[above], drawn[below])
 
