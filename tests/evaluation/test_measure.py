@@ -1,0 +1,173 @@
+"""Metrics of a small table worked out by hand, and beside scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef, precision_score, recall_score, roc_auc_score
+
+from engine.evaluation import calibration, classes
+from engine.evaluation.measure import ALL, Answers, Rounds, mean_metrics, record_metrics, task_metrics, to_table
+from engine.records import METRICS, check
+
+ROUNDS = Rounds(rounds=100)
+
+
+def answers(gold, code, prob=None, decision=None, own=None, top=None, group=None, **more) -> Answers:
+    n = len(gold)
+    answered = np.array([c is not None for c in code])
+    return Answers(
+        task="site",
+        gold=np.array(gold),
+        code=np.array([c or "" for c in code]),
+        answered=answered,
+        prob=np.where(answered, np.array([0.9] * n if prob is None else prob, float), np.nan),
+        decision=np.array(decision or ["auto"] * n),
+        own=np.array(own or decision or ["auto"] * n),
+        top=top or [[c] for c in code],
+        group=np.array(group or [str(i) for i in range(n)]),
+        **more,
+    )
+
+
+def found(metrics):
+    return {(m.metric, m.slice): m for m in metrics}
+
+
+SMALL = answers(
+    gold=["C50", "C50", "C34", "C34", "C61", "C61"],
+    code=["C50", "C34", "C34", "C34", "C18", None],
+    prob=[0.9, 0.6, 0.8, 0.7, 0.5, 0.0],
+    decision=["auto", "auto", "auto", "review", "review", "failed"],
+    top=[["C50"], ["C34", "C50"], ["C34"], ["C34"], ["C18", "C20"], []],
+)
+
+
+def test_shares_by_hand():
+    # Five of six answered, three of them right; three auto with two right, two to review with one right.
+    rows = found(task_metrics(SMALL, {}, ROUNDS))
+    expected = {
+        "answered": (5 / 6, 6),
+        "accuracy": (3 / 5, 5),
+        "accuracy_top": (4 / 5, 5),
+        "mean_prob": (3.5 / 5, 5),
+        "auto_share": (3 / 6, 6),
+        "auto_accuracy": (2 / 3, 3),
+        "review_accuracy": (1 / 2, 2),
+    }
+    for name, (value, n) in expected.items():
+        assert (rows[name, ALL].value, rows[name, ALL].n) == (pytest.approx(value), n), name
+        assert rows[name, ALL].low <= value <= rows[name, ALL].high
+    assert rows["auto_accuracy_bound", ALL].value == calibration.lower_bound(2, 3)
+
+
+def test_classes_by_hand():
+    # As in test_classes: F1 2/3 for C50, 4/5 for C34, 0 for C61 (its other record has no answer) and for C18.
+    rows = found(task_metrics(SMALL, {}, ROUNDS))
+    assert rows["f1", "site=C50"].value == pytest.approx(2 / 3) and rows["f1", "site=C50"].n == 2
+    assert rows["precision", "site=C34"].value == pytest.approx(2 / 3) and rows["precision", "site=C34"].n == 3
+    assert rows["recall", "site=C61"].value == 0.0 and rows["recall", "site=C61"].n == 1
+    assert rows["recall", "site=C18"].value is None and rows["recall", "site=C18"].n == 0
+    assert rows["macro_f1", ALL].value == pytest.approx((2 / 3 + 4 / 5) / 3)
+    assert rows["macro_f1", ALL].params == {"classes": 3}
+    assert rows["macro_f1_both", ALL].value == pytest.approx((2 / 3 + 4 / 5) / 4)
+
+
+def test_errors_are_counted_with_how_many_nobody_saw():
+    rows = [m for m in task_metrics(SMALL, {}, ROUNDS) if m.metric == "confusion"]
+    assert [(m.slice, m.value, m.n, m.params["auto"]) for m in rows] == [
+        ("gold=C50,given=C34", 1.0, 2, 1),
+        ("gold=C61,given=C18", 1.0, 1, 0),
+    ]
+
+
+def test_scikit_learn_defines_the_same():
+    generator = np.random.default_rng(2)
+    gold = generator.choice(["a", "b", "c", "d"], 300, p=[0.5, 0.3, 0.15, 0.05])
+    code = np.where(generator.random(300) < 0.7, gold, generator.choice(["a", "b", "c", "e"], 300))
+    prob = generator.random(300)
+    rows = found(task_metrics(answers(list(gold), list(code), prob), {}, ROUNDS))
+    labels = sorted(set(gold))
+    assert rows["macro_f1", ALL].value == pytest.approx(f1_score(gold, code, labels=labels, average="macro"))
+    assert rows["macro_f1_both", ALL].value == pytest.approx(f1_score(gold, code, average="macro"))
+    assert rows["mcc", ALL].value == pytest.approx(matthews_corrcoef(gold, code))
+    assert rows["accuracy", ALL].value == pytest.approx(f1_score(gold, code, average="micro"))
+    assert rows["auroc_right", ALL].value == pytest.approx(roc_auc_score(gold == code, prob))
+    for code_ in labels:
+        assert rows["recall", f"site={code_}"].value == pytest.approx(recall_score(gold == code_, code == code_))
+        assert rows["precision", f"site={code_}"].value == pytest.approx(precision_score(gold == code_, code == code_))
+    assert rows["ece", ALL].value == pytest.approx(calibration.expected_calibration_error(prob, gold == code))
+    assert rows["brier_top", ALL].value == pytest.approx(np.mean((prob - (gold == code)) ** 2))
+    assert rows["keepable_share", "target=0.95"].value == classes.keepable_share(prob, gold == code, 0.95)
+    assert rows["risk", "coverage=1.00"].value == pytest.approx(np.mean(gold != code))
+    reliability = [m for m in rows.values() if m.metric == "reliability"]
+    assert sum(m.n for m in reliability) == 300 and len(reliability) == 15
+    assert np.average([abs(m.value - m.params["mean_prob"]) for m in reliability]) == pytest.approx(rows["ece", ALL].value)
+
+
+def test_intervals_are_those_of_a_bootstrap_by_patient():
+    generator = np.random.default_rng(4)
+    gold = generator.choice(["a", "b"], 60)
+    code = np.where(generator.random(60) < 0.8, gold, "b")
+    groups = [f"p{i // 2}" for i in range(60)]
+    rows = found(task_metrics(answers(list(gold), list(code), group=groups), {}, Rounds(300, 0.9, 5)))
+    plain = classes.bootstrap_interval(lambda at: classes.macro_f1(gold[at], code[at]), groups, 300, 0.9, 5)
+    assert (rows["macro_f1", ALL].low, rows["macro_f1", ALL].high) == pytest.approx((plain.low, plain.high))
+
+
+def test_all_right_has_the_exact_interval_over_patients():
+    rows = found(task_metrics(answers(["a"] * 6, ["a"] * 6, group=list("ppqqrr")), {}, ROUNDS))
+    assert rows["accuracy", ALL].value == 1.0
+    assert (rows["accuracy", ALL].low, rows["accuracy", ALL].high) == pytest.approx((0.025 ** (1 / 3), 1.0))
+    assert rows["auroc_right", ALL].value is None
+
+
+def test_slices_part_the_records_and_leave_out_those_in_no_part():
+    rows = found(task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""])}, ROUNDS))
+    assert (rows["accuracy", "facility=x"].value, rows["accuracy", "facility=x"].n) == (pytest.approx(2 / 3), 3)
+    assert (rows["auto_share", "facility=y"].value, rows["auto_accuracy", "facility=y"].value) == (0.0, None)
+    assert {part for _, part in rows if part.startswith("facility")} == {"facility=x", "facility=y"}
+
+
+def test_several_labels_count_one_by_one():
+    # Gold a+b, b, none; given a, b, none. a: 1 of 1; b: found once of two. Micro F1: 2 * 2 / (3 + 2).
+    many = answers(["a;b", "b", ""], ["a", "b", ""], multi=True)
+    many = Answers(**{**vars(many), "answered": np.ones(3, bool), "prob": np.full(3, 0.9)})
+    rows = found(task_metrics(many, {}, ROUNDS))
+    assert rows["accuracy", ALL].value == pytest.approx(2 / 3)
+    assert rows["micro_f1", ALL].value == pytest.approx(4 / 5)
+    assert rows["macro_f1", ALL].value == pytest.approx((1 + 2 / 3) / 2)
+    assert ("accuracy_top", ALL) not in rows and ("mcc", ALL) not in rows
+
+
+def test_nothing_answered_leaves_shares_alone():
+    rows = found(task_metrics(answers(["a", "b"], [None, None], decision=["failed"] * 2), {}, ROUNDS))
+    assert (rows["answered", ALL].value, rows["auto_share", ALL].value, rows["accuracy", ALL].value) == (0.0, 0.0, None)
+    assert ("ece", ALL) not in rows
+
+
+def test_whole_records():
+    decision, group = np.array(["auto", "auto", "review", "failed"]), np.array(list("abcd"))
+    right = {"site": np.array([1, 1, 1, 0], bool), "histology": np.array([1, 0, 1, 0], bool)}
+    rows = found(record_metrics(decision, group, right, np.array([1, 1, 0, 1], bool), ROUNDS))
+    assert rows["auto_share", ALL].value == 0.5 and rows["failed_share", ALL].value == 0.25
+    # The third has no gold for histology; of the two answered ones that do, one has both right, and both are auto.
+    assert (rows["all_right", ALL].value, rows["all_right", ALL].n) == (0.5, 2)
+    assert (rows["auto_all_right", ALL].value, rows["auto_all_right", ALL].n) == (0.5, 2)
+
+
+def test_means_are_over_the_records_that_have_the_measure():
+    values = {"comprehensiveness": np.array([0.2, np.nan, 0.4]), "nobody": np.full(3, np.nan)}
+    (row,) = mean_metrics("site", values, np.array(list("abc")), ROUNDS)
+    assert (row.metric, row.value, row.n) == ("comprehensiveness", pytest.approx(0.3), 2)
+
+
+def test_the_table_is_as_the_contract_has_it_without_nan():
+    rows = task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""])}, ROUNDS)
+    table = check(to_table(rows, "run", "digest"), METRICS)
+    assert len(table) == len(rows)
+    for name in ("value", "ci_lo", "ci_hi"):
+        assert not any(np.isnan(value) for value in table[name].to_pylist() if value is not None)
+    assert all(isinstance(json.loads(text), dict) for text in table["params"].to_pylist())
+    keys = list(zip(table["task"].to_pylist(), table["metric"].to_pylist(), table["slice"].to_pylist(), strict=True))
+    assert len(keys) == len(set(keys))
