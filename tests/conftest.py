@@ -1,9 +1,14 @@
 """Shared fixtures: where the public data lies, and an environment without network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.store import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -17,3 +22,28 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the public data folder beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator["Store"]:
+    """An S3 service in this process, with credentials in the environment that it takes."""
+    from tests.store import Store
+
+    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_EC2_METADATA_DISABLED="true")
+    running = Store()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def bucket(store: "Store") -> Iterator[str]:
+    """`s3://<new bucket>`, with this process set up for it."""
+    from engine.storage import S3Config, s3_config, use_s3
+
+    before = s3_config()
+    name = store.new_bucket()
+    use_s3(S3Config(endpoint=store.url, region="us-east-1", patience=20.0, timeout=10.0))
+    store.reset()
+    yield f"s3://{name}"
+    store.reset()
+    use_s3(before)

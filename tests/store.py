@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-# What a fault does: answers with an error, works and never answers, answers late, or breaks off within the body.
+# What a fault does: answers with an error, works and never answers, works and answers late, or breaks off within the body.
 LOST, SLOW, CUT, UNCONDITIONAL = "lost", "slow", "cut", "unconditional"
 
 
@@ -61,6 +62,13 @@ class Store:
     def stop(self) -> None:
         self._server.shutdown()
 
+    def new_bucket(self) -> str:
+        import boto3
+
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3", endpoint_url=self.url, region_name="us-east-1").create_bucket(Bucket=name)
+        return name
+
     def reset(self) -> None:
         self.faults, self.requests = [], []
 
@@ -92,8 +100,9 @@ class Store:
             environ.pop("HTTP_IF_NONE_MATCH", None)
             return self._answer(environ, start)
         if fault.does == SLOW:
+            body = self._answer(environ, start)
             time.sleep(fault.seconds)
-            return self._answer(environ, start)
+            return body
         if fault.does == LOST:
             self._answer(environ, lambda *_: None)
             return _hung_up(environ)

@@ -6,7 +6,6 @@ process may die without saying why; the markers that they leave are counted, and
 
 import json
 import socket
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from engine.errors import RetryableError
@@ -17,22 +16,9 @@ READ, MODEL = "read", "model"
 ISOLATE_FROM = 3
 
 
-@dataclass(frozen=True)
-class Tries:
-    """Tries of a shard before this one."""
-
-    read: int
-    model: int
-
-    @property
-    def isolate(self) -> bool:
-        """Whether the next try belongs in a child process."""
-        return max(self.read, self.model) >= ISOLATE_FROM - 1
-
-
-def count(storage: Storage, layout: Layout, shard: str) -> Tries:
-    """How often each stage has begun this shard."""
-    return Tries(_count(storage, layout, shard, READ), _count(storage, layout, shard, MODEL))
+def isolated(number: int) -> bool:
+    """Whether a try with this number belongs in a child process."""
+    return number >= ISOLATE_FROM
 
 
 def begin(storage: Storage, layout: Layout, shard: str, stage: str, driver: str, limit: int) -> int:
@@ -41,14 +27,18 @@ def begin(storage: Storage, layout: Layout, shard: str, stage: str, driver: str,
     Raises:
         RetryableError: this driver has tried `limit` times already.
     """
+    marker = {"driver": driver, "host": socket.gethostname(), "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+    data = json.dumps(marker).encode()
+    # Nearly every try is the first one, and then nothing else needs to be looked at.
+    if storage.create(layout.attempt(shard, stage, 1), data):
+        return 1
     number = _count(storage, layout, shard, stage) + 1
     mine = sum(_driver(storage.read(layout.attempt(shard, stage, n))) == driver for n in range(1, number))
     if mine >= limit:
         raise RetryableError(
             f"shard {shard} was lost {mine} times; look for lost nodes or too little memory, then run the same command again"
         )
-    marker = {"driver": driver, "host": socket.gethostname(), "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    while not storage.create(layout.attempt(shard, stage, number), json.dumps(marker).encode()):
+    while not storage.create(layout.attempt(shard, stage, number), data):
         number += 1
     return number
 

@@ -35,8 +35,10 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
     """
     from engine import sources
     from engine.pipeline.work import answer, prepare, probe, read_shard, system_of
+    from engine.storage import use_s3
 
     job = _job(order["job"])
+    use_s3(job.s3)
     system = system_of(job.model)
     # Loads the weights, so that no record is blamed for a limit too tight for them.
     probe(system)
@@ -62,11 +64,13 @@ def _job(plain: dict[str, Any]) -> Any:
     from engine.models.base import ModelSpec
     from engine.pipeline.work import Job
     from engine.sources import InputConfig
+    from engine.storage import S3Config
 
     values = {
         **plain,
         "input": InputConfig(**plain["input"]),
         "model": ModelSpec(**plain["model"]),
+        "s3": S3Config(**plain["s3"]),
         "keep": bytes.fromhex(plain["keep"]),
     }
     return Job(**values)

@@ -7,14 +7,16 @@ others remove their own file and take the winner's receipt.
 import hashlib
 import io
 import json
+import posixpath
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.pipeline.layout import Layout
+from engine.pipeline.layout import Layout, shard_of
 from engine.pipeline.rows import tally
 from engine.storage import Storage
 
@@ -88,11 +90,26 @@ def intact(storage: Storage, layout: Layout, receipt: Receipt) -> bool:
     return entry is not None and entry.size == receipt.get("size")
 
 
-def receipts(storage: Storage, layout: Layout) -> dict[str, Receipt]:
-    """Shard -> receipt, of those that are readable and whose file is there."""
+def receipts(storage: Storage, layout: Layout, known: Mapping[str, Receipt] | None = None) -> dict[str, Receipt]:
+    """Shard -> receipt, of those that are readable and whose file is there.
+
+    Args:
+        known: receipts that were read before; they are not read again. One is only ever replaced where its file was lost.
+    """
     found = {}
-    for entry in storage.list(layout.receipts):
-        receipt = parse(storage.read(entry.path))
-        if receipt is not None and layout.receipt(receipt["shard"]) == entry.path and intact(storage, layout, receipt):
+    entries = list(storage.list(layout.receipts))
+    sizes = {posixpath.basename(entry.path): entry.size for entry in storage.list(layout.shards)} if entries else {}
+    for entry in entries:
+        receipt = (known or {}).get(shard_of(entry.path))
+        if receipt is None or not _held(receipt, sizes):
+            receipt = parse(storage.read(entry.path))
+        if receipt is not None and layout.receipt(receipt["shard"]) == entry.path and _held(receipt, sizes):
             found[receipt["shard"]] = receipt
     return found
+
+
+def _held(receipt: Receipt, sizes: Mapping[str, int]) -> bool:
+    """`intact`, by a listing of the shards that is younger than that of the receipts."""
+    if receipt.get("file") is None:
+        return receipt["rows"] == 0
+    return sizes.get(receipt["file"]) == receipt.get("size")

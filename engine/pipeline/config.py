@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.sources import InputConfig
+from engine.storage import S3Config
 
 MEBI = 1024 * 1024
 
@@ -58,6 +59,7 @@ class RunConfig:
     shard_bytes: int | None = None
     max_failed: float = 1.0
     memory: int = 1024 * MEBI
+    s3: S3Config = field(default_factory=S3Config)
 
     def __post_init__(self) -> None:
         if not self.output:

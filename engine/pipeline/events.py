@@ -6,6 +6,6 @@ import logging
 LOGGER = logging.getLogger("marginalia")
 
 
-def event(name: str, **facts: object) -> None:
+def event(name: str, level: int = logging.INFO, **facts: object) -> None:
     """Logs one event; `facts` must be JSON-able."""
-    LOGGER.info(json.dumps({"event": name, **facts}, sort_keys=True))
+    LOGGER.log(level, json.dumps({"event": name, **facts}, sort_keys=True))

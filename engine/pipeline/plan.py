@@ -7,7 +7,6 @@ order. New files in the input become a new part, so whatever was done stays done
 import base64
 import json
 import math
-import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout, shard_name
 from engine.sources import Shard
-from engine.storage import Entry, Storage, storage_for
+from engine.storage import Entry, Storage, inside, storage_for
 
 MAX_SHARDS = 20_000
 SHARDS_PER_ACTOR = 8
@@ -101,8 +100,8 @@ def shard_bytes(config: RunConfig, total: int) -> int:
 
 def _check_apart(config: RunConfig) -> None:
     """Tables within the input folder would be the next start's input."""
-    base, output = (os.path.realpath(path) for path in (sources.input_base(config.input), config.output))
-    if os.path.isdir(os.path.expanduser(config.input.path)) and os.path.commonpath([base, output]) == base:
+    base = sources.input_base(config.input)
+    if inside(config.output, base) and base == sources.input_path(config.input):
         raise ConfigError(f"output.path: {config.output} lies inside the input folder; choose a folder beside it")
 
 

@@ -7,12 +7,12 @@ which the next one finishes. Of two drivers one creates the manifest; the other 
 
 import hashlib
 import json
-import os
 import posixpath
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,10 +36,20 @@ FILE_BYTES = 256 * 2**20
 
 
 def publish(
-    storage: Storage, layout: Layout, run_id: str, table: str, schema: pa.Schema, planned: Plan, memory: int
+    storage: Storage,
+    layout: Layout,
+    run_id: str,
+    table: str,
+    schema: pa.Schema,
+    planned: Plan,
+    memory: int,
+    read: Mapping[str, Receipt] | None = None,
 ) -> list[Manifest]:
     """Publishes every received shard of the plan that no manifest names yet; returns all manifests.
 
+    Args:
+        memory: bytes that the search for duplicates may use.
+        read: receipts that the caller has read already.
     Raises:
         ContractError: rows and receipts do not add up.
         RetryableError: no space left.
@@ -49,7 +59,7 @@ def publish(
         for manifest in known:
             published.settle(storage, layout, manifest)
         done = published.folded(storage, layout, known)
-        found = receipts(storage, layout)
+        found = receipts(storage, layout, read)
         waiting = [found[shard.name] for shard in planned.shards if shard.name in found and shard.name not in done]
         if not waiting and known:
             published.clean(storage, layout, done, len(known))
@@ -85,18 +95,17 @@ def _build(
     memory: int,
 ) -> Manifest:
     folder = posixpath.join(layout.staging, stage)
-    scratch = posixpath.join(folder, "scratch")
-    os.makedirs(scratch, exist_ok=True)
     counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}}
     old = _published_ids(storage, layout, known)
-    with later(_ids(storage, layout, waiting), old, scratch, memory) as duplicates, ExitStack() as stack:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(storage.scratch(posixpath.join(folder, "scratch")))
+        duplicates = stack.enter_context(later(_ids(storage, layout, waiting), old, scratch, memory))
         writer = stack.enter_context(_Writer(storage, folder, generation, schema))
         for part in _rows(storage, layout, waiting, schema, duplicates):
             counts = add(counts, tally(part))
             writer.write(part)
         if generation == 1 and not counts["rows"]:
             writer.write(schema.empty_table())
-    storage.remove_folder(scratch)
     if counts["rows"] != sum(receipt["rows"] for receipt in waiting):
         raise ContractError(f"publishing {counts['rows']} rows of {sum(receipt['rows'] for receipt in waiting)} received")
     storage.create(
@@ -193,7 +202,7 @@ class _Writer:
         if self._open is None:
             self._path = posixpath.join(self._folder, f"{self._generation:04d}-{len(self.files):04d}.parquet")
             self._open = ExitStack()
-            self._file = self._open.enter_context(self._storage.writer(self._path))
+            self._file = _Hashed(self._open.enter_context(self._storage.writer(self._path)))
             self._parquet = self._open.enter_context(pq.ParquetWriter(self._file, self._schema, compression="zstd"))
             self._rows = 0
         self._parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -206,7 +215,25 @@ class _Writer:
             return
         self._open.close()
         self._open = None
-        with self._storage.open(self._path) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-        self.files.append({"name": posixpath.basename(self._path), "rows": self._rows, "bytes": size, "sha256": digest})
+        name, written = posixpath.basename(self._path), self._file
+        self.files.append({"name": name, "rows": self._rows, "bytes": written.size, "sha256": written.digest.hexdigest()})
+
+
+class _Hashed:
+    """A file that is written front to back, with the digest of all that was: reading it back may be a long way."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += memoryview(data).nbytes
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()

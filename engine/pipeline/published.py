@@ -63,9 +63,7 @@ def clean(storage: Storage, layout: Layout, done: Iterable[str], generation: int
     names = set(done)
     # Receipts first: one without its rows would be an absent one, rows without a receipt are only waste.
     for folder in (layout.receipts, layout.shards, layout.attempts):
-        for entry in storage.list(folder):
-            if shard_of(entry.path) in names:
-                storage.remove(entry.path)
+        storage.remove_all(entry.path for entry in list(storage.list(folder)) if shard_of(entry.path) in names)
     stages = {posixpath.relpath(entry.path, layout.staging).split("/")[0] for entry in storage.list(layout.staging)}
     for stage in stages:
         if int(stage[:4]) <= generation:

@@ -1,5 +1,6 @@
 """A run from the driver's side: claim the folder, plan, code what has no receipt, publish, sum up."""
 
+import logging
 import time
 import uuid
 from dataclasses import replace
@@ -17,7 +18,7 @@ from engine.pipeline.publish import publish
 from engine.pipeline.rows import result_schema
 from engine.pipeline.status import Summary, summary
 from engine.pipeline.work import Job, system_of
-from engine.storage import Storage, storage_for
+from engine.storage import Storage, probe, s3_config, storage_for, use_s3
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
@@ -30,9 +31,13 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     """
     started = time.monotonic()
     progress = progress or Silent()
+    use_s3(config.s3)
     storage, layout = storage_for(config.output), Layout(config.output)
     system = system_of(config.model)
     found = fingerprint.fingerprint(config, system)
+    if not probe(config.output):
+        event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
+        storage = storage_for(config.output)
     run_id = fingerprint.claim(storage, layout, found)
     planned = plan.make(config, storage, layout)
     # A column to keep that has a result column's name is refused here, before any work.
@@ -47,7 +52,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         new = _code(config, storage, layout, system, run_id, planned, done, progress)
         if new or len(folded) < len(planned.shards) or not known:
             progress.publish()
-            publish(storage, layout, run_id, system.table, schema, planned, config.memory)
+            publish(storage, layout, run_id, system.table, schema, planned, config.memory, done)
     finally:
         progress.close()
     result = summary(storage, layout, {"run_id": run_id, "settings": found}, planned, new, started)
@@ -97,6 +102,8 @@ def _code(
         driver=uuid.uuid4().hex,
         max_attempts=config.cluster.max_attempts,
         child_memory=config.cluster.child_memory,
+        # The input was listed and the output claimed: what fails from here on may work later.
+        s3=replace(s3_config(), proven=True),
     )
     with cluster.connected(config.cluster):
         for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):

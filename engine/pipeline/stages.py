@@ -27,7 +27,7 @@ from engine.pipeline.plan import Planned
 from engine.pipeline.rows import finish
 from engine.pipeline.wire import Parcel
 from engine.pipeline.work import Job, answer, prepare, probe, read_shard, system_of, where
-from engine.storage import storage_for
+from engine.storage import Storage, storage_for, use_s3
 
 # More shards than this go through Ray in waves: each holds an object and a task in the driver.
 WAVE = 5000
@@ -43,6 +43,7 @@ class ModelStage:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        use_s3(job.s3)
         # Weights are loaded while the first shards are read. What fails here fails at the first shard too, and is told there.
         with contextlib.suppress(Exception):
             probe(system_of(job.model))
@@ -155,25 +156,24 @@ def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
 
 def _read(parcel: Parcel, job: Job) -> Parcel:
     begun = time.perf_counter()
-    storage, layout = storage_for(job.output), Layout(job.output)
-    tries = attempts.count(storage, layout, parcel.shard)
-    if tries.isolate:
-        return replace(parcel, state=wire.ISOLATE)
+    storage, layout = _output(job)
     number = attempts.begin(storage, layout, parcel.shard, attempts.READ, job.driver, job.max_attempts)
+    if attempts.isolated(number):
+        return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
     try:
         records = read_shard(job, _shard(parcel))
         meta, prepared = prepare(system_of(job.model), records)
     except MemoryError:
-        return replace(parcel, state=wire.ISOLATE)
+        return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
     facts = _took(parcel, "read", begun, number)
     return replace(parcel, state=wire.PREPARED, facts=facts, meta=meta, body=prepared)
 
 
 def _model(parcel: Parcel, job: Job) -> Parcel:
     begun = time.perf_counter()
-    storage, layout = storage_for(job.output), Layout(job.output)
-    isolate = parcel.state == wire.ISOLATE or attempts.count(storage, layout, parcel.shard).isolate
+    storage, layout = _output(job)
     number = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
+    isolate = parcel.state == wire.ISOLATE or attempts.isolated(number)
     if isolate:
         meta, answers = code_isolated(job, _shard(parcel))
     else:
@@ -184,11 +184,17 @@ def _model(parcel: Parcel, job: Job) -> Parcel:
 
 def _commit(parcel: Parcel, job: Job) -> Parcel:
     begun = time.perf_counter()
+    storage, layout = _output(job)
     table = finish(job, system_of(job.model), parcel.meta, parcel.body)
     facts = _took(parcel, "commit", begun, None)
-    storage, layout = storage_for(job.output), Layout(job.output)
     receipt = commit(storage, layout, parcel.shard, facts["attempts"]["model"], table, **facts)
     return replace(parcel, facts=receipt, meta=None, body=None)
+
+
+def _output(job: Job) -> tuple[Storage, Layout]:
+    """The run's folder, as this process reaches it."""
+    use_s3(job.s3)
+    return storage_for(job.output), Layout(job.output)
 
 
 def _shard(parcel: Parcel) -> sources.Shard:

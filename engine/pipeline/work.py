@@ -9,7 +9,7 @@ The work goes in three steps with tables between them, joined by `row` and never
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from engine.models.base import ModelSpec, System, load
 from engine.pipeline.rows import answers_schema, finish, keyed, nan_rows
 from engine.records import FAILURE, records_schema
 from engine.sources import InputConfig, Shard
-from engine.storage import storage_for
+from engine.storage import S3Config, storage_for
 
 PROBE_TEXT = "Specimen received in formalin."
 _systems: dict[str, System] = {}
@@ -38,6 +38,7 @@ class Job:
     driver: str
     max_attempts: int
     child_memory: int
+    s3: S3Config = field(default_factory=S3Config)
 
     @property
     def keep_schema(self) -> pa.Schema:

@@ -24,7 +24,7 @@ from engine.sources.base import (
     to_json,
     unreadable,
 )
-from engine.sources.files import format_of, input_base, list_files, source_of
+from engine.sources.files import format_of, input_base, input_path, list_files, source_of
 from engine.storage import Entry, Storage
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "cut",
     "from_json",
     "input_base",
+    "input_path",
     "keep_fields",
     "list_files",
     "read",
@@ -116,7 +117,9 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
 def _check_broken(storage: Storage, piece: Slice) -> None:
     """A file that was mended since the plan has changed like any other: InputChanged."""
     try:
-        storage.open(piece.file.path, piece.file).close()
+        with storage.open(piece.file.path, piece.file) as stream:
+            # An object store looks at the file when it is read.
+            stream.read(1)
     except OSError as error:
         unreadable(piece.file.path, error)
 

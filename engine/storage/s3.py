@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from engine.errors import ConfigError, EngineError
 from engine.storage.base import S3, TEMPORARY, Entry, S3Config
 from engine.storage.s3_client import Client, Refused
-from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, changed, denied, is_ours, put
+from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, denied, is_ours, put
 
 _DELETES = 1000
 

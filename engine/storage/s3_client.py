@@ -134,6 +134,9 @@ class Client:
                     raise self._refused(error, code, status, operation, bucket) from None
             except _BROKEN_OFF as error:
                 failed, reason = error, type(error).__name__
+            except RecursionError:
+                # botocore follows a redirection that does not say where to.
+                raise ConfigError(f"storage.region: bucket '{bucket}' is in another region; set storage.region") from None
             except (boto.BotoCoreError, ValueError) as error:
                 raise _mistake(error, bucket) from None
             answered = self.proven(bucket) or isinstance(failed, boto.ClientError)
@@ -197,7 +200,9 @@ def _mistake(error: Exception, bucket: str) -> EngineError:
 
 
 def _code(error: boto.ClientError) -> tuple[str, int]:
-    return str(error.response.get("Error", {}).get("Code", "")), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(error.response.get("Error", {}).get("Code", "")), error.response.get("ResponseMetadata", {}).get(
+        "HTTPStatusCode", 0
+    )
 
 
 def _region(error: boto.ClientError) -> str:

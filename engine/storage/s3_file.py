@@ -71,8 +71,9 @@ class Reader(io.RawIOBase):
         for start, block in self._blocks:
             if start <= at < start + len(block):
                 return start, block
-        if any(start + len(block) == at for start, block in self._blocks):
-            self._ahead = min(2 * self._ahead, _MOST)
+        before = [block for start, block in self._blocks if start + len(block) == at]
+        if before:
+            self._ahead = min(2 * max(map(len, before)), _MOST)
         # A whole object is fetched from its beginning, wherever reading begins.
         start = 0 if self._entry.size <= WHOLE else at
         end = min(max(stop, start + self._ahead), self._entry.size)

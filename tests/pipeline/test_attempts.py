@@ -16,12 +16,10 @@ def test_tries_are_numbered_by_stage_and_shard(place):
     assert [attempts.begin(*place, "0000-000000", READ, "d", 10) for _ in range(3)] == [1, 2, 3]
     assert attempts.begin(*place, "0000-000000", MODEL, "d", 10) == 1
     assert attempts.begin(*place, "0000-000001", READ, "d", 10) == 1
-    assert attempts.count(*place, "0000-000000") == attempts.Tries(read=3, model=1)
 
 
-@pytest.mark.parametrize(("read", "model", "isolate"), [(0, 0, False), (1, 1, False), (2, 0, True), (0, 2, True), (5, 1, True)])
-def test_the_third_try_of_either_stage_is_isolated(read, model, isolate):
-    assert attempts.Tries(read, model).isolate is isolate
+def test_the_third_try_of_a_stage_is_isolated():
+    assert [attempts.isolated(number) for number in (1, 2, 3, 7)] == [False, False, True, True]
 
 
 def test_a_drivers_tries_are_bounded_and_a_dead_drivers_do_not_count(place):
