@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import EVIDENCE_METHODS
+from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
 
@@ -77,6 +78,9 @@ class Decision:
         {}, "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.", low=0.0, high=1.0
     )
     min_support: int = key(10, "A code with fewer training reports than this always goes to review.", low=0)
+    rules: list[str] = key(
+        list(RULES), "Rules that send a report to review whatever the model says; they read English only.", choices=RULES
+    )
 
 
 @dataclass
@@ -148,6 +152,7 @@ def run_config(config: CodeReports) -> "RunConfig":
                 "tasks": config.decision.tasks,
                 "thresholds": config.decision.thresholds,
                 "min_support": config.decision.min_support,
+                "rules": config.decision.rules,
                 "precision": cluster.precision,
                 "deterministic": config.deterministic,
             },

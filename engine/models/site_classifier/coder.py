@@ -16,11 +16,13 @@ from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration
 from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, row_decision
 from engine.models.site_classifier.prepare import collate, list_values, prepare
+from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
 
+_META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "letters", "signs"]
 _WORDS = ("input_ids", "word_of_token", "word_start", "word_end", "word_spoken")
 
 
@@ -29,8 +31,9 @@ class CoderOptions:
     """Settings that change a value in a row; they are part of a run's fingerprint.
 
     `method` is an evidence method, `default` the checkpoint's own, `none` for no evidence. `checks` is the share of rows whose
-    evidence is checked by erasure. `deterministic` gives each report a batch of its own, so that nothing depends on its
-    neighbours. `pair` names the kept column with the second text of a paired model.
+    evidence is checked by erasure. `rules` are those of `RULES` that send a row to review. `deterministic` gives each report a
+    batch of its own, so that nothing depends on its neighbours. `pair` names the kept column with the second text of a paired
+    model.
     """
 
     max_tokens: int = 16384
@@ -40,6 +43,7 @@ class CoderOptions:
     tasks: tuple[str, ...] = ("site",)
     min_support: int = 10
     thresholds: Mapping[str, float] | None = None
+    rules: tuple[str, ...] = RULES
     precision: str = "auto"
     deterministic: bool = False
     pair: str | None = None
@@ -49,6 +53,9 @@ class CoderOptions:
             raise ConfigError("text.max_tokens and explain.spans must be at least 1, explain.checks a share from 0 to 1")
         if self.method not in {"none", "default", *EVIDENCE_METHODS}:
             raise ConfigError(f"explain.method: '{self.method}' is none of none, default, {', '.join(EVIDENCE_METHODS)}")
+        unknown = sorted(set(self.rules) - set(RULES))
+        if unknown:
+            raise ConfigError(f"decision.rules: there is no rule '{unknown[0]}'; the rules are {', '.join(RULES)}")
 
 
 class SiteCoder:
@@ -70,7 +77,7 @@ class SiteCoder:
             raise ConfigError(f"decision.tasks: the model has no task '{unknown[0]}'; it has {', '.join(names)}")
         if self.config.paired and options.pair is None:
             raise ConfigError("this model reads pairs of texts: name the column of the second one in text.pair and in input.keep")
-        self.decision = DecisionConfig(tuple(options.tasks), options.min_support, dict(options.thresholds or {}))
+        self.decision = DecisionConfig(tuple(options.tasks), options.min_support, dict(options.thresholds or {}), options.rules)
         self.method = checkpoint.evidence_method if options.method == "default" else options.method
 
     @cached_property
@@ -88,8 +95,10 @@ class SiteCoder:
         if threads:
             torch.set_num_threads(threads)
         attention = attention_constant.register() if self.method == "attention_constant" else attention_for(self.device)
-        network = build_network(self.checkpoint, pick_precision(self.options.precision, self.device), attention)
-        return network.to(self.device)
+        # Weights made in inference mode, where the first prediction may ask for them, would be closed to gradients for good.
+        with torch.inference_mode(False):
+            network = build_network(self.checkpoint, pick_precision(self.options.precision, self.device), attention)
+            return network.to(self.device)
 
     def fields(self) -> list[pa.Field]:
         return codes_fields([task.name for task in self.config.tasks])
@@ -118,7 +127,7 @@ class SiteCoder:
         from engine.models.site_classifier.explaining import Explainer
 
         explainer = Explainer(self.network, self.method, self.options, self._temperatures()) if self.method != "none" else None
-        meta = prepared.select(["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "letters"]).to_pylist()
+        meta = prepared.select(_META).to_pylist()
         words = {name: list_values(prepared[name]) for name in _WORDS}
         for members, batch in self._batches(prepared):
             chunk = self._chunk(batch)
@@ -165,6 +174,7 @@ class SiteCoder:
             truncated_chars=meta["truncated_chars"],
             letters=meta["letters"],
             pairs=self.checkpoint.pairs,
+            signs=meta["signs"],
         )
         return row | {
             "decision": decision,

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.reasons import RULES, told_by_rules
 from engine.records import AUTO, REASONS, REVIEW
 
 MIN_LETTERS = 10
@@ -17,12 +18,14 @@ CLOSE = 0.2
 class DecisionConfig:
     """Which tasks must be sure for a row to be `auto`, and what else holds it back.
 
-    `thresholds` replace the checkpoint's fitted ones; `min_support` is the number of real training reports a code must have had.
+    `thresholds` replace the checkpoint's fitted ones; `min_support` is the number of real training reports a code must have had;
+    `rules` are those of `engine.models.site_classifier.reasons` that count.
     """
 
     tasks: tuple[str, ...] = ("site",)
     min_support: int = 10
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    rules: tuple[str, ...] = RULES
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,12 @@ def row_decision(
     truncated_chars: int,
     letters: int,
     pairs: frozenset[tuple[str, str]],
+    signs: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
     """The row's decision and its reasons, in the order of `engine.records.REASONS`.
 
     `pairs` are the codes of the first two tasks that training has seen together; an answer outside them, where both tasks are
-    more sure than not, is a `task_disagreement`.
+    more sure than not, is a `task_disagreement`. `signs` are those of the text's wording.
     """
     found = {reason for name in config.tasks for reason in answers[name].reasons}
     if truncated_chars > 0:
@@ -118,6 +122,7 @@ def row_decision(
         found.add("no_diagnosis_text")
     if pairs and len(answers) > 1 and _disagree(list(answers.values())[:2], pairs):
         found.add("task_disagreement")
+    found |= told_by_rules(signs, {name: a.code for name, a in answers.items() if a.prob > 0.5}, config.rules)
     return (REVIEW if found else AUTO), [reason for reason in REASONS if reason in found]
 
 

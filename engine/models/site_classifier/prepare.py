@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.records import FAILURE, text_digest
+from engine.registry.wording import signs
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds, window_count
 
@@ -31,6 +32,7 @@ PREPARED = pa.schema(
         pa.field("n_windows", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
         pa.field("letters", pa.int32()),
+        pa.field("signs", pa.list_(pa.string())),
     ]
 )
 
@@ -46,7 +48,8 @@ def prepare(
     """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order.
 
     `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
-    half a window. `letters` counts alphabetic characters. A text without any token is `missing_text`.
+    half a window. `letters` counts alphabetic characters, `signs` names what the wording says about the report. A text without
+    any token is `missing_text`.
     """
     texts = records["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
@@ -69,6 +72,7 @@ def prepare(
         "n_windows": pa.array([window_count(len(t.ids), r) for t, r in zip(tokens, room, strict=True)], pa.int32()),
         "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
         "letters": pa.array([sum(map(str.isalpha, text)) for text in texts], pa.int32()),
+        "signs": pa.array([signs(text) for text in texts], pa.list_(pa.string())),
     }
     return pa.table(columns, schema=PREPARED)
 

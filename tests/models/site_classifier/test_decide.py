@@ -95,8 +95,24 @@ def test_only_the_required_tasks_must_be_sure():
 
 
 def test_reasons_of_the_whole_report():
-    answers = {"site": sure("C18"), "histology": sure("9440/3")}
+    answers = {"site": sure("C18"), "histology": sure("8041/3")}
     assert decided(answers, truncated_chars=7) == ("review", ["text_truncated"])
     assert decided(answers, letters=3) == ("review", ["no_diagnosis_text"])
     assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == ("review", ["task_disagreement"])
-    assert decided(answers, pairs=frozenset({("C18", "9440/3")})) == ("auto", [])
+    assert decided(answers, pairs=frozenset({("C18", "8041/3")})) == ("auto", [])
+
+
+def test_rules_send_to_review_unless_they_are_switched_off():
+    answers = {"site": sure("C50"), "histology": sure("8140/3")}
+    assert decided(answers, signs=["metastatic_specimen"]) == ("review", ["metastatic_specimen"])
+    quiet = DecisionConfig(rules=("section_missing",))
+    assert (
+        row_decision(answers, quiet, truncated_chars=0, letters=99, pairs=frozenset(), signs=["metastatic_specimen"])[0] == "auto"
+    )
+
+
+def test_codes_that_contradict_each_other_need_both_to_be_more_sure_than_not():
+    site, histology = sure("C50"), sure("8170/3")
+    assert decided({"site": site, "histology": histology}) == ("review", ["site_morphology_invalid"])
+    doubtful = Answer("8170/3", 0.4, "review", [], ("low_confidence",))
+    assert decided({"site": site, "histology": doubtful}) == ("auto", [])
