@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 from engine.explain.boundary import boundary_checks, boundary_units, boundary_value
-from engine.explain.explanation import OK, Explanation, from_units
+from engine.explain.explanation import NOT_FINITE, OK, Explanation, from_units
 from engine.explain.faithfulness import Reference, faithfulness
 from engine.explain.methods import attribute
 from engine.explain.passes import Work
@@ -24,16 +24,20 @@ _AT = Measures(shares=(0.2,), draws=0)
 
 def fused(work: Work) -> list[Explanation]:
     """The fused explanation of each record, with each method's say in `fusion`."""
+    if not work.records:
+        return []
     copies = perturbed(work)
     missing = np.full((work.records, 1), np.nan)
     shared = Reference(work.whole("probability"), np.full(work.records, np.nan), missing, missing)
     parts: list[list[tuple[str, Explanation, Stability, dict[str, float]]]] = [[] for _ in range(work.records)]
     scores = np.full(work.records, np.nan)
+    broken = np.zeros(work.records, dtype=bool)
     for method in work.settings.fuse:
         found = attribute(work, method)
         steady = stability(work, method, found, copies)
         faithful = faithfulness(work, found, _AT, shared)
         for record, explanation in enumerate(found):
+            broken[record] |= explanation.status == NOT_FINITE
             if explanation.target_score is not None:
                 scores[record] = explanation.target_score
             if explanation.status == OK:
@@ -44,7 +48,10 @@ def fused(work: Work) -> list[Explanation]:
                     "faithfulness": float(np.clip(gap.comp[0] - gap.suff[0], 0, 1)) if gap is not None else 0.0,
                 }
                 parts[record].append((method, explanation, steady[record], say))
-    return [_joined(work, record, parts[record], scores[record]) for record in range(work.records)]
+    return [
+        _joined(work, record, [] if broken[record] else parts[record], scores[record], bool(broken[record]))
+        for record in range(work.records)
+    ]
 
 
 def fusion_weights(says: list[dict[str, float]], alpha: float, beta: float, gamma: float, temperature: float) -> np.ndarray:
@@ -63,7 +70,7 @@ def _boundary(work: Work, record: int, explanation: Explanation) -> float:
 
 
 def _joined(
-    work: Work, record: int, parts: list[tuple[str, Explanation, Stability, dict[str, float]]], whole: float
+    work: Work, record: int, parts: list[tuple[str, Explanation, Stability, dict[str, float]]], whole: float, broken: bool
 ) -> Explanation:
     settings = work.settings
     said: dict[str, Any] = {
@@ -76,7 +83,7 @@ def _joined(
     }
     count = len(work.units[record])
     if not parts:
-        return from_units(work.units[record], np.zeros(count), **said)
+        return from_units(work.units[record], np.full(count, np.nan if broken else 0.0), **said)
     weights = fusion_weights([say for *_, say in parts], *settings.fuse_weights, settings.fuse_temperature)
     steady = np.stack([one.units for _, _, one, _ in parts])
     strength = np.stack([explanation.weight for _, explanation, _, _ in parts])

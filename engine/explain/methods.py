@@ -56,6 +56,8 @@ def attribute(work: Work, method: str) -> list[Explanation]:
     for place, record in enumerate(members):
         whole, bare = _at(scores.whole, place), _at(scores.bare, place)
         values = scores.units[place]
+        if scores.whole is not None and whole is None:
+            values = np.full_like(values, np.nan)
         gap = None if whole is None or bare is None else float(values.sum() - (whole - bare))
         found[record] = from_units(
             work.units[record], values, target_score=whole, blank_score=bare, residual=gap, **_said(work, method, record)

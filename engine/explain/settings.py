@@ -36,7 +36,7 @@ class Settings:
     kernel_width: float = 0.25
     ridge: float = 0.01
     attention_rule: str = "constant"
-    fuse: tuple[str, ...] = ("gradient_x_input", "integrated_gradients", "occlusion")
+    fuse: tuple[str, ...] = ("gradient_x_input", "attnlrp")
     fuse_weights: tuple[float, float, float] = (1.0, 1.0, 0.5)
     fuse_temperature: float = 0.25
     perturbations: int = 8

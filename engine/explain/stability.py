@@ -71,6 +71,8 @@ def perturbed(work: Work) -> list[Copies]:
 
     In each, `perturb_share` of a record's units are masked, one at least; a record of one unit stays as it is.
     """
+    if not work.records:
+        return []
     return [_copy(work, draw) for draw in range(work.settings.perturbations)]
 
 

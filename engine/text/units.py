@@ -60,7 +60,7 @@ def sentences(text: str, longest: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """
     cuts = [0]
     for match in _STOP.finditer(text):
-        if not (text[match.start()] == "." and _SHORT.search(text, cuts[-1], match.end())):
+        if not (text[match.start()] == "." and _SHORT.search(text[max(cuts[-1], match.end() - 16) : match.end()])):
             cuts.append(match.end())
     cuts.append(len(text))
     found = []
