@@ -1,19 +1,25 @@
 """Connecting to Ray, or starting it here, and stopping only what was started."""
 
+import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RetryableError
 from engine.pipeline.config import ClusterConfig
+from engine.pipeline.events import LOGGER
 
 # Freed memory stays with the process: the model's large scratch arrays otherwise cost a page fault a page, every layer.
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 _ALL = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "TOKENIZERS_PARALLELISM": "false"}
+# Where Ray's job server leaves what the submitted job's own environment is.
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_PATIENCE = 20.0
 
 
 @contextmanager
@@ -21,24 +27,30 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     """Ray for the length of the block; one that runs in this process already is used and left alone.
 
     Raises:
-        ConfigError: there is no cluster at the address.
+        ConfigError: no cluster at the address, one that will not have us, or a machine without what the actors claim.
+        RetryableError: Ray did not start in time.
     """
     if ray.is_initialized():
+        _check_room(cluster, here=False)
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns on stderr about each actor that Ray Data makes.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") if cluster.address in (None, "auto") else cluster.address
+    address = address or cluster.address
+    if address:
+        _check_address(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     local = {} if address else {"include_dashboard": False, "object_store_memory": cluster.object_store_memory}
     try:
         with _hushed():
-            ray.init(address=address or "local", runtime_env={"env_vars": _ALL}, **quiet, **local)
-    except ConnectionError:
-        raise ConfigError(f"cluster.address: no Ray cluster answers at '{address}'") from None
+            ray.init(address=address or "local", runtime_env={"env_vars": _environment()}, **quiet, **local)
+    except Exception as error:
+        raise _told(error, address) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
+        _check_room(cluster, here=not address)
         yield
     finally:
         ray.shutdown()
@@ -48,6 +60,73 @@ def model_environment(cluster: ClusterConfig) -> dict[str, str]:
     """Environment of a model actor: its CPU threads and its allocator."""
     threads = cluster.threads or max(1, (os.cpu_count() or 1) // cluster.actors)
     return {**_ALL, **_MALLOC, "OMP_NUM_THREADS": str(threads)}
+
+
+def _environment() -> dict[str, str]:
+    """What every worker gets, less what a submitted job brings itself: Ray refuses a variable that both name."""
+    own = (json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in _ALL.items() if name not in own}
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits minutes for an address where nobody answers."""
+    if "://" in address:
+        raise ConfigError(
+            f"cluster.address or RAY_ADDRESS is '{address}': give a Ray head's host:port; to a job server, send the command with "
+            "`ray job submit`"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        if address == "auto":
+            return
+        raise ConfigError(f"cluster.address or RAY_ADDRESS is '{address}': wants host:port, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError):
+        raise ConfigError(f"cluster.address: no Ray cluster answers at '{address}'") from None
+
+
+def _told(error: Exception, address: str | None) -> Exception:
+    """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time."""
+    name = type(error).__name__
+    if isinstance(error, ray.exceptions.AuthenticationError):
+        return ConfigError(
+            f"the Ray cluster at '{address}' wants its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file with it"
+        )
+    if address and isinstance(error, ConnectionError):
+        return ConfigError(f"cluster.address: no Ray cluster answers at '{address}'")
+    if address and isinstance(error, (RuntimeError, ValueError)):
+        return ConfigError(
+            f"the Ray cluster at '{address}' refuses this command ({name}): the address must be its head's, and Ray and Python "
+            "the same there as here"
+        )
+    if type(error) is Exception or isinstance(error, (OSError, RuntimeError, ray.exceptions.RayError)):
+        where = f"Ray at '{address}' did not answer" if address else "Ray did not start on this machine"
+        return RetryableError(f"{where} in time ({name}); when there is less load, run the same command again")
+    return error
+
+
+def _check_room(cluster: ClusterConfig, here: bool) -> None:
+    """Actors that leave no CPU for reading, or want GPUs that nobody has, would wait without end.
+
+    On this machine that is a mistake; a cluster may be about to grow, so there it is said once.
+    """
+    total = ray.cluster_resources()
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    claims = cluster.actors * cluster.cpus_per_actor + cluster.cpus_per_reader
+    if cluster.actors * cluster.gpus_per_actor > gpus:
+        lack = (
+            f"cluster.actors={cluster.actors} with cluster.gpus_per_actor={cluster.gpus_per_actor:g}, and Ray has {gpus:g} GPUs"
+        )
+        advice = "lower them, or take cluster=laptop to work without GPU"
+    elif claims > cpus:
+        lack = f"{cluster.actors} actors and one reader claim {claims:g} CPUs, and Ray has {cpus:g}"
+        advice = "lower cluster.actors, cluster.cpus_per_actor or cluster.cpus_per_reader"
+    else:
+        return
+    if here:
+        raise ConfigError(f"{lack}: {advice}")
+    LOGGER.warning("%s: waiting for more nodes; if none are to come, %s", lack, advice)
 
 
 @contextmanager

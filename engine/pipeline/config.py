@@ -16,7 +16,8 @@ class ClusterConfig:
 
     `address` is a running Ray cluster's ("auto", "host:port"); None takes RAY_ADDRESS, or starts Ray on this machine and stops it
     afterwards. `actors` hold the model, each with `threads` CPU threads (0: this machine's cores shared out). Ray's logical CPUs
-    are bookkeeping and not cores: an actor claims `cpus_per_actor` of them and a reader a quarter, so that reading never starves.
+    are bookkeeping and not cores: an actor claims `cpus_per_actor` of them and a reader `cpus_per_reader`, little by default, so
+    that reading never starves on a small machine. Where actors have GPUs, readers go to nodes without as long as these have CPUs.
     `child_memory` bounds, in bytes, the process in which a shard is tried after two lost attempts. `max_attempts` are the tries
     of one shard in one driver's life.
     """
@@ -27,6 +28,7 @@ class ClusterConfig:
     cpus_per_actor: float = 0.5
     gpus_per_actor: float = 0.0
     readers: int = 2
+    cpus_per_reader: float = 0.25
     object_store_memory: int | None = None
     child_memory: int = 8192 * MEBI
     max_attempts: int = 10
@@ -39,6 +41,8 @@ class ClusterConfig:
         for name in ("cpus_per_actor", "gpus_per_actor"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"cluster.{name}={getattr(self, name)}: must not be negative")
+        if self.cpus_per_reader <= 0:
+            raise ConfigError(f"cluster.cpus_per_reader={self.cpus_per_reader}: must be above 0")
         if self.child_memory < 256 * MEBI:
             raise ConfigError(f"cluster.child_memory={self.child_memory}: bytes, at least {256 * MEBI}")
 

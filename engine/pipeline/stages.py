@@ -8,6 +8,7 @@ Nothing raised in a stage may reach Ray, which logs exceptions with all that the
 import contextlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -69,7 +70,12 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     orders = [wire.order(item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes}) for item in todo]
-    whole = {"batch_size": None, "batch_format": "pyarrow"}
+    # A shard is one row, and so is a block. Ray wants the number said where there are GPUs.
+    whole = {"batch_size": 1, "batch_format": "pyarrow"}
+    # Ray Data deals tasks out to all nodes alike. Ray's own way fills nodes without GPU first, and leaves models the others.
+    tasks = {"scheduling_strategy": "DEFAULT"} if cluster.gpus_per_actor else {}
+    # Ray 2.60 warns about this argument and knows no other for it.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", ray.util.annotations.RayDeprecationWarning)
     # Unequal remote arguments are what keeps Ray from fusing reading into its neighbours.
     planned = (
         ray.data.from_items(orders, override_num_blocks=len(orders))
@@ -77,7 +83,8 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
             read_stage,
             fn_kwargs={"job": job},
             compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
-            num_cpus=0.25,
+            num_cpus=cluster.cpus_per_reader,
+            **tasks,
             **whole,
         )
         .map_batches(
@@ -94,6 +101,7 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
             fn_kwargs={"job": job},
             compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
             num_cpus=0.1,
+            **tasks,
             **whole,
         )
     )

@@ -1,10 +1,13 @@
 """A system without a model: the decision by the text's length, one span of evidence, a probability from a hash.
 
 Words in a text make it misbehave, each in one way, so that tests can plant them; `options.stage` says whether in `prepare` or
-`run`. `runtime.pause` makes a batch last, `runtime.pids` is a folder where each process that runs the model leaves its id.
+`run`. `runtime.pause` makes a batch last, `runtime.pids` is a folder where each process that runs the model leaves its id, and
+`runtime.places` one where each that prepares or runs leaves its node's process id and its GPUs, as `<step>-<its id>`.
+`runtime.gate` is a file that each process waits for before its fourth batch.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import time
@@ -26,6 +29,9 @@ class Plain:
         self._stage = spec.options.get("stage", "run")
         self._pause = float(spec.runtime.get("pause", 0.0))
         self._pids = spec.runtime.get("pids")
+        self._places = spec.runtime.get("places")
+        self._gate = spec.runtime.get("gate")
+        self._batches = 0
 
     def fields(self) -> list[pa.Field]:
         return [
@@ -40,6 +46,7 @@ class Plain:
         ]
 
     def prepare(self, records: pa.Table) -> pa.Table:
+        self._note("prepare")
         texts = records["text"].to_pylist()
         if self._stage == "prepare":
             misbehave([trouble(text) for text in texts])
@@ -56,11 +63,15 @@ class Plain:
         ).take(list(range(len(texts)))[::-1])
 
     def run(self, prepared: pa.Table) -> pa.Table:
+        self._note("run")
         if self._pids:
             pathlib.Path(self._pids, str(os.getpid())).touch()
         if self._stage == "run":
             misbehave(prepared["trouble"].to_pylist())
         time.sleep(self._pause)
+        self._batches += 1
+        while self._gate and self._batches > 3 and not os.path.exists(self._gate):
+            time.sleep(0.05)
         lengths = prepared["length"].to_pylist()
         decisions = ["auto" if n % 3 else "review" for n in lengths]
         probs = [d[0] / 255 for d in prepared["digest"].to_pylist()]
@@ -80,6 +91,11 @@ class Plain:
                 "n_tokens": pa.array(lengths, pa.int32()),
             }
         )
+
+    def _note(self, step: str) -> None:
+        if self._places:
+            place = {"node": os.getppid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+            pathlib.Path(self._places, f"{step}-{os.getpid()}").write_text(json.dumps(place))
 
 
 def trouble(text: str) -> str | None:
