@@ -10,6 +10,7 @@ from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
+from jobs._ray_job import check_paths
 
 if TYPE_CHECKING:
     from engine.pipeline import RunConfig
@@ -89,7 +90,7 @@ class Cluster:
     actors: int | None = key(
         None,
         "Processes that hold the model, some 1.3 GiB each. One for each GPU; null is one, or without GPUs one for each core of "
-        "this machine as far as memory goes.",
+        "this machine as far as memory goes. With cluster.address it must be given.",
         low=1,
     )
     threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
@@ -136,6 +137,9 @@ def run_config(config: CodeReports) -> "RunConfig":
     from engine.sources import InputConfig
 
     cluster, model = config.cluster, config.model
+    check_paths({"input.path": config.input.path, "output.path": config.output.path})
+    if model.path != Model.path:
+        check_paths({"model.path": model.path})
     if not _exists(model.system):
         raise ConfigError(f"model.system: there is no package '{model.system}'; the one that comes along is {Model.system}")
     return RunConfig(
@@ -191,6 +195,10 @@ def _exists(package: str) -> bool:
 
 def _actors(cluster: Cluster) -> int:
     """Many actors of one thread keep the cores busier than one of many threads, which waits for its slowest (measured)."""
+    if cluster.address:
+        raise ConfigError(
+            "cluster.actors: on a running cluster give their number: one for each GPU, or some fewer than the cores of all nodes"
+        )
     if cluster.gpus_per_actor or cluster.threads:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
