@@ -1,0 +1,143 @@
+"""From the settings of `jobs.evaluate` to its table, its report and its last words."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engine.errors import ConfigError
+from engine.storage import storage_for
+
+if TYPE_CHECKING:
+    from engine.evaluation.evaluate import Evaluation
+    from engine.pipeline import Summary
+    from jobs.evaluate import Config
+
+SYSTEM = "engine.models.site_classifier"
+
+
+def known_labels(path: str | None, summary: "Summary") -> dict[str, Sequence[str]] | None:
+    """The codes that the run's model can give, by task; None where its checkpoint is not at hand.
+
+    Raises:
+        ConfigError: the checkpoint that was named is another one.
+    """
+    from engine.models.site_classifier.checkpoint import read_checkpoint
+
+    if summary.settings["model.system"] != SYSTEM:
+        return None
+    checkpoint = read_checkpoint(path or "shipped")
+    if checkpoint.digest != summary.settings["model.digest"]:
+        if path is None:
+            return None
+        raise ConfigError(f"model.path: {path} is not the model of this run (its digest differs); give that one, or leave it out")
+    return {task.name: task.labels for task in checkpoint.config.tasks}
+
+
+def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[str]] | None) -> "Evaluation":
+    """The evaluation; nothing is written."""
+    import pyarrow.parquet as pq
+
+    from engine.evaluation.evaluate import evaluate
+    from engine.evaluation.gold import GoldConfig, read_gold
+    from engine.evaluation.measure import Rounds
+    from engine.pages.examples import tasks_of
+
+    if not summary.files:
+        raise ConfigError(f"run: {summary.output} has no tables yet; let the run finish first")
+    for name in (_table(config), _report(config)):
+        if storage_for(name).stat(name) is not None:
+            raise ConfigError(f"output.path: {name} exists; name a new folder")
+    tasks = tasks_of(pq.read_schema(summary.files[0]))
+    labels = config.labels or {task: task for task in tasks}
+    unknown = [task for task in labels if task not in tasks]
+    if unknown:
+        raise ConfigError(f"labels: the run has no task '{unknown[0]}'; it has {', '.join(tasks)}")
+    ours, slices = dict(summary.settings), tuple(config.slices)
+    gold = read_gold(
+        GoldConfig(
+            path=config.gold,
+            labels=labels,
+            id=config.id or ours.get("input.id"),
+            text=config.text,
+            source=config.source,
+            id_scope=config.id_scope or ("input" if config.source else ours.get("input.id_scope", "input")),
+            group=config.group,
+            slices=tuple(name for name in slices if name not in _kept(ours)),
+            where=config.where,
+            spans=config.spans,
+            encoding=config.encoding,
+            delimiter="\t" if config.delimiter == "\\t" else config.delimiter,
+            max_bytes=ours.get("input.max_bytes", 4_194_304),
+            names={"path": "gold"},
+        )
+    )
+    rounds = Rounds(config.rounds, config.level, config.seed)
+    return evaluate(summary.files, gold, list(labels), slices, known, rounds)
+
+
+def write(config: "Config", summary: "Summary", evaluation: "Evaluation") -> tuple[str, str]:
+    """Writes the table and the report; returns their names."""
+    import pyarrow.parquet as pq
+
+    from engine.evaluation.measure import to_table
+    from engine.pages.evaluation import write_evaluation_page
+    from engine.records import METRICS, check
+
+    table, report = _table(config), _report(config)
+    digest = str(summary.settings["model.digest"])
+    with storage_for(table).writer(table) as file:
+        pq.write_table(check(to_table(evaluation.metrics, summary.run_id, digest), METRICS), file, compression="zstd")
+    write_evaluation_page(
+        report,
+        config.title,
+        evaluation,
+        deciding=_deciding(summary, evaluation.tasks),
+        level=config.level,
+        note=f"run {summary.run_id}, model {digest[:12]}{'' if summary.finished else '; the run is not finished'}",
+    )
+    return table, report
+
+
+def main_figures(evaluation: "Evaluation", summary: "Summary", level: float) -> str:
+    """What a terminal shows."""
+    deciding = _deciding(summary, evaluation.tasks)
+    counts = evaluation.counts
+    lines = [f"{counts['matched']:,} records compared, {counts['rows']:,} rows in the gold table."]
+    for task in evaluation.tasks:
+        lines.append(f"{task}:" if task in deciding else f"{task} (no part in the decision to code without a person):")
+        for name, told in {**_TOLD, **(_DECIDING if task in deciding else _ALONE), **_EVIDENCE}.items():
+            metric = evaluation.get(task, name)
+            if metric is None or metric.value is None:
+                continue
+            form = "{:.2f}" if name == "cov_lift" else "{:.1%}"
+            spread = "" if metric.low is None else f"  ({form.format(metric.low)} to {form.format(metric.high)})"
+            lines.append(f"  {told.format(level=f'{level:.0%}'):<40} {form.format(metric.value):>6}{spread}")
+    return "\n".join([*lines, *evaluation.notes])
+
+
+_TOLD = {"accuracy": "right of all answered", "macro_f1": "macro-F1", "ece": "calibration error"}
+_DECIDING = {
+    "auto_share": "coded without a person",
+    "auto_accuracy": "right of those",
+    "auto_accuracy_bound": "  at least, with {level} confidence",
+    "review_accuracy": "right suggestion of those to review",
+}
+_ALONE = {"sure_share": "sure by its own threshold", "sure_accuracy": "right of those"}
+_EVIDENCE = {"comprehensiveness_gain": "evidence: comprehensiveness over random", "cov_lift": "evidence: lift on marked words"}
+
+
+def _kept(settings: Mapping[str, object]) -> Sequence[str]:
+    kept = settings.get("input.keep") or ()
+    return kept if isinstance(kept, list | tuple) else ()
+
+
+def _deciding(summary: "Summary", tasks: Sequence[str]) -> Sequence[str]:
+    named = summary.settings.get("model.options.tasks")
+    return named if isinstance(named, list | tuple) else tasks
+
+
+def _table(config: "Config") -> str:
+    return f"{config.output.path}/metrics/metrics.parquet"
+
+
+def _report(config: "Config") -> str:
+    return f"{config.output.path}/report.html"
