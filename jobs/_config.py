@@ -11,6 +11,7 @@ from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
+from jobs._storage import Storage, s3_of
 
 if TYPE_CHECKING:
     from engine.pipeline import RunConfig
@@ -89,8 +90,8 @@ class Cluster:
     address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
     actors: int | None = key(
         None,
-        "Processes that hold the model, some 1.3 GiB each. One for each GPU; null is one, or without GPUs one for each core of "
-        "this machine as far as memory goes. With cluster.address it must be given.",
+        "Processes that hold the model, some 1.3 GiB each. One for each GPU; null is one, or without GPUs and RAY_ADDRESS one "
+        "for each core of this machine as far as memory goes. With cluster.address it must be given.",
         low=1,
     )
     threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
@@ -122,6 +123,7 @@ class Coding:
 
 @dataclass
 class CodeReports(Coding):
+    storage: Storage = section(Storage)
     deterministic: bool = key(False, "The same bits whatever the batches and shards: slower, each report goes alone.")
     max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
 
@@ -183,6 +185,7 @@ def run_config(config: CodeReports) -> "RunConfig":
         shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
         max_failed=config.max_failed,
         memory=int(config.output.memory_gb * GIBI),
+        s3=s3_of(config.storage),
     )
 
 
@@ -199,7 +202,7 @@ def _actors(cluster: Cluster) -> int:
         raise ConfigError(
             "cluster.actors: on a running cluster give their number: one for each GPU, or some fewer than the cores of all nodes"
         )
-    if cluster.gpus_per_actor or cluster.threads:
+    if cluster.gpus_per_actor or cluster.threads or os.environ.get("RAY_ADDRESS"):
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(os.cpu_count() or 1, memory // (3 * GIBI)))

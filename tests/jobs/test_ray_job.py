@@ -36,7 +36,8 @@ def test_other_paths_are_taken_in_a_job(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings().model.path == "shipped"
 
 
-def test_one_machine_needs_no_numbers() -> None:
+def test_one_machine_needs_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     laptop = settings("cluster=laptop").cluster
     assert (laptop.address, laptop.gpus_per_actor) == (None, 0)
     box = settings("cluster=gpu_box")
@@ -44,6 +45,9 @@ def test_one_machine_needs_no_numbers() -> None:
     assert box.model.runtime["device"] == "cuda"
     # Whatever the cores, an actor on each leaves CPUs to read with.
     assert laptop.actors * laptop.cpus_per_actor + laptop.cpus_per_reader < laptop.actors
+    # This machine's cores say nothing about a cluster's.
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert settings("cluster=laptop").cluster.actors == 1
 
 
 @pytest.mark.parametrize(("choice", "device"), [("cpu_cluster", "cpu"), ("gpu_cluster", "cuda")])
