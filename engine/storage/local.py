@@ -67,15 +67,15 @@ class LocalStorage:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            with _plain_errors(path):
+                os.replace(temporary, path)
+                _sync_folder(path)
         except BaseException:
             self.remove(temporary)
             raise
-        _sync_folder(path)
 
     def link(self, source: str, target: str) -> bool:
-        with _plain_errors(target):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+        _make_folder(os.path.dirname(target))
         try:
             self._name(source, target)
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class LocalStorage:
 
     @contextmanager
     def scratch(self, folder: str) -> Iterator[str]:
-        os.makedirs(folder, exist_ok=True)
+        _make_folder(folder)
         try:
             yield folder
         finally:
@@ -130,9 +130,17 @@ class LocalStorage:
 
 def _temporary(path: str) -> str:
     folder = os.path.dirname(path) or "."
-    with _plain_errors(folder):
-        os.makedirs(folder, exist_ok=True)
+    _make_folder(folder)
     return os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY}")
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        with _plain_errors(folder):
+            os.makedirs(folder, exist_ok=True)
+    except FileNotFoundError:
+        # Some file systems of the kernel, such as /proc, say this where they take no new names.
+        raise ConfigError(f"cannot make the folder {folder}; name another one") from None
 
 
 @contextmanager
