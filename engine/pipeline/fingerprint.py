@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
+from engine import __version__
 from engine.errors import ConfigError
 from engine.models.base import System
 from engine.pipeline.config import RunConfig
@@ -20,7 +20,7 @@ def fingerprint(config: RunConfig, system: System) -> dict[str, Any]:
     """Setting -> plain value. Neither the input's path and listing nor the shard size nor the cluster is part of it."""
     reading = {key: value for key, value in dataclasses.asdict(config.input).items() if key != "path"}
     model = {"system": config.model.system, "digest": system.digest, "options": config.model.options}
-    found = {"engine": metadata.version("marginalia"), "table": system.table, **_flat({"input": reading, "model": model})}
+    found = {"engine": __version__, "table": system.table, **_flat({"input": reading, "model": model})}
     return json.loads(json.dumps(found, sort_keys=True, default=list))
 
 

@@ -50,3 +50,13 @@ def test_an_unwritable_folder_is_refused_before_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
         Bench(config(tmp_path / "in", tmp_path / "file" / "out"))
+
+
+def test_the_version_is_the_packages():
+    import tomllib
+    from pathlib import Path
+
+    from engine import __version__
+
+    project = tomllib.loads(Path(__file__).resolve().parents[2].joinpath("pyproject.toml").read_text())["project"]
+    assert __version__ == project["version"]
