@@ -27,6 +27,7 @@ def write_page(summary: "Summary", config: sources.InputConfig, page: str, repor
     Raises:
         ConfigError: the run has published nothing yet, or the input is not the one that was coded.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from engine.pages.evidence import write_evidence_page
@@ -34,7 +35,11 @@ def write_page(summary: "Summary", config: sources.InputConfig, page: str, repor
 
     if not summary.files:
         raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
-    codes = pq.ParquetDataset(list(summary.files)).read()
+    tables = []
+    for path in summary.files:
+        with storage_for(path).open(path) as file:
+            tables.append(pq.ParquetFile(file).read())
+    codes = pa.concat_tables(tables)
     rows = pick_examples(codes, reports)
     examples = join_text(rows, _records(config, {row["source"] for row in rows}))
     tiles = {"records": summary.records, **summary.decisions}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Config:
     input: Input = section(Input)
     output: Output = section(Output)
     page: Page = section(Page)
+    storage: Storage = section(Storage)
 
 
 @job(
@@ -40,6 +42,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from jobs._evidence import input_of, write_page
 
+    use(config.storage)
     summary = status(config.output.path)
     shown = write_page(summary, input_of(summary, config.input.path), config.page.path, config.page.reports, "Evidence")
     print(f"{config.page.path}: {shown} reports with their evidence")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Text:
 class Config:
     output: Output = section(Output)
     text: Text = section(Text)
+    storage: Storage = section(Storage)
     records: int = key(2000, "How many reports.", low=1)
     seed: int = key(7, "Another seed, another corpus; the same seed, the same reports, however many.", low=0)
     skew: str = key("registry", "How common the sites are: as in a cancer registry, or equally.", choices=("registry", "uniform"))
@@ -38,6 +40,7 @@ class Config:
 def main(config: Config) -> None:
     from engine.sources.synthetic import CorpusConfig, Settings, write
 
+    use(config.storage)
     settings = Settings(config.seed, config.text.median_words, config.text.sigma, config.skew, config.broken)
     corpus = CorpusConfig(config.output.path, config.records, settings, config.output.format, config.output.file_records)
     done = write(corpus)

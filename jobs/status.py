@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 
 @dataclass
@@ -14,6 +15,7 @@ class Output:
 @dataclass
 class Config:
     output: Output = section(Output)
+    storage: Storage = section(Storage)
     json: bool = key(False, "Print one JSON object instead of lines.")
 
 
@@ -30,6 +32,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from jobs._summary import standing
 
+    use(config.storage)
     summary = status(config.output.path)
     if config.json:
         import json

@@ -46,11 +46,13 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     for manifest in known:
         published.settle(storage, layout, manifest)
     folded = published.folded(storage, layout, known)
-    done = {**receipts(storage, layout), **folded}
+    received = receipts(storage, layout)
+    done = {**received, **folded}
     event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))
     try:
         new = _code(config, storage, layout, system, run_id, planned, done, progress)
-        if new or len(folded) < len(planned.shards) or not known:
+        # Receipts of what is published are what a driver left that died while it cleaned up.
+        if new or len(folded) < len(planned.shards) or not known or received.keys() & folded.keys():
             progress.publish()
             publish(storage, layout, run_id, system.table, schema, planned, config.memory, done)
     finally:

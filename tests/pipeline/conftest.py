@@ -130,6 +130,8 @@ def cluster() -> Iterator[str]:
     """The address of a small Ray cluster that all tests and their drivers share; the test process is connected to it."""
     import ray
 
+    # Workers find credentials in their node's environment, as on a real cluster.
+    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_EC2_METADATA_DISABLED="true")
     # Ray lets its workers stand back behind everything else on the machine, which a busy one turns into minutes.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (the name is Ray's)
     root = str(Path(__file__).resolve().parents[2])

@@ -14,6 +14,7 @@ from engine.errors import EngineError
 from engine.models.base import ModelSpec
 from engine.pipeline import ClusterConfig, RunConfig, Silent, Standing, published, run
 from engine.sources import InputConfig
+from engine.storage import S3Config
 
 
 class Killer(Silent):
@@ -47,6 +48,7 @@ def main(order: dict) -> int:
         output=order["output"],
         cluster=ClusterConfig(**order.get("cluster", {})),
         shard_bytes=order.get("shard_bytes"),
+        s3=S3Config(**order.get("s3", {})),
     )
     try:
         summary = run(settings, Killer(order.get("die", "")))

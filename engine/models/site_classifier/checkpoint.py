@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import ClassifierConfig
+from engine.storage import LocalStorage, is_s3, storage_for
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +64,44 @@ class Checkpoint:
 
 
 def checkpoint_folder(path: str) -> Path:
-    """`shipped` is the model in this repository, everything else a folder."""
+    """`shipped` is the model in this repository, everything else a folder; one on S3 is copied to this machine.
+
+    Raises:
+        ConfigError: a folder on S3 holds no checkpoint.
+    """
+    if is_s3(path):
+        return _fetched(path.rstrip("/"))
     return SHIPPED if path in ("", "shipped") else Path(os.path.expanduser(path))
+
+
+def _fetched(path: str) -> Path:
+    """This machine's copy, under the digest of the list of its files: what is there already is right, as `read_checkpoint`
+    verifies each time."""
+    storage, local = storage_for(path), LocalStorage()
+    listed = storage.read(f"{path}/digest.json")
+    if listed is None:
+        raise ConfigError(f"model.path: {path} is no checkpoint folder (it has no digest.json)")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "marginalia", "checkpoints")
+    folder = cache / hashlib.sha256(listed).hexdigest()[:32]
+    wanted = _listed_files(listed)
+    for name in (*_VALUES, _CARD):
+        target = folder / name
+        if name in wanted and not (target.is_file() and file_digest(target) == wanted[name]):
+            data = storage.read(f"{path}/{name}")
+            if data is None:
+                raise ConfigError(f"model.path: {path} lacks {name}")
+            with local.writer(str(target)) as file:
+                file.write(data)
+    local.create(str(folder / "digest.json"), listed)
+    return folder
+
+
+def _listed_files(data: bytes) -> Mapping[str, str]:
+    try:
+        files = json.loads(data)["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError("model.path: it is no checkpoint folder (its digest.json is not readable)") from None
 
 
 def read_checkpoint(path: str) -> Checkpoint:

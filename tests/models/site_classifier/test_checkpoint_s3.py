@@ -1,0 +1,41 @@
+"""The shipped checkpoint read from S3: copied once a machine, verified each time."""
+
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint
+from engine.storage import storage_for
+
+
+@pytest.fixture
+def remote(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for file in SHIPPED.iterdir():
+        assert storage_for(bucket).create(f"{bucket}/model/{file.name}", file.read_bytes())
+    return f"{bucket}/model"
+
+
+def test_it_is_the_same_model_and_is_fetched_once(remote, store, tmp_path):
+    mine = read_checkpoint("shipped")
+    theirs = read_checkpoint(remote + "/")
+    assert theirs.digest == mine.digest and theirs.config == mine.config
+    assert theirs.folder.is_relative_to(tmp_path)
+    store.reset()
+    assert read_checkpoint(remote).folder == theirs.folder
+    assert store.requests == [f"GET /{remote.removeprefix('s3://')}/digest.json"]
+
+
+def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_refused(remote):
+    copy = read_checkpoint(remote).folder / "model.safetensors"
+    copy.write_bytes(b"damaged")
+    assert read_checkpoint(remote).digest == read_checkpoint("shipped").digest
+    with storage_for(remote).writer(f"{remote}/labels.json") as file:
+        file.write(b"{}")
+    copy.with_name("labels.json").unlink()
+    with pytest.raises(ConfigError, match=r"labels\.json in .* is not the file that was trained"):
+        read_checkpoint(remote)
+
+
+def test_no_checkpoint_is_one_line(bucket):
+    with pytest.raises(ConfigError, match=r"model\.path: .*no checkpoint folder"):
+        read_checkpoint(f"{bucket}/nothing")

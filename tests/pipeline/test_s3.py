@@ -1,0 +1,247 @@
+"""The guarantees where input and output lie on an object store that misbehaves, by really killing and really failing."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.pipeline import run, status
+from engine.storage import s3_config, storage_for
+from tests.pipeline.conftest import MEBI, config, texts
+from tests.store import CUT, LOST, SLOW, Fault, error
+
+ROOT = Path(__file__).resolve().parents[2]
+ALWAYS = 10**6
+pytestmark = pytest.mark.timeout(600)
+
+
+def put(bucket: str, records: dict[str, str], name: str = "a") -> None:
+    data = "".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in records.items())
+    assert storage_for(bucket).create(f"{bucket}/in/{name}.jsonl", data.encode())
+
+
+def drive(bucket: str, cluster: str, **order) -> subprocess.Popen:
+    """Starts a driver on `in` and `out`."""
+    s3 = {**asdict(s3_config()), "patience": 60.0, **order.pop("s3", {})}
+    order = {"input": f"{bucket}/in", "output": f"{bucket}/out", "shard_bytes": 400, "s3": s3, **order}
+    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI, **order.get("cluster", {})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.toys.drive", json.dumps(order)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=500)
+    return process.returncode, out, err
+
+
+def rows(output: str) -> list[dict]:
+    storage = storage_for(output)
+    return [row for e in storage.list(f"{output}/codes") for row in pq.read_table(io.BytesIO(storage.read(e.path))).to_pylist()]
+
+
+def assert_once(output: str, names) -> None:
+    found = rows(output)
+    assert sorted(row["record_id"] for row in found) == sorted(names)
+    assert {row["decision"] for row in found} <= {"auto", "review"}
+
+
+def settings(bucket: str, **more):
+    return config(f"{bucket}/in", f"{bucket}/out", s3=s3_config(), **more)
+
+
+def test_a_killed_driver_and_the_same_command_again(bucket, store, cluster):
+    put(bucket, texts(60))
+    for point in ("update:3", "manifest"):
+        code, _, err = ended(drive(bucket, cluster, die=point, runtime={"pause": 0.05}))
+        assert code == -signal.SIGKILL, err
+        if point == "update:3":
+            assert status(f"{bucket}/out").shards >= 3
+    assert not storage_for(bucket).is_folder(f"{bucket}/out/codes")
+    code, out, err = ended(drive(bucket, cluster))
+    assert code == 0, err
+    # All was coded when the publication was cut off, so this driver neither codes nor starts Ray.
+    assert json.loads(out) == {"records": 60, "new": 0, "ray": False}
+    assert_once(f"{bucket}/out", texts(60))
+    # Where things lay on their way out nothing is left, and nothing tells of the service or its keys.
+    left = [entry.path.removeprefix(f"{bucket}/out/").split("/")[0] for entry in storage_for(bucket).list(f"{bucket}/out")]
+    assert sorted(set(left)) == ["_manifests", "_plan", "_run.json", "codes"]
+    for entry in storage_for(bucket).list(bucket):
+        data = storage_for(bucket).read(entry.path)
+        assert store.url.encode() not in data and b"testing" not in data
+    before = list(storage_for(bucket).list(bucket))
+    store.reset()
+    assert ended(drive(bucket, cluster))[0] == 0
+    assert list(storage_for(bucket).list(bucket)) == before
+    assert store.count(r"PUT .*/out/(?!\.probe)") == 0
+
+
+@pytest.mark.long
+def test_two_drivers_at_once(bucket, cluster):
+    put(bucket, texts(60))
+    for driver in [drive(bucket, cluster, runtime={"pause": 0.05}) for _ in range(2)]:
+        code, _, err = ended(driver)
+        assert code == 0, err
+    assert_once(f"{bucket}/out", texts(60))
+    assert status(f"{bucket}/out").generations == 1
+
+
+def test_a_bad_day_costs_nothing_but_time(bucket, store, cluster):
+    """Throttling, lost answers, late ones and broken bodies all along."""
+    put(bucket, texts(60))
+    harm = [
+        error("SlowDown", 503, "PUT .*_shards", 4),
+        error("InternalError", 500, "GET .*_receipts", 3),
+        Fault("PUT .*_receipts", LOST, 5),
+        Fault("PUT .*_attempts", LOST, 5),
+        Fault("PUT .*_manifests/0001.json", LOST, 1),
+        Fault("PUT .*_plan", LOST, 1),
+        Fault("PUT .*codes", LOST, 1),
+        Fault("GET .*/in/a.jsonl", CUT, 4),
+        Fault("GET .*_shards", CUT, 3),
+        Fault("PUT .*_receipts", SLOW, 1, seconds=14.0),
+    ]
+    with store.harmed(*harm):
+        code, _, err = ended(drive(bucket, cluster))
+    assert code == 0, err
+    assert [fault.pattern for fault in harm if not fault.met and "GET .*_receipts" not in fault.pattern] == []
+    assert_once(f"{bucket}/out", texts(60))
+    # A lost answer must not look like a lost race: no shard was done twice.
+    assert status(f"{bucket}/out").retried == 0
+
+
+@pytest.mark.parametrize("stage", [*(pytest.param(s, marks=pytest.mark.long) for s in ("_attempts", "_shards")), "_publish"])
+def test_a_bucket_that_vanishes_is_exit_3_and_the_same_command_goes_on(bucket, store, cluster, stage):
+    put(bucket, texts(60))
+    # From the fourth request of its kind on the bucket is gone, for everyone.
+    gone = error("NoSuchBucket", 404, "/bucket-", ALWAYS)
+    store.faults = [Trigger(f"PUT .*{stage}", store, gone, 4 if stage != "_publish" else 1)]
+    code, out, err = ended(drive(bucket, cluster))
+    assert gone.met > 0
+    store.reset()
+    assert code == 3, (code, out, err)
+    assert "the bucket is gone; run the same command again" in err and store.url not in err
+    code, _, err = ended(drive(bucket, cluster))
+    assert code == 0, err
+    assert_once(f"{bucket}/out", texts(60))
+
+
+class Trigger(Fault):
+    """Lets requests through, and with the n-th that matches puts another fault in its place."""
+
+    def __init__(self, pattern: str, store, then: Fault, nth: int) -> None:
+        super().__init__(pattern, "nothing", ALWAYS)
+        self._store, self._then, self._nth = store, then, nth
+
+    def meets(self, request: str) -> bool:
+        if super().meets(request) and self.met >= self._nth:
+            self._store.faults = [self._then]
+        return False
+
+
+@pytest.mark.long
+def test_a_service_that_stays_slow_is_exit_3_and_the_same_command_goes_on(bucket, store, cluster):
+    put(bucket, texts(30))
+    with store.harmed(error("SlowDown", 503, "PUT .*_shards", ALWAYS)):
+        code, _, err = ended(drive(bucket, cluster, s3={"patience": 2.0}))
+    assert code == 3 and "run the same command again" in err
+    code, _, err = ended(drive(bucket, cluster))
+    assert code == 0, err
+    assert_once(f"{bucket}/out", texts(30))
+
+
+@pytest.mark.long
+def test_a_file_that_changes_while_it_is_read_stops_the_run(bucket, store, cluster):
+    put(bucket, texts(60))
+    put(bucket, texts(10, 60), "b")
+    changed = Trigger("PUT .*_attempts", store, Fault("nothing", "error"), 2)
+    with store.harmed(changed):
+        driver = drive(bucket, cluster, runtime={"pause": 0.5})
+        end = time.monotonic() + 300
+        while changed in store.faults and time.monotonic() < end:
+            time.sleep(0.05)
+        with storage_for(bucket).writer(f"{bucket}/in/a.jsonl") as file:
+            file.write(b'{"id": "other", "text": "another"}\n')
+        code, _, err = ended(driver)
+    assert code == 2, err
+    assert "a.jsonl" in err and "changed" in err
+
+
+def test_requests_for_a_thousand_reports(bucket, store, cluster):
+    """Every request costs money and some milliseconds: four PUTs and three GETs a shard, and some forty a run."""
+    put(bucket, texts(1000))
+    store.reset()
+    summary = run(settings(bucket, shard_bytes=8000))
+    shards = summary.shards_total
+    assert shards >= 8 and summary.records == 1000
+    kinds = {kind: store.count(f"^{kind} ") for kind in ("PUT", "GET", "HEAD", "POST", "DELETE")}
+    assert len(store.requests) <= 7 * shards + 45, (shards, kinds)
+    assert kinds["HEAD"] <= 4, kinds
+    assert store.count("_attempts") <= 2 * shards + 3
+    assert_once(f"{bucket}/out", texts(1000))
+
+
+def test_new_files_are_a_new_generation_and_ids_are_unique_over_both(bucket, cluster):
+    put(bucket, texts(20))
+    run(settings(bucket))
+    put(bucket, {**texts(5, 20), "r0003": "again"}, "b")
+    again = run(settings(bucket))
+    assert (again.records, again.new_records, again.generations) == (26, 6, 2)
+    found = {row["record_id"]: row for row in rows(f"{bucket}/out")}
+    assert len(found) == 26
+    assert found["b.jsonl#5"]["failure"]["kind"] == "duplicate_id" and found["b.jsonl#5"]["source_id"] == "r0003"
+
+
+def test_local_input_to_s3_and_back(bucket, cluster, tmp_path):
+    put(bucket, texts(20))
+    run(config(f"{bucket}/in", tmp_path / "out", s3=s3_config()))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(storage_for(bucket).read(f"{bucket}/in/a.jsonl"))
+    run(config(tmp_path / "in", f"{bucket}/out", s3=s3_config()))
+    from tests.pipeline.conftest import rows as local_rows
+
+    assert rows(f"{bucket}/out") == local_rows(tmp_path / "out")
+
+
+def test_an_output_inside_the_input_is_refused(bucket, cluster):
+    put(bucket, texts(2))
+    with pytest.raises(ConfigError, match="lies inside the input folder"):
+        run(config(f"{bucket}/in", f"{bucket}/in/out", s3=s3_config()))
+    assert not storage_for(bucket).is_folder(f"{bucket}/in/out/_plan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input": "s3://no-such-bucket-here/in"}, "no such bucket"),
+        ({"output": "s3://no-such-bucket-here/out"}, "no such bucket"),
+        ({"input": "absent"}, "no file or folder"),
+        ({"s3": {"endpoint": "http://127.0.0.1:9"}}, "storage.endpoint"),
+    ],
+    ids=["input", "output", "key", "endpoint"],
+)
+def test_a_wrong_setting_is_exit_2_within_a_minute_and_one_line(bucket, change, message):
+    put(bucket, texts(2))
+    if change.get("input") == "absent":
+        change = {"input": f"{bucket}/absent"}
+    begun = time.monotonic()
+    places = {"input": f"{bucket}/in", "output": f"{bucket}/out", **change}
+    s3 = replace(s3_config(), **places.pop("s3", {}))
+    with pytest.raises(ConfigError, match=message) as caught:
+        run(config(places["input"], places["output"], s3=s3))
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+    assert time.monotonic() - begun < 60
