@@ -67,19 +67,22 @@ def publish(
         generation = len(known) + 1
         stage = f"{generation:04d}-{uuid.uuid4().hex[:8]}"
         folder = posixpath.join(layout.staging, stage)
+        failure: Exception | None = None
         try:
             manifest = _build(storage, layout, known, waiting, generation, stage, run_id, table, schema, memory)
-            mine = storage.create(layout.manifest(generation), (json.dumps(manifest, indent=1) + "\n").encode())
-        except Exception:
-            storage.remove_folder(folder)
+            storage.create(layout.manifest(generation), (json.dumps(manifest, indent=1) + "\n").encode())
+        except Exception as error:
             # Another driver that publishes the same shards removes them under our hands.
-            if storage.stat(layout.manifest(generation)) is None:
-                raise
-            continue
-        if mine:
+            failure = error
+        # Only what stands there counts: a create may take the name and raise all the same, or be told of its own success as
+        # another's. What a manifest names must stay.
+        winner = published.stage_of(storage, layout, generation)
+        if winner == stage:
             event("published", run_id=run_id, generation=generation, rows=manifest["rows"], files=len(manifest["files"]))
-        else:
-            storage.remove_folder(folder)
+            continue
+        storage.remove_folder(folder)
+        if winner is None and failure is not None:
+            raise failure
 
 
 def _build(

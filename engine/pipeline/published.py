@@ -27,6 +27,12 @@ def manifests(storage: Storage, layout: Layout) -> list[Manifest]:
     return found
 
 
+def stage_of(storage: Storage, layout: Layout, generation: int) -> str | None:
+    """The staging folder that the manifest of a generation names; None if there is no such manifest."""
+    known = manifests(storage, layout)
+    return known[generation - 1]["stage"] if len(known) >= generation else None
+
+
 def folded(storage: Storage, layout: Layout, known: Sequence[Manifest]) -> dict[str, Receipt]:
     """Shard -> receipt of everything published."""
     found: dict[str, Receipt] = {}
