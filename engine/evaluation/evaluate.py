@@ -65,7 +65,7 @@ def evaluate(
         found += task_metrics(answers, {name: values[rows] for name, values in parts.items()}, rounds)
         right[task] = np.zeros(len(joined), dtype=bool)
         right[task][rows] = answers.right
-        notes += _about_labels(task, answers.gold, known)
+        notes += about_labels(task, answers.gold, known)
         if known is not None:
             strange = unknown_labels(answers.gold, known[task])
             found.append(Metric(task, "unknown_label", ALL, float(sum(strange.values())), None, None, rows.size, {}))
@@ -100,7 +100,12 @@ def _evidence(joined: Joined, task: str, notes: list[str], rounds: Rounds) -> li
     return found
 
 
-def _about_labels(task: str, gold: NDArray, known: Mapping[str, Sequence[str]] | None) -> list[str]:
+def about_labels(task: str, gold: NDArray, known: Mapping[str, Sequence[str]] | None, key: str = "labels") -> list[str]:
+    """What to tell of labels that the model cannot give; `key` is what the user calls the mapping of tasks to columns.
+
+    Raises:
+        ConfigError: it can give none of them.
+    """
     if known is None:
         return []
     strange = unknown_labels(gold, known[task])
@@ -111,7 +116,7 @@ def _about_labels(task: str, gold: NDArray, known: Mapping[str, Sequence[str]] |
     told = f" ({', '.join(shown)}{', ...' if len(strange) > len(shown) else ''})" if shown else ""
     if sum(strange.values()) >= gold.size and not set(gold) & set(known[task]):
         raise ConfigError(
-            f"labels: none of the {len(set(gold)):,} different labels{told} is a code of task {task}, which gives codes such as "
+            f"{key}: none of the {len(set(gold)):,} different labels{told} is a code of task {task}, which gives codes such as "
             f"{', '.join(list(known[task])[:3])}; name the column with those"
         )
     return [f"{task}: {sum(strange.values()):,} records have a code that the model does not know{told}; they count as wrong."]

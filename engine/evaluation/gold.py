@@ -184,8 +184,8 @@ def _is_text(kind: pa.DataType) -> bool:
 def _columns(config: GoldConfig, records: pa.Table) -> tuple[pa.Table, set[str]]:
     """The rows under the names of `Gold.table`, and the tasks whose column holds lists."""
     kinds = records["kind"].to_pylist()
-    # Without a text column another one stands in for it, and what is wrong with it as a text does not count.
-    harmless = {"missing_text", "too_large"} if config.text is None else {"too_large"}
+    # A record without a usable text still has its label; and another column may stand in for the text.
+    harmless = {"missing_text", "too_large"}
     text = records["value_text"] if config.text else pa.nulls(len(records), pa.large_string())
     ids = records["record_id"]
     if config.source:

@@ -7,7 +7,7 @@ the card is measured on the test split, which nothing before has seen. Only real
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sklearn.metrics import f1_score
 
 from engine.evaluation import calibration, classes
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
+from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import EVIDENCE_METHODS, ClassifierConfig, Task
-from engine.models.site_classifier.decide import probabilities
 from engine.records import records_schema
 from engine.training.card import model_card
-from engine.training.site_classifier import gold
 
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
 PAIR = pa.field("pair", pa.string())
 TARGET = 0.98
-OUTLIERS = 0.005
 
 
 def finish(
@@ -65,7 +62,7 @@ def finish(
     coder = _coder(output, "none")
     say(f"scoring {len(valid)} valid and {len(test)} test reports")
     scored = {name: _logits(coder, table) for name, table in (("valid", valid), ("test", test))}
-    fitted = {task.name: _fit(task, valid, scored["valid"][task.name]) for task in config.tasks}
+    fitted = {task.name: fit(task, valid[task.name].to_pylist(), scored["valid"][task.name], TARGET) for task in config.tasks}
     figures: dict[str, Any] = {"tasks": {}, "examples": _counts(examples), "curve": curve}
     for task in config.tasks:
         say(f"measuring {task.name}")
@@ -110,68 +107,12 @@ def _logits(coder: SiteCoder, table: pa.Table) -> dict[str, np.ndarray]:
     return coder.logits(coder.prepare(records_of(table)))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Labelled rows of one task: which they are, codes as text, how sure the model is and whether it is right, [n] each.
-
-    `scores` and `targets` are what calibration is fitted on: logits and columns, of a multi-label task one row a yes or no.
-    """
-
-    rows: pa.Table
-    gold: np.ndarray
-    predicted: np.ndarray
-    sure: np.ndarray
-    right: np.ndarray
-    scores: np.ndarray
-    targets: np.ndarray
-    macro_f1: float | None = None
-
-
-def _outcome(task: Task, table: pa.Table, logits: np.ndarray, temperature: float) -> Outcome:
-    known = np.array([value is not None for value in table[task.name].to_pylist()])
-    rows, logits = table.filter(pa.array(known)), logits[known]
-    values, target = rows[task.name].to_pylist(), gold(rows[task.name].to_pylist(), task)
-    prob = probabilities(logits, temperature, task.multi_label)
-    labels = np.array(task.labels)
-    if not task.multi_label:
-        best = prob.argmax(-1)
-        return Outcome(rows, np.array(values), labels[best], prob.max(-1), best == target, logits, target)
-    chosen = prob > 0.5
-    flat = logits.reshape(-1, 1)
-    return Outcome(
-        rows,
-        np.array([";".join(sorted(codes)) for codes in values]),
-        np.array([";".join(labels[row]) for row in chosen]),
-        np.maximum(prob, 1 - prob).min(-1),
-        (chosen == (target == 1)).all(-1),
-        np.hstack([np.zeros_like(flat), flat]),
-        target.reshape(-1),
-        float(f1_score(target, chosen, average="macro", zero_division=0)),
-    )
-
-
-def _fit(task: Task, valid: pa.Table, logits: np.ndarray) -> TaskCalibration:
-    raw = _outcome(task, valid, logits, 1.0)
-    t = calibration.temperature(raw.scores, raw.targets)
-    found = _outcome(task, valid, logits, t)
-    cut = calibration.fit_threshold(found.sure, found.right, TARGET)
-    energy = np.logaddexp.reduce(logits.astype(np.float64), axis=-1)
-    figures = {
-        **asdict(cut),
-        "fitted_on": "valid",
-        "n": len(found.rows),
-        "kept": cut.n,
-        "ece_before": calibration.expected_calibration_error(raw.sure, raw.right),
-        "ece_after": calibration.expected_calibration_error(found.sure, found.right),
-    }
-    return TaskCalibration(t, cut.threshold, float("-inf") if task.multi_label else float(np.quantile(energy, OUTLIERS)), figures)
-
-
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
-    found = _outcome(task, test, logits, fitted.temperature)
-    spread = classes.bootstrap_interval(lambda drawn: float(found.right[drawn].mean()), found.rows["group"].to_pylist())
-    everything = np.ones(len(found.rows), dtype=bool)
-    leak, source = np.array(found.rows["leak"].to_pylist(), dtype=bool), np.array(found.rows["source"].to_pylist())
+    found = outcome(task, test[task.name].to_pylist(), logits, fitted)
+    rows = test.take(pa.array(found.rows))
+    spread = classes.bootstrap_interval(lambda drawn: float(found.right[drawn].mean()), rows["group"].to_pylist())
+    everything = np.ones(len(rows), dtype=bool)
+    leak, source = np.array(rows["leak"].to_pylist(), dtype=bool), np.array(rows["source"].to_pylist())
     parts = {"icd_code_in_text": leak, "no_icd_code_in_text": ~leak} if leak.any() else {}
     parts |= {name: source == name for name in sorted(set(source))}
     figures = _figures(found, everything, fitted.threshold)

@@ -1,6 +1,6 @@
 """The site classifier in the training loop: settings to a learner, in each worker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from engine.encoders import (
     special_ids,
 )
 from engine.models.adapter import attach
+from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
@@ -72,17 +73,3 @@ def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenize
         valid=(split == "valid") & readable,
         pairs=[question.ids for question in questions] if config.paired else None,
     )
-
-
-def gold(values: Sequence[Any], task: Task) -> np.ndarray:
-    """Labels as numbers: [n] columns, -1 for none or an unknown code; for a multi-label task [n, labels] of 1, 0, -1 for none."""
-    index = {label: number for number, label in enumerate(task.labels)}
-    if not task.multi_label:
-        return np.array([index.get(value, -1) for value in values], dtype=np.int64)
-    found = np.zeros((len(values), len(task.labels)), dtype=np.int64)
-    for row, codes in enumerate(values):
-        if codes is None:
-            found[row] = -1
-        else:
-            found[row, [index[code] for code in codes if code in index]] = 1
-    return found

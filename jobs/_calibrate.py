@@ -1,0 +1,228 @@
+"""From the settings of `jobs.calibrate` to the revision and to what it shows."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import ConfigError
+from engine.evaluation import calibration
+from engine.evaluation.evaluate import about_labels
+from engine.evaluation.gold import Gold, GoldConfig, read_gold
+from engine.models.base import ModelSpec
+from engine.models.site_classifier import SiteCoder, load
+from engine.models.site_classifier.calibrating import PER_CLASS, decided, fit, least_rows
+from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
+from engine.models.site_classifier.config import Task
+from engine.records import records_schema
+
+if TYPE_CHECKING:
+    from jobs.calibrate import Config
+
+SYSTEM = "engine.models.site_classifier"
+_PAIR = pa.field("pair", pa.string())
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a calibration does to `n` labelled reports: `kept` of them coded without a person, `right` of those right."""
+
+    n: int
+    kept: int
+    right: int
+    error: float
+
+    @classmethod
+    def of(cls, decisions: Sequence[tuple[bool, bool, float]]) -> "Effect":
+        """From what `decided` tells of each report."""
+        kept, right, prob = (np.array(each) for each in zip(*decisions, strict=True))
+        error = calibration.expected_calibration_error(prob, right)
+        return cls(len(decisions), int(kept.sum()), int((kept & right).sum()), error)
+
+    def told(self, confidence: float) -> str:
+        """In words."""
+        if not self.kept:
+            return f"coded   0.0 %; calibration error {self.error:.3f}"
+        bound = calibration.lower_bound(self.right, self.kept, confidence)
+        return (
+            f"coded {100 * self.kept / self.n:5.1f} %, {100 * self.right / self.kept:.1f} % of it right "
+            f"(at least {100 * bound:.1f} %); calibration error {self.error:.3f}"
+        )
+
+
+def calibrate(config: "Config", say: Callable[[str], None]) -> None:
+    """Does the whole job; prints its result, and its progress through `say`.
+
+    Raises:
+        ConfigError: the output exists, or the sample cannot be used.
+    """
+    if os.path.lexists(config.output.path):
+        raise ConfigError(f"output.path: {config.output.path} exists; a revision is written to a new folder")
+    coder = _coder(config)
+    tasks = _tasks(config, coder)
+    sample = _sample(config, [task.name for task in tasks])
+    table, logits = _scored(coder, sample.table, say)
+    print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
+    groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
+    fitted, lines = dict(coder.checkpoint.calibration), []
+    for task in tasks:
+        values = _values(task, table[task.name])
+        found, told = _task(config, task, values, logits[task.name], groups, fitted.get(task.name, TaskCalibration()))
+        fitted[task.name] = found
+        lines += told
+    print("\n".join(lines))
+    card = "\n".join([_card(config, coder, lines), (coder.checkpoint.folder / "README.md").read_text()])
+    digest = write_revision(Path(config.output.path), coder.checkpoint, fitted, card)
+    print(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}")
+
+
+def _task(
+    config: "Config", task: Task, values: Sequence[Any], logits: np.ndarray, groups: Sequence[str], before: TaskCalibration
+) -> tuple[TaskCalibration, list[str]]:
+    rows = np.flatnonzero([value is not None for value in values])
+    if not rows.size:
+        return before, [f"{task.name}: no labels; its calibration stays."]
+    known = [";".join(sorted(value)) if task.multi_label else value for value in (values[row] for row in rows)]
+    lines = about_labels(task.name, np.array(known), {task.name: task.labels}, "data.labels")
+    values, logits, groups = [values[row] for row in rows], logits[rows], [groups[row] for row in rows]
+
+    def fitting(at: np.ndarray) -> TaskCalibration:
+        mine = [values[row] for row in at]
+        return fit(task, mine, logits[at], config.target, config.confidence, config.method, "own sample")
+
+    def deciding(found: TaskCalibration, at: np.ndarray) -> list[tuple[bool, bool, float]]:
+        return decided(task, [values[row] for row in at], logits[at], found, config.min_support)
+
+    found, every = fitting(np.arange(rows.size)), np.arange(rows.size)
+    lines.append(f"{task.name}, {rows.size:,} reports:")
+    old = Effect.of(deciding(before, every))
+    lines.append(f"  before              {old.told(config.confidence)}")
+    figures: dict[str, Any] = {"method": config.method, "before": vars(old)}
+    parts = min(config.folds, len(set(groups)))
+    if parts > 1:
+        new = Effect.of(calibration.cross_fitted(fitting, deciding, groups, parts))
+        lines.append(f"  after, cross-fitted {new.told(config.confidence)}")
+        figures["cross_fitted"] = {**vars(new), "folds": parts}
+    else:
+        lines.append("  after: cannot be shown on reports of one group alone")
+    lines.append(f"  {_threshold(config, found, rows.size)}")
+    return replace(found, figures={**(found.figures or {}), **figures}), lines
+
+
+def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
+    promise = f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+    cuts = {} if found.class_thresholds is None else {c: cut for c, cut in found.class_thresholds.items() if cut <= 1}
+    rest = "nothing" if found.threshold > 1 else f"a probability of {found.threshold:.4f}"
+    if cuts:
+        told = ", ".join(f"{code} {cut:.4f}" for code, cut in sorted(cuts.items()))
+        return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
+    if found.threshold <= 1:
+        return f"sure from {rest} on, for {promise}"
+    least = least_rows(config.target, config.confidence)
+    few = f"; {least:,} reports without an error are the least" if n < least else ""
+    each = " of any code" if config.method == PER_CLASS else ""
+    return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
+
+
+def _coder(config: "Config") -> SiteCoder:
+    options = {
+        "method": "none",
+        "checks": 0.0,
+        "tasks": (),
+        "max_tokens": config.max_tokens,
+        "precision": config.precision,
+        "pair": None if config.data.pair is None else _PAIR.name,
+    }
+    runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
+    return load(ModelSpec(SYSTEM, config.model.path, options, runtime))
+
+
+def _tasks(config: "Config", coder: SiteCoder) -> list[Task]:
+    names = list(config.data.labels) or [task.name for task in coder.config.tasks]
+    return [coder.config.task(name) for name in names]
+
+
+def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
+    data = config.data
+    keys = ("path", "id", "id_scope", "text", "labels", "group", "where", "pair", "encoding")
+    return read_gold(
+        GoldConfig(
+            path=data.path,
+            labels=data.labels or {task: task for task in tasks},
+            id=data.id,
+            text=data.text,
+            id_scope=data.id_scope,
+            group=data.group,
+            where=data.where,
+            pair=data.pair,
+            keep_text=True,
+            encoding=data.encoding,
+            names={name: f"data.{name}" for name in keys},
+        )
+    )
+
+
+def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:
+    values = column.to_pylist()
+    if not task.multi_label:
+        return values
+    return [None if value is None else [code for code in value.split(";") if code] for value in values]
+
+
+def _scored(coder: SiteCoder, table: pa.Table, say: Callable[[str], None]) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    """The rows with a text that has tokens, and each task's logits [rows, labels]."""
+    table = table.filter(table["text"].is_valid())
+    kept: list[pa.Table] = []
+    found: dict[str, list[np.ndarray]] = {task.name: [] for task in coder.config.tasks}
+    for start in range(0, len(table), _CHUNK):
+        part = table.slice(start, _CHUNK)
+        prepared = coder.prepare(_records(part))
+        sound = prepared["failure"].is_null()
+        part, prepared = part.filter(sound), prepared.filter(sound)
+        if len(prepared):
+            kept.append(part.drop_columns(["text"]))
+            for name, values in coder.logits(prepared).items():
+                found[name].append(values)
+        say(f"scored {min(start + _CHUNK, len(table)):,} of {len(table):,}")
+    if not kept:
+        raise ConfigError("data.text: none of the labelled reports has a text")
+    return pa.concat_tables(kept), {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _records(part: pa.Table) -> pa.Table:
+    count = len(part)
+    return pa.table(
+        {
+            "row": pa.array(range(count), pa.int32()),
+            "record_id": part["record_id"],
+            "source": pa.array([""] * count),
+            "position": pa.array(range(count), pa.int64()),
+            "text": part["text"].cast(pa.large_string()),
+            "failure": pa.nulls(count, records_schema().field("failure").type),
+            "keep": pa.array([{"pair": pair} for pair in part["pair"].to_pylist()], pa.struct([_PAIR])),
+        },
+        schema=records_schema([_PAIR]),
+    )
+
+
+def _card(config: "Config", coder: SiteCoder, lines: Sequence[str]) -> str:
+    promise = f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+    return "\n".join(
+        [
+            "# Revision of a calibration",
+            "",
+            f"The weights are those of {coder.digest},",
+            "whose card follows; what that says of thresholds and calibration error is replaced by this:",
+            f"method {config.method}, for {promise}, fitted on a labelled sample that the user gave.",
+            "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
+            "seen its group.",
+            "",
+            *(f"    {line}" for line in lines),
+            "",
+        ]
+    )

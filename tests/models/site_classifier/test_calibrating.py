@@ -1,0 +1,106 @@
+"""Fitting a task's calibration: what each method promises, on logits with known outcomes."""
+
+import numpy as np
+import pytest
+
+from engine.errors import ConfigError
+from engine.evaluation import calibration
+from engine.models.site_classifier.calibrating import decided, fit, least_rows, outcome
+from engine.models.site_classifier.checkpoint import TaskCalibration
+from engine.models.site_classifier.config import Task
+
+TASK = Task("site", ("C18", "C34", "C50"), (100, 100, 100))
+MANY = Task("codes", ("a", "b"), (50, 50), multi_label=True)
+
+
+def sample(n=1500, seed=0):
+    """Logits whose margin says how often the code is right; C50 is never wrong."""
+    generator = np.random.default_rng(seed)
+    best = generator.integers(3, size=n)
+    margin = generator.uniform(0, 12, n)
+    logits = np.zeros((n, 3))
+    logits[np.arange(n), best] = margin
+    wrong = (generator.random(n) > 1 / (1 + 2 * np.exp(-margin / 1.5))) & (best != 2)
+    gold = np.where(wrong, (best + 1) % 3, best)
+    return [TASK.labels[i] for i in gold], logits
+
+
+def test_an_outcome_by_hand():
+    logits = np.log([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    found = outcome(TASK, ["C18", "C50", None, "C99"], logits, TaskCalibration())
+    assert found.rows.tolist() == [0, 1, 3] and found.predicted.tolist() == ["C18", "C34", "C50"]
+    assert found.sure == pytest.approx([0.7, 0.6, 0.8])
+    assert found.right.tolist() == [True, False, False] and found.targets.tolist() == [0, 2, -1]
+    moved = outcome(TASK, ["C18", "C50", None, "C99"], logits, TaskCalibration(isotonic=((0.0, 1.0), (0.0, 0.5))))
+    assert moved.sure == pytest.approx([0.35, 0.3, 0.4]) and moved.right.tolist() == found.right.tolist()
+
+
+def test_several_labels_are_right_together_or_not_at_all():
+    logits = np.array([[2.0, -1.0], [0.5, 3.0]])
+    found = outcome(MANY, [["a"], ["b"]], logits, TaskCalibration())
+    assert found.predicted.tolist() == ["a", "a;b"] and found.right.tolist() == [True, False]
+    assert found.sure == pytest.approx([1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))])
+    assert found.scores.tolist() == [[0, 2.0], [0, -1.0], [0, 0.5], [0, 3.0]] and found.targets.tolist() == [1, 0, 0, 1]
+
+
+def test_temperature_is_what_the_parts_give():
+    values, logits = sample()
+    fitted = fit(TASK, values, logits, 0.95)
+    raw = outcome(TASK, values, logits, TaskCalibration())
+    assert fitted.temperature == pytest.approx(calibration.temperature(raw.scores, raw.targets))
+    before, after = (calibration.negative_log_likelihood(logits, raw.targets, t) for t in (1.0, fitted.temperature))
+    assert fitted.temperature > 1 and after < before
+    found = outcome(TASK, values, logits, TaskCalibration(fitted.temperature))
+    assert fitted.threshold == calibration.fit_threshold(found.sure, found.right, 0.95).threshold <= 1
+    assert (fitted.figures["n"], fitted.figures["kept"]) == (1500, sum(found.sure >= fitted.threshold))
+    assert (fitted.isotonic, fitted.class_thresholds) == (None, None)
+
+
+def test_isotonic_keeps_the_same_reports_and_is_more_honest():
+    values, logits = sample()
+    plain, curved = fit(TASK, values, logits, 0.95), fit(TASK, values, logits, 0.95, method="isotonic")
+    one, other = decided(TASK, values, logits, plain), decided(TASK, values, logits, curved)
+    assert [kept for kept, _, _ in one] == [kept for kept, _, _ in other] and sum(kept for kept, _, _ in one) > 300
+    fresh, more = sample(seed=1)
+    errors = [
+        calibration.expected_calibration_error(
+            *zip(*[(prob, right) for _, right, prob in decided(TASK, fresh, more, each)], strict=True)
+        )
+        for each in (TaskCalibration(), curved)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_per_class_keeps_the_promise_for_each_code():
+    values, logits = sample(3000)
+    fitted = fit(TASK, values, logits, 0.95, method="per_class")
+    assert set(fitted.class_thresholds) == set(TASK.labels)
+    # C50 is always right, so that its cut lies lower than the others'.
+    assert fitted.class_thresholds["C50"] < min(fitted.class_thresholds["C18"], fitted.class_thresholds["C34"])
+    assert fitted.threshold == calibration.NOTHING
+    fresh, more = sample(3000, seed=1)
+    found = outcome(TASK, fresh, more, fitted)
+    kept = np.array([each for each, _, _ in decided(TASK, fresh, more, fitted)])
+    for code in TASK.labels:
+        mine = kept & (found.predicted == code)
+        assert mine.sum() > 200 and found.right[mine].mean() > 0.94
+
+
+def test_codes_with_few_reports_share_a_cut():
+    values, logits = sample(170)
+    fitted = fit(TASK, values, logits, 0.95, method="per_class")
+    assert set(fitted.class_thresholds) <= set(TASK.labels) and len(fitted.class_thresholds) < 3
+
+
+def test_too_few_reports_keep_nothing():
+    values = ["C18"] * (least_rows(0.98, 0.95) - 1)
+    logits = np.tile([9.0, 0.0, 0.0], (len(values), 1))
+    assert least_rows(0.98, 0.95) == 203
+    assert fit(TASK, values, logits, 0.98).threshold == calibration.NOTHING
+    assert fit(TASK, [*values, "C18"], np.vstack([logits, logits[:1]]), 0.98).threshold <= 1
+    assert fit(TASK, values, logits, 0.98, method="isotonic").threshold == calibration.NOTHING
+
+
+def test_per_class_needs_one_code_a_report():
+    with pytest.raises(ConfigError, match="several codes"):
+        fit(MANY, [["a"]], np.zeros((1, 2)), 0.9, method="per_class")
