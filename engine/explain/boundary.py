@@ -36,13 +36,7 @@ def boundary_faithfulness(work: Work, record: int, explanation: Explanation, sta
     near = np.arange(max(0, inside[0] - RADIUS), min(len(explanation.start), inside[-1] + RADIUS + 1))
     if len(near) < 2:
         return None
-    full = np.ones(len(explanation.start), dtype=bool)
-    variants = [(record, full)]
-    for unit in near:
-        left = full.copy()
-        left[unit] = False
-        variants.append((record, left))
-    values = work.erased(variants)
+    values = work.erased([(record, np.arange(0)), *((record, np.array([unit])) for unit in near)])
     return spearman(explanation.weight[near], values[0] - values[1:])
 
 

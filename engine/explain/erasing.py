@@ -3,16 +3,13 @@
 import numpy as np
 from scipy.special import gammaln
 
-from engine.explain.passes import Scores, Variant, Work
+from engine.explain.passes import Scores, Work
 
 
 def occlusion(work: Work) -> Scores:
     """F(x) - F(x without the unit), one unit at a time (Zeiler and Fergus 2014)."""
     whole = work.whole()
-    variants: list[Variant] = []
-    for record, units in enumerate(work.units):
-        variants += [(record, row) for row in ~np.eye(len(units), dtype=bool)]
-    values = work.erased(variants)
+    values = work.erased([(record, np.array([unit])) for record, units in enumerate(work.units) for unit in range(len(units))])
     units = np.split(values, np.cumsum([len(units) for units in work.units])[:-1])
     return Scores([full - rest for full, rest in zip(whole, units, strict=True)], whole, _bare(work))
 

@@ -18,6 +18,7 @@ from engine.records import seed_of
 from engine.text.units import Units
 
 Variant = tuple[int, np.ndarray]
+"""A copy of a record with units erased: the record, and flags [n] of the units that stay or numbers of those that go."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,13 @@ class Work:
             yield places, self.model.take(self.batch, chosen), self.targets[chosen]
 
     def keep(self, record: int, units: np.ndarray) -> np.ndarray:
-        """Which positions stay [positions] where these units [n] do; what belongs to no unit always stays."""
-        return np.append(units, True)[self.units[record].of_position]
+        """Which positions stay [positions] in a variant; what belongs to no unit always stays."""
+        stay = np.ones(len(self.units[record]) + 1, dtype=bool)
+        if units.dtype == bool:
+            stay[:-1] = units
+        else:
+            stay[units] = False
+        return stay[self.units[record].of_position]
 
     def split(self, members: Sequence[int], values: Tensor) -> list[np.ndarray]:
         """A flat row [positions] of these records, cut into one array a record."""
@@ -85,7 +91,7 @@ class Work:
 
     @torch.no_grad()
     def erased(self, variants: Sequence[Variant], read: str = "score", how: str = "mask") -> np.ndarray:
-        """The model's `score` or `probability` [variants] of records of which only some units [n] are left."""
+        """The model's `score` or `probability` [variants]."""
         found = np.zeros(len(variants))
         for places, batch, targets in self.passes([record for record, _ in variants]):
             keep = np.concatenate([self.keep(*variants[place]) for place in places])

@@ -19,7 +19,8 @@ class Settings:
         seed: goes into every random draw, beside record, target and method.
         baseline: what gradients start from: `mask` (the model's own blank), `zero`, or `default`, the method's own.
         steps: points of integrated gradients.
-        samples: of LIME and KernelSHAP; 0 is four for each unit and at least 64.
+        samples: of LIME and KernelSHAP; 0 is four for each unit and at least 64. Their regressions grow with the square of the
+            units: over sentences they take any report, over words a short one.
         kernel_width: of LIME's exponential kernel, in cosine distance. ridge: its penalty.
         attention_rule: how relevance passes attention in `attnlrp`: `constant` (weights are constants) or `uniform`.
         fuse: methods that `fused` joins, with `fuse_weights` for stability, boundary and faithfulness and the softmax's
