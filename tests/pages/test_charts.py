@@ -1,0 +1,62 @@
+"""Plots: values land where the axes say, and a name cannot become markup."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from engine.pages import charts
+from engine.pages.charts import Point
+
+
+def parts(svg, tag):
+    return list(ElementTree.fromstring(svg).iter(tag))
+
+
+def test_the_curve_goes_from_corner_to_corner():
+    # The plot spans x 52 to 464 and y 14 to 276 of 480 x 320; the axis of errors ends at 10 %.
+    svg = charts.risk_coverage([Point(0.0, 0.0), Point(0.5, 0.05), Point(1.0, 0.1)], None, "told")
+    (line,) = parts(svg, "polyline")
+    assert line.get("points") == "52.0,276.0 258.0,145.0 464.0,14.0"
+    assert ElementTree.fromstring(svg).get("aria-label") == "told"
+    texts = [each.text for each in parts(svg, "text")]
+    assert texts[:6] == ["0%", "20%", "40%", "60%", "80%", "100%"] and texts[6:12] == ["0%", "2%", "4%", "6%", "8%", "10%"]
+
+
+def test_the_run_itself_is_marked():
+    svg = charts.risk_coverage([Point(1.0, 0.1)], Point(0.5, 0.05, label="here & now"), "")
+    (circle,) = parts(svg, "circle")
+    assert (circle.get("cx"), circle.get("cy")) == ("258.0", "145.0")
+    assert "here &amp; now" in svg
+
+
+def test_reliability_begins_where_the_bins_do():
+    svg = charts.reliability([Point(0.5, 0.5, 0.5, 1.0, note="n"), Point(1.0, 1.0)], "")
+    assert [(c.get("cx"), c.get("cy")) for c in parts(svg, "circle")] == [("52.0", "276.0"), ("464.0", "14.0")]
+    spread = next(line for line in parts(svg, "line") if line.get("class") == "range")
+    assert (spread.get("y1"), spread.get("y2")) == ("276.0", "14.0")
+    assert "50%" in [each.text for each in parts(svg, "text")]
+
+
+def test_rows_have_name_value_and_note():
+    svg = charts.rows([Point(1.0, 0, 0.5, 1.0, "<b>" + "x" * 40, "12"), Point(0.75, 0, label="y", note="3")], "")
+    one, two = parts(svg, "circle")
+    assert one.get("cx") == "430.0" and two.get("cx") == "310.0"  # from 190 at 50 % to 430 at 100 %
+    names = [each.text for each in parts(svg, "text") if each.get("class") == "name"]
+    assert names == ["<b>" + "x" * 24 + "…", "y"]
+
+
+@pytest.mark.parametrize("values", [[0.0], [1.0], [0.999, 0.001], [0.95]])
+def test_no_value_falls_out_of_the_picture(values):
+    pictures = [
+        charts.risk_coverage([Point(v, v) for v in values], Point(values[0], values[0]), ""),
+        charts.reliability([Point(v, v, 0.0, 1.0) for v in values], ""),
+        charts.rows([Point(v, 0, 0.0, 1.0, "a", "b") for v in values], ""),
+    ]
+    for svg in pictures:
+        width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+        for circle in parts(svg, "circle"):
+            assert 0 <= float(circle.get("cx")) <= width and 0 <= float(circle.get("cy")) <= height
+        for line in parts(svg, "line"):
+            assert all(0 <= float(line.get(end)) <= width for end in ("x1", "x2"))
+            assert all(0 <= float(line.get(end)) <= height for end in ("y1", "y2"))
