@@ -69,21 +69,47 @@ def _register_uniform() -> str:
     return UNIFORM
 
 
+class _Scaled(torch.autograd.Function):
+    """A value whose gradient is that of the input times a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, ratio: Tensor) -> Tensor:
+        ctx.save_for_backward(ratio)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (ratio,) = ctx.saved_tensors
+        return slope * ratio, None, None
+
+
+class _Centred(torch.autograd.Function):
+    """A layer norm whose deviation is a constant in the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        out, _, rate = torch.native_layer_norm(x, shape, weight, bias, eps)
+        ctx.save_for_backward(rate.to(x.dtype) if weight is None else rate.to(x.dtype) * weight)
+        ctx.axes = tuple(range(-len(shape), 0))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (rate,) = ctx.saved_tensors
+        scaled = slope * rate
+        return scaled - scaled.mean(ctx.axes, keepdim=True), None, None, None, None
+
+
 def _constant_deviation(module: nn.LayerNorm, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    axes = tuple(range(-len(module.normalized_shape), 0))
-    wide = x.float()
-    centred = wide - wide.mean(axes, keepdim=True)
-    deviation = (centred.pow(2).mean(axes, keepdim=True) + module.eps).sqrt().detach()
-    out = (centred / deviation).to(x.dtype)
-    out = out if module.weight is None else out * module.weight
-    return out if module.bias is None else out + module.bias
+    return _Centred.apply(x, tuple(module.normalized_shape), module.weight, module.bias, module.eps)
 
 
 def _identity(module: nn.Module, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
-        away = torch.where(x.abs() < _TINY, torch.full_like(x, _TINY), x)
-        ratio = plain(away) / away
-    return x * ratio
+        value = plain(x)
+        near = plain(torch.full((1,), _TINY, dtype=x.dtype, device=x.device)) / _TINY
+        ratio = torch.where(x.abs() < _TINY, near, value / x)
+    return _Scaled.apply(x, value, ratio)
 
 
 @contextmanager
