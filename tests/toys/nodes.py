@@ -111,7 +111,7 @@ def main(each: list[dict]) -> None:
 
     services.get_node = _patient(services.get_node)
     cluster = Cluster()
-    started = [cluster.add_node(**{"include_dashboard": False, "dashboard_port": _free_port(), **node}) for node in each]
+    started = [cluster.add_node(**{**_defaults(), **node}) for node in each]
     try:
         _tell(told, cluster, started)
         for line in sys.stdin:
@@ -144,6 +144,10 @@ def _patient(call: Callable) -> Callable:
 def _tell(told, cluster, started: list) -> None:
     pids = [node.all_processes["raylet"][0].process.pid if node.all_processes.get("raylet") else 0 for node in started]
     print(json.dumps({"address": cluster.address, "server": cluster.webui_url, "pids": pids}), file=told, flush=True)
+
+
+def _defaults() -> dict:
+    return {"include_dashboard": False, "dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
 
 
 def _free_port() -> int:
