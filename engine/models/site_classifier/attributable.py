@@ -17,7 +17,7 @@ from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
-from engine.models.site_classifier.evidence import METHODS, target_score
+from engine.models.site_classifier.evidence import METHODS, held_pooling, target_score
 from engine.models.site_classifier.network import Batch, Pooled
 from engine.models.site_classifier.prepare import collate, list_values
 from engine.text.units import Units
@@ -197,16 +197,15 @@ class SiteExplainable:
 
     def _pooled(self, windows: Batch, states: Tensor) -> Pooled:
         name = self.task.name
-        pool, head = self.network.pools[name], self.network.heads[name]
+        pool = self.network.pools[name]
         if self._constant_pooling:
             with torch.no_grad():
                 _, weights = pool(states, windows.text, windows.record, windows.records)
-            parts = weights.transpose(1, 2) @ states
-            shape = (windows.records, *parts.shape[1:])
-            context = torch.zeros(shape, device=states.device).index_add(0, windows.record, parts).flatten(1)
+            context, logits = held_pooling(self.network, windows, states, weights, name)
         else:
             context, weights = pool(states, windows.text, windows.record, windows.records)
-        return Pooled(states, {name: weights}, {name: context}, {name: head(context)})
+            logits = self.network.heads[name](context)
+        return Pooled(states, {name: weights}, {name: context}, {name: logits})
 
     def _chunk(self, windows: Batch) -> int:
         return max(1, 2 * self.coder.budget // max(1, windows.ids.shape[1]))

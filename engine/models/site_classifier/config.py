@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.errors import ConfigError
 
-EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant")
+EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
 CALIBRATIONS = ("temperature", "isotonic", "per_class")
 
 

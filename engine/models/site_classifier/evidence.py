@@ -48,18 +48,37 @@ def gradient_x_input(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled:
     """(x_t - x_[MASK]) . dF/dx_t: to first order, what F loses when the token is masked (Shrikumar et al. 2017)."""
     baseline = network.embed(torch.tensor(network.config.special[3], device=embeds.device))
     delta = (embeds - baseline).detach().float()
-    return {name: (delta * slope).sum(-1) for name, slope in _slopes(network, embeds, pooled, targets)}
+    return {name: (delta * slope).sum(-1) for name, slope in _slopes(network, embeds, pooled.logits, targets)}
+
+
+def attnlrp(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
+    """Relevance: x_t . dF/dx_t under the rules of `engine.explain.rules`, with the pooling's weights as constants.
+
+    The forward pass must have run within those rules, and they must still hold.
+    """
+    held = {name: held_pooling(network, batch, pooled.states, pooled.weights[name], name)[1] for name in pooled.logits}
+    inputs = embeds.detach().float()
+    return {name: (inputs * slope).sum(-1) for name, slope in _slopes(network, embeds, held, targets)}
+
+
+def held_pooling(network: SiteNetwork, batch: Batch, states: Tensor, weights: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Contexts [records, heads * d] and logits [records, labels] of a task, its pooling weights [W, L, heads] as constants."""
+    parts = weights.detach().transpose(1, 2) @ states
+    context = torch.zeros(batch.records, *parts.shape[1:], device=parts.device).index_add(0, batch.record, parts).flatten(1)
+    return context, network.heads[name](context)
 
 
 def grad_l2(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
     """The length of dF/dx_t: unsigned (Bastings et al. 2022 find it hard to beat on BERT)."""
-    return {name: slope.norm(dim=-1) for name, slope in _slopes(network, embeds, pooled, targets)}
+    return {name: slope.norm(dim=-1) for name, slope in _slopes(network, embeds, pooled.logits, targets)}
 
 
-def _slopes(network: SiteNetwork, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    names = list(pooled.logits)
+def _slopes(
+    network: SiteNetwork, embeds: Tensor, logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    names = list(logits)
     for name in names:
-        total = target_score(pooled.logits[name], targets[name], network.config.task(name).multi_label).sum()
+        total = target_score(logits[name], targets[name], network.config.task(name).multi_label).sum()
         (slope,) = torch.autograd.grad(total, embeds, retain_graph=name != names[-1])
         yield name, slope.float()
 
@@ -81,5 +100,6 @@ METHODS: Mapping[str, Method] = {
     "gradient_x_input": gradient_x_input,
     "grad_l2": grad_l2,
     "attention_constant": gradient_x_input,
+    "attnlrp": attnlrp,
 }
-NEEDS_BACKWARD = frozenset({"gradient_x_input", "grad_l2", "attention_constant"})
+NEEDS_BACKWARD = frozenset({"gradient_x_input", "grad_l2", "attention_constant", "attnlrp"})

@@ -7,6 +7,7 @@ unexplained of F(report) - F(report with every token masked).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.explain.explanation import Explanation, evidence_rows, from_tokens, top_spans
+from engine.explain.rules import relevance_rules
 from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, target_score
 from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
 
@@ -61,11 +63,12 @@ class Explainer:
 
     def token_scores(self, batch: Batch, chunk: int) -> tuple[Pooled, dict[str, Tensor], Mapping[str, Tensor]]:
         """What the network said, which answers are explained, and the score [W, L] of every token for each task."""
-        with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
-            embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
-            pooled = self.network(batch, embeds, chunk)
-        targets = {name: self._target(name, values.detach()) for name, values in pooled.logits.items()}
-        return pooled, targets, METHODS[self.method](self.network, batch, embeds, pooled, targets)
+        with relevance_rules(self.network.encoder, "constant") if self.method == "attnlrp" else nullcontext():
+            with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
+                embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
+                pooled = self.network(batch, embeds, chunk)
+            targets = {name: self._target(name, values.detach()) for name, values in pooled.logits.items()}
+            return pooled, targets, METHODS[self.method](self.network, batch, embeds, pooled, targets)
 
     def _target(self, name: str, logits: Tensor) -> Tensor:
         if self.network.config.task(name).multi_label:

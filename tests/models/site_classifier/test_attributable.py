@@ -72,7 +72,7 @@ def test_a_report_of_any_length_is_explained_the_same_alone_and_in_a_batch(model
         assert np.allclose(alone.score, together[index].score, rtol=1e-5, atol=1e-5 * max(1, scale))
 
 
-@pytest.mark.parametrize("method", ["pooling", "gradient_x_input", "grad_l2", "attention"])
+@pytest.mark.parametrize("method", ["pooling", "gradient_x_input", "grad_l2", "attention", "attnlrp"])
 def test_scores_are_those_of_the_evidence_in_the_table(tiny, model, batch, method):
     targets = model.predicted(batch)
     rows = coded(coder(tiny, method=method, spans=99), SHORT)
