@@ -66,10 +66,11 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     coder = _coder(config)
     tasks = _tasks(config, coder)
     sample = _sample(config, [task.name for task in tasks])
+    lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
     table, logits = _scored(coder, sample.table, say)
     print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
-    fitted, lines = dict(coder.checkpoint.calibration), []
+    fitted = dict(coder.checkpoint.calibration)
     for task in tasks:
         values = _values(task, table[task.name])
         found, told = _task(config, task, values, logits[task.name], groups, fitted.get(task.name, TaskCalibration()))
@@ -87,8 +88,6 @@ def _task(
     rows = np.flatnonzero([value is not None for value in values])
     if not rows.size:
         return before, [f"{task.name}: no labels; its calibration stays."]
-    known = [";".join(sorted(value)) if task.multi_label else value for value in (values[row] for row in rows)]
-    lines = about_labels(task.name, np.array(known), {task.name: task.labels}, "data.labels")
     values, logits, groups = [values[row] for row in rows], logits[rows], [groups[row] for row in rows]
 
     def fitting(at: np.ndarray) -> TaskCalibration:
@@ -99,9 +98,8 @@ def _task(
         return decided(task, [values[row] for row in at], logits[at], found, config.min_support)
 
     found, every = fitting(np.arange(rows.size)), np.arange(rows.size)
-    lines.append(f"{task.name}, {rows.size:,} reports:")
     old = Effect.of(deciding(before, every))
-    lines.append(f"  before              {old.told(config.confidence)}")
+    lines = [f"{task.name}, {rows.size:,} reports:", f"  before              {old.told(config.confidence)}"]
     figures: dict[str, Any] = {"method": config.method, "before": vars(old)}
     parts = min(config.folds, len(set(groups)))
     if parts > 1:
@@ -165,6 +163,11 @@ def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
             names={name: f"data.{name}" for name in keys},
         )
     )
+
+
+def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
+    labels = column.drop_null().to_pylist()
+    return about_labels(task.name, np.array(labels), {task.name: task.labels}, "data.labels") if labels else []
 
 
 def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:

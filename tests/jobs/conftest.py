@@ -1,0 +1,50 @@
+"""A small finished run of a tiny model over synthetic reports, made without Ray."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from engine.models.base import ModelSpec
+from engine.pipeline import ClusterConfig, RunConfig
+from engine.sources import InputConfig
+from engine.sources.synthetic import generate
+from tests.models.conftest import write_tiny
+from tests.pipeline.conftest import Bench
+
+
+@dataclass(frozen=True)
+class CodedRun:
+    """Where the labelled reports, the checkpoint and the run's output are."""
+
+    reports: Path
+    model: Path
+    output: Path
+
+    @property
+    def codes(self) -> pl.DataFrame:
+        return pl.read_parquet(self.output / "codes" / "*.parquet")
+
+
+@pytest.fixture(scope="session")
+def coded_run(tmp_path_factory: pytest.TempPathFactory) -> CodedRun:
+    """60 reports of 30 patients and one without text; every third row of evidence is checked."""
+    folder = tmp_path_factory.mktemp("coded")
+    table = pl.from_arrow(generate(60, 5, median_words=30, skew="uniform"))
+    known = pl.Series(["C18", "C34", "C50", "C61"] * 15)
+    table = table.with_columns(
+        patient=pl.int_range(60) // 2,
+        split=pl.Series(["train", "test", "test"] * 20),
+        site=pl.when(pl.int_range(60) % 5 > 0).then(known).otherwise(pl.col("site")),
+        text=pl.when(pl.int_range(60) == 1).then(None).otherwise(pl.col("text")),
+    )
+    table.write_parquet(folder / "reports.parquet")
+    model = write_tiny(folder / "model")
+    options = {"precision": "fp32", "checks": 0.3, "tasks": ("site",)}
+    spec = ModelSpec("engine.models.site_classifier", str(model), options, {"threads": 1})
+    read = InputConfig(str(folder / "reports.parquet"), id="record_id", keep=("facility",))
+    bench = Bench(RunConfig(read, spec, str(folder / "run"), ClusterConfig()))
+    bench.code()
+    bench.publish()
+    return CodedRun(folder / "reports.parquet", model, folder / "run")

@@ -1,0 +1,94 @@
+"""`jobs.calibrate` as a user starts it, with a tiny model: a revision that codes, and what it shows."""
+
+import json
+
+import polars as pl
+import pytest
+
+from engine.models.site_classifier.checkpoint import read_checkpoint
+from jobs.calibrate import main
+from tests.models.conftest import coded, coder, write_tiny
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A tiny model and 80 reports of 40 patients that carry the very codes that it gives them, but for every tenth."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    model = write_tiny(folder / "model")
+    texts = [f"report {'colon' if i % 2 else 'lung'} number {i} of a tumour {'x ' * (i % 5)}" for i in range(80)]
+    rows = coded(coder(model, {"threads": 1}, method="none"), texts)
+    sites = [row["site_code"] if i % 10 else "C99" for i, row in enumerate(rows)]
+    table = pl.DataFrame({"record_id": range(80), "text": texts, "site": sites, "patient": [i // 2 for i in range(80)]})
+    table = table.with_columns(histology=pl.lit(None, pl.String), split=pl.Series(["valid", "test"] * 40))
+    table.write_parquet(folder / "sample.parquet")
+    return folder
+
+
+def calibrate(folder, output, *more):
+    common = [f"model.path={folder / 'model'}", "data.id=record_id", "data.group=patient", "precision=fp32", "threads=1"]
+    return main.run([*common, f"data.path={folder / 'sample.parquet'}", f"output.path={output}", *more])
+
+
+def test_a_revision_is_written_and_codes(sample, tmp_path, capsys):
+    before = read_checkpoint(str(sample / "model"))
+    assert calibrate(sample, tmp_path / "new", "target=0.6", "method=isotonic") == 0
+    told = capsys.readouterr().out
+    assert "80 labelled reports" in told and "site, 80 reports:" in told
+    assert "before " in told and "after, cross-fitted" in told and "sure from a probability of" in told
+    assert "8 records have a code that the model does not know (C99)" in told
+    assert "histology: no labels; its calibration stays." in told
+    found = read_checkpoint(str(tmp_path / "new"))
+    assert found.digest != before.digest and found.digest[:12] in told
+    assert read_checkpoint(str(sample / "model")).digest == before.digest
+    assert found.calibration["histology"] == before.calibration["histology"]
+    site = found.calibration["site"]
+    assert site.isotonic is not None and site.threshold < 1
+    assert site.figures["method"] == "isotonic" and site.figures["cross_fitted"]["n"] == 80
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert before.digest in card and "after, cross-fitted" in card and card.endswith("a card\n")
+    # What was shown as kept is what the revision keeps: every report here is like those it was fitted on.
+    texts = pl.read_parquet(sample / "sample.parquet")["text"].to_list()
+    rows = coded(coder(tmp_path / "new", {"threads": 1}, method="none", min_support=0), texts)
+    kept = sum("low_confidence" not in row["reasons"] for row in rows)
+    assert kept == site.figures["kept"] > 0
+    assert {row["site_decision"] for row in rows if "low_confidence" in row["reasons"]} <= {"review"}
+
+
+def test_too_few_reports_are_told_and_nothing_will_be_coded(sample, tmp_path, capsys):
+    assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 0
+    told = capsys.readouterr().out
+    assert "40 labelled reports" in told
+    assert "40 reports do not show 98 % right with 95 % confidence; 203 reports without an error are the least" in told
+    assert read_checkpoint(str(tmp_path / "new")).calibration["site"].threshold > 1
+
+
+def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
+    assert calibrate(sample, tmp_path / "new", "target=0.5", "method=per_class", "data.labels={site: site}") == 0
+    cuts = json.loads((tmp_path / "new" / "calibration.json").read_text())["tasks"]["site"]["class_thresholds"]
+    assert cuts and set(cuts) <= {"C18", "C34", "C50", "C61"}
+    assert "own thresholds, each for 50 % right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["data.labels={site: split}"], "data.labels: none of the 2 different labels (test, valid) is a code of task site"),
+        (["data.labels={place: site}"], "the model has no task 'place'"),
+        (["data.labels={site: nowhere}"], "has no column 'nowhere'"),
+        (["data.path=nowhere.parquet"], "data.path: "),
+        (["data.where={split: train}"], "data.where: none of 80 rows is chosen: split has test, valid"),
+        (["method=platt"], "method: 'platt' is not allowed"),
+        (["model.path=nowhere"], "is no checkpoint folder"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, more, told):
+    assert calibrate(sample, tmp_path / "new", *more) == 2
+    error = capsys.readouterr().err
+    assert told in error and len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_refused_before_any_work(sample, tmp_path, capsys):
+    assert calibrate(sample, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "exists; a revision is written to a new folder" in error and "scored" not in error

@@ -1,0 +1,169 @@
+"""`jobs.evaluate` as a user starts it, on a finished run."""
+
+import html
+import html.parser
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from engine.records import METRICS
+from jobs.evaluate import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def evaluate(run, output, *more):
+    return main.run([f"run={run.output}", f"gold={run.reports}", f"output.path={output}", "rounds=50", *more])
+
+
+def metrics(output):
+    table = pl.read_parquet(output / "metrics" / "metrics.parquet")
+    return {(row["task"], row["metric"], row["slice"]): row for row in table.iter_rows(named=True)}
+
+
+@pytest.fixture(scope="module")
+def evaluated(coded_run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    more = ["group=patient", "slices=[facility,split]", "text=text", f"model.path={coded_run.model}"]
+    more += ["spans={site: evidence_site, histology: evidence_histology}", "title=How <good>"]
+    assert evaluate(coded_run, output, *more) == 0
+    return output
+
+
+def test_the_figures_are_those_of_the_tables(coded_run, evaluated):
+    found = metrics(evaluated)
+    gold = pl.read_parquet(coded_run.reports).select("record_id", site_gold="site", split="split")
+    both = coded_run.codes.join(gold, on="record_id")
+    answered = both.filter(pl.col("decision") != "failed")
+    right = (answered["site_code"] == answered["site_gold"]).mean()
+    accuracy = found["site", "accuracy", "all"]
+    assert (accuracy["value"], accuracy["n"]) == (pytest.approx(right), 59)
+    assert accuracy["ci_lo"] <= right <= accuracy["ci_hi"]
+    assert found["site", "answered", "all"]["value"] == pytest.approx(59 / 60)
+    auto = (both["decision"] == "auto").mean()
+    assert found["site", "auto_share", "all"]["value"] == pytest.approx(auto)
+    assert found[None, "failed_share", "all"]["value"] == pytest.approx(1 / 60)
+    train = answered.filter(pl.col("split") == "train")
+    row = found["site", "accuracy", "split=train"]
+    assert (row["value"], row["n"]) == (pytest.approx((train["site_code"] == train["site_gold"]).mean()), train.height)
+    assert {part.partition("=")[0] for _, _, part in found} >= {"facility", "length", "site", "bin", "target", "coverage"}
+    checked = coded_run.codes["site_comprehensiveness"].drop_nulls()
+    assert checked.len() > 5
+    assert found["site", "comprehensiveness", "all"]["value"] == pytest.approx(checked.mean(), rel=1e-5)
+
+
+def test_evidence_is_held_against_marked_words(evaluated):
+    found = metrics(evaluated)
+    for name in ("cov_topk", "cov_mass", "cov_lift", "auprc"):
+        assert found["site", name, "all"]["value"] >= 0
+        assert found["site", name, "all"]["n"] == found["site", f"random_{name}", "all"]["n"] > 20
+    assert found["site", "random_cov_lift", "all"]["value"] == pytest.approx(1.0, abs=0.5)
+
+
+def test_labels_that_the_model_does_not_know_are_counted(coded_run, evaluated):
+    sites = pl.read_parquet(coded_run.reports)["site"]
+    unknown = sites.filter(~sites.is_in(["C18", "C34", "C50", "C61"])).len()
+    assert metrics(evaluated)["site", "unknown_label", "all"]["value"] == unknown > 0
+
+
+def test_every_metric_and_column_is_in_the_data_dictionary(evaluated):
+    chapter = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8").split("\n## metrics\n")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `([^`]+)` \|", chapter, re.MULTILINE)
+    assert told[: len(METRICS)] == METRICS.names
+    assert {metric for _, metric, _ in metrics(evaluated)} <= set(told[len(METRICS) :])
+    assert len(told) == len(set(told))
+
+
+class _Reader(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.open = set(), [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href", "data", "action", "srcset")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_stands_alone_and_holds_no_text_of_a_report(coded_run, evaluated):
+    page = (evaluated / "report.html").read_text("utf-8")
+    reader = _Reader()
+    reader.feed(page)
+    assert not reader.open and "svg" in reader.tags and reader.links == []
+    assert {"script", "link", "img", "iframe", "object"}.isdisjoint(reader.tags)
+    assert "url(" not in page and "@import" not in page
+    assert "How &lt;good&gt;" in page and "nan" not in re.sub(r"<style>.*?</style>", "", page).lower().split()
+    texts = pl.read_parquet(coded_run.reports)["text"].drop_nulls().to_list()
+    pieces = {text[at : at + 40] for text in texts for at in range(0, len(text) - 40, 20)}
+    assert len(pieces) > 300 and not [piece for piece in pieces if piece in html.unescape(page)]
+
+
+def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):
+    assert evaluate(coded_run, tmp_path / "e", "where={split: test}", f"model.path={coded_run.model}") == 0
+    told = capsys.readouterr().out
+    assert "40 records compared, 60 rows" in told and "coded without a person" in told
+    assert "records have a code that the model does not know (C" in told and "histology (no part in the decision" in told
+
+
+def test_gold_that_is_not_in_the_run_is_told_and_the_rest_goes_on(coded_run, tmp_path, capsys):
+    gold = pl.read_parquet(coded_run.reports).select("record_id", "site").head(10)
+    extra = pl.DataFrame({"record_id": ["nobody", gold["record_id"][0]], "site": ["C50", "C99"]})
+    pl.concat([gold, extra]).write_csv(tmp_path / "gold.csv")
+    assert evaluate(coded_run, tmp_path / "e", f"gold={tmp_path / 'gold.csv'}", "labels.site=site") == 0
+    told = capsys.readouterr().out
+    assert "9 records compared" in told
+    assert "1 records of the gold table have no row" in told and "2 rows of the gold table were left out" in told
+
+
+def test_marks_in_another_text_are_told_and_left_out(coded_run, tmp_path, capsys):
+    table = pl.read_parquet(coded_run.reports)
+    changed = pl.when(pl.int_range(60) < 7).then(pl.col("text") + " ").otherwise(pl.col("text"))
+    far = pl.col("evidence_site").list.eval(pl.struct(start=pl.lit(100_000), end=pl.lit(100_001)))
+    table = table.with_columns(
+        text=changed, evidence_site=pl.when(pl.int_range(60) == 9).then(far).otherwise(pl.col("evidence_site"))
+    )
+    table.write_parquet(tmp_path / "gold.parquet")
+    more = [f"gold={tmp_path / 'gold.parquet'}", "text=text", "labels={site: site}", "spans={site: evidence_site}"]
+    assert evaluate(coded_run, tmp_path / "e", *more) == 0
+    told = capsys.readouterr().out
+    assert "6 marked texts are not the texts that were coded" in told and "1 records have marked spans outside" in told
+
+
+def test_one_class_only_is_told(coded_run, tmp_path, capsys):
+    table = pl.read_parquet(coded_run.reports).filter(pl.col("site") == "C50")
+    table.write_parquet(tmp_path / "gold.parquet")
+    assert evaluate(coded_run, tmp_path / "e", f"gold={tmp_path / 'gold.parquet'}", "labels={site: site}") == 0
+    assert "every label is the same code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["id=facility"], "if files number alike, set id_scope=file"),
+        (["id_scope=file"], "none of 60 ids of the gold table stands in the run"),
+        (["labels={place: site}"], "the run has no task 'place'; it has site, histology"),
+        (["labels={site: facility}"], "is a code of task site"),
+        (["slices=[place]"], "has no column 'place'"),
+        (["slices=[text]"], "parts the records into a few"),
+        (["gold=nowhere.csv"], "gold: "),
+        (["run=nowhere"], "holds no run"),
+        (["model.path=shipped"], "is not the model of this run"),
+    ],
+)
+def test_mistakes_end_in_one_line_before_anything_is_written(coded_run, tmp_path, capsys, more, told):
+    known = [] if any(each.startswith("model.") for each in more) else [f"model.path={coded_run.model}"]
+    assert evaluate(coded_run, tmp_path / "e", *known, *more) == 2
+    error = capsys.readouterr().err
+    assert told in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "e").exists()
+
+
+def test_an_evaluation_is_not_written_over(coded_run, evaluated, capsys):
+    assert evaluate(coded_run, evaluated) == 2
+    assert "exists; name a new folder" in capsys.readouterr().err
