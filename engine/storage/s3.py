@@ -11,10 +11,10 @@ from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from engine.errors import ConfigError, EngineError
+from engine.errors import EngineError
 from engine.storage.base import S3, TEMPORARY, Entry, S3Config
 from engine.storage.s3_client import Client, Refused
-from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, denied, is_ours, put
+from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, is_ours, put, refusal
 
 _DELETES = 1000
 
@@ -39,7 +39,7 @@ class S3Storage:
         except Refused as refused:
             if refused.missing:
                 return None
-            raise denied(refused, path) from None
+            raise refusal(refused, path) from None
         return found and Entry(path, found["ContentLength"], found["ETag"].strip('"'))
 
     def is_folder(self, path: str) -> bool:
@@ -60,7 +60,7 @@ class S3Storage:
             # An empty object has no last bytes.
             entry = self.stat(path) if refused.status == 416 else None
             if entry is None:
-                raise FileNotFoundError(2, "no such object", path) if refused.missing else denied(refused, path) from None
+                raise FileNotFoundError(2, "no such object", path) if refused.missing else refusal(refused, path) from None
             size, tag = entry.size, entry.version
         return Reader(self._client, bucket, key, Entry(path, size, tag.strip('"')), first)
 
@@ -71,7 +71,7 @@ class S3Storage:
         except Refused as refused:
             if refused.missing:
                 return None
-            raise denied(refused, path) from None
+            raise refusal(refused, path) from None
 
     def create(self, path: str, data: bytes) -> bool:
         bucket, key = _split(path)
@@ -84,7 +84,7 @@ class S3Storage:
         except Refused as refused:
             if refused.unmet:
                 return is_ours(self._client, bucket, key, token)
-            raise _unwritable(refused, path) from None
+            raise refusal(refused, path) from None
         return True
 
     @contextmanager
@@ -110,7 +110,7 @@ class S3Storage:
                 return True
             if refused.missing:
                 return self.stat(target) is not None
-            raise _unwritable(refused, target) from None
+            raise refusal(refused, target) from None
         return True
 
     def remove(self, path: str) -> None:
@@ -119,7 +119,7 @@ class S3Storage:
             self._client.call("delete_object", bucket, Key=key)
         except Refused as refused:
             if not refused.missing:
-                raise _unwritable(refused, path) from None
+                raise refusal(refused, path) from None
 
     def remove_all(self, paths: Iterable[str]) -> None:
         left = iter(paths)
@@ -129,9 +129,10 @@ class S3Storage:
             try:
                 answer = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
             except Refused as refused:
-                raise _unwritable(refused, some[0]) from None
-            if answer.get("Errors"):
-                raise _unwritable(Refused(answer["Errors"][0].get("Code", ""), 403), some[0])
+                raise refusal(refused, some[0]) from None
+            # Alone, each is tried again as long as any request, and told if that does not help.
+            for failed in answer.get("Errors", ()):
+                self.remove(f"{S3}{bucket}/{failed['Key']}")
 
     def remove_folder(self, folder: str) -> None:
         self.remove_all(path for path, _, _ in self._below(folder.rstrip("/")))
@@ -144,7 +145,7 @@ class S3Storage:
     def probe(self, folder: str) -> bool:
         bucket, key = _split(f"{folder.rstrip('/')}/.probe-{uuid.uuid4().hex}")
         try:
-            put(self._client, bucket, key, b"", Metadata={})
+            put(self._client, bucket, key, b"")
             try:
                 put(self._client, bucket, key, b"", IfNoneMatch="*")
                 return False
@@ -154,7 +155,7 @@ class S3Storage:
             finally:
                 self.remove(f"{S3}{bucket}/{key}")
         except Refused as refused:
-            raise _unwritable(refused, folder) from None
+            raise refusal(refused, folder) from None
 
     def _below(self, folder: str, most: int = 1000) -> Iterator[tuple[str, int, str]]:
         """Path, size and ETag of all below a folder, in the store's order; the markers that some tools leave for folders are
@@ -165,7 +166,7 @@ class S3Storage:
             try:
                 page = self._client.call("list_objects_v2", bucket, **asked)
             except Refused as refused:
-                raise denied(refused, folder) from None
+                raise refusal(refused, folder) from None
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):
                     yield f"{S3}{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"')
@@ -181,9 +182,3 @@ def _split(path: str) -> tuple[str, str]:
 
 def _hidden(below: str) -> bool:
     return "/." in below or below.endswith(TEMPORARY)
-
-
-def _unwritable(refused: Refused, path: str) -> EngineError | OSError:
-    if refused.status in (401, 403):
-        return ConfigError(f"cannot write to {path}: access is denied by the store ({refused.code})")
-    return denied(refused, path)

@@ -78,6 +78,10 @@ class Refused(Exception):
         return self.status == 404
 
     @property
+    def denied(self) -> bool:
+        return self.status in (401, 403)
+
+    @property
     def unmet(self) -> bool:
         """A condition of the request did not hold."""
         return self.status == 412

@@ -1,13 +1,14 @@
 """An S3 object as a file: reading by ranges of one version, writing in parts."""
 
+import errno
 import hashlib
 import io
 import uuid
 from base64 import b64encode
 from typing import Any
 
-from engine.errors import InputChanged, RetryableError
-from engine.storage.base import Entry
+from engine.errors import ConfigError, EngineError, InputChanged, RetryableError
+from engine.storage.base import S3, Entry
 from engine.storage.s3_client import Client, Refused
 
 # An object up to this size is read in one request.
@@ -86,8 +87,14 @@ class Reader(io.RawIOBase):
             data = self._client.call("get_object", self._bucket, Key=self._key, **condition)["Body"]
         except Refused as refused:
             if refused.missing or refused.unmet or refused.status == 416:
-                raise changed(self._entry.path) from None
-            raise denied(refused, self._entry.path) from None
+                path = self._entry.path
+                raise InputChanged(
+                    f"{path} changed or vanished since the run was planned; restore it, or start a new output folder"
+                ) from None
+            if refused.denied:
+                # One file that may not be read costs itself only, as on a disk.
+                raise PermissionError(errno.EACCES, "access is denied by the store", self._entry.path) from None
+            raise refusal(refused, self._entry.path) from None
         if len(data) != end - start:
             raise RetryableError(f"{self._entry.path}: the store gave {len(data)} of {end - start} bytes; run the command again")
         return data
@@ -98,6 +105,7 @@ class Writer(io.RawIOBase):
 
     def __init__(self, client: Client, bucket: str, key: str) -> None:
         self._client, self._bucket, self._key = client, bucket, key
+        self._path = f"{S3}{bucket}/{key}"
         self._buffer = bytearray()
         self._written = 0
         self._token = uuid.uuid4().hex
@@ -120,18 +128,18 @@ class Writer(io.RawIOBase):
         return size
 
     def commit(self) -> None:
-        if self._upload is None:
-            put(self._client, self._bucket, self._key, bytes(self._buffer))
-            return
-        if self._buffer:
+        if self._upload is not None and self._buffer:
             self._send(bytes(self._buffer))
         whole = {"UploadId": self._upload, "MultipartUpload": {"Parts": self._parts}}
         try:
+            if self._upload is None:
+                put(self._client, self._bucket, self._key, bytes(self._buffer))
+                return
             self._client.call("complete_multipart_upload", self._bucket, Key=self._key, **whole)
         except Refused as refused:
             # Completed by an attempt whose answer was lost.
             if not (refused.missing and is_ours(self._client, self._bucket, self._key, self._token)):
-                raise denied(refused, f"s3://{self._bucket}/{self._key}") from None
+                raise refusal(refused, self._path) from None
 
     def abort(self) -> None:
         if self._upload is not None:
@@ -146,7 +154,7 @@ class Writer(io.RawIOBase):
             part = {"PartNumber": len(self._parts) + 1, "UploadId": self._upload}
             answer = self._client.call("upload_part", self._bucket, **target, **part, Body=data, ContentMD5=_md5(data))
         except Refused as refused:
-            raise denied(refused, f"s3://{self._bucket}/{self._key}") from None
+            raise refusal(refused, self._path) from None
         self._parts.append({"PartNumber": part["PartNumber"], "ETag": answer["ETag"]})
 
 
@@ -154,14 +162,9 @@ def put(client: Client, bucket: str, key: str, data: bytes, **more: Any) -> None
     """Writes an object in one request.
 
     Raises:
-        Refused: only where `more` sets a condition.
+        Refused: it is denied, or a condition in `more` does not hold.
     """
-    try:
-        client.call("put_object", bucket, Key=key, Body=data, ContentMD5=_md5(data), **more)
-    except Refused as refused:
-        if more:
-            raise
-        raise denied(refused, f"s3://{bucket}/{key}") from None
+    client.call("put_object", bucket, Key=key, Body=data, ContentMD5=_md5(data), **more)
 
 
 def is_ours(client: Client, bucket: str, key: str, token: str) -> bool:
@@ -171,17 +174,13 @@ def is_ours(client: Client, bucket: str, key: str, token: str) -> bool:
     except Refused as refused:
         if refused.missing:
             return False
-        raise denied(refused, f"s3://{bucket}/{key}") from None
+        raise refusal(refused, f"{S3}{bucket}/{key}") from None
 
 
-def changed(path: str) -> InputChanged:
-    return InputChanged(f"{path} changed or vanished since the run was planned; restore it, or start a new output folder")
-
-
-def denied(refused: Refused, path: str) -> OSError | RetryableError:
-    """What a refusal of one key becomes: an error of the file system, as it would be on a disk."""
-    if refused.status in (401, 403):
-        return PermissionError(13, "access is denied by the store", path)
+def refusal(refused: Refused, path: str) -> EngineError:
+    """What to raise when the service refuses something that it should do."""
+    if refused.denied:
+        return ConfigError(f"{path}: access is denied by the store; check what the AWS credentials allow")
     return RetryableError(f"{path}: the store refuses ({refused.code or refused.status}); look there, then run the command again")
 
 

@@ -18,7 +18,7 @@ def test_tries_are_numbered_by_stage_and_shard(place):
     assert attempts.begin(*place, "0000-000001", READ, "d", 10) == 1
 
 
-def test_the_third_try_of_a_stage_is_isolated():
+def test_the_third_try_of_either_stage_is_isolated():
     assert [attempts.isolated(number) for number in (1, 2, 3, 7)] == [False, False, True, True]
 
 

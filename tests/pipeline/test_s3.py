@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.pipeline import run, status
+from engine.pipeline import isolate, run, status
+from engine.pipeline.rows import finish
 from engine.storage import s3_config, storage_for
-from tests.pipeline.conftest import MEBI, config, texts
+from tests.pipeline.conftest import MEBI, Bench, config, texts
 from tests.store import CUT, LOST, SLOW, Fault, error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,3 +246,12 @@ def test_a_wrong_setting_is_exit_2_within_a_minute_and_one_line(bucket, change, 
         run(config(places["input"], places["output"], s3=s3))
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
     assert time.monotonic() - begun < 60
+
+
+def test_a_child_process_reads_from_s3_too(bucket):
+    put(bucket, {**texts(4), "killer": "EXITNOW"})
+    one = Bench(settings(bucket, shard_bytes=100_000), storage_for(bucket))
+    job = replace(one.job, s3=s3_config(), child_memory=1024 * MEBI)
+    meta, answers = isolate.code_isolated(job, one.plan.shards[0].shard)
+    found = finish(job, one.system, meta, answers).to_pylist()
+    assert [row["record_id"] for row in found if row["failure"]] == ["killer"] and len(found) == 5
