@@ -37,8 +37,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns on stderr about each actor that Ray Data makes.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = os.environ.get("RAY_ADDRESS") if cluster.address in (None, "auto") else cluster.address
-    address = address or cluster.address
+    address = _address(cluster)
     if address:
         _check_address(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
@@ -47,6 +46,8 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
         with _hushed():
             ray.init(address=address or "local", runtime_env={"env_vars": _environment()}, **quiet, **local)
     except Exception as error:
+        with _hushed():
+            ray.shutdown()
         raise _told(error, address) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
@@ -66,6 +67,13 @@ def _environment() -> dict[str, str]:
     """What every worker gets, less what a submitted job brings itself: Ray refuses a variable that both name."""
     own = (json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in _ALL.items() if name not in own}
+
+
+def _address(cluster: ClusterConfig) -> str | None:
+    """Where a running cluster is, or None to start Ray here."""
+    named = None if cluster.address == "auto" else cluster.address
+    found = named or os.environ.get("RAY_ADDRESS") or cluster.address
+    return None if found == "local" else found
 
 
 def _check_address(address: str) -> None:
@@ -89,13 +97,13 @@ def _check_address(address: str) -> None:
 def _told(error: Exception, address: str | None) -> Exception:
     """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time."""
     name = type(error).__name__
-    if isinstance(error, ray.exceptions.AuthenticationError):
+    if address and isinstance(error, ray.exceptions.AuthenticationError):
         return ConfigError(
             f"the Ray cluster at '{address}' wants its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file with it"
         )
     if address and isinstance(error, ConnectionError):
         return ConfigError(f"cluster.address: no Ray cluster answers at '{address}'")
-    if address and isinstance(error, (RuntimeError, ValueError)):
+    if address and (isinstance(error, ValueError) or "ersion mismatch" in str(error)):
         return ConfigError(
             f"the Ray cluster at '{address}' refuses this command ({name}): the address must be its head's, and Ray and Python "
             "the same there as here"

@@ -141,14 +141,15 @@ def test_ray_that_cannot_start_in_time_is_worth_another_try(refused):
         told = refused(error)
         assert isinstance(told, RetryableError) and "\n" not in str(told)
         assert str(told).startswith(f"Ray did not start on this machine in time ({type(error).__name__})")
-    assert isinstance(refused(Exception("No node info found"), "head:1"), RetryableError)
+    for error in (Exception("No node info found"), RuntimeError("GCS")):
+        assert str(refused(error, "head:1")).startswith("Ray at 'head:1' did not answer in time")
 
 
 def test_a_cluster_that_will_not_have_us_is_a_mistake_of_the_settings(refused):
     from ray.exceptions import AuthenticationError
 
     assert "wants its token" in str(refused(AuthenticationError("no"), "head:1"))
-    for error in (AuthenticationError("no"), ConnectionError(), RuntimeError("Version mismatch"), ValueError()):
+    for error in (AuthenticationError("no"), ConnectionError(), RuntimeError("Version mismatch: ..."), ValueError()):
         assert isinstance(refused(error, "head:1"), ConfigError)
 
 
@@ -172,6 +173,24 @@ def test_an_address_where_no_ray_is_takes_no_time(monkeypatch, address, told):
     with pytest.raises(ConfigError, match=told.replace("`", ".")), cluster.connected(ClusterConfig(address=address)):
         pass
     assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("key", "environment", "expected"),
+    [
+        (None, None, None),
+        (None, "head:1", "head:1"),
+        ("auto", "head:1", "head:1"),
+        ("auto", None, "auto"),
+        ("other:1", "head:1", "other:1"),
+        ("local", "head:1", None),
+    ],
+)
+def test_the_key_goes_before_the_environment(monkeypatch, key, environment, expected):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    assert cluster._address(ClusterConfig(address=key)) == expected
 
 
 def test_actors_that_find_no_room_on_this_machine_are_refused(monkeypatch, caplog):
