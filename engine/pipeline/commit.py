@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.pipeline.ahead import ahead
 from engine.pipeline.layout import Layout, shard_of
 from engine.pipeline.rows import tally
-from engine.storage import Storage
+from engine.storage import Entry, Storage
 
 _WANTED = {"shard": str, "rows": int, "decisions": dict, "failures": dict, "reasons": dict, "bytes": int}
 Receipt = dict[str, Any]
@@ -99,10 +100,12 @@ def receipts(storage: Storage, layout: Layout, known: Mapping[str, Receipt] | No
     found = {}
     entries = list(storage.list(layout.receipts))
     sizes = {posixpath.basename(entry.path): entry.size for entry in storage.list(layout.shards)} if entries else {}
-    for entry in entries:
+
+    def look(entry: Entry) -> Receipt | None:
         receipt = (known or {}).get(shard_of(entry.path))
-        if receipt is None or not _held(receipt, sizes):
-            receipt = parse(storage.read(entry.path))
+        return receipt if receipt and _held(receipt, sizes) else parse(storage.read(entry.path))
+
+    for entry, receipt in zip(entries, ahead(look, entries), strict=True):
         if receipt is not None and layout.receipt(receipt["shard"]) == entry.path and _held(receipt, sizes):
             found[receipt["shard"]] = receipt
     return found

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import ContractError
 from engine.pipeline import published
+from engine.pipeline.ahead import ahead
 from engine.pipeline.commit import Receipt, receipts
 from engine.pipeline.duplicates import IDS, Duplicate, later
 from engine.pipeline.events import event
@@ -132,8 +133,8 @@ def _rows(
 ) -> Iterator[pa.Table]:
     """Each shard's rows in plan order, later ones of an id turned into failures."""
     duplicate = next(duplicates, None)
-    for number, receipt in enumerate(waiting):
-        table = None if receipt["file"] is None else check(_read(storage, layout, receipt), schema)
+    tables = ahead(lambda receipt: _read(storage, layout, receipt), waiting)
+    for number, (receipt, table) in enumerate(zip(waiting, tables, strict=True)):
         found: dict[int, str] = {}
         while duplicate is not None and duplicate.shard == number:
             found[duplicate.row] = duplicate.new_id
@@ -142,19 +143,23 @@ def _rows(
             continue
         if table.num_rows != receipt["rows"]:
             raise ContractError(f"shard {receipt['shard']} has {table.num_rows} rows, its receipt says {receipt['rows']}")
+        check(table, schema)
         yield as_duplicates(table, found) if found else table
 
 
-def _read(storage: Storage, layout: Layout, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
+def _read(storage: Storage, layout: Layout, receipt: Receipt, columns: list[str] | None = None) -> pa.Table | None:
+    """The rows of a shard; None for one that had no records."""
+    if receipt["file"] is None:
+        return None
     with storage.open(posixpath.join(layout.shards, receipt["file"])) as file:
         return pq.ParquetFile(file).read(columns=columns)
 
 
 def _ids(storage: Storage, layout: Layout, waiting: Sequence[Receipt]) -> Iterator[pa.RecordBatch]:
-    for number, receipt in enumerate(waiting):
-        if receipt["file"] is None:
+    tables = ahead(lambda receipt: _read(storage, layout, receipt, ["record_id", "source", "position"]), waiting)
+    for number, table in enumerate(tables):
+        if table is None:
             continue
-        table = _read(storage, layout, receipt, ["record_id", "source", "position"])
         rows = table.num_rows
         columns = [pa.repeat(pa.scalar(number, pa.int32()), rows), pa.array(range(rows), pa.int32())]
         columns += [table[name].combine_chunks() for name in IDS.names[2:]]
