@@ -1,3 +1,5 @@
+import os
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -31,3 +33,11 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, capsys):
     assert main.run([f"output.path={tmp_path}", "records=10"]) == EXIT_CONFIG
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(capsys):
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("needs a file system of the kernel's")
+    assert main.run(["output.path=/proc/corpus", "records=10"]) == EXIT_CONFIG
+    told = capsys.readouterr().err
+    assert "/proc/corpus" in told and told.count("\n") == 1

@@ -6,6 +6,7 @@ import pytest
 from engine.errors import ConfigError, ContractError
 from engine.pipeline import publish as module
 from engine.pipeline import published, status
+from engine.storage import LocalStorage
 from tests.pipeline.conftest import Bench, Faulty, assert_once, config, rows, texts, write_input
 
 
@@ -180,3 +181,18 @@ def test_an_input_without_records_still_has_a_table(tmp_path):
     one.publish()
     assert pq.read_table(tmp_path / "out" / "codes").num_rows == 0
     assert status(str(tmp_path / "out")).finished
+
+
+class Forgetful(LocalStorage):
+    """Creates a manifest, and then takes it for another's, as an object store does whose first answer got lost."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        return super().create(path, data) and "_manifests" not in path
+
+
+def test_a_manifest_taken_for_anothers_keeps_its_files(tmp_path):
+    folder = write_input(tmp_path / "in" / "a.jsonl", texts(30)).parent
+    bench = Bench(config(folder, tmp_path / "out"), Forgetful())
+    bench.code()
+    assert len(bench.publish()) == 1
+    assert_once(tmp_path / "out", list(texts(30)))
