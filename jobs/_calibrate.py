@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ from engine.evaluation.evaluate import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.calibrating import PER_CLASS, decided, fit, least_rows
+from engine.models.site_classifier.calibrating import PER_CLASS, least_rows
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
 from engine.records import records_schema
 
 if TYPE_CHECKING:
@@ -26,33 +26,6 @@ if TYPE_CHECKING:
 SYSTEM = "engine.models.site_classifier"
 _PAIR = pa.field("pair", pa.string())
 _CHUNK = 256
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a calibration does to `n` labelled reports: `kept` of them coded without a person, `right` of those right."""
-
-    n: int
-    kept: int
-    right: int
-    error: float
-
-    @classmethod
-    def of(cls, decisions: Sequence[tuple[bool, bool, float]]) -> "Effect":
-        """From what `decided` tells of each report."""
-        kept, right, prob = (np.array(each) for each in zip(*decisions, strict=True))
-        error = calibration.expected_calibration_error(prob, right)
-        return cls(len(decisions), int(kept.sum()), int((kept & right).sum()), error)
-
-    def told(self, confidence: float) -> str:
-        """In words."""
-        if not self.kept:
-            return f"coded   0.0 %; calibration error {self.error:.3f}"
-        bound = calibration.lower_bound(self.right, self.kept, confidence)
-        return (
-            f"coded {100 * self.kept / self.n:5.1f} %, {100 * self.right / self.kept:.1f} % of it right "
-            f"(at least {100 * bound:.1f} %); calibration error {self.error:.3f}"
-        )
 
 
 def calibrate(config: "Config", say: Callable[[str], None]) -> None:
@@ -71,45 +44,40 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
     fitted = dict(coder.checkpoint.calibration)
+    wanted = Wanted(config.target, config.confidence, config.method, config.folds, config.min_support)
     for task in tasks:
-        values = _values(task, table[task.name])
-        found, told = _task(config, task, values, logits[task.name], groups, fitted.get(task.name, TaskCalibration()))
-        fitted[task.name] = found
-        lines += told
+        before = fitted.get(task.name, TaskCalibration())
+        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, wanted)
+        fitted[task.name] = before if found is None else found.fitted
+        lines += _told(config, task, found)
     print("\n".join(lines))
     card = "\n".join([_card(config, coder, lines), (coder.checkpoint.folder / "README.md").read_text()])
     digest = write_revision(Path(config.output.path), coder.checkpoint, fitted, card)
     print(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}")
 
 
-def _task(
-    config: "Config", task: Task, values: Sequence[Any], logits: np.ndarray, groups: Sequence[str], before: TaskCalibration
-) -> tuple[TaskCalibration, list[str]]:
-    rows = np.flatnonzero([value is not None for value in values])
-    if not rows.size:
-        return before, [f"{task.name}: no labels; its calibration stays."]
-    values, logits, groups = [values[row] for row in rows], logits[rows], [groups[row] for row in rows]
+def _told(config: "Config", task: Task, found: Recalibrated | None) -> list[str]:
+    if found is None:
+        return [f"{task.name}: no labels; its calibration stays."]
+    after = "  after: cannot be shown on reports of one group alone"
+    if found.after is not None:
+        after = f"  after, cross-fitted {_effect(found.after, config.confidence)}"
+    return [
+        f"{task.name}, {found.before.n:,} reports:",
+        f"  before              {_effect(found.before, config.confidence)}",
+        after,
+        f"  {_threshold(config, found.fitted, found.before.n)}",
+    ]
 
-    def fitting(at: np.ndarray) -> TaskCalibration:
-        mine = [values[row] for row in at]
-        return fit(task, mine, logits[at], config.target, config.confidence, config.method, "own sample")
 
-    def deciding(found: TaskCalibration, at: np.ndarray) -> list[tuple[bool, bool, float]]:
-        return decided(task, [values[row] for row in at], logits[at], found, config.min_support)
-
-    found, every = fitting(np.arange(rows.size)), np.arange(rows.size)
-    old = Effect.of(deciding(before, every))
-    lines = [f"{task.name}, {rows.size:,} reports:", f"  before              {old.told(config.confidence)}"]
-    figures: dict[str, Any] = {"method": config.method, "before": vars(old)}
-    parts = min(config.folds, len(set(groups)))
-    if parts > 1:
-        new = Effect.of(calibration.cross_fitted(fitting, deciding, groups, parts))
-        lines.append(f"  after, cross-fitted {new.told(config.confidence)}")
-        figures["cross_fitted"] = {**vars(new), "folds": parts}
-    else:
-        lines.append("  after: cannot be shown on reports of one group alone")
-    lines.append(f"  {_threshold(config, found, rows.size)}")
-    return replace(found, figures={**(found.figures or {}), **figures}), lines
+def _effect(effect: Effect, confidence: float) -> str:
+    if not effect.kept:
+        return f"coded   0.0 %; calibration error {effect.error:.3f}"
+    bound = calibration.lower_bound(effect.right, effect.kept, confidence)
+    return (
+        f"coded {100 * effect.kept / effect.n:5.1f} %, {100 * effect.right / effect.kept:.1f} % of it right "
+        f"(at least {100 * bound:.1f} %); calibration error {effect.error:.3f}"
+    )
 
 
 def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:

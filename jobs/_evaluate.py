@@ -46,7 +46,8 @@ def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[
     for name in (_table(config), _report(config)):
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
-    tasks = tasks_of(pq.read_schema(summary.files[0]))
+    with storage_for(summary.files[0]).open(summary.files[0]) as stream:
+        tasks = tasks_of(pq.read_schema(stream))
     labels = config.labels or {task: task for task in tasks}
     unknown = [task for task in labels if task not in tasks]
     if unknown:

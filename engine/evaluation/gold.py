@@ -170,7 +170,8 @@ def _stand_in(config: GoldConfig, storage: Storage) -> str:
     if format_of(listing, first) != PARQUET:
         return wanted[0]
     try:
-        schema = pq.read_schema(first.path)
+        with storage.open(first.path) as stream:
+            schema = pq.read_schema(stream)
     except (pa.ArrowException, OSError):
         return wanted[0]
     texts = [name for name in wanted if name in schema.names and _is_text(schema.field(name).type)]

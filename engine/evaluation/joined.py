@@ -13,6 +13,7 @@ from engine.errors import ConfigError, RowError
 from engine.evaluation.gold import Gold
 from engine.evaluation.measure import Answers
 from engine.evaluation.rationales import evidence_agreement
+from engine.storage import storage_for
 
 CHECKS = ("comprehensiveness", "sufficiency")
 QUARTILES = ("q1 shortest", "q2", "q3", "q4 longest")
@@ -50,7 +51,8 @@ def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence
         ConfigError: a column is missing, or no row has gold.
     """
     ids = gold.table["record_id"].combine_chunks()
-    schema = pq.read_schema(files[0])
+    with storage_for(files[0]).open(files[0]) as stream:
+        schema = pq.read_schema(stream)
     ends = ("code", "prob", "decision", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
     wanted = ["record_id", "decision", "text_sha256", "n_tokens", "source", "run_id", "model_digest"]
     wanted += [f"{task}_{end}" for task in tasks for end in ends]
@@ -60,8 +62,8 @@ def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence
     wanted = [name for name in dict.fromkeys([*wanted, *extra]) if name in schema.names]
     found = []
     for file in files:
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(columns=wanted):
+        with storage_for(file).open(file) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(columns=wanted):
                 mask = pc.is_in(batch.column("record_id"), value_set=ids)
                 found.append(pa.Table.from_batches([batch]).filter(mask))
     codes = pa.concat_tables(found)

@@ -68,8 +68,7 @@ def risk_coverage(points: Sequence[Point], here: Point | None, told: str) -> str
 
 def reliability(points: Sequence[Point], told: str) -> str:
     """Share right (y) against stated probability (x), one dot with its interval a bin, beside the line of perfect honesty."""
-    least = min([p.x for p in points] + [p.y if p.low is None else p.low for p in points] + [0.9])
-    floor = _floor(least)
+    floor = _floor(min([p.x for p in points] + [p.y for p in points] + [0.9]))
     frame = _Frame((floor, 1.0), (floor, 1.0))
     ticks = [floor + (1 - floor) * i / 5 for i in range(6)]
     body = [_axes(frame, ticks, ticks, "stated probability", "share right")]
@@ -78,7 +77,7 @@ def reliability(points: Sequence[Point], told: str) -> str:
     for p in points:
         x, y = frame.at(p.x, p.y)
         if p.low is not None and p.high is not None:
-            body.append(_line("range", (x, frame.at(p.x, p.low)[1]), (x, frame.at(p.x, p.high)[1])))
+            body.append(_line("range", (x, frame.at(p.x, max(floor, p.low))[1]), (x, frame.at(p.x, p.high)[1])))
         body.append(f'<circle class="dot" cx="{x}" cy="{y}" r="4"><title>{shown(p.note)}</title></circle>')
     return _svg(body, _HEIGHT, told)
 
