@@ -57,7 +57,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = tmp_path_factory.mktemp("token") / "token"
     path.write_text(secrets.token_hex(32))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
-    with nodes({"num_cpus": 2, "include_dashboard": True}, environment=token) as head:
+    # Credentials are the nodes' own, and never part of a command.
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    with nodes({"num_cpus": 2, "include_dashboard": True}, environment={**token, **keys}) as head:
         yield Server(head, path.read_text())
 
 
@@ -95,3 +97,22 @@ def test_the_main_job_as_a_ray_job(tmp_path: Path, server: Server) -> None:
     copies = Path(server.head.environment["RAY_TMPDIR"]).glob("ray/session_2*/runtime_resources/working_dir_files/*/")
     travelled = {name for copy in copies for name in os.listdir(copy) if name != "__pycache__"}
     assert travelled == {"engine", "jobs", "conf", "pyproject.toml"}
+
+
+@pytest.mark.long
+def test_the_shipped_model_as_a_ray_job_between_s3_paths(server: Server, store, bucket: str) -> None:
+    import polars
+    import s3fs
+
+    s3 = s3fs.S3FileSystem(endpoint_url=store.url, use_listings_cache=False, skip_instance_cache=True)
+    lines = [json.dumps({"id": f"r{i}", "text": f"Report {i}. Breast, left: invasive ductal carcinoma."}) for i in range(20)]
+    s3.pipe(f"{bucket}/in/a.jsonl", "\n".join(lines).encode())
+    command = [f"input.path={bucket}/in", "input.id=id", f"output.path={bucket}/out", f"storage.endpoint={store.url}"]
+    command += ["cluster=cpu_cluster", "cluster.actors=1", "cluster.cpus_per_reader=0.25"]
+    for name, told in (("s3", "Coded 20 records in "), ("s3-again", "Nothing new to do")):
+        code, log = server.ended(name, server.submit(name, *command))
+        assert code == 0 and any(line.startswith(told) for line in log), log
+        assert not [line for line in log if "testing" in line]
+    found = polars.concat(polars.read_parquet(s3.open(path)) for path in s3.glob(f"{bucket}/out/codes/*.parquet"))
+    assert sorted(found["record_id"]) == sorted(f"r{i}" for i in range(20))
+    assert set(found["site_code"]) == {"C50"}
