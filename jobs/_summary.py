@@ -55,6 +55,13 @@ def _table(counts: Mapping[str, int], total: int) -> list[str]:
 
 
 def _next(summary: "Summary") -> list[str]:
+    if "://" in summary.folder:
+        # DuckDB would load an extension from the network first.
+        return [
+            "To look at them, in Python:",
+            "  import polars",
+            f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}).group_by('site_code').len().collect()",
+        ]
     pattern = f"{summary.folder}/*.parquet".replace("'", "''")
     return [
         "To look at them, in Python:",

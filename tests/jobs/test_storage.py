@@ -1,12 +1,17 @@
 """`s3://` paths through the front doors."""
 
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.storage import S3Config, s3_config, storage_for
 from jobs._config import CodeReports, Input, Output, run_config
 from jobs._storage import Storage
+from jobs._summary import closing
 from jobs.make_corpus import main as make_corpus
 from jobs.status import main as status
+from tests.jobs.test_summary import summary
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -51,3 +56,14 @@ def test_the_engine_gets_what_is_set_and_no_credentials(monkeypatch):
     assert found.s3 == S3Config("https://s3.local", "eu", 5.0, 3.0)
     assert (found.input.path, found.output) == ("s3://b/in", "s3://b/out")
     assert "hush" not in repr(found)
+
+
+def test_what_the_closing_words_say_to_do_works(bucket, store, monkeypatch):
+    with storage_for(bucket).writer(f"{bucket}/it's out/codes/0001-0000.parquet") as file:
+        pq.write_table(pa.table({"site_code": ["C50", "C50", "C34"]}), file)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    said = [line.strip() for line in closing(summary(output=f"{bucket}/it's out")).splitlines()[-2:]]
+    assert said[0] == "import polars"
+    assert sorted(eval(said[1], {"polars": polars}).rows()) == [("C34", 1), ("C50", 2)]
