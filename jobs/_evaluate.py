@@ -48,6 +48,8 @@ def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[
             raise ConfigError(f"output.path: {name} exists; name a new folder")
     with storage_for(summary.files[0]).open(summary.files[0]) as stream:
         tasks = tasks_of(pq.read_schema(stream))
+    if not tasks:
+        raise ConfigError(f"run: the tables of {summary.output} hold no codes to compare")
     labels = config.labels or {task: task for task in tasks}
     unknown = [task for task in labels if task not in tasks]
     if unknown:

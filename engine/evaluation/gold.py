@@ -23,6 +23,7 @@ from engine.storage import Storage, storage_for
 
 _SHARD_BYTES = 8 * 1024 * 1024
 _MOST_PARTS, _LONGEST_PART = 1000, 100
+_LONGEST_CODE = 60
 SPANS = pa.list_(pa.struct([pa.field("start", pa.int64()), pa.field("end", pa.int64())]))
 
 
@@ -126,6 +127,8 @@ def read_gold(config: GoldConfig) -> Gold:
         )
     for name in config.slices:
         _check_parts(config, name, table[f"slice_{name}"])
+    for task, column in config.labels.items():
+        _check_codes(config, column, table[task])
     multi |= {task for task in config.labels if pc.any(pc.match_substring(table[task], ";")).as_py()}
     return Gold(table, frozenset(multi), counts)
 
@@ -279,6 +282,15 @@ def _check_parts(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None
     if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
         told = f"{len(values):,} different values" if len(values) > _MOST_PARTS else f"values of up to {longest:,} characters"
         raise ConfigError(f"{config.named('slices')}: column '{name}' has {told}; name one that parts the records into a few")
+
+
+def _check_codes(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:
+    """Codes are shown in tables and reports, so a column with something longer, such as a text, must not pass for them."""
+    longest = max((len(code) for value in pc.unique(column).to_pylist() if value for code in value.split(";")), default=0)
+    if longest > _LONGEST_CODE:
+        raise ConfigError(
+            f"{config.named('labels')}: column '{name}' has values of up to {longest:,} characters; name one with codes"
+        )
 
 
 def _nothing(config: GoldConfig, counts: Mapping[str, int], values: Mapping[str, set]) -> str:

@@ -109,7 +109,7 @@ def parts_of(joined: Joined, slices: Sequence[str], first: str | None) -> dict[s
         found[name] = _words(column.cast(pa.string()))
     lengths = np.array([np.nan if n is None else n for n in joined.codes["n_tokens"].to_pylist()], dtype=float)
     known = lengths[~np.isnan(lengths)]
-    if known.size:
+    if known.size and "length" not in found:
         cuts = np.quantile(known, [0.25, 0.5, 0.75])
         quarter = np.array(QUARTILES)[np.searchsorted(cuts, np.nan_to_num(lengths), side="left")]
         found["length"] = np.where(np.isnan(lengths), "", quarter)

@@ -119,6 +119,7 @@ def test_texts_are_not_kept_where_nobody_needs_them(tmp_path):
         ({"spans": {"site": "words"}}, "spans: needs the texts"),
         ({"slices": ("long",)}, "values of up to 500 characters"),
         ({"labels": {"site": "number"}}, "codes are text"),
+        ({"labels": {"site": "long"}}, "labels: column 'long' has values of up to 500 characters; name one with codes"),
         ({"path": "nowhere.parquet"}, "gold: "),
     ],
 )
