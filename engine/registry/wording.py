@@ -1,7 +1,7 @@
 """What the wording of a pathology report says about itself: that it is hard to code by its words alone.
 
-Plain English phrases, tried without case. They are chosen for few false alarms, not for finding every case: on 5,016 public
-reports of resected primary tumours they speak up in about one of sixty. Other languages say nothing here.
+Plain English phrases, tried without case. They are chosen for few false alarms, not for finding every case: on 5,734 public
+reports of resected primary tumours they speak up in fewer than one of fifty. Other languages say nothing here.
 """
 
 import re
