@@ -4,7 +4,8 @@ With them, gradient times input is relevance (Achtibat et al. 2024, "AttnLRP", s
 Transformers", section 3). A layer norm's deviation is a constant; an activation f passes its relevance on unchanged, as if it
 were x times the constant f(x)/x; attention weights are constants (`constant`), or the two factors of each product of attention
 share its relevance half and half, the softmax keeping its gradient (`uniform`). Under `constant` and without biases the relevance
-of all inputs adds up to the output exactly; a bias takes its share away.
+of all inputs adds up to the output exactly; a bias takes its share away. Whatever else an encoder is made of keeps its plain
+gradient: gated units, other norms, an attention that is not chosen by the encoder's `_attn_implementation`.
 """
 
 from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ UNIT_KINDS = ("token", "word", "char", "phrase", "prompt", "soft_prompt", "patch
 CJK = r"\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 _WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.,'’\-/][^\W_{CJK}]+)*%?|[^\w\s]|_+")
 _STOP = re.compile(r"[。！？；]+|[.!?;]+(?=\s)|\n[ \t\r]*\n|\n(?=[ \t]*[^\sa-z])")
-_SHORT = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|No|vs|approx|ca|cf|St|Fig|Nr))\.$|(?:^|\s)\d+\.$")
+_SHORT = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr))\.$|(?:^|\s)\d+\.$")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,11 @@ def test_a_wrapped_line_goes_on_and_a_new_heading_does_not():
 
 
 def test_a_stop_within_a_number_or_after_a_short_form_is_none():
-    assert pieces("size 4.5 cm, seen by Dr. Who. Next", sentences) == ["size 4.5 cm, seen by Dr. Who.", "Next"]
+    assert pieces("size 4.5 cm, seen by Dr. Who. Invasion: No. Next", sentences) == [
+        "size 4.5 cm, seen by Dr. Who.",
+        "Invasion: No.",
+        "Next",
+    ]
 
 
 def test_what_never_stops_is_cut_at_a_blank():

@@ -51,7 +51,11 @@ def reports(prepared: pa.Table) -> Reports:
 
 
 class SiteExplainable:
-    """See `engine.explain.protocol.Explainable`; `batch` is `Reports`, a target a label's number, or a mask of labels."""
+    """See `engine.explain.protocol.Explainable`; `batch` is `Reports`, a target a label's number, or a mask of labels.
+
+    Probabilities are those at the checkpoint's temperature, before an isotonic curve, as in the checks of the evidence: erasure
+    asks how far a probability falls, and a curve of steps would hide it.
+    """
 
     score_kind = "log_odds"
     own_methods = OWN
