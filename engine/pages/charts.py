@@ -17,6 +17,7 @@ svg.chart { width:100%; height:auto; max-width:34rem; display:block; margin:.3re
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 14, 16, 44
 _WIDTH, _HEIGHT = 480, 320
+_NAME = 26
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def rows(points: Sequence[Point], told: str) -> str:
         body.append(f'<text x="{place(value)}" y="{height - 10}" text-anchor="middle">{value:.0%}</text>')
     for number, p in enumerate(points):
         y = 16 + step * number
-        name = p.label if len(p.label) <= 28 else p.label[:27] + "…"
+        name = p.label if len(p.label) <= _NAME else p.label[: _NAME - 1] + "…"
         body.append(f'<text class="name" x="{left - 10}" y="{y + 4}" text-anchor="end">{shown(name)}</text>')
         if p.low is not None and p.high is not None:
             body.append(_line("range", (place(max(floor, p.low)), y), (place(p.high), y)))

@@ -17,6 +17,7 @@ from engine.storage import storage_for
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 .pair { display:flex; flex-wrap:wrap; gap:1rem 2rem } .pair > div { flex:1 1 22rem; min-width:0 }
+.parts { columns:22rem 2; column-gap:2rem } .parts > div { break-inside:avoid } .parts h3 { margin-top:1rem }
 h3 { font-size:1rem; margin:1.4rem 0 .2rem } td.num, th.num { text-align:right; padding-right:1.2rem } details { margin:.8rem 0 }
 summary { cursor:pointer; font-weight:550 } .headline { font-size:1.15rem; margin:.6rem 0 }
 dt { font-weight:600; margin-top:.5rem } dd { margin:0 0 0 1rem } strong.bad { color:var(--failed) }
@@ -213,7 +214,7 @@ def _slices(evaluation: Evaluation, task: str, word: str, names: Names) -> str:
         more = f" The {_ROWS} largest of {len(metrics)}." if len(metrics) > _ROWS else ""
         picture = charts.rows(points, f"{task}: share right by {name}")
         blocks.append(f'<div><h3>Right code by {shown(name)}</h3>{picture}<p class="soft">Of answered records.{more}</p></div>')
-    return f'<div class="pair">{"".join(blocks)}</div>' if blocks else ""
+    return f'<div class="parts">{"".join(blocks)}</div>' if blocks else ""
 
 
 def _errors(evaluation: Evaluation, task: str, names: Names) -> str:

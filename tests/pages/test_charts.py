@@ -43,7 +43,7 @@ def test_rows_have_name_value_and_note():
     one, two = parts(svg, "circle")
     assert one.get("cx") == "430.0" and two.get("cx") == "310.0"  # from 190 at 50 % to 430 at 100 %
     names = [each.text for each in parts(svg, "text") if each.get("class") == "name"]
-    assert names == ["<b>" + "x" * 24 + "…", "y"]
+    assert names == ["<b>" + "x" * 22 + "…", "y"]
 
 
 @pytest.mark.parametrize("values", [[0.0], [1.0], [0.999, 0.001], [0.95]])
