@@ -51,7 +51,8 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
         fitted[task.name] = before if found is None else found.fitted
         lines += _told(config, task, found)
     print("\n".join(lines))
-    card = "\n".join([_card(config, coder, lines), (coder.checkpoint.folder / "README.md").read_text()])
+    old_card = coder.checkpoint.folder / "README.md"
+    card = f"{_card(config, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
     digest = write_revision(Path(config.output.path), coder.checkpoint, fitted, card)
     print(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}")
 

@@ -1,0 +1,117 @@
+"""A run's table beside gold: rows by id, parts of the records, checks, and agreement with marks."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.gold import GoldConfig, read_gold
+from engine.evaluation.joined import agreement_of, answers_of, checks_of, join, parts_of, unknown_labels
+from engine.evaluation.measure import Rounds
+from engine.records import codes_fields, table_schema, text_digest
+
+TEXTS = {"a": "left breast cancer", "b": "colon", "c": "lung", "d": "skin", "e": None}
+
+
+def row(name, code, prob, decision="auto", **more):
+    known = {"record_id": name, "source": "s", "position": 0, "run_id": "r", "model_digest": "m", "reasons": []}
+    if code is None:
+        return known | {"decision": "failed", "failure": {"kind": "missing_text", "detail": ""}}
+    top = [{"code": code, "prob": prob}, {"code": "C80", "prob": 0.01}]
+    answer = {"site_code": code, "site_prob": prob, "site_decision": decision, "site_top": top, "site_evidence": []}
+    return known | {"decision": decision, "text_sha256": text_digest(TEXTS[name]), "n_tokens": len(TEXTS[name])} | answer | more
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Five rows in two files, in no order of ids; two of them checked."""
+    evidence = [{"start": 5, "end": 11, "score": 1.0, "weight": 0.5}]
+    checks = {"site_comprehensiveness": 0.5, "site_random_comprehensiveness": 0.25}
+    rows = [
+        row("d", "C44", 0.6, "review"),
+        row("a", "C50", 0.9, site_evidence=evidence, **checks),
+        row("e", None, None),
+        row("c", "C34", 0.8),
+        row("b", "C20", 0.7, site_sufficiency=0.125, site_random_sufficiency=0.5),
+    ]
+    schema = table_schema(codes_fields(["site"]), [pa.field("facility", pa.string())])
+    table = pa.Table.from_pylist([{**each, "facility": "x"} for each in rows], schema=schema)
+    names = []
+    for number in range(2):
+        names.append(str(tmp_path / f"{number}.parquet"))
+        pq.write_table(table.slice(3 * number, 3), names[-1])
+    return names
+
+
+def gold(tmp_path, **columns):
+    table = {"id": ["a", "b", "c", "e", "z"], "site": ["C50", "C18", None, "C50", "C50"], **columns}
+    pq.write_table(pa.table(table), tmp_path / "gold.parquet")
+    more = {"text": "text", "spans": {"site": "marks"}} if "marks" in columns else {}
+    kept = {"slices": ("ward",)} if "ward" in columns else {}
+    return read_gold(GoldConfig(str(tmp_path / "gold.parquet"), {"site": "site"}, id="id", **more, **kept))
+
+
+def test_rows_meet_by_id(files, tmp_path):
+    joined = join(files, gold(tmp_path), ["site"])
+    # c has no label and stands in no gold; z has no row; d has no gold.
+    assert joined.codes["record_id"].to_pylist() == joined.gold["record_id"].to_pylist() == ["a", "e", "b"]
+    assert joined.without_row == 1
+    answers, rows = answers_of(joined, "site")
+    assert rows.tolist() == [0, 1, 2]
+    assert answers.gold.tolist() == ["C50", "C50", "C18"] and answers.code.tolist() == ["C50", "", "C20"]
+    assert answers.answered.tolist() == [True, False, True] and np.isnan(answers.prob[1])
+    assert answers.decision.tolist() == ["auto", "failed", "auto"] and list(answers.top[0]) == ["C50", "C80"]
+    assert len(set(answers.group)) == 3
+
+
+def test_no_row_in_common_is_told_with_what_to_do(files, tmp_path):
+    with pytest.raises(ConfigError, match=r"none of 1 ids of the gold table stands in the run.*id_scope=file"):
+        join(files, gold(tmp_path, id=["q"] * 5, site=["C50"] * 5), ["site"])
+
+
+def test_parts_by_code_by_column_of_either_table_and_by_length(files, tmp_path):
+    joined = join(files, gold(tmp_path, ward=["1", None, "3", "4", "5"]), ["site"], ["facility"])
+    parts = parts_of(joined, ["ward", "facility"], "site")
+    assert parts["site"].tolist() == ["C50", "C50", "C18"]
+    assert parts["ward"].tolist() == ["1", "4", ""] and parts["facility"].tolist() == ["x", "x", "x"]
+    assert parts["length"].tolist() == ["q4 longest", "", "q1 shortest"]  # 18 and 5 tokens, and none
+    with pytest.raises(ConfigError, match="neither the gold table nor the run has a column 'ward'"):
+        join(files, gold(tmp_path), ["site"], ["ward"])
+
+
+def test_checks_are_beside_their_control(files, tmp_path):
+    checks = checks_of(join(files, gold(tmp_path), ["site"]), "site")
+    assert checks["comprehensiveness_gain"].tolist()[0] == 0.25 and np.isnan(checks["comprehensiveness"][1:]).all()
+    assert checks["sufficiency_gain"][2] == 0.375 and np.isnan(checks["sufficiency_gain"][:2]).all()
+
+
+def test_marks_of_another_text_or_outside_it_are_counted(files, tmp_path):
+    marks = [[{"start": 5, "end": 11}], [{"start": 0, "end": 2}], None, None, None]
+    texts = ["left breast cancer", "colon ", "", "", ""]
+    joined = join(files, gold(tmp_path, text=texts, marks=marks), ["site"])
+    values, counts = agreement_of(joined, "site")
+    assert counts == {"compared": 1, "without_evidence": 0, "other_text": 1, "bad_spans": 0}
+    assert values["cov_mass"][0] == 1.0 and values["cov_lift"][0] == pytest.approx(3.0) and np.isnan(values["cov_mass"][1:]).all()
+    far = [[{"start": 5, "end": 99}], [{"start": 0, "end": 2}], None, None, None]
+    texts[1] = "colon"
+    counts = agreement_of(join(files, gold(tmp_path, text=texts, marks=far), ["site"]), "site")[1]
+    assert counts == {"compared": 0, "without_evidence": 1, "other_text": 0, "bad_spans": 1}
+
+
+def test_unknown_labels_by_how_common_they_are():
+    assert unknown_labels(np.array(["x", "y;x", "C50", ""]), ["C50"]) == {"x": 2, "y": 1}
+
+
+def test_a_whole_evaluation_tells_what_it_left_out(files, tmp_path):
+    labels = gold(tmp_path)
+    found = evaluate(files, labels, ["site"], known={"site": ["C50", "C20"]}, rounds=Rounds(10))
+    assert (found.get("site", "accuracy").value, found.get("site", "answered").value) == (0.5, pytest.approx(2 / 3))
+    assert found.get("site", "unknown_label").value == 1.0
+    assert found.get(None, "failed_share").value == pytest.approx(1 / 3)
+    assert [found.get(None, f"gold_{name}").value for name in ("rows", "used", "matched", "without_row")] == [5, 4, 3, 1]
+    assert any("1 records of the gold table have no row in the run" in note for note in found.notes)
+    assert any("C18" in note and "count as wrong" in note for note in found.notes)
+    with pytest.raises(ConfigError, match="none of the 2 different labels"):
+        evaluate(files, labels, ["site"], known={"site": ["X1"]}, rounds=Rounds(10))
