@@ -65,17 +65,28 @@ def wait_for(what: Callable[[], bool], driver: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def test_models_run_where_the_gpus_are_and_readers_elsewhere(tmp_path, head):
-    write_input(tmp_path / "in" / "a.jsonl", texts(60))
-    plain, gpus = head.add(num_cpus=2), head.add(num_cpus=2, num_gpus=2)
-    code, err = ended(drive(tmp_path, head, cluster={"actors": 2, "gpus_per_actor": 1}, runtime={"pause": 0.1}))
-    head.kill(plain)
-    head.kill(gpus)
-    assert code == 0, err
+def test_models_run_where_gpus_are_while_nodes_come_and_go(tmp_path, head):
+    write_input(tmp_path / "in" / "a.jsonl", texts(90))
+    gate = tmp_path / "gate"
+    plain, old = head.add(num_cpus=2), head.add(num_cpus=2, num_gpus=2)
+    driver = drive(tmp_path, head, cluster={"actors": 3, "gpus_per_actor": 1}, runtime={"gate": str(gate)})
+    wait_for(lambda: bool(list(Path(tmp_path, "out").glob("_receipts/*.json"))), driver)
+    new = head.add(num_cpus=2, num_gpus=1)
+    wait_for(lambda: len(places(tmp_path)[0]) == 3, driver)
     models, readers = places(tmp_path)
-    assert models == {(gpus, "0"), (gpus, "1")}
+    assert models == {(old, "0"), (old, "1"), (new, "0")}
     assert readers == {plain}
-    assert_once(tmp_path / "out", list(texts(60)))
+    # Now the old node's actors stand before the gate, each with a shard in hand.
+    before = status(str(tmp_path / "out"))
+    head.kill(old)
+    gate.touch()
+    code, err = ended(driver)
+    for node in (plain, new):
+        head.kill(node)
+    assert code == 0, err
+    assert 0 < before.shards < before.shards_total
+    assert "Ray has 2 GPUs: waiting for more nodes" in err
+    assert_once(tmp_path / "out", list(texts(90)))
 
 
 def test_the_same_command_resumes_on_another_number_of_nodes(tmp_path, head):
@@ -94,26 +105,6 @@ def test_the_same_command_resumes_on_another_number_of_nodes(tmp_path, head):
     assert code == 0, err
     assert "waiting for more nodes" not in err
     assert_once(tmp_path / "out", list(texts(60)))
-
-
-def test_a_node_is_added_and_another_killed_while_a_run_is_going_on(tmp_path, head):
-    write_input(tmp_path / "in" / "a.jsonl", texts(90))
-    gate = tmp_path / "gate"
-    old = head.add(num_cpus=2, num_gpus=1)
-    driver = drive(tmp_path, head, cluster={"actors": 2, "gpus_per_actor": 1}, runtime={"gate": str(gate)})
-    wait_for(lambda: bool(list(Path(tmp_path, "out").glob("_receipts/*.json"))), driver)
-    new = head.add(num_cpus=2, num_gpus=1)
-    wait_for(lambda: (new, "0") in places(tmp_path)[0], driver)
-    # Now the old node's actor holds a shard before the gate, and others have been read there.
-    before = status(str(tmp_path / "out"))
-    head.kill(old)
-    gate.touch()
-    code, err = ended(driver)
-    head.kill(new)
-    assert code == 0, err
-    assert 0 < before.shards < before.shards_total
-    assert "Ray has 1 GPUs: waiting for more nodes" in err
-    assert_once(tmp_path / "out", list(texts(90)))
 
 
 @pytest.fixture
