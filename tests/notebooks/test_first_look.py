@@ -54,6 +54,7 @@ def test_a_run_on_a_disk_with_its_reports(finished: Path) -> None:
     assert found["words"] == ["r"] * 6
 
 
+@pytest.mark.long
 def test_a_run_on_s3_without_its_reports(finished: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, store) -> None:
     import s3fs
 
