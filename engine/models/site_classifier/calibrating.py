@@ -106,7 +106,7 @@ def fit(
     t = calibration.temperature(raw.scores, raw.targets)
     found = outcome(task, values, logits, TaskCalibration(t))
     curve = calibration.isotonic(found.sure, found.right) if method == ISOTONIC else None
-    by_code, cut = None, None
+    by_code = None
     if method == PER_CLASS:
         by_code, cut = _by_code(found, target, confidence)
     else:
@@ -145,7 +145,8 @@ def least_rows(target: float, confidence: float) -> int:
 def _by_code(found: Outcome, target: float, confidence: float) -> tuple[dict[str, float], Threshold]:
     """A cut for each code that is given often enough to prove one, and one for all the others together.
 
-    How many starts a code's sequence has (see `fit_threshold`) goes by the number of its reports alone.
+    How many starts a code's sequence has (see `fit_threshold`) goes by the number of its reports alone. The figures beside the
+    second cut are those of all cuts together.
     """
     least = calibration.smallest_provable(target, 1 - confidence)
     cuts = {}
@@ -154,9 +155,12 @@ def _by_code(found: Outcome, target: float, confidence: float) -> tuple[dict[str
         mine = found.predicted == code
         if mine.sum() >= least:
             starts = _STARTS if mine.sum() >= 2 * least_rows(target, confidence) else 1
-            cut = calibration.fit_threshold(found.sure[mine], found.right[mine], target, confidence, starts)
-            cuts[str(code)] = cut.threshold
+            cuts[str(code)] = calibration.fit_threshold(found.sure[mine], found.right[mine], target, confidence, starts).threshold
             rest &= ~mine
-    if not rest.any():
-        return cuts, Threshold(calibration.NOTHING, 0, 0.0, None, None, target, confidence)
-    return cuts, calibration.fit_threshold(found.sure[rest], found.right[rest], target, confidence, _STARTS)
+    other = calibration.NOTHING
+    if rest.any():
+        other = calibration.fit_threshold(found.sure[rest], found.right[rest], target, confidence, _STARTS).threshold
+    kept = found.sure >= [cuts.get(str(code), other) for code in found.predicted]
+    n, hits = int(kept.sum()), int((kept & found.right).sum())
+    bound = calibration.lower_bound(hits, n, confidence) if n else None
+    return cuts, Threshold(other, n, n / kept.size, hits / n if n else None, bound, target, confidence)
