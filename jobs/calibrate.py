@@ -20,7 +20,9 @@ class Model:
 @dataclass
 class Data:
     path: str = key(
-        MISSING, "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob. None the model learned from.", path=True
+        MISSING,
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob; none that the model learned from.",
+        path=True,
     )
     id: str | None = key(None, "Column with the reports' ids, so that one that stands twice counts once.")
     id_scope: str = key(
