@@ -111,16 +111,21 @@ def test_the_same_command_resumes_on_another_number_of_nodes(tmp_path, head):
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception, str | None], Exception]:
     """What becomes of an error of Ray's beginning, at an address or on this machine."""
 
+    stopped: list[Exception] = []
+
     def ask(error: Exception, address: str | None = None) -> Exception:
         def fail(**_: object) -> None:
             raise error
 
         monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
         monkeypatch.setattr(cluster.ray, "init", fail)
+        # The Ray that other tests share stays.
+        monkeypatch.setattr(cluster.ray, "shutdown", lambda: stopped.append(error))
         monkeypatch.setattr(cluster, "_check_address", lambda _: None)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         with pytest.raises(Exception) as caught, cluster.connected(ClusterConfig(address=address)):
             pass
+        assert stopped.pop() is error
         return caught.value
 
     return ask
