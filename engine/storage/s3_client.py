@@ -24,6 +24,8 @@ _CONNECT_SECONDS = 5
 # Before anything has answered, a wrong address is likelier than a bad moment.
 _FIRST_PATIENCE = 15.0
 _LONGEST_PAUSE = 5.0
+# Bytes a second: below this an upload counts as broken off.
+_SLOWEST_UPLOAD = 128 * 1024
 _BUSY = {
     "ConditionalRequestConflict",
     "InternalError",
@@ -153,7 +155,9 @@ class Client:
 
     async def _once(self, operation: str, bucket: str, arguments: dict[str, Any]) -> dict[str, Any]:
         client = await self._fs.set_session()
-        answer = await getattr(client, operation)(Bucket=bucket, **arguments)
+        # The client's own limit does not hold for every answer that follows a "100 Continue".
+        limit = self._config.timeout + len(arguments.get("Body", b"")) / _SLOWEST_UPLOAD
+        answer = await asyncio.wait_for(getattr(client, operation)(Bucket=bucket, **arguments), limit)
         if "Body" in answer:
             async with answer["Body"] as body:
                 data = await body.read()
