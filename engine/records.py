@@ -25,6 +25,8 @@ FAILURE_KINDS = (
     "out_of_memory",
     "killed_worker",
     "model_error",
+    "not_coded",
+    "text_changed",
 )
 
 REASONS = (

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import EVIDENCE_METHODS
@@ -14,7 +14,7 @@ from jobs._ray_job import check_paths
 from jobs._storage import Storage, s3_of
 
 if TYPE_CHECKING:
-    from engine.pipeline import RunConfig
+    from engine.pipeline import ClusterConfig, RunConfig
 
 GIBI, KIBI = 1024**3, 1024
 
@@ -135,7 +135,7 @@ def run_config(config: CodeReports) -> "RunConfig":
         ConfigError: settings that cannot go together.
     """
     from engine.models.base import ModelSpec
-    from engine.pipeline import ClusterConfig, RunConfig
+    from engine.pipeline import RunConfig
     from engine.sources import InputConfig
 
     cluster, model = config.cluster, config.model
@@ -162,30 +162,46 @@ def run_config(config: CodeReports) -> "RunConfig":
                 "precision": cluster.precision,
                 "deterministic": config.deterministic,
             },
-            runtime={
-                "device": "cuda" if cluster.gpus_per_actor else "cpu",
-                "threads": cluster.threads or 0,
-                "batch_tokens": cluster.batch_tokens,
-            },
+            runtime=runtime_of(cluster),
         ),
         output=config.output.path,
-        cluster=ClusterConfig(
-            address=cluster.address,
-            actors=cluster.actors or _actors(cluster),
-            threads=cluster.threads or 0,
-            cpus_per_actor=cluster.cpus_per_actor,
-            gpus_per_actor=cluster.gpus_per_actor,
-            readers=cluster.readers,
-            cpus_per_reader=cluster.cpus_per_reader,
-            object_store_memory=None if cluster.object_store_gb is None else int(cluster.object_store_gb * GIBI),
-            child_memory=int(cluster.child_memory_gb * GIBI),
-            max_attempts=cluster.max_attempts,
-            stall_seconds=cluster.stall_seconds,
-        ),
+        cluster=cluster_of(cluster),
         shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
         max_failed=config.max_failed,
         memory=int(config.output.memory_gb * GIBI),
         s3=s3_of(config.storage),
+    )
+
+
+def runtime_of(cluster: Cluster) -> dict[str, Any]:
+    """What a model is told that changes no value in a row."""
+    return {
+        "device": "cuda" if cluster.gpus_per_actor else "cpu",
+        "threads": cluster.threads or 0,
+        "batch_tokens": cluster.batch_tokens,
+    }
+
+
+def cluster_of(cluster: Cluster) -> "ClusterConfig":
+    """The engine's settings of a cluster.
+
+    Raises:
+        ConfigError: only the user can know how many actors a running cluster has room for.
+    """
+    from engine.pipeline import ClusterConfig
+
+    return ClusterConfig(
+        address=cluster.address,
+        actors=cluster.actors or _actors(cluster),
+        threads=cluster.threads or 0,
+        cpus_per_actor=cluster.cpus_per_actor,
+        gpus_per_actor=cluster.gpus_per_actor,
+        readers=cluster.readers,
+        cpus_per_reader=cluster.cpus_per_reader,
+        object_store_memory=None if cluster.object_store_gb is None else int(cluster.object_store_gb * GIBI),
+        child_memory=int(cluster.child_memory_gb * GIBI),
+        max_attempts=cluster.max_attempts,
+        stall_seconds=cluster.stall_seconds,
     )
 
 

@@ -9,6 +9,8 @@ from jobs._progress import duration
 if TYPE_CHECKING:
     from engine.pipeline import Summary
 
+EXPLANATIONS = "explanations"
+
 
 def closing(summary: "Summary") -> str:
     """For the end of a run."""
@@ -16,9 +18,10 @@ def closing(summary: "Summary") -> str:
         head = "Nothing new to do: every record of the input has its row."
     else:
         rate = f"{summary.new_records / summary.seconds:,.1f}/s" if summary.seconds else ""
-        head = f"Coded {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
+        done = ("Read", "read") if summary.table == EXPLANATIONS else ("Coded", "coded")
+        head = f"{done[0]} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
         if summary.resumed:
-            head += f" Earlier runs had coded {summary.records - summary.new_records:,}."
+            head += f" Earlier runs had {done[1]} {summary.records - summary.new_records:,}."
     return "\n".join([head, "", *_counts(summary), "", f"Tables: {summary.folder}", *_next(summary)])
 
 
@@ -55,16 +58,22 @@ def _table(counts: Mapping[str, int], total: int) -> list[str]:
 
 
 def _next(summary: "Summary") -> list[str]:
+    explained = summary.table == EXPLANATIONS
     if "://" in summary.folder:
         # DuckDB would load an extension from the network first.
+        look = (
+            ".explode('targets').unnest('targets').group_by('target_name', 'status')" if explained else ".group_by('site_code')"
+        )
         return [
             "To look at them, in Python:",
             "  import polars",
-            f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}).group_by('site_code').len().collect()",
+            f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}){look}.len().collect()",
         ]
     pattern = f"{summary.folder}/*.parquet".replace("'", "''")
-    return [
-        "To look at them, in Python:",
-        "  import duckdb",
-        f"  duckdb.sql(\"SELECT site_code, count(*) AS reports FROM '{pattern}' GROUP BY ALL ORDER BY reports DESC\")",
-    ]
+    query = (
+        f"SELECT t.target_name, t.status, count(*) AS records FROM (SELECT unnest(targets) AS t FROM '{pattern}') "
+        "GROUP BY ALL ORDER BY records DESC"
+        if explained
+        else f"SELECT site_code, count(*) AS reports FROM '{pattern}' GROUP BY ALL ORDER BY reports DESC"
+    )
+    return ["To look at them, in Python:", "  import duckdb", f'  duckdb.sql("{query}")']

@@ -13,7 +13,9 @@ import numpy as np
 from engine.text.units import Units
 
 OK, DEGENERATE, NO_UNITS, NOT_FINITE = "ok", "degenerate", "no_units", "not_finite"
-STATUSES = (OK, DEGENERATE, NO_UNITS, NOT_FINITE)
+# The explanation is sound, but of an answer that the model did not give when it was explained.
+OTHER_ANSWER = "other_answer"
+STATUSES = (OK, DEGENERATE, NO_UNITS, NOT_FINITE, OTHER_ANSWER)
 TOLERANCE = 0.05
 
 

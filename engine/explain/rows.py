@@ -79,6 +79,22 @@ TARGET = pa.struct(
 TARGETS = pa.list_(TARGET)
 
 
+def explanations_fields() -> list[pa.Field]:
+    """The columns of `explanations` that a system fills, in table order; `docs/data-dictionary.md` says what each one means."""
+    return [
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("method", pa.string()),
+        pa.field("coded_run", pa.string()),
+        pa.field("text_sha256", pa.binary(32)),
+        pa.field("n_tokens", pa.int32()),
+        pa.field("n_windows", pa.int32()),
+        pa.field("truncated_chars", pa.int32()),
+        pa.field("faithfulness_sampled", pa.bool_()),
+        pa.field("stability_sampled", pa.bool_()),
+        pa.field("targets", TARGETS),
+    ]
+
+
 def target_row(
     record_id: str,
     explanation: Explanation,

@@ -34,7 +34,7 @@ class System(Protocol):
     digest: str  # of the checkpoint, verified against its files
 
     def fields(self) -> list[pa.Field]:
-        """The system's own columns of the result table, in order; `decision` and `reasons` are among them."""
+        """The system's own columns of the result table, in order. `decision` is among them, `reasons` if it has any."""
 
     def prepare(self, records: pa.Table) -> pa.Table:
         """CPU part: texts to tokens with offsets.

@@ -37,6 +37,16 @@ def test_the_data_dictionary_has_the_type_of_every_column() -> None:
         assert ("never null" in told[field.name]) == (not field.nullable), field.name
 
 
+def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of_a_target() -> None:
+    from engine.explain.explanation import STATUSES
+    from engine.explain.rows import TARGET, explanations_fields
+
+    columns, fields = part("explanations").split("\n### A target\n")
+    assert first_cells(columns) == set(records.table_schema(explanations_fields()).names)
+    assert first_cells(fields) == {field.name for field in TARGET}
+    assert all(f"`{word}`" in fields for word in STATUSES)
+
+
 def test_the_data_dictionary_has_every_word() -> None:
     assert first_cells(part("Reasons")) == set(records.REASONS)
     assert first_cells(part("Failure kinds")) == set(records.FAILURE_KINDS)

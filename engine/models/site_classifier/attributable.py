@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError, ContractError
+from engine.errors import ContractError
 from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
 from engine.models.site_classifier.checkpoint import TaskCalibration
@@ -93,16 +93,12 @@ class SiteExplainable:
         Raises:
             ConfigError: the model does not know a code.
         """
-        number = {label: index for index, label in enumerate(self.task.labels)}
-        split = [[part for part in code.split(";") if part] if self.task.multi_label else [code] for code in codes]
-        unknown = sorted({part for parts in split for part in parts if part not in number})
-        if unknown:
-            raise ConfigError(f"the task {self.task.name} has no code '{unknown[0]}'; a target must be one the model knows")
+        numbers = [self.task.numbers(code) for code in codes]
         if not self.task.multi_label:
-            return torch.tensor([number[parts[0]] for parts in split], dtype=torch.long)
-        chosen = torch.zeros(len(codes), len(number))
-        for row, parts in enumerate(split):
-            chosen[row, [number[part] for part in parts]] = 1.0
+            return torch.tensor([one for (one,) in numbers], dtype=torch.long)
+        chosen = torch.zeros(len(codes), len(self.task.labels))
+        for row, labels in enumerate(numbers):
+            chosen[row, labels] = 1.0
         return chosen
 
     @torch.no_grad()

@@ -7,6 +7,19 @@ from typing import Any
 from engine.errors import ConfigError
 
 EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
+EXPLAIN_METHODS = (
+    "integrated_gradients",
+    "gradient_x_input",
+    "grad_l2",
+    "attnlrp",
+    "occlusion",
+    "lime",
+    "kernel_shap",
+    "fused",
+    "attention",
+    "pooling",
+    "random",
+)
 CALIBRATIONS = ("temperature", "isotonic", "per_class")
 
 
@@ -22,6 +35,18 @@ class Task:
     labels: tuple[str, ...]
     support: tuple[int, ...]
     multi_label: bool = False
+
+    def numbers(self, code: str) -> list[int]:
+        """The labels that a code stands for; codes of a multi-label task are joined by `;`.
+
+        Raises:
+            ConfigError: the model does not know a code.
+        """
+        parts = [part for part in code.split(";") if part] if self.multi_label else [code]
+        unknown = [part for part in parts if part not in self.labels]
+        if unknown:
+            raise ConfigError(f"the task {self.name} has no code '{unknown[0]}'; a target must be one the model knows")
+        return [self.labels.index(part) for part in parts]
 
 
 @dataclass(frozen=True)
