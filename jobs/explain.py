@@ -92,16 +92,9 @@ def main(config: Config) -> None:
 
     settings = run_config(config)
 
-    from engine.errors import TooManyFailures
-    from engine.pipeline import run, status
-    from jobs._progress import reporter
-    from jobs._summary import closing
+    from jobs._run import run_and_tell
 
-    try:
-        print(closing(run(settings, reporter())))
-    except TooManyFailures:
-        print(closing(status(config.output.path)))
-        raise
+    run_and_tell(settings)
 
 
 if __name__ == "__main__":
