@@ -32,4 +32,6 @@ FAILURES = {
     "out_of_memory": "There was not enough memory for this record.",
     "killed_worker": "The record ended the process that read it, twice.",
     "model_error": "The model failed on this record.",
+    "not_coded": "The run that is explained has no answer for this record.",
+    "text_changed": "The text is not the one that was coded.",
 }

@@ -1,0 +1,141 @@
+"""An experiment: arms that are measured one by one, each kept when it is done, so that the same command goes on where it stopped.
+
+A folder holds `settings.json`, `arms/<arm>.parquet` with the results of a finished arm, `work/` with what the arms make on their
+way (corpora, trained models, runs), and in the end `results.parquet` and `results.md`, the same results for people.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+
+Say = Callable[[str], None]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("experiment", pa.string(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of one arm: its 95 % interval where there is one, over how many records, and what a reader must know of it."""
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing that is measured; its name is a file's name, so letters, digits, `-`, `_` and `.` only."""
+
+    name: str
+    seed: int = 0
+
+
+class Experiment(Protocol):
+    """What an experiment offers. `name` is that of its file under conf/experiment."""
+
+    name: str
+
+    def settings(self) -> Mapping[str, Any]:
+        """Everything that changes a result, as plain values: a folder belongs to one set of these."""
+
+    def arms(self) -> Sequence[Arm]:
+        """In the order in which they are to be measured."""
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        """The results of an arm. `work` is a folder that all arms share and that outlives a stop."""
+
+
+def run(experiment: Experiment, output: Path, command: str, say: Say) -> pa.Table:
+    """Measures the arms that are not done yet; returns the results of all.
+
+    Raises:
+        ConfigError: the folder holds another experiment, or this one with other settings.
+    """
+    _claim(output, {"experiment": experiment.name, **experiment.settings()})
+    done = output / "arms"
+    tables = []
+    for arm in experiment.arms():
+        file = done / f"{arm.name}.parquet"
+        if file.is_file():
+            say(f"{arm.name}: done before")
+        else:
+            say(f"{arm.name}: started")
+            start = time.monotonic()
+            results = experiment.measure(arm, output / "work", say)
+            _write(file, to_table(experiment.name, arm, results))
+            say(f"{arm.name}: done in {time.monotonic() - start:,.0f} s")
+        tables.append(pq.read_table(file, schema=SCHEMA))
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    _write(output / "results.parquet", table)
+    (output / "results.md").write_text(f"`{command}`\n\n{markdown(table)}\n")
+    return table
+
+
+def to_table(name: str, arm: Arm, results: Sequence[Result]) -> pa.Table:
+    rows = [{"experiment": name, "arm": arm.name, "seed": arm.seed, **asdict(result)} for result in results]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def markdown(table: pa.Table) -> str:
+    """One line an arm, one column a metric, in the order in which they first stand; an interval in brackets."""
+    arms: dict[str, dict[str, str]] = {}
+    for row in table.to_pylist():
+        arms.setdefault(row["arm"], {})[row["metric"]] = _number(row)
+    metrics = list(dict.fromkeys(table["metric"].to_pylist()))
+    lines = [["arm", *metrics], ["---"] * (1 + len(metrics))]
+    lines += [[arm, *(values.get(metric, "") for metric in metrics)] for arm, values in arms.items()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return "–"
+    between = f" ({row['low']:.3f} to {row['high']:.3f})" if row["low"] is not None and row["high"] is not None else ""
+    return f"{row['value']:.3f}{between}"
+
+
+def _claim(output: Path, settings: Mapping[str, Any]) -> None:
+    """Makes the folder this experiment's own, or sees that it already is."""
+    note = output / "settings.json"
+    plain = json.loads(json.dumps(settings))
+    if note.is_file():
+        if json.loads(note.read_text()) != plain:
+            raise ConfigError(f"output.path: {output} holds an experiment with other settings; choose a new folder")
+    elif output.exists() and any(output.iterdir()):
+        raise ConfigError(f"output.path: {output} is not empty and holds no experiment; choose a new folder")
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(plain, indent=1) + "\n")
+    for name in ("arms", "work"):
+        (output / name).mkdir(exist_ok=True)
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    """Whole or not at all: a file that is there is a finished arm."""
+    part = file.with_suffix(".tmp")
+    pq.write_table(table, part)
+    os.replace(part, file)
