@@ -142,6 +142,8 @@ def run_config(config: CodeReports) -> "RunConfig":
     check_paths({"input.path": config.input.path, "output.path": config.output.path})
     if model.path != Model.path:
         check_paths({"model.path": model.path})
+    if config.text.pair is not None and config.text.pair not in config.input.keep:
+        raise ConfigError(f"text.pair: name the column '{config.text.pair}' in input.keep too")
     if not _exists(model.system):
         raise ConfigError(f"model.system: there is no package '{model.system}'; the one that comes along is {Model.system}")
     return RunConfig(

@@ -40,7 +40,7 @@ class System(Protocol):
         """CPU part: texts to tokens with offsets.
 
         Args:
-            records: readable rows only, `row`, `record_id` and `text` at least.
+            records: readable rows only, as `engine.records.records_schema` has them, without `failure`.
         Returns:
             `row`, `record_id`, `failure` and the system's own columns, without the text; as many rows as came in, each key once.
             A record that cannot be prepared has its `failure` set.

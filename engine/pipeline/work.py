@@ -73,14 +73,14 @@ def read_shard(job: Job, shard: Shard) -> pa.Table:
     return records
 
 
-def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
+def prepare(job: Job, system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Records to (meta, prepared). `meta` has every record, without text; a record that cannot be prepared has its failure there.
 
     `prepared` has the others.
     """
     meta = records.drop_columns(["text"])
-    readable = records.filter(records["failure"].is_null()).drop_columns(["failure", "keep"])
-    tables, failed = _guarded(system, system.prepare, readable, "prepare")
+    readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
+    tables, failed = _guarded(job, system, system.prepare, readable, "prepare")
     prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
     if "failure" in prepared.column_names:
         broken = prepared.filter(prepared["failure"].is_valid())
@@ -89,10 +89,10 @@ def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
     return _with_failures(meta, dict(failed)), prepared
 
 
-def answer(system: System, prepared: pa.Table) -> pa.Table:
+def answer(job: Job, system: System, prepared: pa.Table) -> pa.Table:
     """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed."""
     schema = answers_schema(system.fields())
-    tables, failed = _guarded(system, system.run, prepared, "run") if prepared.num_rows else ([], [])
+    tables, failed = _guarded(job, system, system.run, prepared, "run") if prepared.num_rows else ([], [])
     parts = []
     for table in tables:
         missing = set(schema.names) - set(table.column_names)
@@ -109,20 +109,20 @@ def answer(system: System, prepared: pa.Table) -> pa.Table:
 
 def code(job: Job, system: System, shard: Shard) -> pa.Table:
     """The rows of one shard: the plain loop around a system that the engine is measured against."""
-    meta, prepared = prepare(system, read_shard(job, shard))
-    return finish(job, system, meta, answer(system, prepared))
+    meta, prepared = prepare(job, system, read_shard(job, shard))
+    return finish(job, system, meta, answer(job, system, prepared))
 
 
-def probe(system: System) -> None:
+def probe(job: Job, system: System) -> None:
     """Codes one made-up record: loads the weights, and tells a broken system from a broken record by raising."""
-    record = pa.table(
-        {"row": pa.array([0], pa.int32()), "record_id": ["probe"], "text": pa.array([PROBE_TEXT], pa.large_string())}
-    )
-    record = record.append_column("source", pa.array(["probe"])).append_column("position", pa.array([0], pa.int64()))
-    system.run(system.prepare(record))
+    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in job.keep_schema}
+    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": kept}
+    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(list(job.keep_schema)))))
 
 
-def _guarded(system: System, call: Callable, table: pa.Table, name: str) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
+def _guarded(
+    job: Job, system: System, call: Callable, table: pa.Table, name: str
+) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
     """Calls a system on a table; if it raises, on the halves, down to the single row that then fails alone."""
     done: list[pa.Table] = []
     failed: list[tuple[int, dict]] = []
@@ -137,7 +137,7 @@ def _guarded(system: System, call: Callable, table: pa.Table, name: str) -> tupl
         except Exception as error:
             if not probed:
                 probed = True
-                _blame(system, error, name)
+                _blame(job, system, error, name)
             if part.num_rows == 1:
                 failed.append((part["row"][0].as_py(), _failure(error)))
             else:
@@ -150,10 +150,10 @@ def _guarded(system: System, call: Callable, table: pa.Table, name: str) -> tupl
     return done, failed
 
 
-def _blame(system: System, error: Exception, name: str) -> None:
+def _blame(job: Job, system: System, error: Exception, name: str) -> None:
     """Raises if the system fails on a harmless record too: then no record is to blame."""
     try:
-        probe(system)
+        probe(job, system)
     except EngineError:
         raise
     except Exception as again:

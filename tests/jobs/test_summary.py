@@ -125,6 +125,11 @@ def test_the_options_are_those_that_the_site_classifier_knows() -> None:
     assert set(config.model.options) == {field.name for field in fields(CoderOptions)}
 
 
+def test_a_second_text_that_is_not_kept_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert code_reports.main.run(["input.path=x", "output.path=y", "text.pair=question"]) == 2
+    assert "text.pair" in (told := capsys.readouterr().err) and "input.keep" in told and told.count("\n") == 1
+
+
 @pytest.mark.parametrize("system", ["engine.models.nothing", "nowhere.at.all", "..", "not a name"])
 def test_a_system_that_is_not_there_is_refused(system: str, capsys: pytest.CaptureFixture) -> None:
     assert code_reports.main.run(["input.path=x", "output.path=y", f"model.system={system}"]) == 2

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from engine.errors import ConfigError
 from engine.records import FAILURE, text_digest
 from engine.registry.wording import signs
 from engine.text.tokens import tokenize
@@ -49,19 +50,24 @@ def prepare(
 
     `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
     half a window. `letters` counts alphabetic characters, `signs` names what the wording says about the report. A text without
-    any token is `missing_text`.
+    any token is `missing_text`, and so is a record without its second text.
+
+    Raises:
+        ConfigError: the second text is neither text nor a number.
     """
     texts = records["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
     pairs: list[np.ndarray | None] = [None] * len(texts)
+    lacking = [None if len(found.ids) else "no tokens" for found in tokens]
     if pair is not None:
-        questions = [value or "" for value in records["keep"].combine_chunks().field(pair).to_pylist()]
-        pairs = [found.ids for found in tokenize(tokenizer, questions, window // 2)]
+        questions = _second_texts(records, pair)
+        pairs = [found.ids for found in tokenize(tokenizer, [text or "" for text in questions], window // 2)]
+        lacking = [why or (None if text is not None else "text.pair") for why, text in zip(lacking, questions, strict=True)]
     room = [window if question is None else window - len(question) - 1 for question in pairs]
     columns = {
         "row": records["row"],
         "record_id": records["record_id"],
-        "failure": pa.array([None if len(t.ids) else {"kind": "missing_text", "detail": "no tokens"} for t in tokens], FAILURE),
+        "failure": pa.array([why and {"kind": "missing_text", "detail": why} for why in lacking], FAILURE),
         "text_sha256": pa.array([text_digest(text) for text in texts], pa.binary(32)),
         "input_ids": _lists([t.ids for t in tokens]),
         "pair_ids": _lists(pairs),
@@ -75,6 +81,14 @@ def prepare(
         "signs": pa.array([signs(text) for text in texts], pa.list_(pa.string())),
     }
     return pa.table(columns, schema=PREPARED)
+
+
+def _second_texts(records: pa.Table, pair: str) -> list[str | None]:
+    column = records["keep"].combine_chunks().field(pair)
+    try:
+        return column.cast(pa.string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ConfigError(f"text.pair: the column {pair} holds {column.type}; a second text is text or a number") from None
 
 
 def collate(
