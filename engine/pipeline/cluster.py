@@ -11,11 +11,10 @@ from contextlib import contextmanager
 import ray
 
 from engine.errors import ConfigError, RetryableError
+from engine.pipeline import allocator
 from engine.pipeline.config import ClusterConfig
 from engine.pipeline.events import LOGGER
 
-# Freed memory stays with the process: the model's large scratch arrays otherwise cost a page fault a page, every layer.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 _ALL = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "TOKENIZERS_PARALLELISM": "false"}
 # Where Ray's job server leaves what the submitted job's own environment is.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -60,7 +59,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
 def model_environment(cluster: ClusterConfig) -> dict[str, str]:
     """Environment of a model actor: its CPU threads and its allocator."""
     threads = cluster.threads or max(1, (os.cpu_count() or 1) // cluster.actors)
-    return {**_ALL, **_MALLOC, "OMP_NUM_THREADS": str(threads)}
+    return {**_ALL, **allocator.ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
 
 
 def _environment() -> dict[str, str]:

@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from engine import sources
 from engine.errors import ContractError, EngineError, RetryableError
-from engine.pipeline import attempts, wire
+from engine.pipeline import allocator, attempts, wire
 from engine.pipeline.commit import Receipt, commit
 from engine.pipeline.config import ClusterConfig
 from engine.pipeline.isolate import code_isolated
@@ -50,7 +50,9 @@ class ModelStage:
             probe(job, system_of(job.model))
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return _each(block, lambda parcel: _model(parcel, self._job))
+        coded = _each(block, lambda parcel: _model(parcel, self._job))
+        allocator.give_back()
+        return coded
 
 
 def commit_stage(block: pa.Table, job: Job) -> pa.Table:
