@@ -28,7 +28,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
@@ -130,7 +130,7 @@ class Job:
         return values, missing
 
     def groups(self, flags: Mapping[str, str]) -> dict[str, list[str]]:
-        """The configuration groups of the job, with their choices."""
+        """The configuration groups of the job, each with its choices: the files beside the default one, in the group or a part of it."""
         import yaml
 
         name = flags.get("--config-name", self.name)
@@ -144,8 +144,11 @@ class Job:
         found: dict[str, list[str]] = {}
         for entry in defaults:
             if isinstance(entry, dict):
-                group = next(iter(entry)).removeprefix("optional ").removeprefix("override ")
-                found[group] = sorted({p.stem for f in self._folders(flags) for p in (f / group).glob("*.yaml")})
+                named, choice = next(iter(entry.items()))
+                group = named.removeprefix("optional ").removeprefix("override ")
+                inside = PurePosixPath(choice or "").parent
+                files = [p for f in self._folders(flags) for p in (f / group / inside).glob("*.yaml")]
+                found[group] = sorted({str(inside / p.stem) for p in files})
         return found
 
     def _folders(self, flags: Mapping[str, str]) -> list[Path]:

@@ -6,6 +6,7 @@ way (corpora, trained models, runs), and in the end `results.parquet` and `resul
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ContractError
 
 Say = Callable[[str], None]
 
@@ -53,6 +54,10 @@ class Arm:
     name: str
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", self.name):
+            raise ContractError(f"an arm's name is a file's name, not '{self.name}'")
+
 
 class Experiment(Protocol):
     """What an experiment offers. `name` is that of its file under conf/experiment."""
@@ -75,7 +80,8 @@ def run(experiment: Experiment, output: Path, command: str, say: Say) -> pa.Tabl
     Raises:
         ConfigError: the folder holds another experiment, or this one with other settings.
     """
-    _claim(output, {"experiment": experiment.name, **experiment.settings()})
+    settings = json.loads(json.dumps({"experiment": experiment.name, **experiment.settings()}))
+    _claim(output, settings)
     done = output / "arms"
     tables = []
     for arm in experiment.arms():
@@ -91,7 +97,8 @@ def run(experiment: Experiment, output: Path, command: str, say: Say) -> pa.Tabl
         tables.append(pq.read_table(file, schema=SCHEMA))
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     _write(output / "results.parquet", table)
-    (output / "results.md").write_text(f"`{command}`\n\n{markdown(table)}\n")
+    with_settings = f"`{command}`\n\nSettings: `{json.dumps(settings)}`\n\n{markdown(table)}\n"
+    (output / "results.md").write_text(with_settings, encoding="utf-8")
     return table
 
 
@@ -101,37 +108,63 @@ def to_table(name: str, arm: Arm, results: Sequence[Result]) -> pa.Table:
 
 
 def markdown(table: pa.Table) -> str:
-    """One line an arm, one column a metric, in the order in which they first stand; an interval in brackets."""
-    arms: dict[str, dict[str, str]] = {}
-    for row in table.to_pylist():
-        arms.setdefault(row["arm"], {})[row["metric"]] = _number(row)
-    metrics = list(dict.fromkeys(table["metric"].to_pylist()))
-    lines = [["arm", *metrics], ["---"] * (1 + len(metrics))]
-    lines += [[arm, *(values.get(metric, "") for metric in metrics)] for arm, values in arms.items()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """One line an arm, one column a metric, in the order in which they first stand; intervals in brackets, notes underneath.
+
+    `n` is how many records most of an arm's numbers rest on; a number that rests on others says so.
+    """
+    rows = table.to_pylist()
+    usual = {arm: _usual([row["n"] for row in rows if row["arm"] == arm]) for arm in dict.fromkeys(row["arm"] for row in rows)}
+    arms: dict[str, dict[str, str]] = {arm: {} for arm in usual}
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        arms[row["arm"]][row["metric"]] = _number(row, usual[row["arm"]])
+        if row["note"]:
+            notes.setdefault(f"{row['metric']}: {row['note']}", []).append(row["arm"])
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = [["arm", "n", *metrics], ["---"] * (2 + len(metrics))]
+    for arm, values in arms.items():
+        n = usual[arm]
+        lines.append([arm, "" if n is None else f"{n:,}", *(values.get(metric, "") for metric in metrics)])
+    told = [f"* {', '.join(dict.fromkeys(of))}: {note}" for note, of in notes.items()]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + (["", *told] if told else []))
 
 
-def _number(row: Mapping[str, Any]) -> str:
+def _usual(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return max(known, key=lambda count: (known.count(count), count)) if known else None
+
+
+def _number(row: Mapping[str, Any], usual: int | None) -> str:
     if row["value"] is None:
         return "–"
     between = f" ({row['low']:.3f} to {row['high']:.3f})" if row["low"] is not None and row["high"] is not None else ""
-    return f"{row['value']:.3f}{between}"
+    on = f" [n {row['n']:,}]" if row["n"] is not None and row["n"] != usual else ""
+    return f"{row['value']:.3f}{between}{on}"
 
 
 def _claim(output: Path, settings: Mapping[str, Any]) -> None:
     """Makes the folder this experiment's own, or sees that it already is."""
     note = output / "settings.json"
-    plain = json.loads(json.dumps(settings))
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output.path: {output} is a file; give a folder")
     if note.is_file():
-        if json.loads(note.read_text()) != plain:
-            raise ConfigError(f"output.path: {output} holds an experiment with other settings; choose a new folder")
-    elif output.exists() and any(output.iterdir()):
+        _same(output, json.loads(note.read_text(encoding="utf-8")), settings)
+    elif output.exists() and any(path.suffix != ".tmp" for path in output.iterdir()):
         raise ConfigError(f"output.path: {output} is not empty and holds no experiment; choose a new folder")
     else:
         output.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(plain, indent=1) + "\n")
+        part = note.with_suffix(".tmp")
+        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, note)
     for name in ("arms", "work"):
         (output / name).mkdir(exist_ok=True)
+
+
+def _same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if other:
+        told = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in other)
+        raise ConfigError(f"output.path: {output} holds an experiment with other settings: {told}; choose a new folder")
 
 
 def _write(file: Path, table: pa.Table) -> None:

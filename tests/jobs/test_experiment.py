@@ -1,0 +1,95 @@
+"""`jobs.experiment` as a user starts it, with a toy in place of the experiments."""
+
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.experiments.run import Arm, Result
+from jobs import experiment
+from jobs.experiment import main
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    path: str
+    records: int
+    model: str = "shipped"
+    epochs: float = 2.0
+    seeds: tuple[int, ...] = (1,)
+
+
+class Toy:
+    name = "explain/methods"
+
+    def __init__(self, config):
+        self.config = config
+
+    def settings(self):
+        return {"records": self.config.records, "seeds": self.config.seeds}
+
+    def arms(self):
+        return [Arm(f"seed-{seed}", seed) for seed in self.config.seeds]
+
+    def measure(self, arm, work, say):
+        return [Result("records", self.config.records), Result("epochs", self.config.epochs)]
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, tmp_path):
+    """The toy as the default experiment; its file names what the toy needs."""
+    monkeypatch.setitem(experiment.EXPERIMENTS, "explain/methods", (__name__, "Toy"))
+    folder = tmp_path / "conf" / "experiment" / "explain"
+    folder.mkdir(parents=True)
+    (folder / "toy.yaml").write_text("# @package _global_\nname: explain/methods\nsizes: {records: 7, seeds: [3, 4]}\n")
+    return f"--config-dir={tmp_path / 'conf'}"
+
+
+def test_keys_reach_the_experiment_and_the_table_is_shown(toy, tmp_path, capsys):
+    words = ["experiment=explain/toy", "data.path=a [b].parquet", f"output.path={tmp_path / 'out'}", "sizes.epochs=0.5", toy]
+    assert main.run(words) == 0
+    told = capsys.readouterr()
+    assert "| seed-3 |  | 7.000 | 0.500 |" in told.out and "seed-4: done in" in told.err
+    assert pq.read_table(tmp_path / "out" / "results.parquet").num_rows == 4
+    assert main.run(words) == 0
+    assert "seed-4: done before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["experiment=explain/toy"], "data.path: explain/methods needs it"),
+        (["experiment=explain/toy", "data.path=a", "sizes.steps=5"], "sizes.steps: explain/methods has no use for it"),
+        (["experiment=explain/toy", "data.path=a", "data.id=x"], "data.id: explain/methods has no use for it"),
+        (["experiment=explain/toy", "data.pat=a"], "unknown key 'data.pat' (did you mean 'data.path'?)"),
+        (["experiment=explain/method"], "no choice 'explain/method' (did you mean 'explain/methods'?)"),
+        (["experiment=tcga"], "no choice 'tcga'"),
+        (["name=explain/other"], "name: 'explain/other' is not allowed"),
+        (["experiment=explain/toy", "data.path=a", "sizes.records=0"], "sizes.records: 0 is not allowed"),
+    ],
+)
+def test_a_wrong_key_is_refused_in_one_line(words, told, toy, tmp_path, capsys):
+    assert main.run([*words, f"output.path={tmp_path / 'out'}", toy]) == 2
+    said = capsys.readouterr().err
+    assert told in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_want_another_folder(toy, tmp_path, capsys):
+    words = ["experiment=explain/toy", "data.path=a", f"output.path={tmp_path / 'out'}", toy]
+    assert main.run(words) == 0
+    assert main.run([*words, "sizes.records=8"]) == 2
+    assert "records (7 there, 8 here)" in capsys.readouterr().err
+
+
+def test_the_choices_are_the_experiments_of_this_job(capsys):
+    assert main.run(["--help"]) == 0
+    choices = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("experiment="))
+    assert "explain/methods" in choices and "tcga" not in choices
+
+
+def test_each_file_of_a_choice_names_its_experiment():
+    for choice in main.groups({})["experiment"]:
+        values, missing = main.compose([f"experiment={choice}"], {})
+        assert values["name"] == choice in experiment.EXPERIMENTS
+        assert [key.name for key in missing] == ["output.path"]
