@@ -130,7 +130,7 @@ class Job:
         return values, missing
 
     def groups(self, flags: Mapping[str, str]) -> dict[str, list[str]]:
-        """The configuration groups of the job, each with its choices: the files beside the default one, in the group or a part of it."""
+        """The configuration groups of the job, each with its choices: the files that lie beside its default one."""
         import yaml
 
         name = flags.get("--config-name", self.name)
