@@ -17,8 +17,8 @@ EXPERIMENTS = {
     "explain/methods": ("engine.experiments.methods", "Methods"),
     "explain/calibration": ("engine.experiments.calibration", "Calibration"),
     "explain/planted": ("engine.experiments.planted", "Planted"),
-    "explain/shortcut": ("engine.experiments.planted", "Shortcut"),
-    "explain/masking": ("engine.experiments.planted", "Masking"),
+    "explain/shortcut": ("engine.experiments.shortcut", "Shortcut"),
+    "explain/masking": ("engine.experiments.masking", "Masking"),
     "explain/rationales": ("engine.experiments.rationales", "Rationales"),
 }
 
