@@ -3,11 +3,12 @@
 Explained are the labels of a test text that people gave and the model gives too: for a label it does not give, a person's reason
 cannot be its own. Each is compared with the spans marked for that very label, over words and over sentences, beside the same
 weights laid on the units at random. A method that scores words gives a sentence the sum of its words' scores; one that erases
-works on sentences.
+works on sentences. A long sentence has a larger sum whatever its words say, and what people mark is longer than a heading: so
+sentences stand beside the mere count of their words as well.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,9 @@ MODEL, RIVAL = "model", "tfidf"
 BY_WORD = ("pooling", "attention", "gradient_x_input", "grad_l2", "integrated_gradients", "attnlrp", "fused")
 BY_SENTENCE = ("occlusion", "lime", "kernel_shap")
 SLOW, DEAR = frozenset({"integrated_gradients", "fused"}), frozenset({"lime", "kernel_shap"})
+LENGTH = "length_"
+# Each control by the prefix of its measures: what its figure and the gain over it are called.
+CONTROLS = {RANDOM: ("random", "gain"), LENGTH: ("length", "over_length")}
 _TOGETHER = 24
 
 
@@ -211,8 +215,15 @@ class Rationales:
             explanations = {"word": fine, "sentence": [by_sentence(e, at) for e, at in zip(fine, bounds, strict=True)]}
         return {
             unit: [
-                scored(each, text.spans[one.label], len(text.text), text.record_id, one.label, self.config.draws)
-                for each, text, one in zip(some, texts, asked, strict=True)
+                scored(
+                    each,
+                    text.spans[one.label],
+                    len(text.text),
+                    (text.record_id, one.label),
+                    self.config.draws,
+                    words_in(each, words) if unit == "sentence" else None,
+                )
+                for each, text, one, words in zip(some, texts, asked, batch.words, strict=True)
             ]
             for unit, some in explanations.items()
         }
@@ -229,24 +240,41 @@ def agreed(texts: Sequence[Marked], given: Sequence[Sequence[str]]) -> list[Aske
 
 
 def scored(
-    explanation: Explanation, spans: Sequence[Span], length: int, record_id: str, label: str, draws: int
+    explanation: Explanation,
+    spans: Sequence[Span],
+    length: int,
+    seeds: tuple[str, str],
+    draws: int,
+    sizes: NDArray | None = None,
 ) -> dict[str, float] | None:
-    """The measures of `engine.explain.agreement`, and under `random_` their mean over shuffles of the weights among the units.
+    """The measures of `engine.explain.agreement` and, under a prefix of `CONTROLS`, the same of other weights.
 
     Args:
-        length: characters of the text. record_id, label: seed the shuffles.
+        length: characters of the text. seeds: record id and label; they seed the shuffles of the weights among the units, of
+            whose `draws` the mean is taken. sizes: [n] words of each unit, a control of its own.
     Returns:
         None where no unit is marked, or none has a weight.
     """
     gold = gold_units(explanation.start, explanation.end, spans, length)
     if not gold.any() or explanation.degenerate:
         return None
-    generator = np.random.default_rng(seed_of(record_id, label, "rationale control"))
-    found = agreement(explanation, gold)
-    control = [agreement(replace(explanation, weight=generator.permutation(explanation.weight)), gold) for _ in range(draws)]
-    return {name: float(found[name]) for name in MEASURES} | {
-        f"{RANDOM}{name}": float(np.mean([each[name] for each in control])) for name in MEASURES
-    }
+    generator = np.random.default_rng(seed_of(*seeds, "rationale control"))
+    found = _measured(explanation, explanation.weight, gold)
+    shuffled = [_measured(explanation, generator.permutation(explanation.weight), gold) for _ in range(draws)]
+    found |= {f"{RANDOM}{name}": float(np.mean([each[name] for each in shuffled])) for name in MEASURES}
+    if sizes is not None:
+        found |= {f"{LENGTH}{name}": value for name, value in _measured(explanation, sizes / sizes.sum(), gold).items()}
+    return found
+
+
+def _measured(explanation: Explanation, weight: NDArray, gold: NDArray) -> dict[str, float]:
+    found = agreement(replace(explanation, weight=weight), gold)
+    return {name: float(found[name]) for name in MEASURES}
+
+
+def words_in(explanation: Explanation, words: Units) -> NDArray:
+    """How many words begin in each unit [n]."""
+    return np.searchsorted(words.start, explanation.end) - np.searchsorted(words.start, explanation.start)
 
 
 def by_sentence(explanation: Explanation, bounds: NDArray) -> Explanation:
@@ -260,21 +288,22 @@ def by_sentence(explanation: Explanation, bounds: NDArray) -> Explanation:
 
 
 def means(unit: str, scores: Sequence[Mapping[str, float] | None], groups: Sequence[str], rounds: int) -> list[Result]:
-    """The mean of each measure, of its random control, and of the gain over it, with intervals over groups drawn whole."""
+    """The mean of each measure and of its controls, and what is gained over each, with intervals over groups drawn whole."""
     there = [number for number, each in enumerate(scores) if each is not None]
     without = len(scores) - len(there)
     note = f"{without} without a weight or a marked unit left out" if without else ""
     if not there:
         return [Result(f"{unit}_{name}", None, n=0, note=note) for name in MEASURES]
-    columns: dict[str, Any] = {"n": np.ones(len(there))}
-    for name in (*MEASURES, *(f"{RANDOM}{name}" for name in MEASURES)):
-        columns[name] = np.array([scores[number][name] for number in there])
-    totals = Totals([groups[number] for number in there], columns)
+    known = scores[there[0]]
+    columns: dict[str, Any] = {name: np.array([scores[number][name] for number in there]) for name in known}
+    totals = Totals([groups[number] for number in there], {**columns, "n": np.ones(len(there))})
     figures = {}
     for name in MEASURES:
         figures[name] = ratio(name, "n")
-        figures[f"{name}_random"] = ratio(f"{RANDOM}{name}", "n")
-        figures[f"{name}_gain"] = _gain(name)
+        for prefix, (control, gain) in CONTROLS.items():
+            if f"{prefix}{name}" in known:
+                figures[f"{name}_{control}"] = ratio(f"{prefix}{name}", "n")
+                figures[f"{name}_{gain}"] = _gain(name, f"{prefix}{name}")
     found = totals.estimates(figures, rounds)
     return [Result(f"{unit}_{name}", each.value, each.low, each.high, len(there), note) for name, each in found.items()]
 
@@ -316,8 +345,8 @@ def drawn(record_ids: Sequence[str], count: int, seed: int) -> list[int]:
     return sorted(order[: count or None])
 
 
-def _gain(name: str) -> Any:
-    return lambda of: divide(of[name] - of[f"{RANDOM}{name}"], of["n"])
+def _gain(name: str, control: str) -> Callable[[Drawn], NDArray]:
+    return lambda of: divide(of[name] - of[control], of["n"])
 
 
 def _prepared(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:

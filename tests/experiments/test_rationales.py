@@ -25,6 +25,7 @@ from engine.experiments.rationales import (
     means,
     quality,
     scored,
+    words_in,
 )
 from engine.experiments.run import run
 from engine.explain.explain import explain
@@ -147,18 +148,18 @@ def linear():
 
 
 def test_measures_of_a_toy_model_by_hand():
-    found = scored(linear(), [(0, 4), (10, 14)], 19, "d0", "label", draws=4)
+    found = scored(linear(), [(0, 4), (10, 14)], 19, ("d0", "label"), draws=4)
     # Weights .4 .3 .2 .1; the first and the third word are marked. Among the two strongest is one of them.
     assert found["cov_topk"] == 0.5
     assert found["cov_mass"] == pytest.approx(0.6)
     assert found["cov_lift"] == pytest.approx(1.2)
     assert found["auprc"] == pytest.approx((1 / 1 + 2 / 3) / 2)
-    assert found == scored(linear(), [(0, 4), (10, 14)], 19, "d0", "label", draws=4)
-    assert found != scored(linear(), [(0, 4), (10, 14)], 19, "d1", "label", draws=4)
+    assert found == scored(linear(), [(0, 4), (10, 14)], 19, ("d0", "label"), draws=4)
+    assert found != scored(linear(), [(0, 4), (10, 14)], 19, ("d1", "label"), draws=4)
 
 
 def test_the_control_is_what_chance_gives():
-    found = scored(linear(), [(0, 4)], 19, "d0", "label", draws=200)
+    found = scored(linear(), [(0, 4)], 19, ("d0", "label"), draws=200)
     # One of four words is marked: it is the strongest in a quarter of the shuffles, and its mean rank is 1 / (1 1/2 1/3 1/4).
     assert found["random_cov_topk"] == pytest.approx(0.25, abs=0.1)
     assert found["random_cov_mass"] == pytest.approx(0.25, abs=0.03)
@@ -167,9 +168,9 @@ def test_the_control_is_what_chance_gives():
 
 
 def test_what_has_no_mark_or_no_weight_has_no_measures():
-    assert scored(linear(), [], 19, "d0", "label", 2) is None
+    assert scored(linear(), [], 19, ("d0", "label"), 2) is None
     flat = explain(Linear([0, 0]), docs([1, 2]), torch.tensor([0]))[0]
-    assert scored(flat, [(0, 4)], 9, "d0", "label", 2) is None
+    assert scored(flat, [(0, 4)], 9, ("d0", "label"), 2) is None
 
 
 def test_a_sentence_has_the_sum_of_its_words():
@@ -177,7 +178,19 @@ def test_a_sentence_has_the_sum_of_its_words():
     assert found.score.tolist() == pytest.approx([1, 3])
     assert found.weight.tolist() == pytest.approx([0.25, 0.75])
     assert (found.unit_kind, found.start.tolist(), found.end.tolist()) == ("sentence", [0, 10], [9, 19])
-    assert scored(found, [(10, 14)], 19, "d0", "label", 2)["cov_lift"] == pytest.approx(1.5)
+    assert scored(found, [(10, 14)], 19, ("d0", "label"), 2)["cov_lift"] == pytest.approx(1.5)
+
+
+def test_sentences_stand_beside_the_count_of_their_words():
+    words = docs([1, 2, 3, 4]).words[0]
+    found = by_sentence(linear(), np.array([(0, 4), (5, 19)]))
+    assert words_in(found, words).tolist() == [1, 3]
+    # Scores 4 and 0, words 1 and 3; the first sentence is marked.
+    measured = scored(found, [(0, 4)], 19, ("d0", "label"), 2, words_in(found, words))
+    assert (measured["cov_mass"], measured["length_cov_mass"]) == (1.0, 0.25)
+    assert (measured["auprc"], measured["length_auprc"]) == (1.0, 0.5)
+    (gain,) = (each for each in means("sentence", [measured], ["a"], 20) if each.metric == "sentence_cov_lift_over_length")
+    assert gain.value == pytest.approx(2.0 - 0.5)
 
 
 def test_means_and_gains_over_the_control():
@@ -269,6 +282,7 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
             assert value["n"] > 0 and 0 < value["value"] <= 1
             assert gain["value"] == pytest.approx(value["value"] - random["value"])
             assert gain["low"] <= gain["value"] <= gain["high"]
+            assert ((method, f"{unit}_auprc_over_length") in found) == (unit == "sentence")
     assert found["lime", "sentence_auprc"]["n"] <= found["pooling", "sentence_auprc"]["n"]
     assert len(calls) == 1
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["set"] == kind
