@@ -138,7 +138,7 @@ def run_loop(request: Mapping[str, Any]) -> Ran:
     job = work.Job(config.input, config.model, config.output, "plain", keep.serialize().to_pybytes(), "plain", 1, 0)
     with PeakMemory() as memory:
         system = work.system_of(config.model)
-        work.probe(job, system)
+        work.probe(system, keep)
         begun = time.perf_counter()
         tables = [work.code(job, system, shard) for shard in shards]
         Path(config.output).mkdir(parents=True, exist_ok=True)

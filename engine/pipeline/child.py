@@ -41,7 +41,7 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
     use_s3(job.s3)
     system = system_of(job.model)
     # Loads the weights, so that no record is blamed for a limit too tight for them.
-    probe(job, system)
+    probe(system, job.keep_schema)
     _send(frames, "ready")
     records = read_shard(job, sources.from_json(order["shard"]))
     broken = records.filter(records["failure"].is_valid())["row"].to_pylist()
@@ -51,10 +51,10 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
         if row in skip:
             continue
         _send(frames, "take", row=row)
-        meta, prepared = prepare(job, system, records.slice(row, 1))
+        meta, prepared = prepare(system, records.slice(row, 1))
         failure = meta["failure"][0].as_py()
         if failure is None:
-            _send(frames, "answer", answer(job, system, prepared))
+            _send(frames, "answer", answer(system, prepared, job.keep_schema))
         else:
             _send(frames, "failure", failure=failure)
     _send(frames, "done")

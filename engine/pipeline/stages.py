@@ -47,7 +47,7 @@ class ModelStage:
         use_s3(job.s3)
         # Weights are loaded while the first shards are read. What fails here fails at the first shard too, and is told there.
         with contextlib.suppress(Exception):
-            probe(job, system_of(job.model))
+            probe(system_of(job.model), job.keep_schema)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         coded = _each(block, lambda parcel: _model(parcel, self._job))
@@ -172,7 +172,7 @@ def _read(parcel: Parcel, job: Job) -> Parcel:
         return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
     try:
         records = read_shard(job, _shard(parcel))
-        meta, prepared = prepare(job, system_of(job.model), records)
+        meta, prepared = prepare(system_of(job.model), records)
     except MemoryError:
         return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
     facts = _took(parcel, "read", begun, number)
@@ -187,7 +187,7 @@ def _model(parcel: Parcel, job: Job) -> Parcel:
     if isolate:
         meta, answers = code_isolated(job, _shard(parcel))
     else:
-        meta, answers = parcel.meta, answer(job, system_of(job.model), parcel.body)
+        meta, answers = parcel.meta, answer(system_of(job.model), parcel.body, job.keep_schema)
     facts = {**_took(parcel, "model", begun, number), "isolated": isolate}
     return replace(parcel, state=wire.CODED, plan=None, facts=facts, meta=meta, body=answers)
 

@@ -73,14 +73,14 @@ def read_shard(job: Job, shard: Shard) -> pa.Table:
     return records
 
 
-def prepare(job: Job, system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
+def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Records to (meta, prepared). `meta` has every record, without text; a record that cannot be prepared has its failure there.
 
     `prepared` has the others.
     """
     meta = records.drop_columns(["text"])
     readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
-    tables, failed = _guarded(job, system, system.prepare, readable, "prepare")
+    tables, failed = _guarded(system, system.prepare, readable, "prepare", _kept(records))
     prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
     if "failure" in prepared.column_names:
         broken = prepared.filter(prepared["failure"].is_valid())
@@ -89,10 +89,13 @@ def prepare(job: Job, system: System, records: pa.Table) -> tuple[pa.Table, pa.T
     return _with_failures(meta, dict(failed)), prepared
 
 
-def answer(job: Job, system: System, prepared: pa.Table) -> pa.Table:
-    """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed."""
+def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
+    """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed.
+
+    `keep` are the columns that the records had in `keep`.
+    """
     schema = answers_schema(system.fields())
-    tables, failed = _guarded(job, system, system.run, prepared, "run") if prepared.num_rows else ([], [])
+    tables, failed = _guarded(system, system.run, prepared, "run", keep) if prepared.num_rows else ([], [])
     parts = []
     for table in tables:
         missing = set(schema.names) - set(table.column_names)
@@ -109,19 +112,24 @@ def answer(job: Job, system: System, prepared: pa.Table) -> pa.Table:
 
 def code(job: Job, system: System, shard: Shard) -> pa.Table:
     """The rows of one shard: the plain loop around a system that the engine is measured against."""
-    meta, prepared = prepare(job, system, read_shard(job, shard))
-    return finish(job, system, meta, answer(job, system, prepared))
+    meta, prepared = prepare(system, read_shard(job, shard))
+    return finish(job, system, meta, answer(system, prepared, job.keep_schema))
 
 
-def probe(job: Job, system: System) -> None:
-    """Codes one made-up record: loads the weights, and tells a broken system from a broken record by raising."""
-    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in job.keep_schema}
+def probe(system: System, keep: pa.Schema) -> None:
+    """Codes one made-up record with those kept columns: loads the weights, and tells a broken system from a broken record by
+    raising."""
+    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
     record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": kept}
-    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(list(job.keep_schema)))))
+    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
+
+
+def _kept(records: pa.Table) -> pa.Schema:
+    return pa.schema(list(records.schema.field("keep").type))
 
 
 def _guarded(
-    job: Job, system: System, call: Callable, table: pa.Table, name: str
+    system: System, call: Callable, table: pa.Table, name: str, keep: pa.Schema
 ) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
     """Calls a system on a table; if it raises, on the halves, down to the single row that then fails alone."""
     done: list[pa.Table] = []
@@ -137,7 +145,7 @@ def _guarded(
         except Exception as error:
             if not probed:
                 probed = True
-                _blame(job, system, error, name)
+                _blame(system, error, name, keep)
             if part.num_rows == 1:
                 failed.append((part["row"][0].as_py(), _failure(error)))
             else:
@@ -150,10 +158,10 @@ def _guarded(
     return done, failed
 
 
-def _blame(job: Job, system: System, error: Exception, name: str) -> None:
+def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None:
     """Raises if the system fails on a harmless record too: then no record is to blame."""
     try:
-        probe(job, system)
+        probe(system, keep)
     except EngineError:
         raise
     except Exception as again:

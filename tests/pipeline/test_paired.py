@@ -32,7 +32,7 @@ def probs(table):
 
 def test_the_second_text_reaches_the_model(paired):
     bench = Bench(paired())
-    work.probe(bench.job, bench.system)
+    work.probe(bench.system, bench.plan.keep)
     (shard,) = [planned.shard for planned in bench.plan.shards]
     table = work.code(bench.job, bench.system, shard)
     assert [row["failure"] for row in table.to_pylist()] == [None] * 3

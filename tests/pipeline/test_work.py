@@ -91,8 +91,8 @@ def test_a_system_that_breaks_its_promise_is_loud(bench, system, words):
 
 def test_rows_are_joined_by_key_and_never_by_position(bench):
     one = bench({"a": "x", "b": "xx", "c": ""})
-    meta, prepared = work.prepare(one.job, one.system, work.read_shard(one.job, one.plan.shards[0].shard))
-    answers = work.answer(one.job, one.system, prepared)
+    meta, prepared = work.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
+    answers = work.answer(one.system, prepared, one.plan.keep)
     forward = finish(one.job, one.system, meta, answers)
     backward = finish(one.job, one.system, meta.take([2, 0, 1]), answers.take([1, 0]))
     assert forward.equals(backward)
@@ -100,8 +100,8 @@ def test_rows_are_joined_by_key_and_never_by_position(bench):
 
 def test_an_answer_for_a_record_that_failed_before_is_refused(bench):
     one = bench({"a": "x", "b": "xx"})
-    meta, prepared = work.prepare(one.job, one.system, work.read_shard(one.job, one.plan.shards[0].shard))
-    answers = work.answer(one.job, one.system, prepared)
+    meta, prepared = work.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
+    answers = work.answer(one.system, prepared, one.plan.keep)
     failed = pa.array([{"kind": "too_large", "detail": ""}, None], FAILURE)
     meta = meta.set_column(meta.column_names.index("failure"), meta.schema.field("failure"), failed)
     with pytest.raises(ContractError):

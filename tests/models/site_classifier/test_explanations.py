@@ -20,6 +20,7 @@ from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_conf
 
 SHORT = [TEXTS[0], TEXTS[1], "Prostate needle biopsy. " * 14, "x"]
 QUICK = {"steps": 30, "samples": 20, "perturbations": 2}
+NO_KEEP = pa.schema([])
 COLUMNS = ["record_id", "decision", "source", "position", "text_sha256", "site_code", "histology_code"]
 
 
@@ -57,7 +58,7 @@ def explained(made, texts=SHORT):
     """Rows by record as the pipeline makes them: (meta failures, answers)."""
     meta, prepared = work.prepare(made, records(texts))
     failed = {row["row"]: row["failure"] for row in meta.to_pylist() if row["failure"]}
-    return failed, {row["row"]: row for row in work.answer(made, prepared).to_pylist()}
+    return failed, {row["row"]: row for row in work.answer(made, prepared, NO_KEEP).to_pylist()}
 
 
 def test_the_methods_are_those_of_the_model(tiny):
@@ -94,7 +95,7 @@ def test_a_record_is_explained_the_same_whatever_stands_beside_it(tiny, answers,
     single = system(tiny, answers, {"batch_tokens": 60}, **options)
     for index in range(len(SHORT)):
         _, prepared = work.prepare(single, records(SHORT).slice(index, 1))
-        alone |= {row["row"]: row for row in work.answer(single, prepared).to_pylist()}
+        alone |= {row["row"]: row for row in work.answer(single, prepared, NO_KEEP).to_pylist()}
     for index, row in together.items():
         for one, other in zip(row["targets"], alone[index]["targets"], strict=True):
             assert one["explanation_id"] == other["explanation_id"]
