@@ -5,7 +5,7 @@ Both are measured on the same test reports: how far the answer's probability fal
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Masking:
         self.config = config
 
     def settings(self) -> Mapping[str, Any]:
-        return asdict(self.config)
+        return self.config.values()
 
     def arms(self) -> Sequence[Arm]:
         return [Arm(name, self.config.seed) for name in (WITH, WITHOUT, DIFFERENCE)]

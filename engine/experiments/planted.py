@@ -5,7 +5,7 @@ every other word say nothing about the class, so a model that is right has read 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from engine.records import seed_of
 
 TASK = "remark"
 AIM = 0.95
+SLOW = frozenset({"integrated_gradients", "occlusion", "lime", "kernel_shap", "fused"})
 REMARKS: Mapping[str, tuple[str, ...]] = {
     "review": ("held for tumor board", "case set aside for discussion", "presented to all colleagues"),
     "sequencing": ("block sent for sequencing", "tissue forwarded to genomics", "material released for panel testing"),
@@ -32,11 +33,17 @@ REMARKS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class PlantedConfig(Recipe):
-    """Settings of `explain/planted`: how many synthetic reports to train on and to explain, their length, and the methods."""
+    """Settings of `explain/planted`.
+
+    The first four count synthetic reports; methods that need a pass a word or step explain no more than `slow_records` of those
+    that are explained.
+    """
 
     train_records: int = 900
     valid_records: int = 150
     records: int = 300
+    slow_records: int = 100
+    epochs: float = 4.0
     median_words: float = 60.0
     methods: tuple[str, ...] = (
         DEFAULT,
@@ -53,6 +60,8 @@ class PlantedConfig(Recipe):
     def __post_init__(self) -> None:
         if min(self.train_records, self.valid_records, self.records) < len(REMARKS):
             raise ConfigError(f"sizes: at least {len(REMARKS)} reports to train on and to explain, one for each class")
+        if self.slow_records < 1:
+            raise ConfigError("sizes.slow_records: at least 1")
         object.__setattr__(self, "methods", trained.known_methods(self.methods))
 
 
@@ -77,7 +86,7 @@ class Planted:
         self.config = config
 
     def settings(self) -> Mapping[str, Any]:
-        return asdict(self.config)
+        return self.config.values()
 
     def arms(self) -> Sequence[Arm]:
         return [Arm(method, self.config.seed) for method in self.config.methods]
@@ -92,6 +101,7 @@ class Planted:
         command = f"python -m jobs.experiment experiment={self.name}"
         trained.train(self.config, {"path": str(file), "labels": {TASK: TASK}}, folder, command, say)
         test = [case for case in made if case.split == "test"]
+        test = test[: self.config.slow_records] if arm.name in SLOW else test
         reports = trained.records([case.record_id for case in test], [case.text for case in test])
         found = trained.shown(folder, TASK, reports, arm.name)
         looks = [look(shown, case.span) for shown, case in zip(found, test, strict=True)]

@@ -5,7 +5,7 @@ put on test reports: an answer that it turns to the stamped site has the stamp a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class ShortcutConfig(Recipe):
     stamp: str = "SCANNED BY UNIT 7"
     share: float = 0.9
     elsewhere: float = 0.01
-    epochs: float = 6.0
-    methods: tuple[str, ...] = (DEFAULT, "attnlrp", "gradient_x_input", "integrated_gradients")
+    epochs: float = 4.0
+    methods: tuple[str, ...] = (DEFAULT, "attnlrp", "gradient_x_input")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", trained.known_methods(self.methods))
@@ -74,7 +74,7 @@ class Shortcut:
         self.config = config
 
     def settings(self) -> Mapping[str, Any]:
-        return asdict(self.config)
+        return self.config.values()
 
     def arms(self) -> Sequence[Arm]:
         return [Arm(f"{model}-{method}", self.config.seed) for method in self.config.methods for model in MODELS]

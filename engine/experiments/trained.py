@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ class Recipe:
     rate: float = 1e-3
     threads: int = 0
     evidence_sample: int = 30
+
+    def values(self) -> dict[str, Any]:
+        """The settings that change a result."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
 
 
 @dataclass(frozen=True)
