@@ -6,6 +6,7 @@ every other word say nothing about the class, so a model that is right has read 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,12 @@ class Planted:
     def arms(self) -> Sequence[Arm]:
         return [Arm(method, self.config.seed) for method in self.config.methods]
 
+    @cached_property
+    def _made(self) -> list[Case]:
+        return cases(self.config)
+
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
-        made = cases(self.config)
+        made = self._made
         file, folder = work / "reports.parquet", work / "model"
         columns = ("record_id", "patient_id", "text", "split")
         trained.write_examples(

@@ -6,6 +6,7 @@ put on test reports: an answer that it turns to the stamped site has the stamp a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,8 @@ class Shortcut:
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         model, _, method = arm.name.partition("-")
-        made = reports(self.config)
-        folder = self._trained(model, made, work, say)
-        test = [report for report in made if report.split == "test"]
+        folder = self._trained(model, work, say)
+        test = [report for report in self._made if report.split == "test"]
         marked = [stamp(report.text, self.config.stamp, self._rng(report, "place")) for report in test]
         names = [report.record_id for report in test]
         bare = trained.shown(folder, TASK, trained.records(names, [report.text for report in test]), "none")
@@ -92,7 +92,12 @@ class Shortcut:
         sites = [report.site for report in test]
         return results(sites, [each.code for each in bare], under, spans, self.config.stamped, trained.method_of(folder, method))
 
-    def _trained(self, model: str, made: Sequence[Report], work: Path, say: Say) -> Path:
+    @cached_property
+    def _made(self) -> list[Report]:
+        return reports(self.config)
+
+    def _trained(self, model: str, work: Path, say: Say) -> Path:
+        made = self._made
         texts = [self._seen(report) if model == "stamped" else report.text for report in made]
         file, folder = work / f"{model}.parquet", work / model
         columns = ("record_id", "patient_id", "split", "site")
