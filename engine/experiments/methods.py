@@ -1,8 +1,9 @@
 """Every method of explanation on the same test reports: how faithful, how stable, and at what cost beside a prediction.
 
-Explained is what the model answers, by words, or by sentences for an arm whose name ends so. Explanations are made in fp32; the
-copies with units erased are asked in the arithmetic that the hardware is quick in. A cost is the time of explaining one task's
-answers over the time of predicting the same reports with the same threads, both measured in turns, a few reports at a time.
+Explained is what the model answers, by words, or by sentences for an arm whose name ends so. Explanations are made in fp32; copies
+with units erased are asked in the arithmetic that the hardware is quick in, for the measures and for methods that erase sentences.
+A cost is the time of explaining one task's answers over the time of predicting the same reports, in the same arithmetic and with
+the same threads, both measured in turns, a few reports at a time.
 """
 
 import hashlib
@@ -46,6 +47,7 @@ CONTROL = "random_units"
 YARDSTICK = "integrated_gradients"
 # A pass or more for each word, step or changed copy.
 SLOW = frozenset({"integrated_gradients", "occlusion", "fused"})
+ERASING = frozenset({"occlusion", "lime", "kernel_shap"})
 BY_WORD = (
     "integrated_gradients",
     "pooling",
@@ -67,8 +69,9 @@ class MethodsConfig:
     """What is explained and measured.
 
     `records` test reports are drawn, each site getting its share; of these `slow_records` for methods of a pass or more a word or
-    step, `dear_records` for everything by sentence. `steady_records` of an arm's own are explained again as `perturbations`
-    copies. `labels` names one task, the one that is explained. `erased_in` is the arithmetic in which erased copies are asked.
+    step, `dear_records` for everything by sentence. Of an arm's own, `steady_records` are explained again as `perturbations`
+    copies, or `steady_slow_records` by a slow method or one that erases. `max_tokens` are read of a report. `labels` names one
+    task, the one that is explained. `erased_in` is the arithmetic in which erased copies are asked.
     """
 
     path: str
@@ -82,8 +85,10 @@ class MethodsConfig:
     slow_records: int = 60
     dear_records: int = 30
     steady_records: int = 20
+    steady_slow_records: int = 4
     perturbations: int = 4
     steps: int = 50
+    max_tokens: int = 16384
     draws: int = 5
     rounds: int = 1000
     threads: int = 0
@@ -135,7 +140,7 @@ class Methods:
         return stratified(test, self.task, config.records)
 
     def _load(self, precision: str) -> "SiteCoder":
-        options = {"method": "none", "tasks": (), "precision": precision}
+        options = {"method": "none", "tasks": (), "precision": precision, "max_tokens": self.config.max_tokens}
         return load(ModelSpec(_SYSTEM, self.config.model, options, {"threads": self.config.threads}))
 
     @cached_property
@@ -172,12 +177,13 @@ class Methods:
         texts = self._sample["text"].take(pa.array(members)).to_pylist()
         return batch, [words.merged(SENTENCE, *sentences(text)) for words, text in zip(batch.words, texts, strict=True)]
 
-    def _asked(self, batch: "Reports", units: Sequence[Units]) -> "tuple[Work, Work]":
-        """The same reports before the model that is explained, and before the one that is asked about erased copies."""
-        explains, asks = self._models
-        targets = explains.predicted(batch)
-        settings = self._settings(True)
-        return work_for(explains, batch, targets, settings, units), work_for(asks, batch, targets, settings, units)
+    def _explains(self, method: str, kind: str) -> "SiteExplainable":
+        return self._models[kind == SENTENCE and method in ERASING]
+
+    def _work(self, model: "SiteExplainable", members: Sequence[int], kind: str, residual: bool = True) -> "Work":
+        """Reports and the answers to them before a model; the answers are those in fp32 whatever the model."""
+        batch, units = self._reports(members, kind)
+        return work_for(model, batch, self._models[0].predicted(batch), self._settings(residual), units)
 
     def _settings(self, residual: bool) -> Settings:
         config = self.config
@@ -194,7 +200,7 @@ class Methods:
         rows: list[dict[str, Any]] = []
         members = self._members(CONTROL, kind)
         for some in _chunks(members):
-            found = reference(self._asked(*self._reports(some, kind))[1], self._measures)
+            found = reference(self._work(self._models[1], some, kind), self._measures)
             for place, member in enumerate(some):
                 values = {name: getattr(found, name)[place].tolist() for name in ("whole", "bare", "comp", "suff")}
                 rows.append({"member": member, **self._whose(member), **values, "ok": True})
@@ -210,7 +216,8 @@ class Methods:
         """A row of measures for each report, and the seconds of predicting and explaining, by wall clock and by processor."""
         members = self._members(method, kind)
         control = {row["member"]: row for row in pq.read_table(work / f"{CONTROL}-{kind}.parquet").to_pylist()}
-        steady = set(members[spread(min(self.config.steady_records, len(members)), len(members))].tolist())
+        again = self.config.steady_slow_records if method in SLOW | ERASING else self.config.steady_records
+        steady = set(members[spread(min(again, len(members)), len(members))].tolist())
         # Two passes more are nothing to a slow method, and much to a quick one.
         residual = kind == SENTENCE or method in SLOW
         self._time(method, kind, members[:1].tolist(), residual)
@@ -219,7 +226,7 @@ class Methods:
         for some in _chunks(members):
             found, seconds = self._time(method, kind, some, residual)
             times = {name: times[name] + seconds[name] for name in times}
-            explains, asks = self._asked(*self._reports(some, kind))
+            explains, asks = self._work(self._explains(method, kind), some, kind), self._work(self._models[1], some, kind)
             found = found if residual else explained(explains, method)
             shared = _shared([control[member] for member in some])
             faithful = faithfulness(asks, found, self._measures, shared)
@@ -238,14 +245,12 @@ class Methods:
         self, method: str, kind: str, members: Sequence[int], residual: bool
     ) -> tuple[list[Explanation], Mapping[tuple[str, str], float]]:
         """Explains and predicts reports, with the clock on."""
-        batch, units = self._reports(members, kind)
-        prepared = self._prepared.take(pa.array(members))
-        model = self._models[0]
-        targets = model.predicted(batch)
+        model = self._explains(method, kind)
+        work, prepared = self._work(model, members, kind, residual), self._prepared.take(pa.array(members))
         start = _clocks()
-        self._coder.logits(prepared)
+        model.coder.logits(prepared)
         middle = _clocks()
-        found = explained(work_for(model, batch, targets, self._settings(residual), units), method)
+        found = explained(work, method)
         end = _clocks()
         return found, {
             (what, name): last - first

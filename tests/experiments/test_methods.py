@@ -46,6 +46,7 @@ def settings(tmp_path_factory):
         "slow_records": 3,
         "dear_records": 2,
         "steady_records": 2,
+        "steady_slow_records": 1,
         "perturbations": 2,
         "steps": 8,
         "draws": 2,
@@ -72,7 +73,7 @@ def test_every_method_has_its_line(measured):
         assert row["value"] is None or np.isfinite(row["value"]), (arm, metric)
     wanted = {"pooling-word": 6, "occlusion-word": 3, "integrated_gradients-word": 3, "lime-sentence": 2}
     assert {arm: measured[arm, "gain"]["n"] for arm in wanted} == wanted
-    assert measured["pooling-word", "stability"]["n"] == 2
+    assert measured["pooling-word", "stability"]["n"] == 2 and measured["lime-sentence", "stability"]["n"] == 1
 
 
 def test_gain_and_sufficiency_are_the_engines_own(measured, settings):
