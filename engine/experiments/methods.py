@@ -1,9 +1,9 @@
 """Every method of explanation on the same test reports: how faithful, how stable, and at what cost beside a prediction.
 
-Explained is what the model answers, by words, or by sentences for an arm whose name ends so. Explanations are made in fp32; copies
-with units erased are asked in the arithmetic that the hardware is quick in, for the measures and for methods that erase sentences.
-A cost is the time of explaining one task's answers over the time of predicting the same reports, in the same arithmetic and with
-the same threads, both measured in turns, a few reports at a time.
+Explained is what the model answers, by words, or by sentences for an arm whose name ends so. Explanations are made in fp32;
+copies with units erased are asked in the arithmetic that the hardware is quick in: for the measures, and for methods
+that erase sentences. A cost is the time of explaining one task's answers over that of predicting the same reports
+in the same arithmetic with the same threads, both measured in turns, a few reports at a time.
 """
 
 import hashlib
