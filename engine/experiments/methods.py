@@ -127,7 +127,8 @@ class Methods:
         costs = {f"cost{name}": times["explain", name] / times["predict", name] for name in ("", "_cpu")}
         pq.write_table(pa.Table.from_pylist(rows), work / f"{arm.name}.parquet")
         (work / f"{arm.name}.json").write_text(json.dumps(costs))
-        return [*self._figures(rows), *self._costs(costs, len(rows)), *self._beside(arm.name, rows, costs, work)]
+        told = [Result(name, value, n=len(rows)) for name, value in costs.items()]
+        return [*self._figures(rows), *told, *self._beside(arm.name, rows, costs, work)]
 
     @cached_property
     def _sample(self) -> pa.Table:
@@ -216,10 +217,11 @@ class Methods:
         """A row of measures for each report, and the seconds of predicting and explaining, by wall clock and by processor."""
         members = self._members(method, kind)
         control = {row["member"]: row for row in pq.read_table(work / f"{CONTROL}-{kind}.parquet").to_pylist()}
-        again = self.config.steady_slow_records if method in SLOW | ERASING else self.config.steady_records
-        steady = set(members[spread(min(again, len(members)), len(members))].tolist())
-        # Two passes more are nothing to a slow method, and much to a quick one.
-        residual = kind == SENTENCE or method in SLOW
+        slow = method in SLOW | ERASING
+        wanted = self.config.steady_slow_records if slow else self.config.steady_records
+        steady = set(members[spread(min(wanted, len(members)), len(members))].tolist())
+        # What a residual takes, two passes, is nothing to a slow method and would be half of the cost of a quick one.
+        residual = slow
         self._time(method, kind, members[:1].tolist(), residual)
         times: dict[tuple[str, str], float] = dict.fromkeys(((a, b) for a in ("predict", "explain") for b in ("", "_cpu")), 0.0)
         rows: list[dict[str, Any]] = []
@@ -231,13 +233,10 @@ class Methods:
             shared = _shared([control[member] for member in some])
             faithful = faithfulness(asks, found, self._measures, shared)
             again = [place for place, member in enumerate(some) if member in steady]
-            part = explains.only(again)
-            held = stability(part, method, [found[place] for place in again], perturbed(part), explained) if again else []
-            steadiness = dict(zip(again, held, strict=True))
+            steadiness = _steadiness(explains, method, found, again) if again else {}
             for place, (member, one, faith) in enumerate(zip(some, found, faithful, strict=True)):
                 checks = {} if faith is None else faith.checks()
-                value = steadiness[place].value if place in steadiness else None
-                rows.append({"member": member, **self._whose(member), **_row(one, checks, value)})
+                rows.append({"member": member, **self._whose(member), **_row(one, checks, steadiness.get(place))})
             say(f"{method} by {kind}: {len(rows)} of {len(members)} reports")
         return rows, times
 
@@ -272,9 +271,6 @@ class Methods:
             self._result("stability", rows, {"stability": 1.0}),
             self._result("residual", rows, {"residual": 1.0}, {"gap": 1.0}),
         ]
-
-    def _costs(self, costs: Mapping[str, float], n: int) -> list[Result]:
-        return [Result(name, value, n=n) for name, value in costs.items()]
 
     def _beside(self, arm: str, rows: Sequence[Mapping[str, Any]], costs: Mapping[str, float], work: Path) -> list[Result]:
         """The yardstick's own reports again: how much of its gain a method reaches, and at what part of its cost."""
@@ -341,6 +337,12 @@ def _chunks(members: NDArray) -> list[list[int]]:
 
 def _shared(rows: Sequence[Mapping[str, Any]]) -> Reference:
     return Reference(*(np.array([row[name] for row in rows], dtype=float) for name in ("whole", "bare", "comp", "suff")))
+
+
+def _steadiness(work: "Work", method: str, found: Sequence[Explanation], places: Sequence[int]) -> dict[int, float | None]:
+    part = work.only(places)
+    held = stability(part, method, [found[place] for place in places], perturbed(part), explained)
+    return {place: one.value for place, one in zip(places, held, strict=True)}
 
 
 def _row(explanation: Explanation, checks: Mapping[str, float | None], steadiness: float | None) -> dict[str, Any]:
