@@ -54,8 +54,8 @@ class MaskingConfig(Recipe):
     part: float = 0.25
     valid_records: int = 120
     test_records: int = 200
-    records: int = 60
-    windows: int = 4
+    records: int = 40
+    windows: int = 3
     epochs: float = 3.0
     evidence_sample: int = 6
     methods: tuple[str, ...] = ("pooling", "attnlrp")
@@ -144,13 +144,16 @@ def by_draw(reports: pa.Table, count: int, seed: int) -> pa.Table:
 
 
 def erased(folder: Path, test: pa.Table, methods: Sequence[str], say: Say) -> pa.Table:
-    """Measures by erasure of the model's own answers, in the columns of `ROWS`; methods share the random control."""
+    """Measures by erasure of the model's own answers, in the columns of `ROWS`; methods share the random control.
+
+    The arithmetic is that of a run, bf16 where the hardware has it.
+    """
     from engine.explain.explain import explained, work_for
     from engine.explain.faithfulness import faithfulness, reference
     from engine.explain.settings import Measures, Settings
     from engine.models.site_classifier.attributable import SiteExplainable, reports
 
-    system, measures, rows = trained.coder(folder, "none", "fp32"), Measures(), []
+    system, measures, rows = trained.coder(folder, "none"), Measures(), []
     for start in range(0, len(test), _AT_ONCE):
         part = test.slice(start, _AT_ONCE)
         ids, patients = part["record_id"].to_pylist(), part["patient_id"].to_pylist()
