@@ -43,7 +43,7 @@ class PlantedConfig(Recipe):
     train_records: int = 900
     valid_records: int = 150
     records: int = 300
-    slow_records: int = 100
+    slow_records: int = 60
     epochs: float = 4.0
     median_words: float = 60.0
     methods: tuple[str, ...] = (
