@@ -53,7 +53,8 @@ class RationalesConfig:
 
     `path` is a set's file or folder. `records` texts of the test split are explained, chosen by id (0: all); by methods of a pass
     or more a step `slow_records` of them, by LIME and KernelSHAP `dear_records`. `steps` are those of integrated gradients,
-    `draws` of the random control, `rounds` of the intervals. The rest is the training's, as in `jobs.train`.
+    `draws` of the random control, `rounds` of the intervals. The rest is the training's, as in `jobs.train`; at that job's own
+    `rate` of 1e-3 the model of the abstracts learns nothing and gives every token the same state.
     """
 
     path: str
@@ -67,6 +68,7 @@ class RationalesConfig:
     window: int = 254
     epochs: float = 6.0
     batch: int = 8
+    rate: float = 3e-4
     threads: int = 0
     seed: int = 7
 
@@ -146,6 +148,7 @@ class Rationales:
             window=config.window,
             epochs=config.epochs,
             batch=config.batch,
+            rate=config.rate,
             threads=config.threads,
             evidence_sample=4,
         )
