@@ -44,7 +44,7 @@ class PlantedConfig(Recipe):
     valid_records: int = 150
     records: int = 300
     slow_records: int = 60
-    epochs: float = 4.0
+    epochs: float = 3.0
     median_words: float = 60.0
     methods: tuple[str, ...] = (
         DEFAULT,

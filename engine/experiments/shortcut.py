@@ -41,7 +41,7 @@ class ShortcutConfig(Recipe):
     stamp: str = "SCANNED BY UNIT 7"
     share: float = 0.9
     elsewhere: float = 0.01
-    epochs: float = 4.0
+    epochs: float = 3.0
     methods: tuple[str, ...] = (DEFAULT, "attnlrp", "gradient_x_input")
 
     def __post_init__(self) -> None:
