@@ -1,8 +1,6 @@
 """From the settings of `jobs.calibrate` to the revision and to what it shows."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import PER_CLASS, least_rows
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
+from engine.models.site_classifier.checkpoint import TaskCalibration, check_new, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
 from engine.records import records_schema
@@ -34,8 +32,7 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     Raises:
         ConfigError: the output exists, or the sample cannot be used.
     """
-    if os.path.lexists(config.output.path):
-        raise ConfigError(f"output.path: {config.output.path} exists; a revision is written to a new folder")
+    check_new(config.output.path)
     coder = _coder(config)
     tasks = _tasks(config, coder)
     sample = _sample(config, [task.name for task in tasks])
@@ -53,7 +50,7 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     print("\n".join(lines))
     old_card = coder.checkpoint.folder / "README.md"
     card = f"{_card(config, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
-    digest = write_revision(Path(config.output.path), coder.checkpoint, fitted, card)
+    digest = write_revision(config.output.path, coder.checkpoint, fitted, card)
     print(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}")
 
 

@@ -139,8 +139,8 @@ def _deciding(summary: "Summary", tasks: Sequence[str]) -> Sequence[str]:
 
 
 def _table(config: "Config") -> str:
-    return f"{config.output.path}/metrics/metrics.parquet"
+    return f"{config.output.path.rstrip('/')}/metrics/metrics.parquet"
 
 
 def _report(config: "Config") -> str:
-    return f"{config.output.path}/report.html"
+    return f"{config.output.path.rstrip('/')}/report.html"

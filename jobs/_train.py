@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs._keys import MISSING, key, section
+from jobs._ray_job import check_paths
+from jobs._storage import Storage
 
 if TYPE_CHECKING:
     from engine.training.fit import FitConfig
@@ -78,16 +80,22 @@ class Config:
     learn: Learn = section(Learn)
     train: Train = section(Train)
     cluster: Cluster = section(Cluster)
+    storage: Storage = section(Storage)
     baseline: bool = key(True, "Fit TF-IDF with logistic regression on the same reports, for the model card; some minutes.")
     evidence_sample: int = key(100, "Reports of valid, and as many of test, on which evidence methods are compared.", low=1)
 
 
 def fit_config(config: Config) -> "FitConfig":
-    """The engine's settings."""
+    """The engine's settings.
+
+    Raises:
+        ConfigError: a path that would vanish with the folder of a Ray job.
+    """
     from engine.training.fit import FitConfig
     from engine.training.loop import LoopConfig
 
     cluster = config.cluster
+    check_paths({"data.path": config.data.path, "output.path": config.output.path})
     return FitConfig(
         learner="engine.training.site_classifier:learner",
         settings={

@@ -6,6 +6,7 @@ from jobs._config import CodeReports, Coding, Input, run_config
 from jobs._config import Output as Tables
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 PARTS = ("core", "loop", "evidence", "memory")
 
@@ -39,6 +40,7 @@ class Config(Coding):
     bench: Bench = section(Bench)
     input: Reports = section(Reports)
     output: Output = section(Output)
+    storage: Storage = section(Storage)
 
 
 @job(
@@ -54,6 +56,7 @@ class Config(Coding):
 def main(config: Config) -> None:
     from engine.benchmarks import code_reports, measure
 
+    use(config.storage)
     same = {name: getattr(config, name) for name in ("model", "text", "explain", "decision", "cluster")}
     reports = Input(**{**vars(config.input), "path": config.input.path or "synthetic"})
     run = run_config(CodeReports(input=reports, output=Tables(path=config.output.path), **same))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engine.models.site_classifier.config import CALIBRATIONS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Config:
     data: Data = section(Data)
     output: Output = section(Output)
     model: Model = section(Model)
+    storage: Storage = section(Storage)
     method: str = key(
         "temperature",
         "temperature: one threshold a task. isotonic: the same reports are kept, with probabilities as honest as the sample "
@@ -81,6 +83,7 @@ def main(config: Config) -> None:
 
     from jobs._calibrate import calibrate
 
+    use(config.storage)
     calibrate(config, lambda line: print(line, file=sys.stderr, flush=True))
 
 

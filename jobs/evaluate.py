@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobs._front import job
 from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Config:
     encoding: str = key("utf-8", "Encoding of a gold table in CSV or JSONL.")
     delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
     model: Model = section(Model)
+    storage: Storage = section(Storage)
     rounds: int = key(1000, "Draws for the intervals.", low=10)
     level: float = key(0.95, "Confidence of intervals and bounds.", low=0.5, high=0.999)
     seed: int = key(0, "Seed of the draws.", low=0)
@@ -64,6 +66,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from jobs._evaluate import known_labels, main_figures, measured, write
 
+    use(config.storage)
     summary = status(config.run)
     evaluation = measured(config, summary, known_labels(config.model.path, summary))
     table, report = write(config, summary, evaluation)

@@ -4,6 +4,7 @@ import shlex
 import sys
 
 from jobs._front import job
+from jobs._storage import use
 from jobs._train import Config, fit_config
 
 
@@ -22,10 +23,11 @@ def main(config: Config) -> None:
     from engine.benchmarks.baseline import baseline_figures
     from engine.training.run import train_site_classifier
 
+    use(config.storage)
     figures = train_site_classifier(
         fit_config(config),
         config.output.path,
-        command=f"python -m jobs.train {shlex.join(sys.argv[1:])}",
+        command=f"python -m jobs.train {shlex.join(each for each in sys.argv[1:] if not each.startswith('storage.'))}",
         say=_say,
         baseline=baseline_figures if config.baseline else None,
         evidence_sample=config.evidence_sample,

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import EXIT_CONFIG, ConfigError, ContractError, EngineError
+from engine.errors import EXIT_CONFIG, EXIT_RETRY, ConfigError, ContractError, EngineError, RetryableError
+from engine.storage import S3Config, s3_config, use_s3
 
 if TYPE_CHECKING:
     from engine.pipeline.config import ClusterConfig
@@ -69,7 +70,7 @@ def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> 
     """What one of `ACTIONS` gives, done in a fresh process; plain values both ways.
 
     Raises:
-        ConfigError: as the child raised it.
+        ConfigError, RetryableError: as the child raised it.
         ContractError: the child failed otherwise; its own words are on stderr.
     """
     from engine.pipeline.cluster import model_environment
@@ -79,14 +80,15 @@ def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> 
     environment = {**os.environ, **(model_environment(alone) if what != ENGINE else {})}
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        question.write_text(json.dumps(request))
+        question.write_text(json.dumps({**request, "s3": asdict(s3_config())}))
         command = [sys.executable, "-m", "engine.benchmarks.child", what, str(question), str(answer)]
         code = subprocess.run(command, env=environment).returncode
         if not answer.is_file():
             raise ContractError(f"benchmark: the process that measures '{what}' ended with exit code {code}")
         found = json.loads(answer.read_text())
     if "error" in found:
-        raise (ConfigError if found["code"] == EXIT_CONFIG else ContractError)(found["error"])
+        kinds = {EXIT_CONFIG: ConfigError, EXIT_RETRY: RetryableError}
+        raise kinds.get(found["code"], ContractError)(found["error"])
     return found["found"]
 
 
@@ -161,6 +163,7 @@ def _config(request: Mapping[str, Any]) -> Any:
         output=request["output"],
         cluster=ClusterConfig(**request.get("cluster", {})),
         shard_bytes=request.get("shard_bytes"),
+        s3=s3_config(),
     )
 
 
@@ -174,8 +177,10 @@ ACTIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 
 def main(what: str, question: str, answer: str) -> int:
     code = 0
+    request = json.loads(Path(question).read_text())
+    use_s3(S3Config(**request.pop("s3", {})))
     try:
-        told = {"found": ACTIONS[what](json.loads(Path(question).read_text()))}
+        told = {"found": ACTIONS[what](request)}
     except EngineError as error:
         told, code = {"error": str(error), "code": error.exit_code}, error.exit_code
     Path(answer).write_text(json.dumps(told))

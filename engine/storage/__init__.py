@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 
-from engine.storage.base import Entry, S3Config, Storage, full_path, inside, is_s3
+from engine.storage.base import Entry, S3Config, Storage, cache_folder, full_path, inside, is_s3
 from engine.storage.local import LocalStorage
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LocalStorage",
     "S3Config",
     "Storage",
+    "cache_folder",
     "full_path",
     "inside",
     "is_s3",

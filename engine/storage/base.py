@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from engine.errors import ConfigError
@@ -130,6 +131,11 @@ def full_path(path: str) -> str:
     if "://" in path:
         raise ConfigError(f"{path.split('://')[0]}:// paths are not supported; give a local path or s3://bucket/folder")
     return os.path.abspath(path)
+
+
+def cache_folder(kind: str) -> Path:
+    """This machine's folder for things of a kind that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "marginalia", kind)
 
 
 def inside(path: str, folder: str) -> bool:

@@ -6,14 +6,16 @@ Every example says where it comes from: `kind` is `real` or `synthetic`, and fig
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import glob
-from pathlib import Path
+from posixpath import basename
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
+from engine.sources.base import PARQUET, InputConfig
+from engine.sources.files import list_files
+from engine.storage import Entry, storage_for
 
 SPLITS = ("train", "valid", "test")
 
@@ -49,15 +51,9 @@ def load_examples(config: DataConfig) -> pa.Table:
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
     Raises:
-        ConfigError: no file, a missing column, an unknown split, or a group that stands in two splits.
+        ConfigError: no file or one that is no Parquet, a missing column, an unknown split, or a group that stands in two splits.
     """
-    files = [config.path] if Path(config.path).is_file() else sorted(glob(config.path))
-    if Path(config.path).is_dir():
-        files = sorted(map(str, Path(config.path).rglob("*.parquet")))
-    if not files:
-        raise ConfigError(f"data.path: no Parquet file at {config.path}")
-    tables = [_read(config, Path(file)) for file in files]
-    examples = pa.concat_tables(tables)
+    examples = pa.concat_tables([_read(config, file) for file in _files(config)])
     _check_splits(examples)
     if config.synthetic:
         if config.pair or config.multi_label:
@@ -86,24 +82,38 @@ def _codes(column: pa.ChunkedArray) -> list[str]:
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
-def _read(config: DataConfig, file: Path) -> pa.Table:
+def _files(config: DataConfig) -> list[Entry]:
+    try:
+        return list_files(InputConfig(config.path, None, format=PARQUET), storage_for(config.path))
+    except ConfigError as error:
+        told = str(error).replace("input.path", "data.path").removesuffix("; set input.format")
+        raise ConfigError(told) from None
+
+
+def _read(config: DataConfig, file: Entry) -> pa.Table:
     wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
-    wanted |= {name: column for name, column in (("leak", config.leak), ("pair", config.pair)) if column}
-    known = pq.read_schema(file).names
-    missing = sorted(set(wanted.values()) - set(known))
-    if missing:
-        raise ConfigError(f"data: {file.name} has no column {', '.join(missing)}; it has {', '.join(known)}")
-    table = pq.read_table(file, columns=sorted(set(wanted.values())))
+    wanted |= {key: column for key, column in (("leak", config.leak), ("pair", config.pair)) if column}
+    name = basename(file.path)
+    try:
+        with storage_for(file.path).open(file.path, file) as stream:
+            parquet = pq.ParquetFile(stream)
+            known = parquet.schema_arrow.names
+            missing = sorted(set(wanted.values()) - set(known))
+            if missing:
+                raise ConfigError(f"data: {name} has no column {', '.join(missing)}; it has {', '.join(known)}")
+            table = parquet.read(columns=sorted(set(wanted.values())))
+    except pa.ArrowInvalid:
+        raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
     types = {"leak": pa.bool_(), **{task: pa.list_(pa.string()) for task in config.multi_label}}
     try:
-        columns = {name: table[column].cast(types.get(name, pa.string())) for name, column in wanted.items()}
+        columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items()}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ConfigError(
-            f"data: a column of {file.name} has the wrong type; codes are text, lists of it for data.multi_label"
+            f"data: a column of {name} has the wrong type; codes are text, lists of it for data.multi_label"
         ) from None
     columns.setdefault("leak", pa.array([False] * len(table)))
     columns.setdefault("pair", pa.nulls(len(table), pa.string()))
-    columns["source"] = pa.array([file.name] * len(table))
+    columns["source"] = pa.array([name] * len(table))
     columns["kind"] = pa.array(["real"] * len(table))
     return pa.table(columns).select(_columns(config))
 

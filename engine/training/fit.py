@@ -1,6 +1,7 @@
 """Training on Ray Train: the same loop on one CPU worker or many GPUs, with checkpoints to resume from.
 
-The output folder keeps `_train/`, Ray's own run folder: the same command again goes on from its last checkpoint.
+The work folder keeps `_train/`, Ray's own run folder: the same command again goes on from its last checkpoint. Where the output
+is on S3, checkpoints go there instead, so that any machine can go on from them.
 """
 
 import importlib
@@ -11,13 +12,16 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ContractError, EngineError, where
+from engine.storage import S3Config, s3_config, storage_for, use_s3
 from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
+
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,12 @@ class FitConfig:
     max_failures: int = 3
 
 
-def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]], None]) -> Path:
+def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], None], remote: str | None = None) -> Path:
     """Trains and returns the folder with `state.safetensors`, which also holds the learning curve.
 
+    Args:
+        work: folder on this machine for Ray's files and the result. remote: folder on S3 for the checkpoints; None leaves them
+            to Ray, in `work`, which all nodes must then share.
     Raises:
         RetryableError: workers died more often than `max_failures` allows.
         EngineError: what the training code raised; a mistake of the user's stops it at once.
@@ -57,8 +64,8 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
             if not worth_retrying(worker_exceptions.values()):
                 raise ours(worker_exceptions.values())
 
-    output.mkdir(parents=True, exist_ok=True)
-    told = output.resolve() / "_progress.jsonl"
+    work.mkdir(parents=True, exist_ok=True)
+    told = work.resolve() / "_progress.jsonl"
     told.write_text("")
     started = not ray.is_initialized()
     if started:
@@ -66,15 +73,17 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
         os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+    # In a closure, since Ray keeps the loop's settings in its records of runs.
+    s3 = replace(s3_config(), proven=True)
     trainer = TorchTrainer(
-        _work,
+        lambda values: _work(values, s3, remote),
         train_loop_config={**asdict(config), "threads": threads},
         scaling_config=ScalingConfig(
             num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=None if config.gpu else {"CPU": 0.5}
         ),
         run_config=RunConfig(
             name="_train",
-            storage_path=str(output.resolve()),
+            storage_path=str(work.resolve()),
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=[Report()],
@@ -88,9 +97,13 @@ def fit(config: FitConfig, output: Path, progress: Callable[[Mapping[str, Any]],
     finally:
         if started:
             ray.shutdown()
+    kept = work / "_last"
+    if remote is not None:
+        if not _fetch(remote, kept):
+            raise ContractError("training ended without a checkpoint")
+        return kept
     if result.checkpoint is None:
         raise ContractError("training ended without a checkpoint")
-    kept = output / "_last"
     with result.checkpoint.as_directory() as folder:
         shutil.copytree(folder, kept, dirs_exist_ok=True)
     return kept
@@ -119,17 +132,18 @@ def _told(path: Path, progress: Callable[[Mapping[str, Any]], None]) -> Iterator
         thread.join()
 
 
-def _work(values: Mapping[str, Any]) -> None:
+def _work(values: Mapping[str, Any], s3: S3Config, remote: str | None) -> None:
     """One worker. What another library raises is told by class and place, since Ray logs all that an exception says."""
+    use_s3(s3)
     try:
-        _train(values)
+        _train(values, remote)
     except EngineError:
         raise
     except Exception as error:
         raise ContractError(f"training raised {type(error).__name__} at {where(error)}") from None
 
 
-def _train(values: Mapping[str, Any]) -> None:
+def _train(values: Mapping[str, Any], remote: str | None) -> None:
     import torch
     from ray import train as ray_train
 
@@ -138,17 +152,44 @@ def _train(values: Mapping[str, Any]) -> None:
     device = torch.device("cuda", context.get_local_rank()) if values["gpu"] else torch.device("cpu")
 
     def report(metrics: Mapping[str, Any], folder: Path | None) -> None:
-        checkpoint = ray_train.Checkpoint.from_directory(str(folder)) if folder else None
+        checkpoint = None
+        if folder and remote is not None:
+            with open(folder / STATE, "rb") as source, storage_for(remote).writer(f"{remote}/{STATE}") as file:
+                shutil.copyfileobj(source, file, 2**20)
+        elif folder:
+            checkpoint = ray_train.Checkpoint.from_directory(str(folder))
         ray_train.report(dict(metrics), checkpoint=checkpoint)
 
     worker = Worker(context.get_world_rank(), context.get_world_size(), device, report)
     module, _, name = values["learner"].partition(":")
     learner = getattr(importlib.import_module(module), name)(values["settings"], worker)
     loop = LoopConfig(**values["loop"])
+    with tempfile.TemporaryDirectory() as scratch, _saved(remote) as resume:
+        train(learner, loop, worker, Path(scratch), resume)
+
+
+@contextmanager
+def _saved(remote: str | None) -> Iterator[Path | None]:
+    """The folder of the last checkpoint, if there is one."""
+    from ray import train as ray_train
+
+    if remote is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) if _fetch(remote, Path(folder)) else None
+        return
     found = ray_train.get_checkpoint()
-    with tempfile.TemporaryDirectory() as scratch:
-        if found is None:
-            train(learner, loop, worker, Path(scratch))
-        else:
-            with found.as_directory() as folder:
-                train(learner, loop, worker, Path(scratch), resume=Path(folder))
+    if found is None:
+        yield None
+        return
+    with found.as_directory() as folder:
+        yield Path(folder)
+
+
+def _fetch(remote: str, folder: Path) -> bool:
+    """Copies the last checkpoint on S3 to a folder; whether there is one."""
+    data = storage_for(remote).read(f"{remote}/{STATE}")
+    if data is None:
+        return False
+    with storage_for(str(folder)).writer(str(folder / STATE)) as file:
+        file.write(data)
+    return True

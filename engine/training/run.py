@@ -1,15 +1,25 @@
-"""One training run from settings to checkpoint folder, in two steps that can each be taken up again."""
+"""One training run from settings to checkpoint folder, in two steps that can each be taken up again.
 
+The checkpoint is made beside and put in its place when it is whole, so that nobody reads half of one. Where that place is on S3,
+the training's own files stay on this machine but for two under `_training/`: `settings.json`, by which the folder is this
+training's own, and the last state to go on from, on this machine or another.
+"""
+
+import hashlib
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import publish_checkpoint
+from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.data import DataConfig, load_examples
-from engine.training.fit import FitConfig, fit
+from engine.training.fit import STATE, FitConfig, fit
 
 WORK = "_training"
 
@@ -23,7 +33,9 @@ def train_site_classifier(
     baseline: Callable[..., Mapping[str, Any]] | None,
     evidence_sample: int,
 ) -> dict[str, Any]:
-    """Trains into `output`, a checkpoint folder; returns the figures of its card.
+    """Trains into `output`, a checkpoint folder; returns the figures of its card. A finished training is left as it is.
+
+    One driver at a time may work on an output.
 
     Raises:
         ConfigError: the folder holds something else, or a training with other settings.
@@ -31,53 +43,81 @@ def train_site_classifier(
     from engine.training.finish import finish
     from engine.training.site_classifier import classifier_config
 
-    folder = Path(output).expanduser()
-    work = folder / WORK
+    output = full_path(os.path.expanduser(output))
+    probe(output)
     config = replace(config, settings=_anywhere(config.settings))
     data = DataConfig(**config.settings["data"])
     examples = load_examples(data)
     splits = set(examples["split"].to_pylist())
     if not {"train", "valid", "test"} <= splits:
         raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
-    _claim(folder, work, {"settings": config.settings, "loop": asdict(config.loop)})
-    done = work / "_last" / "state.safetensors"
-    if not done.is_file():
-        fit(config, work, lambda row: say(_line(row)))
+    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
+    done = _finished(output)
+    if done is not None:
+        say("this training is finished; nothing to do")
+        return done
+    remote = f"{output}/{WORK}" if is_s3(output) else None
+    if not (work / "_last" / STATE).is_file():
+        fit(config, work, lambda row: say(_line(row)), remote)
     architecture = classifier_config(config.settings["model"], examples, data)
-    return finish(
+    made = work / "_checkpoint"
+    figures = finish(
         work / "_last",
         architecture,
         examples,
-        folder,
+        made,
         command=command,
         say=say,
         baseline=baseline,
         evidence_sample=evidence_sample,
     )
+    publish_checkpoint(made, output)
+    shutil.rmtree(made if remote is None else work)
+    if remote is not None:
+        storage_for(remote).remove(f"{remote}/{STATE}")
+    return figures
 
 
 def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with whole paths: a worker does not stand in the folder where the command was given."""
     data, model = dict(settings["data"]), dict(settings["model"])
-    data["path"] = os.path.abspath(os.path.expanduser(data["path"]))
+    data["path"] = full_path(os.path.expanduser(data["path"]))
     kind, colon, folder = model.get("encoder", "").partition(":")
     if kind == "path" and colon:
         model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
     return {**settings, "data": data, "model": model}
 
 
-def _claim(folder: Path, work: Path, settings: Mapping[str, Any]) -> None:
-    """Makes the folder this training's own, or sees that it already is."""
-    note = work / "settings.json"
-    if note.is_file():
-        theirs = json.loads(note.read_text())
-        if theirs != json.loads(json.dumps(settings)):
-            raise ConfigError(f"output.path: {folder} holds a training with other settings; choose a new folder")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"output.path: {folder} is not empty and holds no training; choose a new folder")
-    work.mkdir(parents=True)
-    note.write_text(json.dumps(settings, indent=1) + "\n")
+def _claim(output: str, settings: Mapping[str, Any]) -> Path:
+    """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in."""
+    storage, note = storage_for(output), f"{output}/{WORK}/settings.json"
+    ours = json.loads(json.dumps(settings))
+    found = storage.read(note)
+    if found is None:
+        if _holds_something(output):
+            raise ConfigError(f"output.path: {output} is not empty and holds no training; choose a new folder")
+        # The id tells this training from one of before whose output was removed.
+        mine = json.dumps({**ours, "id": uuid.uuid4().hex}, indent=1) + "\n"
+        storage.create(note, mine.encode())
+        found = storage.read(note) or b"{}"
+    theirs = json.loads(found)
+    if {name: theirs.get(name) for name in ours} != ours:
+        raise ConfigError(f"output.path: {output} holds a training with other settings; choose a new folder")
+    return cache_folder("training") / hashlib.sha256(found).hexdigest()[:32] if is_s3(output) else Path(output, WORK)
+
+
+def _holds_something(output: str) -> bool:
+    return storage_for(output).is_folder(output) and (is_s3(output) or any(Path(output).iterdir()))
+
+
+def _finished(output: str) -> dict[str, Any] | None:
+    """The figures of the checkpoint at `output`, if it is there and whole."""
+    storage = storage_for(output)
+    listed, figures = (storage.read(f"{output}/{name}") for name in ("digest.json", "figures.json"))
+    if listed is None or figures is None:
+        return None
+    found = json.loads(figures)
+    return found if found["digest"] == json.loads(listed)["digest"] else None
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from engine.models.site_classifier.checkpoint import TaskCalibration, write_chec
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.network import SiteNetwork
 from engine.sources import InputConfig
+from engine.storage import storage_for
 
 SYSTEM = "engine.models.site_classifier"
 
@@ -115,6 +116,14 @@ def test_a_mistake_of_the_user_comes_back_as_one_line(spec, tmp_path):
     assert child.main(CORE, str(question), str(answer)) == EXIT_CONFIG
     told = json.loads(answer.read_text())
     assert told["code"] == EXIT_CONFIG and "none.parquet" in told["error"]
+
+
+def test_reports_on_s3_are_read_in_the_process_that_measures(spec, tmp_path, bucket):
+    pq.write_table(pa.table({"text": [f"a report, number {i}" for i in range(6)]}), tmp_path / "a.parquet")
+    assert storage_for(bucket).create(f"{bucket}/in/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    config = _config(spec, tmp_path, input=InputConfig(f"{bucket}/in", id=None), parts=(EVIDENCE,))
+    (rows,) = code_reports.run(config)
+    assert [row.setting for row in rows] == ["3 whole real reports"] * 2
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from engine.models.site_classifier.checkpoint import read_checkpoint
+from engine.storage import storage_for
 from jobs.calibrate import main
 from tests.models.conftest import coded, coder, write_tiny
 
@@ -92,3 +93,17 @@ def test_an_existing_folder_is_refused_before_any_work(sample, tmp_path, capsys)
     assert calibrate(sample, tmp_path) == 2
     error = capsys.readouterr().err
     assert "exists; a revision is written to a new folder" in error and "scored" not in error
+
+
+def test_model_sample_and_revision_on_s3(sample, tmp_path, capsys, bucket, store, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for file in [*(sample / "model").iterdir(), sample / "sample.parquet"]:
+        assert storage_for(bucket).create(f"{bucket}/{file.relative_to(sample)}", file.read_bytes())
+    there = [f"model.path={bucket}/model", f"data.path={bucket}/*.parquet", f"storage.endpoint={store.url}"]
+    more = ["target=0.6", "storage.region=us-east-1"]
+    assert calibrate(sample, f"{bucket}/new", *there, *more) == 0
+    assert f"To use it: model.path={bucket}/new" in capsys.readouterr().out
+    assert calibrate(sample, tmp_path / "new", *more) == 0
+    assert read_checkpoint(f"{bucket}/new").digest == read_checkpoint(str(tmp_path / "new")).digest
+    assert calibrate(sample, f"{bucket}/new", *there, *more) == 2
+    assert "exists; a revision is written to a new folder" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from engine.records import METRICS
+from engine.storage import storage_for
 from jobs.evaluate import main
 
 ROOT = Path(__file__).parents[2]
@@ -166,4 +167,21 @@ def test_mistakes_end_in_one_line_before_anything_is_written(coded_run, tmp_path
 
 def test_an_evaluation_is_not_written_over(coded_run, evaluated, capsys):
     assert evaluate(coded_run, evaluated) == 2
+    assert "exists; name a new folder" in capsys.readouterr().err
+
+
+def test_run_gold_and_evaluation_on_s3(coded_run, tmp_path, bucket, store, capsys):
+    storage = storage_for(bucket)
+    for file in (path for path in coded_run.output.rglob("*") if path.is_file()):
+        assert storage.create(f"{bucket}/run/{file.relative_to(coded_run.output)}", file.read_bytes())
+    assert storage.create(f"{bucket}/gold/reports.parquet", coded_run.reports.read_bytes())
+    there = [f"run={bucket}/run", f"gold={bucket}/gold", f"storage.endpoint={store.url}", "storage.region=us-east-1"]
+    assert evaluate(coded_run, f"{bucket}/evaluation/", "group=patient", *there) == 0
+    assert f"Report: {bucket}/evaluation/report.html" in capsys.readouterr().out
+    assert evaluate(coded_run, tmp_path / "here", "group=patient") == 0
+    theirs = pl.read_parquet(storage.read(f"{bucket}/evaluation/metrics/metrics.parquet"))
+    assert theirs.equals(pl.read_parquet(tmp_path / "here" / "metrics" / "metrics.parquet"))
+    names = [entry.path for entry in storage.list(f"{bucket}/evaluation")]
+    assert names == [f"{bucket}/evaluation/metrics/metrics.parquet", f"{bucket}/evaluation/report.html"]
+    assert evaluate(coded_run, f"{bucket}/evaluation", *there) == 2
     assert "exists; name a new folder" in capsys.readouterr().err

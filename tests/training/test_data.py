@@ -3,6 +3,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import Task
+from engine.storage import storage_for
 from engine.training.data import DataConfig, label_sets, load_examples
 from engine.training.site_classifier import gold
 
@@ -63,8 +64,28 @@ def test_a_missing_column_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"data\.path"):
-        load_examples(DataConfig(path=str(tmp_path / "none.parquet")))
+    (tmp_path / "a.csv").write_text("text\n")
+    for name, told in (("none.parquet", "there is no file"), ("*.parquet", "nothing matches"), ("", "none that can be read")):
+        with pytest.raises(ConfigError, match=rf"^data\.path: .*{told}") as caught:
+            load_examples(DataConfig(path=str(tmp_path / name)))
+        assert "input." not in str(caught.value)
+
+
+def test_what_is_no_parquet_is_named(tmp_path):
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(ConfigError, match=r"^data\.path: text\.parquet cannot be read"):
+        load_examples(DataConfig(path=str(tmp_path)))
+
+
+def test_files_folders_and_globs_on_s3_are_those_of_a_disk(tmp_path, bucket):
+    local = write(tmp_path)
+    for name in ("in/reports.parquet", "in/more/reports.parquet", "in/note.md"):
+        assert storage_for(bucket).create(f"{bucket}/{name}", (tmp_path / "reports.parquet").read_bytes())
+    expected = load_examples(local)
+    assert load_examples(DataConfig(path=f"{bucket}/in/reports.parquet")).equals(expected)
+    assert load_examples(DataConfig(path=f"{bucket}/in/*.parquet")).equals(expected)
+    for path in (f"{bucket}/in/", f"{bucket}/in/**/*.parquet"):
+        assert load_examples(DataConfig(path=path))["record_id"].to_pylist() == ["a", "b", "d"] * 2
 
 
 def test_lists_of_codes_and_a_second_text(tmp_path):

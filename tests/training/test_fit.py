@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import ray
+from safetensors.torch import load_file
 
 from engine.errors import ConfigError, ContractError, RetryableError
-from engine.training.fit import FitConfig, fit
+from engine.storage import storage_for
+from engine.training.fit import STATE, FitConfig, fit
+from engine.training.loop import Worker, train
+from tests.training.test_loop import CONFIG, Line
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "CANARYPHRASE"
@@ -24,6 +28,27 @@ def failing(settings, worker):
     if settings["how"] == "bug":
         raise ValueError(CANARY)
     os._exit(9)
+
+
+class Dying(Line):
+    """A line whose process dies in its fifth step, the first time."""
+
+    def __init__(self, tries: Path) -> None:
+        super().__init__()
+        self.steps, self.tries = 0, tries
+
+    def losses(self, examples, epoch):
+        self.steps += 1
+        if self.steps == 5 and len(self.tries.read_text()) == 1:
+            os._exit(9)
+        return super().losses(examples, epoch)
+
+
+def dying(settings, worker):
+    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_EC2_METADATA_DISABLED="true")
+    with open(settings["tries"], "a") as file:
+        file.write("x")
+    return Dying(Path(settings["tries"]))
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +81,20 @@ def test_a_failed_worker_is_told_as_what_it_is(tmp_path, session, how, kind, tol
     assert "\n" not in str(caught.value) and CANARY not in str(caught.value)
     for path in (session / "logs").rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_lost_worker_goes_on_from_the_checkpoint_on_s3(tmp_path, session, bucket, store):
+    remote, told = f"{bucket}/model/_training", []
+    config = FitConfig(f"{__name__}:dying", {"tries": str(tmp_path / "tries")}, CONFIG, threads=1, max_failures=1)
+    state = fit(config, tmp_path / "here", told.append, remote)
+    assert len((tmp_path / "tries").read_text()) == 2
+    # The step that was lost was done again, and none before the checkpoint. Ray may lose what a worker told just before it died.
+    steps = [row["step"] for row in told]
+    assert steps == sorted(set(steps)) and steps[-5:] == [5, 6, 7, 8, 9]
+    train(Line(), CONFIG, Worker(), tmp_path / "whole")
+    mine, theirs = load_file(state / STATE), load_file(tmp_path / "whole" / "last" / STATE)
+    assert {name: value.tolist() for name, value in mine.items()} == {name: value.tolist() for name, value in theirs.items()}
+    assert storage_for(remote).read(f"{remote}/{STATE}") == (state / STATE).read_bytes()
+    assert not [path for path in (tmp_path / "here").rglob("checkpoint_*") if path.is_dir()]
+    for path in [*(session / "logs").rglob("*"), *(tmp_path / "here").rglob("*")]:
+        assert not path.is_file() or store.url.encode() not in path.read_bytes(), path

@@ -1,7 +1,9 @@
 """The training job as a user starts it, on a small corpus and a tiny encoder: Ray Train, calibration, checkpoint, card."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.sources.synthetic import generate
+from engine.storage import storage_for
+from engine.training.fit import STATE
 from tests.models.conftest import coded, coder
+from tests.store import Fault, error
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
@@ -93,3 +99,49 @@ def test_two_workers_end_where_one_does(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         accuracy.append([row["loss_site"] for row in json.loads((output / "figures.json").read_text())["curve"]])
     assert accuracy[0] == pytest.approx(accuracy[1], rel=1e-3)
+
+
+@pytest.mark.long
+def test_data_and_checkpoint_on_s3_and_a_training_that_another_machine_ends(tmp_path, bucket, store, monkeypatch):
+    data, output = corpus(tmp_path), f"{bucket}/model"
+    assert storage_for(bucket).create(f"{bucket}/in/reports.parquet", data.read_bytes())
+    steps = ["train.checkpoint_every=2", "train.report_every=1"]
+    there = [f"data.path={bucket}/in/*.parquet", f"output.path={output}", f"storage.endpoint={store.url}", *steps]
+    there += ["storage.region=us-east-1"]
+    # The first machine may not write its second checkpoint.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    denied = error("AccessDenied", 403, f"PUT .*{STATE}", math.inf)
+    with store.harmed(After(1, denied)):
+        stopped = train(*there)
+    assert stopped.returncode == 2 and "access is denied by the store" in stopped.stderr.splitlines()[-1], stopped.stderr[-2000:]
+    with pytest.raises(ConfigError, match="no checkpoint folder"):
+        read_checkpoint(output)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    done = train(*there)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "step 3 of" in done.stderr and "step 2 of" not in done.stderr
+    # The weights are those of a training that never stopped.
+    whole = train(f"data.path={data}", f"output.path={tmp_path / 'model'}", *steps)
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    mine = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert (read_checkpoint(output).folder / "model.safetensors").read_bytes() == mine
+    for entry in storage_for(bucket).list(output):
+        assert store.url.encode() not in storage_for(bucket).read(entry.path), entry.path
+    again = train(*there)
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    other = train(*there, "train.rate=0.5")
+    assert other.returncode == 2 and "other settings" in other.stderr
+
+
+class After(Fault):
+    """Does what another fault does, but for the first `free` requests that it would meet."""
+
+    def __init__(self, free: int, fault: Fault) -> None:
+        super().__init__(fault.pattern, fault.does, fault.times, fault.status, fault.body)
+        self._free = free
+
+    def meets(self, request: str) -> bool:
+        if self._free and re.search(self.pattern, request):
+            self._free -= 1
+            return False
+        return super().meets(request)

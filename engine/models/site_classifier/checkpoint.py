@@ -15,14 +15,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineError
 from engine.models.site_classifier.config import ClassifierConfig
-from engine.storage import LocalStorage, is_s3, storage_for
+from engine.storage import LocalStorage, cache_folder, full_path, is_s3, storage_for
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent / "shipped"
 _VALUES = ("config.json", "labels.json", "model.safetensors", "tokenizer.json", "calibration.json")
 _CARD = "README.md"
+_LIST = "digest.json"
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,10 @@ def _fetched(path: str) -> Path:
     """This machine's copy, under the digest of the list of its files: what is there already is right, as `read_checkpoint`
     verifies each time."""
     storage, local = storage_for(path), LocalStorage()
-    listed = storage.read(f"{path}/digest.json")
+    listed = storage.read(f"{path}/{_LIST}")
     if listed is None:
         raise ConfigError(f"model.path: {path} is no checkpoint folder (it has no digest.json)")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "marginalia", "checkpoints")
-    folder = cache / hashlib.sha256(listed).hexdigest()[:32]
+    folder = cache_folder("checkpoints") / hashlib.sha256(listed).hexdigest()[:32]
     wanted = _listed_files(listed)
     for name in (*_VALUES, _CARD):
         target = folder / name
@@ -92,7 +94,7 @@ def _fetched(path: str) -> Path:
                 raise ConfigError(f"model.path: {path} lacks {name}")
             with local.writer(str(target)) as file:
                 file.write(data)
-    local.create(str(folder / "digest.json"), listed)
+    local.create(str(folder / _LIST), listed)
     return folder
 
 
@@ -112,7 +114,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     """
     folder = checkpoint_folder(path)
     try:
-        listed = json.loads((folder / "digest.json").read_text())
+        listed = json.loads((folder / _LIST).read_text())
         files = listed["files"]
     except (OSError, ValueError, TypeError, KeyError):
         raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no readable digest.json)") from None
@@ -164,8 +166,8 @@ def write_checkpoint(
     return _seal(folder, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
 
 
-def write_revision(folder: Path, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:
-    """Writes `base` with another calibration to a new folder, and returns the new digest. The base stays as it is.
+def write_revision(output: str, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:
+    """Writes `base` with another calibration to a new folder, local or on S3, and returns the new digest. The base stays.
 
     Weights, labels and tokenizer are copied byte for byte; `calibration.json` names the digest of the base as `revision_of`. The
     folder appears whole or not at all.
@@ -173,21 +175,43 @@ def write_revision(folder: Path, base: Checkpoint, calibration: Mapping[str, Tas
     Raises:
         ConfigError: the folder exists, or cannot be written.
     """
-    if os.path.lexists(folder):
-        raise ConfigError(f"output.path: {folder} exists; a revision is written to a new folder")
+    check_new(output)
+    values = {"evidence_method": base.evidence_method, "tasks": _plain(calibration), "revision_of": base.digest}
+    if is_s3(output):
+        with TemporaryDirectory(prefix="marginalia-") as building:
+            digest = _build(Path(building), base, values, card)
+            _publish_new(Path(building), full_path(output))
+        return digest
+    folder = Path(output)
     building = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
     try:
         building.mkdir(parents=True)
-        for name in _VALUES:
-            shutil.copyfile(base.folder / name, building / name)
-        values = {"evidence_method": base.evidence_method, "tasks": _plain(calibration), "revision_of": base.digest}
-        digest = _seal(building, values, card)
+        digest = _build(building, base, values, card)
         os.rename(building, folder)
     except OSError as error:
         raise ConfigError(f"output.path: cannot write {folder}: {error.strerror}") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return digest
+
+
+def check_new(output: str) -> None:
+    """ConfigError if there is anything where a revision is to be written."""
+    if storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output):
+        raise ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
+
+
+def publish_checkpoint(folder: Path, output: str) -> None:
+    """Copies the files of a finished checkpoint folder to `output`, a full path.
+
+    `digest.json` comes last, and until it is there nobody takes the rest for a checkpoint. What lies there is written over.
+    """
+    storage = storage_for(output)
+    storage.remove(f"{output}/{_LIST}")
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != _LIST)
+    for name in (*names, _LIST):
+        with open(folder / name, "rb") as source, storage.writer(f"{output}/{name}") as file:
+            shutil.copyfileobj(source, file, 2**20)
 
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "SiteNetwork":
@@ -220,6 +244,25 @@ def assemble(
     return network.eval().requires_grad_(False)
 
 
+def _build(folder: Path, base: Checkpoint, calibration: Mapping[str, Any], card: str) -> str:
+    for name in _VALUES:
+        shutil.copyfile(base.folder / name, folder / name)
+    return _seal(folder, calibration, card)
+
+
+def _publish_new(folder: Path, output: str) -> None:
+    """Publishes to a name on S3 that nobody has taken: of several callers one wins, and one that fails leaves nothing."""
+    storage = storage_for(output)
+    if not storage.create(f"{output}/calibration.json", (folder / "calibration.json").read_bytes()):
+        raise ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
+    try:
+        publish_checkpoint(folder, output)
+    except BaseException:
+        with suppress(EngineError):
+            storage.remove_folder(output)
+        raise
+
+
 def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
     floor = values["energy_floor"]
     curve = values.get("isotonic")
@@ -238,7 +281,7 @@ def _seal(folder: Path, calibration: Mapping[str, Any], card: str) -> str:
     (folder / _CARD).write_text(card)
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*_VALUES, _CARD)}
     digest = _digest(files)
-    _write(folder / "digest.json", {"digest": digest, "files": files})
+    _write(folder / _LIST, {"digest": digest, "files": files})
     return digest
 
 

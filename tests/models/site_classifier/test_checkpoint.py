@@ -15,7 +15,7 @@ FITTED = {
 
 def test_a_revision_differs_in_its_calibration_alone(tiny, tmp_path):
     base, folder = read_checkpoint(str(tiny)), tmp_path / "revision"
-    digest = write_revision(folder, base, FITTED, "another card\n")
+    digest = write_revision(str(folder), base, FITTED, "another card\n")
     found = read_checkpoint(str(folder))
     assert found.calibration == FITTED and found.digest == digest != base.digest
     assert (found.config, found.evidence_method, found.pairs) == (base.config, base.evidence_method, base.pairs)
@@ -31,7 +31,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
     folder.mkdir()
     (folder / "mine").write_text("x")
     with pytest.raises(ConfigError, match="exists"):
-        write_revision(folder, read_checkpoint(str(tiny)), FITTED, "")
+        write_revision(str(folder), read_checkpoint(str(tiny)), FITTED, "")
     assert [path.name for path in folder.iterdir()] == ["mine"]
 
 

@@ -3,8 +3,10 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint
+from engine.models.site_classifier import checkpoint
+from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint, write_revision
 from engine.storage import storage_for
+from tests.store import error
 
 
 @pytest.fixture
@@ -39,3 +41,34 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_refused(remot
 def test_no_checkpoint_is_one_line(bucket):
     with pytest.raises(ConfigError, match=r"model\.path: .*no checkpoint folder"):
         read_checkpoint(f"{bucket}/nothing")
+
+
+def test_a_revision_goes_there_and_can_be_read(remote, bucket, store):
+    base = read_checkpoint(remote)
+    store.reset()
+    digest = write_revision(f"{bucket}/new/", base, base.calibration, "another card\n")
+    assert [each for each in store.requests if each.startswith("PUT")][-1].endswith("/new/digest.json")
+    found = read_checkpoint(f"{bucket}/new")
+    assert found.digest == digest != base.digest and found.calibration == base.calibration
+    assert storage_for(bucket).read(f"{bucket}/new/README.md") == b"another card\n"
+    before = list(storage_for(bucket).list(bucket))
+    with pytest.raises(ConfigError, match="exists; a revision is written to a new folder"):
+        write_revision(f"{bucket}/new", base, {}, "")
+    assert list(storage_for(bucket).list(bucket)) == before
+
+
+def test_a_revision_that_cannot_be_written_whole_leaves_nothing(remote, bucket, store):
+    base = read_checkpoint(remote)
+    with store.harmed(error("AccessDenied", 403, "PUT .*/new/model.safetensors")), pytest.raises(ConfigError, match="denied"):
+        write_revision(f"{bucket}/new", base, base.calibration, "")
+    assert not storage_for(bucket).is_folder(f"{bucket}/new")
+
+
+def test_of_two_revisions_to_one_name_the_first_stays(remote, bucket, monkeypatch):
+    base = read_checkpoint(remote)
+    first = write_revision(f"{bucket}/new", base, base.calibration, "first")
+    # Both looked before either wrote.
+    monkeypatch.setattr(checkpoint, "check_new", lambda output: None)
+    with pytest.raises(ConfigError, match="exists"):
+        write_revision(f"{bucket}/new", base, {}, "second")
+    assert read_checkpoint(f"{bucket}/new").digest == first

@@ -1,0 +1,119 @@
+"""Where a training writes: its claim, its own files, and the checkpoint that is there whole or not at all."""
+
+import json
+
+import pytest
+
+import engine.training.finish
+import engine.training.run
+from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import read_checkpoint
+from engine.storage import is_s3, storage_for
+from engine.training.fit import STATE, FitConfig
+from engine.training.loop import LoopConfig
+from engine.training.run import train_site_classifier
+from tests.models.conftest import write_tiny
+from tests.store import error
+from tests.training.test_data import write
+
+TOLD = []
+
+
+@pytest.fixture
+def place(request, tmp_path, monkeypatch):
+    """An output, locally and on S3, with fitting and measuring cut short."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    TOLD.clear()
+
+    def fit(config, work, progress, remote):
+        TOLD.append("fit")
+        (work / "_last").mkdir(parents=True)
+        (work / "_last" / STATE).write_bytes(b"state")
+        if remote is not None:
+            assert storage_for(remote).create(f"{remote}/{STATE}", b"state")
+
+    def finish(state, config, examples, output, **more):
+        TOLD.append("finish")
+        assert (state / STATE).read_bytes() == b"state"
+        write_tiny(output)
+        figures = {"digest": read_checkpoint(str(output)).digest, "tasks": {}}
+        (output / "figures.json").write_text(json.dumps(figures))
+        return figures
+
+    monkeypatch.setattr(engine.training.run, "fit", fit)
+    monkeypatch.setattr(engine.training.finish, "finish", finish)
+    return f"{request.getfixturevalue('bucket')}/model" if request.param == "s3" else str(tmp_path / "model")
+
+
+both = pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
+
+
+def trained(tmp_path, output, **loop):
+    data = write(tmp_path, site=["C18", "C34", "C18", "C34", "C18"], text=list("abcde"))
+    labels = {"site": "site", "histology": "histology"}
+    settings = {"data": {"path": data.path, "labels": labels}, "model": {"encoder": "tiny:bert", "rank": 2}}
+    config = FitConfig("none:none", settings, LoopConfig(**loop))
+    return train_site_classifier(config, output, command="", say=TOLD.append, baseline=None, evidence_sample=1)
+
+
+def names(output):
+    return sorted(entry.path.removeprefix(f"{output}/") for entry in storage_for(output).list(output))
+
+
+@both
+def test_the_same_command_again_does_nothing_and_another_is_refused(place, tmp_path):
+    first = trained(tmp_path, f"{place}/")
+    assert TOLD == ["fit", "finish"] and read_checkpoint(place).digest == first["digest"]
+    before = list(storage_for(place).list(place))
+    assert trained(tmp_path, place) == first
+    assert TOLD[2:] == ["this training is finished; nothing to do"]
+    with pytest.raises(ConfigError, match="holds a training with other settings"):
+        trained(tmp_path, place, rate=0.5)
+    assert list(storage_for(place).list(place)) == before
+    left = [name for name in names(place) if name.startswith("_")]
+    # What a finished training keeps: locally its last state too, on S3 and on this machine no more than it needs.
+    assert left == ["_training/settings.json"] if is_s3(place) else [f"_training/_last/{STATE}", "_training/settings.json"]
+    assert not list((tmp_path / "cache" / "marginalia").rglob(STATE))
+
+
+@both
+def test_a_folder_with_other_things_is_refused(place, tmp_path):
+    with storage_for(place).writer(f"{place}/mine.txt") as file:
+        file.write(b"x")
+    with pytest.raises(ConfigError, match="is not empty and holds no training"):
+        trained(tmp_path, place)
+    assert names(place) == ["mine.txt"] and TOLD == []
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_half_a_checkpoint_is_none_and_the_same_command_completes_it(place, tmp_path, store):
+    with store.harmed(error("AccessDenied", 403, "PUT .*/model/model.safetensors")), pytest.raises(ConfigError, match="denied"):
+        trained(tmp_path, place)
+    assert "config.json" in names(place)
+    with pytest.raises(ConfigError, match="no checkpoint folder"):
+        read_checkpoint(place)
+    TOLD.clear()
+    store.reset()
+    assert trained(tmp_path, place)["digest"] == read_checkpoint(place).digest
+    assert TOLD == ["finish"]
+    written = [
+        request for request in store.requests if request.startswith("PUT") and "/model/" in request and ".probe" not in request
+    ]
+    assert written[-1].endswith("/model/digest.json")
+    assert storage_for(place).read(f"{place}/_training/{STATE}") is None
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_an_output_that_was_removed_is_trained_anew(place, tmp_path, store):
+    with store.harmed(error("AccessDenied", 403, "PUT .*/model/model.safetensors")), pytest.raises(ConfigError):
+        trained(tmp_path, place)
+    storage_for(place).remove_folder(place)
+    trained(tmp_path, place)
+    assert TOLD == ["fit", "finish", "fit", "finish"]
+
+
+def test_wrong_places_are_refused_before_any_work(bucket, tmp_path):
+    for output in ("s3://no-such-bucket-here/model", "gs://bucket/model"):
+        with pytest.raises(ConfigError) as caught:
+            trained(tmp_path, output)
+        assert "\n" not in str(caught.value)
