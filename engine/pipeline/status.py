@@ -1,5 +1,6 @@
 """What a run has done, from its plan, receipts and manifests alone: no model, no input, no Ray."""
 
+import posixpath
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ def summary(
         counts = add(counts, item)
     every = [*done.values(), *open_receipts]
     table = found["settings"]["table"]
-    files = tuple(f"{layout.output}/{table}/{file['name']}" for manifest in manifests for file in manifest["files"])
+    files = tuple(posixpath.join(layout.table(table), file["name"]) for each in manifests for file in each["files"])
     return Summary(
         output=layout.output,
         run_id=found["run_id"],

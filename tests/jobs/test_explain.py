@@ -16,6 +16,7 @@ from engine.pipeline import stages, work
 from engine.pipeline.commit import commit
 from engine.pipeline.layout import Layout
 from engine.storage import storage_for
+from jobs import code_reports
 from jobs.explain import main
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,39 @@ def test_an_input_that_is_no_longer_there_must_be_named(coded_run, tmp_path, cap
     order = [f"run={copy}", f"model.path={coded_run.model}", f"output.path={tmp_path / 'out'}"]
     assert main.run(order) == 2
     assert "name the reports" in capsys.readouterr().err
+
+
+def test_run_reports_model_and_explanations_on_s3(coded_run, tmp_path, plainly, capsys, monkeypatch, bucket, store):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    storage = storage_for(bucket)
+    some = tmp_path / "some.parquet"
+    pl.read_parquet(coded_run.reports).head(12).write_parquet(some)
+    for name, file in {"in/some.parquet": some, **{f"model/{each.name}": each for each in coded_run.model.iterdir()}}.items():
+        assert storage.create(f"{bucket}/{name}", file.read_bytes())
+    there = [f"model.path={bucket}/model", f"storage.endpoint={store.url}", "storage.region=us-east-1"]
+    there += ["cluster.actors=1", "cluster.threads=1", "cluster.precision=fp32", "cluster.shard_kb=2"]
+    reading = [f"input.path={bucket}/in", "input.id=record_id"]
+    assert code_reports.main.run([*there, *reading, f"output.path={bucket}/run"]) == 0
+    coded = len(plainly)
+    order = [*there, f"run={bucket}/run/", f"output.path={bucket}/explained", "explain.method=pooling"]
+    assert main.run(order) == 0
+    told = capsys.readouterr().out
+    assert "Read 12 records" in told and f"polars.scan_parquet('{bucket}/explained/explanations/*.parquet')" in told
+    assert len(plainly) > coded + 1
+    assert main.run(arguments(coded_run, tmp_path / "here", f"input.path={some}", "explain.method=pooling")) == 0
+    (file,) = storage.list(f"{bucket}/explained/explanations")
+    same = ["record_id", "decision", "failure", "targets"]
+    assert pl.read_parquet(storage.read(file.path)).select(same).equals(table(tmp_path / "here").select(same))
+    for entry in storage.list(bucket):
+        assert store.url.encode() not in storage.read(entry.path), entry.path
+    capsys.readouterr()
+    assert main.run(order) == 0 and "Nothing new to do" in capsys.readouterr().out
+    # The reports are others now than those that the run read.
+    with storage.writer(f"{bucket}/in/some.parquet") as stream:
+        stream.write(coded_run.reports.read_bytes())
+    assert main.run([*order, f"output.path={bucket}/again"]) == 2
+    error = capsys.readouterr().err
+    assert "name the reports" in error and error.count("\n") == 1
 
 
 @pytest.mark.long
