@@ -8,7 +8,7 @@ from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
-PARTS = ("core", "loop", "evidence", "memory")
+PARTS = ("core", "loop", "evidence", "memory", "s3")
 
 
 @dataclass
@@ -29,6 +29,9 @@ class Bench:
     loop_reports: int = key(5000, "Whole reports for the engine against a plain loop.", low=1)
     evidence_reports: int = key(128, "Whole reports with evidence and without.", low=1)
     memory_reports: list[int] = key([10_000, 100_000], "Sizes of the two corpora whose peak memory is compared.", low=1)
+    s3_reports: int = key(
+        5000, "Reports coded on S3 (moto's server, started on this machine) and on a local disk, start included.", low=1
+    )
     batch_sizes: list[int] = key([1, 8, 32], "Batch sizes among which the rival may choose.", low=1)
     repeats: int = key(3, "Interleaved repetitions, of which the median counts.", low=1)
     loop_repeats: int = key(2, "Interleaved repetitions of whole runs.", low=1)

@@ -66,8 +66,12 @@ class Watch:
     def close(self) -> None: ...
 
 
-def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> Any:
+def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig", environment: Mapping[str, str] | None = None) -> Any:
     """What one of `ACTIONS` gives, done in a fresh process; plain values both ways.
+
+    Args:
+        request: what the action takes; `s3` in it is how the process reaches S3, as this one does without.
+        environment: what the process has beyond this one's.
 
     Raises:
         ConfigError, RetryableError: as the child raised it.
@@ -77,10 +81,10 @@ def measure(what: str, request: Mapping[str, Any], cluster: "ClusterConfig") -> 
 
     # The engine sets its actors' environment itself; its driver must have what a user's has.
     alone = replace(cluster, actors=1)
-    environment = {**os.environ, **(model_environment(alone) if what != ENGINE else {})}
+    environment = {**os.environ, **(environment or {}), **(model_environment(alone) if what != ENGINE else {})}
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        question.write_text(json.dumps({**request, "s3": asdict(s3_config())}))
+        question.write_text(json.dumps({"s3": asdict(s3_config()), **request}))
         command = [sys.executable, "-m", "engine.benchmarks.child", what, str(question), str(answer)]
         code = subprocess.run(command, env=environment).returncode
         if not answer.is_file():

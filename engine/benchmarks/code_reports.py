@@ -1,4 +1,4 @@
-"""The main job against its rivals: compute core, engine overhead, price of the evidence, and memory.
+"""The main job against its rivals: compute core, engine overhead, price of the evidence, memory, and an object store.
 
 Each part returns measurements with the target that it is held to. Everything within one comparison has the same reports and the
 same weights, on the same machine, in turns.
@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.benchmarks import child, rival
-from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave
+from engine.benchmarks import child, rival, store
+from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave, turns
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, System, load
 from engine.models.site_classifier.checkpoint import build_network, read_checkpoint, write_checkpoint
@@ -27,10 +27,10 @@ from engine.records import seed_of, text_digest
 from engine.sources import InputConfig
 from engine.sources.synthetic import generate
 
-CORE, LOOP, EVIDENCE, MEMORY = PARTS = (child.CORE, child.LOOP, child.EVIDENCE, "memory")
+CORE, LOOP, EVIDENCE, MEMORY, S3 = PARTS = (child.CORE, child.LOOP, child.EVIDENCE, "memory", "s3")
 PIPELINE_TOKENS = 512
 LONG_WORDS, SHORT_WORDS = 500, 100
-TARGETS = {CORE: 3.0, LOOP: 1.10, EVIDENCE: (2.2, 3.4), MEMORY: 1.10}
+TARGETS = {CORE: 3.0, LOOP: 1.10, EVIDENCE: (2.2, 3.4), MEMORY: 1.10, S3: 1.20}
 
 Say = Callable[[str], None]
 
@@ -41,7 +41,8 @@ class BenchConfig:
 
     `input` holds real reports (None: synthetic ones of about 500 words). `core_reports` and `evidence_reports` are in one batch
     of work; `loop_reports` go through the engine and the plain loop; `memory_reports` are the two corpora whose peaks are
-    compared. `repeats` counts interleaved repetitions of a part in this process, `loop_repeats` those of whole runs.
+    compared; `s3_reports` are coded on S3 and on a local disk. `repeats` counts interleaved repetitions of a part in this
+    process, `loop_repeats` those of whole runs.
     """
 
     model: ModelSpec
@@ -52,6 +53,7 @@ class BenchConfig:
     loop_reports: int = 5000
     evidence_reports: int = 128
     memory_reports: tuple[int, int] = (10_000, 100_000)
+    s3_reports: int = 5000
     batch_sizes: Sequence[int] = (1, 8, 32)
     repeats: int = 3
     loop_repeats: int = 2
@@ -61,9 +63,8 @@ class BenchConfig:
         unknown = set(self.parts) - set(PARTS)
         if unknown or not self.parts:
             raise ConfigError(f"bench.parts: {sorted(unknown)} unknown; name some of {', '.join(PARTS)}")
-        small = [
-            n for n in ("core_reports", "loop_reports", "evidence_reports", "repeats", "loop_repeats") if getattr(self, n) < 1
-        ]
+        sizes = ("core_reports", "loop_reports", "evidence_reports", "s3_reports", "repeats", "loop_repeats")
+        small = [name for name in sizes if getattr(self, name) < 1]
         if (
             small
             or min(self.memory_reports, default=0) < 1
@@ -94,11 +95,13 @@ def run(config: BenchConfig, say: Say = lambda line: None) -> Iterator[list[Meas
     """The measurements of every part that is asked for, part by part, so that what is done can be kept.
 
     Raises:
-        ConfigError: psutil is missing, or the input is too small.
+        ConfigError: psutil is missing, or moto where it is needed, or the input is too small.
     """
     if importlib.util.find_spec("psutil") is None:
         raise ConfigError("benchmarks need the package psutil; install it with: pip install psutil")
-    together = {LOOP: engine_overhead, MEMORY: peak_memory}
+    if S3 in config.parts:
+        store.check_moto()
+    together = {LOOP: engine_overhead, MEMORY: peak_memory, S3: object_store}
     with tempfile.TemporaryDirectory(prefix="marginalia-bench-", dir=config.work) as folder:
         for name in PARTS:
             if name in config.parts:
@@ -163,16 +166,15 @@ def engine_overhead(config: BenchConfig, folder: Path, say: Say) -> list[Measure
     """
     source = folder / "loop"
     _write(source, [reports(config, config.loop_reports, LONG_WORDS)], rows=512)
-    nets, plains = [], []
-    for turn in range(config.loop_repeats):
-        ran = {}
-        for what in (child.ENGINE, child.LOOP)[:: -1 if turn % 2 else 1]:
-            ran[what] = _child(what, config, source, folder / f"out-{turn}-{what}", config.model)
-            say(f"loop: turn {turn + 1}, {what} took {ran[what].seconds:.0f} s in all")
-        engine, plain = ran[child.ENGINE], ran[child.LOOP]
-        plains.append(plain.seconds)
-        nets.append(engine.after_first + plain.seconds * engine.first_bytes / engine.bytes)
-    records = ran[child.LOOP].records
+    ran: dict[str, list[child.Ran]] = {child.ENGINE: [], child.LOOP: []}
+    for turn, what in turns(list(ran), config.loop_repeats):
+        ran[what].append(_child(what, config, source, folder / f"out-{turn}-{what}", config.model))
+        say(f"loop: turn {turn + 1}, {what} took {ran[what][-1].seconds:.0f} s in all")
+    nets = [
+        engine.after_first + plain.seconds * engine.first_bytes / engine.bytes
+        for engine, plain in zip(ran[child.ENGINE], ran[child.LOOP], strict=True)
+    ]
+    plain = ran[child.LOOP][-1]
     return [
         Measurement(
             part=LOOP,
@@ -180,9 +182,9 @@ def engine_overhead(config: BenchConfig, folder: Path, say: Say) -> list[Measure
             unit="s",
             figure=statistics.median(nets),
             rival="plain Python loop around the same system",
-            rival_figure=statistics.median(plains),
+            rival_figure=statistics.median(plain.seconds for plain in ran[child.LOOP]),
             repeats=config.loop_repeats,
-            setting=f"{records} {_kind(config)} reports, {plain.bytes / 2**20:.1f} MiB of text",
+            setting=f"{plain.records} {_kind(config)} reports, {plain.bytes / 2**20:.1f} MiB of text",
             kind=AT_MOST,
             target=TARGETS[LOOP],
         )
@@ -254,6 +256,41 @@ def peak_memory(config: BenchConfig, folder: Path, say: Say) -> list[Measurement
         for part, name, kind, target in (
             ("peak", "driver and workers", AT_MOST, TARGETS[MEMORY]),
             ("driver", "the driver", None, None),
+        )
+    ]
+
+
+def object_store(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:
+    """The whole job with input and output on S3, start and tables included, against the same job on a local disk.
+
+    The store is moto's server on this machine: its answers come at once, and what it costs to work them out counts.
+    """
+    local = folder / "s3"
+    _write(local / "in", [reports(config, config.s3_reports, SHORT_WORDS)], rows=512)
+    ran: dict[str, list[child.Ran]] = {S3: [], "disk": []}
+    requests = []
+    with store.serving(folder) as service:
+        for file in (local / "in").iterdir():
+            service.put(f"in/{file.name}", file.read_bytes())
+        for turn, place in turns(list(ran), config.loop_repeats):
+            on, base = (service, store.BUCKET) if place == S3 else (None, local)
+            before = service.requests
+            ran[place].append(_child(child.ENGINE, config, f"{base}/in", f"{base}/out-{turn}", config.model, on))
+            say(f"s3: turn {turn + 1}, on {place} it took {ran[place][-1].seconds:.0f} s")
+            if place == S3:
+                requests.append(1000 * (service.requests - before) / ran[S3][-1].records)
+    return [
+        Measurement(
+            part=S3,
+            measured="the job on S3, all included",
+            unit="s",
+            figure=statistics.median(each.seconds for each in ran[S3]),
+            rival="the same on a local disk",
+            rival_figure=statistics.median(each.seconds for each in ran["disk"]),
+            repeats=config.loop_repeats,
+            setting=f"{ran[S3][0].records} {_kind(config)} reports, {statistics.median(requests):.0f} requests for each 1,000",
+            kind=AT_MOST,
+            target=TARGETS[S3],
         )
     ]
 
@@ -349,14 +386,23 @@ def _write(folder: Path, tables: Sequence[pa.Table] | Iterator[pa.Table], rows: 
             writer.close()
 
 
-def _child(what: str, config: BenchConfig, source: Path, output: Path, spec: ModelSpec) -> child.Ran:
+def _child(
+    what: str,
+    config: BenchConfig,
+    source: str | Path,
+    output: str | Path,
+    spec: ModelSpec,
+    service: store.Service | None = None,
+) -> child.Ran:
     request = {
         "input": asdict(InputConfig(path=str(source), id="record_id", text="text")),
         "model": asdict(spec),
         "cluster": asdict(config.cluster),
         "output": str(output),
     }
-    return child.Ran(**child.measure(what, request, config.cluster))
+    if service is None:
+        return child.Ran(**child.measure(what, request, config.cluster))
+    return child.Ran(**child.measure(what, {**request, "s3": asdict(service.s3)}, config.cluster, store.KEYS))
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -72,19 +72,25 @@ def interleave(
 ) -> dict[str, float]:
     """Median seconds of each contender, measured in turns so that a slow spell of the machine meets them all.
 
-    Each runs once before, unmeasured. The order is turned round in every second turn.
+    Each runs once before, unmeasured.
     """
     if repeats < 1:
         raise ContractError("a benchmark of no repetitions")
     for run in contenders.values():
         run()
     taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(repeats):
-        for name in list(contenders)[:: -1 if turn % 2 else 1]:
-            start = clock()
-            contenders[name]()
-            taken[name].append(clock() - start)
+    for _, name in turns(list(contenders), repeats):
+        start = clock()
+        contenders[name]()
+        taken[name].append(clock() - start)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def turns(names: Sequence[str], repeats: int) -> Iterator[tuple[int, str]]:
+    """Number of the turn and name of who runs, `repeats` times each; the order is turned round in every second turn."""
+    for turn in range(repeats):
+        for name in names[:: -1 if turn % 2 else 1]:
+            yield turn, name
 
 
 def machine() -> str:

@@ -1,6 +1,8 @@
 """The benchmark of the main job, at toy size on a tiny model: that it measures what it says, not how fast that is."""
 
 import json
+import re
+import subprocess
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from engine.benchmarks import child, code_reports
-from engine.benchmarks.code_reports import CORE, EVIDENCE, LOOP, MEMORY, BenchConfig
+from engine.benchmarks.code_reports import CORE, EVIDENCE, LOOP, MEMORY, S3, BenchConfig
 from engine.encoders import encoder_digest, load_encoder
 from engine.errors import EXIT_CONFIG, ConfigError
 from engine.models.base import ModelSpec, load
@@ -17,7 +19,7 @@ from engine.models.site_classifier.checkpoint import TaskCalibration, write_chec
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.network import SiteNetwork
 from engine.sources import InputConfig
-from engine.storage import storage_for
+from engine.storage import S3Config, storage_for, use_s3
 
 SYSTEM = "engine.models.site_classifier"
 
@@ -37,7 +39,15 @@ def spec(tmp_path_factory) -> ModelSpec:
 
 
 def _config(spec, tmp_path, **changed) -> BenchConfig:
-    sizes = {"core_reports": 4, "evidence_reports": 3, "loop_reports": 24, "repeats": 1, "loop_repeats": 1, "batch_sizes": (1, 2)}
+    sizes = {
+        "core_reports": 4,
+        "evidence_reports": 3,
+        "loop_reports": 24,
+        "s3_reports": 24,
+        "repeats": 1,
+        "loop_repeats": 1,
+        "batch_sizes": (1, 2),
+    }
     return BenchConfig(spec, work=str(tmp_path), memory_reports=(20, 40), **sizes | changed)
 
 
@@ -102,7 +112,8 @@ def test_the_plain_loop_codes_every_report(spec, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"parts": ("speed",)}, {"parts": ()}, {"repeats": 0}, {"memory_reports": (5,)}, {"batch_sizes": ()}]
+    "changed",
+    [{"parts": ("speed",)}, {"s3_reports": 0}, {"parts": ()}, {"repeats": 0}, {"memory_reports": (5,)}, {"batch_sizes": ()}],
 )
 def test_nonsense_is_refused(spec, changed):
     with pytest.raises(ConfigError, match=r"bench\."):
@@ -118,7 +129,12 @@ def test_a_mistake_of_the_user_comes_back_as_one_line(spec, tmp_path):
     assert told["code"] == EXIT_CONFIG and "none.parquet" in told["error"]
 
 
-def test_reports_on_s3_are_read_in_the_process_that_measures(spec, tmp_path, bucket):
+def test_the_process_that_measures_reaches_s3_as_this_one_does(spec, tmp_path, bucket, monkeypatch):
+    def run(command, env):
+        use_s3(S3Config())
+        return subprocess.CompletedProcess(command, child.main(*command[3:]))
+
+    monkeypatch.setattr(subprocess, "run", run)
     pq.write_table(pa.table({"text": [f"a report, number {i}" for i in range(6)]}), tmp_path / "a.parquet")
     assert storage_for(bucket).create(f"{bucket}/in/a.parquet", (tmp_path / "a.parquet").read_bytes())
     config = _config(spec, tmp_path, input=InputConfig(f"{bucket}/in", id=None), parts=(EVIDENCE,))
@@ -130,7 +146,9 @@ def test_reports_on_s3_are_read_in_the_process_that_measures(spec, tmp_path, buc
 def test_all_parts(spec, tmp_path):
     """Every part, the engine and the plain loop in processes of their own."""
     rows = [row for part in code_reports.run(_config(spec, tmp_path)) for row in part]
-    assert [row.part for row in rows] == [CORE, CORE, LOOP, EVIDENCE, EVIDENCE, MEMORY, MEMORY]
-    assert [row.target for row in rows] == [3.0, None, 1.10, 2.2, 3.4, 1.10, None]
-    assert rows[-2].figure > rows[-1].figure > 50
+    assert [row.part for row in rows] == [CORE, CORE, LOOP, EVIDENCE, EVIDENCE, MEMORY, MEMORY, S3]
+    assert [row.target for row in rows] == [3.0, None, 1.10, 2.2, 3.4, 1.10, None, 1.20]
+    assert rows[-3].figure > rows[-2].figure > 50
+    # A run takes dozens of requests however small it is.
+    assert int(re.search("24 synthetic reports, ([0-9]+) requests for each 1,000", rows[-1].setting)[1]) > 1000
     assert list(tmp_path.iterdir()) == []
