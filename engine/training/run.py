@@ -52,27 +52,26 @@ def train_site_classifier(
     if not {"train", "valid", "test"} <= splits:
         raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
     work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
-    done = _finished(output)
-    if done is not None:
+    remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
+    figures = _finished(output)
+    if figures is None:
+        if not (work / "_last" / STATE).is_file():
+            fit(config, work, lambda row: say(_line(row)), remote)
+        figures = finish(
+            work / "_last",
+            classifier_config(config.settings["model"], examples, data),
+            examples,
+            made,
+            command=command,
+            say=say,
+            baseline=baseline,
+            evidence_sample=evidence_sample,
+        )
+        publish_checkpoint(made, output)
+    else:
         say("this training is finished; nothing to do")
-        return done
-    remote = f"{output}/{WORK}" if is_s3(output) else None
-    if not (work / "_last" / STATE).is_file():
-        fit(config, work, lambda row: say(_line(row)), remote)
-    architecture = classifier_config(config.settings["model"], examples, data)
-    made = work / "_checkpoint"
-    figures = finish(
-        work / "_last",
-        architecture,
-        examples,
-        made,
-        command=command,
-        say=say,
-        baseline=baseline,
-        evidence_sample=evidence_sample,
-    )
-    publish_checkpoint(made, output)
-    shutil.rmtree(made if remote is None else work)
+    # Also what a finished one left that was killed here.
+    shutil.rmtree(made if remote is None else work, ignore_errors=True)
     if remote is not None:
         storage_for(remote).remove(f"{remote}/{STATE}")
     return figures

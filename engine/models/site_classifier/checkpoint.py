@@ -197,8 +197,9 @@ def write_revision(output: str, base: Checkpoint, calibration: Mapping[str, Task
 
 def check_new(output: str) -> None:
     """ConfigError if there is anything where a revision is to be written."""
-    if storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output):
-        raise ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
+    taken = storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output)
+    if taken:
+        raise _exists(output)
 
 
 def publish_checkpoint(folder: Path, output: str) -> None:
@@ -250,11 +251,15 @@ def _build(folder: Path, base: Checkpoint, calibration: Mapping[str, Any], card:
     return _seal(folder, calibration, card)
 
 
+def _exists(output: str) -> ConfigError:
+    return ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
+
+
 def _publish_new(folder: Path, output: str) -> None:
     """Publishes to a name on S3 that nobody has taken: of several callers one wins, and one that fails leaves nothing."""
     storage = storage_for(output)
     if not storage.create(f"{output}/calibration.json", (folder / "calibration.json").read_bytes()):
-        raise ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
+        raise _exists(output)
     try:
         publish_checkpoint(folder, output)
     except BaseException:
