@@ -95,10 +95,12 @@ def run(config: BenchConfig, say: Say = lambda line: None) -> Iterator[list[Meas
     """The measurements of every part that is asked for, part by part, so that what is done can be kept.
 
     Raises:
-        ConfigError: psutil is missing, or moto where it is needed, or the input is too small.
+        ConfigError: psutil is missing, or moto where it is needed, or the work folder; or the input is too small.
     """
     if importlib.util.find_spec("psutil") is None:
         raise ConfigError("benchmarks need the package psutil; install it with: pip install psutil")
+    if config.work is not None and not Path(config.work).is_dir():
+        raise ConfigError(f"bench.work: {config.work} is no folder of this machine; make it, or leave it out")
     if S3 in config.parts:
         store.check_moto()
     together = {LOOP: engine_overhead, MEMORY: peak_memory, S3: object_store}

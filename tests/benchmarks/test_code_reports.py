@@ -120,6 +120,12 @@ def test_nonsense_is_refused(spec, changed):
         BenchConfig(spec, **changed)
 
 
+@pytest.mark.parametrize("work", ["none", "s3://bucket/work"])
+def test_the_folder_to_work_in_must_be_there(spec, work):
+    with pytest.raises(ConfigError, match=r"^bench\.work: .* is no folder of this machine"):
+        next(code_reports.run(BenchConfig(spec, parts=(CORE,), work=work)))
+
+
 def test_a_mistake_of_the_user_comes_back_as_one_line(spec, tmp_path):
     missing = _config(spec, tmp_path, input=InputConfig(str(tmp_path / "none.parquet"), id=None))
     question, answer = tmp_path / "request.json", tmp_path / "answer.json"
