@@ -98,14 +98,11 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
         if started:
             ray.shutdown()
     kept = work / "_last"
-    if remote is not None:
-        if not _fetch(remote, kept):
-            raise ContractError("training ended without a checkpoint")
-        return kept
-    if result.checkpoint is None:
+    if remote is None and result.checkpoint is not None:
+        with result.checkpoint.as_directory() as folder:
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+    elif remote is None or not _fetch(remote, kept):
         raise ContractError("training ended without a checkpoint")
-    with result.checkpoint.as_directory() as folder:
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
     return kept
 
 
