@@ -24,10 +24,12 @@ def main(config: Config) -> None:
     from engine.training.run import train_site_classifier
 
     use(config.storage)
+    # The model card tells the command, and goes wherever the model goes; the address of the store does not.
+    told = [each for each in sys.argv[1:] if not each.startswith("storage.")]
     figures = train_site_classifier(
         fit_config(config),
         config.output.path,
-        command=f"python -m jobs.train {shlex.join(each for each in sys.argv[1:] if not each.startswith('storage.'))}",
+        command=f"python -m jobs.train {shlex.join(told)}",
         say=_say,
         baseline=baseline_figures if config.baseline else None,
         evidence_sample=config.evidence_sample,
