@@ -21,7 +21,7 @@ from engine.benchmarks import child, rival, store
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave, turns
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, System, load
-from engine.models.site_classifier.checkpoint import build_network, read_checkpoint, write_checkpoint
+from engine.models.site_classifier.checkpoint import build_network, checkpoint_folder, read_checkpoint, write_checkpoint
 from engine.pipeline.config import ClusterConfig
 from engine.records import seed_of, text_digest
 from engine.sources import InputConfig
@@ -268,6 +268,8 @@ def object_store(config: BenchConfig, folder: Path, say: Say) -> list[Measuremen
     The store is moto's server on this machine: its answers come at once, and what it costs to work them out counts.
     """
     local = folder / "s3"
+    # Who knows moto's service does not reach a model on the user's own.
+    model = replace(config.model, path=str(checkpoint_folder(config.model.path)))
     _write(local / "in", [reports(config, config.s3_reports, SHORT_WORDS)], rows=512)
     ran: dict[str, list[child.Ran]] = {S3: [], "disk": []}
     requests = []
@@ -277,7 +279,7 @@ def object_store(config: BenchConfig, folder: Path, say: Say) -> list[Measuremen
         for turn, place in turns(list(ran), config.loop_repeats):
             on, base = (service, store.BUCKET) if place == S3 else (None, local)
             before = service.requests
-            ran[place].append(_child(child.ENGINE, config, f"{base}/in", f"{base}/out-{turn}", config.model, on))
+            ran[place].append(_child(child.ENGINE, config, f"{base}/in", f"{base}/out-{turn}", model, on))
             say(f"s3: turn {turn + 1}, on {place} it took {ran[place][-1].seconds:.0f} s")
             if place == S3:
                 requests.append(1000 * (service.requests - before) / ran[S3][-1].records)
