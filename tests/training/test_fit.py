@@ -83,6 +83,7 @@ def test_a_failed_worker_is_told_as_what_it_is(tmp_path, session, how, kind, tol
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.long
 def test_a_lost_worker_goes_on_from_the_checkpoint_on_s3(tmp_path, session, bucket, store):
     remote, told = f"{bucket}/model/_training", []
     config = FitConfig(f"{__name__}:dying", {"tries": str(tmp_path / "tries")}, CONFIG, threads=1, max_failures=1)
