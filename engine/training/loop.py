@@ -20,6 +20,9 @@ from torch import Tensor
 
 from engine.errors import ConfigError
 
+# Bytes in which a worker tells the others its loss terms.
+_TOLD = 4096
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -108,6 +111,7 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         ended_epoch = step % per_epoch == 0
         if step % config.report_every == 0 or done or ended_epoch:
             seconds = time.perf_counter() - began
+            tokens, sums = _together(tokens, sums, worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()}
@@ -136,6 +140,24 @@ def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
     dist.all_reduce(flat)
     for p, piece in zip(parameters.values(), flat.split([g.numel() for g in grads]), strict=True):
         p.grad = piece.view_as(p)
+
+
+def _together(tokens: int, sums: Mapping[str, float], worker: Worker) -> tuple[int, dict[str, float]]:
+    """Tokens and loss terms summed over all workers; one without a record of its own may have no terms."""
+    if worker.world == 1:
+        return tokens, dict(sums)
+    told = json.dumps([tokens, sums]).encode()
+    mine = torch.tensor(list(told.ljust(_TOLD)), dtype=torch.uint8, device=worker.device)
+    everyone = [torch.empty_like(mine) for _ in range(worker.world)]
+    dist.all_gather(everyone, mine)
+    total: dict[str, float] = {}
+    tokens = 0
+    for each in everyone:
+        count, terms = json.loads(bytes(each.tolist()))
+        tokens += count
+        for name, value in terms.items():
+            total[name] = total.get(name, 0.0) + value
+    return tokens, total
 
 
 def _save(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, step: int, curve: list) -> None:

@@ -73,14 +73,15 @@ def test_wrong_settings_are_refused():
 def _work(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     learner = Line()
-    train(learner, CONFIG, Worker(rank=rank, world=2), folder / "both")
-    (folder / f"{rank}.json").write_text(json.dumps(values(learner)))
+    curve = train(learner, CONFIG, Worker(rank=rank, world=2), folder / "both")
+    (folder / f"{rank}.json").write_text(json.dumps([*values(learner), *(row["loss_square"] for row in curve)]))
     dist.destroy_process_group()
 
 
 def test_two_workers_do_what_one_does(tmp_path):
     alone = Line()
-    train(alone, CONFIG, Worker(), tmp_path / "alone")
+    curve = train(alone, CONFIG, Worker(), tmp_path / "alone")
+    expected = [*values(alone), *(row["loss_square"] for row in curve)]
     mp.spawn(_work, (tmp_path,), nprocs=2)
     for rank in (0, 1):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(values(alone), abs=1e-6)
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(expected, abs=1e-6)
