@@ -1,7 +1,8 @@
 """Text encoders by name, verified by digest, in the precision that the hardware is fast at.
 
-Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only where a user asks for it) and
-`tiny:bert` (random weights from a fixed seed, for tests). Weights are safetensors; nothing is unpickled and no remote code runs.
+Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only where a user asks for it), and for tests
+`tiny:bert` and `tiny:longformer`, whose weights are random from a fixed seed. Weights are safetensors; nothing is unpickled and no
+remote code runs.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TINY = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_TINY_LONG = {**_TINY, "max_position_embeddings": 4352, "attention_window": 16, "pad_token_id": 0}
 _verified: dict[tuple[str, int], str] = {}
 
 
@@ -56,7 +58,7 @@ def encoder_folder(name: str) -> Path:
 def encoder_digest(name: str) -> str:
     """What identifies the encoder's weights: the SHA-256 of its safetensors file, verified for the embedded one."""
     if name.startswith("tiny:"):
-        return hashlib.sha256(repr((name, sorted(_TINY.items()))).encode()).hexdigest()
+        return hashlib.sha256(repr((name, sorted(_tiny(name).items()))).encode()).hexdigest()
     weights = encoder_folder(name) / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"encoder: {name} has no model.safetensors; other weight formats are not read")
@@ -71,29 +73,37 @@ def encoder_digest(name: str) -> str:
 def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrainedModel":
     """The encoder with dropout off, in evaluation mode. `attention` is a transformers implementation: eager or sdpa."""
     import torch
-    from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+    from transformers import AutoConfig, AutoModel, BertConfig, BertModel, LongformerConfig, LongformerModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    if name == "tiny:bert":
+    if name.startswith("tiny:"):
+        kind, make = {"tiny:bert": (BertConfig, BertModel), "tiny:longformer": (LongformerConfig, LongformerModel)}[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            config = BertConfig(**_TINY, **quiet, attn_implementation=attention)
-            return BertModel(config, add_pooling_layer=False).to(dtype).eval()
+            config = kind(**_tiny(name), **quiet, attn_implementation="eager" if kind is LongformerConfig else attention)
+            return make(config, add_pooling_layer=False).to(dtype).eval()
     encoder_digest(name)
     folder = encoder_folder(name)
     known = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     return AutoModel.from_pretrained(
         folder,
         dtype=dtype,
-        attn_implementation=attention,
+        attn_implementation="eager" if known["model_type"] == "longformer" else attention,
         local_files_only=True,
         use_safetensors=True,
         **{key: value for key, value in quiet.items() if key in known},
         **({"add_pooling_layer": False} if known["model_type"] in {"bert", "roberta", "longformer"} else {}),
     ).eval()
+
+
+def _tiny(name: str) -> dict[str, int]:
+    found = {"tiny:bert": _TINY, "tiny:longformer": _TINY_LONG}.get(name)
+    if found is None:
+        raise ConfigError(f"encoder: '{name}' is no name; of the tiny ones there are tiny:bert and tiny:longformer")
+    return found
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.models.site_classifier.config import BRANCHES, HEADS
 from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
 from jobs._storage import Storage
@@ -38,7 +39,11 @@ class Model:
     encoder: str = key("pkg:minilm", "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
     rank: int = key(32, "Rank of the adapter on each linear layer of the encoder.", low=1)
     window: int = key(126, "Tokens of text in one window.", low=8)
-    pool_heads: int = key(4, "Queries of the attention pooling, for each task.", low=1)
+    head: str = key("pooling", "How a report's tokens become one vector; docs/models.md says what each head is.", choices=HEADS)
+    pool_heads: int = key(4, "Queries of the head pooling, for each task.", low=1)
+    phrase_samples: int = key(3, "Tokens that the head dpla samples for a phrase.", low=1)
+    phrase_reach: float = key(4.0, "How far, in tokens, dpla may move a sample; 0 keeps a plain window.", low=0.0)
+    branches: list[str] = key(list(BRANCHES), "Branches of dpla.", choices=BRANCHES)
 
 
 @dataclass

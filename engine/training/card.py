@@ -5,6 +5,13 @@ from typing import Any
 
 from engine.models.site_classifier.config import ClassifierConfig
 
+_HEADS = {
+    "pooling": "attention pooling with {config.pool_heads} queries",
+    "cls": "the mean of the windows' first states",
+    "target": "attention of one learned query",
+    "dpla": "deformable phrase-level attention ({config.phrase_samples} samples, reach {config.phrase_reach:g})",
+}
+
 
 def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: str) -> str:
     """The card as Markdown, from the figures that `engine.training.finish` measured."""
@@ -12,8 +19,8 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         "# Site classifier: primary cancer site and histology of pathology reports",
         "",
         f"Encoder {config.encoder} (sha256 {config.encoder_digest[:12]}...) with an adapter of rank {config.rank},",
-        f"windows of {config.window} tokens, attention pooling with {config.pool_heads} heads over the whole report, one linear",
-        "head a task.",
+        f"windows of {config.window} tokens, {_HEADS[config.head].format(config=config)} over the whole report, one linear",
+        "layer a task.",
         "",
         "Made by",
         "",

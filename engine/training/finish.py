@@ -6,7 +6,7 @@ the card is measured on the test split, which nothing before has seen. Only real
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import EVIDENCE_METHODS, ClassifierConfig, Task
+from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.records import records_schema
 from engine.training.card import model_card
 
@@ -56,7 +56,7 @@ def finish(
         curve = json.loads(file.metadata()["place"])["curve"]
     pairs = _pairs(examples, [task.name for task in config.tasks if not task.multi_label])
     plain = {task.name: TaskCalibration() for task in config.tasks}
-    write_checkpoint(output, config, tensors, plain, "pooling", pairs, "not calibrated yet\n")
+    write_checkpoint(output, config, tensors, plain, config.evidence_methods[0], pairs, "not calibrated yet\n")
     real = examples.filter(pc.equal(examples["kind"], "real"))
     valid, test = (real.filter(pc.equal(real["split"], split)) for split in ("valid", "test"))
     coder = _coder(output, "none")
@@ -71,8 +71,8 @@ def finish(
             "calibration": fitted[task.name].figures,
             "baseline": _rival(baseline, real, test, task.name) if baseline and not task.multi_label else None,
         }
-    write_checkpoint(output, config, tensors, fitted, "pooling", pairs, "evidence not measured yet\n")
-    figures["evidence"] = _evidence(output, valid, test, evidence_sample, say)
+    write_checkpoint(output, config, tensors, fitted, config.evidence_methods[0], pairs, "evidence not measured yet\n")
+    figures["evidence"] = _evidence(output, config.evidence_methods, valid, test, evidence_sample, say)
     best = max(figures["evidence"]["valid"], key=lambda row: row["gain"])["method"]
     figures["evidence"]["chosen"] = best
     digest = write_checkpoint(output, config, tensors, fitted, best, pairs, model_card(figures, config, command))
@@ -142,7 +142,7 @@ def _rival(baseline: Baseline, real: pa.Table, test: pa.Table, task: str) -> Map
     return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
 
 
-def _evidence(output: Path, valid: pa.Table, test: pa.Table, sample: int, say: Say) -> dict[str, Any]:
+def _evidence(output: Path, methods: Sequence[str], valid: pa.Table, test: pa.Table, sample: int, say: Say) -> dict[str, Any]:
     """Comprehensiveness beyond the random control, and cost, of every method; first task."""
     found: dict[str, Any] = {}
     for name, table in (("valid", valid), ("test", test)):
@@ -150,7 +150,7 @@ def _evidence(output: Path, valid: pa.Table, test: pa.Table, sample: int, say: S
         records = records_of(table.take(pa.array(np.sort(chosen))))
         rows = []
         base = _timed(output, "none", records)[1]
-        for method in EVIDENCE_METHODS:
+        for method in methods:
             say(f"evidence by {method} on {len(records)} {name} reports")
             coded, seconds = _timed(output, method, records)
             rows.append({"method": method, "cost": seconds / base, **_gains(coded)})

@@ -10,7 +10,7 @@ from engine.models.base import ModelSpec
 from engine.models.site_classifier import load
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
-from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.network import Batch, SiteNetwork
 from engine.records import records_schema
 
 TASKS = (
@@ -27,14 +27,21 @@ TEXTS = [
 
 
 def tiny_config(**changes):
-    values = {"tasks": TASKS, "encoder": "tiny:bert", "encoder_digest": encoder_digest("tiny:bert"), "rank": 2, "window": 24}
-    return ClassifierConfig(**{**values, "pool_heads": 2, "pool_width": 8, **changes})
+    values = {"tasks": TASKS, "encoder": "tiny:bert", "rank": 2, "window": 24, "pool_heads": 2, "pool_width": 8, **changes}
+    return ClassifierConfig(**{"encoder_digest": encoder_digest(values["encoder"]), **values})
+
+
+def windows(text, record):
+    """A batch whose windows have text where `text` [W, L] is true; its tokens are of no account."""
+    blank = torch.zeros(text.shape, dtype=torch.long)
+    count = max(record) + 1
+    return Batch(blank, torch.ones_like(blank), text, blank, torch.tensor(record), blank, list(range(count)))
 
 
 def tiny_tensors(config):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        encoder = load_encoder("tiny:bert", torch.float32, "eager")
+        encoder = load_encoder(config.encoder, torch.float32, "eager")
         attach(encoder, config.rank)
         network = SiteNetwork(config, encoder)
         for name, value in network.named_parameters():

@@ -17,12 +17,12 @@ from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
-from engine.models.site_classifier.evidence import METHODS, held_pooling, target_score
+from engine.models.site_classifier.evidence import METHODS, target_score
 from engine.models.site_classifier.network import Batch, Pooled
 from engine.models.site_classifier.prepare import collate, list_values
 from engine.text.units import Units
 
-OWN = frozenset({"attention", "pooling"})
+_OWN = frozenset({"attention", "pooling"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class SiteExplainable:
     """
 
     score_kind = "log_odds"
-    own_methods = OWN
 
     def __init__(self, coder: SiteCoder, task: str) -> None:
         if coder.method == "attention_constant":
@@ -71,6 +70,7 @@ class SiteExplainable:
         self.temperature = coder.checkpoint.calibration.get(task, TaskCalibration()).temperature
         self.device = next(self.network.parameters()).device
         self._constant_pooling = False
+        self.own_methods = _OWN & set(self.config.evidence_methods)
 
     def record_ids(self, batch: Reports) -> list[str]:
         return list(batch.record_ids)
@@ -197,15 +197,8 @@ class SiteExplainable:
 
     def _pooled(self, windows: Batch, states: Tensor) -> Pooled:
         name = self.task.name
-        pool = self.network.pools[name]
-        if self._constant_pooling:
-            with torch.no_grad():
-                _, weights = pool(states, windows.text, windows.record, windows.records)
-            context, logits = held_pooling(self.network, windows, states, weights, name)
-        else:
-            context, weights = pool(states, windows.text, windows.record, windows.records)
-            logits = self.network.heads[name](context)
-        return Pooled(states, {name: weights}, {name: context}, {name: logits})
+        found = self.network.pools[name](states, windows, self._constant_pooling)
+        return Pooled(states, {name: found}, {name: self.network.heads[name](found.context)})
 
     def _chunk(self, windows: Batch) -> int:
         return max(1, 2 * self.coder.budget // max(1, windows.ids.shape[1]))

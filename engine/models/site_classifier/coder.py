@@ -79,6 +79,11 @@ class SiteCoder:
             raise ConfigError("this model reads pairs of texts: name the column of the second one in text.pair and in input.keep")
         self.decision = DecisionConfig(tuple(options.tasks), options.min_support, dict(options.thresholds or {}), options.rules)
         self.method = checkpoint.evidence_method if options.method == "default" else options.method
+        if self.method not in ("none", *self.config.evidence_methods):
+            raise ConfigError(
+                f"explain.method: the head '{self.config.head}' has no '{self.method}'; "
+                f"it has {', '.join(self.config.evidence_methods)}"
+            )
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -20,6 +20,8 @@ EXPLAIN_METHODS = (
     "pooling",
     "random",
 )
+HEADS = ("pooling", "cls", "target", "dpla")
+BRANCHES = ("word", "phrase")
 CALIBRATIONS = ("temperature", "isotonic", "per_class")
 
 
@@ -54,6 +56,8 @@ class ClassifierConfig:
     """Architecture of a checkpoint.
 
     `window` counts tokens of text a window, special tokens apart. `special` are the ids of [CLS], [SEP], [PAD] and [MASK].
+    `head` names the pool over a report's tokens, see `heads.py`: `pool_heads` and `pool_width` are queries and keys of `pooling`,
+    `phrase_samples`, `phrase_reach` (tokens) and `branches` those of `dpla`.
     """
 
     tasks: tuple[Task, ...]
@@ -65,8 +69,17 @@ class ClassifierConfig:
     pool_width: int = 128
     paired: bool = False
     special: tuple[int, int, int, int] = (101, 102, 0, 103)
+    head: str = "pooling"
+    phrase_samples: int = 3
+    phrase_reach: float = 4.0
+    branches: tuple[str, ...] = BRANCHES
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", tuple(self.branches))
+        if self.head not in HEADS:
+            raise ConfigError(f"model.head: '{self.head}' is none of {', '.join(HEADS)}")
+        if not self.branches or not set(self.branches) <= set(BRANCHES):
+            raise ConfigError(f"model.branches: name one or both of {', '.join(BRANCHES)}")
         if not self.tasks:
             raise ConfigError("model.tasks: name at least one task")
         for task in self.tasks:
@@ -74,6 +87,11 @@ class ClassifierConfig:
                 raise ConfigError(f"model.tasks: '{task.name}' must be a plain word, it becomes part of column names")
             if len(task.labels) != len(task.support):
                 raise ConfigError(f"checkpoint: task {task.name} has {len(task.labels)} labels but {len(task.support)} supports")
+
+    @property
+    def evidence_methods(self) -> tuple[str, ...]:
+        """The methods that this head has: the first token's state cannot be divided among the tokens."""
+        return tuple(method for method in EVIDENCE_METHODS if method != "pooling" or self.head != "cls")
 
     def task(self, name: str) -> Task:
         """The task of that name."""

@@ -27,21 +27,32 @@ def target_score(logits: Tensor, target: Tensor, multi_label: bool) -> Tensor:
 
 
 def attention(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
-    """The pooling's own weights, averaged over its heads. Where the model looked, which need not be why."""
-    return {name: weights.detach().mean(-1) for name, weights in pooled.weights.items()}
+    """The pool's own weights, averaged over its queries. Where the model looked, which need not be why.
+
+    A pool without weights of its own, the first token, has those of the encoder's last layer; what they leave to special tokens
+    is missing from the sum, and a record's windows count alike.
+    """
+    if network.config.head != "cls":
+        return {name: found.weights.detach().mean(-1) for name, found in pooled.found.items()}
+    windows = torch.bincount(batch.record, minlength=batch.records)[batch.record].unsqueeze(-1)
+    looked = network.first_attention(batch) * batch.text / windows
+    return dict.fromkeys(pooled.found, looked)
 
 
 def pooling(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
-    """Each token's exact share of the linear part: sum_k a_kt (dF/dc_k . h_t). No backward through the encoder."""
-    found = {}
-    for name, logits in _tops(network, pooled).items():
-        context, values = logits
-        total = target_score(values, targets[name], network.config.task(name).multi_label).sum()
+    """Each token's exact share of the linear part, by its pool: no backward through the encoder.
+
+    For the attention pool it is sum_k a_kt (dF/dc_k . h_t).
+    """
+    scores = {}
+    for name, found in pooled.found.items():
+        with torch.enable_grad():
+            context = found.context.detach().requires_grad_()
+            total = target_score(network.heads[name](context), targets[name], network.config.task(name).multi_label).sum()
         (slope,) = torch.autograd.grad(total, context)
-        weights = pooled.weights[name].detach()
-        slope = slope.view(batch.records, weights.shape[-1], -1)[batch.record]
-        found[name] = (torch.einsum("wld,wkd->wlk", pooled.states.detach(), slope) * weights).sum(-1)
-    return found
+        with torch.no_grad():
+            scores[name] = network.pools[name].shares(pooled.states, found, slope[batch.record])
+    return scores
 
 
 def gradient_x_input(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
@@ -56,16 +67,9 @@ def attnlrp(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, 
 
     The forward pass must have run within those rules, and they must still hold.
     """
-    held = {name: held_pooling(network, batch, pooled.states, pooled.weights[name], name)[1] for name in pooled.logits}
+    held = network.pool(batch, pooled.states, held=True).logits
     inputs = embeds.detach().float()
     return {name: (inputs * slope).sum(-1) for name, slope in _slopes(network, embeds, held, targets)}
-
-
-def held_pooling(network: SiteNetwork, batch: Batch, states: Tensor, weights: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Contexts [records, heads * d] and logits [records, labels] of a task, its pooling weights [W, L, heads] as constants."""
-    parts = weights.detach().transpose(1, 2) @ states
-    context = torch.zeros(batch.records, *parts.shape[1:], device=parts.device).index_add(0, batch.record, parts).flatten(1)
-    return context, network.heads[name](context)
 
 
 def grad_l2(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
@@ -81,15 +85,6 @@ def _slopes(
         total = target_score(logits[name], targets[name], network.config.task(name).multi_label).sum()
         (slope,) = torch.autograd.grad(total, embeds, retain_graph=name != names[-1])
         yield name, slope.float()
-
-
-def _tops(network: SiteNetwork, pooled: Pooled) -> dict[str, tuple[Tensor, Tensor]]:
-    found = {}
-    with torch.enable_grad():
-        for name, context in pooled.contexts.items():
-            context = context.detach().requires_grad_()
-            found[name] = (context, network.heads[name](context))
-    return found
 
 
 Method = Callable[[SiteNetwork, Batch, Tensor, Pooled, Mapping[str, Tensor]], Scores]

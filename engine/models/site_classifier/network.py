@@ -1,18 +1,18 @@
-"""The network: an encoder over windows, attention pooling over all tokens of a report, one linear head a task.
+"""The network: an encoder over windows, and for each task a pool over all tokens of a report and one linear head.
 
-For token states h_t [d], a task's pooling head k weighs them by a_kt = softmax_t(q_k . tanh(W h_t)) over every token of every
-window of the report (Bahdanau-style additive attention with learned queries), c_k = sum_t a_kt h_t, and the logits are a linear
-map of the concatenated c_k. Windows see each other only through the pooling.
+Windows see each other only through the pool (`heads.py`), whose context is a task's logits by one linear map.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.models.site_classifier.config import ClassifierConfig
+from engine.models.site_classifier.heads import Attended, build_pool
 
 
 @dataclass
@@ -45,37 +45,11 @@ class Batch:
 
 @dataclass
 class Pooled:
-    """What the pooling saw and made: states [W, L, d] fp32, weights [W, L, heads] per task, logits [records, labels] per task."""
+    """What the pools saw and made: states [W, L, d] fp32; per task what its pool attended to, and logits [records, labels]."""
 
     states: Tensor
-    weights: Mapping[str, Tensor]
-    contexts: Mapping[str, Tensor]
+    found: Mapping[str, Attended]
     logits: Mapping[str, Tensor]
-
-
-class AttentionPool(nn.Module):
-    """Additive attention with learned queries over all tokens of a record."""
-
-    def __init__(self, states: int, width: int, heads: int) -> None:
-        super().__init__()
-        self.key = nn.Linear(states, width)
-        self.query = nn.Linear(width, heads, bias=False)
-
-    def forward(self, states: Tensor, text: Tensor, record: Tensor, records: int) -> tuple[Tensor, Tensor]:
-        """Context [records, heads * d] and weights [W, L, heads], which sum to 1 over a record's text tokens."""
-        scores = self.query(torch.tanh(self.key(states)))
-        scores = scores.masked_fill(~text.bool().unsqueeze(-1), float("-inf"))
-        heads = scores.shape[-1]
-        index = record.unsqueeze(-1).expand(-1, heads)
-        top = scores.detach().amax(1)
-        top = torch.full((records, heads), float("-inf"), device=top.device).scatter_reduce(0, index, top, "amax")
-        top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
-        mass = torch.exp(scores - top[record].unsqueeze(1))
-        total = torch.zeros(records, heads, device=mass.device).index_add(0, record, mass.sum(1))
-        weights = mass / total.clamp_min(1e-30)[record].unsqueeze(1)
-        partial = weights.transpose(1, 2) @ states
-        context = torch.zeros(records, heads, states.shape[-1], device=states.device).index_add(0, record, partial)
-        return context.flatten(1), weights
 
 
 class SiteNetwork(nn.Module):
@@ -86,8 +60,8 @@ class SiteNetwork(nn.Module):
         self.config = config
         self.encoder = encoder
         states = encoder.config.hidden_size
-        self.pools = nn.ModuleDict({t.name: AttentionPool(states, config.pool_width, config.pool_heads) for t in config.tasks})
-        self.heads = nn.ModuleDict({t.name: nn.Linear(states * config.pool_heads, len(t.labels)) for t in config.tasks})
+        self.pools = nn.ModuleDict({task.name: build_pool(config, states) for task in config.tasks})
+        self.heads = nn.ModuleDict({t.name: nn.Linear(self.pools[t.name].width, len(t.labels)) for t in config.tasks})
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings [W, L, d], before positions and layer norm: what gradients are taken to."""
@@ -112,17 +86,39 @@ class SiteNetwork(nn.Module):
                 parts.append(self._states(*inputs))
         return torch.cat(parts)
 
-    def pool(self, batch: Batch, states: Tensor) -> Pooled:
-        """Weights, contexts and logits of every task from token states."""
-        weights, contexts, logits = {}, {}, {}
-        for name, pool in self.pools.items():
-            contexts[name], weights[name] = pool(states, batch.text, batch.record, batch.records)
-            logits[name] = self.heads[name](contexts[name])
-        return Pooled(states, weights, contexts, logits)
+    def pool(self, batch: Batch, states: Tensor, held: bool = False) -> Pooled:
+        """What every task's pool makes of token states, and its logits; with `held` the pools' weights are constants."""
+        found = {name: pool(states, batch, held) for name, pool in self.pools.items()}
+        return Pooled(states, found, {name: self.heads[name](found[name].context) for name in found})
 
     def forward(self, batch: Batch, embeds: Tensor | None = None, chunk: int = 0) -> Pooled:
         return self.pool(batch, self.encode(batch, embeds, chunk))
 
+    @torch.no_grad()
+    def first_attention(self, batch: Batch) -> Tensor:
+        """How the last layer's attention of each window's first token lies on the window, [W, L], the mean over attention heads.
+
+        Real positions sum to 1 in each window, special tokens among them. An encoder with global attention gives the global one.
+        """
+        out = self._encoded(self.embed(batch.ids), batch.mask, batch.types, output_attentions=True)
+        mask = batch.mask.to(torch.float32)
+        found = out.global_attentions[-1][:, :, : mask.shape[1], 0] if self._is_global else out.attentions[-1][:, :, 0]
+        found = found.float().mean(1) * mask
+        return found / found.sum(1, keepdim=True).clamp_min(1e-30)
+
+    @property
+    def _is_global(self) -> bool:
+        return self.encoder.config.model_type == "longformer"
+
     def _states(self, embeds: Tensor, mask: Tensor, types: Tensor) -> Tensor:
-        out = self.encoder(inputs_embeds=embeds, attention_mask=mask, token_type_ids=types)
-        return out.last_hidden_state.float()
+        return self._encoded(embeds, mask, types).last_hidden_state.float()
+
+    def _encoded(self, embeds: Tensor, mask: Tensor, types: Tensor, **more: Any) -> Any:
+        if self._is_global:
+            # Without a global token the first state sees no further than its own window of attention.
+            first = torch.zeros_like(mask)
+            first[:, 0] = 1
+            more["global_attention_mask"] = first
+        if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
+            more["token_type_ids"] = types
+        return self.encoder(inputs_embeds=embeds, attention_mask=mask, **more)

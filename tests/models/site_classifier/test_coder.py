@@ -1,10 +1,11 @@
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.config import EVIDENCE_METHODS, Task
+from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
 from engine.records import text_digest
 from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
 
@@ -160,3 +161,23 @@ def test_a_file_in_place_of_the_checkpoint(tmp_path):
     (tmp_path / "model").write_text("x")
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         coder(tmp_path / "model")
+
+
+@pytest.mark.parametrize("encoder", ["tiny:bert", "tiny:longformer"])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_codes_and_explains_by_every_method_that_it_has(tmp_path, head, encoder):
+    config = tiny_config(head=head, encoder=encoder)
+    folder = write_tiny(tmp_path / "model", config)
+    with pytest.raises(ConfigError, match="the head 'cls' has no 'pooling'") if head == "cls" else nullcontext():
+        coder(folder, method="pooling")
+    for method in config.evidence_methods:
+        for row, text in zip(coded(coder(folder, method=method, checks=1.0), TEXTS[:3]), TEXTS, strict=False):
+            assert row["site_evidence"] and all(0 <= span["start"] < span["end"] <= len(text) for span in row["site_evidence"])
+
+
+def test_4096_tokens_are_read_at_once(tmp_path):
+    text = "Specimen received in formalin. " * 700
+    long = tiny_config(head="dpla", encoder="tiny:longformer", window=4094)
+    row = coded(coder(write_tiny(tmp_path / "model", long), max_tokens=4094), [text])[0]
+    assert row["n_windows"] == 1 and row["n_tokens"] == 4094 and row["truncated_chars"] > 0
+    assert "text_truncated" in row["reasons"]

@@ -2,9 +2,10 @@ import numpy as np
 import torch
 
 from engine.encoders import load_encoder
-from engine.models.site_classifier.network import AttentionPool, SiteNetwork
+from engine.models.site_classifier.heads import AttentionPool
+from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.prepare import collate
-from tests.models.conftest import tiny_config
+from tests.models.conftest import tiny_config, windows
 
 IDS = [np.arange(1000, 1005), np.arange(1000, 1070), np.arange(1500, 1524)]
 SPECIAL = (101, 102, 0, 103)
@@ -26,10 +27,9 @@ def test_pooling_by_hand():
         pool.key.bias.zero_()
         pool.query.weight.fill_(float(np.log(3) / np.tanh(1)))
     states = torch.tensor([[[1.0, 4.0], [0.0, 8.0]], [[0.0, 0.0], [9.0, 9.0]]])
-    text = torch.tensor([[True, True], [True, False]])
-    context, weights = pool(states, text, torch.tensor([0, 0]), 1)
-    assert torch.allclose(weights.flatten(), torch.tensor([3 / 5, 1 / 5, 1 / 5, 0.0]))
-    assert torch.allclose(context, torch.tensor([[3 / 5, 12 / 5 + 8 / 5]]))
+    found = pool(states, windows(torch.tensor([[True, True], [True, False]]), [0, 0]))
+    assert torch.allclose(found.weights.flatten(), torch.tensor([3 / 5, 1 / 5, 1 / 5, 0.0]))
+    assert torch.allclose(found.context, torch.tensor([[3 / 5, 12 / 5 + 8 / 5]]))
 
 
 def test_windows_know_their_tokens():
@@ -51,7 +51,7 @@ def test_paired_text_stands_in_front_of_every_window_and_is_no_evidence():
 def test_weights_sum_to_one_over_a_record_and_padding_has_none():
     made = batch(0, 1, 2)
     pooled = network()(made)
-    for weights in pooled.weights.values():
+    for weights in (found.weights for found in pooled.found.values()):
         assert torch.all(weights[~made.text] == 0)
         total = torch.zeros(3, 2).index_add(0, made.record, weights.sum(1))
         assert torch.allclose(total, torch.ones(3, 2), atol=1e-6)

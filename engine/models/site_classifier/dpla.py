@@ -1,0 +1,126 @@
+"""Deformable phrase-level attention: words and the phrases around them, whose places are learned.
+
+The published system (Metzner et al., arXiv 2507.21302) gives no equations; this is our reconstruction from deformable convolution
+(Dai et al. 2017; Zhu et al. 2019, "v2") in one dimension and the same authors' target attention. For token i and sample j of K,
+with h the token states [d] of a window whose text stands at 0..n-1:
+
+    pos_ij = clip(i + j - (K-1)/2 + R tanh(W_r h_i)_j, 0, n-1)      j = 0..K-1, R the reach
+    s_ij   = h at pos_ij, linear between its two neighbours
+    m_ij   = 2 sigmoid((W_m h_i)_j)
+    p_i    = tanh(W_p [m_i1 s_i1; ...; m_iK s_iK])
+
+    a^w = softmax_i(q_w . ELU(K_w h_i) / sqrt d)    c_w = sum_i a^w_i h_i
+    a^p = softmax_i(q_p . ELU(K_p p_i) / sqrt d)    c_p = sum_i a^p_i p_i
+
+and the context is [c_w; c_p]. W_r and W_m start at 0: a plain window of K tokens. What a phrase weighs goes to the tokens that it
+was sampled from, by m_ij / sum_j m_ij and the two neighbours' shares of the interpolation.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from engine.models.site_classifier.heads import Attended, Pool, matched, over_records, summed
+
+if TYPE_CHECKING:
+    from engine.models.site_classifier.network import Batch
+
+
+class DeformablePhrases(Pool):
+    """See the module. `branches` are `word`, `phrase` or both; a `reach` of 0 keeps the window where it starts."""
+
+    def __init__(self, states: int, samples: int, reach: float, branches: Sequence[str]) -> None:
+        super().__init__()
+        self.branches = tuple(branches)
+        self.width = states * len(self.branches)
+        self.samples = samples
+        self.reach = reach
+        scale = states**-0.5
+        if "word" in self.branches:
+            self.word_key = nn.Linear(states, states)
+            self.word_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
+        if "phrase" in self.branches:
+            self.offset = _zeroed(nn.Linear(states, samples))
+            self.gate = _zeroed(nn.Linear(states, samples))
+            self.phrase = nn.Linear(samples * states, states)
+            self.phrase_key = nn.Linear(states, states)
+            self.phrase_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
+
+    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
+        contexts, weights, own = [], [], []
+        if "word" in self.branches:
+            word = over_records(matched(self.word_query, self.word_key(states)), batch)
+            word = word.detach() if held else word
+            contexts.append(summed(word, states, batch).squeeze(1))
+            weights.append(word)
+        if "phrase" in self.branches:
+            place, gate = self._places(states, batch)
+            place, gate = (place.detach(), gate.detach()) if held else (place, gate)
+            phrases = self._phrases(states, place, gate)
+            chosen = over_records(matched(self.phrase_query, self.phrase_key(phrases)), batch)
+            chosen = chosen.detach() if held else chosen
+            contexts.append(summed(chosen, phrases, batch).squeeze(1))
+            weights.append(_to_tokens(chosen.squeeze(-1), place, gate).unsqueeze(-1))
+            own = [phrases, chosen, place, gate]
+        return Attended(torch.cat(contexts, -1), torch.cat(weights, -1), tuple(own))
+
+    def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
+        total = torch.zeros(states.shape[:2], device=states.device)
+        parts = dict(zip(self.branches, slope.split(states.shape[-1], -1), strict=True))
+        if "word" in parts:
+            total = total + torch.einsum("wld,wd->wl", states, parts["word"]) * found.weights[..., 0]
+        if "phrase" in parts:
+            phrases, chosen, place, gate = found.own
+            total = total + _to_tokens(torch.einsum("wld,wd->wl", phrases, parts["phrase"]) * chosen.squeeze(-1), place, gate)
+        return total
+
+    def _places(self, states: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
+        """Where each token's samples lie and how much they count, [W, L, K] each, in fp32 whatever the states are in."""
+        text = batch.text.bool()
+        first = text.int().argmax(1).view(-1, 1, 1)
+        last = first + (text.sum(1).view(-1, 1, 1) - 1).clamp_min(0)
+        index = torch.arange(states.shape[1], device=states.device).view(1, -1, 1)
+        window = torch.arange(self.samples, device=states.device) - (self.samples - 1) / 2
+        with torch.autocast(states.device.type, enabled=False):
+            shift = self.reach * torch.tanh(self.offset(states.float()))
+            gate = 2 * torch.sigmoid(self.gate(states.float()))
+            place = torch.minimum(torch.maximum(index + window + shift, first.float()), last.float())
+        return place, gate
+
+    def _phrases(self, states: Tensor, place: Tensor, gate: Tensor) -> Tensor:
+        low, high, part = _neighbours(place)
+        sampled = torch.lerp(_at(states, low), _at(states, high), part.unsqueeze(-1))
+        return torch.tanh(self.phrase((gate.unsqueeze(-1) * sampled).flatten(2)))
+
+
+def _zeroed(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _neighbours(place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The token at or below a place, the next one, and how far the place lies from the lower towards the upper one.
+
+    Of a place that is a whole number the next token has no share but a slope: without it no place would ever begin to move.
+    """
+    low = place.detach().floor().long()
+    high = (low + 1).clamp_max(place.shape[1] - 1)
+    return low, high, place - low
+
+
+def _at(states: Tensor, index: Tensor) -> Tensor:
+    """States [W, L, K, d] of tokens by index [W, L, K]."""
+    flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, states.shape[-1])
+    return states.gather(1, flat).view(*index.shape, states.shape[-1])
+
+
+def _to_tokens(values: Tensor, place: Tensor, gate: Tensor) -> Tensor:
+    """Values [W, L] of phrases laid on the tokens that they were sampled from."""
+    low, high, part = _neighbours(place)
+    each = values.unsqueeze(-1) * gate / gate.sum(-1, keepdim=True)
+    total = torch.zeros_like(values)
+    total = total.scatter_add(1, low.flatten(1), (each * (1 - part)).flatten(1))
+    return total.scatter_add(1, high.flatten(1), (each * part).flatten(1))
