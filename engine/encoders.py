@@ -1,8 +1,8 @@
 """Text encoders by name, verified by digest, in the precision that the hardware is fast at.
 
 Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only where a user asks for it), and for tests
-`tiny:bert` and `tiny:longformer`, whose weights are random from a fixed seed. Weights are safetensors; nothing is unpickled and no
-remote code runs.
+`tiny:bert` and `tiny:longformer`, whose weights are random from a fixed seed. Weights are safetensors; nothing is unpickled and
+no remote code runs.
 """
 
 import hashlib
