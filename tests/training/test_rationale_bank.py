@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from engine.errors import ConfigError
+from engine.training.rationale_bank import bank, folds, judged, rule
+
+CLASSES = ["C18", "C34"]
+
+
+def table():
+    """Four rationales of C18 with sufficiency 0.5, 0.1, -0.1, 0.3, and two of C34 with 0.0 and 0.6 (which says C18)."""
+    labels = ["C18"] * 4 + ["C34"] * 2
+    gold = [(0.9, 0.4), (0.8, 0.7), (0.7, 0.8), (0.9, 0.6), (0.6, 0.6), (0.8, 0.2)]
+    first = [label == "C18" for label in labels]
+    report, alone = (
+        np.array([[v[i], 1 - v[i]] if c18 else [1 - v[i], v[i]] for v, c18 in zip(gold, first, strict=True)]) for i in (0, 1)
+    )
+    empty = np.full((6, 2), [0.3, 0.7])
+    named = [{"record_id": f"r{i}", "origin": f"o{i}", "label": label} for i, label in enumerate(labels)]
+    return bank(named, [0] * 6, CLASSES, report, alone, empty)
+
+
+def kept(text):
+    return [row["record_id"] for row in judged(table(), rule(text)).to_pylist() if row["accepted"]]
+
+
+def test_scores_by_hand():
+    rows = table().to_pylist()
+    assert [round(row["sufficiency"], 6) for row in rows] == [0.5, 0.1, -0.1, 0.3, 0.0, 0.6]
+    # Null 1 - (0.9 - 0.3) = 0.4; (1 - 0.5 - 0.4) / 0.6.
+    assert rows[0]["norm_sufficiency"] == pytest.approx(1 / 6)
+    # The empty text gives C34 more than the report does: nothing to normalise by.
+    assert rows[4]["norm_sufficiency"] is None
+    assert [row["says"] for row in rows] == ["C34", "C18", "C18", "C18", "C34", "C18"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("all", ["r0", "r1", "r2", "r3", "r4", "r5"]),
+        ("drop_wrong", ["r1", "r2", "r3", "r4"]),
+        ("at_most(0)", ["r2", "r4"]),
+        ("at_most(0.2)", ["r1", "r2", "r4"]),
+        ("top(0.5)", ["r1", "r2", "r4"]),
+        ("top(0.25)", ["r2", "r4"]),
+    ],
+)
+def test_rules_by_hand(text, expected):
+    assert kept(text) == expected
+
+
+def test_the_control_keeps_as_many_of_each_class_whatever_their_scores():
+    drawn = judged(table(), rule("random(top(0.5))"))
+    labels = [row["label"] for row in drawn.to_pylist() if row["accepted"]]
+    assert sorted(labels) == ["C18", "C18", "C34"]
+    other = [judged(table(), rule("random(top(0.5))"), seed)["accepted"].to_pylist() for seed in range(6)]
+    assert len({tuple(each) for each in other}) > 1
+    assert {row["reject_reason"] for row in drawn.to_pylist()} == {None, "random(top(0.5))"}
+
+
+@pytest.mark.parametrize("text", ["top", "top(0)", "top(2)", "best(0.5)", "random", "random()", "at_most(x)", "all(1)"])
+def test_what_is_no_rule_is_refused(text):
+    with pytest.raises(ConfigError, match="is no rule"):
+        rule(text)
+
+
+def test_folds_hold_every_patient_together_and_every_common_class():
+    labels = ["C18", "C34", "C50", "C61"] * 25 + ["C73"]
+    groups = [f"p{i // 2}" for i in range(101)]
+    found = folds(labels, groups, 5, 3)
+    assert sorted(set(found.tolist())) == [0, 1, 2, 3, 4]
+    assert all(found[2 * i] == found[2 * i + 1] for i in range(50))
+    for number in range(5):
+        assert {label for label, fold in zip(labels, found, strict=True) if fold == number} >= {"C18", "C34", "C50", "C61"}
+
+
+def test_too_few_patients_for_folds_are_refused():
+    with pytest.raises(ConfigError, match="5 folds need as many patients"):
+        folds(["C18"] * 8, ["a", "b", "c", "d"] * 2, 5, 3)
+    with pytest.raises(ConfigError, match="no class has the 3 reports"):
+        folds(["C18", "C34", "C50"], ["a", "b", "c"], 3, 3)
