@@ -18,17 +18,19 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ContractError
 
-# Bytes in which a worker tells the others its loss terms.
-_TOLD = 4096
+# Bytes in which a worker tells the others its sums.
+_TOLD = 16384
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """How to train. `batch` counts records a step, over all workers; `rate` is the peak learning rate of the first group.
 
-    `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end).
+    `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end). With a
+    `patience` above 0 training ends when the figure `watch` of the validation has not risen for as many epochs, and the weights
+    of the best epoch are what is left.
     """
 
     epochs: float = 4.0
@@ -41,8 +43,12 @@ class LoopConfig:
     checkpoint_every: int = 100
     report_every: int = 10
     stop_after: int = 0
+    patience: int = 0
+    watch: str = "macro_f1"
 
     def __post_init__(self) -> None:
+        if self.patience < 0:
+            raise ConfigError("train.patience: give a number of epochs, or 0 to go on to the end")
         if self.epochs <= 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup < 1:
             raise ConfigError("train: epochs and rate must be above 0, batch at least 1, warmup in [0, 1)")
 
@@ -70,26 +76,43 @@ class Learner(Protocol):
         """For micro-batches that cover the examples: named loss terms, each a sum over records, and the tokens they took."""
 
     def validate(self) -> Mapping[str, float]:
-        """Figures on held-back records."""
+        """Figures on held-back records, the same on every worker."""
+
+
+@dataclass
+class Best:
+    """The best epoch so far by the watched figure, and its weights; `stale` counts the epochs since."""
+
+    value: float = -math.inf
+    epoch: float = 0.0
+    stale: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, value: float, epoch: float, parameters: Mapping[str, Tensor]) -> None:
+        if value > self.value:
+            self.value, self.epoch, self.stale = value, epoch, 0
+            self.weights = {name: each.detach().clone() for name, each in parameters.items()}
+        else:
+            self.stale += 1
 
 
 def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, resume: Path | None = None) -> list[dict[str, Any]]:
     """Trains in place; leaves `folder/last` behind, a checkpoint to resume from. Returns the curve, a row each report.
 
     Raises:
-        ConfigError: `resume` belongs to other settings.
+        ConfigError: `resume` belongs to other settings, or the validation has no figure to watch.
     """
     parameters = {name: value for name, value in learner.parameters().items() if value.requires_grad}
     optimiser = torch.optim.AdamW(parameters.values(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     per_epoch = math.ceil(len(learner.order(0)) / config.batch)
     steps = max(1, round(per_epoch * config.epochs))
-    step, curve = 0, []
+    step, curve, best, done = 0, [], Best(), False
     if resume is not None:
-        step, curve = _restore(resume, config, parameters, optimiser)
+        step, curve, best, done = _restore(resume, config, parameters, optimiser)
     order: list[int] = []
     sums: dict[str, float] = {}
     tokens, since, began = 0, step, time.perf_counter()
-    while step < steps and not (config.stop_after and step >= config.stop_after):
+    while step < steps and not done and not (config.stop_after and step >= config.stop_after):
         epoch, place = divmod(step, per_epoch)
         if not order or place == 0:
             order = learner.order(epoch)
@@ -107,23 +130,36 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
-        done = step == steps or step == config.stop_after
-        ended_epoch = step % per_epoch == 0
-        if step % config.report_every == 0 or done or ended_epoch:
+        done, ended_epoch = step == steps, step % per_epoch == 0
+        stopped = step == config.stop_after
+        if step % config.report_every == 0 or done or stopped or ended_epoch:
             seconds = time.perf_counter() - began
             tokens, sums = _together(tokens, sums, worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()}
-            if ended_epoch or done:
+            if ended_epoch or done or stopped:
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}
+            if config.patience and (ended_epoch or done):
+                best.see(_watched(row, config.watch), row["epoch"], parameters)
+                done = done or best.stale >= config.patience
+                row["best_epoch"] = best.epoch
+            if done and best.weights:
+                _put(parameters, best.weights)
             curve.append(row)
-            save = done or ended_epoch or step // config.checkpoint_every > since // config.checkpoint_every
+            save = done or stopped or ended_epoch or step // config.checkpoint_every > since // config.checkpoint_every
             if save and worker.rank == 0:
-                _save(folder / "last", config, parameters, optimiser, step, curve)
+                _save(folder / "last", config, parameters, optimiser, best, {"step": step, "curve": curve, "done": done})
             worker.report(row, folder / "last" if save and worker.rank == 0 else None)
             sums, tokens, since, began = {}, 0, step, time.perf_counter()
     return curve
+
+
+def _watched(row: Mapping[str, Any], name: str) -> float:
+    if f"valid_{name}" not in row:
+        known = ", ".join(key.removeprefix("valid_") for key in row if key.startswith("valid_"))
+        raise ConfigError(f"train.watch: the validation has no figure '{name}'; it has {known}")
+    return row[f"valid_{name}"]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -143,10 +179,12 @@ def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
 
 
 def _together(tokens: int, sums: Mapping[str, float], worker: Worker) -> tuple[int, dict[str, float]]:
-    """Tokens and loss terms summed over all workers; one without a record of its own may have no terms."""
+    """Tokens and named sums over all workers; one without a record of its own may have no sums."""
     if worker.world == 1:
         return tokens, dict(sums)
     told = json.dumps([tokens, sums]).encode()
+    if len(told) > _TOLD:
+        raise ContractError(f"a worker has {len(told)} bytes of sums to tell, more than {_TOLD}")
     mine = torch.tensor(list(told.ljust(_TOLD)), dtype=torch.uint8, device=worker.device)
     everyone = [torch.empty_like(mine) for _ in range(worker.world)]
     dist.all_gather(everyone, mine)
@@ -160,36 +198,50 @@ def _together(tokens: int, sums: Mapping[str, float], worker: Worker) -> tuple[i
     return tokens, total
 
 
-def _save(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, step: int, curve: list) -> None:
+def _save(
+    folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, best: Best, place: Mapping[str, Any]
+) -> None:
     """Weights, moments and the place in one safetensors file, written beside and renamed, so that it is never half there."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weight/{name}": value.detach().contiguous() for name, value in parameters.items()}
+    tensors |= {f"best/{name}": value.contiguous() for name, value in best.weights.items()}
     for name, value in parameters.items():
         moments = optimiser.state.get(value, {})
         tensors |= {f"{key}/{name}": moments[key].contiguous() for key in ("exp_avg", "exp_avg_sq") if key in moments}
     temporary = folder / "state.tmp"
-    save_file(tensors, temporary, metadata={"place": json.dumps({"step": step, "config": asdict(config), "curve": curve})})
+    seen = {"value": best.value, "epoch": best.epoch, "stale": best.stale} if best.weights else None
+    save_file(tensors, temporary, metadata={"place": json.dumps({**place, "config": asdict(config), "best": seen})})
     temporary.replace(folder / "state.safetensors")
 
 
-def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any) -> tuple[int, list]:
+def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any) -> tuple[int, list, Best, bool]:
+    """The step, the curve, the best epoch and whether training had ended."""
     from safetensors import safe_open
 
     path = folder / "state.safetensors"
     with safe_open(path, "pt") as file:
         place = json.loads(file.metadata()["place"])
-    theirs, ours = place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
+    # A setting that a checkpoint does not name had no effect yet when it was written.
+    theirs, ours = asdict(LoopConfig()) | place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
     if theirs != ours:
         changed = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise ConfigError(f"train: the checkpoint in {folder} was made with other settings ({', '.join(changed)})")
     tensors = load_file(path)
     step = place["step"]
-    with torch.no_grad():
-        for name, value in parameters.items():
-            value.copy_(tensors[f"weight/{name}"])
-            optimiser.state[value] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": tensors[f"exp_avg/{name}"],
-                "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
-            }
-    return step, place["curve"]
+    _put(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
+    for name, value in parameters.items():
+        optimiser.state[value] = {
+            "step": torch.tensor(float(step)),
+            "exp_avg": tensors[f"exp_avg/{name}"],
+            "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
+        }
+    best = Best()
+    if place.get("best"):
+        best = Best(**place["best"], weights={name: tensors[f"best/{name}"] for name in parameters})
+    return step, place["curve"], best, place.get("done", False)
+
+
+@torch.no_grad()
+def _put(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    for name, value in parameters.items():
+        value.copy_(weights[name])

@@ -36,6 +36,18 @@ class Line:
         return {"w": float(self.weights["w"].detach())}
 
 
+class Rising(Line):
+    """A learner whose figure rises to the third epoch and falls after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def validate(self):
+        self.seen.append(values(self))
+        return {"macro_f1": (0.1, 0.5, 0.6, 0.55, 0.6, 0.1)[len(self.seen) - 1]}
+
+
 def values(learner):
     return [float(v.detach()) for v in learner.weights.values()]
 
@@ -65,7 +77,35 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         train(Line(), LoopConfig(**{**vars(CONFIG), "rate": 0.1}), Worker(), tmp_path, resume=tmp_path / "last")
 
 
+def test_training_ends_when_nothing_rises_and_leaves_the_best_weights(tmp_path):
+    config, learner = LoopConfig(**{**vars(CONFIG), "epochs": 6, "patience": 2}), Rising()
+    curve = train(learner, config, Worker(), tmp_path)
+    assert [row["valid_macro_f1"] for row in curve if "valid_macro_f1" in row] == [0.1, 0.5, 0.6, 0.55, 0.6]
+    assert curve[-1]["best_epoch"] == 3.0 and curve[-1]["step"] == 15
+    assert values(learner) == learner.seen[2] != learner.seen[4]
+    again = Rising()
+    assert train(again, config, Worker(), tmp_path, resume=tmp_path / "last") == curve
+    assert values(again) == learner.seen[2] and again.seen == []
+
+
+def test_a_resumed_training_knows_the_best_epoch(tmp_path):
+    config = LoopConfig(**{**vars(CONFIG), "epochs": 6, "patience": 2})
+    first = Rising()
+    train(first, LoopConfig(**{**vars(config), "stop_after": 12}), Worker(), tmp_path)
+    second = Rising()
+    second.seen = list(first.seen)
+    curve = train(second, config, Worker(), tmp_path, resume=tmp_path / "last")
+    assert values(second) == first.seen[2] and curve[-1]["step"] == 15
+
+
+def test_a_figure_that_nobody_measures_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no figure 'macro_f1'; it has w"):
+        train(Line(), LoopConfig(**{**vars(CONFIG), "patience": 1}), Worker(), tmp_path)
+
+
 def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="patience"):
+        LoopConfig(patience=-1)
     with pytest.raises(ConfigError, match="epochs"):
         LoopConfig(epochs=0)
 
