@@ -23,6 +23,7 @@ from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.learner import MARKER
 from engine.records import records_schema
 from engine.training.card import model_card
 
@@ -52,6 +53,7 @@ def finish(
     """
     path = state / "state.safetensors"
     tensors = {name.removeprefix("weight/"): value for name, value in load_file(path).items() if name.startswith("weight/")}
+    tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
     with safe_open(path, "pt") as file:
         curve = json.loads(file.metadata()["place"])["curve"]
     pairs = _pairs(examples, [task.name for task in config.tasks if not task.multi_label])

@@ -78,6 +78,9 @@ class Learner(Protocol):
     def validate(self) -> Mapping[str, float]:
         """Figures on held-back records, the same on every worker."""
 
+    def told(self) -> Mapping[str, float]:
+        """Further figures of this worker's own share of the training since the last call, under the names they are to have."""
+
 
 @dataclass
 class Best:
@@ -137,7 +140,7 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
             tokens, sums = _together(tokens, sums, worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
-            row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()}
+            row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | learner.told()
             if ended_epoch or done or stopped:
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}
             if config.patience and (ended_epoch or done):

@@ -1,5 +1,9 @@
 """The site classifier as a learner: windows sampled per epoch, tokens masked at random, one loss a task.
 
+Samples that are no reports of their own, rationales and complements, count like reports; how many of them an epoch shows for
+each report is a setting, and the loss of every kind is told apart, since a short text is an easy one. Instead of samples,
+`marking` teaches the same marks as a second question: a linear layer on each token's state says whether it lies in a rationale.
+
 Masking replaces dropout, which costs six times the step on a CPU, and it makes erasure fair: the model has met reports with any
 share of their words missing, so a report with its evidence masked is not foreign to it (Hase et al. 2021).
 """
@@ -13,30 +17,43 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.batching import token_budget_batches
+from engine.evaluation.classes import macro_f1
 from engine.models.site_classifier.network import Batch, SiteNetwork
 from engine.models.site_classifier.prepare import collate
 from engine.records import seed_of
 from engine.text.windows import window_bounds
+
+# Parameters of this name are the loop's to train and no part of a checkpoint.
+MARKER = "marker"
 
 
 @dataclass(frozen=True)
 class LearnConfig:
     """How reports are shown. `windows` a report and epoch; the share of masked tokens of a report is `masking` u^2, u uniform.
 
-    `weights` scale the tasks' losses. `budget` is padded tokens a micro-batch.
+    `weights` scale the tasks' losses, `sample_weight` those of samples that are no reports. `ratio` is such samples a report and
+    epoch, drawn anew each epoch; negative: each of them once. `marking` is the weight of the loss that asks which tokens were
+    marked; 0: do not ask. `budget` is padded tokens a micro-batch.
     """
 
     windows: int = 8
     masking: float = 0.8
     smoothing: float = 0.05
     weights: Mapping[str, float] | None = None
+    sample_weight: float = 1.0
+    ratio: float = -1.0
+    marking: float = 0.0
     budget: int = 8192
     seed: int = 7
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenized examples: ids, tokens, labels [n, tasks] (-1: none; for a multi-label task see `many`), split masks."""
+    """Tokenized examples: ids, tokens, labels [n, tasks] (-1: none; for a multi-label task see `many`), split masks.
+
+    `kind` says what each is (see `engine.training.data`), `sample` which are no reports of their own. `marked` has for reports
+    with rationales a flag for each token.
+    """
 
     record_id: list[str]
     ids: list[np.ndarray]
@@ -44,6 +61,9 @@ class Examples:
     train: np.ndarray
     valid: np.ndarray
     pairs: list[np.ndarray | None] | None = None
+    kind: np.ndarray | None = None
+    sample: np.ndarray | None = None
+    marked: list[np.ndarray | None] | None = None
 
 
 class SiteLearner:
@@ -62,37 +82,61 @@ class SiteLearner:
         self.special = network.config.special
         self.device = device
         self.window = network.config.window
+        self.marker = torch.nn.Linear(network.encoder.config.hidden_size, 1).to(device) if config.marking else None
+        self._told: dict[str, list[float]] = {}
 
     def parameters(self) -> Mapping[str, Tensor]:
-        return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        own = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        return own | ({f"{MARKER}.{name}": value for name, value in self.marker.named_parameters()} if self.marker else {})
 
     def order(self, epoch: int) -> list[int]:
-        members = np.flatnonzero(self.examples.train)
-        np.random.default_rng([self.config.seed, epoch]).shuffle(members)
+        rng = np.random.default_rng([self.config.seed, epoch])
+        train, sample = self.examples.train, self.examples.sample
+        members = np.flatnonzero(train if sample is None else train & ~sample)
+        if sample is not None:
+            members = np.concatenate([members, self._drawn(np.flatnonzero(train & sample), len(members), rng)])
+        rng.shuffle(members)
         return members.tolist()
+
+    def told(self) -> Mapping[str, float]:
+        """Mean loss of every task on every kind of sample since the last call, where there is more than one kind."""
+        found = {name: total / count for name, (total, count) in sorted(self._told.items())}
+        self._told = {}
+        return found if len({name.rpartition("_")[2] for name in found}) > 1 else {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         for batch, members in self._batches(examples, epoch):
             self._mask(batch, members, epoch)
-            logits = self.network(batch).logits
-            yield self._terms(logits, members), int(batch.mask.sum())
+            pooled = self.network(batch)
+            terms = self._terms(pooled.logits, members)
+            if self.marker is not None:
+                terms["marks"] = self.config.marking * self._marks(batch, pooled.states, members)
+            yield terms, int(batch.mask.sum())
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Accuracy of each task on the held-back examples, from as many windows as in training."""
-        right: dict[str, int] = {}
-        seen: dict[str, int] = {}
+        """Accuracy and macro-F1 of each task on the held-back examples, from as many windows as in training; `macro_f1` is the
+        mean over tasks."""
+        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for batch, members in self._batches(np.flatnonzero(self.examples.valid).tolist(), epoch=0):
             for name, logits in self.network(batch).logits.items():
-                gold = torch.from_numpy(self.examples.labels[name][members])
-                if gold.ndim > 1:
-                    known = gold >= 0
-                    right[name] = right.get(name, 0) + int((((logits.cpu() > 0).long() == gold) & known).sum())
-                else:
-                    known = gold >= 0
-                    right[name] = right.get(name, 0) + int(((logits.argmax(-1).cpu() == gold) & known).sum())
-                seen[name] = seen.get(name, 0) + int(known.sum())
-        return {f"accuracy_{name}": right[name] / max(1, seen[name]) for name in right}
+                gold = self.examples.labels[name][members]
+                called = (logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)
+                pairs.setdefault(name, []).append((gold, called.cpu().numpy()))
+        found = {}
+        for name, parts in pairs.items():
+            gold, called = (np.concatenate(each) for each in zip(*parts, strict=True))
+            known = gold >= 0
+            found[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
+            found[f"macro_f1_{name}"] = _macro_f1(gold, called)
+        return found | {"macro_f1": float(np.mean([found[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
+
+    def _drawn(self, samples: np.ndarray, reports: int, rng: np.random.Generator) -> np.ndarray:
+        """The samples of an epoch; where there are fewer than asked for, all of them as often as it takes."""
+        if self.config.ratio < 0 or not len(samples):
+            return samples
+        rounds, rest = divmod(round(self.config.ratio * reports), len(samples))
+        return np.concatenate([np.repeat(samples, rounds), rng.choice(samples, rest, replace=False)])
 
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
         chosen = [self._windows(member, epoch) for member in members]
@@ -134,15 +178,51 @@ class SiteLearner:
 
     def _terms(self, logits: Mapping[str, Tensor], members: list[int]) -> dict[str, Tensor]:
         weights = self.config.weights or {}
+        scale = torch.ones(len(members))
+        if self.examples.sample is not None:
+            scale[torch.from_numpy(self.examples.sample[members])] = self.config.sample_weight
         terms = {}
         for name, values in logits.items():
             gold = torch.from_numpy(self.examples.labels[name][members]).to(values.device)
             if gold.ndim > 1:
                 loss = functional.binary_cross_entropy_with_logits(values, gold.clamp_min(0).float(), reduction="none")
-                loss = (loss * (gold >= 0)).mean(-1).sum()
+                loss = (loss * (gold >= 0)).mean(-1)
             else:
                 loss = functional.cross_entropy(
-                    values, gold, ignore_index=-1, reduction="sum", label_smoothing=self.config.smoothing
+                    values, gold, ignore_index=-1, reduction="none", label_smoothing=self.config.smoothing
                 )
-            terms[name] = weights.get(name, 1.0) * loss
+            self._tell(name, loss.detach().cpu().numpy(), members)
+            terms[name] = weights.get(name, 1.0) * (loss * scale.to(loss.device)).sum()
         return terms
+
+    def _tell(self, name: str, losses: np.ndarray, members: list[int]) -> None:
+        if self.examples.kind is not None:
+            for kind, value in zip(self.examples.kind[members], losses, strict=True):
+                total = self._told.setdefault(f"loss_{name}_{kind}", [0.0, 0])
+                total[0], total[1] = total[0] + float(value), total[1] + 1
+
+    def _marks(self, batch: Batch, states: Tensor, members: list[int]) -> Tensor:
+        """Sum over the records that have marks of the mean binary cross-entropy over their tokens."""
+        logits = self.marker(states).squeeze(-1)
+        total = logits.sum() * 0
+        record, position = batch.record.cpu().numpy(), batch.position.cpu().numpy()
+        for index, member in enumerate(members):
+            flags = self.examples.marked[member] if self.examples.marked else None
+            if flags is not None:
+                windows = torch.from_numpy(record == index).to(logits.device).unsqueeze(-1) & batch.text.bool()
+                gold = torch.from_numpy(flags[position[windows.cpu().numpy()]]).to(logits.device)
+                total = total + functional.binary_cross_entropy_with_logits(logits[windows], gold.float())
+        return total
+
+
+def _macro_f1(gold: np.ndarray, called: np.ndarray) -> float:
+    """Mean F1 over the classes, or labels, that gold has."""
+    if gold.ndim == 1:
+        known = gold >= 0
+        return macro_f1(gold[known].astype(str), called[known].astype(str)) if known.any() else 0.0
+    found = []
+    for label in range(gold.shape[1]):
+        yes, said = gold[:, label] == 1, (called[:, label] == 1) & (gold[:, label] >= 0)
+        if yes.any():
+            found.append(2 * float((yes & said).sum()) / float(yes.sum() + said.sum()))
+    return float(np.mean(found)) if found else 0.0

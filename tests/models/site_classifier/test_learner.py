@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch.nn import functional
+
+from engine.encoders import load_encoder
+from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+from engine.models.site_classifier.network import SiteNetwork
+from tests.models.conftest import tiny_config
+
+SITE = Task("site", ("C18", "C34", "C50"), (20, 20, 20))
+IDS = [np.arange(1000, 1000 + size) for size in (9, 40, 3, 3, 5, 60)]
+KIND = np.array(["real", "real", "rationale", "rationale", "rationale", "real"])
+
+
+def learner(marked=None, task=SITE, labels=(0, 1, 0, 0, 1, 2), **changes):
+    torch.manual_seed(5)
+    network = SiteNetwork(tiny_config(tasks=(task,)), load_encoder("tiny:bert", torch.float32, "eager"))
+    examples = Examples(
+        record_id=[f"r{i}" for i in range(6)],
+        ids=IDS,
+        labels={task.name: np.array(labels)},
+        train=np.array([True] * 5 + [False]),
+        valid=np.array([False, True, False, False, False, True]),
+        kind=KIND,
+        sample=KIND == "rationale",
+        marked=marked,
+    )
+    return SiteLearner(network, examples, LearnConfig(masking=0.0, smoothing=0.0, **changes), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("ratio", "counts"), [(-1, {1}), (0, {0}), (0.5, {0, 1}), (1.5, {1}), (4.5, {3})])
+def test_an_epoch_has_every_report_once_and_samples_by_the_ratio(ratio, counts):
+    made = learner(ratio=ratio)
+    orders = [made.order(epoch) for epoch in range(6)]
+    for order in orders:
+        assert sorted(member for member in order if member < 2) == [0, 1]
+        assert {order.count(member) for member in (2, 3, 4)} == counts
+        assert 5 not in order
+    assert len(set(map(tuple, orders))) > 1 and orders == [learner(ratio=ratio).order(epoch) for epoch in range(6)]
+
+
+def test_every_kind_has_its_own_loss_and_the_weight_of_samples_counts():
+    made = learner(sample_weight=0.5)
+    (terms,) = [terms for terms, _ in made.losses([0, 2, 3], 0)]
+    each = [float(next(made.losses([member], 0))[0]["site"].detach()) for member in (0, 2, 3)]
+    assert float(terms["site"].detach()) == pytest.approx(sum(each), rel=1e-4)
+    told = made.told()
+    assert told["loss_site_real"] == pytest.approx(each[0], rel=1e-4)
+    assert told["loss_site_rationale"] == pytest.approx(each[1] + each[2], rel=1e-4)
+    assert made.told() == {}
+
+
+def test_marks_are_a_second_question_of_the_reports_that_have_them():
+    flags = np.zeros(40, dtype=bool)
+    flags[30:] = True
+    made = learner(marked=[None, flags, None, None, None, None], marking=2.0)
+    assert {"marker.weight", "marker.bias"} <= set(made.parameters())
+    (terms,) = [terms for terms, _ in made.losses([0, 1], 0)]
+    batch, _ = next(made._batches([1], 0))
+    with torch.no_grad():
+        logits = made.marker(made.network.encode(batch)).squeeze(-1)[batch.text]
+    expected = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(flags).float())
+    assert float(terms["marks"].detach()) == pytest.approx(2 * float(expected), rel=1e-4)
+
+
+def test_figures_of_the_held_back_are_those_of_scikit_learn():
+    made = learner(labels=(0, 2, 0, 0, 1, 0))
+    with torch.no_grad():
+        called = [int(made.network(next(made._batches([member], 0))[0]).logits["site"].argmax()) for member in (1, 5)]
+    found = made.validate()
+    assert found["macro_f1"] == pytest.approx(f1_score([2, 0], called, labels=[0, 2], average="macro", zero_division=0))
+    assert found["accuracy_site"] == np.mean(np.array(called) == [2, 0])
+
+
+def test_figures_of_several_labels_at_once():
+    task = Task("hallmark", ("a", "b", "c"), (20, 20, 20), multi_label=True)
+    gold = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    made = learner(task=task, labels=gold)
+    with torch.no_grad():
+        called = [(made.network(next(made._batches([m], 0))[0]).logits["hallmark"][0] > 0).int().tolist() for m in (1, 5)]
+    expected = f1_score(gold[[1, 5]][:, [0, 2]], np.array(called)[:, [0, 2]], average="macro", zero_division=0)
+    assert made.validate()["macro_f1_hallmark"] == pytest.approx(expected)
