@@ -1,6 +1,7 @@
 """Labelled reports for training: one table from the user's files and, where asked for, synthetic reports.
 
-Every example says where it comes from: `kind` is `real` or `synthetic`, and figures are only ever taken from real ones.
+Every example says where it comes from: `kind` is `real` or `synthetic`, or that of a sample made from highlights, and figures are
+only ever taken from real ones.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from engine.errors import ConfigError
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
+from engine.training.rationales import MARKS, highlights, samples, with_table
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,6 +29,9 @@ class DataConfig:
     `labels` maps a task to its column; the column of a task in `multi_label` holds lists of codes. `pair` names the column with
     the second text of a paired model. `split` names the column with train, valid or test; `group` one whose values (patients)
     never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
+
+    `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
+    that train gets from them, see `engine.training.rationales`.
     """
 
     path: str
@@ -41,20 +46,43 @@ class DataConfig:
     synthetic: int = 0
     synthetic_seed: int = 11
     synthetic_skew: str = "uniform"
+    rationales: str | None = None
+    rationale_table: str | None = None
+    samples: Sequence[str] = ("rationale",)
 
 
 def load_examples(config: DataConfig) -> pa.Table:
-    """All examples: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool) and a column for each task.
+    """All examples: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks` and a column for each
+    task.
 
-    A task's column holds a code, or a list of codes where it is multi-label.
+    A task's column holds a code, or a list of codes where it is multi-label. `marks` are a report's highlights, and train has
+    samples made from them; what could not be used says `rejected_rationales`.
 
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
     Raises:
         ConfigError: no file or one that is no Parquet, a missing column, an unknown split, or a group that stands in two splits.
     """
+    examples, labels = _reports(config), {task: task in config.multi_label for task in config.labels}
+    return pa.concat_tables([examples, samples(examples, config.samples, labels)[0]])
+
+
+def rejected_rationales(config: DataConfig) -> pa.Table:
+    """Highlights that teach nothing, and why, as `engine.training.rationales.REJECTED`."""
+    examples, labels = _reports(config), {task: task in config.multi_label for task in config.labels}
+    found = [samples(examples, config.samples, labels)[1]]
+    if config.rationale_table:
+        found.append(with_table(examples, config.rationale_table)[1])
+    return pa.concat_tables(found)
+
+
+def _reports(config: DataConfig) -> pa.Table:
     examples = pa.concat_tables([_read(config, file) for file in _files(config)])
     _check_splits(examples)
+    if config.rationales and config.rationale_table:
+        raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
+    if config.rationale_table:
+        examples = with_table(examples, config.rationale_table)[0]
     if config.synthetic:
         if config.pair or config.multi_label:
             raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
@@ -92,7 +120,8 @@ def _files(config: DataConfig) -> list[Entry]:
 
 def _read(config: DataConfig, file: Entry) -> pa.Table:
     wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
-    wanted |= {key: column for key, column in (("leak", config.leak), ("pair", config.pair)) if column}
+    further = (("leak", config.leak), ("pair", config.pair), ("marks", config.rationales))
+    wanted |= {key: column for key, column in further if column}
     name = basename(file.path)
     try:
         with storage_for(file.path).open(file.path, file) as stream:
@@ -106,11 +135,14 @@ def _read(config: DataConfig, file: Entry) -> pa.Table:
         raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
     types = {"leak": pa.bool_(), **{task: pa.list_(pa.string()) for task in config.multi_label}}
     try:
-        columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items()}
+        columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items() if key != "marks"}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ConfigError(
             f"data: a column of {name} has the wrong type; codes are text, lists of it for data.multi_label"
         ) from None
+    columns["marks"] = (
+        highlights(table[config.rationales], "data.rationales") if config.rationales else pa.nulls(len(table), MARKS)
+    )
     columns.setdefault("leak", pa.array([False] * len(table)))
     columns.setdefault("pair", pa.nulls(len(table), pa.string()))
     columns["source"] = pa.array([name] * len(table))
@@ -132,6 +164,7 @@ def _synthetic(config: DataConfig) -> pa.Table:
         "kind": pa.array(["synthetic"] * count),
         "leak": pa.array([False] * count),
         "pair": pa.nulls(count, pa.string()),
+        "marks": pa.nulls(count, MARKS),
         **{
             task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
             for task in config.labels
@@ -141,7 +174,7 @@ def _synthetic(config: DataConfig) -> pa.Table:
 
 
 def _columns(config: DataConfig) -> list[str]:
-    return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", *config.labels]
+    return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", "marks", *config.labels]
 
 
 def _check_splits(examples: pa.Table) -> None:

@@ -9,7 +9,6 @@ arXiv 2507.21302, train on reports, on reports and rationales, and on reports an
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +17,15 @@ import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.records import text_digest
+from engine.storage import storage_for
 
-MARKS = pa.schema(
-    [
-        pa.field("record_id", pa.string(), nullable=False),
-        pa.field("start", pa.int64(), nullable=False),
-        pa.field("end", pa.int64(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("annotator", pa.string()),
-    ]
-)
+_MARK = [
+    pa.field("start", pa.int64()),
+    pa.field("end", pa.int64()),
+    pa.field("label", pa.string()),
+    pa.field("annotator", pa.string()),
+]
+MARKS = pa.list_(pa.struct(_MARK))
 REJECTED = pa.schema(
     [
         pa.field("origin", pa.string(), nullable=False),
@@ -57,50 +55,55 @@ class Rationale:
         return " ".join(report[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start)
 
 
-def read_marks(path: str) -> pa.Table:
-    """A side table of highlights as `MARKS`: record_id, start, end, and label and annotator where it has them.
-
-    Raises:
-        ConfigError: no such file, a missing column, or a column of the wrong type.
-    """
-    if not Path(path).is_file():
-        raise ConfigError(f"data.rationales: there is no file {path}")
-    known = pq.read_schema(path).names
-    missing = [field.name for field in MARKS if not field.nullable and field.name not in known]
-    if missing:
-        raise ConfigError(f"data.rationales: {Path(path).name} has no column {', '.join(missing)}; it has {', '.join(known)}")
-    table = pq.read_table(path, columns=[name for name in MARKS.names if name in known])
-    columns = [table[f.name] if f.name in known else pa.nulls(len(table), f.type) for f in MARKS]
-    return _typed(pa.table(columns, names=MARKS.names), "data.rationales")
-
-
-def marks_of_column(record_ids: Sequence[str], column: pa.ChunkedArray) -> pa.Table:
-    """Highlights that stand in a list column of the reports, each with `start` and `end`, and `label` and `annotator` if it has.
+def highlights(column: pa.ChunkedArray, key: str) -> pa.Array:
+    """A list column of highlights as `MARKS`: each has `start` and `end`, and `label` and `annotator` where they are said.
 
     Raises:
         ConfigError: the column is no list of such.
     """
     kind = column.type.value_type if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) else None
     if kind is None or not pa.types.is_struct(kind) or not {"start", "end"} <= {field.name for field in kind}:
-        raise ConfigError("data.rationales: the column must hold lists of highlights with start and end")
-    rows = [
-        {"record_id": name, **{key: mark.get(key) for key in MARKS.names[1:]}}
-        for name, marks in zip(record_ids, column.to_pylist(), strict=True)
-        for mark in marks or ()
-    ]
-    names = {key: [row[key] for row in rows] for key in MARKS.names}
-    return _typed(pa.table(names), "data.rationales")
+        raise ConfigError(f"{key}: the column must hold lists of highlights with start and end")
+    column = column.combine_chunks()
+    inner = column.values
+    fields = {field.name for field in kind}
+    parts = [inner.field(f.name) if f.name in fields else pa.nulls(len(inner), f.type) for f in _MARK]
+    marks = _typed(dict(zip((f.name for f in _MARK), parts, strict=True)), key)
+    offsets = column.offsets.cast(pa.int32())
+    return pa.ListArray.from_arrays(offsets, marks, type=MARKS, mask=column.is_null())
 
 
-def rationales(marks: pa.Table) -> dict[str, list[Rationale]]:
-    """Highlights by report: those of one label and annotator together, overlapping, touching and repeated ones as one."""
-    found: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
-    for mark in marks.to_pylist():
-        found[mark["record_id"], mark["label"], mark["annotator"]].append((mark["start"], mark["end"]))
-    grouped: dict[str, list[Rationale]] = defaultdict(list)
-    for (name, label, annotator), spans in found.items():
-        grouped[name].append(Rationale(merged(spans), label, annotator))
-    return dict(grouped)
+def with_table(examples: pa.Table, path: str) -> tuple[pa.Table, pa.Table]:
+    """Examples with the highlights of a side table, and what of it belongs to no report, as `REJECTED`.
+
+    The table has record_id, start and end, and label and annotator where they are said.
+
+    Raises:
+        ConfigError: no such file, a column that is missing or of the wrong type, or two reports of one id.
+    """
+    rows = _read_table(path)
+    names = examples["record_id"].to_pylist()
+    place = {name: index for index, name in enumerate(names)}
+    if len(place) < len(names):
+        raise ConfigError("data.rationale_table: two reports have the same id; change one, or name a column in data.rationales")
+    found: list[list[dict[str, Any]] | None] = [None] * len(names)
+    rejected = []
+    for row in rows:
+        index = place.get(row.pop("record_id"))
+        if index is None:
+            rejected.append({"origin": "", "label": row["label"], "annotator": row["annotator"], "reason": "unknown_record"})
+        else:
+            found[index] = [*(found[index] or ()), row]
+    at = examples.column_names.index("marks")
+    return examples.set_column(at, "marks", pa.array(found, MARKS)), pa.Table.from_pylist(rejected, schema=REJECTED)
+
+
+def rationales(marks: Iterable[Mapping[str, Any]] | None) -> list[Rationale]:
+    """A report's highlights: those of one label and annotator together, overlapping, touching and repeated ones as one."""
+    found: dict[tuple[Any, Any], list[tuple[int, int]]] = defaultdict(list)
+    for mark in marks or ():
+        found[mark["label"], mark["annotator"]].append((mark["start"], mark["end"]))
+    return [Rationale(merged(spans), label, annotator) for (label, annotator), spans in found.items()]
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -114,39 +117,45 @@ def merged(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
-def samples(
-    examples: pa.Table, marked: Mapping[str, Sequence[Rationale]], kinds: Sequence[str], labels: Mapping[str, bool]
-) -> tuple[pa.Table, pa.Table]:
+def samples(examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool]) -> tuple[pa.Table, pa.Table]:
     """Samples of the asked kinds for train, with the columns of `examples`, and what could not be used as `REJECTED`.
 
     Args:
-        examples: as `load_examples` gives them; `kind` of the samples is theirs, `record_id` the report's with a suffix.
+        examples: as `load_examples` makes them, with `marks`. A sample's `kind` is its own, its `record_id` the report's with a
+            suffix, everything else the report's.
         labels: the tasks, and whether each is multi-label. A rationale with a label of its own teaches that label alone, and
             only the tasks that know it; one without teaches what its report does.
     """
-    known = {name: row for row, name in enumerate(examples["record_id"].to_pylist())}
-    texts, splits = examples["text"].to_pylist(), examples["split"].to_pylist()
-    elsewhere = _elsewhere(marked, known, texts, splits)
+    marked = examples.filter(pc.is_valid(examples["marks"]))
     vocabulary = {task: set(_flat(examples[task])) for task in labels}
+    reports = marked.to_pylist()
+    each = [(report, rationales(report["marks"])) for report in reports]
+    elsewhere = {
+        _words(one, report["text"])
+        for report, of_report in each
+        if report["split"] != "train"
+        for one in of_report
+        if _unfit(one, report["text"]) is None
+    }
     rows, rejected, seen = [], [], set()
-    for name, of_report in marked.items():
-        for number, rationale in enumerate(of_report):
-            reason, told = _unfit(rationale, name, known, texts), None
-            if reason is None:
-                if splits[known[name]] != "train":
-                    continue
-                origin, report = examples.slice(known[name], 1).to_pylist()[0], texts[known[name]]
-                told = _told(origin, rationale, labels, vocabulary)
-                words = text_digest(_plain(rationale.text(report)))
-                reason = _redundant(told, words, elsewhere, seen)
+    for report, of_report in each:
+        if report["split"] != "train":
+            continue
+        for number, one in enumerate(of_report):
+            reason = _unfit(one, report["text"])
+            told = _told(report, one, labels, vocabulary)
+            words = None if reason else _words(one, report["text"])
+            reason = reason or _redundant(told, words, elsewhere, seen)
             if reason is not None:
-                rejected.append({"origin": name, "label": rationale.label, "annotator": rationale.annotator, "reason": reason})
+                about = {"origin": report["record_id"], "label": one.label, "annotator": one.annotator}
+                rejected.append({**about, "reason": reason})
                 continue
             seen.add((words, str(told)))
-            made = {"rationale": rationale.text(report), "complement": rationale.complement(report)}
+            made = {"rationale": one.text(report["text"]), "complement": one.complement(report["text"])}
             for kind in kinds:
                 if made[kind].strip():
-                    rows.append({**origin, **told, "record_id": f"{name}#{kind}{number}", "text": made[kind], "kind": kind})
+                    own = {"record_id": f"{report['record_id']}#{kind}{number}", "text": made[kind], "kind": kind, "marks": None}
+                    rows.append({**report, **told, **own})
     return pa.Table.from_pylist(rows, schema=examples.schema), pa.Table.from_pylist(rejected, schema=REJECTED)
 
 
@@ -171,42 +180,47 @@ def _told(
     return told if any(value is not None for value in told.values()) else None
 
 
-def _unfit(rationale: Rationale, name: str, known: Mapping[str, int], texts: Sequence[str]) -> str | None:
-    if name not in known:
-        return "unknown_record"
-    report = texts[known[name]]
+def _unfit(rationale: Rationale, report: str) -> str | None:
     if any(not 0 <= start < end <= len(report) for start, end in rationale.spans):
         return "outside_report"
     return None if rationale.text(report).strip() else "empty"
 
 
-def _elsewhere(
-    marked: Mapping[str, Sequence[Rationale]], known: Mapping[str, int], texts: Sequence[str], splits: Sequence[str]
-) -> set[bytes]:
-    """The words of rationales in valid and test."""
-    return {
-        text_digest(_plain(rationale.text(texts[known[name]])))
-        for name, of_report in marked.items()
-        if name in known and splits[known[name]] != "train"
-        for rationale in of_report
-        if _unfit(rationale, name, known, texts) is None
-    }
-
-
-def _plain(text: str) -> str:
+def _words(rationale: Rationale, report: str) -> bytes:
     """Two rationales are the same whatever their case and blanks."""
-    return " ".join(text.casefold().split())
+    return text_digest(" ".join(rationale.text(report).casefold().split()))
 
 
 def _flat(column: pa.ChunkedArray) -> list[str]:
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
-def _typed(table: pa.Table, key: str) -> pa.Table:
-    blank = [field.name for field in MARKS if not field.nullable and table[field.name].null_count]
-    if blank:
-        raise ConfigError(f"{key}: {', '.join(blank)} must not be null")
+def _read_table(path: str) -> list[dict[str, Any]]:
+    key = "data.rationale_table"
+    storage = storage_for(path)
+    if storage.stat(path) is None:
+        raise ConfigError(f"{key}: there is no file {path}")
     try:
-        return table.cast(MARKS)
+        with storage.open(path) as stream:
+            table = pq.read_table(stream)
+    except pa.ArrowInvalid:
+        raise ConfigError(f"{key}: {path} cannot be read as Parquet; write it again") from None
+    missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
+    if missing:
+        raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
+    table = table.combine_chunks()
+    columns = {
+        f.name: table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type) for f in _MARK
+    }
+    marks = _typed(columns, key).to_pylist()
+    names = table["record_id"].cast(pa.string()).to_pylist()
+    return [{"record_id": name, **mark} for name, mark in zip(names, marks, strict=True)]
+
+
+def _typed(columns: Mapping[str, Any], key: str) -> pa.StructArray:
+    if any(columns[name].null_count for name in ("start", "end")):
+        raise ConfigError(f"{key}: start and end must not be null")
+    try:
+        return pa.StructArray.from_arrays([columns[f.name].cast(f.type) for f in _MARK], fields=_MARK)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
-        raise ConfigError(f"{key}: start and end must be whole numbers, record_id, label and annotator text") from None
+        raise ConfigError(f"{key}: start and end must be whole numbers, label and annotator text") from None

@@ -1,6 +1,6 @@
 """The site classifier in the training loop: settings to a learner, in each worker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +24,12 @@ from engine.models.site_classifier.network import SiteNetwork
 from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, label_sets, load_examples
 from engine.training.loop import Worker
+from engine.training.rationales import KINDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from engine.text.tokens import TokenizedText
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
@@ -65,6 +68,7 @@ def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenize
     questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)
     split = np.array(examples["split"].to_pylist())
     readable = np.array([len(t.ids) > 0 for t in tokens])
+    kind = np.array(examples["kind"].to_pylist())
     return Examples(
         record_id=examples["record_id"].to_pylist(),
         ids=[t.ids for t in tokens],
@@ -72,4 +76,18 @@ def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenize
         train=(split == "train") & readable,
         valid=(split == "valid") & readable,
         pairs=[question.ids for question in questions] if config.paired else None,
+        kind=kind,
+        sample=np.isin(kind, KINDS),
+        marked=[
+            None if marks is None else flags(found, marks)
+            for found, marks in zip(tokens, examples["marks"].to_pylist(), strict=True)
+        ],
     )
+
+
+def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Which tokens lie in a word that a highlight touches, [tokens]."""
+    words = np.zeros(len(tokens.word_start), dtype=bool)
+    for mark in marks:
+        words |= (tokens.word_start < mark["end"]) & (tokens.word_end > mark["start"])
+    return words[tokens.word_of_token]

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import Task
 from engine.storage import storage_for
-from engine.training.data import DataConfig, label_sets, load_examples
+from engine.training.data import DataConfig, label_sets, load_examples, rejected_rationales
 from engine.training.site_classifier import gold
 
 ROWS = {
@@ -104,6 +106,22 @@ def test_synthetic_reports_do_not_go_with_pairs(tmp_path):
 def test_one_code_where_lists_are_promised_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="lists of it"):
         load_examples(DataConfig(path=write(tmp_path).path, multi_label=["site"]))
+
+
+def test_highlights_give_train_samples_that_count_for_nothing_else(tmp_path):
+    marks = [[{"start": 0, "end": 2}], None, None, [{"start": 0, "end": 4}], None]
+    config = replace(write(tmp_path, marks=marks), rationales="marks", samples=("rationale", "complement"))
+    found = load_examples(config)
+    assert [(r["record_id"], r["kind"], r["text"], r["site"]) for r in found.to_pylist() if r["kind"] != "real"] == [
+        ("a#rationale0", "rationale", "on", "C18"),
+        ("a#complement0", "complement", "e", "C18"),
+    ]
+    assert label_sets(found, ["site"]) == label_sets(load_examples(replace(config, rationales=None)), ["site"])
+    pl.DataFrame({"record_id": ["a", "b"], "start": [0, 1], "end": [2, 9]}).write_parquet(tmp_path / "side")
+    side = replace(config, rationales=None, rationale_table=str(tmp_path / "side"))
+    assert [row["reason"] for row in rejected_rationales(side).to_pylist()] == ["outside_report"]
+    with pytest.raises(ConfigError, match="name one of them"):
+        load_examples(replace(side, rationales="marks"))
 
 
 def test_gold_as_numbers():

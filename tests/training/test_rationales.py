@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.training.rationales import MARKS, Rationale, marks_of_column, merged, rationales, read_marks, samples
+from engine.training.rationales import MARKS, Rationale, highlights, merged, samples, with_table
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
+SCHEMA = {"leak": pa.bool_(), "marks": MARKS}
 
 
 def examples(**changes):
@@ -20,20 +21,28 @@ def examples(**changes):
         "kind": ["real"] * 4,
         "leak": [False] * 4,
         "pair": [None] * 4,
+        "marks": [None] * 4,
         "site": ["C18", "C34", "C18", "C34"],
         "histology": ["8140/3", None, "8140/3", None],
+        **changes,
     }
-    schema = pa.schema([(n, pa.bool_() if n == "leak" else pa.string()) for n in values])
-    return pa.table({**values, **changes}, schema=None if changes else schema)
+    many = pa.list_(pa.string())
+    types = [(n, SCHEMA.get(n, many if isinstance(v[0], list) else pa.string())) for n, v in values.items()]
+    return pa.table(values, schema=pa.schema(types))
 
 
-def marks(*rows):
-    return pa.Table.from_pylist([dict(zip(MARKS.names, (*row, None, None), strict=False)) for row in rows], schema=MARKS)
-
-
-def made(*rows, kinds=("rationale",), table=None, labels=None):
-    found, rejected = samples(table or examples(), rationales(marks(*rows)), kinds, labels or {"site": False, "histology": False})
+def made(*rows, kinds=("rationale",), labels=None, **changes):
+    marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
+    table = examples(marks=marks, **changes)
+    if labels:
+        table = table.select([name for name in table.column_names if name not in ("site", "histology") or name in labels])
+    found, rejected = samples(table, kinds, labels or {"site": False, "histology": False})
+    assert found.schema == table.schema
     return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
+
+
+def _mark(start, end, label=None, annotator=None):
+    return {"start": start, "end": end, "label": label, "annotator": annotator}
 
 
 def test_spans_become_a_text_of_their_own_with_the_reports_label():
@@ -61,7 +70,6 @@ def test_what_overlaps_is_one_span_and_what_is_said_twice_is_said_once():
         (("a", -1, 5), "outside_report"),
         (("a", 5, 5), "outside_report"),
         (("a", 6, 7), "empty"),
-        (("z", 0, 5), "unknown_record"),
         (("a", 0, 5, "C99"), "no_label"),
     ],
 )
@@ -78,16 +86,14 @@ def test_words_that_stand_in_another_split_too_are_left_out():
 
 
 def test_the_same_words_for_the_same_answer_count_once():
-    table = examples().set_column(3, "split", pa.array(["train"] * 4))
-    rows, rejected = made(("a", 0, 5), ("c", 0, 5), table=table)
+    rows, rejected = made(("a", 0, 5), ("c", 0, 5), split=["train"] * 4)
     assert [row["record_id"] for row in rows] == ["a#rationale0"] and rejected == {"c": "duplicate"}
 
 
 def test_a_label_of_its_own_teaches_that_label_alone():
     (row,), _ = made(("a", 16, 30, "8140/3"))
     assert (row["site"], row["histology"]) == (None, "8140/3")
-    table = examples().drop_columns(["histology"]).set_column(8, "site", pa.array([["x", "y"], ["x"], ["y"], []]))
-    found, _ = made(("a", 0, 5, "y"), ("b", 0, 4), table=table, labels={"site": True})
+    found, _ = made(("a", 0, 5, "y"), ("b", 0, 4), site=[["x", "y"], ["x"], ["y"], []], labels={"site": True})
     assert [row["site"] for row in found] == [["y"], ["x"]]
 
 
@@ -100,14 +106,36 @@ def test_only_train_is_used():
     assert made(("c", 0, 5))[0] == []
 
 
-def test_highlights_from_a_column_and_from_a_file(tmp_path):
-    column = pa.chunked_array([pa.array([[{"start": 0, "end": 5, "label": "C18"}], None, []])])
-    found = marks_of_column(["a", "b", "c"], column)
-    assert found.to_pylist() == [{"record_id": "a", "start": 0, "end": 5, "label": "C18", "annotator": None}]
-    pq.write_table(pa.table({"record_id": ["a"], "start": [0], "end": [5]}), tmp_path / "m.parquet")
-    assert read_marks(str(tmp_path / "m.parquet")).to_pylist() == [
-        dict.fromkeys(MARKS.names) | found.to_pylist()[0] | {"label": None}
-    ]
+def test_highlights_of_a_column_are_read_whatever_else_they_hold():
+    column = pa.chunked_array([pa.array([[{"start": 0, "end": 5, "label": "C18", "text": "Colon"}], None, []])])
+    assert highlights(column, "k").to_pylist() == [[_mark(0, 5, "C18")], None, []]
+    assert highlights(column.slice(1), "k").to_pylist() == [None, []]
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (["x"], "lists of highlights"),
+        ([[{"start": 0}]], "lists of highlights"),
+        ([[{"start": None, "end": 5}]], "start and end must not be null"),
+        ([[{"start": "x", "end": "y"}]], "whole numbers"),
+    ],
+)
+def test_a_column_that_holds_none_is_refused(column, told):
+    with pytest.raises(ConfigError, match=told):
+        highlights(pa.chunked_array([pa.array(column)]), "data.rationales")
+
+
+def test_highlights_of_a_side_table_find_their_reports(tmp_path):
+    table = pa.table(
+        {"record_id": ["c", "a", "z", "a"], "start": [0, 7, 0, 0], "end": [5, 14, 3, 5], "label": ["C18", None, "C50", None]}
+    )
+    pq.write_table(table, tmp_path / "marks.parquet")
+    found, rejected = with_table(examples(), str(tmp_path / "marks.parquet"))
+    assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
+    assert [(row["label"], row["reason"]) for row in rejected.to_pylist()] == [("C50", "unknown_record")]
+    with pytest.raises(ConfigError, match="two reports have the same id"):
+        with_table(examples(record_id=["a", "a", "c", "d"]), str(tmp_path / "marks.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -115,17 +143,18 @@ def test_highlights_from_a_column_and_from_a_file(tmp_path):
     [
         ({"record_id": ["a"], "start": [0]}, "no column end"),
         ({"record_id": ["a"], "start": ["x"], "end": [5]}, "whole numbers"),
-        ({"record_id": ["a"], "start": [None], "end": [5]}, "start must not be null"),
+        ({"record_id": ["a"], "start": [None], "end": [5]}, "must not be null"),
     ],
 )
-def test_a_file_that_is_none_is_refused(tmp_path, table, told):
+def test_a_side_table_that_is_none_is_refused(tmp_path, table, told):
     pq.write_table(pa.table(table), tmp_path / "m.parquet")
     with pytest.raises(ConfigError, match=told):
-        read_marks(str(tmp_path / "m.parquet"))
+        with_table(examples(), str(tmp_path / "m.parquet"))
     with pytest.raises(ConfigError, match="no file"):
-        read_marks(str(tmp_path / "n.parquet"))
-    with pytest.raises(ConfigError, match="lists of highlights"):
-        marks_of_column(["a"], pa.chunked_array([["x"]]))
+        with_table(examples(), str(tmp_path / "n.parquet"))
+    (tmp_path / "t.parquet").write_text("no table")
+    with pytest.raises(ConfigError, match="cannot be read as Parquet"):
+        with_table(examples(), str(tmp_path / "t.parquet"))
 
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=6))
