@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.models.site_classifier.config import BRANCHES, HEADS
+from engine.training.rationales import KINDS
 from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
 from jobs._storage import Storage
@@ -26,6 +27,13 @@ class Data:
     synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
     synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)
     synthetic_skew: str = key("uniform", "How common the sites are among synthetic reports.", choices=("uniform", "registry"))
+    rationales: str | None = key(
+        None, "Column with highlights: a list with start and end of each, and label and annotator where they are said."
+    )
+    rationale_table: str | None = key(
+        None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
+    )
+    samples: list[str] = key(["rationale"], "Samples that train gets from highlights, beside the reports.", choices=KINDS)
 
 
 @dataclass
@@ -52,6 +60,9 @@ class Learn:
     masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)
     smoothing: float = key(0.05, "Label smoothing.", low=0.0, high=0.5)
     weights: dict[str, float] = key({}, "Weight of a task's loss; 1 where none is given.", low=0.0)
+    sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; a report's is 1.", low=0.0)
+    ratio: float = key(-1.0, "Samples from highlights for each report and epoch, drawn anew; negative: each of them once.")
+    marking: float = key(0.0, "Weight of a second question, which tokens were highlighted; 0 does not ask it.", low=0.0)
     budget: int = key(8192, "Padded tokens in one forward and backward pass.", low=128)
 
 
@@ -66,6 +77,8 @@ class Train:
     seed: int = key(7, "Seed of everything random.", low=0)
     checkpoint_every: int = key(100, "Steps between checkpoints.", low=1)
     report_every: int = key(20, "Steps between lines of progress.", low=1)
+    patience: int = key(0, "Epochs without a rise of train.watch after which training ends; 0: go on to the end.", low=0)
+    watch: str = key("macro_f1", "Figure on valid to watch: macro_f1, or accuracy or macro_f1 of one task, as in accuracy_site.")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Plots as inline SVG: nothing runs, nothing is fetched, colours follow the page's light or dark style."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.pages.highlight import shown
@@ -12,12 +13,15 @@ svg.chart { width:100%; height:auto; max-width:34rem; display:block; margin:.3re
 .chart .axis { stroke:var(--soft); stroke-width:1 } .chart .line { fill:none; stroke:var(--lane0); stroke-width:2 }
 .chart .dot { fill:var(--lane0) } .chart .mark { fill:var(--auto); stroke:var(--card); stroke-width:2 }
 .chart .range { stroke:var(--lane0); stroke-width:2; stroke-opacity:.55 }
+.chart .line1 { stroke:var(--lane1) } .chart .line2 { stroke:var(--lane2) } .chart .line3 { stroke:var(--lane3) }
+.chart .again { stroke-dasharray:6 3 }
 .chart .ideal { stroke:var(--soft); stroke-dasharray:4 4 } .chart .here { fill:var(--auto); font-weight:600 }
 """
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 14, 16, 44
 _WIDTH, _HEIGHT = 480, 320
 _NAME = 26
+_COLOURS = 4
 
 
 @dataclass(frozen=True)
@@ -109,21 +113,43 @@ def rows(points: Sequence[Point], told: str) -> str:
     return _svg(body, height, told, _WIDTH + 60)
 
 
+def curves(series: Mapping[str, Sequence[Point]], below: str, beside: str, told: str) -> str:
+    """Named lines over the same axes, the names at their right ends; y from 0. Colours repeat after four lines, then dashed."""
+    points = [point for line in series.values() for point in line]
+    across, up = _round_ticks(max(p.x for p in points)), _round_ticks(max(p.y for p in points))
+    frame = _Frame((0.0, across[-1]), (0.0, up[-1]))
+    body = [_axes(frame, across, up, below, beside, "{:g}")]
+    for number, (name, line) in enumerate(series.items()):
+        kind = f"line line{number % _COLOURS}{' again' if number >= _COLOURS else ''}"
+        body.append(f'<polyline class="{kind}" points="{" ".join(_pair(frame.at(p.x, p.y)) for p in line)}"/>')
+        x, y = frame.at(line[-1].x, line[-1].y)
+        body.append(f'<text class="name" x="{x - 4}" y="{y - 6}" text-anchor="end">{shown(name)}</text>')
+    return _svg(body, _HEIGHT, told)
+
+
+def _round_ticks(highest: float) -> list[float]:
+    """Five equal steps from 0 that reach a value, each a round number."""
+    unit = 10.0 ** math.floor(math.log10(max(highest, 1e-9) / 5))
+    step = next(factor * unit for factor in (1, 2, 2.5, 4, 5, 6, 8, 10) if 5 * factor * unit >= highest * (1 - 1e-9))
+    return [round(step * number, 12) for number in range(6)]
+
+
 def _floor(least: float) -> float:
     """Where an axis up to 1 begins, so that five equal steps have round names."""
     return next(floor for floor in (0.9, 0.75, 0.5, 0.0) if least >= floor or floor == 0.0)
 
 
-def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], below: str, beside: str) -> str:
+def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], below: str, beside: str, form: str = "") -> str:
+    """Ticks as shares, or in the `form` of a format string."""
     parts = []
     for value in across:
         x, y = frame.at(value, frame.y[0])
-        parts.append(f'<text x="{x}" y="{y + 17}" text-anchor="middle">{value:.0%}</text>')
+        parts.append(f'<text x="{x}" y="{y + 17}" text-anchor="middle">{(form or "{:.0%}").format(value)}</text>')
     for value in up:
         x, y = frame.at(frame.x[0], value)
         parts.append(_line("grid", (x, y), (_WIDTH - _RIGHT, y)))
-        digits = 1 if frame.y[1] - frame.y[0] < 0.05 else 0
-        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:.{digits}%}</text>')
+        share = "{:.1%}" if frame.y[1] - frame.y[0] < 0.05 else "{:.0%}"
+        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{(form or share).format(value)}</text>')
     x, y = frame.at(frame.x[0], frame.y[0])
     parts.append(_line("axis", (x, y), (_WIDTH - _RIGHT, y)))
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import MARKER
+from engine.pages.training import write_training_page
 from engine.records import records_schema
 from engine.training.card import model_card
 
@@ -80,7 +82,15 @@ def finish(
     digest = write_checkpoint(output, config, tensors, fitted, best, pairs, model_card(figures, config, command))
     figures["digest"] = digest
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    pq.write_table(pa.Table.from_pylist(curve, schema=_columns_of(curve)), output / "curve.parquet")
+    write_training_page(output / "curve.html", "How the training went", curve)
     return figures
+
+
+def _columns_of(curve: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """Every figure that any row has; the validation's are in some rows only."""
+    names = dict.fromkeys(name for row in curve for name in row)
+    return pa.schema([(name, pa.int64() if name in ("step", "steps") else pa.float64()) for name in names])
 
 
 def records_of(examples: pa.Table) -> pa.Table:

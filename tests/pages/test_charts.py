@@ -4,6 +4,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.pages import charts
 from engine.pages.charts import Point
@@ -60,3 +62,21 @@ def test_no_value_falls_out_of_the_picture(values):
         for line in parts(svg, "line"):
             assert all(0 <= float(line.get(end)) <= width for end in ("x1", "x2"))
             assert all(0 <= float(line.get(end)) <= height for end in ("y1", "y2"))
+
+
+def test_curves_share_their_axes_and_stay_inside():
+    picture = charts.curves({"a": [Point(0, 3.0), Point(2, 1.0)], "b": [Point(1, 0.5)]}, "epoch", "loss", "told")
+    lines = re.findall(r'<polyline class="line line(\d)" points="([^"]*)"', picture)
+    assert [number for number, _ in lines] == ["0", "1"]
+    (x0, y0), (x1, y1) = (tuple(map(float, pair.split(","))) for pair in lines[0][1].split())
+    assert x0 == 52.0 and x1 == 464.0 and y0 == 14.0 < y1
+    ticks = re.findall(r">([\d.]+)</text>", picture)
+    assert ticks == ["0", "0.4", "0.8", "1.2", "1.6", "2", "0", "0.6", "1.2", "1.8", "2.4", "3"]
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4))
+def test_curves_of_any_size_fit(values):
+    picture = charts.curves({"a": [Point(place, value) for place, value in enumerate(values, 1)]}, "x", "y", "told")
+    for pair in re.search(r'points="([^"]*)"', picture)[1].split():
+        x, y = map(float, pair.split(","))
+        assert 52 <= x <= 464 and 13.9 <= y <= 276
