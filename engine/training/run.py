@@ -10,15 +10,19 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
-from engine.training.data import DataConfig, load_examples
+from engine.training.data import DataConfig, load_examples, rejected_rationales
 from engine.training.fit import STATE, FitConfig, fit
 
 WORK = "_training"
@@ -55,6 +59,7 @@ def train_site_classifier(
     remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
     figures = _finished(output)
     if figures is None:
+        rejected = _tell_samples(data, examples, say)
         if not (work / "_last" / STATE).is_file():
             fit(config, work, lambda row: say(_line(row)), remote)
         figures = finish(
@@ -67,6 +72,8 @@ def train_site_classifier(
             baseline=baseline,
             evidence_sample=evidence_sample,
         )
+        if rejected is not None:
+            pq.write_table(rejected, made / "rejected_rationales.parquet")
         publish_checkpoint(made, output)
     else:
         say("this training is finished; nothing to do")
@@ -77,10 +84,25 @@ def train_site_classifier(
     return figures
 
 
+def _tell_samples(data: DataConfig, examples: pa.Table, say: Callable[[str], None]) -> pa.Table | None:
+    """Says what highlights gave and what they did not; returns the latter, None where there are no highlights."""
+    if not data.rationales and not data.rationale_table:
+        return None
+    rejected = rejected_rationales(data)
+    kinds = Counter(kind for kind in examples["kind"].to_pylist() if kind in data.samples)
+    reasons = Counter(rejected["reason"].to_pylist())
+    told = ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
+    lost = f"; not used: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
+    say(f"highlights: {told} for train{lost}")
+    return rejected
+
+
 def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with whole paths: a worker does not stand in the folder where the command was given."""
     data, model = dict(settings["data"]), dict(settings["model"])
-    data["path"] = full_path(os.path.expanduser(data["path"]))
+    for name in ("path", "rationale_table"):
+        if data.get(name):
+            data[name] = full_path(os.path.expanduser(data[name]))
     kind, colon, folder = model.get("encoder", "").partition(":")
     if kind == "path" and colon:
         model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"

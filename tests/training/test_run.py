@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 import engine.training.finish
@@ -48,10 +49,10 @@ def place(request, tmp_path, monkeypatch):
 both = pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
 
 
-def trained(tmp_path, output, **loop):
-    data = write(tmp_path, site=["C18", "C34", "C18", "C34", "C18"], text=list("abcde"))
+def trained(tmp_path, output, more=None, columns=None, **loop):
+    data = write(tmp_path, site=["C18", "C34", "C18", "C34", "C18"], text=list("abcde"), **(columns or {}))
     labels = {"site": "site", "histology": "histology"}
-    settings = {"data": {"path": data.path, "labels": labels}, "model": {"encoder": "tiny:bert", "rank": 2}}
+    settings = {"data": {"path": data.path, "labels": labels, **(more or {})}, "model": {"encoder": "tiny:bert", "rank": 2}}
     config = FitConfig("none:none", settings, LoopConfig(**loop))
     return train_site_classifier(config, output, command="", say=TOLD.append, baseline=None, evidence_sample=1)
 
@@ -117,3 +118,12 @@ def test_wrong_places_are_refused_before_any_work(bucket, tmp_path):
         with pytest.raises(ConfigError) as caught:
             trained(tmp_path, output)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_what_highlights_gave_and_what_they_did_not_is_said_and_kept(tmp_path, place):
+    marks = [[{"start": 0, "end": 1}], [{"start": 0, "end": 9}], None, None, None]
+    trained(tmp_path, place, {"rationales": "marks", "samples": ["rationale"]}, {"marks": marks})
+    assert TOLD[0] == "highlights: 1 rationales for train; not used: 1 outside_report"
+    rejected = pq.read_table(tmp_path / "model" / "rejected_rationales.parquet").to_pylist()
+    assert [(row["origin"], row["reason"]) for row in rejected] == [("b", "outside_report")]
