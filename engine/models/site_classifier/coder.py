@@ -123,8 +123,8 @@ class SiteCoder:
 
         found = {task.name: np.zeros((len(prepared), len(task.labels)), np.float32) for task in self.config.tasks}
         with torch.inference_mode():
-            for members, batch in self._batches(prepared):
-                for name, values in self.network(batch, chunk=self._chunk(batch)).logits.items():
+            for members, batch in self.batches(prepared):
+                for name, values in self.network(batch, chunk=self.chunk(batch)).logits.items():
                     found[name][members] = values.cpu().numpy()
         return found
 
@@ -134,8 +134,8 @@ class SiteCoder:
         explainer = Explainer(self.network, self.method, self.options, self._temperatures()) if self.method != "none" else None
         meta = prepared.select(_META).to_pylist()
         words = {name: list_values(prepared[name]) for name in _WORDS}
-        for members, batch in self._batches(prepared):
-            chunk = self._chunk(batch)
+        for members, batch in self.batches(prepared):
+            chunk = self.chunk(batch)
             if explainer is None:
                 logits, evidence = self._predict(batch, chunk), None
             else:
@@ -190,7 +190,8 @@ class SiteCoder:
             "truncated_chars": meta["truncated_chars"],
         }
 
-    def _batches(self, prepared: pa.Table) -> Iterator[tuple[list[int], "Batch"]]:
+    def batches(self, prepared: pa.Table) -> Iterator[tuple[list[int], "Batch"]]:
+        """All windows of prepared rows in batches of whole records, with the places of these among the rows."""
         ids, pairs = list_values(prepared["input_ids"]), list_values(prepared["pair_ids"])
         windows = prepared["n_windows"].to_numpy()
         keys = prepared["row"].to_pylist()
@@ -207,7 +208,8 @@ class SiteCoder:
             )
             yield members, batch.to(self.device)
 
-    def _chunk(self, batch: "Batch") -> int:
+    def chunk(self, batch: "Batch") -> int:
+        """How many of a batch's windows are encoded at a time."""
         return max(1, 2 * self.budget // batch.ids.shape[1])
 
     def _calibration(self, task: str) -> TaskCalibration:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from engine.batching import token_budget_batches
 from engine.evaluation.classes import macro_f1
-from engine.models.site_classifier.network import Batch, SiteNetwork
+from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
 from engine.models.site_classifier.prepare import collate
 from engine.records import seed_of
 from engine.text.windows import window_bounds
@@ -106,8 +106,7 @@ class SiteLearner:
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         for batch, members in self._batches(examples, epoch):
-            self._mask(batch, members, epoch)
-            pooled = self.network(batch)
+            pooled = self._shown(batch, members, epoch)
             terms = self._terms(pooled.logits, members)
             if self.marker is not None:
                 terms["marks"] = self.config.marking * self._marks(batch, pooled.states, members)
@@ -119,7 +118,7 @@ class SiteLearner:
         mean over tasks."""
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for batch, members in self._batches(np.flatnonzero(self.examples.valid).tolist(), epoch=0):
-            for name, logits in self.network(batch).logits.items():
+            for name, logits in self._shown(batch, members, None).logits.items():
                 gold = self.examples.labels[name][members]
                 called = (logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)
                 pairs.setdefault(name, []).append((gold, called.cpu().numpy()))
@@ -130,6 +129,13 @@ class SiteLearner:
             found[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
             found[f"macro_f1_{name}"] = _macro_f1(gold, called)
         return found | {"macro_f1": float(np.mean([found[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
+
+    def _shown(self, batch: Batch, members: list[int], epoch: int | None) -> Pooled:
+        """What the network makes of a batch, as it is shown in an epoch, or whole."""
+        if epoch is not None:
+            hidden = self._hidden(batch, members, epoch)
+            batch.ids = batch.ids.masked_fill(hidden, self.special[3])
+        return self.network(batch)
 
     def _drawn(self, samples: np.ndarray, reports: int, rng: np.random.Generator) -> np.ndarray:
         """The samples of an epoch; where there are fewer than asked for, all of them as often as it takes."""
@@ -165,7 +171,8 @@ class SiteLearner:
         picked = np.random.default_rng(seed).choice(len(bounds), self.config.windows, replace=False)
         return [bounds[index] for index in sorted(picked.tolist())]
 
-    def _mask(self, batch: Batch, members: list[int], epoch: int) -> None:
+    def _hidden(self, batch: Batch, members: list[int], epoch: int) -> Tensor:
+        """Which text tokens [W, L] an epoch hides."""
         share, draws = np.empty(len(members)), np.empty(batch.ids.shape, np.float32)
         record = batch.record.cpu().numpy()
         for index, member in enumerate(members):
@@ -173,8 +180,7 @@ class SiteLearner:
             share[index] = self.config.masking * rng.random() ** 2
             mine = record == index
             draws[mine] = rng.random((int(mine.sum()), draws.shape[1]), np.float32)
-        hidden = torch.from_numpy(draws < share[record][:, None]).to(batch.ids.device) & batch.text
-        batch.ids = batch.ids.masked_fill(hidden, self.special[3])
+        return torch.from_numpy(draws < share[record][:, None]).to(batch.ids.device) & batch.text
 
     def _terms(self, logits: Mapping[str, Tensor], members: list[int]) -> dict[str, Tensor]:
         weights = self.config.weights or {}

@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.models.site_classifier.cached import HeadLearner, encode, head_tensors
+from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
+from engine.models.site_classifier.config import HEADS
+from engine.models.site_classifier.learner import Examples, LearnConfig
+from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.prepare import list_values
+from engine.training.loop import LoopConfig, Worker, train
+from tests.models.conftest import TASKS, TEXTS, coded, coder, records, write_tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def base(tmp_path):
+    return coder(write_tiny(tmp_path / "base"), method="none")
+
+
+@pytest.fixture
+def states(base, tmp_path):
+    return encode(base, base.prepare(records(TEXTS)), tmp_path / "states")
+
+
+def examples(base, **changes):
+    prepared = base.prepare(records(TEXTS))
+    values = {
+        "record_id": prepared["record_id"].to_pylist(),
+        "ids": list_values(prepared["input_ids"]),
+        "labels": {task.name: np.arange(len(TEXTS)) % len(task.labels) for task in TASKS},
+        "train": np.ones(len(TEXTS), dtype=bool),
+        "valid": np.ones(len(TEXTS), dtype=bool),
+    }
+    return Examples(**{**values, **changes})
+
+
+def head(base, name, states, **learn):
+    torch.manual_seed(2)
+    config = replace(base.config, head=name)
+    network = SiteNetwork(config, base.network.encoder)
+    return HeadLearner(network, examples(base), states, LearnConfig(windows=99, budget=200, **learn), CPU)
+
+
+def test_the_same_head_on_cached_states_answers_as_the_model_does(base, states):
+    made = head(base, "pooling", states)
+    made.network = base.network
+    with torch.no_grad():
+        found = {row: made._shown(batch, [row], None).logits for batch, (row,) in map(_one, [(made, r) for r in range(5)])}
+    expected = base.logits(base.prepare(records(TEXTS)))
+    for task in expected:
+        for row in range(len(TEXTS)):
+            assert np.allclose(found[row][task][0].numpy(), expected[task][row], atol=5e-3)
+
+
+def _one(pair):
+    made, row = pair
+    return next(made._batches([row], 0))
+
+
+def test_states_are_read_again_and_not_made_again(base, states, tmp_path):
+    before = (tmp_path / "states" / "tokens.npy").stat().st_mtime_ns
+    again = encode(base, None, tmp_path / "states")
+    assert (tmp_path / "states" / "tokens.npy").stat().st_mtime_ns == before
+    assert np.array_equal(again.tokens, states.tokens) and len(again) == len(TEXTS)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_learns_and_becomes_a_checkpoint_that_codes(base, states, tmp_path, name):
+    learner = head(base, name, states, masking=0.5)
+    assert not any(key.startswith("encoder.") for key in learner.parameters())
+    curve = train(learner, LoopConfig(epochs=15, batch=5, rate=0.02, report_every=1), Worker(), tmp_path / "train")
+    # The first token of an encoder that never learned anything hardly knows what stands behind it.
+    assert curve[-1]["loss_site"] < (0.9 if name == "cls" else 0.7) * curve[0]["loss_site"]
+    tensors = head_tensors(learner.network, load_file(base.checkpoint.folder / "model.safetensors"))
+    fitted = {task.name: TaskCalibration() for task in TASKS}
+    write_checkpoint(tmp_path / "made", learner.network.config, tensors, fitted, "attention", frozenset(), "a card\n")
+    rows = coded(coder(tmp_path / "made"), TEXTS)
+    assert name == "cls" or [row["site_code"] for row in rows[:3]] == [TASKS[0].labels[i % len(TASKS[0].labels)] for i in range(3)]
+
+
+def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, states):
+    made = head(base, "target", states, masking=1.0)
+    batch, members = next(made._batches([0, 1, 2, 3, 4], 0))
+    whole = batch.text.clone()
+    weights = made._shown(batch, members, 3).found["site"].weights[..., 0]
+    assert (batch.text < whole).any() and (weights[~batch.text] == 0).all()
+    assert torch.allclose(weights.sum(1), torch.ones(len(members)), atol=1e-5)
