@@ -78,8 +78,8 @@ class Learner(Protocol):
     def validate(self) -> Mapping[str, float]:
         """Figures on held-back records, the same on every worker."""
 
-    def told(self) -> Mapping[str, float]:
-        """Further figures of this worker's own share of the training since the last call, under the names they are to have."""
+    def told(self) -> Mapping[str, tuple[float, int]]:
+        """Further figures since the last call, each a sum over this worker's records and how many they were."""
 
 
 @dataclass
@@ -137,10 +137,11 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         stopped = step == config.stop_after
         if step % config.report_every == 0 or done or stopped or ended_epoch:
             seconds = time.perf_counter() - began
-            tokens, sums = _together(tokens, sums, worker)
+            told = learner.told()
+            tokens, sums, means = _together(tokens, sums, told, worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
-            row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | learner.told()
+            row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | means
             if ended_epoch or done or stopped:
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}
             if config.patience and (ended_epoch or done):
@@ -181,24 +182,29 @@ def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
         p.grad = piece.view_as(p)
 
 
-def _together(tokens: int, sums: Mapping[str, float], worker: Worker) -> tuple[int, dict[str, float]]:
-    """Tokens and named sums over all workers; one without a record of its own may have no sums."""
-    if worker.world == 1:
-        return tokens, dict(sums)
-    told = json.dumps([tokens, sums]).encode()
-    if len(told) > _TOLD:
-        raise ContractError(f"a worker has {len(told)} bytes of sums to tell, more than {_TOLD}")
-    mine = torch.tensor(list(told.ljust(_TOLD)), dtype=torch.uint8, device=worker.device)
-    everyone = [torch.empty_like(mine) for _ in range(worker.world)]
-    dist.all_gather(everyone, mine)
+def _together(
+    tokens: int, sums: Mapping[str, float], told: Mapping[str, tuple[float, int]], worker: Worker
+) -> tuple[int, dict[str, float], dict[str, float]]:
+    """Tokens, named sums and means over all workers; one without a record of its own may have none."""
+    shares = [[tokens, sums, told]]
+    if worker.world > 1:
+        mine = json.dumps(shares[0]).encode()
+        if len(mine) > _TOLD:
+            raise ContractError(f"a worker has {len(mine)} bytes of sums to tell, more than {_TOLD}")
+        sent = torch.tensor(list(mine.ljust(_TOLD)), dtype=torch.uint8, device=worker.device)
+        everyone = [torch.empty_like(sent) for _ in range(worker.world)]
+        dist.all_gather(everyone, sent)
+        shares = [json.loads(bytes(each.tolist())) for each in everyone]
     total: dict[str, float] = {}
-    tokens = 0
-    for each in everyone:
-        count, terms = json.loads(bytes(each.tolist()))
-        tokens += count
+    pairs: dict[str, tuple[float, int]] = {}
+    for _, terms, own in shares:
         for name, value in terms.items():
             total[name] = total.get(name, 0.0) + value
-    return tokens, total
+        for name, (value, count) in own.items():
+            before = pairs.get(name, (0.0, 0))
+            pairs[name] = (before[0] + value, before[1] + count)
+    means = {name: value / count for name, (value, count) in sorted(pairs.items()) if count}
+    return sum(share[0] for share in shares), total, means
 
 
 def _save(

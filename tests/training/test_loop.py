@@ -18,6 +18,7 @@ class Line:
     def __init__(self):
         self.x = torch.linspace(-1, 1, 10)
         self.y = 3 * self.x + 1
+        self.shown = []
         self.weights = {"w": torch.zeros(1, requires_grad=True), "b": torch.zeros(1, requires_grad=True)}
 
     def parameters(self):
@@ -29,6 +30,7 @@ class Line:
     def losses(self, examples, epoch):
         for part in (examples[:2], examples[2:]):
             if part:
+                self.shown += part
                 x = self.x[part]
                 yield {"square": ((self.weights["w"] * x + self.weights["b"] - self.y[part]) ** 2).sum()}, len(part)
 
@@ -36,7 +38,8 @@ class Line:
         return {"w": float(self.weights["w"].detach())}
 
     def told(self):
-        return {"seen": 1.0}
+        told, self.shown = {"shown": (float(sum(self.shown)), len(self.shown))}, []
+        return told
 
 
 class Rising(Line):
@@ -113,18 +116,21 @@ def test_wrong_settings_are_refused():
         LoopConfig(epochs=0)
 
 
+def _told(learner, curve):
+    return [*values(learner), *(row[name] for row in curve for name in ("loss_square", "shown"))]
+
+
 def _work(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     learner = Line()
     curve = train(learner, CONFIG, Worker(rank=rank, world=2), folder / "both")
-    (folder / f"{rank}.json").write_text(json.dumps([*values(learner), *(row["loss_square"] for row in curve)]))
+    (folder / f"{rank}.json").write_text(json.dumps(_told(learner, curve)))
     dist.destroy_process_group()
 
 
 def test_two_workers_do_what_one_does(tmp_path):
     alone = Line()
-    curve = train(alone, CONFIG, Worker(), tmp_path / "alone")
-    expected = [*values(alone), *(row["loss_square"] for row in curve)]
+    expected = _told(alone, train(alone, CONFIG, Worker(), tmp_path / "alone"))
     mp.spawn(_work, (tmp_path,), nprocs=2)
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(expected, abs=1e-6)

@@ -83,7 +83,7 @@ class SiteLearner:
         self.device = device
         self.window = network.config.window
         self.marker = torch.nn.Linear(network.encoder.config.hidden_size, 1).to(device) if config.marking else None
-        self._told: dict[str, list[float]] = {}
+        self._told: dict[str, tuple[float, int]] = {}
 
     def parameters(self) -> Mapping[str, Tensor]:
         own = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
@@ -98,11 +98,11 @@ class SiteLearner:
         rng.shuffle(members)
         return members.tolist()
 
-    def told(self) -> Mapping[str, float]:
-        """Mean loss of every task on every kind of sample since the last call, where there is more than one kind."""
-        found = {name: total / count for name, (total, count) in sorted(self._told.items())}
+    def told(self) -> Mapping[str, tuple[float, int]]:
+        """The loss of every task on every kind of sample since the last call, where there are samples beside the reports."""
+        found = {name: (total, count) for name, (total, count) in self._told.items()}
         self._told = {}
-        return found if len({name.rpartition("_")[2] for name in found}) > 1 else {}
+        return found if self.examples.sample is not None and self.examples.sample.any() else {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         for batch, members in self._batches(examples, epoch):
@@ -204,8 +204,8 @@ class SiteLearner:
     def _tell(self, name: str, losses: np.ndarray, members: list[int]) -> None:
         if self.examples.kind is not None:
             for kind, value in zip(self.examples.kind[members], losses, strict=True):
-                total = self._told.setdefault(f"loss_{name}_{kind}", [0.0, 0])
-                total[0], total[1] = total[0] + float(value), total[1] + 1
+                total, count = self._told.get(f"loss_{name}_{kind}", (0.0, 0))
+                self._told[f"loss_{name}_{kind}"] = (total + float(value), count + 1)
 
     def _marks(self, batch: Batch, states: Tensor, members: list[int]) -> Tensor:
         """Sum over the records that have marks of the mean binary cross-entropy over their tokens."""

@@ -80,7 +80,9 @@ def test_a_head_learns_and_becomes_a_checkpoint_that_codes(base, states, tmp_pat
     fitted = {task.name: TaskCalibration() for task in TASKS}
     write_checkpoint(tmp_path / "made", learner.network.config, tensors, fitted, "attention", frozenset(), "a card\n")
     rows = coded(coder(tmp_path / "made"), TEXTS)
-    assert name == "cls" or [row["site_code"] for row in rows[:3]] == [TASKS[0].labels[i % len(TASKS[0].labels)] for i in range(3)]
+    assert name == "cls" or [row["site_code"] for row in rows[:3]] == [
+        TASKS[0].labels[i % len(TASKS[0].labels)] for i in range(3)
+    ]
 
 
 def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, states):

@@ -44,12 +44,14 @@ def test_an_epoch_has_every_report_once_and_samples_by_the_ratio(ratio, counts):
 
 def test_every_kind_has_its_own_loss_and_the_weight_of_samples_counts():
     made = learner(sample_weight=0.5)
-    (terms,) = [terms for terms, _ in made.losses([0, 2, 3], 0)]
     each = [float(next(made.losses([member], 0))[0]["site"].detach()) for member in (0, 2, 3)]
+    made.told()
+    (terms,) = [terms for terms, _ in made.losses([0, 2, 3], 0)]
     assert float(terms["site"].detach()) == pytest.approx(sum(each), rel=1e-4)
     told = made.told()
-    assert told["loss_site_real"] == pytest.approx(each[0], rel=1e-4)
-    assert told["loss_site_rationale"] == pytest.approx(each[1] + each[2], rel=1e-4)
+    assert told["loss_site_real"] == (pytest.approx(each[0], rel=1e-4), 1)
+    # Told without the weight of samples.
+    assert told["loss_site_rationale"] == (pytest.approx(2 * (each[1] + each[2]), rel=1e-4), 2)
     assert made.told() == {}
 
 
