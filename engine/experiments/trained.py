@@ -1,6 +1,5 @@
 """A small site classifier of an experiment's own, trained by the code that trains any other, and the evidence it shows."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,9 +85,6 @@ def train(
     from engine.training.loop import LoopConfig
     from engine.training.run import train_site_classifier
 
-    figures = folder / "figures.json"
-    if figures.is_file():
-        return json.loads(figures.read_text())
     learn = {"windows": recipe.windows, "masking": recipe.masking if masking is None else masking}
     config = FitConfig(
         learner="engine.training.site_classifier:learner",
