@@ -17,7 +17,7 @@ def trained_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     done = []
 
-    def fit(config, output, progress):
+    def fit(config, output, progress, remote):
         done.append(config.settings)
         train(learner(config.settings, Worker()), config.loop, Worker(), output)
         (output / "last").rename(output / "_last")

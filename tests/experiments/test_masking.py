@@ -94,7 +94,7 @@ def test_all_of_a_patient_or_nothing_is_trained_on(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"path": "nowhere/*.parquet"}, "no Parquet file at nowhere"),
+        ({"path": "nowhere/*.parquet"}, r"data\.path: nothing matches nowhere"),
         ({"methods": ["attention_constant"]}, "methods"),
         ({"records": 11}, "sizes.records"),
         ({"labels": {"a": "code", "b": "site"}}, "data.labels"),
