@@ -5,8 +5,15 @@ import sys
 
 import pyarrow as pa
 
-# Freed memory stays with the process: the model's large scratch arrays otherwise cost a page fault a page, every layer.
-ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+ENVIRONMENT = {
+    # Freed memory stays with the process: the model's large scratch arrays otherwise cost a page fault a page, every layer.
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    # PyTorch and oneDNN each keep what they prepared for the last 1,024 shapes of a product. Batches of reports hardly ever have
+    # a shape twice, so that only grew, to the size of everything else, and saved no time.
+    "LRU_CACHE_CAPACITY": "4",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
+}
 
 
 def give_back() -> None:
