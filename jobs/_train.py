@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.errors import ConfigError
 from engine.models.site_classifier.config import BRANCHES, HEADS
 from engine.training.rationales import KINDS
 from jobs._keys import MISSING, key, section
@@ -107,13 +108,16 @@ def fit_config(config: Config) -> "FitConfig":
     """The engine's settings.
 
     Raises:
-        ConfigError: a path that would vanish with the folder of a Ray job.
+        ConfigError: a path that would vanish with the folder of a Ray job, or a figure to watch that nobody measures.
     """
     from engine.training.fit import FitConfig
     from engine.training.loop import LoopConfig
 
     cluster = config.cluster
     check_paths({"data.path": config.data.path, "output.path": config.output.path})
+    figures = ["macro_f1", *(f"{name}_{task}" for task in config.data.labels for name in ("accuracy", "macro_f1"))]
+    if config.train.watch not in figures:
+        raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
     return FitConfig(
         learner="engine.training.site_classifier:learner",
         settings={

@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
-from engine.training.rationales import MARKS, highlights, samples, with_table
+from engine.training.rationales import MARKS, codes, highlights, samples, with_table
 
 SPLITS = ("train", "valid", "test")
 
@@ -100,14 +100,10 @@ def label_sets(examples: pa.Table, tasks: Sequence[str]) -> dict[str, tuple[tupl
     real = train.filter(pc.equal(train["kind"], "real"))
     found = {}
     for task in tasks:
-        labels = tuple(sorted(set(_codes(train[task]))))
-        support = Counter(_codes(real[task]))
+        labels = tuple(sorted(set(codes(train[task]))))
+        support = Counter(codes(real[task]))
         found[task] = (labels, tuple(support[label] for label in labels))
     return found
-
-
-def _codes(column: pa.ChunkedArray) -> list[str]:
-    return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
 def _files(config: DataConfig) -> list[Entry]:

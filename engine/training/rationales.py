@@ -127,7 +127,7 @@ def samples(examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool]
             only the tasks that know it; one without teaches what its report does.
     """
     marked = examples.filter(pc.is_valid(examples["marks"]))
-    vocabulary = {task: set(_flat(examples[task])) for task in labels}
+    vocabulary = {task: set(codes(examples[task])) for task in labels}
     reports = marked.to_pylist()
     each = [(report, rationales(report["marks"])) for report in reports]
     elsewhere = {
@@ -191,7 +191,8 @@ def _words(rationale: Rationale, report: str) -> bytes:
     return text_digest(" ".join(rationale.text(report).casefold().split()))
 
 
-def _flat(column: pa.ChunkedArray) -> list[str]:
+def codes(column: pa.ChunkedArray) -> list[str]:
+    """All codes in a task's column, of one a row or of lists."""
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 

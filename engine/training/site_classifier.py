@@ -63,7 +63,8 @@ def classifier_config(model: Mapping[str, Any], examples: pa.Table, data: DataCo
 
 def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> Examples:
     """Examples as arrays. A label that is not in a task's label set counts as none."""
-    tokens = tokenize(tokenizer, examples["text"].to_pylist(), max_tokens)
+    texts = examples["text"].to_pylist()
+    tokens = tokenize(tokenizer, texts, max_tokens)
     labels = {task.name: gold(examples[task.name].to_pylist(), task) for task in config.tasks}
     questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)
     split = np.array(examples["split"].to_pylist())
@@ -79,15 +80,16 @@ def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenize
         kind=kind,
         sample=np.isin(kind, KINDS),
         marked=[
-            None if marks is None else flags(found, marks)
-            for found, marks in zip(tokens, examples["marks"].to_pylist(), strict=True)
+            None if marks is None else flags(found, marks, len(text))
+            for found, marks, text in zip(tokens, examples["marks"].to_pylist(), texts, strict=True)
         ],
     )
 
 
-def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Which tokens lie in a word that a highlight touches, [tokens]."""
+def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]], length: int) -> np.ndarray:
+    """Which tokens lie in a word that a highlight touches, [tokens]; one outside the text's `length` says nothing."""
     words = np.zeros(len(tokens.word_start), dtype=bool)
     for mark in marks:
-        words |= (tokens.word_start < mark["end"]) & (tokens.word_end > mark["start"])
+        if 0 <= mark["start"] < mark["end"] <= length:
+            words |= (tokens.word_start < mark["end"]) & (tokens.word_end > mark["start"])
     return words[tokens.word_of_token]

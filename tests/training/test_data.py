@@ -1,5 +1,7 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -7,7 +9,7 @@ from engine.errors import ConfigError
 from engine.models.site_classifier.config import Task
 from engine.storage import storage_for
 from engine.training.data import DataConfig, label_sets, load_examples, rejected_rationales
-from engine.training.site_classifier import gold
+from engine.training.site_classifier import flags, gold
 
 ROWS = {
     "record_id": ["a", "b", "c", "d", "e"],
@@ -129,3 +131,9 @@ def test_gold_as_numbers():
     many = Task("site", ("C18", "C34"), (1, 1), multi_label=True)
     assert gold(["C34", None, "C99"], one).tolist() == [1, -1, -1]
     assert gold([["C34", "C99"], None, []], many).tolist() == [[0, 1], [-1, -1], [0, 0]]
+
+
+def test_marked_tokens_are_those_of_words_that_a_highlight_in_the_text_touches():
+    tokens = SimpleNamespace(word_start=np.array([0, 4, 9]), word_end=np.array([3, 8, 12]), word_of_token=np.array([0, 1, 1, 2]))
+    marks = [{"start": 5, "end": 6}, {"start": -1, "end": 2}, {"start": 9, "end": 13}]
+    assert flags(tokens, marks, 12).tolist() == [False, True, True, False]
