@@ -4,37 +4,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from engine.pipeline import run, stages, status
-from tests.pipeline.conftest import MEBI, Bench, assert_once, config, rows, texts, write_input
+from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
+from tests.pipeline.drivers import ended, start
 
-ROOT = Path(__file__).resolve().parents[2]
 CANARY = "CANARYPHRASE"
 pytestmark = pytest.mark.timeout(400)
 
 
 def drive(tmp_path: Path, cluster: str, **order) -> subprocess.Popen:
     """Starts a driver on `in` and `out`."""
-    order = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "shard_bytes": 400, **order}
-    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI, **order.get("cluster", {})}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.toys.drive", json.dumps(order)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    return start(cluster, **{"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), **order})
 
 
 def test_a_driver_killed_at_four_points_and_the_same_command_again(tmp_path, cluster):

@@ -2,13 +2,10 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,9 +16,9 @@ from engine.pipeline.rows import finish
 from engine.storage import s3_config, storage_for
 from tests.pipeline.conftest import MEBI, Bench, config, texts
 from tests.pipeline.conftest import rows as local_rows
+from tests.pipeline.drivers import ended, start
 from tests.store import CUT, LOST, SLOW, Fault, error
 
-ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = 10**6
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,21 +31,7 @@ def put(bucket: str, records: dict[str, str], name: str = "a") -> None:
 def drive(bucket: str, cluster: str, **order) -> subprocess.Popen:
     """Starts a driver on `in` and `out`."""
     s3 = {**asdict(s3_config()), "patience": 60.0, **order.pop("s3", {})}
-    order = {"input": f"{bucket}/in", "output": f"{bucket}/out", "shard_bytes": 400, "s3": s3, **order}
-    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI, **order.get("cluster", {})}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.toys.drive", json.dumps(order)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=500)
-    return process.returncode, out, err
+    return start(cluster, **{"input": f"{bucket}/in", "output": f"{bucket}/out", "s3": s3, **order})
 
 
 def rows(output: str) -> list[dict]:
