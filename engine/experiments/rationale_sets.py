@@ -1,9 +1,15 @@
-"""Texts in which people marked what decides, in one form: abstracts with their cancer hallmarks, and trials with a question.
+"""Texts with what decides marked in them, in one form: by people, or by lists of words, which is called silver everywhere.
 
 `hoc`: a hallmark of an abstract is marked by the sentences that experts gave it; the sentences are joined by a blank.
 `evidence`: whether an outcome rose, fell or did not differ, by the passage of the abstract that an expert chose.
+`tcga_silver`: the site of a pathology report; marked are the names of that site, and the phrases of a list that stands beside the
+set by which reportable tumours are found. The reports of both tables are read.
+`openi`: whether a chest X-ray report is normal; of an abnormal one the head words of its human codes are marked where they stand
+in findings and impression, which are joined by a blank. Reports that nobody coded are left out.
+Of several texts with the same words one stays, that of test before that of valid before that of train.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +19,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.text.units import sentences
+from engine.training.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 
 Span = tuple[int, int]
 TASK, PAIR = "label", "question"
+KEYWORDS = "../registry/reportability_keywords.txt"
+_LAST_FIRST = ("test", "valid", "train")
 _AND = re.compile(r"\s+AND\s*(?=[A-Z])")
 
 
@@ -40,13 +50,18 @@ class Marked:
 
 @dataclass(frozen=True)
 class MarkedSet:
-    """How a set is read. `file` is its name in the folder that the user gives."""
+    """How a set is read. `file` is its name in the folder that the user gives, `more` files with further rows or lists.
+
+    `read` makes texts of rows and the folder; `silver` says that no person marked them.
+    """
 
     file: str
     columns: tuple[str, ...]
-    read: Callable[[Mapping[str, Any]], Marked]
+    read: Callable[[Sequence[Mapping[str, Any]], Path], list[Marked]]
     multi_label: bool
     paired: bool
+    silver: bool = False
+    more: tuple[str, ...] = ()
 
 
 def marked_file(path: str) -> Path:
@@ -81,10 +96,23 @@ def read_marked(path: str) -> list[Marked]:
     """Every text of a set.
 
     Raises:
-        ConfigError: it is no known set, or a marked passage is not where the file says.
+        ConfigError: it is no known set, a marked passage is not where the file says, or the list of a silver set is missing.
     """
-    chosen = SETS[kind_of(path)]
-    return [chosen.read(row) for row in pq.read_table(marked_file(path), columns=list(chosen.columns)).to_pylist()]
+    chosen, main = SETS[kind_of(path)], marked_file(path)
+    tables = [file for file in _files(path) if file.suffix == main.suffix]
+    rows = [row for file in tables for row in pq.read_table(file, columns=list(chosen.columns)).to_pylist()]
+    return chosen.read(rows, main.parent)
+
+
+def marked_digest(path: str) -> str:
+    """The SHA-256 of everything that a set is read from."""
+    digests = [file_digest(file) for file in _files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _files(path: str) -> list[Path]:
+    main = marked_file(path)
+    return [main, *(main.parent / name for name in SETS[kind_of(path)].more if (main.parent / name).is_file())]
 
 
 def training_table(marked: Sequence[Marked], multi_label: bool) -> pa.Table:
@@ -143,13 +171,74 @@ def _trial(row: Mapping[str, Any]) -> Marked:
     return Marked(str(row["prompt_id"]), row["pmcid"], row["split"], text, (label,), spans, bounds, asked)
 
 
+def _pathology(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Marked]:
+    known = keywords(folder / KEYWORDS)
+    found, terms = [], {}
+    for row in rows:
+        label, text = row["icdo3_topography_3"], row["text"]
+        if label is None or not (text or "").strip():
+            continue
+        if label not in terms:
+            terms[label] = Terms((*known.get(POSITIVE, ()), *site_terms(label)), known.get(NEGATIVE, ()))
+        name = f"{row['ocr_source']}/{row['report_id']}"
+        found.append(_silver(name, row["patient_id"], row["split"], text, label, terms[label]))
+    return unique(found)
+
+
+def _chest(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Marked]:
+    found = []
+    for row in rows:
+        parts = [part for part in (row["findings"], row["impression"]) if part]
+        headings = row["mesh_major"] or []
+        if parts and headings and "No Indexing" not in headings:
+            text, label = joined(parts)[0], "normal" if row["is_normal"] else "abnormal"
+            terms = Terms(() if row["is_normal"] else heading_terms(headings))
+            found.append(_silver(row["report_id"], row["report_id"], row["split"], text, label, terms))
+    return unique(found)
+
+
+def _silver(name: str, group: str, split: str, text: str, label: str, terms: Terms) -> Marked:
+    bounds = [(int(a), int(b)) for a, b in zip(*sentences(text), strict=True)]
+    return Marked(name, group, split, text, (label,), {label: terms.spans(text)}, bounds)
+
+
+def unique(marked: Sequence[Marked]) -> list[Marked]:
+    """One text of each wording, in the order given: that of test before that of valid before that of train."""
+    best: dict[str, Marked] = {}
+    for each in sorted(marked, key=lambda each: _LAST_FIRST.index(each.split)):
+        best.setdefault(" ".join(each.text.casefold().split()), each)
+    kept = {id(each) for each in best.values()}
+    return [each for each in marked if id(each) in kept]
+
+
+def _each(read: Callable[[Mapping[str, Any]], Marked]) -> Callable[[Sequence[Mapping[str, Any]], Path], list[Marked]]:
+    return lambda rows, folder: [read(row) for row in rows]
+
+
 SETS: Mapping[str, MarkedSet] = {
-    "hoc": MarkedSet("hoc.parquet", ("pmid", "split", "sentences", "sentence_labels"), _abstract, True, False),
+    "hoc": MarkedSet("hoc.parquet", ("pmid", "split", "sentences", "sentence_labels"), _each(_abstract), True, False),
     "evidence": MarkedSet(
         "prompts_abstracts.parquet",
         ("prompt_id", "pmcid", "split", "intervention", "comparator", "outcome", "label", "text", "evidence"),
-        _trial,
+        _each(_trial),
         False,
         True,
+    ),
+    "tcga_silver": MarkedSet(
+        "reports_ocr.parquet",
+        ("report_id", "patient_id", "split", "icdo3_topography_3", "ocr_source", "text"),
+        _pathology,
+        False,
+        False,
+        silver=True,
+        more=("reports_textract_t14.parquet", KEYWORDS),
+    ),
+    "openi": MarkedSet(
+        "reports.parquet",
+        ("report_id", "split", "findings", "impression", "mesh_major", "is_normal"),
+        _chest,
+        False,
+        False,
+        silver=True,
     ),
 }

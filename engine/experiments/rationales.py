@@ -21,11 +21,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.benchmarks.baseline import fit_and_score
-from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
-from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_file, read_marked, training_table
+from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_digest, read_marked, training_table
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe, train
 from engine.explain.agreement import agreement, gold_units
@@ -102,7 +101,7 @@ class Rationales:
 
     def settings(self) -> Mapping[str, Any]:
         values = {name: value for name, value in asdict(self.config).items() if name not in ("path", "threads")}
-        return {**values, "set": self.kind, "data_sha256": file_digest(marked_file(self.config.path))}
+        return {**values, "set": self.kind, "data_sha256": marked_digest(self.config.path)}
 
     def arms(self) -> Sequence[Arm]:
         return [Arm(f"{self.kind}-{what}", self.config.seed) for what in (MODEL, RIVAL, *BY_WORD, *BY_SENTENCE)]

@@ -12,7 +12,16 @@ from sklearn.metrics import f1_score
 from engine.errors import ConfigError
 from engine.evaluation.rationales import MEASURES
 from engine.experiments import rationale_sets, rationales
-from engine.experiments.rationale_sets import Marked, hallmarks, joined, kind_of, question, read_marked, training_table
+from engine.experiments.rationale_sets import (
+    Marked,
+    hallmarks,
+    joined,
+    kind_of,
+    marked_digest,
+    question,
+    read_marked,
+    training_table,
+)
 from engine.experiments.rationales import (
     BY_SENTENCE,
     BY_WORD,
@@ -140,6 +149,48 @@ def test_an_abstract_without_a_hallmark_is_trained_on(hoc, evidence, tmp_path):
         [TRIALS[0]["label"]],
         [question("Drug", "placebo", "pain")],
     )
+
+
+REPORT = {"report_id": "a", "patient_id": "p1", "icdo3_topography_3": "C34", "ocr_source": "pdf-ocr"}
+REPORTS = [
+    {**REPORT, "split": "train", "text": "Lung, left upper lobe: oat cell tumor. No oat cell tumor in the colon."},
+    {**REPORT, "split": "train", "report_id": "b", "text": "lung  resection"},
+    {**REPORT, "split": "test", "report_id": "c", "patient_id": "p2", "text": "Lung resection"},
+    {**REPORT, "split": "test", "report_id": "d", "icdo3_topography_3": None, "text": "x"},
+]
+CHEST = {"report_id": "1", "split": "train", "is_normal": False, "findings": None, "impression": None}
+CHESTS = [
+    {**CHEST, "findings": "Heart large.", "impression": "Two nodules.", "mesh_major": ["Nodule/right", "Cardiomegaly"]},
+    {**CHEST, "report_id": "2", "findings": "Clear.", "mesh_major": ["normal"], "is_normal": True},
+    {**CHEST, "report_id": "3", "findings": "CLEAR.", "mesh_major": ["normal"], "is_normal": True, "split": "valid"},
+    {**CHEST, "report_id": "4", "findings": "Poor.", "mesh_major": ["No Indexing"]},
+    {**CHEST, "report_id": "5", "mesh_major": ["Nodule"]},
+]
+
+
+def test_silver_marks_of_a_report_are_the_names_of_its_site_and_the_phrases_of_the_list(tmp_path):
+    folder = written(tmp_path / "tcga", REPORTS, "reports_ocr.parquet")
+    with pytest.raises(ConfigError, match="need the list"):
+        read_marked(str(folder))
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "reportability_keywords.txt").write_text("oat cell tumor|Positive\nNo oat cell tumor|Negative\n")
+    before = marked_digest(str(folder))
+    first, last = read_marked(str(folder))
+    assert kind_of(str(folder)) == "tcga_silver" and rationale_sets.SETS["tcga_silver"].silver
+    assert [first.text[a:b] for a, b in first.spans["C34"]] == ["Lung", "left upper lobe", "oat cell tumor"]
+    # Of two reports with the same words that of test stays, and a report without a site teaches nothing.
+    assert (first.record_id, last.record_id, last.group, last.split) == ("pdf-ocr/a", "pdf-ocr/c", "p2", "test")
+    written(folder, [{**REPORTS[0], "ocr_source": "aws-textract", "text": "Lung, new"}], "reports_textract_t14.parquet")
+    assert [each.record_id for each in read_marked(str(folder))] == ["pdf-ocr/a", "pdf-ocr/c", "aws-textract/a"]
+    assert marked_digest(str(folder)) != before
+
+
+def test_silver_marks_of_an_abnormal_chest_x_ray_are_the_heads_of_its_codes(tmp_path):
+    folder = written(tmp_path / "openi", CHESTS, "reports.parquet")
+    ill, well = read_marked(str(folder))
+    assert (kind_of(str(folder)), ill.text, ill.labels) == ("openi", "Heart large. Two nodules.", ("abnormal",))
+    assert [ill.text[a:b] for a, b in ill.spans["abnormal"]] == ["nodules"]
+    assert (well.record_id, well.split, well.labels, well.spans) == ("3", "valid", ("normal",), {"normal": []})
 
 
 def linear():
