@@ -32,9 +32,9 @@ def test_offsets_hold_beyond_the_basic_plane_and_for_letters_that_grow_in_lower_
 
 def test_a_list_is_read_by_kind_without_codes_short_words_and_lymph_nodes(tmp_path):
     (tmp_path / "list.txt").write_text(
-        "oat cell tumor|Positive\nC34.1|Positive\nii iii|Positive\nLymph nodes|Positive\n\nno oats|Negative\n"
+        "oat cell tumor|Positive\nC34.1|Positive\nii iii|Positive\nLymph nodes|Positive\n\nno barley|Negative\n"
     )
-    assert keywords(tmp_path / "list.txt") == {"Positive": ("oat cell tumor",), "Negative": ("no oats",)}
+    assert keywords(tmp_path / "list.txt") == {"Positive": ("oat cell tumor",), "Negative": ("no barley",)}
     (tmp_path / "bad.txt").write_text("oat cell tumor\n")
     with pytest.raises(ConfigError, match="line 1 of bad") as caught:
         keywords(tmp_path / "bad.txt")
