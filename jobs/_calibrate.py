@@ -48,10 +48,13 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
         fitted[task.name] = before if found is None else found.fitted
         lines += _told(config, task, found)
     print("\n".join(lines))
-    old_card = coder.checkpoint.folder / "README.md"
+    old_card = (coder.checkpoint.head or coder.checkpoint.folder) / "README.md"
     card = f"{_card(config, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
+    head = "" if config.model.head is None else f" model.head={config.model.head}"
     digest = write_revision(config.output.path, coder.checkpoint, fitted, card)
-    print(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}")
+    print(
+        f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}{head}"
+    )
 
 
 def _told(config: "Config", task: Task, found: Recalibrated | None) -> list[str]:
@@ -101,6 +104,7 @@ def _coder(config: "Config") -> SiteCoder:
         "max_tokens": config.max_tokens,
         "precision": config.precision,
         "pair": None if config.data.pair is None else _PAIR.name,
+        "head": config.model.head,
     }
     runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
     return load(ModelSpec(SYSTEM, config.model.path, options, runtime))

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.config import EVIDENCE_METHODS
+from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import FORMATS, SCOPES
 from jobs._keys import MISSING, key, section
@@ -50,6 +50,9 @@ class Output:
 class Model:
     system: str = key("engine.models.site_classifier", "The package of the coding system.")
     path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
+    head: str | None = key(
+        None, "Head of the checkpoint, of those that jobs.train_head gave it; null is the checkpoint's own.", choices=HEADS
+    )
 
 
 @dataclass
@@ -163,6 +166,8 @@ def run_config(config: CodeReports) -> "RunConfig":
                 "rules": config.decision.rules,
                 "precision": cluster.precision,
                 "deterministic": config.deterministic,
+                # Not named where it is the checkpoint's own, so that runs of before heads could be chosen go on.
+                **({} if model.head is None else {"head": model.head}),
             },
             runtime=runtime_of(cluster),
         ),

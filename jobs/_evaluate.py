@@ -24,7 +24,13 @@ def known_labels(path: str | None, summary: "Summary") -> dict[str, Sequence[str
 
     if summary.settings["model.system"] != SYSTEM:
         return None
-    checkpoint = read_checkpoint(path or "shipped")
+    try:
+        checkpoint = read_checkpoint(path or "shipped", summary.settings.get("model.options.head"))
+    except ConfigError:
+        # The run may have used a model that is elsewhere, with a head that the one that comes along has not.
+        if path is not None:
+            raise
+        return None
     if checkpoint.digest != summary.settings["model.digest"]:
         if path is None:
             return None

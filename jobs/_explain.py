@@ -75,7 +75,7 @@ def run_config(config: "Config") -> "RunConfig":
     )
 
 
-_READING = ("max_tokens", "pair")
+_READING = ("max_tokens", "pair", "head")
 _SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "seed")
 
 
@@ -96,7 +96,7 @@ def _answered(summary: "Summary") -> int:
 def _check_model(path: str, summary: "Summary") -> None:
     from engine.models.site_classifier.checkpoint import read_checkpoint
 
-    if read_checkpoint(path).digest != summary.settings["model.digest"]:
+    if read_checkpoint(path, summary.settings.get("model.options.head")).digest != summary.settings["model.digest"]:
         raise ConfigError(
             f"model.path: {path} is not the model of this run (its digest differs); give the checkpoint that it used"
         )

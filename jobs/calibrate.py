@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from engine.models.site_classifier.config import CALIBRATIONS
+from engine.models.site_classifier.config import CALIBRATIONS, HEADS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
@@ -15,6 +15,9 @@ from jobs._storage import Storage, use
 class Model:
     path: str = key(
         "shipped", "Checkpoint folder to calibrate; it stays as it is. 'shipped' is the model that comes along.", path=True
+    )
+    head: str | None = key(
+        None, "Head to calibrate, of those that jobs.train_head gave it; null is the checkpoint's own.", choices=HEADS
     )
 
 

@@ -87,7 +87,12 @@ def _evidence(evidence: Mapping[str, Any]) -> list[str]:
                 f"| {split} | {row['method']} | {row['comprehensiveness']:.3f} | {row['random_comprehensiveness']:.3f} "
                 f"| {row['gain']:.3f} | {row['sufficiency']:.3f} | {row['random_sufficiency']:.3f} | {row['cost']:.2f} |"
             )
-    return rows
+    mass = [row["specials_mass"] for row in evidence["test"] if "specials_mass" in row]
+    return (
+        [*rows, "", f"Of the attention {mass[0]:.1%} lies on special tokens (test), in no unit of the evidence."]
+        if mass
+        else rows
+    )
 
 
 def _triple(values: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ the card is measured on the test split, which nothing before has seen. Only real
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.evidence import specials_mass
 from engine.models.site_classifier.learner import MARKER
 from engine.pages.training import write_training_page
 from engine.records import records_schema
@@ -31,6 +33,7 @@ from engine.training.card import model_card
 
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
+Write = Callable[[Mapping[str, TaskCalibration], str, str], str]
 PAIR = pa.field("pair", pa.string())
 TARGET = 0.98
 
@@ -59,11 +62,48 @@ def finish(
     with safe_open(path, "pt") as file:
         curve = json.loads(file.metadata()["place"])["curve"]
     pairs = _pairs(examples, [task.name for task in config.tasks if not task.multi_label])
+
+    def write(calibration: Mapping[str, TaskCalibration], method: str, card: str) -> str:
+        return write_checkpoint(output, config, tensors, calibration, method, pairs, card)
+
+    return calibrated(
+        write,
+        ModelSpec("engine.models.site_classifier", str(output)),
+        config,
+        examples,
+        curve,
+        output,
+        lambda figures: model_card(figures, config, command),
+        say=say,
+        baseline=baseline,
+        evidence_sample=evidence_sample,
+    )
+
+
+def calibrated(
+    write: Write,
+    spec: ModelSpec,
+    config: ClassifierConfig,
+    examples: pa.Table,
+    curve: Sequence[Mapping[str, Any]],
+    output: Path,
+    card: Callable[[Mapping[str, Any]], str],
+    *,
+    say: Say,
+    baseline: Baseline | None,
+    evidence_sample: int,
+) -> dict[str, Any]:
+    """Calibrates and measures trained weights, writes them for good; returns the figures.
+
+    Args:
+        write: writes the weights with a calibration, an evidence method and a card, and returns the digest. spec: how they are
+            read again. curve: of the training. output: folder for figures and curve. card: makes the card of the figures.
+    """
     plain = {task.name: TaskCalibration() for task in config.tasks}
-    write_checkpoint(output, config, tensors, plain, config.evidence_methods[0], pairs, "not calibrated yet\n")
+    write(plain, config.evidence_methods[0], "not calibrated yet\n")
     real = examples.filter(pc.equal(examples["kind"], "real"))
     valid, test = (real.filter(pc.equal(real["split"], split)) for split in ("valid", "test"))
-    coder = _coder(output, "none")
+    coder = _coder(spec, "none")
     say(f"scoring {len(valid)} valid and {len(test)} test reports")
     scored = {name: _logits(coder, table) for name, table in (("valid", valid), ("test", test))}
     fitted = {task.name: fit(task, valid[task.name].to_pylist(), scored["valid"][task.name], TARGET) for task in config.tasks}
@@ -75,12 +115,11 @@ def finish(
             "calibration": fitted[task.name].figures,
             "baseline": _rival(baseline, real, test, task.name) if baseline and not task.multi_label else None,
         }
-    write_checkpoint(output, config, tensors, fitted, config.evidence_methods[0], pairs, "evidence not measured yet\n")
-    figures["evidence"] = _evidence(output, config.evidence_methods, valid, test, evidence_sample, say)
+    write(fitted, config.evidence_methods[0], "evidence not measured yet\n")
+    figures["evidence"] = _evidence(spec, config.evidence_methods, valid, test, evidence_sample, say)
     best = max(figures["evidence"]["valid"], key=lambda row: row["gain"])["method"]
     figures["evidence"]["chosen"] = best
-    digest = write_checkpoint(output, config, tensors, fitted, best, pairs, model_card(figures, config, command))
-    figures["digest"] = digest
+    figures["digest"] = write(fitted, best, card(figures))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     pq.write_table(pa.Table.from_pylist(curve, schema=_columns_of(curve)), output / "curve.parquet")
     write_training_page(output / "curve.html", "How the training went", curve)
@@ -110,9 +149,9 @@ def records_of(examples: pa.Table) -> pa.Table:
     )
 
 
-def _coder(folder: Path, method: str, checks: float = 0.0) -> SiteCoder:
-    options = {"method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
-    return load(ModelSpec("engine.models.site_classifier", str(folder), options, {}))
+def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
+    options = {**spec.options, "method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
+    return load(replace(spec, options=options))
 
 
 def _logits(coder: SiteCoder, table: pa.Table) -> dict[str, np.ndarray]:
@@ -154,31 +193,44 @@ def _rival(baseline: Baseline, real: pa.Table, test: pa.Table, task: str) -> Map
     return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
 
 
-def _evidence(output: Path, methods: Sequence[str], valid: pa.Table, test: pa.Table, sample: int, say: Say) -> dict[str, Any]:
-    """Comprehensiveness beyond the random control, and cost, of every method; first task."""
+def _evidence(spec: ModelSpec, methods: Sequence[str], valid: pa.Table, test: pa.Table, sample: int, say: Say) -> dict[str, Any]:
+    """Comprehensiveness beyond the random control, and cost, of every method; first task.
+
+    Beside them the share of the attention that lies on special tokens, in no unit of the evidence.
+    """
     found: dict[str, Any] = {}
     for name, table in (("valid", valid), ("test", test)):
         chosen = np.random.default_rng(7).permutation(len(table))[:sample]
         records = records_of(table.take(pa.array(np.sort(chosen))))
         rows = []
-        base = _timed(output, "none", records)[1]
+        base = _timed(spec, "none", records)[1]
         for method in methods:
             say(f"evidence by {method} on {len(records)} {name} reports")
-            coded, seconds = _timed(output, method, records)
-            rows.append({"method": method, "cost": seconds / base, **_gains(coded)})
+            coded, seconds = _timed(spec, method, records)
+            row = {"method": method, "cost": seconds / base, **_gains(coded)}
+            if method == "attention":
+                row["specials_mass"] = _specials(_coder(spec, "none"), records)
+            rows.append(row)
         found[name] = rows
     return found
 
 
-def _timed(output: Path, method: str, records: pa.Table) -> tuple[pa.Table, float]:
+def _specials(system: SiteCoder, records: pa.Table) -> float:
+    prepared = system.prepare(records)
+    with torch.inference_mode():
+        masses = [specials_mass(system.network, batch).cpu() for _, batch in system.batches(prepared)]
+    return float(torch.cat(masses).mean())
+
+
+def _timed(spec: ModelSpec, method: str, records: pa.Table) -> tuple[pa.Table, float]:
     """Rows with every one checked by erasure, and the seconds that the method takes without the checks."""
-    system = _coder(output, method)
+    system = _coder(spec, method)
     prepared = system.prepare(records)
     system.run(prepared.slice(0, 4))
     started = time.perf_counter()
     coded = system.run(prepared)
     seconds = time.perf_counter() - started
-    return (coded if method == "none" else _coder(output, method, checks=1.0).run(prepared)), seconds
+    return (coded if method == "none" else _coder(spec, method, checks=1.0).run(prepared)), seconds
 
 
 def _gains(coded: pa.Table) -> dict[str, float]:

@@ -6,7 +6,11 @@ model.safetensors   adapter (fp16), pools and heads (fp32)
 tokenizer.json      the encoder's fast tokenizer
 calibration.json    temperature, threshold and their figures for each task, the evidence method, and what a revision revises
 README.md           the model card
-digest.json         SHA-256 of every file, and the digest that names the model (card left out)
+digest.json         SHA-256 of every file, the digest that names the model (card left out), and the digests of further heads
+heads/<name>/       a further head for the same encoder, adapter and codes: config.json, model.safetensors (its pools and linear
+                    layers, fp32), calibration.json, README.md and a digest.json of its own
+
+A head takes part in the digest that names the model only where it is the one asked for.
 """
 
 import hashlib
@@ -14,17 +18,17 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder
 from engine.errors import ConfigError, EngineError
-from engine.models.site_classifier.config import ClassifierConfig
-from engine.storage import LocalStorage, cache_folder, full_path, is_s3, storage_for
+from engine.models.site_classifier.config import HEADS, ClassifierConfig
+from engine.storage import LocalStorage, Storage, cache_folder, full_path, is_s3, storage_for
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "shipped"
 _VALUES = ("config.json", "labels.json", "model.safetensors", "tokenizer.json", "calibration.json")
+_HEAD_VALUES = ("config.json", "model.safetensors", "calibration.json")
+# What a further head was trained on, and is worth nothing without.
+_BASE = ("labels.json", "model.safetensors")
+_HEADS = "heads"
+_OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_samples", "phrase_reach", "branches"})
 _CARD = "README.md"
 _LIST = "digest.json"
 
@@ -56,7 +65,7 @@ class TaskCalibration:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint, weights not yet loaded."""
+    """A verified checkpoint, weights not yet loaded. `head` is the folder of a further head that stands for the default one."""
 
     folder: Path
     digest: str
@@ -64,6 +73,7 @@ class Checkpoint:
     calibration: Mapping[str, TaskCalibration]
     evidence_method: str
     pairs: frozenset[tuple[str, str]]
+    head: Path | None = None
 
 
 def checkpoint_folder(path: str) -> Path:
@@ -80,13 +90,24 @@ def checkpoint_folder(path: str) -> Path:
 def _fetched(path: str) -> Path:
     """This machine's copy, under the digest of the list of its files: what is there already is right, as `read_checkpoint`
     verifies each time."""
-    storage, local = storage_for(path), LocalStorage()
+    storage = storage_for(path)
     listed = storage.read(f"{path}/{_LIST}")
     if listed is None:
         raise ConfigError(f"model.path: {path} is no checkpoint folder (it has no digest.json)")
     folder = cache_folder("checkpoints") / hashlib.sha256(listed).hexdigest()[:32]
-    wanted = _listed_files(listed)
-    for name in (*_VALUES, _CARD):
+    for name in _listed(listed, "heads", {}):
+        own = f"{path}/{_HEADS}/{name}"
+        _fetch(storage, own, storage.read(f"{own}/{_LIST}"), folder / _HEADS / name, (*_HEAD_VALUES, _CARD))
+    _fetch(storage, path, listed, folder, (*_VALUES, _CARD))
+    return folder
+
+
+def _fetch(storage: Storage, path: str, listed: bytes | None, folder: Path, names: Sequence[str]) -> None:
+    local = LocalStorage()
+    if listed is None:
+        raise ConfigError(f"model.path: {path} lacks {_LIST}")
+    wanted = _listed(listed, "files")
+    for name in names:
         target = folder / name
         if name in wanted and not (target.is_file() and file_digest(target) == wanted[name]):
             data = storage.read(f"{path}/{name}")
@@ -95,47 +116,81 @@ def _fetched(path: str) -> Path:
             with local.writer(str(target)) as file:
                 file.write(data)
     local.create(str(folder / _LIST), listed)
-    return folder
 
 
-def _listed_files(data: bytes) -> Mapping[str, str]:
+def _listed(data: bytes, what: str, default: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """Names and digests in a digest.json: its `files`, or its `heads`."""
     try:
-        files = json.loads(data)["files"]
-        return {str(name): str(digest) for name, digest in files.items()}
+        values = json.loads(data)
+        found = values[what] if default is None else values.get(what, default)
+        found = {str(name): str(digest) for name, digest in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ConfigError("model.path: it is no checkpoint folder (its digest.json is not readable)") from None
+    if what == "heads" and not set(found) <= set(HEADS):
+        raise ConfigError("model.path: its digest.json names a head that nobody knows")
+    return found
 
 
-def read_checkpoint(path: str) -> Checkpoint:
+def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
     """Reads and verifies a checkpoint folder.
 
+    Args:
+        head: the head to take, of those that lie there; None is the checkpoint's own.
+
     Raises:
-        ConfigError: a file is missing or is not the one that was written.
+        ConfigError: a file is missing or is not the one that was written, or there is no such head.
     """
     folder = checkpoint_folder(path)
+    files, digest = _verified(folder, _VALUES)
+    labels = json.loads((folder / "labels.json").read_text())
+    config = ClassifierConfig.from_json({**json.loads((folder / "config.json").read_text()), "tasks": labels["tasks"]})
+    mine, own = _heads(folder), None
+    if head not in (None, config.head):
+        if head not in mine:
+            there = ", ".join([f"{config.head} (its own)", *mine])
+            raise ConfigError(
+                f"model.head: {path} has no head {head}; it has {there}; to train one: "
+                f"python -m jobs.train_head model.path={path} model.heads=[{head}] data.path=... output.path=..."
+            )
+        own = folder / _HEADS / head
+        _, of_head = _verified(own, _HEAD_VALUES)
+        values = json.loads((own / "config.json").read_text())
+        if of_head != mine[head] or values.pop("base") != {name: files[name] for name in _BASE}:
+            raise ConfigError(f"model.head: the head {head} in {folder} was not made for this model")
+        config = replace(config, **values)
+        digest = hashlib.sha256(f"{digest}\0{of_head}".encode()).hexdigest()
+    calibration = json.loads(((own or folder) / "calibration.json").read_text())
+    return Checkpoint(
+        folder=folder,
+        digest=digest,
+        config=config,
+        calibration={name: _calibration(values) for name, values in calibration["tasks"].items()},
+        evidence_method=calibration["evidence_method"],
+        pairs=frozenset((first, second) for first, second in labels["pairs"]),
+        head=own,
+    )
+
+
+def _verified(folder: Path, names: Sequence[str]) -> tuple[Mapping[str, str], str]:
+    """The digests of a folder's files and its own."""
     try:
         listed = json.loads((folder / _LIST).read_text())
         files = listed["files"]
     except (OSError, ValueError, TypeError, KeyError):
         raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no readable digest.json)") from None
-    for name in _VALUES:
+    for name in names:
         if not (folder / name).is_file():
             raise ConfigError(f"model.path: {folder} lacks {name}")
         if file_digest(folder / name) != files.get(name):
             raise ConfigError(f"model.path: {name} in {folder} is not the file that was trained (its digest differs)")
-    if _digest(files) != listed.get("digest"):
+    if _digest(files, names) != listed.get("digest"):
         raise ConfigError(f"model.path: digest.json in {folder} does not fit its files")
-    labels = json.loads((folder / "labels.json").read_text())
-    config = ClassifierConfig.from_json({**json.loads((folder / "config.json").read_text()), "tasks": labels["tasks"]})
-    calibration = json.loads((folder / "calibration.json").read_text())
-    return Checkpoint(
-        folder=folder,
-        digest=listed["digest"],
-        config=config,
-        calibration={name: _calibration(values) for name, values in calibration["tasks"].items()},
-        evidence_method=calibration["evidence_method"],
-        pairs=frozenset((first, second) for first, second in labels["pairs"]),
-    )
+    return files, listed["digest"]
+
+
+def _heads(folder: Path) -> Mapping[str, str]:
+    """The further heads that a checkpoint folder lists, each with its digest."""
+    return _listed((folder / _LIST).read_bytes(), "heads", {}) if (folder / _LIST).is_file() else {}
 
 
 def write_checkpoint(
@@ -148,29 +203,58 @@ def write_checkpoint(
     card: str,
 ) -> str:
     """Writes a checkpoint and returns its digest. `tensors` are the trained ones by their name in `SiteNetwork`."""
-    import torch
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     plain = config.to_json()
     tasks = plain.pop("tasks")
     _write(folder / "config.json", plain)
     _write(folder / "labels.json", {"tasks": tasks, "pairs": sorted(map(list, pairs))})
-    small = {
-        name: value.detach().cpu().to(torch.float16 if name.endswith((".down", ".up")) else torch.float32).contiguous()
-        for name, value in tensors.items()
-    }
-    save_file(small, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o644)
+    _save(folder, tensors)
     shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
-    return _seal(folder, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
+    return _seal(folder, _VALUES, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
+
+
+def copy_checkpoint(base: Checkpoint, folder: Path, card: str | None = None) -> None:
+    """Copies a checkpoint with all its heads to a folder on this machine, with another model card if one is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*_VALUES, _CARD):
+        if (base.folder / name).is_file():
+            shutil.copyfile(base.folder / name, folder / name)
+    for name in _heads(base.folder):
+        shutil.copytree(base.folder / _HEADS / name, folder / _HEADS / name, dirs_exist_ok=True)
+    if card is not None:
+        (folder / _CARD).write_text(card)
+    _list(folder, _VALUES)
+
+
+def write_head(
+    folder: Path,
+    config: ClassifierConfig,
+    tensors: Mapping[str, "torch.Tensor"],
+    calibration: Mapping[str, TaskCalibration],
+    evidence_method: str,
+    card: str,
+) -> str:
+    """Writes a further head, named by `config.head`, into a checkpoint folder; returns the digest of the model with that head.
+
+    Args:
+        tensors: those of pools and linear layers by their name in `SiteNetwork`.
+    """
+    own = folder / _HEADS / config.head
+    own.mkdir(parents=True, exist_ok=True)
+    files, _ = _verified(folder, _VALUES)
+    plain = {name: value for name, value in config.to_json().items() if name in _OF_HEAD}
+    _write(own / "config.json", {**plain, "base": {name: files[name] for name in _BASE}})
+    _save(own, tensors)
+    _seal(own, _HEAD_VALUES, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
+    _list(folder, _VALUES)
+    return read_checkpoint(str(folder), config.head).digest
 
 
 def write_revision(output: str, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:
     """Writes `base` with another calibration to a new folder, local or on S3, and returns the new digest. The base stays.
 
-    Weights, labels and tokenizer are copied byte for byte; `calibration.json` names the digest of the base as `revision_of`. The
-    folder appears whole or not at all.
+    Weights, labels, tokenizer and all heads are copied byte for byte; the calibration of the base's head names the digest of the
+    base as `revision_of`. The folder appears whole or not at all.
 
     Raises:
         ConfigError: the folder exists, or cannot be written.
@@ -209,7 +293,7 @@ def publish_checkpoint(folder: Path, output: str) -> None:
     """
     storage = storage_for(output)
     storage.remove(f"{output}/{_LIST}")
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != _LIST)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path != folder / _LIST)
     for name in (*names, _LIST):
         with open(folder / name, "rb") as source, storage.writer(f"{output}/{name}") as file:
             shutil.copyfileobj(source, file, 2**20)
@@ -221,7 +305,11 @@ def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) 
 
     if encoder_digest(checkpoint.config.encoder) != checkpoint.config.encoder_digest:
         raise ConfigError(f"the encoder {checkpoint.config.encoder} is not the one this model was trained on")
-    return assemble(checkpoint.config, load_file(checkpoint.folder / "model.safetensors"), dtype, attention)
+    tensors = load_file(checkpoint.folder / "model.safetensors")
+    if checkpoint.head is not None:
+        tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+        tensors |= load_file(checkpoint.head / "model.safetensors")
+    return assemble(checkpoint.config, tensors, dtype, attention)
 
 
 def assemble(
@@ -246,9 +334,12 @@ def assemble(
 
 
 def _build(folder: Path, base: Checkpoint, calibration: Mapping[str, Any], card: str) -> str:
-    for name in _VALUES:
-        shutil.copyfile(base.folder / name, folder / name)
-    return _seal(folder, calibration, card)
+    copy_checkpoint(base, folder)
+    if base.head is None:
+        return _seal(folder, _VALUES, calibration, card)
+    _seal(folder / _HEADS / base.head.name, _HEAD_VALUES, calibration, card)
+    _list(folder, _VALUES)
+    return read_checkpoint(str(folder), base.head.name).digest
 
 
 def _exists(output: str) -> ConfigError:
@@ -281,18 +372,37 @@ def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
     )
 
 
-def _seal(folder: Path, calibration: Mapping[str, Any], card: str) -> str:
+def _seal(folder: Path, names: Sequence[str], calibration: Mapping[str, Any], card: str) -> str:
     _write(folder / "calibration.json", calibration)
     (folder / _CARD).write_text(card)
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*_VALUES, _CARD)}
-    digest = _digest(files)
-    _write(folder / _LIST, {"digest": digest, "files": files})
-    return digest
+    return _list(folder, names)
 
 
-def _digest(files: Mapping[str, str]) -> str:
-    named = "".join(f"{name}\0{files[name]}\n" for name in _VALUES)
+def _list(folder: Path, names: Sequence[str]) -> str:
+    """Writes digest.json over the files that are there, and over further heads; returns the digest."""
+    there = [name for name in (*names, _CARD) if (folder / name).is_file()]
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in there}
+    values: dict[str, Any] = {"digest": _digest(files, names), "files": files}
+    heads = {own.parent.name: json.loads(own.read_text())["digest"] for own in sorted(folder.glob(f"{_HEADS}/*/{_LIST}"))}
+    _write(folder / _LIST, values | ({"heads": heads} if heads else {}))
+    return values["digest"]
+
+
+def _digest(files: Mapping[str, str], names: Sequence[str]) -> str:
+    named = "".join(f"{name}\0{files[name]}\n" for name in names)
     return hashlib.sha256(named.encode()).hexdigest()
+
+
+def _save(folder: Path, tensors: Mapping[str, "torch.Tensor"]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    small = {
+        name: value.detach().cpu().to(torch.float16 if name.endswith((".down", ".up")) else torch.float32).contiguous()
+        for name, value in tensors.items()
+    }
+    save_file(small, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def _plain(calibration: Mapping[str, TaskCalibration]) -> dict[str, dict[str, Any]]:

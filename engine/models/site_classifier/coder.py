@@ -33,7 +33,7 @@ class CoderOptions:
     `method` is an evidence method, `default` the checkpoint's own, `none` for no evidence. `checks` is the share of rows whose
     evidence is checked by erasure. `rules` are those of `RULES` that send a row to review. `deterministic` gives each report a
     batch of its own, so that nothing depends on its neighbours. `pair` names the kept column with the second text of a paired
-    model.
+    model, `head` one of the checkpoint's heads in place of its own.
     """
 
     max_tokens: int = 16384
@@ -47,6 +47,7 @@ class CoderOptions:
     precision: str = "auto"
     deterministic: bool = False
     pair: str | None = None
+    head: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.spans < 1 or not 0 <= self.checks <= 1:
@@ -226,4 +227,4 @@ def load(spec: ModelSpec) -> SiteCoder:
     if unknown:
         raise ConfigError(f"model: unknown options {', '.join(unknown)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
-    return SiteCoder(read_checkpoint(spec.path), CoderOptions(**values), spec.runtime)
+    return SiteCoder(read_checkpoint(spec.path, values.get("head")), CoderOptions(**values), spec.runtime)

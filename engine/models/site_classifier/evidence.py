@@ -39,6 +39,17 @@ def attention(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled
     return dict.fromkeys(pooled.found, looked)
 
 
+@torch.no_grad()
+def specials_mass(network: SiteNetwork, batch: Batch) -> Tensor:
+    """The share of each record's attention that lies on special tokens, [records]; a pool over text alone has none there."""
+    total = torch.zeros(batch.records, device=batch.ids.device)
+    if network.config.head == "cls":
+        outside = (network.first_attention(batch) * ~batch.text.bool()).sum(1)
+        total = total.index_add(0, batch.record, outside)
+        total = total / torch.bincount(batch.record, minlength=batch.records).clamp_min(1)
+    return total
+
+
 def pooling(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
     """Each token's exact share of the linear part, by its pool: no backward through the encoder.
 

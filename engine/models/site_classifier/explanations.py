@@ -48,7 +48,7 @@ class ExplainOptions:
     `run` is the id of the run that is explained. `tasks` are explained, all where empty; `targets` name a code to explain in
     place of the run's answer, for any task. `units` are `word` or `sentence`. `below` is the draw under which a record is in the
     sample (see `answered.draw`), None for all. `faithfulness` and `stability` are the shares of explained records that are
-    measured so, chosen by id. `settings` are those of `engine.explain.settings.Settings`. The last four are the run's own.
+    measured so, chosen by id. `settings` are those of `engine.explain.settings.Settings`. The last five are the run's own.
     """
 
     run: str
@@ -67,6 +67,7 @@ class ExplainOptions:
     deterministic: bool = False
     max_tokens: int = 16384
     pair: str | None = None
+    head: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in EXPLAIN_METHODS:
@@ -275,4 +276,6 @@ def load(spec: ModelSpec) -> SiteExplanations:
         raise ConfigError(f"model: unknown options {', '.join(unknown)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in values.get("settings", {}).items()}
-    return SiteExplanations(read_checkpoint(spec.path), ExplainOptions(**{**values, "settings": settings}), spec.runtime)
+    return SiteExplanations(
+        read_checkpoint(spec.path, values.get("head")), ExplainOptions(**{**values, "settings": settings}), spec.runtime
+    )

@@ -1,0 +1,156 @@
+"""Further heads from a tiny frozen encoder, as the job trains them: a new checkpoint with the old head and the new ones."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
+from engine.pipeline.fingerprint import fingerprint
+from engine.sources.synthetic import generate
+from jobs.train_head import main
+from tests.models.conftest import TASKS, TEXTS, coded, coder, write_tiny
+from tests.pipeline.conftest import Bench
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with `reports.parquet`, `base` and `model`, the base with two further heads."""
+    folder = tmp_path_factory.mktemp("heads")
+    table = pl.from_arrow(generate(40, 3, median_words=30, skew="uniform"))
+    names = {task.name: pl.Series([task.labels[i % len(task.labels)] for i in range(40)]) for task in TASKS}
+    split = pl.Series(["train", "train", "train", "valid", "test"] * 8)
+    table.with_columns(**names, split=split, patient_id=pl.col("record_id")).write_parquet(folder / "reports.parquet")
+    write_tiny(folder / "base")
+    assert main.run(command(folder)) == 0
+    return folder
+
+
+def command(folder, *more, heads="[dpla,cls]", output="model"):
+    where = [f"data.path={folder}/reports.parquet", f"model.path={folder}/base", f"output.path={folder}/{output}"]
+    small = ["train.epochs=1", "learn.max_tokens=64", "evidence_sample=3", "precision=fp32", "threads=1"]
+    return [*where, f"model.heads={heads}", *small, *more]
+
+
+def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
+    base, model = read_checkpoint(str(trained / "base")), str(trained / "model")
+    found = {head: read_checkpoint(model, head) for head in (None, "pooling", "dpla", "cls")}
+    assert found[None].digest == found["pooling"].digest == base.digest
+    assert len({each.digest for each in found.values()}) == 3
+    assert [found[head].config.head for head in ("dpla", "cls")] == ["dpla", "cls"]
+    assert found["dpla"].config.tasks == base.config.tasks and found["dpla"].calibration != base.calibration
+    assert not (trained / "base" / "heads").exists()
+    # The states of all texts are a training's own and do not stay.
+    assert [path.name for path in (trained / "model" / "_training").iterdir()] == ["settings.json"]
+    rows = {head: coded(coder(model, head=head), TEXTS) for head in ("dpla", "cls")}
+    assert all(row["site_evidence"] for row in rows["dpla"][:3])
+    assert [row["site_prob"] for row in rows["dpla"]] != [row["site_prob"] for row in rows["cls"]]
+    assert coded(coder(model), TEXTS) == coded(coder(trained / "base"), TEXTS)
+
+
+def test_its_figures_card_and_curve_lie_beside_each_head(trained):
+    own = trained / "model" / "heads" / "dpla"
+    figures = json.loads((own / "figures.json").read_text())
+    assert figures["digest"] == read_checkpoint(str(trained / "model"), "dpla").digest
+    assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"] and (own / "curve.html").is_file()
+    assert "deformable" in (own / "README.md").read_text() and "`model.head=cls`" in (trained / "model" / "README.md").read_text()
+    mass = {
+        head: [row["specials_mass"] for row in _evidence(trained, head) if row["method"] == "attention"]
+        for head in ("dpla", "cls")
+    }
+    # A pool over text alone has nothing to give to special tokens; the first token's attention sees them.
+    assert mass["dpla"] == [0.0] and 0 < mass["cls"][0] < 1
+
+
+def _evidence(folder, head):
+    return json.loads((folder / "model" / "heads" / head / "figures.json").read_text())["evidence"]["test"]
+
+
+def test_the_same_command_again_does_nothing_and_another_is_refused(trained, capsys):
+    before = (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns
+    assert main.run(command(trained)) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns == before
+    for said, argv in {
+        "other settings": command(trained, "train.rate=0.5"),
+        "own head": command(trained, heads="[pooling]", output="x"),
+        "name a column for each": command(trained, "data.labels={stage: site}", output="x"),
+    }.items():
+        assert main.run(argv) == 2
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1
+    assert not (trained / "x").exists()
+
+
+def test_a_head_that_is_not_there_is_told_with_those_that_are(trained):
+    with pytest.raises(
+        ConfigError, match=r"has no head target; it has pooling \(its own\), cls, dpla; .*jobs.train_head"
+    ) as caught:
+        coder(trained / "model", head="target")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_of_another_model_or_one_that_was_changed_is_refused(trained, tmp_path):
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    other = write_tiny(tmp_path / "other", temperature=3.0)
+    shutil.copytree(model / "heads", other / "heads")
+    with pytest.raises(ConfigError, match="has no head dpla"):
+        read_checkpoint(str(other), "dpla")
+    weights = model / "heads" / "dpla" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ConfigError, match="is not the file that was trained"):
+        read_checkpoint(str(model), "dpla")
+    assert read_checkpoint(str(model), "cls").digest == read_checkpoint(str(trained / "model"), "cls").digest
+
+
+def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained, tmp_path):
+    model = str(trained / "model")
+    fitted = {task.name: TaskCalibration(1.5, 0.9) for task in TASKS}
+    base = read_checkpoint(model, "dpla")
+    digest = write_revision(str(tmp_path / "new"), base, fitted, "another card\n")
+    new = str(tmp_path / "new")
+    assert digest == read_checkpoint(new, "dpla").digest != base.digest
+    assert read_checkpoint(new, "dpla").calibration == fitted
+    for head in (None, "cls"):
+        assert read_checkpoint(new, head).digest == read_checkpoint(model, head).digest
+    own = Path(new) / "heads" / "dpla"
+    assert json.loads((own / "calibration.json").read_text())["revision_of"] == base.digest
+    assert (own / "README.md").read_text() == "another card\n"
+
+
+def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp_path, capsys):
+    from engine.models.base import load
+    from jobs import _explain, calibrate, explain
+    from jobs._config import CodeReports, Decision, Input, Model, Output, run_config
+
+    read = Input(f"{trained}/reports.parquet", id="record_id")
+    model, output = f"{trained}/model", str(tmp_path / "run")
+    configs = [
+        run_config(CodeReports(read, Output(path=output), Model(path=model, head=head), decision=Decision()))
+        for head in (None, "dpla")
+    ]
+    assert "head" not in configs[0].model.options and configs[1].model.options["head"] == "dpla"
+    prints = [fingerprint(config, load(config.model)) for config in configs]
+    assert prints[0]["model.digest"] != prints[1]["model.digest"] and prints[1]["model.options.head"] == "dpla"
+    bench = Bench(replace(configs[1], model=replace(configs[1].model, options={**configs[1].model.options, "precision": "fp32"})))
+    bench.code()
+    bench.publish()
+    made = explain.Config(run=output, output=Output(path=str(tmp_path / "why")), model=explain.Model(path=model))
+    spec = _explain.run_config(made).model
+    assert spec.options["head"] == "dpla" and load(spec).digest == prints[1]["model.digest"]
+    argv = [f"data.path={trained}/reports.parquet", f"model.path={model}", "model.head=dpla", f"output.path={tmp_path}/new"]
+    assert calibrate.main.run([*argv, "precision=fp32", "threads=1"]) == 0
+    assert f"model.path={tmp_path}/new model.head=dpla" in capsys.readouterr().out
+    assert read_checkpoint(f"{tmp_path}/new").digest == read_checkpoint(model).digest
+    assert read_checkpoint(f"{tmp_path}/new", "dpla").digest != read_checkpoint(model, "dpla").digest
+
+
+def test_a_model_on_s3_brings_its_heads(trained, bucket):
+    from engine.models.site_classifier.checkpoint import publish_checkpoint
+
+    publish_checkpoint(trained / "model", f"{bucket}/model")
+    assert read_checkpoint(f"{bucket}/model", "dpla").digest == read_checkpoint(str(trained / "model"), "dpla").digest
