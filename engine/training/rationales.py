@@ -135,14 +135,14 @@ def samples(examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool]
         for report, of_report in each
         if report["split"] != "train"
         for one in of_report
-        if _unfit(one, report["text"]) is None
+        if unfit(one, report["text"]) is None
     }
     rows, rejected, seen = [], [], set()
     for report, of_report in each:
         if report["split"] != "train":
             continue
         for number, one in enumerate(of_report):
-            reason = _unfit(one, report["text"])
+            reason = unfit(one, report["text"])
             told = _told(report, one, labels, vocabulary)
             words = None if reason else _words(one, report["text"])
             reason = reason or _redundant(told, words, elsewhere, seen)
@@ -180,7 +180,8 @@ def _told(
     return told if any(value is not None for value in told.values()) else None
 
 
-def _unfit(rationale: Rationale, report: str) -> str | None:
+def unfit(rationale: Rationale, report: str) -> str | None:
+    """Why a rationale cannot be used with its report, None where it can."""
     if any(not 0 <= start < end <= len(report) for start, end in rationale.spans):
         return "outside_report"
     return None if rationale.text(report).strip() else "empty"

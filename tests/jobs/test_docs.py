@@ -47,6 +47,12 @@ def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of
     assert all(f"`{word}`" in fields for word in STATUSES)
 
 
+def test_the_data_dictionary_has_every_column_of_a_rationale_bank() -> None:
+    from engine.training.score_rationales import TABLE
+
+    assert first_cells(part("rationale_bank")) == set(TABLE.names)
+
+
 def test_the_data_dictionary_has_every_word() -> None:
     assert first_cells(part("Reasons")) == set(records.REASONS)
     assert first_cells(part("Failure kinds")) == set(records.FAILURE_KINDS)

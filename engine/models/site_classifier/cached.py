@@ -86,6 +86,17 @@ class HeadLearner(SiteLearner):
     def parameters(self) -> dict[str, Tensor]:
         return {name: value for name, value in super().parameters().items() if not name.startswith("encoder.")}
 
+    def batches(self, members: list[int]) -> Iterator[tuple[Batch, list[int]]]:
+        """Whole texts by number, in batches, each with the numbers in it."""
+        lengths = [1 + len(self.examples.ids[member]) for member in members]
+        for group in token_budget_batches([1] * len(members), lengths, self.config.budget):
+            chosen = [members[index] for index in group]
+            yield _batch(chosen, [[(0, len(self.examples.ids[member]))] for member in chosen]), chosen
+
+    def pooled(self, batch: Batch, members: list[int]) -> Pooled:
+        """What the network makes of whole texts."""
+        return self._shown(batch, members, None)
+
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
         chosen = [self._windows(member, epoch) for member in members]
         lengths = [1 + sum(stop - start for start, stop in bounds) for bounds in chosen]

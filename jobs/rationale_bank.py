@@ -1,0 +1,100 @@
+"""Scores rationales out of fold: `python -m jobs.rationale_bank data.path=... data.rationales=... output.path=bank`."""
+
+import sys
+from dataclasses import dataclass
+
+from engine.models.site_classifier.config import HEADS
+from engine.training.synthetic_rationales import MODES
+from jobs._front import job
+from jobs._keys import MISSING, key, section
+from jobs._storage import Storage, use
+from jobs._train import Data
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Folder for the bank; the same command again goes on where it stopped.", path=True)
+
+
+@dataclass
+class Model:
+    path: str = key("shipped", "Checkpoint whose encoder gives the token states; it stays as it is.", path=True)
+    head: str = key("target", "Head of the models that score, one for each fold.", choices=HEADS)
+    max_tokens: int = key(1024, "Tokens read of each text, from its beginning.", low=16)
+    precision: str = key("auto", "Arithmetic of the encoder.", choices=("auto", "fp32", "bf16"))
+    threads: int = key(0, "CPU threads; 0 leaves it to torch.", low=0)
+    device: str = key("cpu", "Where the model runs.", choices=("cpu", "cuda"))
+
+
+@dataclass
+class Train:
+    epochs: float = key(5.0, "Passes over the reports of the other folds.", low=0.01)
+    batch: int = key(24, "Reports a step.", low=1)
+    rate: float = key(1e-3, "Peak learning rate.", low=0.0)
+    windows: int = key(4, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
+    seed: int = key(7, "Seed of folds, models and random controls.", low=0)
+
+
+@dataclass
+class Config:
+    data: Data = section(Data)
+    output: Output = section(Output)
+    model: Model = section(Model)
+    train: Train = section(Train)
+    storage: Storage = section(Storage)
+    task: str | None = key(None, "Task whose label the rationales are for, one of data.labels; null is the first.")
+    folds: int = key(5, "Parts of the training reports; each is scored by a model that has not seen it.", low=2)
+    rules: list[str] = key([], "Rules, such as [drop_wrong,top(0.25)]; [] is all of them. Each has a random control.")
+    generator: str | None = key(
+        None, "What writes rationales beside people's: template, hub:<id>@<revision>, or path:<folder> of a language model."
+    )
+    generator_mode: str = key("extractive", "Words taken from the report, or a text of the generator's own.", choices=MODES)
+
+
+@job(
+    "rationale_bank",
+    Config,
+    "Scores the rationales of the training reports by models that have not seen the report, and judges them by every rule "
+    "and its random control: <output.path>/rationale_bank has a row for each rationale and rule. What cannot be scored has its reason.",
+    examples=[
+        "data.path=marked.parquet data.rationales=highlights 'data.labels={site: site}' output.path=bank",
+        "data.path=marked.parquet data.rationales=highlights generator=template generator_mode=abstractive output.path=bank",
+    ],
+)
+def main(config: Config) -> None:
+    """Scores, judges, and prints what each rule keeps."""
+    from engine.models.site_classifier.learner import LearnConfig
+    from engine.training.data import DataConfig
+    from engine.training.loop import LoopConfig
+    from engine.training.score_rationales import RULES, BankConfig, score_rationales
+    from engine.training.synthetic_rationales import generator
+
+    use(config.storage)
+    train, model = config.train, dict(vars(config.model))
+    settings = BankConfig(
+        data=DataConfig(**vars(config.data)),
+        task=config.task or next(iter(config.data.labels)),
+        model=model.pop("path"),
+        folds=config.folds,
+        seed=train.seed,
+        rules=tuple(config.rules) or RULES,
+        learn=LearnConfig(windows=train.windows),
+        loop=LoopConfig(epochs=train.epochs, batch=train.batch, rate=train.rate, seed=train.seed),
+        **model,
+    )
+    by = None if config.generator is None else generator(config.generator, config.generator_mode)
+    _, rows = score_rationales(settings, config.output.path, lambda line: print(line, file=sys.stderr, flush=True), by)
+    print(f"{'source':24}{'rule':26}{'kept':>16}{'sufficiency':>13}{'right alone':>13}{'human words':>13}")
+    for row in rows:
+        share = f"{row['kept']:,} of {row['n']:,}"
+        figures = "".join(f"{_shown(row[name]):>13}" for name in ("sufficiency", "right_alone", "human_coverage"))
+        print(f"{row['source']:24}{row['rule']:26}{share:>16}{figures}")
+    print(f"bank: {config.output.path}/rationale_bank")
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()

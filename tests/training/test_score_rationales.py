@@ -1,0 +1,106 @@
+"""The rationale bank of a few invented reports, by a tiny encoder, and every bad rationale with its reason."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.training.score_rationales import HUMAN, TABLE, summary
+from jobs.rationale_bank import main
+from tests.models.conftest import write_tiny
+
+WORDS = {"C18": "sigmoid colon", "C34": "left lung", "C61": "prostate core"}
+
+
+def mark(start, end, label=None):
+    return {"start": start, "end": end, "label": label, "annotator": "a"}
+
+
+def reports():
+    rows = []
+    for number in range(24):
+        label = ("C18", "C34")[number % 2]
+        text = f"Specimen {number}: {WORDS[label]}, carcinoma. Margins free."
+        begin = text.index(WORDS[label])
+        marks = [mark(begin, begin + len(WORDS[label]))]
+        rows.append({"record_id": f"r{number}", "text": text, "site": label, "marks": marks, "split": "train"})
+    rows[0]["marks"] = [mark(5, 900)]
+    rows[1]["marks"] = [mark(8, 9)]
+    rows[2]["marks"] = [mark(0, 8, "C34")]
+    # Duplicate and overlapping spans of one annotator are one rationale.
+    rows[3]["marks"] = [rows[3]["marks"][0], rows[3]["marks"][0], mark(0, 12)]
+    rows.append({"record_id": "alone", "text": "One prostate core.", "site": "C61", "marks": [mark(4, 17)], "split": "train"})
+    rows.append({**rows[4], "record_id": "held", "split": "test"})
+    return [{**row, "patient_id": row["record_id"]} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("bank")
+    pq.write_table(pa.Table.from_pylist(reports()), found / "marked.parquet")
+    write_tiny(found / "model")
+    return found
+
+
+def command(folder, *more, output="bank"):
+    where = [f"data.path={folder}/marked.parquet", f"output.path={folder}/{output}", f"model.path={folder}/model"]
+    named = ["data.rationales=marks", "data.labels={site: site, histology: site}", "task=site"]
+    return [*where, *named, "folds=3", "train.epochs=2", "model.precision=fp32", "model.threads=1", *more]
+
+
+@pytest.fixture(scope="module")
+def made(folder):
+    assert main.run(command(folder, "generator=template")) == 0
+    return pq.read_table(folder / "bank" / "rationale_bank")
+
+
+def test_every_rationale_stands_once_for_each_rule_and_its_control(made):
+    assert made.schema.equals(TABLE)
+    rows = made.to_pylist()
+    rules = {row["rule"] for row in rows}
+    assert {"all", "drop_wrong", "random(drop_wrong)", "top(0.25)", "random(top(0.25))", "at_most(0)"} <= rules
+    assert len(rows) == len({(row["record_id"], row["rule"]) for row in rows}) == len(rules) * 2 * 25
+    scored = [row for row in rows if row["rule"] == "all" and row["accepted"]]
+    assert all(row["sufficiency"] == pytest.approx(row["report_prob"] - row["rationale_prob"]) for row in scored)
+    assert {row["fold"] for row in scored} == {0, 1, 2}
+    # The words of a report stay in its own table.
+    assert {row["text"] for row in rows} == {None} and not any("held" in row["record_id"] for row in rows)
+
+
+def test_what_cannot_be_scored_has_its_reason(made):
+    rows = [row for row in made.to_pylist() if row["rule"] == "all" and row["source"] == HUMAN]
+    reasons = {row["origin"]: row["reject_reason"] for row in rows if not row["accepted"]}
+    assert reasons == {"r0": "outside_report", "r1": "empty", "r2": "other_label", "alone": "class_in_one_fold"}
+    assert all(row["sufficiency"] is None for row in rows if not row["accepted"])
+    (joined,) = [row for row in rows if row["origin"] == "r3"]
+    assert [tuple(span.values()) for span in joined["spans"]] == [(0, 21)]
+
+
+def test_a_control_keeps_as_many_of_each_class(made):
+    rows = [row for row in made.to_pylist() if row["source"] == HUMAN and row["accepted"]]
+    for rule in ("drop_wrong", "top(0.5)"):
+        one, other = ([row["label"] for row in rows if row["rule"] == name] for name in (rule, f"random({rule})"))
+        assert sorted(one) == sorted(other)
+
+
+def test_templates_are_compared_with_people(made):
+    (line,) = [row for row in summary(made) if (row["source"], row["rule"]) == ("template", "all")]
+    # The sentence that names the site holds the people's words, where these can be used; the rest is not compared.
+    assert line["n"] == 25 and line["human_coverage"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_same_command_again_reads_what_is_there_and_other_settings_are_refused(made, folder, capsys):
+    before = (folder / "bank" / "rationale_bank" / "part-0.parquet").stat().st_mtime_ns
+    assert main.run(command(folder, "generator=template")) == 0
+    assert (folder / "bank" / "rationale_bank" / "part-0.parquet").stat().st_mtime_ns == before
+    capsys.readouterr()
+    for said, argv in {
+        "other data or settings": command(folder, "generator=template", "train.epochs=1"),
+        "need as many patients": command(folder, "folds=90", output="x"),
+        "is no rule": command(folder, "rules=[best]", output="x"),
+        "none of template": command(folder, "generator=gpt2", output="x"),
+        "must be a task": command(folder, "task=stage", output="x"),
+    }.items():
+        assert main.run(argv) == 2
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1, told
+    assert not (folder / "x").exists()
