@@ -54,8 +54,9 @@ class Config:
 @job(
     "rationale_bank",
     Config,
-    "Scores the rationales of the training reports by models that have not seen the report, and judges them by every rule "
-    "and its random control: <output.path>/rationale_bank has a row for each rationale and rule. What cannot be scored has its reason.",
+    "Scores the rationales of the training reports by models that have not seen the report, and judges them by every rule and "
+    "its random control: <output.path>/rationale_bank has a row for each rationale and rule. What cannot be scored has its "
+    "reason.",
     examples=[
         "data.path=marked.parquet data.rationales=highlights 'data.labels={site: site}' output.path=bank",
         "data.path=marked.parquet data.rationales=highlights generator=template generator_mode=abstractive output.path=bank",
