@@ -12,6 +12,8 @@ from engine.errors import ConfigError
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 
+# One grid, each time with other heads and regimes.
+GRIDS = ("base_control", "augment", "ratio", "noise", "architecture", "sufficiency", "plausible")
 # Module and class of each experiment. Beside `<Class>` the module holds `<Class>Config`, whose fields are the keys that it takes.
 EXPERIMENTS = {
     "explain/methods": ("engine.experiments.methods", "Methods"),
@@ -20,6 +22,9 @@ EXPERIMENTS = {
     "explain/shortcut": ("engine.experiments.shortcut", "Shortcut"),
     "explain/masking": ("engine.experiments.masking", "Masking"),
     "explain/rationales": ("engine.experiments.rationales", "Rationales"),
+    **{f"rationale/{name}": ("engine.experiments.grid", "Grid") for name in GRIDS},
+    "rationale/low_resource": ("engine.experiments.low_resource", "LowResource"),
+    "rationale/metric_search": ("engine.experiments.metric_search", "MetricSearch"),
 }
 
 
@@ -38,6 +43,9 @@ class Model:
     path: str | None = key(None, "Checkpoint folder; null is the model that comes along.", path=True)
     encoder: str | None = key(None, "What models trained here start from: pkg:minilm, path:<folder>, or hub:<id>@<revision>.")
     threads: int | None = key(None, "CPU threads; null is all cores.", low=1)
+    states: str | None = key(
+        None, "Folder for token states that experiments on one set share; null: with the results.", path=True
+    )
 
 
 @dataclass
@@ -62,12 +70,30 @@ class Sizes:
 
 
 @dataclass
+class Grid:
+    heads: list[str] = key([], "Heads to train on cached token states: cls, target, dpla, dpla0 (offsets fixed at 0), pooling.")
+    regimes: list[str] = key([], "What train has beside its reports; the names stand in engine/experiments/regimes.py.")
+    share: float | None = key(None, "Share of train's groups whose texts are the reports; the rest are the more reports.", high=1)
+    width: int | None = key(None, "Numbers kept of a token's state, its first principal directions; 0 keeps all.", low=0)
+    patience: int | None = key(None, "Epochs without a better macro-F1 of valid after which a training ends.", low=1)
+    erased: int | None = key(None, "Texts of test whose most attended words are deleted; 0 for none.", low=0)
+    erased_share: float | None = key(None, "Share of a text's words that is deleted.", low=0.01, high=1)
+    folds: int | None = key(None, "Folds in which rationales are scored.", low=2)
+    groups: int | None = key(None, "Groups cut by each property of the rationales, each left out once.", low=2)
+    classes: list[str] = key([], "Labels of which few reports are kept; empty: the five with the most.")
+    kept: list[int] = key([], "How many reports of each of them stay.", low=0)
+    added: list[int] = key([], "How many rationales, or reports, are added; 0 stands for all there are.", low=0)
+    synthetic: list[str] = key([], "Of these labels, sites by code, the added reports are synthetic.")
+
+
+@dataclass
 class Config:
     name: str = key(MISSING, "Which experiment; experiment=... sets it together with its sizes.", choices=tuple(EXPERIMENTS))
     data: Data = section(Data)
     model: Model = section(Model)
     output: Output = section(Output)
     sizes: Sizes = section(Sizes)
+    grid: Grid = section(Grid)
 
 
 @job(
@@ -78,6 +104,7 @@ class Config:
     examples=[
         "experiment=explain/methods data.path='../shared/data/pathology_tcga/*.parquet' output.path=methods",
         "experiment=explain/calibration data.path=reports.parquet model.path=my_model output.path=calibration",
+        "experiment=rationale/augment data.path=../shared/data/hoc_rationales model.states=states output.path=augment",
     ],
 )
 def main(config: Config) -> None:
@@ -109,13 +136,14 @@ def _experiment(config: Config) -> tuple[type, Any]:
     for field, each in taken.items():
         if field not in given and each.default is NO_DEFAULT and each.default_factory is NO_DEFAULT:
             raise ConfigError(f"{keys[field][0]}: {config.name} needs it")
-    return getattr(module, name), settings(**given)
+    named = {"name": config.name} if "name" in taken else {}
+    return getattr(module, name), settings(**given, **named)
 
 
 def _keys(config: Config) -> Mapping[str, tuple[str, Any]]:
     """Field of an experiment's settings -> the key as the command line spells it, and its value; `model.path` is `model`."""
     found = {}
-    for part in ("data", "model", "sizes"):
+    for part in ("data", "model", "sizes", "grid"):
         for name, value in vars(getattr(config, part)).items():
             spelled = f"{part}.{name}"
             field = "model" if spelled == "model.path" else name

@@ -8,7 +8,7 @@ encoded window by window, and only the phrases of `dpla` reach across their bord
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.coder import SiteCoder
 
 
+class Stored(Protocol):
+    """Token states of the texts of a training, in the order of its examples."""
+
+    @property
+    def width(self) -> int:
+        """Numbers of a state."""
+
+    def of(self, text: int, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
+        """See `States.of`."""
+
+
 @dataclass(frozen=True)
 class States:
     """Token states of some texts: `tokens` [all tokens, d] fp16, text by text, `start` [texts + 1], `first` [texts, d]."""
@@ -33,6 +44,10 @@ class States:
 
     def __len__(self) -> int:
         return len(self.start) - 1
+
+    @property
+    def width(self) -> int:
+        return self.tokens.shape[1]
 
     def of(self, text: int, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
         """The first state and those of some token ranges, [1 + tokens, d] fp32."""
@@ -78,7 +93,7 @@ class HeadLearner(SiteLearner):
     """See `engine.training.loop.Learner`: the pools and linear layers of a network, on cached states."""
 
     def __init__(
-        self, network: SiteNetwork, examples: Examples, states: States, config: LearnConfig, device: torch.device
+        self, network: SiteNetwork, examples: Examples, states: Stored, config: LearnConfig, device: torch.device
     ) -> None:
         super().__init__(network, examples, config, device)
         self.states = states
@@ -108,8 +123,7 @@ class HeadLearner(SiteLearner):
             hidden = self._hidden(batch, members, epoch)
             # A text with nothing left would pool nothing.
             batch.text = torch.where((batch.text & ~hidden).any(1, keepdim=True), batch.text & ~hidden, batch.text)
-        width = self.states.tokens.shape[1]
-        values = torch.zeros(*batch.ids.shape, width)
+        values = torch.zeros(*batch.ids.shape, self.states.width)
         for row, member in enumerate(members):
             shown = self.states.of(member, _ranges(batch.position[row]))
             values[row, : len(shown)] = torch.from_numpy(shown)

@@ -1,0 +1,242 @@
+"""Heads on a frozen encoder: a text's token states are made once and kept, and what is trained are the pools and linear layers.
+
+So a grid of heads, regimes and seeds fits on a small machine. What holds for such heads need not hold for a model trained whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder, load_tokenizer, pick_precision, special_ids
+from engine.errors import ConfigError
+from engine.experiments.rationale_sets import SETS, TASK, kind_of, marked_file, read_marked
+from engine.experiments.regimes import Texts
+from engine.experiments.run import Say
+from engine.models.site_classifier.config import HEADS
+from engine.text.tokens import TokenizedText, tokenize
+
+if TYPE_CHECKING:
+    from engine.models.site_classifier.cached import HeadLearner
+    from engine.models.site_classifier.config import ClassifierConfig
+    from engine.models.site_classifier.learner import Examples
+    from engine.models.site_classifier.shelf import Shelf, Taken
+
+STILL = "dpla0"
+_MOST = 16384
+_TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class FrozenConfig:
+    """What heads are trained, on what.
+
+    `path` is a set's file or folder, `states` a folder for token states that experiments on the same set share (None: with the
+    results). `width` numbers are kept of a state, 0 for all. A `share` of the groups of train has the reports of every regime.
+    `reach` is that of `dpla`; the head `dpla0` is `dpla` with its offsets fixed at 0. The rest is as in `jobs.train`; a training
+    ends early when the macro-F1 of valid has not risen for `patience` epochs.
+    """
+
+    path: str
+    heads: tuple[str, ...] = ("cls", "target", "dpla")
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    share: float = 0.4
+    encoder: str = "pkg:minilm"
+    states: str | None = None
+    width: int = 128
+    window: int = 254
+    reach: float = 4.0
+    epochs: float = 12.0
+    patience: int = 3
+    batch: int = 16
+    rate: float = 2e-3
+    masking: float = 0.3
+    rounds: int = 1000
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        known = (*HEADS, STILL)
+        unknown = [head for head in self.heads if head not in known]
+        if unknown or not self.heads:
+            raise ConfigError(f"grid.heads: '{unknown[0] if unknown else ''}' is none of {', '.join(known)}")
+        if not self.seeds or not 0 < self.share <= 1:
+            raise ConfigError("grid: name at least one seed in sizes.seeds; share lies above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a head makes of texts: probabilities [texts, labels], and the weight of every token, text by text.
+
+    A softmax over the labels, or with `many` a sigmoid for each; `given` [texts, labels] are the labels it gives.
+    """
+
+    probs: NDArray
+    given: NDArray
+    weights: list[NDArray]
+
+
+class Frozen:
+    """The texts of a set, their states, and heads trained on them."""
+
+    def __init__(self, config: FrozenConfig, work: Path, say: Say) -> None:
+        self.config, self.work, self.say = config, work, say
+        self.set = SETS[kind_of(config.path)]
+        self._tokenizer = load_tokenizer(encoder_folder(config.encoder))
+        self._attention: dict[str, NDArray] = {}
+        if config.threads:
+            import torch
+
+            torch.set_num_threads(config.threads)
+
+    @cached_property
+    def texts(self) -> Texts:
+        return Texts(read_marked(self.config.path), self.set.multi_label, self.config.share, self._counted)
+
+    @cached_property
+    def architecture(self) -> "ClassifierConfig":
+        """That of every head but for `head` and `phrase_reach`."""
+        from engine.models.site_classifier.config import ClassifierConfig, Task
+
+        labels = self.texts.labels
+        task = Task(TASK, labels, tuple(sum(label in each.labels for each in self.texts.marked) for label in labels), self.many)
+        return ClassifierConfig(
+            tasks=(task,),
+            encoder=self.config.encoder,
+            encoder_digest=encoder_digest(self.config.encoder),
+            window=self.config.window,
+            paired=self.set.paired,
+            special=special_ids(self._tokenizer),
+        )
+
+    @property
+    def many(self) -> bool:
+        return self.set.multi_label
+
+    @cached_property
+    def shelf(self) -> "Shelf":
+        from engine.models.site_classifier.shelf import Shelf
+
+        config = self.config
+        encoder = load_encoder(config.encoder, pick_precision("auto", "cpu"), "eager")
+        name = (
+            f"{file_digest(marked_file(config.path))[:12]}-{encoder_digest(config.encoder)[:12]}-{config.window}-{config.width}"
+        )
+        shelf = Shelf(Path(config.states or self.work / "states") / name, self.architecture, encoder, config.width)
+        shelf.fit(self.examples(pa.concat_tables([self.texts.base, self.texts.pool])))
+        return shelf
+
+    def tokens(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return tokenize(self._tokenizer, list(texts), _MOST)
+
+    def _counted(self, texts: Sequence[str]) -> list[int]:
+        return [len(each.ids) for each in self.tokens(texts)]
+
+    def examples(self, table: pa.Table) -> "Examples":
+        from engine.training.site_classifier import tokenized
+
+        return tokenized(table, self.architecture, self._tokenizer, _MOST)
+
+    def learned(
+        self,
+        head: str,
+        table: pa.Table,
+        seed: int,
+        *,
+        ratio: float = -1.0,
+        marking: float = 0.0,
+        unknown: Mapping[str, Sequence[str]] | None = None,
+    ) -> "HeadLearner":
+        """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid.
+
+        Args:
+            ratio, marking: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
+        """
+        import torch
+
+        from engine.models.site_classifier.cached import HeadLearner
+        from engine.models.site_classifier.learner import LearnConfig
+        from engine.models.site_classifier.network import SiteNetwork
+        from engine.models.site_classifier.shelf import Absent
+        from engine.training.loop import LoopConfig, Worker, train
+
+        config = self.config
+        examples = self.examples(table)
+        _forget(examples, unknown or {}, self.texts.labels)
+        states = self.shelf.states(examples)
+        torch.manual_seed(seed)
+        still = head == STILL
+        architecture = replace(self.architecture, head="dpla" if still else head, phrase_reach=0.0 if still else config.reach)
+        network = SiteNetwork(architecture, Absent(states.width))
+        learn = LearnConfig(windows=10**6, masking=config.masking, smoothing=0.0, ratio=ratio, marking=marking, seed=seed)
+        learner = HeadLearner(network, examples, states, learn, torch.device("cpu"))
+        loop = LoopConfig(
+            epochs=config.epochs,
+            batch=config.batch,
+            rate=config.rate,
+            seed=seed,
+            checkpoint_every=10**9,
+            report_every=10**9,
+            patience=config.patience,
+        )
+        curve = train(learner, loop, Worker(), self.work / "training")
+        valid = curve[-1]["valid_macro_f1"]
+        self.say(
+            f"{head}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, valid macro-F1 at last {valid:.3f}"
+        )
+        return learner
+
+    def answers(self, learner: "HeadLearner", examples: "Examples", states: "Taken") -> Answers:
+        """What a trained head makes of texts."""
+        import torch
+
+        from engine.models.site_classifier.cached import HeadLearner
+
+        asked = HeadLearner(learner.network, examples, states, learner.config, learner.device)
+        logits = np.zeros((len(examples.ids), len(self.texts.labels)))
+        weights = [np.zeros(len(ids)) for ids in examples.ids]
+        order = sorted(range(len(examples.ids)), key=lambda row: len(examples.ids[row]))
+        with torch.inference_mode():
+            for start in range(0, len(order), _TOGETHER):
+                for batch, rows in asked._batches(order[start : start + _TOGETHER], 0):
+                    pooled = asked._shown(batch, rows, None)
+                    logits[rows] = pooled.logits[TASK].numpy()
+                    found = pooled.found[TASK].weights.numpy()
+                    if found.shape[-1]:
+                        position = batch.position.numpy()
+                        for number, row in enumerate(rows):
+                            here = position[number] >= 0
+                            weights[row][position[number][here]] = found[number, here].mean(-1)
+        if self.many:
+            return Answers(1 / (1 + np.exp(-logits)), logits > 0, weights)
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        return Answers(raised / raised.sum(1, keepdims=True), logits == logits.max(1, keepdims=True), weights)
+
+    def answered(self, learner: "HeadLearner", table: pa.Table, keep: bool = True) -> Answers:
+        """The same for a table's texts; the `cls` head, which has no weights of its own, gets those of the encoder's last layer.
+
+        Args:
+            keep: whether the texts' states are to be kept for other heads.
+        """
+        examples = self.examples(table)
+        found = self.answers(learner, examples, self.shelf.states(examples, keep))
+        if learner.network.config.head != "cls" or not keep:
+            return found
+        return replace(found, weights=[each.astype(np.float64) for each in self.shelf.first_attention(examples)])
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The settings that change a result, with digests in place of paths."""
+    values = {name: value for name, value in asdict(config).items() if name not in ("path", "threads", "states")}
+    digests = {"data_sha256": file_digest(marked_file(config.path)), "encoder_digest": encoder_digest(config.encoder)}
+    return {**values, "set": kind_of(config.path), **digests}
+
+
+def _forget(examples: "Examples", unknown: Mapping[str, Sequence[str]], labels: Sequence[str]) -> None:
+    for row, name in enumerate(examples.record_id):
+        for label in unknown.get(name, ()):
+            examples.labels[TASK][row, labels.index(label)] = -1

@@ -1,0 +1,156 @@
+"""Heads trained on reports, on reports and rationales, and on reports and more reports, on a frozen encoder.
+
+One experiment over `heads`, `regimes` and `seeds`; the files under conf/experiment/rationale choose among them (base_control,
+augment, ratio, noise, architecture, sufficiency, plausible). An arm is one training. After them stand, for every head and regime,
+the mean over seeds, its difference from the reports alone, and, for every head but the first, by how much that difference differs
+from the first head's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.experiments.compare import Compared, holm, over_records, over_seeds, paired
+from engine.experiments.frozen import Frozen, FrozenConfig, plain
+from engine.experiments.regimes import BASE, Regime
+from engine.experiments.run import Arm, Result, Say
+from engine.experiments.scored import FIGURES, figure, results, test_rows
+
+MEAN, BESIDE, TOGETHER = "mean", "beside", "interaction"
+
+
+@dataclass(frozen=True)
+class GridConfig(FrozenConfig):
+    """What is trained and measured; `name` is that of the file under conf/experiment.
+
+    `regimes` are those of `engine.experiments.regimes`. Of `erased` texts of test (0: none) the `erased_share` of words that a
+    head attends to most is deleted. `folds` are those in which rationales are scored for a filter.
+    """
+
+    name: str = "rationale/augment"
+    regimes: tuple[str, ...] = (BASE, "rationales", "extra")
+    erased: int = 0
+    erased_share: float = 0.2
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.regimes:
+            Regime.of(name)
+        if self.share == 1 and any(name.startswith("extra") for name in self.regimes):
+            raise ConfigError("grid.share: more reports come from the texts that it leaves; give a share below 1")
+        if BASE not in self.regimes:
+            raise ConfigError(f"grid.regimes: {BASE} must be among them, everything else is compared with it")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What an arm is: a training, or a row made of several."""
+
+    what: str
+    head: str
+    regime: str
+    seed: int = 0
+
+    @property
+    def arm(self) -> Arm:
+        return Arm(f"{self.head}-{self.regime}-{self.what or self.seed}", self.seed)
+
+
+class Grid:
+    """See `engine.experiments.run.Experiment`."""
+
+    def __init__(self, config: GridConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self._frozen: Frozen | None = None
+        self._rows: dict[tuple[str, str, int], pa.Table] = {}
+
+    def settings(self) -> Mapping[str, Any]:
+        return plain(self.config)
+
+    def arms(self) -> Sequence[Arm]:
+        return [part.arm for part in self._parts()]
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        (part,) = (each for each in self._parts() if each.arm == arm)
+        if part.what == MEAN:
+            return self._mean(part, work)
+        if part.what in (BESIDE, TOGETHER):
+            return self._compared(part, work)
+        return self._trained(part, work, say)
+
+    def _parts(self) -> list[_Part]:
+        config = self.config
+        others = [name for name in config.regimes if name != BASE]
+        trained = [_Part("", head, name, seed) for seed in config.seeds for head in config.heads for name in config.regimes]
+        means = [_Part(MEAN, head, name) for head in config.heads for name in config.regimes]
+        beside = [_Part(BESIDE, head, name) for head in config.heads for name in others]
+        return [*trained, *means, *beside, *(_Part(TOGETHER, head, name) for head in config.heads[1:] for name in others)]
+
+    def _trained(self, part: _Part, work: Path, say: Say) -> list[Result]:
+        from engine.experiments.banked import scored_rationales
+
+        if self._frozen is None:
+            self._frozen = Frozen(self.config, work, say)
+        frozen, regime = self._frozen, Regime.of(part.regime)
+        bank = scored_rationales(frozen, part.head, self.config.folds, work) if regime.kind == "filter" else None
+        table = frozen.texts.of(regime, part.seed, bank)
+        ratio, marking = regime.value if regime.kind == "ratio" else -1.0, 0.5 if regime.kind == "marking" else 0.0
+        learner = frozen.learned(part.head, table, part.seed, ratio=ratio, marking=marking)
+        rows = test_rows(frozen, learner, self.config.erased, self.config.erased_share)
+        pq.write_table(rows, work / f"{part.arm.name}.parquet")
+        texts = len(table) - len(frozen.texts.base) - len(frozen.texts.held)
+        return [*results(rows, self.config.rounds), Result("texts_besides", texts)]
+
+    def _answers(self, head: str, regime: str, seed: int, work: Path) -> pa.Table:
+        key = (head, regime, seed)
+        if key not in self._rows:
+            self._rows[key] = pq.read_table(work / f"{_Part('', *key).arm.name}.parquet")
+        return self._rows[key]
+
+    def _figures(self, head: str, regime: str, metric: str, work: Path) -> list[float] | None:
+        """A figure for each seed."""
+        found = [figure(self._answers(head, regime, seed, work), metric) for seed in self.config.seeds]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else None
+
+    def _mean(self, part: _Part, work: Path) -> list[Result]:
+        known = {metric: self._figures(part.head, part.regime, metric, work) for metric in FIGURES}
+        found = {metric: over_seeds(values) for metric, values in known.items() if values}
+        return [Result(metric, each.value, each.low, each.high, each.n) for metric, each in found.items()]
+
+    def _gain(self, part: _Part, metric: str, work: Path) -> Compared | None:
+        """A regime less the reports alone; for an interaction less the same of the first head."""
+        heads = [part.head] if part.what == BESIDE else [part.head, self.config.heads[0]]
+        sides = [self._figures(head, name, metric, work) for head in heads for name in (part.regime, BASE)]
+        if any(side is None for side in sides):
+            return None
+        gains = [[a - b for a, b in zip(*sides[at : at + 2], strict=True)] for at in range(0, len(sides), 2)]
+        return over_seeds(gains[0]) if part.what == BESIDE else paired(*gains)
+
+    def _compared(self, part: _Part, work: Path) -> list[Result]:
+        """Corrected for all of the experiment's comparisons of the same kind and figure."""
+        family = [each for each in self._parts() if each.what == part.what]
+        found = []
+        for metric in FIGURES:
+            gains = [self._gain(each, metric, work) for each in family]
+            mine, corrected = gains[family.index(part)], holm([gain and gain.p for gain in gains])[family.index(part)]
+            if mine is not None:
+                found.append(Result(f"{metric}_gain", mine.value, mine.low, mine.high, mine.n))
+                found += [
+                    Result(f"{metric}_{name}", p, n=mine.n) for name, p in (("p", mine.p), ("holm", corrected)) if p is not None
+                ]
+        if part.what == BESIDE:
+            pairs = [
+                tuple(self._answers(part.head, name, seed, work) for name in (part.regime, BASE)) for seed in self.config.seeds
+            ]
+            for metric in ("accuracy", "macro_f1"):
+                each = over_records(pairs, self.config.rounds, metric == "macro_f1")
+                found.append(Result(f"{metric}_gain_texts", each.value, each.low, each.high, len(pairs[0][0])))
+        return found

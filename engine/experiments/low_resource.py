@@ -1,0 +1,233 @@
+"""Few reports of some labels: what rationales add to them, beside what as many reports would (Metzner et al., arXiv 2507.21302).
+
+Of each chosen label `kept` reports of train stay, all chosen labels in the same training; then some rationales of reports that do
+not stay are added, or those reports themselves. Where a text may have several labels, a report that does not stay for one of
+them stays for the others: training is told neither yes nor no for that one. The reports added of a label in `synthetic` are
+generated (`engine.sources.synthetic`), and their arms are called synthetic.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.experiments.compare import Compared, holm, over_seeds, paired
+from engine.experiments.frozen import Frozen, FrozenConfig, plain
+from engine.experiments.rationale_sets import TASK
+from engine.experiments.regimes import Texts, listed, origin, retold
+from engine.experiments.run import Arm, Result, Say
+from engine.experiments.scored import f1, test_rows
+from engine.records import seed_of
+
+NONE, RATIONALES, REPORTS = "none", "rationales", "reports"
+ALL = "all"
+SYNTHETIC = "these are synthetic reports"
+_GENERATED = 400
+
+
+@dataclass(frozen=True)
+class LowResourceConfig(FrozenConfig):
+    """What is kept and added.
+
+    `classes` are the labels kept short; none named: the five with the most reports. `kept` are numbers of reports, `added` of
+    rationales or reports (0: all there are).
+    """
+
+    share: float = 1.0
+    heads: tuple[str, ...] = ("target",)
+    classes: tuple[str, ...] = ()
+    kept: tuple[int, ...] = (0, 10, 50, 100)
+    added: tuple[int, ...] = (10, 50, 0)
+    synthetic: tuple[str, ...] = ("C15",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kept or not self.added:
+            raise ConfigError("grid.kept and grid.added: name at least one number each")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A training, or with `seed` None the mean and comparison over the seeds; `added` 0 is all there are."""
+
+    head: str
+    kept: int
+    what: str
+    added: int
+    seed: int | None
+
+    @property
+    def arm(self) -> Arm:
+        more = "" if self.what == NONE else f"-{self.added or ALL}"
+        end = "mean" if self.seed is None else self.seed
+        return Arm(f"{self.head}-keep{self.kept}-{self.what}{more}-{end}", self.seed or 0)
+
+
+class LowResource:
+    """See `engine.experiments.run.Experiment`. A mean's `f1_<label>_gain` is over the same reports without anything added; that
+    of rationales has besides `f1_<label>_over_reports`, over as many reports."""
+
+    name = "rationale/low_resource"
+
+    def __init__(self, config: LowResourceConfig) -> None:
+        self.config = config
+        self._frozen: Frozen | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        return plain(self.config)
+
+    def arms(self) -> Sequence[Arm]:
+        return [part.arm for part in self._parts()]
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        (part,) = (each for each in self._parts() if each.arm == arm)
+        if self._frozen is None:
+            self._frozen = Frozen(self.config, work, say)
+        return self._mean(part, self._frozen, work) if part.seed is None else self._trained(part, self._frozen, work)
+
+    def _parts(self) -> list[Part]:
+        config = self.config
+        what = [(NONE, 0), *((kind, count) for kind in (RATIONALES, REPORTS) for count in config.added)]
+        return [
+            Part(head, kept, kind, count, seed)
+            for seed in (*config.seeds, None)
+            for head in config.heads
+            for kept in config.kept
+            for kind, count in what
+        ]
+
+    def _trained(self, part: Part, frozen: Frozen, work: Path) -> list[Result]:
+        table, unknown, counts = thinned(frozen.texts, self._classes(frozen), part, self.config.synthetic)
+        rows = test_rows(frozen, frozen.learned(part.head, table, part.seed, unknown=unknown), 0, 0.0)
+        pq.write_table(rows, work / f"{part.arm.name}.parquet")
+        found = []
+        for label, (added, note) in counts.items():
+            found.append(Result(f"f1_{label}", f1(rows, frozen.texts.labels.index(label)), n=len(rows)))
+            found.append(Result(f"added_{label}", added, n=len(rows), note=note))
+        return found
+
+    def _classes(self, frozen: Frozen) -> tuple[str, ...]:
+        told = [listed(each) for each in frozen.texts.base[TASK].to_pylist()]
+        size = {label: sum(label in labels for labels in told) for label in frozen.texts.labels}
+        unknown = [label for label in self.config.classes if label not in size]
+        if unknown:
+            raise ConfigError(f"grid.classes: the set has no label '{unknown[0]}'; it has {', '.join(size)}")
+        return self.config.classes or tuple(sorted(sorted(size), key=lambda label: -size[label])[:5])
+
+    def _mean(self, part: Part, frozen: Frozen, work: Path) -> list[Result]:
+        found = []
+        for label in self._classes(frozen):
+            mine = self._values(part, label, frozen, work)
+            found.append(_told(f"f1_{label}", over_seeds(mine)))
+            if part.what != NONE:
+                found += self._gain(part, label, "gain", frozen, work)
+            if part.what == RATIONALES:
+                found += self._gain(part, label, "over_reports", frozen, work)
+        return found
+
+    def _gain(self, part: Part, label: str, name: str, frozen: Frozen, work: Path) -> list[Result]:
+        """Corrected for all comparisons of this kind for this label."""
+        family = [
+            each
+            for each in self._parts()
+            if each.seed is None and (each.what == RATIONALES or (each.what == REPORTS and name == "gain"))
+        ]
+        found = []
+        for each in family:
+            against = (
+                Part(each.head, each.kept, NONE, 0, None)
+                if name == "gain"
+                else Part(each.head, each.kept, REPORTS, each.added, None)
+            )
+            found.append(paired(self._values(each, label, frozen, work), self._values(against, label, frozen, work)))
+        mine, corrected = found[family.index(part)], holm([each.p for each in found])[family.index(part)]
+        told = [_told(f"f1_{label}_{name}", mine)]
+        return told + ([Result(f"f1_{label}_{name}_holm", corrected, n=mine.n)] if corrected is not None else [])
+
+    def _values(self, part: Part, label: str, frozen: Frozen, work: Path) -> list[float]:
+        """The label's F1 for each seed; a label that is never given where it should be counts 0."""
+        number = frozen.texts.labels.index(label)
+        files = [Part(part.head, part.kept, part.what, part.added, seed).arm.name for seed in self.config.seeds]
+        return [f1(pq.read_table(work / f"{file}.parquet"), number) or 0.0 for file in files]
+
+
+def _told(name: str, each: Compared) -> Result:
+    return Result(name, each.value, each.low, each.high, each.n)
+
+
+def thinned(
+    texts: Texts, classes: Sequence[str], part: Part, synthetic: Sequence[str]
+) -> tuple[pa.Table, dict[str, list[str]], dict[str, tuple[int, str]]]:
+    """The examples of a training; the labels of a record that it must not be told; of each class how many texts are added, and
+    what they are where they are synthetic."""
+    train = [each for each in texts.marked if each.record_id in texts.reports]
+    unknown: dict[str, list[str]] = {}
+    added: list[pa.Table] = []
+    counts: dict[str, tuple[int, str]] = {}
+    for label in classes:
+        order = sorted(
+            (each.record_id for each in train if label in each.labels), key=lambda name: seed_of(name, "kept", label, part.seed)
+        )
+        gone, note = order[part.kept :], ""
+        for name in gone:
+            unknown.setdefault(name, []).append(label)
+        if part.what == NONE:
+            counts[label] = (0, note)
+            continue
+        if part.what == RATIONALES:
+            more, told = _rationales(texts, set(gone), label, part)
+            unknown |= told
+            added.append(more)
+        elif label in synthetic:
+            added.append(generated(texts.base.schema, label, part.added or len(gone), part.seed or 0))
+            note = SYNTHETIC
+        else:
+            for name in gone[: part.added or None]:
+                unknown[name].remove(label)
+        counts[label] = (len(gone[: part.added or None]) if part.what == REPORTS and not note else len(added[-1]), note)
+    reports = texts.base
+    if not texts.multi_label:
+        hidden = {name for name, labels in unknown.items() if labels}
+        reports = reports.filter(pa.array([name not in hidden for name in reports["record_id"].to_pylist()], pa.bool_()))
+        unknown = {}
+    return pa.concat_tables([reports, *added, texts.held]), unknown, counts
+
+
+def _rationales(texts: Texts, gone: Set[str], label: str, part: Part) -> tuple[pa.Table, dict[str, list[str]]]:
+    """Rationales of a label from reports that do not stay; where there may be several labels, they teach this one alone."""
+    found = texts.rationales
+    names = found["record_id"].to_pylist()
+    told = found[TASK].to_pylist()
+    mine = [row for row, name in enumerate(names) if origin(name)[0] in gone and label in listed(told[row])]
+    mine.sort(key=lambda row: seed_of(names[row], "added", label, part.seed))
+    chosen = found.take(pa.array(mine[: part.added or None], pa.int64()))
+    if not texts.multi_label:
+        return chosen, {}
+    chosen = retold(chosen, record_id=[f"{name}-{label}" for name in chosen["record_id"].to_pylist()])
+    others = [other for other in texts.labels if other != label]
+    return chosen, {name: others for name in chosen["record_id"].to_pylist()}
+
+
+def generated(schema: pa.Schema, site: str, count: int, seed: int) -> pa.Table:
+    """Synthetic reports of one site as examples of train.
+
+    Raises:
+        ConfigError: no synthetic report has the site.
+    """
+    from engine.sources.synthetic import generate
+
+    found: list[dict[str, Any]] = []
+    size = max(_GENERATED, 16 * count)
+    while len(found) < count:
+        table = generate(size, seed, skew="uniform").select(["record_id", "text", "site"])
+        found = [row for row in table.to_pylist() if row["site"] == site][:count]
+        if not found:
+            raise ConfigError(f"grid.synthetic: no synthetic report has the site {site}; leave it out")
+        size *= 2
+    blank = {"source": "synthetic", "split": "train", "kind": "synthetic", "leak": False, "pair": None, "marks": None}
+    rows = [{**blank, "record_id": row["record_id"], "group": row["record_id"], "text": row["text"], TASK: site} for row in found]
+    return pa.Table.from_pylist(rows, schema=schema)

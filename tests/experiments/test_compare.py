@@ -1,0 +1,43 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import ttest_rel
+
+from engine.experiments.compare import holm, over_records, over_seeds, paired
+
+
+def test_a_paired_test_is_scipys():
+    ours, theirs = [0.5, 0.6, 0.4, 0.7], [0.4, 0.55, 0.42, 0.5]
+    found, known = paired(ours, theirs), ttest_rel(ours, theirs)
+    assert (found.value, found.p, found.n) == pytest.approx((0.0825, known.pvalue, 4))
+    assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval(0.95)))
+
+
+def test_without_spread_there_is_a_value_and_no_test():
+    for values in ([0.3], [0.3, 0.3]):
+        found = over_seeds(values)
+        assert (found.value, found.low, found.high, found.p, found.n) == (0.3, None, None, None, len(values))
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; none may be smaller than one before it.
+    assert holm([0.04, 0.01, None, 0.02]) == pytest.approx([0.04, 0.03, None, 0.04])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def table(gold, given):
+    return pa.table({"group": [f"g{i}" for i in range(len(gold))], "gold": gold, "given": given})
+
+
+def test_a_difference_over_records_by_hand():
+    gold = [[True, False], [False, True], [True, True], [False, False]]
+    wrong = [[not a for a in row] for row in gold]
+    half = [gold[0], gold[1], wrong[2], wrong[3]]
+    # All right less all wrong in one seed, all right less half right in the other.
+    pairs = [(table(gold, gold), table(gold, wrong)), (table(gold, gold), table(gold, half))]
+    found = over_records(pairs, 200, macro=False)
+    assert found.value == pytest.approx((1 + 0.5) / 2) and found.low < found.value < found.high
+    # Of half right each label has one hit, of two given and two that should be.
+    assert over_records(pairs, 200, macro=True).value == pytest.approx(np.mean([1.0, 0.5]))
+    same = over_records([(table(gold, half), table(gold, half))], 50, macro=True)
+    assert (same.value, same.low, same.high) == (0, 0, 0)

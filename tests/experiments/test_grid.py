@@ -1,0 +1,100 @@
+"""Every kind of arm on a dozen and a half texts and a tiny encoder; the figures by hand."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.experiments.banked import perplexities
+from engine.experiments.grid import Grid, GridConfig
+from engine.experiments.run import run
+from engine.experiments.scored import f1, figure
+from tests.experiments.marked import write_abstracts
+
+pytestmark = pytest.mark.timeout(300)
+SMALL = {"encoder": "tiny:bert", "width": 8, "window": 24, "epochs": 2, "rounds": 20, "threads": 1, "seeds": (1, 2), "share": 0.6}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_abstracts(tmp_path / "set", 36)
+
+
+def rows_of(table):
+    return {(row["arm"], row["metric"]): row for row in table.to_pylist()}
+
+
+def test_a_grid_from_texts_to_its_table_and_on_from_where_it_stopped(tmp_path, data):
+    regimes = ("reports", "rationales", "marking")
+    config = GridConfig(data, heads=("cls", "dpla0"), regimes=regimes, erased=3, **SMALL)
+    said = []
+    table = run(Grid(config), tmp_path / "out", "command", said.append)
+    found = rows_of(table)
+    arms = {arm for arm, _ in found}
+    assert len(arms) == 2 * 3 * 2 + 2 * 3 + 2 * 2 + 2
+    for head in ("cls", "dpla0"):
+        values = [found[f"{head}-rationales-{seed}", "macro_f1"]["value"] for seed in (1, 2)]
+        base = [found[f"{head}-reports-{seed}", "macro_f1"]["value"] for seed in (1, 2)]
+        mean = found[f"{head}-rationales-mean", "macro_f1"]
+        assert (mean["value"], mean["n"]) == (pytest.approx(sum(values) / 2), 2)
+        gain = found[f"{head}-rationales-beside", "macro_f1_gain"]
+        assert gain["value"] == pytest.approx(sum(values) / 2 - sum(base) / 2)
+        texts = found[f"{head}-rationales-beside", "macro_f1_gain_texts"]
+        assert texts["value"] == pytest.approx(gain["value"]) and texts["low"] <= texts["value"] <= texts["high"]
+        erased = found[f"{head}-reports-1", "comp_gain"]
+        comp, random = (found[f"{head}-reports-1", name]["value"] for name in ("comp", "comp_random"))
+        assert erased["n"] == 3 and erased["value"] == pytest.approx(comp - random)
+        assert 0 <= found[f"{head}-reports-1", "cov_mass"]["value"] <= 1
+    gains = [found[f"{head}-rationales-beside", "cov_topk_gain"]["value"] for head in ("dpla0", "cls")]
+    assert found["dpla0-rationales-interaction", "cov_topk_gain"]["value"] == pytest.approx(gains[0] - gains[1])
+    # What the encoder's first token attends to is the same in every training.
+    assert len({found[f"cls-{name}-{seed}", "cov_mass"]["value"] for name in regimes for seed in (1, 2)}) == 1
+    assert found["cls-rationales-1", "texts_besides"]["value"] > 0 == found["cls-marking-1", "texts_besides"]["value"]
+    (tmp_path / "out" / "arms" / "dpla0-rationales-2.parquet").unlink()
+    assert run(Grid(config), tmp_path / "out", "command", said.append).equals(table)
+    assert sum(line.endswith("done before") for line in said) == len(arms) - 1
+
+
+def test_rationales_are_scored_out_of_fold_and_filtered(tmp_path, data):
+    regimes = ("reports", "filter.top.0.5", "filter.random.top.0.5", "label_only")
+    config = GridConfig(data, heads=("target",), regimes=regimes, folds=2, **{**SMALL, "seeds": (1,)})
+    found = rows_of(run(Grid(config), tmp_path / "out", "command", lambda line: None))
+    bank = pq.read_table(tmp_path / "out" / "work" / "rationale_bank-target.parquet")
+    assert set(bank["fold"].to_pylist()) == {0, 1} and len(bank) == found["target-label_only-1", "texts_besides"]["value"]
+    kept = [found[f"target-filter.{name}-1", "texts_besides"]["value"] for name in ("top.0.5", "random.top.0.5")]
+    assert kept[0] == kept[1] < len(bank)
+    for row in bank.to_pylist():
+        assert row["sufficiency"] == pytest.approx(row["report_prob"] - row["rationale_prob"])
+        assert row["length"] >= 1 and row["perplexity"] > 1 and -1 <= row["centroid"] <= 1.001 and row["coverage"] >= 0
+
+
+def test_mistakes_are_told_before_anything_is_read():
+    for said, values in {
+        "'best' is none": {"heads": ("best",)},
+        "must be among them": {"regimes": ("extra",)},
+        "regimes: 'much'": {"regimes": ("reports", "much")},
+        "share below 1": {"share": 1.0},
+        "at least one seed": {"seeds": ()},
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            GridConfig("x", **values)
+
+
+def test_figures_by_hand():
+    rows = pa.table(
+        {
+            "gold": [[True, False, False], [True, True, False]],
+            "given": [[True, False, False], [False, True, False]],
+            "comp": [0.5, None],
+            "comp_random": [0.1, None],
+            "cov_topk": pa.array([None, None], pa.float64()),
+        }
+    )
+    assert figure(rows, "accuracy") == 0.5 and f1(rows, 0) == pytest.approx(2 / 3) and f1(rows, 2) is None
+    assert figure(rows, "macro_f1") == pytest.approx((2 / 3 + 1) / 2)
+    assert figure(rows, "comp_gain") == pytest.approx(0.4) and figure(rows, "cov_topk") is None
+
+
+def test_perplexity_by_hand():
+    # Pairs (start, a) and (a, b) once each; words that may follow: a, b and an unknown one.
+    assert perplexities(["a b"], ["a", "B"]) == pytest.approx([1 / (2 / 4), 1 / (1 / 4)])
