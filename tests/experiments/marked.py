@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CELL, VESSEL = "Resisting cell death", "Inducing angiogenesis"
-SAID = {CELL: "The cells died of it slowly .", VESSEL: "New vessels grew quickly there ."}
+SAID = {CELL: "the cells died of it slowly .", VESSEL: "new vessels grew quickly there ."}
 FILLER = ("We looked at twelve patients .", "Nothing else was seen in them .", "More work is needed now .")
 
 
@@ -12,7 +12,8 @@ def abstracts(count=18):
     """Texts with one label, the other, both or none, and the sentence of each label somewhere among others."""
     for number in range(count):
         mine = [label for place, label in enumerate(SAID) if (number // 3 + 1) % 4 & (place + 1)]
-        told = [(SAID[label], [f"{label}--"]) for label in mine]
+        # No two rationales are the same: what stands in another split too is left out.
+        told = [(f"In case {number} {SAID[label]}", [f"{label}--"]) for label in mine]
         shown = [*((FILLER[(number + at) % 3], []) for at in range(2)), *told, (f"This was text {number} .", [])]
         order = sorted(range(len(shown)), key=lambda at: (at * 7 + number) % 5)
         yield {

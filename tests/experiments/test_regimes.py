@@ -4,7 +4,7 @@ from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, read_marked
 from engine.experiments.regimes import BASE, Regime, Texts, origin
 from engine.training.rationale_bank import rule
-from tests.experiments.marked import CELL, SAID, VESSEL, write_abstracts
+from tests.experiments.marked import CELL, VESSEL, write_abstracts
 
 A, B = "The cells died .", "New vessels grew ."
 
@@ -49,9 +49,10 @@ def test_a_rationale_teaches_every_label_that_its_parts_were_marked_for():
     assert told == {A: ["a", "b"], f"{A} {B}": ["a", "b"]}
     complements = Texts(three(), True, 1.0, count).samples("complement", three())
     assert complements[TASK].to_pylist() == [["a", "b"], ["a", "b"]]
-    assert complements["text"].to_pylist() == [f" {B} That was all .", "   That was all ."] or [
-        text.split() for text in complements["text"].to_pylist()
-    ] == [f"{B} That was all .".split(), "That was all .".split()]
+    assert [text.split() for text in complements["text"].to_pylist()] == [
+        f"{B} That was all .".split(),
+        ["That", "was", "all", "."],
+    ]
 
 
 def test_the_rest_of_a_test_text_has_nothing_marked_in_it():
@@ -128,7 +129,3 @@ def test_a_sample_names_its_report():
 def test_a_set_without_a_split_is_refused():
     with pytest.raises(ConfigError, match="no text of valid"):
         Texts([each for each in three() if each.split != "valid"], True, 0.5, count)
-
-
-def test_words_said_of_a_label_are_its_own():
-    assert set(SAID) == {CELL, VESSEL}
