@@ -72,6 +72,8 @@ class MetricSearch:
         if rest[0] == RANKED:
             return self._ranked(head, rest[1], bank, work)
         out = set() if rest[0] == WHOLE else self._group(bank, rest[0], int(rest[1]))
+        if rest[0] != WHOLE and not out:
+            return [Result("left_out", 0, note="too few rationales have this property")]
         texts = self._frozen.texts
         names = texts.rationales["record_id"].to_pylist()
         kept = texts.rationales.filter(pa.array([name not in out for name in names], pa.bool_()))
@@ -90,6 +92,7 @@ class MetricSearch:
 
     def _ranked(self, head: str, name: str, bank: pa.Table, work: Path) -> list[Result]:
         groups = [(each, number) for each in PROPERTIES for number in range(self.config.groups)]
+        groups = [group for group in groups if self._group(bank, *group)]
         found = []
         for gain in GAINS:
             gains = np.array([self._gain(head, each, number, gain, work) for each, number in groups])
@@ -112,19 +115,20 @@ class MetricSearch:
     def _rho(self, bank: pa.Table, name: str, groups: Sequence[tuple[str, int]], gains: NDArray) -> tuple[Any, ...]:
         ids = bank["record_id"].to_pylist()
         value = dict(zip(ids, np.array(bank[name].to_pylist(), dtype=float).tolist(), strict=True))
-        means = [float(np.nanmean([value[each] for each in self._group(bank, *group)])) for group in groups]
-        return correlation(means, gains)
+        means = [[value[each] for each in self._group(bank, *group) if not np.isnan(value[each])] for group in groups]
+        there = np.array([len(each) > 0 for each in means])
+        return correlation([float(np.mean(each)) for each in means if each], gains[there])
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> tuple[float | None, float | None, float | None, float | None]:
-    """Spearman's rho, its 95 % interval, and p; None where one of the two never changes.
+    """Spearman's rho, its 95 % interval, and p; None where one of the two never changes, or there are fewer than three pairs.
 
     Source:
         Bonett and Wright, Psychometrika 65 (2000): Fisher's transformation with variance (1 + rho^2 / 2) / (n - 3).
     """
     from scipy.stats import spearmanr
 
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None, None, None, None
     found = spearmanr(one, other)
     rho, n = float(found.statistic), len(one)

@@ -129,12 +129,12 @@ class Texts:
         count = len(table)
         columns = {
             "record_id": table["record_id"],
-            "source": pa.array([""] * count),
+            "source": pa.array([""] * count, pa.string()),
             "text": table["text"],
             "split": table["split"],
             "group": table["group"],
-            "kind": pa.array(["real"] * count),
-            "leak": pa.array([False] * count),
+            "kind": pa.array(["real"] * count, pa.string()),
+            "leak": pa.array([False] * count, pa.bool_()),
             "pair": table["question"],
             "marks": pa.array([_marks(each) or None for each in marked], MARKS),
             TASK: table[TASK],
