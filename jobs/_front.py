@@ -130,7 +130,8 @@ class Job:
         return values, missing
 
     def groups(self, flags: Mapping[str, str]) -> dict[str, list[str]]:
-        """The configuration groups of the job, each with its choices: the files that lie beside its default one."""
+        """The configuration groups of the job, each with its choices: the files that lie beside its default one, or in a folder
+        beside its folder."""
         import yaml
 
         name = flags.get("--config-name", self.name)
@@ -146,9 +147,10 @@ class Job:
             if isinstance(entry, dict):
                 named, choice = next(iter(entry.items()))
                 group = named.removeprefix("optional ").removeprefix("override ")
-                inside = PurePosixPath(choice or "").parent
-                files = [p for f in self._folders(flags) for p in (f / group / inside).glob("*.yaml")]
-                found[group] = sorted({str(inside / p.stem) for p in files})
+                deep = "*/" * (len(PurePosixPath(choice or "").parts) - 1)
+                homes = [f / group for f in self._folders(flags)]
+                files = [file.relative_to(home) for home in homes for file in home.glob(f"{deep}*.yaml")]
+                found[group] = sorted({file.with_suffix("").as_posix() for file in files})
         return found
 
     def _folders(self, flags: Mapping[str, str]) -> list[Path]:

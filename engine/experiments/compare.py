@@ -28,15 +28,19 @@ class Compared:
 
 
 def over_seeds(values: Sequence[float]) -> Compared:
-    """Of one value a seed, a difference or a figure itself; without spread there is a value and nothing else."""
+    """Of one value a seed, a difference or a figure itself. Where no seed changes it there is nothing to test; one seed alone has
+    no interval."""
     from scipy.stats import ttest_1samp
 
     found = np.asarray(values, dtype=float)
-    if len(found) < 2 or np.ptp(found) == 0:
-        return Compared(float(found.mean()), None, None, None, len(found))
+    value = float(found.mean())
+    if len(found) < 2:
+        return Compared(value, None, None, None, len(found))
+    if np.ptp(found) == 0:
+        return Compared(value, value, value, None, len(found))
     test = ttest_1samp(found, 0.0)
     low, high = test.confidence_interval(0.95)
-    return Compared(float(found.mean()), float(low), float(high), float(test.pvalue), len(found))
+    return Compared(value, float(low), float(high), float(test.pvalue), len(found))
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Compared:

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import ttest_rel
 
-from engine.experiments.compare import holm, over_records, over_seeds, paired
+from engine.experiments.compare import Compared, holm, over_records, over_seeds, paired
 
 
 def test_a_paired_test_is_scipys():
@@ -13,10 +13,9 @@ def test_a_paired_test_is_scipys():
     assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval(0.95)))
 
 
-def test_without_spread_there_is_a_value_and_no_test():
-    for values in ([0.3], [0.3, 0.3]):
-        found = over_seeds(values)
-        assert (found.value, found.low, found.high, found.p, found.n) == (0.3, None, None, None, len(values))
+def test_without_spread_there_is_no_test():
+    assert over_seeds([0.3]) == Compared(0.3, None, None, None, 1)
+    assert over_seeds([0.25, 0.25]) == Compared(0.25, 0.25, 0.25, None, 2)
 
 
 def test_holm_by_hand():

@@ -68,6 +68,36 @@ def test_rationales_are_scored_out_of_fold_and_filtered(tmp_path, data):
         assert row["length"] >= 1 and row["perplexity"] > 1 and -1 <= row["centroid"] <= 1.001 and row["coverage"] >= 0
 
 
+def test_a_set_with_questions(tmp_path):
+    label = ("no significant difference", "significantly decreased", "significantly increased")
+    rows = [
+        {
+            "prompt_id": number,
+            "pmcid": f"PMC{number}",
+            "split": ("train", "train", "valid", "test")[number % 4],
+            "intervention": "Drug",
+            "comparator": "placebo",
+            "outcome": ("pain", "fever")[number % 2],
+            "label": label[number % 3],
+            "text": f"We tried a drug. Pain changed by {number} points. It was safe.",
+            "evidence": [
+                {"start": 17, "end": 17 + len(f"Pain changed by {number} points."), "text": f"Pain changed by {number} points."}
+            ],
+        }
+        for number in range(24)
+    ]
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "prompts_abstracts.parquet")
+    regimes = ("reports", "rationales", "extra", "swap.0.5", "shift.2")
+    values = {**SMALL, "seeds": (1,), "window": 48}
+    config = GridConfig(str(tmp_path / "set"), heads=("target",), regimes=regimes, erased=2, **values)
+    found = rows_of(run(Grid(config), tmp_path / "out", "command", lambda line: None))
+    for name in regimes:
+        assert found[f"target-{name}-1", "accuracy"]["n"] == 6
+        assert 0 < found[f"target-{name}-1", "prob"]["value"] < 1
+    assert found["target-rationales-1", "texts_besides"]["value"] == found["target-swap.0.5-1", "texts_besides"]["value"] > 0
+
+
 def test_mistakes_are_told_before_anything_is_read():
     for said, values in {
         "'best' is none": {"heads": ("best",)},

@@ -7,6 +7,7 @@ again under any id. To make heads cheap, states can be kept as their projection 
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -147,13 +148,18 @@ class Shelf:
         return reader._batches(list(members), 0)
 
     def _written(self, keys: Sequence[bytes], made: States) -> Path:
-        """A part of the shelf, whole or not at all, named by its keys."""
+        """A part of the shelf, whole or not at all, named by its keys; another process may have made the same."""
         target = self.folder / f"part-{_digest(keys).hex()}"
         part = Path(tempfile.mkdtemp(dir=self.folder, prefix="tmp-"))
         for name, values in (("tokens", made.tokens), ("start", made.start), ("first", made.first)):
             np.save(part / f"{name}.npy", values)
         np.save(part / "keys.npy", np.array([np.frombuffer(key, np.uint8) for key in keys]))
-        part.rename(target)
+        try:
+            part.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            shutil.rmtree(part)
         return target
 
     def _read(self, part: Path) -> None:
