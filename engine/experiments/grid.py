@@ -2,8 +2,8 @@
 
 One experiment over `heads`, `regimes` and `seeds`; the files under conf/experiment/rationale choose among them (base_control,
 augment, ratio, noise, architecture, sufficiency, plausible). An arm is one training. After them stand, for every head and regime,
-the mean over seeds, its difference from the reports alone, and, for every head but the first, by how much that difference differs
-from the first head's.
+the mean over seeds, its differences from the reports alone and from what else it has to be held against (`against`), and, for
+every head but the first, by how much the difference from the reports differs from the first head's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,8 @@ from engine.experiments.regimes import BASE, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
 
-MEAN, BESIDE, TOGETHER = "mean", "beside", "interaction"
+MEAN, OVER, TOGETHER = "mean", "over", "interaction"
+RATIONALES = "rationales"
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,26 @@ class _Part:
     head: str
     regime: str
     seed: int = 0
+    other: str = BASE
 
     @property
     def arm(self) -> Arm:
-        return Arm(f"{self.head}-{self.regime}-{self.what or self.seed}", self.seed)
+        end = f"{OVER}-{self.other}" if self.what == OVER else self.what or self.seed
+        return Arm(f"{self.head}-{self.regime}-{end}", self.seed)
+
+
+def against(name: str, regimes: Sequence[str]) -> list[str]:
+    """The regimes, of those there are, that one is held against: the reports alone; for rationales that were changed, filtered or
+    put to use in another way the plain ones, for these more reports, and for a filter as many drawn at random."""
+    kind = Regime.of(name)
+    wanted = [BASE]
+    if name == RATIONALES:
+        wanted += ["extra", "extra.tokens"]
+    elif kind.kind not in ("ratio", "extra", "extra.tokens"):
+        wanted.append(RATIONALES)
+    if kind.rule is not None and kind.rule.name != "random":
+        wanted.append(name.replace("filter.", "filter.random.", 1))
+    return [other for other in wanted if other in regimes and other != name]
 
 
 class Grid:
@@ -70,6 +87,7 @@ class Grid:
         self.name = config.name
         self._frozen: Frozen | None = None
         self._rows: dict[tuple[str, str, int], pa.Table] = {}
+        self._known: dict[tuple[str, str, str], list[float | None]] = {}
 
     def settings(self) -> Mapping[str, Any]:
         return plain(self.config)
@@ -81,7 +99,7 @@ class Grid:
         (part,) = (each for each in self._parts() if each.arm == arm)
         if part.what == MEAN:
             return self._mean(part, work)
-        if part.what in (BESIDE, TOGETHER):
+        if part.what in (OVER, TOGETHER):
             return self._compared(part, work)
         return self._trained(part, work, say)
 
@@ -90,8 +108,13 @@ class Grid:
         others = [name for name in config.regimes if name != BASE]
         trained = [_Part("", head, name, seed) for seed in config.seeds for head in config.heads for name in config.regimes]
         means = [_Part(MEAN, head, name) for head in config.heads for name in config.regimes]
-        beside = [_Part(BESIDE, head, name) for head in config.heads for name in others]
-        return [*trained, *means, *beside, *(_Part(TOGETHER, head, name) for head in config.heads[1:] for name in others)]
+        over = [
+            _Part(OVER, head, name, other=other)
+            for head in config.heads
+            for name in others
+            for other in against(name, config.regimes)
+        ]
+        return [*trained, *means, *over, *(_Part(TOGETHER, head, name) for head in config.heads[1:] for name in others)]
 
     def _trained(self, part: _Part, work: Path, say: Say) -> list[Result]:
         from engine.experiments.banked import scored_rationales
@@ -116,9 +139,11 @@ class Grid:
 
     def _figures(self, head: str, regime: str, metric: str, work: Path) -> list[float] | None:
         """A figure for each seed."""
-        found = [figure(self._answers(head, regime, seed, work), metric) for seed in self.config.seeds]
-        known = [value for value in found if value is not None]
-        return known if len(known) == len(found) else None
+        key = (head, regime, metric)
+        if key not in self._known:
+            self._known[key] = [figure(self._answers(head, regime, seed, work), metric) for seed in self.config.seeds]
+        found = self._known[key]
+        return None if None in found else found
 
     def _mean(self, part: _Part, work: Path) -> list[Result]:
         known = {metric: self._figures(part.head, part.regime, metric, work) for metric in FIGURES}
@@ -126,17 +151,17 @@ class Grid:
         return [Result(metric, each.value, each.low, each.high, each.n) for metric, each in found.items()]
 
     def _gain(self, part: _Part, metric: str, work: Path) -> Compared | None:
-        """A regime less the reports alone; for an interaction less the same of the first head."""
-        heads = [part.head] if part.what == BESIDE else [part.head, self.config.heads[0]]
-        sides = [self._figures(head, name, metric, work) for head in heads for name in (part.regime, BASE)]
+        """A regime less another; for an interaction less the same of the first head."""
+        heads = [part.head] if part.what == OVER else [part.head, self.config.heads[0]]
+        sides = [self._figures(head, name, metric, work) for head in heads for name in (part.regime, part.other)]
         if any(side is None for side in sides):
             return None
         gains = [[a - b for a, b in zip(*sides[at : at + 2], strict=True)] for at in range(0, len(sides), 2)]
-        return over_seeds(gains[0]) if part.what == BESIDE else paired(*gains)
+        return over_seeds(gains[0]) if part.what == OVER else paired(*gains)
 
     def _compared(self, part: _Part, work: Path) -> list[Result]:
-        """Corrected for all of the experiment's comparisons of the same kind and figure."""
-        family = [each for each in self._parts() if each.what == part.what]
+        """Corrected for all of the experiment's comparisons of one figure with the reports alone, or with anything else."""
+        family = [each for each in self._parts() if each.what == part.what and (each.other == BASE) == (part.other == BASE)]
         found = []
         for metric in FIGURES:
             gains = [self._gain(each, metric, work) for each in family]
@@ -146,9 +171,10 @@ class Grid:
                 found += [
                     Result(f"{metric}_{name}", p, n=mine.n) for name, p in (("p", mine.p), ("holm", corrected)) if p is not None
                 ]
-        if part.what == BESIDE:
+        if part.what == OVER:
             pairs = [
-                tuple(self._answers(part.head, name, seed, work) for name in (part.regime, BASE)) for seed in self.config.seeds
+                tuple(self._answers(part.head, name, seed, work) for name in (part.regime, part.other))
+                for seed in self.config.seeds
             ]
             for metric in ("accuracy", "macro_f1"):
                 each = over_records(pairs, self.config.rounds, metric == "macro_f1")

@@ -7,7 +7,7 @@ generated (`engine.sources.synthetic`), and their arms are called synthetic.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.experiments.compare import Compared, holm, over_seeds, paired
+from engine.experiments.compare import Compared, flags_of, holm, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, plain
 from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import Texts, listed, origin, retold
 from engine.experiments.run import Arm, Result, Say
-from engine.experiments.scored import f1, test_rows
+from engine.experiments.scored import label_f1, test_rows
 from engine.records import seed_of
 
 NONE, RATIONALES, REPORTS = "none", "rationales", "reports"
@@ -76,6 +76,7 @@ class LowResource:
     def __init__(self, config: LowResourceConfig) -> None:
         self.config = config
         self._frozen: Frozen | None = None
+        self._f1: dict[str, list[float | None]] = {}
 
     def settings(self) -> Mapping[str, Any]:
         return plain(self.config)
@@ -105,8 +106,9 @@ class LowResource:
         rows = test_rows(frozen, frozen.learned(part.head, table, part.seed, unknown=unknown), 0, 0.0)
         pq.write_table(rows, work / f"{part.arm.name}.parquet")
         found = []
+        values = dict(zip(frozen.texts.labels, label_f1(flags_of(rows, "gold"), flags_of(rows, "given")), strict=True))
         for label, (added, note) in counts.items():
-            found.append(Result(f"f1_{label}", f1(rows, frozen.texts.labels.index(label)), n=len(rows)))
+            found.append(Result(f"f1_{label}", values[label], n=len(rows)))
             found.append(Result(f"added_{label}", added, n=len(rows), note=note))
         return found
 
@@ -151,8 +153,14 @@ class LowResource:
     def _values(self, part: Part, label: str, frozen: Frozen, work: Path) -> list[float]:
         """The label's F1 for each seed; a label that is never given where it should be counts 0."""
         number = frozen.texts.labels.index(label)
-        files = [Part(part.head, part.kept, part.what, part.added, seed).arm.name for seed in self.config.seeds]
-        return [f1(pq.read_table(work / f"{file}.parquet"), number) or 0.0 for file in files]
+        found = []
+        for seed in self.config.seeds:
+            name = replace(part, seed=seed).arm.name
+            if name not in self._f1:
+                rows = pq.read_table(work / f"{name}.parquet")
+                self._f1[name] = label_f1(flags_of(rows, "gold"), flags_of(rows, "given"))
+            found.append(self._f1[name][number] or 0.0)
+        return found
 
 
 def _told(name: str, each: Compared) -> Result:

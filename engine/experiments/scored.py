@@ -123,32 +123,24 @@ def results(rows: pa.Table, rounds: int) -> list[Result]:
     """The figures of one training on test, with intervals over groups of texts."""
     groups = rows["group"].to_pylist()
     found = quality(flags_of(rows, "gold"), flags_of(rows, "given"), groups, rounds)
-    for name in (*COVERAGE, *REMOVED, *ERASED):
+    rows = rows.append_column("comp_gain", pc.subtract(rows["comp"], rows["comp_random"]))
+    for name in (*COVERAGE, *REMOVED, *ERASED, "comp_gain"):
         there = rows.filter(pc.is_valid(rows[name]))
         if len(there):
             totals = Totals(there["group"].to_pylist(), {name: there[name].to_numpy(), "n": np.ones(len(there))})
             each = totals.estimates({name: ratio(name, "n")}, rounds)[name]
             found.append(Result(name, each.value, each.low, each.high, len(there)))
-    gain = figure(rows, "comp_gain")
-    if gain is not None:
-        there = rows.filter(pc.is_valid(rows["comp"]))
-        less = there["comp"].to_numpy() - there["comp_random"].to_numpy()
-        each = Totals(there["group"].to_pylist(), {"less": less, "n": np.ones(len(there))}).estimates(
-            {"gain": ratio("less", "n")}, rounds
-        )["gain"]
-        found.append(Result("comp_gain", each.value, each.low, each.high, len(there)))
     return found
 
 
 def figure(rows: pa.Table, name: str) -> float | None:
-    """One of `FIGURES`, or `f1:<number of a label>`; None where no text has it."""
-    if name.startswith("f1:"):
-        return f1(rows, int(name.removeprefix("f1:")))
-    if name == "accuracy":
-        return float((flags_of(rows, "gold") == flags_of(rows, "given")).all(1).mean())
-    if name == "macro_f1":
-        values = [f1(rows, label) for label in range(flags_of(rows, "gold").shape[1])]
-        return float(np.mean([value for value in values if value is not None]))
+    """One of `FIGURES`; None where no text has it."""
+    if name in ("accuracy", "macro_f1"):
+        gold, given = flags_of(rows, "gold"), flags_of(rows, "given")
+        if name == "accuracy":
+            return float((gold == given).all(1).mean())
+        known = [value for value in label_f1(gold, given) if value is not None]
+        return float(np.mean(known)) if known else None
     if name == "comp_gain":
         comp, random = figure(rows, "comp"), figure(rows, "comp_random")
         return None if comp is None or random is None else comp - random
@@ -156,8 +148,7 @@ def figure(rows: pa.Table, name: str) -> float | None:
     return None if mean is None else float(mean)
 
 
-def f1(rows: pa.Table, label: int) -> float | None:
-    """None where no text has the label and none is given it."""
-    gold, given = flags_of(rows, "gold")[:, label], flags_of(rows, "given")[:, label]
-    total = int(gold.sum()) + int(given.sum())
-    return 2 * float((gold & given).sum()) / total if total else None
+def label_f1(gold: NDArray, given: NDArray) -> list[float | None]:
+    """F1 of each label from flags [texts, labels]; None where no text has the label and none is given it."""
+    hits, sums = (gold & given).sum(0), gold.sum(0) + given.sum(0)
+    return [2 * float(hit) / float(total) if total else None for hit, total in zip(hits, sums, strict=True)]

@@ -6,9 +6,10 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.experiments.banked import perplexities
-from engine.experiments.grid import Grid, GridConfig
+from engine.experiments.compare import flags_of
+from engine.experiments.grid import Grid, GridConfig, against
 from engine.experiments.run import run
-from engine.experiments.scored import f1, figure
+from engine.experiments.scored import figure, label_f1
 from tests.experiments.marked import write_abstracts
 
 pytestmark = pytest.mark.timeout(300)
@@ -31,21 +32,21 @@ def test_a_grid_from_texts_to_its_table_and_on_from_where_it_stopped(tmp_path, d
     table = run(Grid(config), tmp_path / "out", "command", said.append)
     found = rows_of(table)
     arms = {arm for arm, _ in found}
-    assert len(arms) == 2 * 3 * 2 + 2 * 3 + 2 * 2 + 2
+    assert len(arms) == 2 * 3 * 2 + 2 * 3 + 2 * 3 + 2
     for head in ("cls", "dpla0"):
         values = [found[f"{head}-rationales-{seed}", "macro_f1"]["value"] for seed in (1, 2)]
         base = [found[f"{head}-reports-{seed}", "macro_f1"]["value"] for seed in (1, 2)]
         mean = found[f"{head}-rationales-mean", "macro_f1"]
         assert (mean["value"], mean["n"]) == (pytest.approx(sum(values) / 2), 2)
-        gain = found[f"{head}-rationales-beside", "macro_f1_gain"]
+        gain = found[f"{head}-rationales-over-reports", "macro_f1_gain"]
         assert gain["value"] == pytest.approx(sum(values) / 2 - sum(base) / 2)
-        texts = found[f"{head}-rationales-beside", "macro_f1_gain_texts"]
+        texts = found[f"{head}-rationales-over-reports", "macro_f1_gain_texts"]
         assert texts["value"] == pytest.approx(gain["value"]) and texts["low"] <= texts["value"] <= texts["high"]
         erased = found[f"{head}-reports-1", "comp_gain"]
         comp, random = (found[f"{head}-reports-1", name]["value"] for name in ("comp", "comp_random"))
         assert erased["n"] == 3 and erased["value"] == pytest.approx(comp - random)
         assert 0 <= found[f"{head}-reports-1", "cov_mass"]["value"] <= 1
-    gains = [found[f"{head}-rationales-beside", "cov_topk_gain"]["value"] for head in ("dpla0", "cls")]
+    gains = [found[f"{head}-rationales-over-reports", "cov_topk_gain"]["value"] for head in ("dpla0", "cls")]
     assert found["dpla0-rationales-interaction", "cov_topk_gain"]["value"] == pytest.approx(gains[0] - gains[1])
     # What the encoder's first token attends to is the same in every training.
     assert len({found[f"cls-{name}-{seed}", "cov_mass"]["value"] for name in regimes for seed in (1, 2)}) == 1
@@ -98,6 +99,16 @@ def test_a_set_with_questions(tmp_path):
     assert found["target-rationales-1", "texts_besides"]["value"] == found["target-swap.0.5-1", "texts_besides"]["value"] > 0
 
 
+def test_what_a_regime_is_held_against():
+    regimes = ("reports", "rationales", "extra", "marking", "filter.drop_wrong", "filter.random.drop_wrong", "ratio.1")
+    assert against("rationales", regimes) == ["reports", "extra"]
+    assert against("marking", regimes) == ["reports", "rationales"]
+    assert against("filter.drop_wrong", regimes) == ["reports", "rationales", "filter.random.drop_wrong"]
+    assert against("filter.random.drop_wrong", regimes) == ["reports", "rationales"]
+    assert against("ratio.1", regimes) == against("extra", regimes) == ["reports"]
+    assert against("rationales", regimes[:2]) == ["reports"]
+
+
 def test_mistakes_are_told_before_anything_is_read():
     for said, values in {
         "'best' is none": {"heads": ("best",)},
@@ -120,7 +131,8 @@ def test_figures_by_hand():
             "cov_topk": pa.array([None, None], pa.float64()),
         }
     )
-    assert figure(rows, "accuracy") == 0.5 and f1(rows, 0) == pytest.approx(2 / 3) and f1(rows, 2) is None
+    assert figure(rows, "accuracy") == 0.5
+    assert label_f1(flags_of(rows, "gold"), flags_of(rows, "given")) == [pytest.approx(2 / 3), 1.0, None]
     assert figure(rows, "macro_f1") == pytest.approx((2 / 3 + 1) / 2)
     assert figure(rows, "comp_gain") == pytest.approx(0.4) and figure(rows, "cov_topk") is None
 
