@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder, load_tokenizer, pick_precision, special_ids
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import SETS, TASK, kind_of, marked_file, read_marked
+from engine.experiments.rationales import drawn
 from engine.experiments.regimes import Texts
 from engine.experiments.run import Say
 from engine.models.site_classifier.config import HEADS
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.shelf import Shelf, Taken
 
 STILL = "dpla0"
-_MOST = 16384
 _TOGETHER = 16
 
 
@@ -37,7 +37,8 @@ class FrozenConfig:
     """What heads are trained, on what.
 
     `path` is a set's file or folder, `states` a folder for token states that experiments on the same set share (None: with the
-    results). `width` numbers are kept of a state, 0 for all. A `share` of the groups of train has the reports of every regime.
+    results). `train_records` texts of train and `records` of valid and of test are used, chosen by id (0: all), of each the first
+    `max_tokens`. `width` numbers are kept of a state (0: all). A `share` of the groups of train has the reports of every regime.
     `reach` is that of `dpla`; the head `dpla0` is `dpla` with its offsets fixed at 0. The rest is as in `jobs.train`; a training
     ends early when the macro-F1 of valid has not risen for `patience` epochs.
     """
@@ -45,6 +46,9 @@ class FrozenConfig:
     path: str
     heads: tuple[str, ...] = ("cls", "target", "dpla")
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    train_records: int = 0
+    records: int = 0
+    max_tokens: int = 16384
     share: float = 0.4
     encoder: str = "pkg:minilm"
     states: str | None = None
@@ -95,7 +99,12 @@ class Frozen:
 
     @cached_property
     def texts(self) -> Texts:
-        return Texts(read_marked(self.config.path), self.set.multi_label, self.config.share, self._counted)
+        config, marked = self.config, read_marked(self.config.path)
+        some = []
+        for split, most in (("train", config.train_records), ("valid", config.records), ("test", config.records)):
+            mine = [each for each in marked if each.split == split]
+            some += [mine[number] for number in drawn([each.record_id for each in mine], most, 0)]
+        return Texts(some, self.set.multi_label, config.share, self._counted)
 
     @cached_property
     def architecture(self) -> "ClassifierConfig":
@@ -131,7 +140,7 @@ class Frozen:
         return shelf
 
     def tokens(self, texts: Sequence[str]) -> list[TokenizedText]:
-        return tokenize(self._tokenizer, list(texts), _MOST)
+        return tokenize(self._tokenizer, list(texts), self.config.max_tokens)
 
     def _counted(self, texts: Sequence[str]) -> list[int]:
         return [len(each.ids) for each in self.tokens(texts)]
@@ -139,7 +148,7 @@ class Frozen:
     def examples(self, table: pa.Table) -> "Examples":
         from engine.training.site_classifier import tokenized
 
-        return tokenized(table, self.architecture, self._tokenizer, _MOST)
+        return tokenized(table, self.architecture, self._tokenizer, self.config.max_tokens)
 
     def learned(
         self,

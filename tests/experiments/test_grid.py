@@ -91,10 +91,10 @@ def test_a_set_with_questions(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "prompts_abstracts.parquet")
     regimes = ("reports", "rationales", "extra", "swap.0.5", "shift.2")
     values = {**SMALL, "seeds": (1,), "window": 48}
-    config = GridConfig(str(tmp_path / "set"), heads=("target",), regimes=regimes, erased=2, **values)
+    config = GridConfig(str(tmp_path / "set"), heads=("target",), regimes=regimes, erased=2, records=5, max_tokens=16, **values)
     found = rows_of(run(Grid(config), tmp_path / "out", "command", lambda line: None))
     for name in regimes:
-        assert found[f"target-{name}-1", "accuracy"]["n"] == 6
+        assert found[f"target-{name}-1", "accuracy"]["n"] == 5
         assert 0 < found[f"target-{name}-1", "prob"]["value"] < 1
     assert found["target-rationales-1", "texts_besides"]["value"] == found["target-swap.0.5-1", "texts_besides"]["value"] > 0
 

@@ -24,7 +24,7 @@ from engine.models.site_classifier.network import Batch, SiteNetwork
 
 _ALL = 10**6
 # Texts whose states decide the directions, and texts encoded between two writes.
-_FIT, _PART = 200, 512
+_FIT, _PART = 200, 256
 
 
 class Absent(nn.Module):
