@@ -80,7 +80,7 @@ class Grid:
     erased_share: float | None = key(None, "Share of a text's words that is deleted.", low=0.01, high=1)
     folds: int | None = key(None, "Folds in which rationales are scored.", low=2)
     groups: int | None = key(None, "Groups cut by each property of the rationales, each left out once.", low=2)
-    classes: list[str] = key([], "Labels of which few reports are kept; empty: the five with the most.")
+    classes: list[str] = key([], "Labels of which few reports are kept; empty: five, the synthetic ones and then the largest.")
     kept: list[int] = key([], "How many reports of each of them stay.", low=0)
     added: list[int] = key([], "How many rationales, or reports, are added; 0 stands for all there are.", low=0)
     synthetic: list[str] = key([], "Of these labels, sites by code, the added reports are synthetic.")

@@ -27,14 +27,15 @@ NONE, RATIONALES, REPORTS = "none", "rationales", "reports"
 ALL = "all"
 SYNTHETIC = "these are synthetic reports"
 _GENERATED = 400
+_CLASSES = 5
 
 
 @dataclass(frozen=True)
 class LowResourceConfig(FrozenConfig):
     """What is kept and added.
 
-    `classes` are the labels kept short; none named: the five with the most reports. `kept` are numbers of reports, `added` of
-    rationales or reports (0: all there are).
+    `classes` are the labels kept short; none named: those of `synthetic` that the set has and the largest, five in all. `kept` are
+    numbers of reports, `added` of rationales or reports (0: all there are).
     """
 
     share: float = 1.0
@@ -118,7 +119,8 @@ class LowResource:
         unknown = [label for label in self.config.classes if label not in size]
         if unknown:
             raise ConfigError(f"grid.classes: the set has no label '{unknown[0]}'; it has {', '.join(size)}")
-        return self.config.classes or tuple(sorted(sorted(size), key=lambda label: -size[label])[:5])
+        first = [label for label in self.config.synthetic if label in size]
+        return self.config.classes or tuple(sorted(sorted(size), key=lambda label: (label not in first, -size[label]))[:_CLASSES])
 
     def _mean(self, part: Part, frozen: Frozen, work: Path) -> list[Result]:
         found = []

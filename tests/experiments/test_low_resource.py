@@ -94,6 +94,17 @@ def test_the_curve_from_texts_to_its_table(tmp_path):
     assert len({arm for arm, _ in found}) == 2 * 3 * (2 + 1)
 
 
+def test_the_classes_are_the_synthetic_ones_and_then_the_largest(tmp_path):
+    class Read:
+        texts = Texts(read_marked(write_abstracts(tmp_path / "set", 36)), True, 1.0, count)
+
+    sizes = {label: sum(label in told for told in Read.texts.base[TASK].to_pylist()) for label in (CELL, VESSEL)}
+    larger, smaller = sorted(sizes, key=lambda label: -sizes[label])
+    assert sizes[larger] > sizes[smaller]
+    assert LowResource(LowResourceConfig("x"))._classes(Read()) == (larger, smaller)
+    assert LowResource(LowResourceConfig("x", synthetic=(smaller,)))._classes(Read()) == (smaller, larger)
+
+
 def test_an_unknown_class_is_refused(tmp_path):
     config = LowResourceConfig(write_abstracts(tmp_path / "set"), classes=("C99",), **SMALL)
     with pytest.raises(ConfigError, match="no label 'C99'"):
