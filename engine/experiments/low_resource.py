@@ -34,8 +34,8 @@ _CLASSES = 5
 class LowResourceConfig(FrozenConfig):
     """What is kept and added.
 
-    `classes` are the labels kept short; none named: those of `synthetic` that the set has and the largest, five in all. `kept` are
-    numbers of reports, `added` of rationales or reports (0: all there are).
+    `classes` are the labels kept short; none named: those of `synthetic` that the set has and the largest, five in all. `kept`
+    are numbers of reports, `added` of rationales or reports (0: all there are).
     """
 
     share: float = 1.0
