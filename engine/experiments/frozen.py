@@ -132,9 +132,9 @@ class Frozen:
 
         config = self.config
         encoder = load_encoder(config.encoder, pick_precision("auto", "cpu"), "eager")
-        name = (
-            f"{file_digest(marked_file(config.path))[:12]}-{encoder_digest(config.encoder)[:12]}-{config.window}-{config.width}"
-        )
+        digests = (file_digest(marked_file(config.path))[:12], encoder_digest(config.encoder)[:12])
+        # The directions of a projection are those of the texts of train.
+        name = "-".join(map(str, (*digests, config.window, config.width, config.train_records, config.max_tokens)))
         shelf = Shelf(Path(config.states or self.work / "states") / name, self.architecture, encoder, config.width)
         shelf.fit(self.examples(pa.concat_tables([self.texts.base, self.texts.pool])))
         return shelf
