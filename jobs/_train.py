@@ -35,6 +35,11 @@ class Data:
         None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
     )
     samples: list[str] = key(["rationale"], "Samples that train gets from highlights, beside the reports.", choices=KINDS)
+    held: int = key(
+        8192,
+        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
+        low=1,
+    )
 
 
 @dataclass
@@ -64,7 +69,12 @@ class Learn:
     sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; a report's is 1.", low=0.0)
     ratio: float = key(-1.0, "Samples from highlights for each report and epoch, drawn anew; negative: each of them once.")
     marking: float = key(0.0, "Weight of a second question, which tokens were highlighted; 0 does not ask it.", low=0.0)
-    budget: int = key(8192, "Padded tokens in one forward and backward pass.", low=128)
+    budget: int = key(
+        8192, "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes.", low=128
+    )
+    checkpointing: int = key(
+        0, "Windows in the encoder at a time, computed again for the gradient: less memory, more time; 0: keep everything.", low=0
+    )
 
 
 @dataclass

@@ -2,24 +2,35 @@
 
 Every example says where it comes from: `kind` is `real` or `synthetic`, or that of a sample made from highlights, and figures are
 only ever taken from real ones.
+
+Reports are read some hundreds at a time, and what must be known of all of them before training is counted on the way (`survey`),
+so that none of it needs room for more than a label, a number or a highlight.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from posixpath import basename
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
+from engine.records import seed_of
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
-from engine.training.rationales import MARKS, codes, highlights, samples, with_table
+from engine.training.rationales import MARKS, SideTable, codes, highlights, samples
 
 SPLITS = ("train", "valid", "test")
+# Rows that are read at a time, and that a piece of the input has; a range in a row group is found by decoding it from the start.
+_BATCH = 512
+_PIECE = 4096
+_MOST_RANGES = 16
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ class DataConfig:
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
     that train gets from them, see `engine.training.rationales`.
+
+    `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
     """
 
     path: str
@@ -49,61 +62,138 @@ class DataConfig:
     rationales: str | None = None
     rationale_table: str | None = None
     samples: Sequence[str] = ("rationale",)
+    held: int = 8192
 
 
-def load_examples(config: DataConfig) -> pa.Table:
-    """All examples: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks` and a column for each
-    task.
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` of a file, or of the synthetic reports."""
+
+    file: Entry | None
+    start: int
+    stop: int
+
+
+@dataclass
+class Survey:
+    """What is known of all examples.
+
+    `counts` by kind and split; the `pairs` of codes that train has of the first two tasks with one code each; `samples` that
+    highlights gave, and `rejected` highlights that gave none, as `engine.training.rationales.REJECTED`.
+    """
+
+    tasks: Mapping[str, bool]
+    counts: Counter[str] = field(default_factory=Counter)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    samples: pa.Table | None = None
+    rejected: pa.Table | None = None
+    _train: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _real: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    @property
+    def labels(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        """For each task its labels, sorted, from train, and how many real training reports have each."""
+        found = {}
+        for task in self.tasks:
+            labels = tuple(sorted(self._train[task]))
+            found[task] = (labels, tuple(self._real[task][label] for label in labels))
+        return found
+
+    def see(self, examples: pa.Table) -> None:
+        counted = examples.group_by(["kind", "split"]).aggregate([([], "count_all")]).to_pylist()
+        self.counts.update({f"{row['kind']} {row['split']}": row["count_all"] for row in counted})
+        train = examples.filter(pc.equal(examples["split"], "train"))
+        real = train.filter(pc.equal(train["kind"], "real"))
+        for task in self.tasks:
+            self._train[task].update(codes(train[task]))
+            self._real[task].update(codes(real[task]))
+        single = [task for task, many in self.tasks.items() if not many][:2]
+        if len(single) == 2:
+            both = zip(*(train[task].to_pylist() for task in single), strict=True)
+            self.pairs |= {(first, second) for first, second in both if first is not None and second is not None}
+
+
+def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Table:
+    """All examples of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks` and a
+    column for each task.
 
     A task's column holds a code, or a list of codes where it is multi-label. `marks` are a report's highlights, and train has
-    samples made from them; what could not be used says `rejected_rationales`.
+    samples made from them; what could not be used says `survey`.
 
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
     Raises:
         ConfigError: no file or one that is no Parquet, a missing column, an unknown split, or a group that stands in two splits.
     """
-    examples, labels = _reports(config), {task: task in config.multi_label for task in config.labels}
-    return pa.concat_tables([examples, samples(examples, config.samples, labels)[0]])
-
-
-def rejected_rationales(config: DataConfig) -> pa.Table:
-    """Highlights that teach nothing, and why, as `engine.training.rationales.REJECTED`."""
-    examples, labels = _reports(config), {task: task in config.multi_label for task in config.labels}
-    found = [samples(examples, config.samples, labels)[1]]
-    if config.rationale_table:
-        found.append(with_table(examples, config.rationale_table)[1])
+    wanted = pa.array(splits, pa.string())
+    found = [each.filter(pc.is_in(each["split"], wanted)) for each in reports(config)]
+    if "train" in splits and (config.rationales or config.rationale_table):
+        found.append(survey(config).samples)
     return pa.concat_tables(found)
 
 
-def _reports(config: DataConfig) -> pa.Table:
-    examples = pa.concat_tables([_read(config, file) for file in _files(config)])
-    _check_splits(examples)
+def survey(config: DataConfig) -> Survey:
+    """One pass over all examples; of reports only those with highlights are held.
+
+    Raises:
+        ConfigError: see `load_examples`.
+    """
+    side = SideTable(config.rationale_table) if config.rationale_table else None
+    tasks = {task: task in config.multi_label for task in config.labels}
+    found, marked = Survey(tasks), []
+    vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
+    for each in reports(config, side):
+        found.see(each)
+        marked.append(each.filter(pc.is_valid(each["marks"])))
+        for task, known in vocabulary.items():
+            known.update(codes(each[task]))
+    found.samples, rejected = samples(pa.concat_tables(marked), config.samples, tasks, vocabulary)
+    found.see(found.samples)
+    found.rejected = pa.concat_tables([rejected, side.unknown()]) if side else rejected
+    return found
+
+
+def reports(config: DataConfig, side: SideTable | None = None) -> Iterator[pa.Table]:
+    """All reports, real and synthetic, some hundreds at a time; at the end their splits have been checked."""
+    if config.synthetic and (config.pair or config.multi_label):
+        raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
     if config.rationales and config.rationale_table:
         raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
-    if config.rationale_table:
-        examples = with_table(examples, config.rationale_table)[0]
-    if config.synthetic:
-        if config.pair or config.multi_label:
-            raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
-        examples = pa.concat_tables([examples, _synthetic(config)])
-    labelled = [pc.is_valid(examples[task]) for task in config.labels]
-    usable = pc.is_valid(examples["text"])
-    for mask in labelled[1:]:
-        labelled[0] = pc.or_(labelled[0], mask)
-    return examples.filter(pc.and_(usable, labelled[0]))
+    side = side or (SideTable(config.rationale_table) if config.rationale_table else None)
+    splits, found = _Splits(), 0
+    for piece in pieces(config):
+        for table in read_piece(config, piece, side, splits):
+            found += len(table)
+            yield table
+    splits.check()
+    if not found:
+        raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
 
 
-def label_sets(examples: pa.Table, tasks: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """For each task its labels, sorted, from train, and how many real training reports have each."""
-    train = examples.filter(pc.equal(examples["split"], "train"))
-    real = train.filter(pc.equal(train["kind"], "real"))
-    found = {}
-    for task in tasks:
-        labels = tuple(sorted(set(codes(train[task]))))
-        support = Counter(codes(real[task]))
-        found[task] = (labels, tuple(support[label] for label in labels))
-    return found
+def pieces(config: DataConfig) -> Iterator[Piece]:
+    """The input in order, cut into ranges of rows, from the files' footers alone."""
+    for file in _files(config):
+        bounds = [0]
+        with _opened(config, file) as parquet:
+            for group in range(parquet.num_row_groups):
+                first, rows = bounds[-1], parquet.metadata.row_group(group).num_rows
+                step = max(_PIECE, -(-rows // _MOST_RANGES))
+                bounds += [min(first + each, first + rows) for each in range(step, rows + step, step)]
+        yield from (Piece(file, start, stop) for start, stop in pairwise(bounds))
+    yield from (Piece(None, at, min(at + _PIECE, config.synthetic)) for at in range(0, config.synthetic, _PIECE))
+
+
+def read_piece(config: DataConfig, piece: Piece, side: SideTable | None, splits: "_Splits | None" = None) -> Iterator[pa.Table]:
+    """The usable reports of a piece, some hundreds at a time, with their highlights."""
+    for table in _synthetic(config, piece) if piece.file is None else _read(config, piece):
+        if splits is not None and piece.file is not None:
+            splits.see(table)
+        labelled = [pc.is_valid(table[task]) for task in config.labels]
+        usable = pc.is_valid(table["text"])
+        for mask in labelled[1:]:
+            labelled[0] = pc.or_(labelled[0], mask)
+        table = table.filter(pc.and_(usable, labelled[0]))
+        yield side.on(table) if side else table
 
 
 def _files(config: DataConfig) -> list[Entry]:
@@ -114,22 +204,50 @@ def _files(config: DataConfig) -> list[Entry]:
         raise ConfigError(told) from None
 
 
-def _read(config: DataConfig, file: Entry) -> pa.Table:
-    wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
-    further = (("leak", config.leak), ("pair", config.pair), ("marks", config.rationales))
-    wanted |= {key: column for key, column in further if column}
+@contextmanager
+def _opened(config: DataConfig, file: Entry) -> Iterator[pq.ParquetFile]:
+    """A file of the input, its columns checked; what is broken in it is told by its name, there or while it is read."""
     name = basename(file.path)
     try:
         with storage_for(file.path).open(file.path, file) as stream:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, buffer_size=1 << 20)
             known = parquet.schema_arrow.names
-            missing = sorted(set(wanted.values()) - set(known))
+            missing = sorted(set(_wanted(config).values()) - set(known))
             if missing:
                 raise ConfigError(f"data: {name} has no column {', '.join(missing)}; it has {', '.join(known)}")
-            table = parquet.read(columns=sorted(set(wanted.values())))
+            yield parquet
     except pa.ArrowInvalid:
         raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
+
+
+def _wanted(config: DataConfig) -> dict[str, str]:
+    wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
+    further = (("leak", config.leak), ("pair", config.pair), ("marks", config.rationales))
+    return wanted | {key: column for key, column in further if column}
+
+
+def _read(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
+    with _opened(config, piece.file) as parquet:
+        groups, at = [], 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if at < piece.stop and at + rows > piece.start:
+                groups.append((at, group))
+            at += rows
+        at = groups[0][0] if groups else 0
+        wanted = sorted(set(_wanted(config).values()))
+        for batch in parquet.iter_batches(_BATCH, row_groups=[group for _, group in groups], columns=wanted):
+            first, last = max(piece.start - at, 0), min(piece.stop - at, batch.num_rows)
+            at += batch.num_rows
+            if first < last:
+                yield _typed(config, pa.Table.from_batches([batch.slice(first, last - first)]), basename(piece.file.path))
+            if at >= piece.stop:
+                return
+
+
+def _typed(config: DataConfig, table: pa.Table, name: str) -> pa.Table:
     types = {"leak": pa.bool_(), **{task: pa.list_(pa.string()) for task in config.multi_label}}
+    wanted = _wanted(config)
     try:
         columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items() if key != "marks"}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -146,38 +264,54 @@ def _read(config: DataConfig, file: Entry) -> pa.Table:
     return pa.table(columns).select(_columns(config))
 
 
-def _synthetic(config: DataConfig) -> pa.Table:
+def _synthetic(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
     from engine.sources.synthetic import generate
 
-    table = generate(config.synthetic, config.synthetic_seed, skew=config.synthetic_skew)
-    count = len(table)
-    columns = {
-        "record_id": table["record_id"],
-        "source": pa.array(["synthetic"] * count),
-        "text": table["text"].cast(pa.string()),
-        "split": pa.array(["train"] * count),
-        "group": table["record_id"],
-        "kind": pa.array(["synthetic"] * count),
-        "leak": pa.array([False] * count),
-        "pair": pa.nulls(count, pa.string()),
-        "marks": pa.nulls(count, MARKS),
-        **{
-            task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
-            for task in config.labels
-        },
-    }
-    return pa.table(columns).select(_columns(config))
+    for start in range(piece.start, piece.stop, _BATCH):
+        count = min(_BATCH, piece.stop - start)
+        table = generate(count, config.synthetic_seed, start=start, skew=config.synthetic_skew)
+        columns = {
+            "record_id": table["record_id"],
+            "source": pa.array(["synthetic"] * count),
+            "text": table["text"].cast(pa.string()),
+            "split": pa.array(["train"] * count),
+            "group": table["record_id"],
+            "kind": pa.array(["synthetic"] * count),
+            "leak": pa.array([False] * count),
+            "pair": pa.nulls(count, pa.string()),
+            "marks": pa.nulls(count, MARKS),
+            **{
+                task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
+                for task in config.labels
+            },
+        }
+        yield pa.table(columns).select(_columns(config))
 
 
 def _columns(config: DataConfig) -> list[str]:
     return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", "marks", *config.labels]
 
 
-def _check_splits(examples: pa.Table) -> None:
-    unknown = sorted(set(examples["split"].to_pylist()) - set(SPLITS), key=str)
-    if unknown:
-        raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(unknown)} others")
-    pairs = examples.group_by("group").aggregate([("split", "count_distinct")])
-    crossing = pc.sum(pc.greater(pairs["split_count_distinct"], 1)).as_py() or 0
-    if crossing:
-        raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")
+class _Splits:
+    """Sees that values are known and that no group stands in two splits, by eight bytes a report."""
+
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
+        self._seen: list[np.ndarray] = []
+
+    def see(self, reports: pa.Table) -> None:
+        splits = reports["split"].to_pylist()
+        self._unknown |= set(splits) - set(SPLITS)
+        number = {split: place for place, split in enumerate(SPLITS)}
+        both = zip(reports["group"].to_pylist(), splits, strict=True)
+        self._seen.append(
+            np.unique(np.array([seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in both], np.int64))
+        )
+
+    def check(self) -> None:
+        if self._unknown:
+            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(self._unknown)} others")
+        groups = np.unique(np.concatenate(self._seen)) >> 2 if self._seen else np.empty(0, np.int64)
+        crossing = int((np.unique(groups, return_counts=True)[1] > 1).sum())
+        if crossing:
+            raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")

@@ -30,6 +30,7 @@ from engine.models.site_classifier.learner import MARKER
 from engine.pages.training import write_training_page
 from engine.records import records_schema
 from engine.training.card import model_card
+from engine.training.data import Survey
 
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
@@ -44,6 +45,8 @@ def finish(
     examples: pa.Table,
     output: Path,
     *,
+    found: Survey,
+    everything: Callable[[], pa.Table],
     command: str,
     say: Say,
     baseline: Baseline | None = None,
@@ -52,7 +55,8 @@ def finish(
     """Writes the checkpoint folder `output` and returns the card's figures.
 
     Args:
-        state: folder with `state.safetensors` of the training loop. examples: as `load_examples` gave them.
+        state: folder with `state.safetensors` of the training loop. examples: those of valid and test, as `load_examples` gives
+            them. found: what is known of all. everything: loads all of them, which only the baseline needs.
         command: what reproduces the model, for the card. baseline: see `engine.benchmarks.baseline.baseline_figures`.
         evidence_sample: valid reports on which evidence methods are compared; test reports for the card, as many.
     """
@@ -61,7 +65,7 @@ def finish(
     tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
     with safe_open(path, "pt") as file:
         curve = json.loads(file.metadata()["place"])["curve"]
-    pairs = _pairs(examples, [task.name for task in config.tasks if not task.multi_label])
+    pairs = frozenset(found.pairs)
 
     def write(calibration: Mapping[str, TaskCalibration], method: str, card: str) -> str:
         return write_checkpoint(output, config, tensors, calibration, method, pairs, card)
@@ -74,6 +78,8 @@ def finish(
         curve,
         output,
         lambda figures: model_card(figures, config, command),
+        found=found,
+        everything=everything,
         say=say,
         baseline=baseline,
         evidence_sample=evidence_sample,
@@ -89,6 +95,8 @@ def calibrated(
     output: Path,
     card: Callable[[Mapping[str, Any]], str],
     *,
+    found: Survey,
+    everything: Callable[[], pa.Table],
     say: Say,
     baseline: Baseline | None,
     evidence_sample: int,
@@ -97,7 +105,8 @@ def calibrated(
 
     Args:
         write: writes the weights with a calibration, an evidence method and a card, and returns the digest. spec: how they are
-            read again. curve: of the training. output: folder for figures and curve. card: makes the card of the figures.
+            read again. curve: of the training. output: folder for figures and curve. card: makes the card of the figures. The rest
+            as in `finish`.
     """
     plain = {task.name: TaskCalibration() for task in config.tasks}
     write(plain, config.evidence_methods[0], "not calibrated yet\n")
@@ -107,13 +116,13 @@ def calibrated(
     say(f"scoring {len(valid)} valid and {len(test)} test reports")
     scored = {name: _logits(coder, table) for name, table in (("valid", valid), ("test", test))}
     fitted = {task.name: fit(task, valid[task.name].to_pylist(), scored["valid"][task.name], TARGET) for task in config.tasks}
-    figures: dict[str, Any] = {"tasks": {}, "examples": _counts(examples), "curve": curve}
+    figures: dict[str, Any] = {"tasks": {}, "examples": dict(found.counts), "curve": curve}
     for task in config.tasks:
         say(f"measuring {task.name}")
         figures["tasks"][task.name] = {
             "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
             "calibration": fitted[task.name].figures,
-            "baseline": _rival(baseline, real, test, task.name) if baseline and not task.multi_label else None,
+            "baseline": _rival(baseline, everything(), test, task.name) if baseline and not task.multi_label else None,
         }
     write(fitted, config.evidence_methods[0], "evidence not measured yet\n")
     figures["evidence"] = _evidence(spec, config.evidence_methods, valid, test, evidence_sample, say)
@@ -155,7 +164,9 @@ def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
 
 
 def _logits(coder: SiteCoder, table: pa.Table) -> dict[str, np.ndarray]:
-    return coder.logits(coder.prepare(records_of(table)))
+    """Of every task, [reports, labels]; what is prepared for it is held of a thousand reports at a time."""
+    parts = [coder.logits(coder.prepare(records_of(table.slice(at, 1024)))) for at in range(0, len(table), 1024)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
@@ -186,8 +197,9 @@ def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, An
     return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
 
 
-def _rival(baseline: Baseline, real: pa.Table, test: pa.Table, task: str) -> Mapping[str, Any]:
-    fit = real.filter(pc.and_(pc.not_equal(real["split"], "test"), pc.is_valid(real[task])))
+def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str) -> Mapping[str, Any]:
+    fit = everything.filter(pc.equal(everything["kind"], "real"))
+    fit = fit.filter(pc.and_(pc.not_equal(fit["split"], "test"), pc.is_valid(fit[task])))
     held = test.filter(pc.is_valid(test[task]))
     texts, labels = fit["text"].to_pylist(), fit[task].to_pylist()
     return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
@@ -245,16 +257,3 @@ def _gains(coded: pa.Table) -> dict[str, float]:
         "gain": means["comprehensiveness"] - means["random_comprehensiveness"],
         "sufficiency_gain": means["random_sufficiency"] - means["sufficiency"],
     }
-
-
-def _pairs(examples: pa.Table, tasks: list[str]) -> frozenset[tuple[str, str]]:
-    if len(tasks) < 2:
-        return frozenset()
-    train = examples.filter(pc.equal(examples["split"], "train"))
-    both = zip(train[tasks[0]].to_pylist(), train[tasks[1]].to_pylist(), strict=True)
-    return frozenset((first, second) for first, second in both if first is not None and second is not None)
-
-
-def _counts(examples: pa.Table) -> dict[str, int]:
-    counted = examples.group_by(["kind", "split"]).aggregate([([], "count_all")]).to_pylist()
-    return {f"{row['kind']} {row['split']}": row["count_all"] for row in counted}

@@ -48,7 +48,6 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
         EngineError: what the training code raised; a mistake of the user's stops it at once.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
     from ray.train.torch import TorchTrainer
 
@@ -67,11 +66,6 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     work.mkdir(parents=True, exist_ok=True)
     told = work.resolve() / "_progress.jsonl"
     told.write_text("")
-    started = not ray.is_initialized()
-    if started:
-        # Ray lets its workers stand back behind everything else on the machine, where training would starve.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
     # In a closure, since Ray keeps the loop's settings in its records of runs.
     s3 = replace(s3_config(), proven=True)
@@ -90,13 +84,10 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
         ),
     )
     try:
-        with _told(told, progress):
+        with session(), _told(told, progress):
             result = trainer.fit()
     except TrainingFailedError as error:
         raise stopped(error) from None
-    finally:
-        if started:
-            ray.shutdown()
     kept = work / "_last"
     if remote is None and result.checkpoint is not None:
         with result.checkpoint.as_directory() as folder:
@@ -104,6 +95,23 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     elif remote is None or not _fetch(remote, kept):
         raise ContractError("training ended without a checkpoint")
     return kept
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Ray for the block; one that runs already is used and left as it is."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    # Ray lets its workers stand back behind everything else on the machine, where training would starve.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager
@@ -157,10 +165,10 @@ def _train(values: Mapping[str, Any], remote: str | None) -> None:
             checkpoint = ray_train.Checkpoint.from_directory(str(folder))
         ray_train.report(dict(metrics), checkpoint=checkpoint)
 
-    worker = Worker(context.get_world_rank(), context.get_world_size(), device, report)
+    loop = LoopConfig(**values["loop"])
+    worker = Worker(context.get_world_rank(), context.get_world_size(), device, report, loop.batch)
     module, _, name = values["learner"].partition(":")
     learner = getattr(importlib.import_module(module), name)(values["settings"], worker)
-    loop = LoopConfig(**values["loop"])
     with tempfile.TemporaryDirectory() as scratch, _saved(remote) as resume:
         train(learner, loop, worker, Path(scratch), resume)
 

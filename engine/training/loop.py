@@ -8,7 +8,7 @@ a step is the sum over all its records divided by their number, whichever worker
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,12 +55,16 @@ class LoopConfig:
 
 @dataclass
 class Worker:
-    """This process among the workers, and how it tells about its progress."""
+    """This process among the workers, and how it tells about its progress.
+
+    Of each `batch` of an epoch's order it takes every `world`-th example from `rank` on; 0 does not say so beforehand.
+    """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[Mapping[str, Any], Path | None], None] = lambda metrics, folder: None
+    batch: int = 0
 
 
 class Learner(Protocol):
@@ -69,10 +73,10 @@ class Learner(Protocol):
     def parameters(self) -> Mapping[str, Tensor]:
         """The trained tensors by name, the same on every worker."""
 
-    def order(self, epoch: int) -> list[int]:
-        """The examples of an epoch, in order; depends on the seed and the epoch alone."""
+    def order(self, epoch: int) -> Sequence[int]:
+        """The examples of an epoch, in order; depends on the seed and the epoch alone. It may be made where it is looked at."""
 
-    def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
+    def losses(self, examples: Sequence[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         """For micro-batches that cover the examples: named loss terms, each a sum over records, and the tokens they took."""
 
     def validate(self) -> Mapping[str, float]:
@@ -112,7 +116,7 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
     step, curve, best, done = 0, [], Best(), False
     if resume is not None:
         step, curve, best, done = _restore(resume, config, parameters, optimiser)
-    order: list[int] = []
+    order: Sequence[int] = []
     sums: dict[str, float] = {}
     tokens, since, began = 0, step, time.perf_counter()
     while step < steps and not done and not (config.stop_after and step >= config.stop_after):

@@ -73,29 +73,42 @@ def highlights(column: pa.ChunkedArray, key: str) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, marks, type=MARKS, mask=column.is_null())
 
 
-def with_table(examples: pa.Table, path: str) -> tuple[pa.Table, pa.Table]:
-    """Examples with the highlights of a side table, and what of it belongs to no report, as `REJECTED`.
-
-    The table has record_id, start and end, and label and annotator where they are said.
+class SideTable:
+    """Highlights that stand beside the reports: record_id, start and end, and label and annotator where they are said.
 
     Raises:
-        ConfigError: no such file, a column that is missing or of the wrong type, or two reports of one id.
+        ConfigError: no such file, or a column that is missing or of the wrong type.
     """
-    rows = _read_table(path)
-    names = examples["record_id"].to_pylist()
-    place = {name: index for index, name in enumerate(names)}
-    if len(place) < len(names):
-        raise ConfigError("data.rationale_table: two reports have the same id; change one, or name a column in data.rationales")
-    found: list[list[dict[str, Any]] | None] = [None] * len(names)
-    rejected = []
-    for row in rows:
-        index = place.get(row.pop("record_id"))
-        if index is None:
-            rejected.append({"origin": "", "label": row["label"], "annotator": row["annotator"], "reason": "unknown_record"})
-        else:
-            found[index] = [*(found[index] or ()), row]
-    at = examples.column_names.index("marks")
-    return examples.set_column(at, "marks", pa.array(found, MARKS)), pa.Table.from_pylist(rejected, schema=REJECTED)
+
+    def __init__(self, path: str) -> None:
+        self._marks: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
+        self._seen: set[str] = set()
+        for row in _read_table(path):
+            self._marks[row.pop("record_id")].append(row)
+
+    def on(self, reports: pa.Table) -> pa.Table:
+        """Reports with their highlights.
+
+        Raises:
+            ConfigError: highlights belong to two reports, here or among those that were asked about before.
+        """
+        names = reports["record_id"].to_pylist()
+        mine = [name for name in names if name in self._marks]
+        if len(set(mine)) < len(mine) or not self._seen.isdisjoint(mine):
+            raise ConfigError(
+                "data.rationale_table: two reports have the same id; change one, or name a column in data.rationales"
+            )
+        self._seen.update(mine)
+        at = reports.column_names.index("marks")
+        return reports.set_column(at, "marks", pa.array([self._marks.get(name) for name in names], MARKS))
+
+    def unknown(self) -> pa.Table:
+        """The highlights of no report that was asked about, as `REJECTED`."""
+        lost = [row for name, rows in self._marks.items() if name not in self._seen for row in rows]
+        rejected = [
+            {"origin": "", "label": row["label"], "annotator": row["annotator"], "reason": "unknown_record"} for row in lost
+        ]
+        return pa.Table.from_pylist(rejected, schema=REJECTED)
 
 
 def rationales(marks: Iterable[Mapping[str, Any]] | None) -> list[Rationale]:
@@ -117,7 +130,9 @@ def merged(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
-def samples(examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool]) -> tuple[pa.Table, pa.Table]:
+def samples(
+    examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool], vocabulary: Mapping[str, Set[str]]
+) -> tuple[pa.Table, pa.Table]:
     """Samples of the asked kinds for train, with the columns of `examples`, and what could not be used as `REJECTED`.
 
     Args:
@@ -125,9 +140,9 @@ def samples(examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool]
             suffix, everything else the report's.
         labels: the tasks, and whether each is multi-label. A rationale with a label of its own teaches that label alone, and
             only the tasks that know it; one without teaches what its report does.
+        vocabulary: the codes that each task knows.
     """
     marked = examples.filter(pc.is_valid(examples["marks"]))
-    vocabulary = {task: set(codes(examples[task])) for task in labels}
     reports = marked.to_pylist()
     each = [(report, rationales(report["marks"])) for report in reports]
     elsewhere = {
@@ -169,7 +184,7 @@ def _redundant(told: Mapping[str, Any] | None, words: bytes, elsewhere: Set[byte
 
 
 def _told(
-    origin: Mapping[str, Any], rationale: Rationale, labels: Mapping[str, bool], vocabulary: Mapping[str, set[str]]
+    origin: Mapping[str, Any], rationale: Rationale, labels: Mapping[str, bool], vocabulary: Mapping[str, Set[str]]
 ) -> dict[str, Any] | None:
     """What a rationale teaches each task, None where it teaches nothing."""
     if rationale.label is None:

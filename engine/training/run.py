@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ import pyarrow.parquet as pq
 from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
-from engine.training.data import DataConfig, load_examples, rejected_rationales
-from engine.training.fit import STATE, FitConfig, fit
+from engine.training.data import DataConfig, Survey, load_examples, pieces, survey
+from engine.training.fit import STATE, FitConfig, fit, session
 
-WORK = "_training"
+WORK, EXAMPLES = "_training", "_examples"
 
 
 def train_site_classifier(
@@ -45,28 +46,37 @@ def train_site_classifier(
         ConfigError: the folder holds something else, or a training with other settings.
     """
     from engine.training.finish import finish
-    from engine.training.site_classifier import classifier_config
+    from engine.training.site_classifier import classifier_config, write_examples
 
     output = full_path(os.path.expanduser(output))
     probe(output)
     config = replace(config, settings=_anywhere(config.settings))
     data = DataConfig(**config.settings["data"])
-    examples = load_examples(data)
-    splits = set(examples["split"].to_pylist())
+    found = survey(data)
+    splits = {counted.split()[1] for counted in found.counts}
     if not {"train", "valid", "test"} <= splits:
         raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
     work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
     remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
+    # Beside the checkpoints, where workers on other machines find them too.
+    examples = f"{remote or work.resolve()}/{EXAMPLES}"
     figures = _finished(output)
     if figures is None:
-        rejected = _tell_samples(data, examples, say)
+        rejected = _tell_samples(data, found, say)
+        classifier = classifier_config(config.settings["model"], found.labels, data)
         if not (work / "_last" / STATE).is_file():
-            fit(config, work, lambda row: say(_line(row)), remote)
+            # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
+            with session() if len(list(pieces(data))) > 1 else nullcontext():
+                write_examples(data, classifier, found, examples, work / "_sorting")
+                config = replace(config, settings={**config.settings, "examples": examples})
+                fit(config, work, lambda row: say(_line(row)), remote)
         figures = finish(
             work / "_last",
-            classifier_config(config.settings["model"], examples, data),
-            examples,
+            classifier,
+            load_examples(data, ("valid", "test")),
             made,
+            found=found,
+            everything=lambda: load_examples(data),
             command=command,
             say=say,
             baseline=baseline,
@@ -78,18 +88,18 @@ def train_site_classifier(
     else:
         say("this training is finished; nothing to do")
     # Also what a finished one left that was killed here.
+    storage_for(examples).remove_folder(examples)
     shutil.rmtree(made if remote is None else work, ignore_errors=True)
     if remote is not None:
         storage_for(remote).remove(f"{remote}/{STATE}")
     return figures
 
 
-def _tell_samples(data: DataConfig, examples: pa.Table, say: Callable[[str], None]) -> pa.Table | None:
+def _tell_samples(data: DataConfig, found: Survey, say: Callable[[str], None]) -> pa.Table | None:
     """Says what highlights gave and what they did not; returns the latter, None where there are no highlights."""
     if not data.rationales and not data.rationale_table:
         return None
-    rejected = rejected_rationales(data)
-    kinds = Counter(kind for kind in examples["kind"].to_pylist() if kind in data.samples)
+    rejected, kinds = found.rejected, Counter(found.samples["kind"].to_pylist())
     reasons = Counter(rejected["reason"].to_pylist())
     told = ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
     lost = f"; not used: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""

@@ -1,10 +1,15 @@
 """The site classifier in the training loop: settings to a learner, in each worker."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from engine.encoders import (
@@ -16,43 +21,63 @@ from engine.encoders import (
     pick_precision,
     special_ids,
 )
+from engine.errors import ContractError, InputChanged
 from engine.models.adapter import attach
 from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.prepare import list_values
+from engine.storage import S3Config, s3_config, use_s3
 from engine.text.tokens import tokenize
-from engine.training.data import DataConfig, label_sets, load_examples
+from engine.training.data import DataConfig, Piece, Survey, pieces, read_piece
+from engine.training.flow import in_order, ray_runs
 from engine.training.loop import Worker
-from engine.training.rationales import KINDS
+from engine.training.rationales import KINDS, SideTable
+from engine.training.shards import COMMON, Index, read_index, shard_rows, write_shards
+from engine.training.stream import Share, Stream
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from engine.text.tokens import TokenizedText
+
+Labels = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
-    """Builds data and network from plain settings: `data`, `model` and `learn` as fields of their dataclasses, and `seed`."""
+    """Builds the network, and the stream of a worker's examples, from plain settings.
+
+    `data`, `model` and `learn` are fields of their dataclasses; `seed`; `examples` is the folder that `write_examples` filled.
+    """
     torch.manual_seed(settings["seed"])
-    examples = load_examples(DataConfig(**settings["data"]))
-    config = classifier_config(settings["model"], examples, DataConfig(**settings["data"]))
-    tokenizer = load_tokenizer(encoder_folder(config.encoder))
+    data, index = DataConfig(**settings["data"]), read_index(settings["examples"])
+    if index is None:
+        raise ContractError("the examples of a training are not there")
+    labels = {task: (tuple(names), tuple(support)) for task, (names, support) in index.facts["labels"].items()}
+    config = classifier_config(settings["model"], labels, data)
     device = str(worker.device)
     encoder = load_encoder(config.encoder, pick_precision(settings.get("precision", "auto"), device), attention_for(device))
     attach(encoder, config.rank)
     network = SiteNetwork(config, encoder)
     learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
-    return SiteLearner(network, tokenized(examples, config, tokenizer), learn, worker.device)
+    window = max(1, data.held // shard_rows(data.held))
+    stream = Stream(
+        settings["examples"],
+        index,
+        lambda table: examples_of(table, config),
+        window=window,
+        share=Share(worker.rank, worker.world, worker.batch),
+        s3=replace(s3_config(), proven=True),
+        **({"flow": in_order} if ray_runs() and len(index.reports) > window else {}),
+    )
+    return SiteLearner(network, stream, learn, worker.device)
 
 
-def classifier_config(model: Mapping[str, Any], examples: pa.Table, data: DataConfig) -> ClassifierConfig:
-    """The architecture, with label sets from the training examples."""
-    sets = label_sets(examples, list(data.labels))
+def classifier_config(model: Mapping[str, Any], labels: Labels, data: DataConfig) -> ClassifierConfig:
+    """The architecture, with the label sets of a `Survey`."""
     encoder = model.get("encoder", "pkg:minilm")
     named = {key: value for key, value in model.items() if key != "encoder"}
     return ClassifierConfig(
-        tasks=tuple(Task(name, *sets[name], name in data.multi_label) for name in data.labels),
+        tasks=tuple(Task(name, *labels[name], name in data.multi_label) for name in data.labels),
         paired=data.pair is not None,
         encoder=encoder,
         encoder_digest=encoder_digest(encoder),
@@ -61,29 +86,112 @@ def classifier_config(model: Mapping[str, Any], examples: pa.Table, data: DataCo
     )
 
 
-def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> Examples:
-    """Examples as arrays. A label that is not in a task's label set counts as none."""
+def write_examples(data: DataConfig, config: ClassifierConfig, found: Survey, folder: str, scratch: Path) -> Index:
+    """Tokenizes the examples of train and valid into shards; what is there already is taken as it is.
+
+    Ray Data reads and tokenizes the input, a range of rows a task; an input of one range is not worth starting it.
+
+    Raises:
+        InputChanged: the input is not what the shards were made of.
+    """
+    given = [asdict(piece) for piece in pieces(data)]
+    index = read_index(folder)
+    if index is not None:
+        if index.facts["input"] != json.loads(json.dumps(given)):
+            raise InputChanged(
+                "data.path: the files have changed since this training began; bring them back, or choose a new folder"
+            )
+        return index
+    rows, work = shard_rows(data.held), Tokenize(data, config, replace(s3_config(), proven=True))
+    tables = in_order(pieces(data), work) if ray_runs() and len(given) > 1 else map(work, pieces(data))
+    samples = (encoded(found.samples.slice(at, rows), config) for at in range(0, len(found.samples), rows))
+    return write_shards(chain(tables, samples), _schema(config), folder, scratch, rows, {"labels": found.labels, "input": given})
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """Reads and tokenizes a piece of the input; wherever it is sent."""
+
+    data: DataConfig
+    config: ClassifierConfig
+    s3: S3Config
+
+    def __call__(self, piece: Piece) -> pa.Table:
+        use_s3(self.s3)
+        side = SideTable(self.data.rationale_table) if self.data.rationale_table else None
+        tables = [encoded(table, self.config) for table in read_piece(self.data, piece, side)]
+        return pa.concat_tables(tables) if tables else _schema(self.config).empty_table()
+
+
+def encoded(examples: pa.Table, config: ClassifierConfig, max_tokens: int = 16384) -> pa.Table:
+    """Examples of train and valid as tokens and numbers; those without any token are left out.
+
+    A label that is not in a task's label set counts as none.
+    """
+    examples = examples.filter(pc.not_equal(examples["split"], "test"))
+    tokenizer = load_tokenizer(encoder_folder(config.encoder))
     texts = examples["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
-    labels = {task.name: gold(examples[task.name].to_pylist(), task) for task in config.tasks}
     questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)
-    split = np.array(examples["split"].to_pylist())
-    readable = np.array([len(t.ids) > 0 for t in tokens])
-    kind = np.array(examples["kind"].to_pylist())
+    marked = [
+        None if marks is None else flags(found, marks, len(text))
+        for found, marks, text in zip(tokens, examples["marks"].to_pylist(), texts, strict=True)
+    ]
+    columns = {
+        "record_id": examples["record_id"],
+        "split": examples["split"],
+        "sample": pc.is_in(examples["kind"], pa.array(KINDS)),
+        "kind": examples["kind"],
+        "ids": _lists([found.ids for found in tokens], pa.int32()),
+        "pair": _lists([found.ids if config.paired else None for found in questions], pa.int32()),
+        "marked": _lists(marked, pa.bool_()),
+    }
+    for task in config.tasks:
+        numbers = gold(examples[task.name].to_pylist(), task)
+        columns[_column(task)] = _lists(list(numbers), pa.int64()) if task.multi_label else pa.array(numbers)
+    readable = pa.array([len(found.ids) > 0 for found in tokens], pa.bool_())
+    return pa.table(columns, schema=_schema(config)).filter(readable)
+
+
+def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
+    """What `encoded` wrote, as the learner takes it."""
+    labels = {}
+    for task in config.tasks:
+        column = table[_column(task)]
+        many = task.multi_label and len(table)
+        labels[task.name] = np.stack(list_values(column)) if many else column.to_numpy()
+    everyone = np.ones(len(table), dtype=bool)
     return Examples(
-        record_id=examples["record_id"].to_pylist(),
-        ids=[t.ids for t in tokens],
+        record_id=table["record_id"].to_pylist(),
+        ids=list_values(table["ids"]),
         labels=labels,
-        train=(split == "train") & readable,
-        valid=(split == "valid") & readable,
-        pairs=[question.ids for question in questions] if config.paired else None,
-        kind=kind,
-        sample=np.isin(kind, KINDS),
-        marked=[
-            None if marks is None else flags(found, marks, len(text))
-            for found, marks, text in zip(tokens, examples["marks"].to_pylist(), texts, strict=True)
-        ],
+        train=everyone,
+        valid=everyone,
+        pairs=list_values(table["pair"]) if config.paired else None,
+        kind=np.array(table["kind"].to_pylist()),
+        sample=np.array(table["sample"].to_pylist(), dtype=bool),
+        marked=list_values(table["marked"]),
     )
+
+
+def _schema(config: ClassifierConfig) -> pa.Schema:
+    ids, numbers = pa.list_(pa.int32()), pa.list_(pa.int64())
+    own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", pa.list_(pa.bool_()))]
+    labels = [pa.field(_column(task), numbers if task.multi_label else pa.int64()) for task in config.tasks]
+    return pa.schema([*COMMON, *own, *labels])
+
+
+def _lists(rows: Sequence[np.ndarray | None], kind: pa.DataType) -> pa.Array:
+    """Arrays as a list column, None as null."""
+    sizes = [0, *(0 if row is None else len(row) for row in rows)]
+    values = np.concatenate([row for row in rows if row is not None] or [np.empty(0, np.int32)])
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    offsets = pa.array(np.cumsum(sizes), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values).cast(kind), mask=missing if len(rows) else None)
+
+
+def _column(task: Task) -> str:
+    return f"label_{task.name}"
 
 
 def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]], length: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import Task
 from engine.storage import storage_for
-from engine.training.data import DataConfig, label_sets, load_examples, rejected_rationales
+from engine.training.data import DataConfig, load_examples, survey
 from engine.training.site_classifier import flags, gold
 
 ROWS = {
@@ -34,17 +34,19 @@ def test_rows_without_text_or_label_are_left_out(tmp_path):
 
 
 def test_label_sets_come_from_train_and_count_real_reports(tmp_path):
-    sets = label_sets(load_examples(write(tmp_path)), ["site", "histology"])
-    assert sets == {"site": (("C18", "C34"), (1, 1)), "histology": (("8140/3",), (1,))}
+    found = survey(write(tmp_path))
+    assert found.pairs == {("C18", "8140/3")} and found.counts == {"real train": 2, "real valid": 1}
+    assert found.labels == {"site": (("C18", "C34"), (1, 1)), "histology": (("8140/3",), (1,))}
 
 
 def test_synthetic_reports_stand_in_train_only_and_give_no_support(tmp_path):
     config = write(tmp_path)
-    found = load_examples(DataConfig(path=config.path, synthetic=50))
+    config = DataConfig(path=config.path, synthetic=50)
+    found = load_examples(config)
     made = [row for row in found.to_pylist() if row["kind"] == "synthetic"]
     assert len(made) == 50
     assert {row["split"] for row in made} == {"train"}
-    labels, support = label_sets(found, ["site"])["site"]
+    labels, support = survey(config).labels["site"]
     assert len(labels) > 2
     assert sum(support) == 2
 
@@ -94,10 +96,11 @@ def test_files_folders_and_globs_on_s3_are_those_of_a_disk(tmp_path, bucket):
 
 def test_lists_of_codes_and_a_second_text(tmp_path):
     config = write(tmp_path, site=[["C18", "C34"], ["C34"], [], ["C50"], None], question=["a", "b", "c", "d", None])
-    found = load_examples(DataConfig(path=config.path, multi_label=["site"], pair="question"))
+    config = DataConfig(path=config.path, multi_label=["site"], pair="question")
+    found = load_examples(config)
     assert found["site"].to_pylist() == [["C18", "C34"], ["C34"], ["C50"]]
     assert found["pair"].to_pylist() == ["a", "b", "d"]
-    assert label_sets(found, ["site"])["site"] == (("C18", "C34"), (1, 2))
+    assert survey(config).labels["site"] == (("C18", "C34"), (1, 2))
 
 
 def test_synthetic_reports_do_not_go_with_pairs(tmp_path):
@@ -118,10 +121,10 @@ def test_highlights_give_train_samples_that_count_for_nothing_else(tmp_path):
         ("a#rationale0", "rationale", "on", "C18"),
         ("a#complement0", "complement", "e", "C18"),
     ]
-    assert label_sets(found, ["site"]) == label_sets(load_examples(replace(config, rationales=None)), ["site"])
+    assert survey(config).labels == survey(replace(config, rationales=None)).labels
     pl.DataFrame({"record_id": ["a", "b"], "start": [0, 1], "end": [2, 9]}).write_parquet(tmp_path / "side")
     side = replace(config, rationales=None, rationale_table=str(tmp_path / "side"))
-    assert [row["reason"] for row in rejected_rationales(side).to_pylist()] == ["outside_report"]
+    assert [row["reason"] for row in survey(side).rejected.to_pylist()] == ["outside_report"]
     with pytest.raises(ConfigError, match="name one of them"):
         load_examples(replace(side, rationales="marks"))
 

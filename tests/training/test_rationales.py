@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.training.rationales import MARKS, Rationale, highlights, merged, samples, with_table
+from engine.training.rationales import MARKS, Rationale, SideTable, codes, highlights, merged, samples
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
 SCHEMA = {"leak": pa.bool_(), "marks": MARKS}
@@ -36,7 +36,8 @@ def made(*rows, kinds=("rationale",), labels=None, **changes):
     table = examples(marks=marks, **changes)
     if labels:
         table = table.select([name for name in table.column_names if name not in ("site", "histology") or name in labels])
-    found, rejected = samples(table, kinds, labels or {"site": False, "histology": False})
+    labels = labels or {"site": False, "histology": False}
+    found, rejected = samples(table, kinds, labels, {task: set(codes(table[task])) for task in labels})
     assert found.schema == table.schema
     return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
 
@@ -131,11 +132,15 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
         {"record_id": ["c", "a", "z", "a"], "start": [0, 7, 0, 0], "end": [5, 14, 3, 5], "label": ["C18", None, "C50", None]}
     )
     pq.write_table(table, tmp_path / "marks.parquet")
-    found, rejected = with_table(examples(), str(tmp_path / "marks.parquet"))
+    side = SideTable(str(tmp_path / "marks.parquet"))
+    # Some reports at a time, as they are read.
+    found = pa.concat_tables([side.on(examples().slice(0, 2)), side.on(examples().slice(2))])
     assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
-    assert [(row["label"], row["reason"]) for row in rejected.to_pylist()] == [("C50", "unknown_record")]
+    assert [(row["label"], row["reason"]) for row in side.unknown().to_pylist()] == [("C50", "unknown_record")]
     with pytest.raises(ConfigError, match="two reports have the same id"):
-        with_table(examples(record_id=["a", "a", "c", "d"]), str(tmp_path / "marks.parquet"))
+        SideTable(str(tmp_path / "marks.parquet")).on(examples(record_id=["a", "a", "c", "d"]))
+    with pytest.raises(ConfigError, match="two reports have the same id"):
+        side.on(examples())
 
 
 @pytest.mark.parametrize(
@@ -149,12 +154,12 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
 def test_a_side_table_that_is_none_is_refused(tmp_path, table, told):
     pq.write_table(pa.table(table), tmp_path / "m.parquet")
     with pytest.raises(ConfigError, match=told):
-        with_table(examples(), str(tmp_path / "m.parquet"))
+        SideTable(str(tmp_path / "m.parquet"))
     with pytest.raises(ConfigError, match="no file"):
-        with_table(examples(), str(tmp_path / "n.parquet"))
+        SideTable(str(tmp_path / "n.parquet"))
     (tmp_path / "t.parquet").write_text("no table")
     with pytest.raises(ConfigError, match="cannot be read as Parquet"):
-        with_table(examples(), str(tmp_path / "t.parquet"))
+        SideTable(str(tmp_path / "t.parquet"))
 
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=6))

@@ -8,8 +8,9 @@ Masking replaces dropout, which costs six times the step on a CPU, and it makes 
 share of their words missing, so a report with its evidence masked is not foreign to it (Hase et al. 2021).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from engine.evaluation.classes import macro_f1
 from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
 from engine.models.site_classifier.prepare import collate
 from engine.records import seed_of
+from engine.shuffling import Shuffle
 from engine.text.windows import window_bounds
 
 # Parameters of this name are the loop's to train and no part of a checkpoint.
@@ -33,7 +35,8 @@ class LearnConfig:
 
     `weights` scale the tasks' losses, `sample_weight` those of samples that are no reports. `ratio` is such samples a report and
     epoch, drawn anew each epoch; negative: each of them once. `marking` is the weight of the loss that asks which tokens were
-    marked; 0: do not ask. `budget` is padded tokens a micro-batch.
+    marked; 0: do not ask. `budget` is padded tokens a micro-batch. Of these, `checkpointing` windows pass the encoder at a time,
+    and what it keeps of them is computed again for the gradient; 0: all at once, everything kept.
     """
 
     windows: int = 8
@@ -44,6 +47,7 @@ class LearnConfig:
     ratio: float = -1.0
     marking: float = 0.0
     budget: int = 8192
+    checkpointing: int = 0
     seed: int = 7
 
 
@@ -52,7 +56,7 @@ class Examples:
     """Tokenized examples: ids, tokens, labels [n, tasks] (-1: none; for a multi-label task see `many`), split masks.
 
     `kind` says what each is (see `engine.training.data`), `sample` which are no reports of their own. `marked` has for reports
-    with rationales a flag for each token.
+    with rationales a flag for each token. See `Source`: examples that are held whole are one, numbered as they stand.
     """
 
     record_id: list[str]
@@ -65,6 +69,39 @@ class Examples:
     sample: np.ndarray | None = None
     marked: list[np.ndarray | None] | None = None
 
+    @property
+    def mixed(self) -> bool:
+        return self.sample is not None and bool(self.sample.any())
+
+    def order(self, epoch: int, ratio: float, seed: int) -> Sequence[int]:
+        sample = np.zeros_like(self.train) if self.sample is None else self.sample
+        reports, samples = np.flatnonzero(self.train & ~sample), np.flatnonzero(self.train & sample)
+        order = Shuffle([len(reports)], [len(samples)], ratio, seed, 1).epoch(epoch)
+        return np.concatenate([reports, samples])[list(order)].tolist()
+
+    def hold(self, members: Sequence[int], epoch: int) -> tuple["Examples", list[int]]:
+        return self, list(members)
+
+    def held_back(self) -> Iterator[tuple["Examples", list[int]]]:
+        yield self, np.flatnonzero(self.valid).tolist()
+
+
+class Source(Protocol):
+    """Where a learner's examples are, numbered from 0; they need not be held whole."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are samples beside the reports."""
+
+    def order(self, epoch: int, ratio: float, seed: int) -> Sequence[int]:
+        """The numbers of an epoch, in order: every report of train once, and samples by `ratio` (see `LearnConfig`)."""
+
+    def hold(self, members: Sequence[int], epoch: int) -> tuple[Examples, list[int]]:
+        """Some examples of an epoch, and which of those held they are. Cheap where they are asked for in the epoch's order."""
+
+    def held_back(self) -> Iterator[tuple[Examples, list[int]]]:
+        """The reports of valid, some at a time."""
+
 
 class SiteLearner:
     """See `engine.training.loop.Learner`."""
@@ -72,12 +109,14 @@ class SiteLearner:
     def __init__(
         self,
         network: SiteNetwork,
-        examples: Examples,
+        source: Source,
         config: LearnConfig,
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
-        self.examples = examples
+        self.source = source
+        # Those of the source that are in work.
+        self.examples, _ = source.hold([], 0)
         self.config = config
         self.special = network.config.special
         self.device = device
@@ -89,23 +128,18 @@ class SiteLearner:
         own = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
         return own | ({f"{MARKER}.{name}": value for name, value in self.marker.named_parameters()} if self.marker else {})
 
-    def order(self, epoch: int) -> list[int]:
-        rng = np.random.default_rng([self.config.seed, epoch])
-        train, sample = self.examples.train, self.examples.sample
-        members = np.flatnonzero(train if sample is None else train & ~sample)
-        if sample is not None:
-            members = np.concatenate([members, self._drawn(np.flatnonzero(train & sample), len(members), rng)])
-        rng.shuffle(members)
-        return members.tolist()
+    def order(self, epoch: int) -> Sequence[int]:
+        return self.source.order(epoch, self.config.ratio, self.config.seed)
 
     def told(self) -> Mapping[str, tuple[float, int]]:
         """The loss of every task on every kind of sample since the last call, where there are samples beside the reports."""
         found = {name: (total, count) for name, (total, count) in self._told.items()}
         self._told = {}
-        return found if self.examples.sample is not None and self.examples.sample.any() else {}
+        return found if self.source.mixed else {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
-        for batch, members in self._batches(examples, epoch):
+        self.examples, held = self.source.hold(examples, epoch)
+        for batch, members in self._batches(held, epoch):
             pooled = self._shown(batch, members, epoch)
             terms = self._terms(pooled.logits, members)
             if self.marker is not None:
@@ -117,11 +151,13 @@ class SiteLearner:
         """Accuracy and macro-F1 of each task on the held-back examples, from as many windows as in training; `macro_f1` is the
         mean over tasks."""
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for batch, members in self._batches(np.flatnonzero(self.examples.valid).tolist(), epoch=0):
-            for name, logits in self._shown(batch, members, None).logits.items():
-                gold = self.examples.labels[name][members]
-                called = (logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)
-                pairs.setdefault(name, []).append((gold, called.cpu().numpy()))
+        for some, held in self.source.held_back():
+            self.examples = some
+            for batch, members in self._batches(held, epoch=0):
+                for name, logits in self._shown(batch, members, None).logits.items():
+                    gold = self.examples.labels[name][members]
+                    called = (logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)
+                    pairs.setdefault(name, []).append((gold, called.cpu().numpy()))
         found = {}
         for name, parts in pairs.items():
             gold, called = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -135,14 +171,7 @@ class SiteLearner:
         if epoch is not None:
             hidden = self._hidden(batch, members, epoch)
             batch.ids = batch.ids.masked_fill(hidden, self.special[3])
-        return self.network(batch)
-
-    def _drawn(self, samples: np.ndarray, reports: int, rng: np.random.Generator) -> np.ndarray:
-        """The samples of an epoch; where there are fewer than asked for, all of them as often as it takes."""
-        if self.config.ratio < 0 or not len(samples):
-            return samples
-        rounds, rest = divmod(round(self.config.ratio * reports), len(samples))
-        return np.concatenate([np.repeat(samples, rounds), rng.choice(samples, rest, replace=False)])
+        return self.network(batch, chunk=self.config.checkpointing)
 
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
         chosen = [self._windows(member, epoch) for member in members]

@@ -1,0 +1,82 @@
+"""Work on one item after another through Ray Data: ahead of need, in order, in bounded room.
+
+Nothing that is raised may reach Ray, which logs exceptions with all that they quote: an error comes back as a table of its own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from engine import errors
+from engine.errors import ContractError, EngineError, RetryableError, where
+
+# Items that Ray is told of at a time; starting it for more takes a second or two.
+_WAVE = 256
+# Bytes of finished work that may wait to be taken.
+_WAITING = 256 << 20
+_ERROR = "_error"
+
+
+def ray_runs() -> bool:
+    """Whether this process can work through Ray."""
+    import ray
+
+    return ray.is_initialized()
+
+
+def in_order(items: Iterable[Any], work: Callable[[Any], pa.Table], readers: int = 2) -> Iterator[pa.Table]:
+    """What `work` makes of each item, in their order. `items` may be endless.
+
+    Raises:
+        EngineError: what `work` raised. RetryableError: Ray gave up.
+    """
+    waiting = iter(items)
+    while wave := list(islice(waiting, _WAVE)):
+        yield from _wave(wave, work, readers)
+
+
+def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Iterator[pa.Table]:
+    import ray
+    from ray.data import ExecutionResources, TaskPoolStrategy
+
+    numbers = ray.data.from_items([{"number": number} for number in range(len(items))], override_num_blocks=len(items))
+    planned = numbers.map_batches(
+        _each,
+        fn_kwargs={"items": items, "work": work},
+        compute=TaskPoolStrategy(min(readers, len(items))),
+        num_cpus=0.1,
+        batch_size=1,
+        batch_format="pyarrow",
+    )
+    context = planned.context
+    context.target_max_block_size = None
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=_WAITING)
+    try:
+        for table in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            if _ERROR in table.column_names:
+                raise _error_of(table)
+            yield table
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise RetryableError(
+            f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again"
+        ) from None
+
+
+def _each(block: pa.Table, items: list[Any], work: Callable[[Any], pa.Table]) -> pa.Table:
+    (number,) = block["number"].to_pylist()
+    try:
+        return work(items[number])
+    except EngineError as error:
+        return pa.table({_ERROR: [type(error).__name__], "told": [str(error)]})
+    except Exception as error:
+        told = f"training raised {type(error).__name__} at {where(error)}"
+        return pa.table({_ERROR: [ContractError.__name__], "told": [told]})
+
+
+def _error_of(table: pa.Table) -> EngineError:
+    return getattr(errors, table[_ERROR][0].as_py())(table["told"][0].as_py())
