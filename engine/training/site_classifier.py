@@ -144,7 +144,7 @@ def encoded(examples: pa.Table, config: ClassifierConfig, max_tokens: int = 1638
         "kind": examples["kind"],
         "ids": _lists([found.ids for found in tokens], pa.int32()),
         "pair": _lists([found.ids if config.paired else None for found in questions], pa.int32()),
-        "marked": _lists(marked, pa.bool_()),
+        "marked": _lists(marked, pa.int8()),
     }
     for task in config.tasks:
         numbers = gold(examples[task.name].to_pylist(), task)
@@ -176,7 +176,7 @@ def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
 
 def _schema(config: ClassifierConfig) -> pa.Schema:
     ids, numbers = pa.list_(pa.int32()), pa.list_(pa.int64())
-    own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", pa.list_(pa.bool_()))]
+    own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", pa.list_(pa.int8()))]
     labels = [pa.field(_column(task), numbers if task.multi_label else pa.int64()) for task in config.tasks]
     return pa.schema([*COMMON, *own, *labels])
 
