@@ -62,30 +62,32 @@ def write_shards(
     try:
         with duckdb.connect(str(database_file), config=settings) as database:
             stored = pa.schema([*schema, pa.field("key", pa.int64()), pa.field("place", pa.int64())])
-            database.register("reader", pa.RecordBatchReader.from_batches(stored, _keyed(tables, stored)))
-            database.execute("CREATE TABLE examples AS SELECT * FROM reader")
-            database.unregister("reader")
+            # One by one: an error of theirs would come out of a reader as one of the database, with all that it quotes.
+            database.register("given", stored.empty_table())
+            database.execute("CREATE TABLE examples AS SELECT * FROM given")
+            for table in _keyed(tables, stored):
+                database.register("given", table)
+                database.execute("INSERT INTO examples SELECT * FROM given")
+            database.unregister("given")
             train = [_put(folder, f"train-{n:05d}", each) for n, each in enumerate(_sorted(database, schema, "train", rows))]
             valid = [_put(folder, f"valid-{n:05d}", each) for n, each in enumerate(_sorted(database, schema, "valid", rows))]
-    except duckdb.Error as error:
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise RetryableError(
             f"sorting the examples needs more disk or memory than there is ({type(error).__name__}); "
             "free some, and run the same command again"
         ) from None
     finally:
         database_file.unlink(missing_ok=True)
-    index = Index(tuple(n for n, _ in train), tuple(n for _, n in train), tuple(n for n, _ in valid), facts)
-    storage_for(folder).create(f"{folder}/{INDEX}", json.dumps(vars(index)).encode())
-    return index
+    counts = {"reports": [n for n, _ in train], "samples": [n for _, n in train], "valid": [n for n, _ in valid]}
+    data = json.dumps({**counts, "facts": facts}).encode()
+    storage_for(folder).create(f"{folder}/{INDEX}", data)
+    return _index(json.loads(data))
 
 
 def read_index(folder: str) -> Index | None:
     """What `write_shards` left in a folder, None where it did not come to its end."""
     data = storage_for(folder).read(f"{folder}/{INDEX}")
-    if data is None:
-        return None
-    found = json.loads(data)
-    return Index(*(tuple(found[name]) for name in ("reports", "samples", "valid")), found["facts"])
+    return None if data is None else _index(json.loads(data))
 
 
 def read_shard(folder: str, split: str, number: int) -> pa.Table:
@@ -95,14 +97,18 @@ def read_shard(folder: str, split: str, number: int) -> pa.Table:
         return pq.read_table(stream)
 
 
-def _keyed(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _index(found: Mapping[str, Any]) -> Index:
+    return Index(*(tuple(found[name]) for name in ("reports", "samples", "valid")), found["facts"])
+
+
+def _keyed(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     place = 0
     for table in tables:
         key = np.array([seed_of(name, "shard") for name in table["record_id"].to_pylist()], np.int64)
         table = table.append_column("key", pa.array(key))
         table = table.append_column("place", pa.array(np.arange(place, place + len(table))))
         place += len(table)
-        yield from table.cast(schema).combine_chunks().to_batches()
+        yield table.cast(schema)
 
 
 def _sorted(database: duckdb.DuckDBPyConnection, schema: pa.Schema, split: str, rows: int) -> Iterator[pa.Table]:

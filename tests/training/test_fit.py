@@ -1,11 +1,9 @@
 """What Ray Train makes of a worker that fails, and what a user is told."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from safetensors.torch import load_file
 
 from engine.errors import ConfigError, ContractError, RetryableError
@@ -14,7 +12,6 @@ from engine.training.fit import STATE, FitConfig, fit
 from engine.training.loop import Worker, train
 from tests.training.test_loop import CONFIG, Line
 
-ROOT = Path(__file__).resolve().parents[2]
 CANARY = "CANARYPHRASE"
 pytestmark = pytest.mark.timeout(300)
 
@@ -49,19 +46,6 @@ def dying(settings, worker):
     with open(settings["tries"], "a") as file:
         file.write("x")
     return Dying(Path(settings["tries"]))
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Path]:
-    """Ray's folder of this session, where its logs are; another test's Ray is used and left alone."""
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
-    yield Path(ray._private.worker._global_node.get_session_dir_path())
-    if started:
-        ray.shutdown()
 
 
 @pytest.mark.parametrize(
