@@ -63,8 +63,7 @@ class Watched:
         return getattr(self.inner, name)
 
     def losses(self, examples, epoch):
-        for step in self.inner.losses(examples, epoch):
-            yield step
+        yield from self.inner.losses(examples, epoch)
         self.shown.append(list(self.inner.examples.record_id))
         self.resident = max(self.resident, self.inner.source.resident)
 
@@ -83,8 +82,8 @@ def test_a_resumed_training_sees_what_an_unbroken_one_sees_and_ends_byte_for_byt
     whole = trained(settings, tmp_path / "whole")
     index = read_index(settings["examples"])
     assert sum(index.reports) == 90 and max(index.reports) == 2 and sum(index.valid) == 20
-    assert sorted(sum(whole.shown[:12], [])) == sorted(sum(whole.shown[12:], [])) and len(set(sum(whole.shown[:12], []))) == 90
-    assert whole.shown[:12] != whole.shown[12:]
+    epochs = [[name for step in steps for name in step] for steps in (whole.shown[:12], whole.shown[12:])]
+    assert epochs[0] != epochs[1] and sorted(epochs[0]) == sorted(epochs[1]) and len(set(epochs[0])) == 90
     # In the middle of a window and of an epoch, and in the second epoch.
     for stop in (7, 15):
         first = trained(settings, tmp_path / str(stop), stop_after=stop)

@@ -85,3 +85,36 @@ def test_figures_of_several_labels_at_once():
         called = [(made.network(next(made._batches([m], 0))[0]).logits["hallmark"][0] > 0).int().tolist() for m in (1, 5)]
     expected = f1_score(gold[[1, 5]][:, [0, 2]], np.array(called)[:, [0, 2]], average="macro", zero_division=0)
     assert made.validate()["macro_f1_hallmark"] == pytest.approx(expected)
+
+
+def gradient(made, members=(0, 1, 2, 3, 4)):
+    made.network.zero_grad()
+    for terms, _ in made.losses(list(members), 0):
+        (sum(terms.values()) / len(members)).backward()
+    return {name: value.grad.clone() for name, value in made.parameters().items() if value.grad is not None}
+
+
+@pytest.mark.parametrize("changes", [{"budget": 64}, {"budget": 200}, {"checkpointing": 1}, {"checkpointing": 2, "budget": 200}])
+def test_a_step_has_one_gradient_however_it_is_cut_and_whatever_is_computed_again(changes):
+    whole, cut = gradient(learner()), gradient(learner(**changes))
+    assert whole.keys() == cut.keys() and any(float(value.abs().max()) > 1e-3 for value in whole.values())
+    for name, value in whole.items():
+        assert torch.allclose(cut[name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_micro_batches_hold_like_lengths_and_no_more_tokens_than_the_budget():
+    made = learner(budget=64)
+    batches = [(members, batch.ids.shape) for batch, members in made._batches([0, 1, 2, 3, 4], 0)]
+    lengths = [len(IDS[member]) for members, _ in batches for member in members]
+    assert len(batches) > 1 and lengths == sorted(lengths, reverse=True)
+    assert all(len(members) == 1 or shape[0] * shape[1] <= 64 for members, shape in batches)
+
+
+def test_in_bf16_a_step_has_a_finite_loss_and_gradient_like_that_in_fp32():
+    made = learner()
+    made.network.encoder.to(torch.bfloat16)
+    losses = [float(terms["site"].detach()) for terms, _ in made.losses([0, 1, 2, 3, 4], 0)]
+    plain = [float(terms["site"].detach()) for terms, _ in learner().losses([0, 1, 2, 3, 4], 0)]
+    assert losses == pytest.approx(plain, rel=0.05)
+    found = gradient(made)
+    assert found and all(torch.isfinite(value).all() for value in found.values())
