@@ -1,6 +1,7 @@
 """What Ray Train makes of a worker that fails, and what a user is told."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ from safetensors.torch import load_file
 from engine.errors import ConfigError, ContractError, RetryableError
 from engine.storage import storage_for
 from engine.training.fit import STATE, FitConfig, fit
-from engine.training.loop import Worker, train
+from engine.training.loop import LoopConfig, Worker, train
+from engine.training.site_classifier import learner
 from tests.training.test_loop import CONFIG, Line
+from tests.training.test_stream import LOOP, settings
 
 CANARY = "CANARYPHRASE"
 pytestmark = pytest.mark.timeout(300)
+__all__ = ["settings"]
 
 
 def failing(settings, worker):
@@ -83,3 +87,40 @@ def test_a_lost_worker_goes_on_from_the_checkpoint_on_s3(tmp_path, session, buck
     assert not [path for path in (tmp_path / "here").rglob("checkpoint_*") if path.is_dir()]
     for path in [*(session / "logs").rglob("*"), *(tmp_path / "here").rglob("*")]:
         assert not path.is_file() or store.url.encode() not in path.read_bytes(), path
+
+
+def killed(settings, worker):
+    """A site learner on a stream whose second worker is killed in the middle of the second epoch, once."""
+    made, tries = learner(settings, worker), Path(settings["tries"])
+    inner, steps = made.losses, []
+
+    def losses(examples, epoch):
+        steps.append(epoch)
+        if settings["kill"] and worker.rank == 1 and steps.count(1) == 5 and not tries.exists():
+            tries.write_text("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(examples, epoch)
+
+    made.losses = losses
+    return made
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_two_workers_are_one_and_a_killed_one_costs_nothing_but_time(tmp_path, session, settings):
+    states, curves = {}, {}
+    for name, workers, kill in (("one", 1, False), ("two", 2, False), ("killed", 2, True)):
+        told = []
+        values = {**settings, "tries": str(tmp_path / "tries"), "kill": kill}
+        config = FitConfig(f"{__name__}:killed", values, LoopConfig(**{**vars(LOOP), "report_every": 1}), workers, threads=1)
+        folder = fit(config, tmp_path / name, told.append)
+        states[name] = {key: value for key, value in load_file(folder / STATE).items() if key.startswith("weight/")}
+        curves[name] = told[-1]
+    assert (tmp_path / "tries").exists()
+    # The same two workers add up in the same order; one worker adds in another, which is what the tolerance is for.
+    assert all(value.equal(states["killed"][name]) for name, value in states["two"].items())
+    for name, value in states["one"].items():
+        assert value.allclose(states["two"][name], rtol=1e-3, atol=1e-4), name
+    for name in ("loss_site", "loss_histology"):
+        assert curves["two"][name] == pytest.approx(curves["one"][name], rel=1e-3)
+        assert curves["killed"][name] == curves["two"][name]

@@ -145,3 +145,34 @@ class After(Fault):
             self._free -= 1
             return False
         return super().meets(request)
+
+
+@pytest.mark.long
+def test_all_seventy_sites_are_learned_coded_and_evaluated(tmp_path):
+    corpus_folder, model, coded_folder = tmp_path / "corpus", tmp_path / "model", tmp_path / "codes"
+    run("jobs.make_corpus", "records=1400", "skew=uniform", "text.median_words=30", f"output.path={corpus_folder}")
+    table = pl.read_parquet(f"{corpus_folder}/*.parquet")
+    sites = set(table["site"].to_list())
+    assert len(sites) == 70
+    split = pl.int_range(pl.len()).map_elements(lambda i: ("train", "train", "train", "valid", "test")[i % 5], pl.String)
+    data = tmp_path / "labelled.parquet"
+    table.with_columns(split=split, patient_id=pl.col("record_id")).write_parquet(data)
+    done = train(f"data.path={data}", f"output.path={model}", "data.labels={site: site}", "data.held=256", "train.batch=32")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(read_checkpoint(str(model)).config.task("site").labels) == sites
+    read = [f"input.path={corpus_folder}", "input.id=record_id", "cluster.actors=1"]
+    run("jobs.code_reports", *read, f"model.path={model}", f"output.path={coded_folder}")
+    rows = pl.read_parquet(f"{coded_folder}/codes/*.parquet")
+    assert sorted(rows["record_id"].to_list()) == sorted(table["record_id"].to_list())
+    assert set(rows["site_code"].to_list()) <= sites and rows["site_code"].null_count() == 0
+    run("jobs.evaluate", f"run={coded_folder}", f"gold={data}", "rounds=20", f"output.path={tmp_path / 'evaluation'}")
+    figures = pl.read_parquet(tmp_path / "evaluation" / "metrics" / "metrics.parquet")
+    found = {row["metric"]: row["value"] for row in figures.filter(slice="all", task="site").iter_rows(named=True)}
+    right = rows.select("record_id", "site_code").join(table, on="record_id").select(pl.col("site_code") == pl.col("site"))
+    assert found["accuracy"] == pytest.approx(right.to_series().mean())
+
+
+def run(job, *settings):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", job, *settings], capture_output=True, text=True, timeout=560, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
