@@ -69,11 +69,12 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
     # In a closure, since Ray keeps the loop's settings in its records of runs.
     s3 = replace(s3_config(), proven=True)
+    # Workers claim little of the CPUs, so that some is left for the tasks that read ahead for them.
     trainer = TorchTrainer(
         lambda values: _work(values, s3, remote),
         train_loop_config={**asdict(config), "threads": threads},
         scaling_config=ScalingConfig(
-            num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=None if config.gpu else {"CPU": 0.5}
+            num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=None if config.gpu else {"CPU": 0.25}
         ),
         run_config=RunConfig(
             name="_train",

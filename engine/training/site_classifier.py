@@ -1,6 +1,7 @@
 """The site classifier in the training loop: settings to a learner, in each worker."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -21,7 +22,7 @@ from engine.encoders import (
     pick_precision,
     special_ids,
 )
-from engine.errors import ContractError, InputChanged
+from engine.errors import ConfigError, ContractError, InputChanged
 from engine.models.adapter import attach
 from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
@@ -38,6 +39,8 @@ from engine.training.shards import COMMON, Index, read_index, shard_rows, write_
 from engine.training.stream import Share, Stream
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from engine.text.tokens import TokenizedText
 
 Labels = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
@@ -52,6 +55,8 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
     data, index = DataConfig(**settings["data"]), read_index(settings["examples"])
     if index is None:
         raise ContractError("the examples of a training are not there")
+    if not sum(index.reports):
+        raise ConfigError("data.text: no report of train has a word in it")
     labels = {task: (tuple(names), tuple(support)) for task, (names, support) in index.facts["labels"].items()}
     config = classifier_config(settings["model"], labels, data)
     device = str(worker.device)
@@ -103,8 +108,9 @@ def write_examples(data: DataConfig, config: ClassifierConfig, found: Survey, fo
             )
         return index
     rows, work = shard_rows(data.held), Tokenize(data, config, replace(s3_config(), proven=True))
-    tables = in_order(pieces(data), work) if ray_runs() and len(given) > 1 else map(work, pieces(data))
-    samples = (encoded(found.samples.slice(at, rows), config) for at in range(0, len(found.samples), rows))
+    tables = in_order(pieces(data), work, os.cpu_count() or 1) if ray_runs() and len(given) > 1 else map(work, pieces(data))
+    tokenizer = load_tokenizer(encoder_folder(config.encoder))
+    samples = (encoded(found.samples.slice(at, rows), config, tokenizer) for at in range(0, len(found.samples), rows))
     return write_shards(chain(tables, samples), _schema(config), folder, scratch, rows, {"labels": found.labels, "input": given})
 
 
@@ -119,17 +125,17 @@ class Tokenize:
     def __call__(self, piece: Piece) -> pa.Table:
         use_s3(self.s3)
         side = SideTable(self.data.rationale_table) if self.data.rationale_table else None
-        tables = [encoded(table, self.config) for table in read_piece(self.data, piece, side)]
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        tables = [encoded(table, self.config, tokenizer) for table in read_piece(self.data, piece, side)]
         return pa.concat_tables(tables) if tables else _schema(self.config).empty_table()
 
 
-def encoded(examples: pa.Table, config: ClassifierConfig, max_tokens: int = 16384) -> pa.Table:
+def encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> pa.Table:
     """Examples of train and valid as tokens and numbers; those without any token are left out.
 
     A label that is not in a task's label set counts as none.
     """
     examples = examples.filter(pc.not_equal(examples["split"], "test"))
-    tokenizer = load_tokenizer(encoder_folder(config.encoder))
     texts = examples["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
     questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)

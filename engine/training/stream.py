@@ -66,8 +66,8 @@ class Stream:
     """See `engine.models.site_classifier.learner.Source`.
 
     Args:
-        decode: a table of shards as examples. held: examples of a window, about. rows: of a shard. flow: calls a reader for
-            window after window, ahead of need or not; the answers come in order.
+        decode: a table of shards as examples. window: shards of a window. flow: calls a reader for window after window, ahead
+            of need or not; the answers come in order.
     """
 
     def __init__(
