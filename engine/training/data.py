@@ -144,7 +144,9 @@ def survey(config: DataConfig) -> Survey:
     vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
     for each in reports(config, side):
         found.see(each)
-        marked.append(each.filter(pc.is_valid(each["marks"])))
+        highlighted = each.filter(pc.is_valid(each["marks"]))
+        if len(highlighted) or not marked:
+            marked.append(highlighted)
         for task, known in vocabulary.items():
             known.update(codes(each[task]))
     found.samples, rejected = samples(pa.concat_tables(marked), config.samples, tasks, vocabulary)
