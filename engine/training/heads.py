@@ -36,7 +36,7 @@ from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.card import model_card
-from engine.training.data import DataConfig, load_examples
+from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
@@ -96,7 +96,7 @@ def train_heads(
     made = work / "checkpoint"
     copy_checkpoint(coder.checkpoint, made)
     texts, states = _encoded(config, coder, examples, work / "states", say)
-    figures = {}
+    figures, known = {}, survey(config.data)
     for head in config.heads:
         shape = replace(coder.config, **config.shape, head=head)
         curve, tensors = _trained(config, shape, coder, texts, states, work / head, say)
@@ -107,7 +107,9 @@ def train_heads(
             examples,
             curve,
             made / "heads" / head,
-            lambda found, shape=shape: model_card(found, shape, command),
+            lambda told, shape=shape: model_card(told, shape, command),
+            found=known,
+            everything=lambda: examples,
             say=say,
             baseline=baseline,
             evidence_sample=evidence_sample,

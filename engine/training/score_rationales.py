@@ -28,7 +28,7 @@ from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import is_s3
-from engine.training.data import DataConfig, load_examples, rejected_rationales
+from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import PAIR, Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
@@ -88,7 +88,7 @@ def score_rationales(
         raise ConfigError("folds: out of fold needs at least 2")
     examples = load_examples(replace(config.data, samples=()))
     reports = examples.filter(pc.and_(pc.equal(examples["split"], "train"), pc.is_valid(examples[config.task])))
-    lost = Counter(rejected_rationales(config.data)["reason"].to_pylist())["unknown_record"]
+    lost = Counter(survey(config.data).rejected["reason"].to_pylist())["unknown_record"]
     if lost:
         say(f"{lost:,} rationales are of no report in the data")
     found = _rationales(reports.to_pylist(), config.task, by)

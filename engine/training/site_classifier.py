@@ -135,7 +135,18 @@ def encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer"
 
     A label that is not in a task's label set counts as none.
     """
-    examples = examples.filter(pc.not_equal(examples["split"], "test"))
+    found = _encoded(examples.filter(pc.not_equal(examples["split"], "test")), config, tokenizer, max_tokens)
+    return found.filter(pc.greater(pc.list_value_length(found["ids"]), 0))
+
+
+def tokenized(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int = 16384) -> Examples:
+    """Examples held whole, in their order, for a training on cached states; no epoch shows those of test or without any token."""
+    found = examples_of(_encoded(examples, config, tokenizer, max_tokens), config)
+    split, readable = np.array(examples["split"].to_pylist()), np.array([len(ids) > 0 for ids in found.ids])
+    return replace(found, train=(split == "train") & readable, valid=(split == "valid") & readable)
+
+
+def _encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer", max_tokens: int) -> pa.Table:
     texts = examples["text"].to_pylist()
     tokens = tokenize(tokenizer, texts, max_tokens)
     questions = tokenize(tokenizer, [text or "" for text in examples["pair"].to_pylist()], config.window // 2)
@@ -155,8 +166,7 @@ def encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer"
     for task in config.tasks:
         numbers = gold(examples[task.name].to_pylist(), task)
         columns[_column(task)] = _lists(list(numbers), pa.int64()) if task.multi_label else pa.array(numbers)
-    readable = pa.array([len(found.ids) > 0 for found in tokens], pa.bool_())
-    return pa.table(columns, schema=_schema(config)).filter(readable)
+    return pa.table(columns, schema=_schema(config))
 
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
