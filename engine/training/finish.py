@@ -105,8 +105,8 @@ def calibrated(
 
     Args:
         write: writes the weights with a calibration, an evidence method and a card, and returns the digest. spec: how they are
-            read again. curve: of the training. output: folder for figures and curve. card: makes the card of the figures. The rest
-            as in `finish`.
+            read again. curve: of the training. output: folder for figures and curve. card: makes the card of figures. The rest as
+            in `finish`.
     """
     plain = {task.name: TaskCalibration() for task in config.tasks}
     write(plain, config.evidence_methods[0], "not calibrated yet\n")
