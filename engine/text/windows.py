@@ -1,4 +1,6 @@
-"""Windows over long documents: cut into nearly equal parts, without overlap, so that no window is mostly padding."""
+"""Windows over long documents: without overlap and of nearly equal length, or overlapping and cut between words."""
+
+import numpy as np
 
 
 def window_count(tokens: int, size: int) -> int:
@@ -18,3 +20,31 @@ def window_bounds(tokens: int, size: int) -> list[tuple[int, int]]:
         bounds.append((start, stop))
         start = stop
     return bounds
+
+
+def overlapping_bounds(word_of_token: np.ndarray, size: int, overlap: int) -> list[tuple[int, int]]:
+    """Half-open token ranges that cover all tokens in order, each at most `size` long; neighbours share about `overlap`.
+
+    They are cut between words; only a word that is longer than a window is cut itself.
+
+    Args:
+        word_of_token: the word's number of each token [n], rising.
+    """
+    count = len(word_of_token)
+    if not count:
+        return []
+    starts = np.r_[0, np.flatnonzero(np.diff(word_of_token)) + 1]
+    bounds, begin = [], 0
+    while True:
+        stop = min(begin + size, count)
+        if stop < count:
+            before = int(starts[np.searchsorted(starts, stop, side="right") - 1])
+            stop = before if before > begin else stop
+        bounds.append((begin, stop))
+        if stop == count:
+            return bounds
+        back = int(starts[np.searchsorted(starts, stop - overlap, side="right") - 1]) if stop > overlap else 0
+        if back <= begin:
+            later = starts[np.searchsorted(starts, begin, side="right") :]
+            back = min(int(later[0]), stop) if len(later) else stop
+        begin = back

@@ -26,7 +26,7 @@ _TOLD = 16384
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How to train. `batch` counts records a step, over all workers; `rate` is the peak learning rate of the first group.
+    """How to train. `batch` counts records a step, over all workers; `rate` is the peak learning rate.
 
     `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end). With a
     `patience` above 0 training ends when the figure `watch` of the validation has not risen for as many epochs, and the weights
@@ -68,7 +68,11 @@ class Worker:
 
 
 class Learner(Protocol):
-    """What a system brings to the loop."""
+    """What a system brings to the loop.
+
+    It may also have `rates() -> Mapping[str, tuple[float, float]]`: the learning rate and the weight decay of some of its
+    tensors, by name, relative to the loop's.
+    """
 
     def parameters(self) -> Mapping[str, Tensor]:
         """The trained tensors by name, the same on every worker."""
@@ -110,7 +114,7 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         ConfigError: `resume` belongs to other settings, or the validation has no figure to watch.
     """
     parameters = {name: value for name, value in learner.parameters().items() if value.requires_grad}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(_groups(learner, parameters, config), lr=config.rate, betas=(0.9, 0.98))
     per_epoch = math.ceil(len(learner.order(0)) / config.batch)
     steps = max(1, round(per_epoch * config.epochs))
     step, curve, best, done = 0, [], Best(), False
@@ -133,7 +137,7 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
         _exchange(parameters, worker.world)
         torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip)
         for group in optimiser.param_groups:
-            group["lr"] = config.rate * _rate(step, steps, config.warmup)
+            group["lr"] = config.rate * group["factor"] * _rate(step, steps, config.warmup)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
@@ -161,6 +165,18 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
             worker.report(row, folder / "last" if save and worker.rank == 0 else None)
             sums, tokens, since, began = {}, 0, step, time.perf_counter()
     return curve
+
+
+def _groups(learner: Learner, parameters: Mapping[str, Tensor], config: LoopConfig) -> list[dict[str, Any]]:
+    """The tensors by their relative rate and decay, in the order of their names' first appearance."""
+    rates = getattr(learner, "rates", dict)()
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, value in parameters.items():
+        groups.setdefault(rates.get(name, (1.0, 1.0)), []).append(value)
+    return [
+        {"params": values, "factor": factor, "weight_decay": config.weight_decay * decay}
+        for (factor, decay), values in groups.items()
+    ]
 
 
 def _watched(row: Mapping[str, Any], name: str) -> float:

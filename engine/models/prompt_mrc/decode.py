@@ -1,0 +1,196 @@
+"""From logits to spans of text: candidates, their scores, and what of all windows stays.
+
+A span (i, j) of a type is a candidate where sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it is at
+most `max_words` words long. Its score is the cube root of the three probabilities' product. A start for which only ends before it
+were found is counted and gives nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import ConfigError
+from engine.models.prompt_mrc.instances import BEGIN, INSIDE, OUTSIDE, Window
+
+if TYPE_CHECKING:
+    from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork
+
+MATCH_AT_ONCE = 65536
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Thresholds, and which spans may stand together: `nested` keeps all, else those of one type do not overlap, with
+    `flat_across_types` none at all."""
+
+    start: float = 0.5
+    end: float = 0.5
+    match: float = 0.5
+    nested: bool = True
+    flat_across_types: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(0 < each < 1 for each in (self.start, self.end, self.match)):
+            raise ConfigError("decoding: thresholds must lie between 0 and 1")
+        if self.nested and self.flat_across_types:
+            raise ConfigError("decoding: nested spans and flat_across_types exclude each other")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A span that one window gave: words `first` to `last` of text number `text`, both in it.
+
+    `row` and `tokens` say where its logits are: the row of the batch, and its first and last token in the window, which begins
+    at token `window` of the text. `edge` tells that the span touches an end of the window where the text goes on.
+    """
+
+    text: int
+    type: int
+    first: int
+    last: int
+    score: float
+    start_score: float
+    end_score: float
+    match_score: float | None
+    row: int
+    tokens: tuple[int, int]
+    window: int
+    edge: bool
+
+
+def candidates(
+    network: "MrcNetwork",
+    found: "Found",
+    contexts: "Contexts",
+    windows: Sequence[Window],
+    types: Sequence[int],
+    decoding: Decoding,
+) -> tuple[list[Candidate], dict[int, int]]:
+    """Candidates of a batch of windows under some types, and how many starts of each text had ends before them only.
+
+    Args:
+        found: rows for each window, and in each for each of `types`, in these orders (the tagger: a row a window).
+    """
+    if found.tags is not None:
+        return _tagged(found.tags, windows, types), {}
+    count = len(types)
+    start, end = torch.sigmoid(found.start), torch.sigmoid(found.end)
+    window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
+    begins = (start > decoding.start) & contexts.starts[window]
+    ends = (end > decoding.end) & contexts.ends[window]
+    row, first, last, lost = _reachable(begins, ends, windows, count, network.config.max_words)
+    match = torch.cat(
+        [
+            torch.sigmoid(network.match(found.states, *(each[at : at + MATCH_AT_ONCE] for each in (row, first, last))))
+            for at in range(0, len(row), MATCH_AT_ONCE)
+        ]
+        or [torch.zeros(0)]
+    )
+    kept = (match > decoding.match).nonzero().squeeze(-1)
+    row, first, last = row[kept], first[kept], last[kept]
+    scores = torch.stack([start[row, first], end[row, last], match[kept].to(start.device)], -1).double().cpu().numpy()
+    rows, firsts, lasts = (each.cpu().tolist() for each in (row, first, last))
+    made = []
+    for place, (at, a, b) in enumerate(zip(rows, firsts, lasts, strict=True)):
+        of, kind = windows[at // count], types[at % count]
+        made.append(_candidate(of, kind, at, (a, b), scores[place].tolist()))
+    return made, lost
+
+
+def _reachable(
+    begins: Tensor, ends: Tensor, windows: Sequence[Window], count: int, longest: int
+) -> tuple[Tensor, Tensor, Tensor, dict[int, int]]:
+    """All pairs of a start and an end at or after it within `longest` words, as (row, first, last), and the lost starts."""
+    device = begins.device
+    begins, ends = begins.cpu().numpy(), ends.cpu().numpy()
+    found: list[np.ndarray] = []
+    lost: dict[int, int] = {}
+    for row in np.flatnonzero(begins.any(1)):
+        window = windows[row // count]
+        a, b = np.flatnonzero(begins[row]), np.flatnonzero(ends[row])
+        gap = window.word[b][None, :] - window.word[a][:, None]
+        fits = (gap >= 0) & (gap < longest) & (b[None, :] >= a[:, None])
+        orphans = int((~fits.any(1) & ((gap < 0) & (gap > -longest)).any(1)).sum())
+        if orphans:
+            lost[window.text] = lost.get(window.text, 0) + orphans
+        i, j = np.nonzero(fits)
+        found.append(np.stack([np.full(len(i), row), a[i], b[j]]))
+    whole = np.concatenate(found, 1) if found else np.zeros((3, 0), np.int64)
+    row, first, last = (torch.from_numpy(each).to(device) for each in whole.astype(np.int64))
+    return row, first, last, lost
+
+
+def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], scores: Sequence[float]) -> Candidate:
+    a, b = tokens
+    edge = (a == 0 and not window.is_first) or (b == len(window) - 1 and not window.is_last)
+    score = float(np.prod(scores) ** (1 / len(scores)))
+    match = scores[2] if len(scores) > 2 else None
+    words = int(window.word[a]), int(window.word[b])
+    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge)
+
+
+def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int]) -> list[Candidate]:
+    """Spans of a tagger: a B and the I that follow, word by word; an I without a B before it begins a span, as is usual.
+
+    Its score is the geometric mean of the mean probability of its words' tags, in place of start and end.
+    """
+    prob = tags.float().softmax(-1).cpu().numpy()
+    made = []
+    for number, window in enumerate(windows):
+        at = np.flatnonzero(window.starts)
+        stops = np.r_[at[1:], len(window)] - 1
+        for kind in types:
+            mine = prob[number, at, kind]
+            for first, last in _runs(mine.argmax(-1)):
+                begin, inner = float(mine[first].max()), mine[first : last + 1].max(-1)
+                made.append(
+                    _candidate(window, kind, number, (int(at[first]), int(stops[last])), [begin, float(inner.mean())])
+                )
+    return made
+
+
+def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
+    """Spans (first, last) of BIO labels [words]."""
+    found: list[tuple[int, int]] = []
+    begun = -1
+    for place, label in enumerate([*labels.tolist(), OUTSIDE]):
+        if begun >= 0 and label != INSIDE:
+            found.append((begun, place - 1))
+            begun = -1
+        if label == BEGIN or (label == INSIDE and begun < 0):
+            begun = place
+    return found
+
+
+def settle(found: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
+    """The spans of one text that stay, in its order: equal ones of several windows are one, the best scored.
+
+    A span that a window may have cut, as it touches its end, gives way to a better scored one of its type that it overlaps.
+    """
+    best: dict[tuple[int, int, int], Candidate] = {}
+    for each in found:
+        key = (each.first, each.last, each.type)
+        if key not in best or (each.score, -each.window) > (best[key].score, -best[key].window):
+            best[key] = each
+    kept: list[Candidate] = []
+    for each in sorted(best.values(), key=lambda span: (-span.score, span.first, span.last, span.type)):
+        if not any(_conflict(each, other, decoding) for other in kept):
+            kept.append(each)
+    return sorted(kept, key=lambda span: (span.first, span.last, span.type))
+
+
+def _conflict(one: Candidate, other: Candidate, decoding: Decoding) -> bool:
+    if one.last < other.first or other.last < one.first:
+        return False
+    if decoding.flat_across_types:
+        return True
+    if one.type != other.type:
+        return False
+    return not decoding.nested or ((one.edge or other.edge) and one.window != other.window)

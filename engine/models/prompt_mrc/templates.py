@@ -1,0 +1,111 @@
+"""What is asked about a text, type by type: templates that come along, and a user's own.
+
+`templates.csv` has a row each type, language, style and version: the type's name as people say it, four questions, four ways to
+put its definition, and the same with examples. A user's own questions are a mapping of type to text, from a YAML file or the
+command line; a type that only they know is asked for without training (zero-shot).
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import NAME, STYLES
+
+_TABLE = Path(__file__).with_name("templates.csv")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to ask for one type."""
+
+    type: str
+    language: str
+    style: str
+    version: int
+    text: str
+
+
+@cache
+def templates() -> tuple[Template, ...]:
+    """All that come along."""
+    with open(_TABLE, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        return tuple(Template(r["type"], r["language"], r["style"], int(r["version"]), r["text"]) for r in rows)
+
+
+def template(name: str, language: str, style: str, version: int = 1) -> Template:
+    """The template of a type.
+
+    Raises:
+        ConfigError: there is no such language, style or version, or no template for the type.
+    """
+    languages = sorted({each.language for each in templates()})
+    if language not in languages:
+        raise ConfigError(f"model.language: there are no questions in '{language}'; there are some in {', '.join(languages)}")
+    if style not in (NAME, *STYLES):
+        raise ConfigError(f"model.style: '{style}' is none of {', '.join(STYLES)}")
+    mine = [each for each in templates() if each.type == name and each.language == language]
+    if not mine:
+        known = sorted({each.type for each in templates() if each.language == language})
+        raise ConfigError(
+            f"there is no question for the type '{name}' in '{language}'; give your own in questions, or use {', '.join(known)}"
+        )
+    for each in mine:
+        if (each.style, each.version) == (style, version):
+            return each
+    versions = sorted(each.version for each in mine if each.style == style)
+    raise ConfigError(f"model.version: the style '{style}' has no version {version}; it has {', '.join(map(str, versions))}")
+
+
+def queries(
+    types: Sequence[str], mode: str, language: str, style: str, version: int = 1, own: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """What stands in front of a text for each type, in their order; `own` texts go before those that come along.
+
+    Raises:
+        ConfigError: a type has neither.
+    """
+    found = []
+    for name in types:
+        if own and name in own:
+            found.append(own[name])
+        elif mode == NAME:
+            known = {(each.type, each.language): each.text for each in templates() if each.style == NAME}
+            found.append(known.get((name, language), name.replace("_", " ")))
+        else:
+            found.append(template(name, language, style, version).text)
+    return tuple(found)
+
+
+def questions_of(values: object, where: str) -> dict[str, str]:
+    """A user's own questions: type -> text, as they stand in a YAML file or on the command line.
+
+    Raises:
+        ConfigError: not a mapping of names to texts, or an empty one.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: wants a type and its question a line, such as 'Device: Which implants are mentioned?'")
+    for name, text in values.items():
+        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{where}: every type wants a name and a question, both as text")
+    return {name.strip(): " ".join(text.split()) for name, text in values.items()}
+
+
+def read_questions(path: Path) -> dict[str, str]:
+    """The questions in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no mapping of types to questions.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"questions: cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError(f"questions: {path} is no readable YAML file") from None
+    return questions_of(values, f"questions in {path}")
