@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.checkpoint import publish_checkpoint
+from engine.models.folder import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.data import DataConfig, Survey, load_examples, pieces, survey
 from engine.training.fit import STATE, FitConfig, fit, session

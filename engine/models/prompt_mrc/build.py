@@ -41,8 +41,15 @@ def new_network(config: MrcConfig, dtype: torch.dtype, attention: str) -> MrcNet
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = MrcNetwork(config, encoder, pieces(tokenizer, config.queries) or [[]] * len(config.types))
-    network.start_soft(pieces(tokenizer, [_definition(name, config) for name in config.types]))
+    start_soft(network, tokenizer)
     return network
+
+
+def start_soft(network: MrcNetwork, tokenizer: "Tokenizer") -> None:
+    """Sets the soft vectors as training begins, from each type's definition; nothing where the mode has none."""
+    config = network.config
+    if config.is_soft:
+        network.start_soft(pieces(tokenizer, [_definition(name, config) for name in config.types]))
 
 
 def pieces(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[list[int]]:
@@ -59,6 +66,8 @@ def pieces(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[list[int]]:
 
 def _definition(name: str, config: MrcConfig) -> str:
     """What a type's soft vectors start from: its definition, else its query, else its name."""
-    style, numbers = STYLES[1], dict(zip(config.types, config.queries, strict=False))
-    known = {each.type: each.text for each in templates() if (each.language, each.style, each.version) == (config.language, style, 1)}
-    return known.get(name) or numbers.get(name) or name.replace("_", " ")
+    for each in templates():
+        if (each.type, each.language, each.style, each.version) == (name, config.language, STYLES[1], 1):
+            return each.text
+    asked = dict(zip(config.types, config.queries, strict=False))
+    return asked.get(name, name.replace("_", " "))

@@ -150,9 +150,7 @@ def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int]) -> li
             mine = prob[number, at, kind]
             for first, last in _runs(mine.argmax(-1)):
                 begin, inner = float(mine[first].max()), mine[first : last + 1].max(-1)
-                made.append(
-                    _candidate(window, kind, number, (int(at[first]), int(stops[last])), [begin, float(inner.mean())])
-                )
+                made.append(_candidate(window, kind, number, (int(at[first]), int(stops[last])), [begin, float(inner.mean())]))
     return made
 
 

@@ -82,10 +82,8 @@ class Parted(nn.Module):
         """States [n, L, d] in fp32 of the context, which begins at `position`, after the layers where it sees its prompt."""
         width = prompt.shape[1]
         states, mask = torch.cat([prompt, context], 1), torch.cat([prompt_mask, context_mask], 1)
-        if self.apart:
-            found = self._through(states, mask, slice(self.share, None))
-        else:
-            found = self._whole(states, mask, width, position)
+        rest = slice(self.share, None)
+        found = self._through(states, mask, rest) if self.apart else self._whole(states, mask, width, position)
         return found[:, width:].float()
 
     @property

@@ -120,9 +120,7 @@ def windows(text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, ov
     closes = np.r_[opens[1:], True]
     bounds = overlapping_bounds(word_of_token, size, overlap)
     return [
-        Window(
-            text, a, b, ids[a:b], word_of_token[a:b], opens[a:b], closes[a:b], number == 0, number == len(bounds) - 1
-        )
+        Window(text, a, b, ids[a:b], word_of_token[a:b], opens[a:b], closes[a:b], number == 0, number == len(bounds) - 1)
         for number, (a, b) in enumerate(bounds)
     ]
 

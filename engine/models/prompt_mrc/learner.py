@@ -258,7 +258,8 @@ class MrcLearner:
     ) -> Tensor:
         """The sum over rows of the mean over their pairs; a row without pairs gives nothing."""
         said = [
-            (logits.detach() > 0).cpu().numpy() | (marks > 0) for logits, marks in zip((found.start, found.end), gold, strict=True)
+            (logits.detach() > 0).cpu().numpy() | (marks > 0)
+            for logits, marks in zip((found.start, found.end), gold, strict=True)
         ]
         flags = contexts.starts.cpu().numpy(), contexts.ends.cpu().numpy()
         places, labels, weights = [], [], []

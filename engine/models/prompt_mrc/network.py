@@ -130,10 +130,8 @@ class MrcNetwork(nn.Module):
 
     def start_soft(self, definitions: Sequence[Sequence[int]]) -> None:
         """Sets the soft vectors as training begins from the pieces of each type's definition."""
-        if self.config.is_soft:
-            device = next(self.encoder.parameters()).device
-            rows = [self.parted.embed(torch.tensor(list(pieces), device=device)) for pieces in definitions]
-            self.soft.start(rows)
+        device = next(self.encoder.parameters()).device
+        self.soft.start([self.parted.embed(torch.tensor(list(pieces), device=device)) for pieces in definitions])
 
     def add(self, words: Sequence[int]) -> int:
         """Takes in a question for a type that was not trained; returns the number to ask for it by.
@@ -142,7 +140,9 @@ class MrcNetwork(nn.Module):
             ConfigError: the mode reads no questions, or the question is too long.
         """
         if not self.config.is_hard:
-            raise ConfigError(f"questions: a model of the mode '{self.config.mode}' reads none; use one trained as hybrid or hard")
+            raise ConfigError(
+                f"questions: a model of the mode '{self.config.mode}' reads none; use one trained as hybrid or hard"
+            )
         _check_room(self.config, len(words))
         self.queries.append(list(words))
         return len(self.queries) - 1
@@ -208,6 +208,6 @@ def _check_room(config: MrcConfig, words: int) -> None:
     need = words + config.soft + 2
     if need > config.prompt_room:
         raise ConfigError(
-            f"model.prompt_room: a prompt of {words} word pieces and {config.soft} soft vectors takes {need} positions, there are "
-            f"{config.prompt_room}; shorten the question"
+            f"model.prompt_room: a prompt of {words} word pieces and {config.soft} soft vectors takes {need} positions, "
+            f"there are {config.prompt_room}; shorten the question"
         )

@@ -25,10 +25,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder
+from engine.encoders import encoder_digest, encoder_folder, load_encoder
 from engine.errors import ConfigError, EngineError
-from engine.models.site_classifier.config import HEADS, ClassifierConfig
-from engine.storage import LocalStorage, Storage, cache_folder, full_path, is_s3, storage_for
+from engine.models.folder import (
+    CARD,
+    located,
+    parts,
+    publish_checkpoint,
+    save_tensors,
+    seal,
+    verified,
+    write_json,
+    write_list,
+)
+from engine.models.site_classifier.config import ClassifierConfig
+from engine.storage import full_path, is_s3, storage_for
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +53,6 @@ _HEAD_VALUES = ("config.json", "model.safetensors", "calibration.json")
 _BASE = ("labels.json", "model.safetensors")
 _HEADS = "heads"
 _OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_samples", "phrase_reach", "branches"})
-_CARD = "README.md"
-_LIST = "digest.json"
 
 
 @dataclass(frozen=True)
@@ -82,53 +91,7 @@ def checkpoint_folder(path: str) -> Path:
     Raises:
         ConfigError: a folder on S3 holds no checkpoint.
     """
-    if is_s3(path):
-        return _fetched(path.rstrip("/"))
-    return SHIPPED if path in ("", "shipped") else Path(os.path.expanduser(path))
-
-
-def _fetched(path: str) -> Path:
-    """This machine's copy, under the digest of the list of its files: what is there already is right, as `read_checkpoint`
-    verifies each time."""
-    storage = storage_for(path)
-    listed = storage.read(f"{path}/{_LIST}")
-    if listed is None:
-        raise ConfigError(f"model.path: {path} is no checkpoint folder (it has no digest.json)")
-    folder = cache_folder("checkpoints") / hashlib.sha256(listed).hexdigest()[:32]
-    for name in _listed(listed, "heads", {}):
-        own = f"{path}/{_HEADS}/{name}"
-        _fetch(storage, own, storage.read(f"{own}/{_LIST}"), folder / _HEADS / name, (*_HEAD_VALUES, _CARD))
-    _fetch(storage, path, listed, folder, (*_VALUES, _CARD))
-    return folder
-
-
-def _fetch(storage: Storage, path: str, listed: bytes | None, folder: Path, names: Sequence[str]) -> None:
-    local = LocalStorage()
-    if listed is None:
-        raise ConfigError(f"model.path: {path} lacks {_LIST}")
-    wanted = _listed(listed, "files")
-    for name in names:
-        target = folder / name
-        if name in wanted and not (target.is_file() and file_digest(target) == wanted[name]):
-            data = storage.read(f"{path}/{name}")
-            if data is None:
-                raise ConfigError(f"model.path: {path} lacks {name}")
-            with local.writer(str(target)) as file:
-                file.write(data)
-    local.create(str(folder / _LIST), listed)
-
-
-def _listed(data: bytes, what: str, default: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """Names and digests in a digest.json: its `files`, or its `heads`."""
-    try:
-        values = json.loads(data)
-        found = values[what] if default is None else values.get(what, default)
-        found = {str(name): str(digest) for name, digest in found.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ConfigError("model.path: it is no checkpoint folder (its digest.json is not readable)") from None
-    if what == "heads" and not set(found) <= set(HEADS):
-        raise ConfigError("model.path: its digest.json names a head that nobody knows")
-    return found
+    return located(path, SHIPPED, _VALUES, _HEAD_VALUES)
 
 
 def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
@@ -141,7 +104,7 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
         ConfigError: a file is missing or is not the one that was written, or there is no such head.
     """
     folder = checkpoint_folder(path)
-    files, digest = _verified(folder, _VALUES)
+    files, digest = verified(folder, _VALUES)
     labels = json.loads((folder / "labels.json").read_text())
     config = ClassifierConfig.from_json({**json.loads((folder / "config.json").read_text()), "tasks": labels["tasks"]})
     mine, own = _heads(folder), None
@@ -153,7 +116,7 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
                 f"python -m jobs.train_head model.path={path} model.heads=[{head}] data.path=... output.path=..."
             )
         own = folder / _HEADS / head
-        _, of_head = _verified(own, _HEAD_VALUES)
+        _, of_head = verified(own, _HEAD_VALUES)
         values = json.loads((own / "config.json").read_text())
         if of_head != mine[head] or values.pop("base") != {name: files[name] for name in _BASE}:
             raise ConfigError(f"model.head: the head {head} in {folder} was not made for this model")
@@ -171,26 +134,9 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
     )
 
 
-def _verified(folder: Path, names: Sequence[str]) -> tuple[Mapping[str, str], str]:
-    """The digests of a folder's files and its own."""
-    try:
-        listed = json.loads((folder / _LIST).read_text())
-        files = listed["files"]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no readable digest.json)") from None
-    for name in names:
-        if not (folder / name).is_file():
-            raise ConfigError(f"model.path: {folder} lacks {name}")
-        if file_digest(folder / name) != files.get(name):
-            raise ConfigError(f"model.path: {name} in {folder} is not the file that was trained (its digest differs)")
-    if _digest(files, names) != listed.get("digest"):
-        raise ConfigError(f"model.path: digest.json in {folder} does not fit its files")
-    return files, listed["digest"]
-
-
 def _heads(folder: Path) -> Mapping[str, str]:
-    """The further heads that a checkpoint folder lists, each with its digest."""
-    return _listed((folder / _LIST).read_bytes(), "heads", {}) if (folder / _LIST).is_file() else {}
+    """The further heads of a checkpoint folder, each with its digest."""
+    return {name.removeprefix(f"{_HEADS}/"): digest for name, digest in parts(folder).items() if name.startswith(f"{_HEADS}/")}
 
 
 def write_checkpoint(
@@ -206,9 +152,9 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     plain = config.to_json()
     tasks = plain.pop("tasks")
-    _write(folder / "config.json", plain)
-    _write(folder / "labels.json", {"tasks": tasks, "pairs": sorted(map(list, pairs))})
-    _save(folder, tensors)
+    write_json(folder / "config.json", plain)
+    write_json(folder / "labels.json", {"tasks": tasks, "pairs": sorted(map(list, pairs))})
+    save_tensors(folder / "model.safetensors", tensors)
     shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
     return _seal(folder, _VALUES, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
 
@@ -216,14 +162,14 @@ def write_checkpoint(
 def copy_checkpoint(base: Checkpoint, folder: Path, card: str | None = None) -> None:
     """Copies a checkpoint with all its heads to a folder on this machine, with another model card if one is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*_VALUES, _CARD):
+    for name in (*_VALUES, CARD):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
     for name in _heads(base.folder):
         shutil.copytree(base.folder / _HEADS / name, folder / _HEADS / name, dirs_exist_ok=True)
     if card is not None:
-        (folder / _CARD).write_text(card)
-    _list(folder, _VALUES)
+        (folder / CARD).write_text(card)
+    write_list(folder, _VALUES)
 
 
 def write_head(
@@ -241,12 +187,12 @@ def write_head(
     """
     own = folder / _HEADS / config.head
     own.mkdir(parents=True, exist_ok=True)
-    files, _ = _verified(folder, _VALUES)
+    files, _ = verified(folder, _VALUES)
     plain = {name: value for name, value in config.to_json().items() if name in _OF_HEAD}
-    _write(own / "config.json", {**plain, "base": {name: files[name] for name in _BASE}})
-    _save(own, tensors)
+    write_json(own / "config.json", {**plain, "base": {name: files[name] for name in _BASE}})
+    save_tensors(own / "model.safetensors", tensors)
     _seal(own, _HEAD_VALUES, {"evidence_method": evidence_method, "tasks": _plain(calibration)}, card)
-    _list(folder, _VALUES)
+    write_list(folder, _VALUES)
     return read_checkpoint(str(folder), config.head).digest
 
 
@@ -284,19 +230,6 @@ def check_new(output: str) -> None:
     taken = storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output)
     if taken:
         raise _exists(output)
-
-
-def publish_checkpoint(folder: Path, output: str) -> None:
-    """Copies the files of a finished checkpoint folder to `output`, a full path.
-
-    `digest.json` comes last, and until it is there nobody takes the rest for a checkpoint. What lies there is written over.
-    """
-    storage = storage_for(output)
-    storage.remove(f"{output}/{_LIST}")
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path != folder / _LIST)
-    for name in (*names, _LIST):
-        with open(folder / name, "rb") as source, storage.writer(f"{output}/{name}") as file:
-            shutil.copyfileobj(source, file, 2**20)
 
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "SiteNetwork":
@@ -338,7 +271,7 @@ def _build(folder: Path, base: Checkpoint, calibration: Mapping[str, Any], card:
     if base.head is None:
         return _seal(folder, _VALUES, calibration, card)
     _seal(folder / _HEADS / base.head.name, _HEAD_VALUES, calibration, card)
-    _list(folder, _VALUES)
+    write_list(folder, _VALUES)
     return read_checkpoint(str(folder), base.head.name).digest
 
 
@@ -373,36 +306,8 @@ def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
 
 
 def _seal(folder: Path, names: Sequence[str], calibration: Mapping[str, Any], card: str) -> str:
-    _write(folder / "calibration.json", calibration)
-    (folder / _CARD).write_text(card)
-    return _list(folder, names)
-
-
-def _list(folder: Path, names: Sequence[str]) -> str:
-    """Writes digest.json over the files that are there, and over further heads; returns the digest."""
-    there = [name for name in (*names, _CARD) if (folder / name).is_file()]
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in there}
-    values: dict[str, Any] = {"digest": _digest(files, names), "files": files}
-    heads = {own.parent.name: json.loads(own.read_text())["digest"] for own in sorted(folder.glob(f"{_HEADS}/*/{_LIST}"))}
-    _write(folder / _LIST, values | ({"heads": heads} if heads else {}))
-    return values["digest"]
-
-
-def _digest(files: Mapping[str, str], names: Sequence[str]) -> str:
-    named = "".join(f"{name}\0{files[name]}\n" for name in names)
-    return hashlib.sha256(named.encode()).hexdigest()
-
-
-def _save(folder: Path, tensors: Mapping[str, "torch.Tensor"]) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    small = {
-        name: value.detach().cpu().to(torch.float16 if name.endswith((".down", ".up")) else torch.float32).contiguous()
-        for name, value in tensors.items()
-    }
-    save_file(small, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o644)
+    write_json(folder / "calibration.json", calibration)
+    return seal(folder, names, card)
 
 
 def _plain(calibration: Mapping[str, TaskCalibration]) -> dict[str, dict[str, Any]]:
@@ -412,7 +317,3 @@ def _plain(calibration: Mapping[str, TaskCalibration]) -> dict[str, dict[str, An
         values = {key: None if value == float("-inf") else value for key, value in vars(task).items()}
         found[name] = {k: v for k, v in values.items() if v is not None or k not in ("isotonic", "class_thresholds")}
     return found
-
-
-def _write(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")

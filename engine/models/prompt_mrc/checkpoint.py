@@ -1,0 +1,191 @@
+"""A checkpoint folder of an extractor: what it holds, how it is written, and how it becomes a network again.
+
+config.json           architecture, types, and the encoder's name and digest
+templates.json        what is asked for each type, and where the text comes from
+model.safetensors     adapter (fp16), or a tuned encoder, and heads (fp32)
+prompts.safetensors   soft vectors of the domain and of each type; can be exchanged for another domain's
+tokenizer.json        the encoder's fast tokenizer
+decoding.json         thresholds, which spans may stand together, and the figures they were set by
+README.md             the model card
+digest.json           SHA-256 of every file, and the digest that names the model (card left out)
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.encoders import encoder_folder, load_tokenizer
+from engine.errors import ConfigError
+from engine.models.folder import located, save_tensors, seal, verified, write_json
+from engine.models.prompt_mrc.config import MrcConfig
+from engine.models.prompt_mrc.decode import Decoding
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.models.prompt_mrc.network import MrcNetwork
+
+SHIPPED = Path(__file__).parent / "shipped"
+PROMPTS = "prompts.safetensors"
+_VALUES = ("config.json", "templates.json", "model.safetensors", PROMPTS, "tokenizer.json", "decoding.json")
+_ENCODER = "encoder."
+_ADAPTER = (".down", ".up")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint, weights not yet loaded."""
+
+    folder: Path
+    digest: str
+    config: MrcConfig
+    decoding: Decoding
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Reads and verifies a checkpoint folder, local or on S3; `shipped` is the model that comes along.
+
+    Raises:
+        ConfigError: a file is missing or is not the one that was written.
+    """
+    folder = located(path, SHIPPED, _VALUES)
+    _, digest = verified(folder, _VALUES)
+    values, decoding = (json.loads((folder / name).read_text()) for name in ("config.json", "decoding.json"))
+    asked = json.loads((folder / "templates.json").read_text())
+    config = MrcConfig.from_json({**values, "queries": [each["text"] for each in asked]})
+    return Checkpoint(folder, digest, config, Decoding(**decoding["decoding"]), decoding["figures"])
+
+
+def write_checkpoint(
+    folder: Path,
+    config: MrcConfig,
+    tensors: Mapping[str, "torch.Tensor"],
+    decoding: Decoding,
+    card: str,
+    figures: Mapping[str, Any] | None = None,
+) -> str:
+    """Writes a checkpoint and returns its digest. `tensors` are those of `trained_tensors`, and what a base model had."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = config.to_json()
+    texts = plain.pop("queries")
+    said = {"language": config.language, "style": config.style, "version": config.version}
+    write_json(folder / "config.json", plain)
+    asked = [{"type": name, "text": text, **said} for name, text in zip(config.types, texts, strict=False)]
+    write_json(folder / "templates.json", asked)
+    save_tensors(folder / "model.safetensors", {name: value for name, value in tensors.items() if not name.startswith("soft.")})
+    _module(config, tensors).save(folder / PROMPTS)
+    shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
+    write_json(folder / "decoding.json", {"decoding": decoding.to_json(), "figures": dict(figures or {})})
+    return seal(folder, _VALUES, card)
+
+
+def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
+    """What a checkpoint keeps of a network: heads, prompts, and the adapter or a tuned encoder."""
+    config, found = network.config, {}
+    for name, value in network.state_dict().items():
+        short = name.removeprefix("parted.")
+        tuned = not config.rank and not config.freeze_encoder
+        if not short.startswith(_ENCODER) or tuned or short.endswith(_ADAPTER):
+            found[short] = value.detach().clone()
+    return found
+
+
+def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "MrcNetwork":
+    """The network with its trained weights, the adapter merged into the encoder."""
+    return assemble(checkpoint.config, load_tensors(checkpoint), dtype, attention)
+
+
+def load_tensors(checkpoint: Checkpoint) -> dict[str, "torch.Tensor"]:
+    """The trained tensors of a checkpoint by name."""
+    import torch
+    from safetensors.torch import load_file
+
+    from engine.models.prompt_mrc.prompts import PromptModule
+
+    tensors = load_file(checkpoint.folder / "model.safetensors")
+    if checkpoint.config.is_soft:
+        module = PromptModule.read(checkpoint.folder / PROMPTS)
+        tensors["soft.shared"] = module.shared
+        tensors["soft.own"] = torch.stack([module.own[name] for name in checkpoint.config.types])
+    return tensors
+
+
+def assemble(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "torch.dtype", attention: str) -> "MrcNetwork":
+    """A network for inference from trained tensors: merged in fp32, then brought to `dtype`.
+
+    Raises:
+        ConfigError: a tensor is missing, or the encoder is not the one that was trained on.
+    """
+    network = _with_encoder(config, tensors, dtype, attention)
+    rest = {name: value for name, value in tensors.items() if not name.startswith(_ENCODER)}
+    missing = [name for name in network.state_dict() if not name.startswith("parted.") and name not in rest]
+    if missing:
+        raise ConfigError(f"model.path: model.safetensors lacks {', '.join(missing[:3])}")
+    network.load_state_dict(rest, strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def continued(
+    base: Checkpoint, config: MrcConfig, dtype: "torch.dtype", attention: str
+) -> tuple["MrcNetwork", dict[str, "torch.Tensor"]]:
+    """A network to train prompts for, on another model's encoder and heads, and the base's tensors to be written with it.
+
+    Types that both have, and the domain, go on from the base's soft vectors where there are as many of them; others start anew.
+
+    Raises:
+        ConfigError: `config` does not freeze the encoder, or differs from the base in more than types, queries and prompts.
+    """
+    if not config.freeze_encoder:
+        raise ConfigError("model.freeze_encoder: a training that goes on from a model keeps its encoder; set it to true")
+    same = ("encoder", "encoder_digest", "depth", "share_layers", "rank", "match_width", "prompt_room")
+    other = [name for name in same if getattr(config, name) != getattr(base.config, name)]
+    if other or config.is_tagger or base.config.is_tagger:
+        raise ConfigError(f"model: to go on from {base.folder} it must have its {', '.join(other) or 'mode'}")
+    tensors = load_tensors(base)
+    network = _with_encoder(config, tensors, dtype, attention)
+    kept = {name: value for name, value in tensors.items() if not name.startswith("soft.")}
+    network.load_state_dict({name: value for name, value in kept.items() if not name.startswith(_ENCODER)}, strict=False)
+    if config.is_soft:
+        _start_soft(network, base, tensors)
+    return network.eval(), kept
+
+
+def _start_soft(network: "MrcNetwork", base: Checkpoint, tensors: Mapping[str, "torch.Tensor"]) -> None:
+    from engine.models.prompt_mrc.build import start_soft
+
+    config = network.config
+    start_soft(network, load_tokenizer(base.folder))
+    as_many = (config.shared_soft, config.type_soft) == (base.config.shared_soft, base.config.type_soft)
+    if base.config.is_soft and as_many and set(config.types) & set(base.config.types):
+        network.soft.swap(_module(base.config, tensors))
+
+
+def _with_encoder(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "torch.dtype", attention: str) -> "MrcNetwork":
+    import torch
+
+    from engine.models.adapter import merge
+    from engine.models.prompt_mrc.build import pieces
+    from engine.models.prompt_mrc.encoder import load_parts
+    from engine.models.prompt_mrc.network import MrcNetwork
+
+    encoder = load_parts(config, torch.float32, attention)
+    own = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
+    merge(encoder, {name: value for name, value in own.items() if name.endswith(_ADAPTER)})
+    encoder.load_state_dict({name: value for name, value in own.items() if not name.endswith(_ADAPTER)}, strict=False)
+    words = pieces(load_tokenizer(encoder_folder(config.encoder)), config.queries) if config.is_hard else []
+    return MrcNetwork(config, encoder.to(dtype), words or [[]] * len(config.types))
+
+
+def _module(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"]) -> Any:
+    import torch
+
+    from engine.models.prompt_mrc.prompts import PromptModule
+
+    if not config.is_soft:
+        return PromptModule(config.domain, config.encoder_digest, torch.zeros(0, 1), {})
+    own = dict(zip(config.types, tensors["soft.own"], strict=True))
+    return PromptModule(config.domain, config.encoder_digest, tensors["soft.shared"], own)
