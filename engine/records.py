@@ -1,8 +1,9 @@
 """The contract: what comes out of the sources, what goes into the tables, and the words used for outcomes.
 
 Two schemas flow through the engine. `RECORDS` is what a source gives for one shard: one row a record, broken ones included.
-`codes_schema` is what lands in `codes/`. Between them travel tables of a system's own columns, always keyed by `row`, the
-number of a record within its shard, which is unique where a `record_id` given by a user may not be.
+`codes_fields` and `entities_fields` are what lands in `codes/` and `entities/`. Between them travel tables of a system's own
+columns, always keyed by `row`, the number of a record within its shard, which is unique where a `record_id` given by a user may
+not be.
 """
 
 import hashlib
@@ -55,6 +56,25 @@ EVIDENCE = pa.list_(
             pa.field("weight", pa.float32()),
         ]
     )
+)
+
+ENTITY = pa.struct(
+    [
+        pa.field("type", pa.string()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("score", pa.float32()),
+        pa.field("start_score", pa.float32()),
+        pa.field("end_score", pa.float32()),
+        pa.field("match_score", pa.float32()),
+        pa.field("zero_shot", pa.bool_()),
+        pa.field("margin", pa.float32()),
+        pa.field("confused_with", pa.string()),
+        pa.field("context_share", pa.float32()),
+        pa.field("hard_share", pa.float32()),
+        pa.field("soft_share", pa.float32()),
+        pa.field("evidence", EVIDENCE),
+    ]
 )
 
 METRICS = pa.schema(
@@ -114,13 +134,27 @@ def codes_fields(tasks: Sequence[str]) -> list[pa.Field]:
     fields = [pa.field("decision", pa.string(), nullable=False), pa.field("reasons", pa.list_(pa.string()))]
     for task in tasks:
         fields += task_fields(task)
-    counts = [
+    return fields + _count_fields()
+
+
+def entities_fields() -> list[pa.Field]:
+    """The columns of `entities` that an extracting system fills, in table order."""
+    return [
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("entities", pa.list_(ENTITY)),
+        pa.field("invalid_start_gt_end", pa.int32()),
+        *_count_fields(),
+    ]
+
+
+def _count_fields() -> list[pa.Field]:
+    return [
         pa.field("text_sha256", pa.binary(32)),
         pa.field("n_tokens", pa.int32()),
         pa.field("n_windows", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
     ]
-    return fields + counts
 
 
 def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> pa.Schema:

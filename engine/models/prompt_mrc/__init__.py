@@ -1,1 +1,5 @@
 """Entities by machine reading: a query for each type in front of the text, hard words and learned vectors, spans as answers."""
+
+from engine.models.prompt_mrc.extractor import Extractor, load
+
+__all__ = ["Extractor", "load"]

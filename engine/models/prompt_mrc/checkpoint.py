@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.models.folder import located, save_tensors, seal, verified, write_json
-from engine.models.prompt_mrc.config import MrcConfig
-from engine.models.prompt_mrc.decode import Decoding
+from engine.models.prompt_mrc.config import Decoding, MrcConfig
 
 if TYPE_CHECKING:
     import torch

@@ -116,3 +116,25 @@ class MrcConfig:
     def from_json(cls, values: Mapping[str, Any]) -> "MrcConfig":
         """The inverse of `to_json`."""
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Thresholds, and which spans may stand together: `nested` keeps all, else those of one type do not overlap, with
+    `flat_across_types` none at all."""
+
+    start: float = 0.5
+    end: float = 0.5
+    match: float = 0.5
+    nested: bool = True
+    flat_across_types: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(0 < each < 1 for each in (self.start, self.end, self.match)):
+            raise ConfigError("decoding: thresholds must lie between 0 and 1")
+        if self.nested and self.flat_across_types:
+            raise ConfigError("decoding: nested spans and flat_across_types exclude each other")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for decoding.json."""
+        return asdict(self)

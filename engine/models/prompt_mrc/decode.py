@@ -6,14 +6,14 @@ were found is counted and gives nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.instances import BEGIN, INSIDE, OUTSIDE, Window
 
 if TYPE_CHECKING:
@@ -23,32 +23,12 @@ MATCH_AT_ONCE = 65536
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """Thresholds, and which spans may stand together: `nested` keeps all, else those of one type do not overlap, with
-    `flat_across_types` none at all."""
-
-    start: float = 0.5
-    end: float = 0.5
-    match: float = 0.5
-    nested: bool = True
-    flat_across_types: bool = False
-
-    def __post_init__(self) -> None:
-        if not all(0 < each < 1 for each in (self.start, self.end, self.match)):
-            raise ConfigError("decoding: thresholds must lie between 0 and 1")
-        if self.nested and self.flat_across_types:
-            raise ConfigError("decoding: nested spans and flat_across_types exclude each other")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A span that one window gave: words `first` to `last` of text number `text`, both in it.
 
     `row` and `tokens` say where its logits are: the row of the batch, and its first and last token in the window, which begins
-    at token `window` of the text. `edge` tells that the span touches an end of the window where the text goes on.
+    at token `window` of the text. `edge` tells that the span touches an end of the window where the text goes on. `margin` is how
+    far F lies above that of the same span under the best other type, `rival`, where it was asked for (see `margins`).
     """
 
     text: int
@@ -63,6 +43,8 @@ class Candidate:
     tokens: tuple[int, int]
     window: int
     edge: bool
+    margin: float | None = None
+    rival: int | None = None
 
 
 def candidates(
@@ -102,6 +84,28 @@ def candidates(
         of, kind = windows[at // count], types[at % count]
         made.append(_candidate(of, kind, at, (a, b), scores[place].tolist()))
     return made, lost
+
+
+@torch.no_grad()
+def margins(network: "MrcNetwork", found: "Found", made: Sequence[Candidate], types: Sequence[int]) -> list[Candidate]:
+    """Candidates with their confusion margin: F, the sum of the three logits, less the most that another type's prompt gives the
+    same span. All prompts of a window are in the batch, so this costs no pass of its own."""
+    count = len(types)
+    if count < 2 or not made or found.tags is not None:
+        return list(made)
+    first, last = (torch.tensor([each.tokens[side] for each in made], device=found.start.device) for side in (0, 1))
+    top = torch.tensor([each.row - each.row % count for each in made], device=found.start.device)
+    row = (top.unsqueeze(1) + torch.arange(count, device=top.device)).flatten()
+    first, last = first.repeat_interleave(count), last.repeat_interleave(count)
+    score = found.start[row, first] + found.end[row, last] + network.match(found.states, row, first, last)
+    score = score.unflatten(0, (-1, count)).double().cpu().numpy()
+    told = []
+    for each, values in zip(made, score, strict=True):
+        own = each.row % count
+        others = np.where(np.arange(count) == own, -np.inf, values)
+        rival = int(others.argmax())
+        told.append(replace(each, margin=float(values[own] - others[rival]), rival=types[rival]))
+    return told
 
 
 def _reachable(

@@ -18,8 +18,8 @@ from torch.nn import functional
 from engine.batching import token_budget_batches
 from engine.errors import ConfigError
 from engine.models.adapter import attach
-from engine.models.prompt_mrc.config import MrcConfig
-from engine.models.prompt_mrc.decode import Candidate, Decoding, candidates, settle
+from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.decode import Candidate, candidates, settle
 from engine.models.prompt_mrc.instances import Marked, Span, Window, chosen_types, flat, inside, marked, tags, windows
 from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork, collate
 from engine.records import seed_of

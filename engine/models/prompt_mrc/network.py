@@ -123,29 +123,21 @@ class MrcNetwork(nn.Module):
     def encoder(self) -> nn.Module:
         return self.parted.encoder
 
-    @property
-    def asks(self) -> int:
-        """Types that can be asked for: the trained ones and those added since."""
-        return len(self.queries)
-
     def start_soft(self, definitions: Sequence[Sequence[int]]) -> None:
         """Sets the soft vectors as training begins from the pieces of each type's definition."""
         device = next(self.encoder.parameters()).device
         self.soft.start([self.parted.embed(torch.tensor(list(pieces), device=device)) for pieces in definitions])
 
-    def add(self, words: Sequence[int]) -> int:
-        """Takes in a question for a type that was not trained; returns the number to ask for it by.
+    def ask_anew(self, number: int, words: Sequence[int]) -> None:
+        """Puts a question in the place of a type's, or after all of them for a type that was not trained.
 
         Raises:
             ConfigError: the mode reads no questions, or the question is too long.
         """
         if not self.config.is_hard:
-            raise ConfigError(
-                f"questions: a model of the mode '{self.config.mode}' reads none; use one trained as hybrid or hard"
-            )
+            raise ConfigError(f"questions: a model of the mode '{self.config.mode}' reads none; take a hybrid or hard one")
         _check_room(self.config, len(words))
-        self.queries.append(list(words))
-        return len(self.queries) - 1
+        self.queries[number : number + 1] = [list(words)]
 
     def prompt_embeds(self, types: Sequence[int]) -> Asked:
         """The prompts [CLS] H S [SEP] of some types as word embeddings, padded to the longest."""

@@ -15,11 +15,12 @@ from torch import Tensor
 from engine.errors import ContractError
 from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
+from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.evidence import METHODS, target_score
 from engine.models.site_classifier.network import Batch, Pooled
-from engine.models.site_classifier.prepare import collate, list_values
+from engine.models.site_classifier.prepare import collate
 from engine.text.units import Units
 
 _OWN = frozenset({"attention", "pooling"})

@@ -12,10 +12,11 @@ from engine.batching import token_budget_batches
 from engine.encoders import attention_for, load_tokenizer, pick_precision
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
+from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, build_network, read_checkpoint
 from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, row_decision
-from engine.models.site_classifier.prepare import collate, list_values, prepare
+from engine.models.site_classifier.prepare import collate, prepare
 from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
 

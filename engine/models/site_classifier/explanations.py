@@ -20,11 +20,12 @@ from engine.explain.explanation import OK, OTHER_ANSWER
 from engine.explain.rows import explanations_fields, target_row
 from engine.explain.settings import Measures, Settings
 from engine.models.base import ModelSpec
+from engine.models.columns import list_values
 from engine.models.site_classifier.answered import Answered, draw
 from engine.models.site_classifier.checkpoint import Checkpoint, read_checkpoint
 from engine.models.site_classifier.coder import CoderOptions, SiteCoder
 from engine.models.site_classifier.config import EXPLAIN_METHODS
-from engine.models.site_classifier.prepare import PREPARED, list_values
+from engine.models.site_classifier.prepare import PREPARED
 from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
 from engine.text.units import Units, sentences
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
+from engine.models.columns import lists
 from engine.records import FAILURE, text_digest
 from engine.registry.wording import signs
 from engine.text.tokens import tokenize
@@ -69,12 +70,12 @@ def prepare(
         "record_id": records["record_id"],
         "failure": pa.array([why and {"kind": "missing_text", "detail": why} for why in lacking], FAILURE),
         "text_sha256": pa.array([text_digest(text) for text in texts], pa.binary(32)),
-        "input_ids": _lists([t.ids for t in tokens]),
-        "pair_ids": _lists(pairs),
-        "word_of_token": _lists([t.word_of_token for t in tokens]),
-        "word_start": _lists([t.word_start for t in tokens]),
-        "word_end": _lists([t.word_end for t in tokens]),
-        "word_spoken": _lists([t.spoken for t in tokens]),
+        "input_ids": lists([t.ids for t in tokens]),
+        "pair_ids": lists(pairs),
+        "word_of_token": lists([t.word_of_token for t in tokens]),
+        "word_start": lists([t.word_start for t in tokens]),
+        "word_end": lists([t.word_end for t in tokens]),
+        "word_spoken": lists([t.spoken for t in tokens]),
         "n_windows": pa.array([window_count(len(t.ids), r) for t, r in zip(tokens, room, strict=True)], pa.int32()),
         "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
         "letters": pa.array([sum(map(str.isalpha, text)) for text in texts], pa.int32()),
@@ -139,23 +140,4 @@ def collate(
         record=torch.tensor([index for index, *_ in pieces], dtype=torch.long),
         position=torch.from_numpy(position),
         row=list(row),
-    )
-
-
-def list_values(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    """The rows of a list column as arrays, null as None."""
-    found: list[np.ndarray | None] = []
-    for chunk in column.chunks:
-        offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy()
-        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        found += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
-    return found
-
-
-def _lists(arrays: Sequence[np.ndarray | None]) -> pa.Array:
-    offsets = np.cumsum([0, *(0 if a is None else len(a) for a in arrays)])
-    values = np.concatenate([a for a in arrays if a is not None] or [np.empty(0, np.int32)]).astype(np.int32)
-    missing = np.array([a is None for a in arrays], dtype=bool)
-    return pa.LargeListArray.from_arrays(
-        pa.array(offsets, pa.int64()), pa.array(values), mask=pa.array(missing) if len(missing) else None
     )

@@ -15,12 +15,13 @@ from engine.text.tokens import tokenize
 from engine.training.loop import LoopConfig, Worker, train
 
 QUESTIONS = {"A": "which fruit is named", "B": "find every fruit that grows on a hill"}
+COLOURS = ("red", "green", "yellow")
 FRUIT = ("apple", "pear", "plum", "cherry")
 FILLER = ("we", "saw", "the", "old", "man", "sell", "his", "bread", "near", "a", "river", "today")
 
 
 def sentence(rng: np.random.Generator) -> tuple[str, list[dict]]:
-    """Words in which an A (fruits) may stand alone or within a B (`hill`, an A, `tree`)."""
+    """Words in which an A (a coloured fruit) may stand alone or within a B (`hill`, an A, `tree`)."""
     text, spans = "", []
 
     def put(word: str) -> tuple[int, int]:
@@ -33,8 +34,7 @@ def sentence(rng: np.random.Generator) -> tuple[str, list[dict]]:
             put(str(rng.choice(FILLER)))
         nested = rng.random() < 0.5
         begin = put("hill")[0] if nested else None
-        inner = [put(str(rng.choice(FRUIT))) for _ in range(int(rng.integers(1, 3)))]
-        spans.append({"start": inner[0][0], "end": inner[-1][1], "type": "A"})
+        spans.append({"start": put(str(rng.choice(COLOURS)))[0], "end": put(str(rng.choice(FRUIT)))[1], "type": "A"})
         if nested:
             spans.append({"start": begin, "end": put("tree")[1], "type": "B"})
     return text, spans

@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.models.columns import list_values
 from engine.models.site_classifier.cached import HeadLearner, encode, head_tensors
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.prepare import list_values
 from engine.training.loop import LoopConfig, Worker, train
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, write_tiny
 

@@ -1,0 +1,26 @@
+"""Arrays of different lengths as a list column, and back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+
+def list_values(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """The rows of a list column as arrays, null as None."""
+    found: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return found
+
+
+def lists(arrays: Sequence[np.ndarray | None]) -> pa.Array:
+    """Arrays of whole numbers as a list column; None is null."""
+    offsets = np.cumsum([0, *(0 if a is None else len(a) for a in arrays)])
+    values = np.concatenate([a for a in arrays if a is not None] or [np.empty(0, np.int32)]).astype(np.int32)
+    missing = np.array([a is None for a in arrays], dtype=bool)
+    return pa.LargeListArray.from_arrays(
+        pa.array(offsets, pa.int64()), pa.array(values), mask=pa.array(missing) if len(missing) else None
+    )

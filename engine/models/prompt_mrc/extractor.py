@@ -1,0 +1,257 @@
+"""The extractor as a system: prepared reports in, rows of the `entities` table out."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from engine.batching import token_budget_batches
+from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision
+from engine.errors import ConfigError
+from engine.models.base import ModelSpec
+from engine.models.columns import list_values
+from engine.models.prompt_mrc.checkpoint import Checkpoint, build_network, read_checkpoint
+from engine.models.prompt_mrc.instances import Window, windows
+from engine.models.prompt_mrc.prepare import WORDS, prepare
+from engine.models.prompt_mrc.templates import questions_of
+from engine.records import AUTO, FAILURE, REVIEW, entities_fields, seed_of
+
+if TYPE_CHECKING:
+    from engine.models.prompt_mrc.decode import Candidate
+    from engine.models.prompt_mrc.network import Asked, MrcNetwork
+
+EVIDENCE_METHODS = ("gradient_x_input", "none")
+_THRESHOLDS = ("start", "end", "match")
+
+
+@dataclass(frozen=True)
+class ExtractorOptions:
+    """Settings that change a value in a row; they are part of a run's fingerprint.
+
+    `types` are those to look for, all of the model where empty. `questions` are a user's own, type -> text: for a type of the
+    model in place of its template, for any other without training (zero-shot). `prompts` is a file of soft prompts in place of
+    the checkpoint's. `nested` and `thresholds` (`start`, `end`, `match`) go before the checkpoint's. `evidence` is a method, and
+    `spans` the most runs of words it shows. `margins` is the share of reports whose spans are scored under the other types.
+    """
+
+    max_tokens: int = 16384
+    types: tuple[str, ...] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)
+    prompts: str | None = None
+    nested: bool | None = None
+    flat_across_types: bool | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    evidence: str = EVIDENCE_METHODS[0]
+    spans: int = 3
+    margins: float = 1.0
+    precision: str = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.spans < 1 or not 0 <= self.margins <= 1:
+            raise ConfigError(
+                "text.max_tokens and explain.spans must be at least 1, explain.margins_fraction a share from 0 to 1"
+            )
+        if self.evidence not in EVIDENCE_METHODS:
+            raise ConfigError(f"explain.method: '{self.evidence}' is none of {', '.join(EVIDENCE_METHODS)}")
+        unknown = sorted(set(self.thresholds) - set(_THRESHOLDS))
+        if unknown:
+            raise ConfigError(f"entities.thresholds: there is no '{unknown[0]}'; there are {', '.join(_THRESHOLDS)}")
+
+
+class Extractor:
+    """See `engine.models.base.System`."""
+
+    table = "entities"
+
+    def __init__(self, checkpoint: Checkpoint, options: ExtractorOptions, runtime: Mapping[str, Any]) -> None:
+        self.checkpoint, self.config, self.options = checkpoint, checkpoint.config, options
+        self.device = str(runtime.get("device", "cpu"))
+        self.threads = int(runtime.get("threads", 0))
+        self.budget = int(runtime.get("batch_tokens", 4096))
+        self.questions = questions_of(options.questions, "entities.questions") if options.questions else {}
+        if self.questions and not self.config.is_hard:
+            raise ConfigError(f"entities.questions: a model of the mode '{self.config.mode}' reads no questions")
+        self.new = tuple(name for name in self.questions if name not in self.config.types)
+        names = (*self.config.types, *self.new)
+        for name in options.types:
+            if name not in names:
+                raise ConfigError(
+                    f"entities.types: the model has no type '{name}'; it has {', '.join(self.config.types)}. "
+                    "For another one give a question in entities.questions"
+                )
+        self.names = names
+        self.types = [number for number, name in enumerate(names) if not options.types or name in options.types]
+        changed = {name: value for name in ("nested", "flat_across_types") if (value := getattr(options, name)) is not None}
+        self.decoding = replace(checkpoint.decoding, **options.thresholds, **changed)
+        self.digest = checkpoint.digest
+        if options.prompts is not None:
+            if not self.config.is_soft:
+                raise ConfigError(f"model.prompts: a model of the mode '{self.config.mode}' has no soft prompts to exchange")
+            path = Path(options.prompts).expanduser()
+            if not path.is_file():
+                raise ConfigError(f"model.prompts: there is no file {path}")
+            self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.checkpoint.folder)
+
+    @cached_property
+    def network(self) -> "MrcNetwork":
+        import torch
+
+        from engine.models.prompt_mrc.build import pieces
+        from engine.models.prompt_mrc.prompts import PromptModule
+
+        # The number of threads decides how a sum is split, and with it the last bits.
+        threads = 1 if self.options.deterministic else self.threads
+        if threads:
+            torch.set_num_threads(threads)
+        with torch.inference_mode(False):
+            dtype = pick_precision(self.options.precision, self.device)
+            network = build_network(self.checkpoint, dtype, attention_for(self.device))
+            if self.options.prompts is not None:
+                network.soft.swap(PromptModule.read(Path(self.options.prompts).expanduser()))
+            for name, words in zip(self.questions, pieces(self.tokenizer, list(self.questions.values())), strict=True):
+                network.ask_anew(self.names.index(name), words)
+            return network.to(self.device)
+
+    @cached_property
+    def asked(self) -> "Asked":
+        """The prompts of all types, encoded once as far as that goes without a text."""
+        import torch
+
+        with torch.inference_mode():
+            return self.network.ask([0] if self.config.is_tagger else self.types)
+
+    def fields(self) -> list[pa.Field]:
+        return entities_fields()
+
+    def prepare(self, records: pa.Table) -> pa.Table:
+        return prepare(records, self.tokenizer, self.options.max_tokens)
+
+    def run(self, prepared: pa.Table) -> pa.Table:
+        schema = pa.schema([pa.field("row", pa.int32()), pa.field("failure", FAILURE), *self.fields()])
+        words = {name: list_values(prepared[name]) for name in WORDS}
+        cut = [
+            windows(number, ids, of, self.config.window, self.config.overlap)
+            for number, (ids, of) in enumerate(zip(words["input_ids"], words["word_of_token"], strict=True))
+        ]
+        meta = prepared.select(["row", "record_id", "text_sha256", "truncated_chars"]).to_pylist()
+        found, lost = self._found(cut, [each["record_id"] for each in meta])
+        told = self._evidence(found, cut, words) if self.options.evidence != "none" else {}
+        rows = []
+        for number, each in enumerate(meta):
+            reasons = ["text_truncated"] if each["truncated_chars"] else []
+            rows.append(
+                {
+                    "row": each["row"],
+                    "failure": None,
+                    "decision": REVIEW if reasons else AUTO,
+                    "reasons": reasons,
+                    "entities": [self._entity(span, words, told.get(span, {})) for span in found[number]],
+                    "invalid_start_gt_end": lost.get(number, 0),
+                    "text_sha256": each["text_sha256"],
+                    "n_tokens": len(words["input_ids"][number]),
+                    "n_windows": len(cut[number]),
+                    "truncated_chars": each["truncated_chars"],
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=schema)
+
+    def _found(
+        self, cut: Sequence[Sequence[Window]], record_ids: Sequence[str]
+    ) -> tuple[list[list["Candidate"]], dict[int, int]]:
+        """The spans of each report, and how many starts had ends before them only."""
+        import torch
+
+        from engine.models.prompt_mrc.decode import candidates, margins, settle
+        from engine.models.prompt_mrc.network import collate, pairs
+
+        per_text: list[list[Candidate]] = [[] for _ in cut]
+        lost: dict[int, int] = {}
+        sampled = [seed_of(name, "margins") < self.options.margins * 2**63 for name in record_ids]
+        with torch.inference_mode():
+            for group in self._batches(cut):
+                contexts = collate(group, self.config.special).to(self.device)
+                window, prompt = pairs(len(group), len(self.asked), self.device)
+                answers = self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
+                some, orphans = candidates(self.network, answers, contexts, group, self.types, self.decoding)
+                asked = [each for each in some if sampled[each.text]]
+                some = [each for each in some if not sampled[each.text]] + margins(self.network, answers, asked, self.types)
+                for each in some:
+                    per_text[each.text].append(each)
+                for text, count in orphans.items():
+                    lost[text] = lost.get(text, 0) + count
+        return [settle(each, self.decoding) for each in per_text], lost
+
+    def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
+        """All windows in batches of like length; with `deterministic` those of each report alone."""
+        if self.options.deterministic:
+            yield from (list(each) for each in cut if each)
+            return
+        every = [window for each in cut for window in each]
+        prompts, width = self.asked.mask.shape
+        for group in token_budget_batches([prompts] * len(every), [len(window) + width + 1 for window in every], self.budget):
+            yield [every[at] for at in group]
+
+    def _evidence(
+        self, found: Sequence[Sequence["Candidate"]], cut: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
+    ) -> dict["Candidate", dict[str, Any]]:
+        """Evidence of the best span of each type in each report."""
+        from engine.models.prompt_mrc.evidence import Wanted, explain
+
+        at = {(number, window.start): window for number, each in enumerate(cut) for window in each}
+        best: dict[tuple[int, int], Candidate] = {}
+        for each in (span for spans in found for span in spans):
+            key = (each.text, each.type)
+            if key not in best or each.score > best[key].score:
+                best[key] = each
+        chosen = list(best.values())
+        lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
+        # A backward pass holds about twice what a forward does.
+        budget = 1 if self.options.deterministic else max(1, self.budget // 2)
+        told: dict[Candidate, dict[str, Any]] = {}
+        for group in token_budget_batches([1] * len(chosen), lengths, budget):
+            mine = [chosen[place] for place in group]
+            wanted = [
+                Wanted(
+                    at[each.text, each.window],
+                    each.type,
+                    each.tokens,
+                    *(words[name][each.text] for name in ("word_start", "word_end", "word_spoken")),
+                )
+                for each in mine
+            ]
+            told |= dict(zip(mine, explain(self.network, wanted, self.options.spans), strict=True))
+        return told
+
+    def _entity(self, span: "Candidate", words: Mapping[str, Sequence[Any]], told: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "type": self.names[span.type],
+            "start": int(words["word_start"][span.text][span.first]),
+            "end": int(words["word_end"][span.text][span.last]),
+            "score": span.score,
+            "start_score": span.start_score,
+            "end_score": span.end_score,
+            "match_score": span.match_score,
+            "zero_shot": span.type >= len(self.config.types),
+            "margin": span.margin,
+            "confused_with": None if span.rival is None else self.names[span.rival],
+            **told,
+        }
+
+
+def load(spec: ModelSpec) -> Extractor:
+    """The extractor that a spec describes; weights are read at the first `run`."""
+    known = {each.name for each in fields(ExtractorOptions)}
+    unknown = sorted(set(spec.options) - known)
+    if unknown:
+        raise ConfigError(f"model: this one extracts entities and has no option {', '.join(unknown)}; use jobs.extract_entities")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
+    return Extractor(read_checkpoint(spec.path), ExtractorOptions(**values), spec.runtime)
