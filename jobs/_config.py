@@ -15,6 +15,7 @@ from jobs._storage import Storage, s3_of
 
 if TYPE_CHECKING:
     from engine.pipeline import ClusterConfig, RunConfig
+    from engine.sources import InputConfig
 
 GIBI, KIBI = 1024**3, 1024
 
@@ -139,7 +140,6 @@ def run_config(config: CodeReports) -> "RunConfig":
     """
     from engine.models.base import ModelSpec
     from engine.pipeline import RunConfig
-    from engine.sources import InputConfig
 
     cluster, model = config.cluster, config.model
     check_paths({"input.path": config.input.path, "output.path": config.output.path})
@@ -150,7 +150,7 @@ def run_config(config: CodeReports) -> "RunConfig":
     if not _exists(model.system):
         raise ConfigError(f"model.system: there is no package '{model.system}'; the one that comes along is {Model.system}")
     return RunConfig(
-        input=InputConfig(**{**vars(config.input), "delimiter": _delimiter(config.input.delimiter)}),
+        input=reading_of(config.input),
         model=ModelSpec(
             system=model.system,
             path=model.path,
@@ -173,11 +173,25 @@ def run_config(config: CodeReports) -> "RunConfig":
         ),
         output=config.output.path,
         cluster=cluster_of(cluster),
-        shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
         max_failed=config.max_failed,
-        memory=int(config.output.memory_gb * GIBI),
         s3=s3_of(config.storage),
+        **sizes_of(cluster, config.output),
     )
+
+
+def reading_of(given: Input) -> "InputConfig":
+    """The engine's settings of an input."""
+    from engine.sources import InputConfig
+
+    return InputConfig(**{**vars(given), "delimiter": "\t" if given.delimiter == "\\t" else given.delimiter})
+
+
+def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:
+    """The size of a shard and the memory for sorting, in bytes, as `RunConfig` names them."""
+    return {
+        "shard_bytes": None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
+        "memory": int(output.memory_gb * GIBI),
+    }
 
 
 def runtime_of(cluster: Cluster) -> dict[str, Any]:
@@ -229,7 +243,3 @@ def _actors(cluster: Cluster) -> int:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(os.cpu_count() or 1, memory // (3 * GIBI)))
-
-
-def _delimiter(given: str | None) -> str | None:
-    return "\t" if given == "\\t" else given

@@ -9,7 +9,7 @@ from jobs._progress import duration
 if TYPE_CHECKING:
     from engine.pipeline import Summary
 
-EXPLANATIONS = "explanations"
+EXPLANATIONS, ENTITIES = "explanations", "entities"
 
 
 def closing(summary: "Summary") -> str:
@@ -18,7 +18,7 @@ def closing(summary: "Summary") -> str:
         head = "Nothing new to do: every record of the input has its row."
     else:
         rate = f"{summary.new_records / summary.seconds:,.1f}/s" if summary.seconds else ""
-        done = ("Read", "read") if summary.table == EXPLANATIONS else ("Coded", "coded")
+        done = ("Coded", "coded") if summary.table == "codes" else ("Read", "read")
         head = f"{done[0]} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
         if summary.resumed:
             head += f" Earlier runs had {done[1]} {summary.records - summary.new_records:,}."
@@ -57,23 +57,31 @@ def _table(counts: Mapping[str, int], total: int) -> list[str]:
     return [f"  {word:<{width}}  {count:>11,}  {count / total if total else 0:>6.1%}" for word, count in counts.items()]
 
 
+_LOOKS = {
+    "codes": (
+        ".group_by('site_code')",
+        "SELECT site_code, count(*) AS reports FROM '{}' GROUP BY ALL ORDER BY reports DESC",
+    ),
+    EXPLANATIONS: (
+        ".explode('targets').unnest('targets').group_by('target_name', 'status')",
+        "SELECT t.target_name, t.status, count(*) AS records FROM (SELECT unnest(targets) AS t FROM '{}') "
+        "GROUP BY ALL ORDER BY records DESC",
+    ),
+    ENTITIES: (
+        ".explode('entities').unnest('entities').group_by('type')",
+        "SELECT e.type, count(*) AS found FROM (SELECT unnest(entities) AS e FROM '{}') GROUP BY ALL ORDER BY found DESC",
+    ),
+}
+
+
 def _next(summary: "Summary") -> list[str]:
-    explained = summary.table == EXPLANATIONS
+    look, query = _LOOKS[summary.table]
     if "://" in summary.folder:
         # DuckDB would load an extension from the network first.
-        look = (
-            ".explode('targets').unnest('targets').group_by('target_name', 'status')" if explained else ".group_by('site_code')"
-        )
         return [
             "To look at them, in Python:",
             "  import polars",
             f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}){look}.len().collect()",
         ]
     pattern = f"{summary.folder}/*.parquet".replace("'", "''")
-    query = (
-        f"SELECT t.target_name, t.status, count(*) AS records FROM (SELECT unnest(targets) AS t FROM '{pattern}') "
-        "GROUP BY ALL ORDER BY records DESC"
-        if explained
-        else f"SELECT site_code, count(*) AS reports FROM '{pattern}' GROUP BY ALL ORDER BY reports DESC"
-    )
-    return ["To look at them, in Python:", "  import duckdb", f'  duckdb.sql("{query}")']
+    return ["To look at them, in Python:", "  import duckdb", f'  duckdb.sql("{query.format(pattern)}")']

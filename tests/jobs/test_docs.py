@@ -53,6 +53,12 @@ def test_the_data_dictionary_has_every_column_of_a_rationale_bank() -> None:
     assert first_cells(part("rationale_bank")) == set(TABLE.names)
 
 
+def test_the_data_dictionary_has_every_column_of_entities_and_every_field_of_an_entity() -> None:
+    columns, fields = part("entities").split("\n### An entity\n")
+    assert first_cells(columns) == set(records.table_schema(records.entities_fields()).names)
+    assert first_cells(fields) == {field.name for field in records.ENTITY}
+
+
 def test_the_data_dictionary_has_every_word() -> None:
     assert first_cells(part("Reasons")) == set(records.REASONS)
     assert first_cells(part("Failure kinds")) == set(records.FAILURE_KINDS)

@@ -1,0 +1,31 @@
+"""Extracts entities from a corpus of reports: one row a report, with where each stands and why."""
+
+from jobs._entities import ExtractEntities, run_config
+from jobs._front import job
+
+
+@job(
+    "extract_entities",
+    ExtractEntities,
+    "Finds diseases, chemicals and other entities in reports from Parquet, CSV, JSONL or text files: one row a report in "
+    "<output.path>/entities. Types that the model was not trained for are asked for in your own words. The same command again "
+    "continues where it stopped, or does nothing.",
+    examples=[
+        "input.path=reports.parquet output.path=found",
+        "input.path=reports.parquet 'entities.types=[Disease,Chemical]' explain.method=none output.path=found",
+        "input.path=reports.parquet 'entities.questions={Device: \"Which implants are named?\"}' output.path=found",
+        "input.path=reports.parquet 'entities.questions.Device=Which implants, or stents, are named?' output.path=found",
+        "input.path=reports.parquet entities.questions_file=questions.yaml output.path=found",
+    ],
+)
+def main(config: ExtractEntities) -> None:
+    """Runs the engine and tells what came of it."""
+    settings = run_config(config)
+
+    from jobs._run import run_and_tell
+
+    run_and_tell(settings)
+
+
+if __name__ == "__main__":
+    main()
