@@ -1,0 +1,54 @@
+"""Networks from checkpoints: adapters merged, and trainings that go on from a model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.errors import ConfigError
+from engine.models.prompt_mrc.checkpoint import build_network, continued, read_checkpoint, trained_tensors, write_checkpoint
+from engine.models.prompt_mrc.config import Decoding
+from engine.models.prompt_mrc.instances import windows
+from engine.models.prompt_mrc.network import collate
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+
+
+def states(learner, network):
+    tokens = learner.examples.tokens[0]
+    with torch.no_grad():
+        return network(
+            collate(windows(0, tokens.ids, tokens.word_of_token, 48, 16), learner.network.config.special), [0, 1]
+        ).start
+
+
+def test_a_merged_adapter_answers_as_in_training(tmp_path):
+    learner = tiny_learner(tiny_config(rank=2, share_layers=1), World.make(2))
+    for value in learner.parameters().values():
+        torch.nn.init.normal_(value, std=0.1)
+    folder = write(learner, tmp_path / "m")
+    assert (folder / "model.safetensors").stat().st_size < 100_000
+    network = build_network(read_checkpoint(str(folder)), torch.float32, "eager")
+    torch.testing.assert_close(states(learner, network), states(learner, learner.network), rtol=0, atol=1e-3)
+
+
+def test_prompts_are_learned_on_another_models_encoder_and_written_with_it(tmp_path):
+    learner = tiny_learner(tiny_config(rank=2), World.make(2))
+    base = read_checkpoint(str(write(learner, tmp_path / "base", start=0.4)))
+    config = replace(base.config, freeze_encoder=True, freeze_heads=True, domain="other")
+    network, kept = continued(base, config, torch.float32, "eager")
+    torch.testing.assert_close(network.soft.own, learner.network.soft.own)
+    network.soft.own.data += 1
+    write_checkpoint(tmp_path / "next", config, {**kept, **trained_tensors(network)}, Decoding(), "card\n")
+    again = build_network(read_checkpoint(str(tmp_path / "next")), torch.float32, "eager")
+    torch.testing.assert_close(states(learner, again), states(learner, network), rtol=0, atol=1e-5)
+    assert read_checkpoint(str(tmp_path / "next")).config.domain == "other"
+
+
+def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
+    base = read_checkpoint(str(write(tiny_learner(tiny_config(rank=2), World.make(2)), tmp_path / "base")))
+    for config, told in (
+        (base.config, "keeps its encoder"),
+        (replace(base.config, freeze_encoder=True, share_layers=1), "must have its share_layers"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            continued(base, config, torch.float32, "eager")

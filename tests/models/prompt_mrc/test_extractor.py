@@ -1,0 +1,163 @@
+"""Reports in, rows of `entities` out."""
+
+import pyarrow as pa
+import pytest
+
+from engine.errors import ConfigError
+from engine.models.base import ModelSpec
+from engine.models.prompt_mrc import load
+from engine.models.prompt_mrc.checkpoint import read_checkpoint
+from engine.models.prompt_mrc.consult import consult
+from engine.models.prompt_mrc.prompts import PromptModule
+from engine.records import entities_fields
+from tests.models.conftest import records
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+
+NESTED = "today we saw  the\tman 😀 sell hill green pear tree near a red\u00a0apple"
+FOUND = [("B", "hill green pear tree"), ("A", "green pear"), ("A", "red\u00a0apple")]
+
+
+def extractor(folder, **options):
+    runtime = options.pop("runtime", {})
+    return load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", **options}, runtime))
+
+
+def rows(system, texts):
+    return system.run(system.prepare(records(texts))).sort_by("row").to_pylist()
+
+
+def said(row, text):
+    return [(each["type"], text[each["start"] : each["end"]]) for each in row["entities"]]
+
+
+def test_nested_spans_are_found_with_offsets_into_the_text_as_it_stands(model):
+    (row,) = rows(extractor(model), [NESTED])
+    assert said(row, NESTED) == FOUND
+    assert (row["decision"], row["reasons"], row["invalid_start_gt_end"], row["n_windows"]) == ("auto", [], 0, 1)
+    assert not any(each["zero_shot"] for each in row["entities"])
+
+
+def test_flat_decoding_keeps_one_of_overlapping_spans(model):
+    (row,) = rows(extractor(model, nested=False, flat_across_types=True), [NESTED])
+    assert len(row["entities"]) == 2
+
+
+def test_a_long_report_in_windows_has_the_spans_of_its_parts(model):
+    text = "\n".join([NESTED] * 12)
+    (row,) = rows(extractor(model), [text])
+    assert row["n_windows"] > 3
+    assert said(row, text) == FOUND * 12
+    assert len({(each["start"], each["end"], each["type"]) for each in row["entities"]}) == 36
+
+
+def test_batches_and_neighbours_change_nothing(model):
+    texts = [NESTED, "the man", "red apple today", "\n".join([NESTED] * 3)]
+    whole = rows(extractor(model), texts)
+    for other in (extractor(model, runtime={"batch_tokens": 64}), extractor(model, deterministic=True)):
+        for here, there in zip(whole, rows(other, texts), strict=True):
+            assert [list(each)[:3] for each in here["entities"]] == [list(each)[:3] for each in there["entities"]]
+            for one, two in zip(here["entities"], there["entities"], strict=True):
+                for name in ("score", "margin", "context_share", "soft_share"):
+                    assert one[name] == (None if two[name] is None else pytest.approx(two[name], abs=1e-4))
+
+
+def test_evidence_is_split_into_text_template_and_soft_prompt(model):
+    (row,) = rows(extractor(model), [NESTED])
+    told = [each for each in row["entities"] if each["evidence"] is not None]
+    assert sorted(each["type"] for each in told) == ["A", "B"]
+    for each in told:
+        shares = [each[name] for name in ("context_share", "hard_share", "soft_share")]
+        assert sum(shares) == pytest.approx(1, abs=1e-5) and min(shares) > 0
+        assert 0 < len(each["evidence"]) <= 3
+        assert sum(run["weight"] for run in each["evidence"]) <= each["context_share"] + 1e-6
+        assert all(0 <= run["start"] < run["end"] <= len(NESTED) for run in each["evidence"])
+    (bare,) = rows(extractor(model, evidence="none", margins=0.0), [NESTED])
+    assert all(each["evidence"] is None and each["margin"] is None for each in bare["entities"])
+
+
+def test_margins_name_the_type_that_might_have_been_meant(model):
+    (row,) = rows(extractor(model), [NESTED])
+    assert all(each["margin"] > 0 for each in row["entities"])
+    assert [each["confused_with"] for each in row["entities"]] == ["A", "B", "B"]
+
+
+def test_a_new_type_by_a_users_question_is_marked(model):
+    system = extractor(model, questions={"C": "which fruit is named"}, types=["C"], thresholds={"start": 0.05, "end": 0.05})
+    (row,) = rows(system, [NESTED])
+    assert row["entities"] and all(each["type"] == "C" and each["zero_shot"] for each in row["entities"])
+    # A question for a type that the model knows takes its template's place.
+    (row,) = rows(extractor(model, questions={"A": "which fruit is named"}), [NESTED])
+    assert said(row, NESTED) == FOUND and not any(each["zero_shot"] for each in row["entities"])
+
+
+def test_a_consultation_answers_with_words(model):
+    found = consult(NESTED, ["A"], model=str(model), options={"precision": "fp32"})
+    assert [(each["type"], each["text"]) for each in found] == FOUND[1:]
+    free = consult(NESTED, question="which fruit is named", model=str(model), options={"precision": "fp32"})
+    assert all(each["type"] == "question" and each["zero_shot"] for each in free)
+    with pytest.raises(ConfigError, match="empty"):
+        consult("  ", model=str(model))
+
+
+def test_prompts_are_exchanged_and_make_another_model_of_it(model, learned, tmp_path):
+    module = learned.network.soft.module()
+    path = tmp_path / "other.safetensors"
+    PromptModule("other", module.encoder, module.shared, {"A": module.own["B"], "B": module.own["A"]}).save(path)
+    system = extractor(model, prompts=str(path))
+    assert system.digest != extractor(model).digest
+    assert said(rows(system, [NESTED])[0], NESTED) != FOUND
+
+
+def test_a_cut_or_empty_report_is_told(model):
+    system = extractor(model, max_tokens=6)
+    prepared = system.prepare(records([NESTED, "  "]))
+    assert [each and each["kind"] for each in prepared["failure"].to_pylist()] == [None, "missing_text"]
+    (row,) = system.run(prepared.slice(0, 1)).to_pylist()
+    assert row["reasons"] == ["text_truncated"] and row["decision"] == "review" and row["truncated_chars"] > 0
+
+
+def test_no_records_give_an_empty_table_of_the_same_columns(model):
+    system = extractor(model)
+    found = system.run(system.prepare(records([])))
+    assert found.num_rows == 0 and set(pa.schema(entities_fields()).names) <= set(found.schema.names)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"types": ["Z"]}, "no type 'Z'; it has A, B"),
+        ({"questions": {"C": "fruit " * 40}}, "takes 48 positions"),
+        ({"thresholds": {"middle": 0.5}}, "there is no 'middle'"),
+        ({"evidence": "lime"}, "none of gradient_x_input"),
+        ({"prompts": "nowhere"}, "no file nowhere"),
+        ({"tasks": ["site"]}, "use jobs.extract_entities"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(model, options, told):
+    with pytest.raises(ConfigError, match=told):
+        rows(extractor(model, **options), ["a"])
+
+
+def test_a_tagger_reads_no_questions_and_has_evidence_of_the_text_alone(tmp_path):
+    folder = write(tiny_learner(tiny_config(mode="tagger"), World.make(2)), tmp_path / "m")
+    with pytest.raises(ConfigError, match="mode 'tagger' reads no questions"):
+        extractor(folder, questions={"C": "what"})
+    system = extractor(folder)
+    system.network.tagger.bias.data[1] = 9.0  # every word begins an A
+    (row,) = rows(system, ["the man"])
+    assert said(row, "the man") == [("A", "the"), ("A", "man")]
+    (told,) = [each for each in row["entities"] if each["evidence"] is not None]
+    assert told["context_share"] == pytest.approx(1) and told["match_score"] is None
+
+
+def test_a_checkpoint_comes_back_as_it_was_written_and_a_changed_file_is_refused(model, learned, tmp_path):
+    found = read_checkpoint(str(model))
+    assert found.config == learned.network.config and found.decoding == learned.decoding
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in model.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert read_checkpoint(str(copy)).digest == found.digest
+    (copy / "prompts.safetensors").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="prompts.safetensors in .* is not the file"):
+        read_checkpoint(str(copy))

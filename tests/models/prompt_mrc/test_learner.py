@@ -1,0 +1,67 @@
+"""What the extractor learns, and what it leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.models.prompt_mrc.learner import exact
+from engine.training.loop import LoopConfig, Worker, train
+from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
+
+
+def test_200_nested_sentences_are_learned_and_the_wrong_question_finds_other_things(learned):
+    assert learned.validate()["f1"] == 1.0
+    members = np.flatnonzero(learned.examples.valid).tolist()
+    nested = [m for m in members if {span.type for span in learned.examples.spans[m]} == {0, 1}]
+    assert len(nested) > 50
+    learned.network.queries.reverse()
+    own = learned.network.soft.own.data.clone()
+    learned.network.soft.own.data.copy_(own.flip(0))
+    try:
+        assert learned.validate()["f1"] < 0.5
+    finally:
+        learned.network.queries.reverse()
+        learned.network.soft.own.data.copy_(own)
+    assert learned.validate()["f1"] == 1.0
+
+
+@pytest.mark.parametrize(("heads", "changed"), [(True, {"soft."}), (False, {"soft.", "start.", "end.", "match."})])
+def test_with_the_encoder_frozen_only_prompts_and_where_wanted_heads_change(tmp_path, heads, changed):
+    learner = tiny_learner(tiny_config(freeze_encoder=True, freeze_heads=heads), World.make(8))
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    train(learner, LoopConfig(epochs=1, batch=4), Worker(), tmp_path)
+    after = learner.network.state_dict()
+    different = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert different == {name for name in before if name.startswith(tuple(changed))}
+    assert all(factor == 3.0 and not decay for factor, decay in learner.rates().values()) and len(learner.rates()) == 2
+
+
+def test_a_records_loss_is_the_same_whatever_stands_beside_it():
+    learner = tiny_learner(world=World.make(6), masking=0.5)
+    together = [sum(float(sum(terms.values())) for terms, _ in learner.losses(list(range(6)), 1))]
+    alone = [float(sum(terms.values())) for member in range(6) for terms, _ in learner.losses([member], 1)]
+    assert sum(alone) == pytest.approx(together[0], abs=1e-5)
+    other = [float(sum(terms.values())) for member in range(6) for terms, _ in learner.losses([member], 2)]
+    assert sum(other) != pytest.approx(sum(alone), abs=1e-4)
+
+
+def test_at_the_start_the_loss_is_that_of_the_prior():
+    learner = tiny_learner(tiny_config(prior=0.5), World.make(1))
+    for head in (learner.network.start, learner.network.end):
+        torch.nn.init.zeros_(head.weight)
+    ((terms, _),) = list(learner.losses([0], 0))
+    words = len(learner.examples.tokens[0].word_start)
+    # Both types are asked for: those it has and up to two others.
+    assert float(terms["start"].detach()) == pytest.approx(2 * words * np.log(2) / 64 / 2.1, rel=1e-5)
+
+
+def test_the_tagger_learns_in_the_same_loop(tmp_path):
+    learner = tiny_learner(tiny_config(mode="tagger"), World.make(80))
+    curve = taught(learner, tmp_path, epochs=6)
+    assert curve[-1]["loss_tags"] < 0.3 * curve[0]["loss_tags"]
+    assert curve[-1]["valid_f1"] > 0.6
+
+
+def test_precision_recall_and_f1():
+    assert exact({1, 2, 3, 4}, {3, 4, 5}) == pytest.approx((2 / 3, 0.5, 4 / 7))
+    assert exact(set(), set()) == (0.0, 0.0, 0.0)

@@ -1,0 +1,84 @@
+"""Soft prompts as files that can be listed and exchanged, and the texts that stand before them."""
+
+import pytest
+import torch
+
+from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import STYLES
+from engine.models.prompt_mrc.prompts import PromptModule, SoftPrompts, modules
+from engine.models.prompt_mrc.templates import queries, read_questions, template, templates
+from tests.models.prompt_mrc.conftest import tiny_config
+
+CONFIG = tiny_config(shared_soft=2, type_soft=3)
+
+
+def soft(**changes):
+    return SoftPrompts(tiny_config(shared_soft=2, type_soft=3, **changes), 4)
+
+
+def test_vectors_start_near_the_definitions_pieces_in_turn():
+    prompts, again = soft(), soft()
+    rows = [torch.arange(8.0).view(2, 4), torch.ones(5, 4)]
+    for each in (prompts, again):
+        each.start(rows)
+    assert torch.equal(prompts.own, again.own) and torch.equal(prompts.shared, again.shared)
+    assert (prompts.own[0] - rows[0][[0, 1, 0]]).abs().max() < 0.1
+    assert (prompts.shared - (rows[0].mean(0) + 1) / 2).abs().max() < 0.1
+    assert prompts.own[0, 0].tolist() != rows[0][0].tolist()
+
+
+def test_a_new_type_has_the_mean_of_the_others_vectors():
+    prompts = soft()
+    prompts.start([torch.zeros(1, 4), torch.ones(1, 4)])
+    torch.testing.assert_close(prompts.of(2)[2:], prompts.own.mean(0))
+    torch.testing.assert_close(prompts.of(1), torch.cat([prompts.shared, prompts.own[1]]))
+
+
+def test_prompts_are_saved_listed_and_exchanged(tmp_path):
+    prompts = soft(domain="clinic")
+    prompts.start([torch.zeros(1, 4), torch.ones(1, 4)])
+    path = tmp_path / "prompts" / "clinic.safetensors"
+    prompts.module().save(path)
+    assert path.stat().st_size < 2000
+    (told,) = modules(path.parent)
+    assert (told["path"], told["domain"], told["types"]) == (path, "clinic", ["A", "B"])
+    other = soft()
+    other.swap(PromptModule.read(path))
+    assert torch.equal(other.own, prompts.own) and torch.equal(other.shared, prompts.shared)
+
+
+def test_prompts_of_another_kind_are_refused(tmp_path):
+    prompts, found = soft(), soft().module()
+    for module, told in (
+        (PromptModule("x", "other", found.shared, found.own), "another encoder"),
+        (PromptModule("x", found.encoder, found.shared[:1], found.own), "other numbers of vectors"),
+        (PromptModule("x", found.encoder, found.shared, {"Z": found.own["A"]}), "none of the types A, B"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            prompts.swap(module)
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(ConfigError, match="no file with prompts"):
+        PromptModule.read(tmp_path / "x.safetensors")
+
+
+def test_every_type_has_a_name_and_four_of_each_style():
+    kinds = {(each.type, each.language) for each in templates()}
+    assert len(kinds) == 30 and ("MORFOLOGIA_NEOPLASIA", "es") in kinds
+    for name, language in kinds:
+        texts = {template(name, language, style, version).text for style in STYLES for version in (1, 2, 3, 4)}
+        assert len(texts) == 12
+        assert template(name, language, "name").text
+
+
+def test_a_users_own_questions_go_first(tmp_path):
+    path = tmp_path / "questions.yaml"
+    path.write_text("Device:  Which implants\n  are named?\nDisease: What ails the patient?\n")
+    own = read_questions(path)
+    assert own == {"Device": "Which implants are named?", "Disease": "What ails the patient?"}
+    found = queries(["Disease", "Device", "Chemical"], "hard", "en", "question", 1, own)
+    assert found[:2] == (own["Disease"], own["Device"]) and "chemicals" in found[2]
+    assert queries(["New_type"], "name", "en", "question") == ("New type",)
+    for text, told in (("- a\n", "a type and its question"), ("A: 3\n", "both as text"), ("A: [\n", "no readable YAML")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=told):
+            read_questions(path)
