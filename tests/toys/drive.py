@@ -1,6 +1,6 @@
 """A driver in a process of its own, which may kill itself: `python -m tests.toys.drive '{"input": ..., "die": "update:3"}'`.
 
-`die` is `start`, `update:<shards>`, `publish` or `manifest` (published by name, not yet moved). Ends with the engine's exit code
+`system` and `path` name another model than the toy. `die` is `start`, `update:<shards>`, `publish` or `manifest` (published by name, not yet moved). Ends with the engine's exit code
 and prints the summary's counts and whether Ray was imported.
 """
 
@@ -44,7 +44,9 @@ def main(order: dict) -> int:
     logging.basicConfig(level=logging.INFO)
     settings = RunConfig(
         input=InputConfig(order["input"], id="id"),
-        model=ModelSpec("tests.toys.plain", options=order.get("options", {}), runtime=order.get("runtime", {})),
+        model=ModelSpec(
+            order.get("system", "tests.toys.plain"), order.get("path", ""), order.get("options", {}), order.get("runtime", {})
+        ),
         output=order["output"],
         cluster=ClusterConfig(**order.get("cluster", {})),
         shard_bytes=order.get("shard_bytes"),

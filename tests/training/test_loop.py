@@ -134,3 +134,28 @@ def test_two_workers_do_what_one_does(tmp_path):
     mp.spawn(_work, (tmp_path,), nprocs=2)
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_tensors_learn_at_rates_of_their_own(tmp_path):
+    class Two(Line):
+        def __init__(self):
+            super().__init__()
+            self.weights = {"w": torch.ones(1, requires_grad=True), "b": torch.ones(1, requires_grad=True)}
+
+        def rates(self):
+            return {"b": (2.0, 0.0)}
+
+        def losses(self, examples, epoch):
+            yield {"none": (self.weights["w"] + self.weights["b"]).sum() * 1e-30}, 1
+
+    learner = Two()
+    train(learner, LoopConfig(epochs=1, batch=10, rate=0.1, warmup=0.0, weight_decay=0.5), Worker(), tmp_path)
+    # One step of AdamW with a gradient of nothing: w decays by rate times decay, and b does not.
+    assert float(learner.weights["w"].detach()) == pytest.approx(1 - 0.1 * 0.5)
+    assert float(learner.weights["b"].detach()) == pytest.approx(1.0)
+    learner = Two()
+    learner.losses = lambda examples, epoch: iter([({"sum": learner.weights["w"].sum() + learner.weights["b"].sum()}, 1)])
+    train(learner, LoopConfig(epochs=1, batch=10, rate=0.1, warmup=0.0, weight_decay=0.0), Worker(), tmp_path)
+    # The first step of Adam is the rate, whatever the gradient.
+    assert float(learner.weights["w"].detach()) == pytest.approx(0.9, abs=1e-5)
+    assert float(learner.weights["b"].detach()) == pytest.approx(0.8, abs=1e-5)

@@ -159,5 +159,5 @@ def test_a_checkpoint_comes_back_as_it_was_written_and_a_changed_file_is_refused
         (copy / path.name).write_bytes(path.read_bytes())
     assert read_checkpoint(str(copy)).digest == found.digest
     (copy / "prompts.safetensors").write_bytes(b"x")
-    with pytest.raises(ConfigError, match="prompts.safetensors in .* is not the file"):
+    with pytest.raises(ConfigError, match=r"prompts.safetensors in .* is not the file"):
         read_checkpoint(str(copy))

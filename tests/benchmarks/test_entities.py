@@ -1,0 +1,36 @@
+"""The cost of a document, by numbers that follow from the network's sizes."""
+
+import pytest
+
+from engine.benchmarks.entities import cost
+from engine.errors import ContractError
+from engine.models.base import ModelSpec
+from engine.models.prompt_mrc import load
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+
+TEXTS = ["the old man sells bread near a river", "red apple"]
+
+
+def measured(tmp_path, separate=False, **changes):
+    folder = tmp_path / f"{sorted(changes.items())}"
+    if not folder.exists():
+        write(tiny_learner(tiny_config(**changes), World.make(2)), folder)
+    extractor = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32"}, {"threads": 1}))
+    return cost(extractor, TEXTS, separate=separate, repeats=2)
+
+
+def test_one_pass_for_all_types_costs_less_than_one_each_where_layers_are_shared(tmp_path):
+    whole, each = (measured(tmp_path, separate, mode="soft") for separate in (False, True))
+    assert whole.flops == each.flops and whole.types == each.types == 2
+    shared, apart = (measured(tmp_path, separate, mode="soft", share_layers=1) for separate in (False, True))
+    assert shared.flops < 0.85 * apart.flops < whole.flops
+    tagger = measured(tmp_path, mode="tagger")
+    assert tagger.flops < 0.5 * shared.flops
+    assert 0 < shared.p50 <= shared.p95 and shared.peak >= 0
+    # Soft vectors, heads of 32 + 1 each, and the match head of 2 x 32 x 32 + 32 + 32 + 1.
+    assert shared.parameters - tagger.parameters == 8 * 32 + 66 + 2113 - 33 * 6
+
+
+def test_nothing_to_measure_is_refused(tmp_path):
+    with pytest.raises(ContractError):
+        cost(None, [])

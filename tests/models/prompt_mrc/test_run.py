@@ -1,0 +1,86 @@
+"""The promises of a run, kept for entities: without Ray here, with a killed driver in the long test."""
+
+import json
+import signal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from engine.models.base import ModelSpec
+from engine.pipeline import ClusterConfig, RunConfig, status
+from engine.sources import InputConfig
+from tests.models.prompt_mrc.conftest import World
+from tests.pipeline.conftest import Bench, Faulty, write_input
+
+OPTIONS = {"precision": "fp32"}
+TEXTS = {f"r{number:03d}": text for number, text in enumerate(World.make(30, seed=5).texts)} | {
+    "r030": "  ",
+    "r031": "😀 the\ttree",
+}
+
+
+def settings(tmp_path: Path, model: Path, output: str = "out") -> RunConfig:
+    spec = ModelSpec("engine.models.prompt_mrc", str(model), OPTIONS, {"threads": 1})
+    return RunConfig(InputConfig(str(tmp_path / "in"), id="id"), spec, str(tmp_path / output), ClusterConfig(), shard_bytes=400)
+
+
+def check(output: Path) -> pl.DataFrame:
+    found = pl.read_parquet(output / "entities" / "*.parquet")
+    assert sorted(found["record_id"]) == sorted(TEXTS)
+    failed = found.filter(pl.col("decision") == "failed")
+    assert failed["record_id"].to_list() == ["r030"] and failed["failure"][0]["kind"] == "missing_text"
+    text = {name: text for name, text in TEXTS.items()}
+    for row in found.filter(pl.col("decision") == "auto").to_dicts():
+        for each in row["entities"]:
+            part = text[row["record_id"]][each["start"] : each["end"]]
+            assert part == part.strip() and part
+            assert part.startswith("hill") == (each["type"] == "B")
+    return found.sort("record_id")
+
+
+@pytest.mark.timeout(600)
+def test_a_run_that_died_at_a_commit_goes_on_with_every_record_once(tmp_path, model):
+    write_input(tmp_path / "in" / "a.jsonl", TEXTS)
+    config = settings(tmp_path, model)
+    with pytest.raises(KeyboardInterrupt):
+        Bench(config, Faulty(6, KeyboardInterrupt())).code()
+    bench = Bench(config)
+    assert 0 < len(list((tmp_path / "out" / "_receipts").glob("*.json"))) < len(bench.plan.shards)
+    bench.code(attempt=2)
+    bench.publish()
+    found = check(tmp_path / "out")
+    assert found["entities"].list.len().sum() > 60
+    whole = Bench(settings(tmp_path, model, "whole"))
+    whole.code()
+    whole.publish()
+    same = check(tmp_path / "whole")
+    assert found["entities"].to_list() == same["entities"].to_list()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_killed_driver_and_the_same_command_again(tmp_path, model, request):
+    from tests.pipeline.test_run import drive, ended
+
+    cluster = request.getfixturevalue("cluster")
+    write_input(tmp_path / "in" / "a.jsonl", TEXTS)
+    order = {"system": "engine.models.prompt_mrc", "path": str(model), "options": OPTIONS, "runtime": {"threads": 1}}
+    order["cluster"] = {"child_memory": 8 * 2**30}
+    code, _, err = ended(drive(tmp_path, cluster, die="update:2", **order))
+    assert code == -signal.SIGKILL, err
+    assert 0 < status(str(tmp_path / "out")).shards < status(str(tmp_path / "out")).shards_total
+    code, out, err = ended(drive(tmp_path, cluster, **order))
+    assert code == 0, err
+    assert json.loads(out)["records"] == len(TEXTS) > json.loads(out)["new"]
+    check(tmp_path / "out")
+    code, out, err = ended(drive(tmp_path, cluster, **order))
+    assert (code, json.loads(out)["new"]) == (0, 0), err
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The cluster of the pipeline's tests."""
+    from tests.pipeline.conftest import cluster as shared
+
+    yield from shared.__wrapped__()
