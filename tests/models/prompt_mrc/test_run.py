@@ -1,14 +1,12 @@
-"""The promises of a run, kept for entities: without Ray here, with a killed driver in the long test."""
+"""The promises of a run, kept for entities, without Ray; a killed driver is in tests/pipeline/test_entities.py."""
 
-import json
-import signal
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from engine.models.base import ModelSpec
-from engine.pipeline import ClusterConfig, RunConfig, status
+from engine.pipeline import ClusterConfig, RunConfig
 from engine.sources import InputConfig
 from tests.models.prompt_mrc.conftest import World
 from tests.pipeline.conftest import Bench, Faulty, write_input
@@ -30,10 +28,9 @@ def check(output: Path) -> pl.DataFrame:
     assert sorted(found["record_id"]) == sorted(TEXTS)
     failed = found.filter(pl.col("decision") == "failed")
     assert failed["record_id"].to_list() == ["r030"] and failed["failure"][0]["kind"] == "missing_text"
-    text = {name: text for name, text in TEXTS.items()}
     for row in found.filter(pl.col("decision") == "auto").to_dicts():
         for each in row["entities"]:
-            part = text[row["record_id"]][each["start"] : each["end"]]
+            part = TEXTS[row["record_id"]][each["start"] : each["end"]]
             assert part == part.strip() and part
             assert part.startswith("hill") == (each["type"] == "B")
     return found.sort("record_id")
@@ -56,31 +53,3 @@ def test_a_run_that_died_at_a_commit_goes_on_with_every_record_once(tmp_path, mo
     whole.publish()
     same = check(tmp_path / "whole")
     assert found["entities"].to_list() == same["entities"].to_list()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_a_killed_driver_and_the_same_command_again(tmp_path, model, request):
-    from tests.pipeline.test_run import drive, ended
-
-    cluster = request.getfixturevalue("cluster")
-    write_input(tmp_path / "in" / "a.jsonl", TEXTS)
-    order = {"system": "engine.models.prompt_mrc", "path": str(model), "options": OPTIONS, "runtime": {"threads": 1}}
-    order["cluster"] = {"child_memory": 8 * 2**30}
-    code, _, err = ended(drive(tmp_path, cluster, die="update:2", **order))
-    assert code == -signal.SIGKILL, err
-    assert 0 < status(str(tmp_path / "out")).shards < status(str(tmp_path / "out")).shards_total
-    code, out, err = ended(drive(tmp_path, cluster, **order))
-    assert code == 0, err
-    assert json.loads(out)["records"] == len(TEXTS) > json.loads(out)["new"]
-    check(tmp_path / "out")
-    code, out, err = ended(drive(tmp_path, cluster, **order))
-    assert (code, json.loads(out)["new"]) == (0, 0), err
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    """The cluster of the pipeline's tests."""
-    from tests.pipeline.conftest import cluster as shared
-
-    yield from shared.__wrapped__()
