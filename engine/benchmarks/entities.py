@@ -19,9 +19,9 @@ from engine.records import records_schema
 class Cost:
     """What a document costs, each alone in its batch, without evidence and margins.
 
-    `parameters` are all of the network, `trained` those that its checkpoint holds. `flops` are floating-point operations of matrix
-    products, a mean over documents; `p50` and `p95` are seconds, `peak` MiB above what the process held before, `types` how many
-    were asked for.
+    `types` is how many were asked for. `parameters` are all of the network, `trained` those that its checkpoint holds. `flops`
+    are floating-point operations of matrix products, a mean over documents; `p50` and `p95` are seconds, `peak` is MiB above what
+    the process held before.
     """
 
     types: int
@@ -46,12 +46,8 @@ def cost(extractor: Extractor, texts: Sequence[str], *, separate: bool = False, 
     plain = replace(extractor.options, evidence="none", margins=0.0)
     wanted = [extractor.names[number] for number in extractor.types]
     asked = [(name,) for name in wanted] if separate and not extractor.config.is_tagger else [tuple(wanted)]
-    passes = [
-        Extractor(
-            extractor.checkpoint, replace(plain, types=types), {"batch_tokens": extractor.budget, "device": extractor.device}
-        )
-        for types in asked
-    ]
+    runtime = {"batch_tokens": extractor.budget, "device": extractor.device}
+    passes = [Extractor(extractor.checkpoint, replace(plain, types=types), runtime) for types in asked]
     for each in passes:
         each.network = extractor.network
         each.asked  # noqa: B018 (encodes the prompts)

@@ -1,7 +1,7 @@
 """A driver in a process of its own, which may kill itself: `python -m tests.toys.drive '{"input": ..., "die": "update:3"}'`.
 
-`system` and `path` name another model than the toy. `die` is `start`, `update:<shards>`, `publish` or `manifest` (published by name, not yet moved). Ends with the engine's exit code
-and prints the summary's counts and whether Ray was imported.
+`system` and `path` name another model than the toy. `die` is `start`, `update:<shards>`, `publish` or `manifest` (published by
+name, not yet moved). Ends with the engine's exit code and prints the summary's counts and whether Ray was imported.
 """
 
 import json
