@@ -63,7 +63,7 @@ class World:
 
 def tiny_config(**changes) -> MrcConfig:
     values = {"types": ("A", "B"), "encoder": "tiny:bert", "shared_soft": 4, "type_soft": 2, "rank": 0, "match_width": 32}
-    return completed(MrcConfig(**{**values, "window": 48, "overlap": 16, "prompt_room": 32, **changes}), QUESTIONS)
+    return completed(MrcConfig(**{**values, "window": 24, "overlap": 12, "prompt_room": 32, **changes}), QUESTIONS)
 
 
 def tiny_learner(config: MrcConfig | None = None, world: World | None = None, **learn) -> MrcLearner:
