@@ -70,7 +70,9 @@ def tiny_learner(config: MrcConfig | None = None, world: World | None = None, **
     config = config or tiny_config()
     network = prepare_training(new_network(config, torch.float32, "eager"))
     examples = (world or World.make(200)).examples(config)
-    return MrcLearner(network, examples, LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, **learn}), torch.device("cpu"))
+    return MrcLearner(
+        network, examples, LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, "weights": (1, 1, 1), **learn}), torch.device("cpu")
+    )
 
 
 def taught(learner: MrcLearner, folder: Path, epochs: float = 7, rate: float = 6e-3) -> list[dict]:

@@ -46,7 +46,7 @@ def test_a_records_loss_is_the_same_whatever_stands_beside_it():
 
 
 def test_at_the_start_the_loss_is_that_of_the_prior():
-    learner = tiny_learner(tiny_config(prior=0.5), World.make(1))
+    learner = tiny_learner(tiny_config(prior=0.5), World.make(1), weights=(1, 1, 0.1))
     for head in (learner.network.start, learner.network.end):
         torch.nn.init.zeros_(head.weight)
     ((terms, _),) = list(learner.losses([0], 0))
