@@ -36,6 +36,7 @@ def test_with_the_encoder_frozen_only_prompts_and_where_wanted_heads_change(tmp_
     assert all(factor == 3.0 and not decay for factor, decay in learner.rates().values()) and len(learner.rates()) == 2
 
 
+@torch.no_grad()
 def test_a_records_loss_is_the_same_whatever_stands_beside_it():
     learner = tiny_learner(world=World.make(6), masking=0.5)
     together = [sum(float(sum(terms.values())) for terms, _ in learner.losses(list(range(6)), 1))]
