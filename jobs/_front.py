@@ -146,6 +146,8 @@ class Job:
         for entry in defaults:
             if isinstance(entry, dict):
                 named, choice = next(iter(entry.items()))
+                if "${" in (choice or ""):
+                    continue  # It goes along with another group's choice.
                 group = named.removeprefix("optional ").removeprefix("override ")
                 deep = "*/" * (len(PurePosixPath(choice or "").parts) - 1)
                 homes = [f / group for f in self._folders(flags)]

@@ -1,9 +1,11 @@
 """What a user may set for training, key by key, and how it becomes the engine's own settings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import MODES, STYLES
 from engine.models.site_classifier.config import BRANCHES, HEADS
 from engine.training.rationales import KINDS
 from jobs._keys import MISSING, key, section
@@ -14,9 +16,26 @@ if TYPE_CHECKING:
     from engine.training.fit import FitConfig
 
 
+SITE, MRC = SYSTEMS = ("engine.models.site_classifier", "engine.models.prompt_mrc")
+# Keys that both systems take, and those of prompt_mrc alone; every other one is of the site classifier alone.
+_BOTH_KEYS = {"data": ("path",), "model": ("encoder", "rank", "window"), "learn": ("masking", "budget")}
+_MRC_KEYS = {
+    "data": ("types", "share", "eval_share", "cut_share"),
+    "model": (
+        *("mode", "domain", "language", "style", "version", "questions", "shared_soft", "type_soft", "depth", "share_layers"),
+        *("overlap", "prompt_room", "freeze_encoder", "freeze_heads", "base", "nested", "flat_across_types"),
+    ),
+    "learn": ("negatives", "soft_rate"),
+}
+
+
 @dataclass
 class Data:
     path: str = key(MISSING, "Parquet file, folder or glob with labelled reports.", path=True)
+    types: list[str] = key([], "prompt_mrc: entity types to learn; none: all that train has.")
+    share: float = key(1.0, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
+    eval_share: float = key(1.0, "prompt_mrc: share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
+    cut_share: float = key(0.1, "prompt_mrc: share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
     text: str = key("text", "Column with the text.")
     split: str = key("split", "Column that says train, valid or test.")
@@ -49,7 +68,7 @@ class Output:
 
 @dataclass
 class Model:
-    system: str = key("engine.models.site_classifier", "The system to train.", choices=("engine.models.site_classifier",))
+    system: str = key("engine.models.site_classifier", "The system to train; model=<name> sets it.", choices=SYSTEMS)
     encoder: str = key("pkg:minilm", "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
     rank: int = key(32, "Rank of the adapter on each linear layer of the encoder.", low=1)
     window: int = key(126, "Tokens of text in one window.", low=8)
@@ -58,10 +77,29 @@ class Model:
     phrase_samples: int = key(3, "Tokens that the head dpla samples for a phrase.", low=1)
     phrase_reach: float = key(4.0, "How far, in tokens, dpla may move a sample; 0 keeps a plain window.", low=0.0)
     branches: list[str] = key(list(BRANCHES), "Branches of dpla.", choices=BRANCHES)
+    mode: str = key("hybrid", "prompt_mrc: what stands in front of a text; docs/models.md.", choices=MODES)
+    domain: str = key("general", "prompt_mrc: name of the domain that the shared soft vectors belong to.")
+    language: str = key("en", "prompt_mrc: language of the templates.")
+    style: str = key("definition", "prompt_mrc: which templates.", choices=STYLES)
+    version: int = key(1, "prompt_mrc: which wording of a style.", low=1)
+    questions: dict[str, str] = key({}, "prompt_mrc: own questions for some types, type: text, in place of the templates.")
+    shared_soft: int = key(10, "prompt_mrc: soft vectors of the domain.", low=0)
+    type_soft: int = key(5, "prompt_mrc: soft vectors of each type.", low=0)
+    depth: int = key(0, "prompt_mrc: encoder layers that are kept, the lowest; 0: all.", low=0)
+    share_layers: int = key(0, "prompt_mrc: lower layers where prompt and text do not see each other; cheaper.", low=0)
+    overlap: int = key(64, "prompt_mrc: tokens that neighbouring windows share.", low=0)
+    prompt_room: int = key(96, "prompt_mrc: positions that are kept for the prompt, the longest template included.", low=4)
+    freeze_encoder: bool = key(False, "prompt_mrc: train prompts and heads alone.")
+    freeze_heads: bool = key(False, "prompt_mrc: leave the heads of model.base as they are.")
+    base: str | None = key(None, "prompt_mrc: checkpoint folder to go on from with new prompts.", path=True)
+    nested: bool | None = key(None, "prompt_mrc: spans of one type may overlap; null goes by train.")
+    flat_across_types: bool = key(False, "prompt_mrc: spans of different types may not overlap either.")
 
 
 @dataclass
 class Learn:
+    negatives: int = key(2, "prompt_mrc: types that a window lacks and is asked for, for each that it has.", low=1)
+    soft_rate: float = key(10.0, "prompt_mrc: learning rate of soft vectors relative to train.rate.", low=0.0)
     windows: int = key(8, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
     masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)
     smoothing: float = key(0.05, "Label smoothing.", low=0.0, high=0.5)
@@ -125,15 +163,46 @@ def fit_config(config: Config) -> "FitConfig":
 
     cluster = config.cluster
     check_paths({"data.path": config.data.path, "output.path": config.output.path})
+    if config.model.system == MRC:
+        return _extractor(config)
+    data, model, learn = (_own(config, part, _site_keys(config, part)) for part in ("data", "model", "learn"))
     figures = ["macro_f1", *(f"{name}_{task}" for task in config.data.labels for name in ("accuracy", "macro_f1"))]
     if config.train.watch not in figures:
         raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
     return FitConfig(
         learner="engine.training.site_classifier:learner",
+        settings={"data": data, "model": model, "learn": learn, "precision": cluster.precision, "seed": config.train.seed},
+        loop=LoopConfig(**vars(config.train)),
+        workers=cluster.workers,
+        gpu=cluster.gpu,
+        threads=cluster.threads,
+        max_failures=cluster.max_failures,
+    )
+
+
+def _extractor(config: Config) -> "FitConfig":
+    import os
+
+    from engine.storage import full_path
+    from engine.training.fit import FitConfig
+    from engine.training.loop import LoopConfig
+
+    cluster = config.cluster
+    data, model, learn = (_own(config, part, _MRC_KEYS[part] + _BOTH_KEYS[part]) for part in ("data", "model", "learn"))
+    base, questions = model.pop("base"), model.pop("questions")
+    decoding = {name: model.pop(name) for name in ("nested", "flat_across_types")}
+    figures = ["f1", "precision", "recall", *(f"f1_{name}" for name in config.data.types)]
+    if config.train.watch not in figures:
+        raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
+    return FitConfig(
+        learner="engine.training.prompt_mrc:learner",
         settings={
-            "data": vars(config.data),
-            "model": {name: value for name, value in vars(config.model).items() if name != "system"},
-            "learn": vars(config.learn),
+            "data": data,
+            "model": model,
+            "learn": learn,
+            "questions": questions,
+            "decoding": decoding,
+            "base": full_path(os.path.expanduser(base)) if base and base != "shipped" else base,
             "precision": cluster.precision,
             "seed": config.train.seed,
         },
@@ -143,3 +212,23 @@ def fit_config(config: Config) -> "FitConfig":
         threads=cluster.threads,
         max_failures=cluster.max_failures,
     )
+
+
+def _site_keys(config: Config, part: str) -> list[str]:
+    return [name for name in vars(getattr(config, part)) if name not in _MRC_KEYS[part]]
+
+
+def _own(config: Config, part: str, taken: Sequence[str]) -> dict[str, Any]:
+    """The keys of a section that the system in question takes.
+
+    Raises:
+        ConfigError: another one was set.
+    """
+    plain, found = vars(getattr(Config(), part)), {}
+    for name, value in vars(getattr(config, part)).items():
+        if name in taken:
+            found[name] = value
+        elif value != plain[name] and name != "system":
+            raise ConfigError(f"{part}.{name}: model={config.model.system.rpartition('.')[2]} has no use for it; leave it out")
+    found.pop("system", None)
+    return found

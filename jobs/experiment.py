@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import MODES
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 
@@ -25,6 +26,16 @@ EXPERIMENTS = {
     **{f"rationale/{name}": ("engine.experiments.grid", "Grid") for name in GRIDS},
     "rationale/low_resource": ("engine.experiments.low_resource", "LowResource"),
     "rationale/metric_search": ("engine.experiments.metric_search", "MetricSearch"),
+    "prompt_mrc/prompt_ablation": ("engine.experiments.mrc_ablation", "PromptAblation"),
+    "prompt_mrc/span_accuracy": ("engine.experiments.mrc_ablation", "SpanAccuracy"),
+    "prompt_mrc/plug_and_play": ("engine.experiments.mrc_plugin", "PlugAndPlay"),
+    "prompt_mrc/auto_template": ("engine.experiments.mrc_templates", "AutoTemplate"),
+    "prompt_mrc/alignment": ("engine.experiments.mrc_templates", "Alignment"),
+    "prompt_mrc/soft_vs_hard_crossover": ("engine.experiments.mrc_crossover", "Crossover"),
+    "prompt_mrc/zero_shot_transfer": ("engine.experiments.mrc_transfer", "Transfer"),
+    "prompt_mrc/efficiency": ("engine.experiments.mrc_efficiency", "Efficiency"),
+    "prompt_mrc/backbone": ("engine.experiments.mrc_backbone", "Backbone"),
+    "prompt_mrc/nested": ("engine.experiments.mrc_nested", "Nested"),
 }
 
 
@@ -36,6 +47,10 @@ class Data:
     split: str | None = key(None, "Column that says train, valid or test; null is split.")
     group: str | None = key(None, "Column of the patient; null is patient_id. Records of one are drawn together for intervals.")
     labels: dict[str, str] = key({}, "Column with the code, for each task.")
+    corpora: list[str] = key([], "prompt_mrc: corpora, each a file <corpus>.parquet in the folder data.path.")
+    texts: list[str] = key([], "prompt_mrc/backbone: Parquet files with texts of the domain.")
+    encoders: list[str] = key([], "prompt_mrc/backbone: further encoders by name.")
+    ontology: str | None = key(None, "prompt_mrc/auto_template: CSV file with the columns type and definition.", path=True)
 
 
 @dataclass
@@ -67,6 +82,20 @@ class Sizes:
     train_records: int | None = key(None, "Records to train on.", low=1)
     epochs: float | None = key(None, "Passes over them.", low=0.01)
     seeds: list[int] = key([], "Seeds of the models that are trained, one model each.", low=0)
+    share: float | None = key(None, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
+    eval_share: float | None = key(None, "prompt_mrc: share of valid and of test to measure on.", low=0.0001, high=1.0)
+    modes: list[str] = key([], "prompt_mrc: modes to compare.", choices=MODES)
+    rank: int | None = key(None, "prompt_mrc: rank of the encoder's adapter.", low=0)
+    rate: float | None = key(None, "prompt_mrc: peak learning rate.", low=0.0)
+    batch: int | None = key(None, "prompt_mrc: texts a step.", low=1)
+    numbers: list[int] = key([], "prompt_mrc/plug_and_play: numbers of shared soft vectors.", low=1)
+    prompt_epochs: float | None = key(None, "prompt_mrc/plug_and_play: epochs of prompts alone.", low=0.01)
+    shares: list[float] = key([], "prompt_mrc/soft_vs_hard_crossover: shares of train, rising.", low=0.0001, high=1.0)
+    depths: list[int] = key([], "prompt_mrc/soft_vs_hard_crossover: encoder layers that are kept.", low=1)
+    pairs: list[str] = key([], "prompt_mrc/zero_shot_transfer: targets, as corpus:type=type of the source.")
+    layers: list[int] = key([], "prompt_mrc/efficiency: lower layers in which prompts and text stay apart.", low=0)
+    most_texts: int | None = key(None, "prompt_mrc/backbone: texts that adapt the encoder.", low=1)
+    adapt_epochs: float | None = key(None, "prompt_mrc/backbone: epochs over them.", low=0.01)
 
 
 @dataclass
@@ -99,8 +128,9 @@ class Config:
 @job(
     "experiment",
     Config,
-    "Measures explanations on labelled reports, part by part, each kept when it is done: <output.path>/results.md has the table, "
-    "results.parquet the same with intervals. A key that is null or empty takes the experiment's own value.",
+    "Measures explanations on labelled reports, or models on annotated text, part by part, each kept when it is done: "
+    "<output.path>/results.md has the table, results.parquet the same with intervals. A key that is null or empty takes the "
+    "experiment's own value.",
     examples=[
         "experiment=explain/methods data.path='../shared/data/pathology_tcga/*.parquet' output.path=methods",
         "experiment=explain/calibration data.path=reports.parquet model.path=my_model output.path=calibration",

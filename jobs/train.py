@@ -5,17 +5,19 @@ import sys
 
 from jobs._front import job
 from jobs._storage import use
-from jobs._train import Config, fit_config
+from jobs._train import MRC, Config, fit_config
 
 
 @job(
     "train",
     Config,
-    "Trains the site classifier through Ray Train, calibrates it on valid, measures it on test, and writes a checkpoint folder "
-    "with its model card. Needs Parquet files with a column that says train, valid or test.",
+    "Trains a system through Ray Train, calibrates it on valid, measures it on test, and writes a checkpoint folder with its "
+    "model card. The site classifier needs Parquet files with a column that says train, valid or test; prompt_mrc needs "
+    "annotated text: IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and spans.",
     examples=[
         "model=site_classifier experiment=tcga data.path='../shared/data/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet data.labels={site:site_code} train.epochs=2 output.path=model",
+        "model=prompt_mrc data.path=NCBI-disease.parquet model.mode=hybrid output.path=diseases",
     ],
 )
 def main(config: Config) -> None:
@@ -24,12 +26,12 @@ def main(config: Config) -> None:
     from engine.training.run import train_site_classifier
 
     use(config.storage)
-    # The model card tells the command, and goes wherever the model goes; the address of the store does not.
-    told = [each for each in sys.argv[1:] if not each.startswith("storage.")]
+    if config.model.system == MRC:
+        return _extractor(config)
     figures = train_site_classifier(
         fit_config(config),
         config.output.path,
-        command=f"python -m jobs.train {shlex.join(told)}",
+        command=_command(),
         say=_say,
         baseline=baseline_figures if config.baseline else None,
         evidence_sample=config.evidence_sample,
@@ -39,6 +41,34 @@ def main(config: Config) -> None:
         beside = f" (baseline {rival['accuracy']:.3f}, {rival['macro_f1']:.3f})" if rival else ""
         print(f"{name}: accuracy {model['accuracy']:.3f}, macro-F1 {model['macro_f1']:.3f} on {model['n']} test reports{beside}")
     print(f"checkpoint: {config.output.path}; its figures: {config.output.path}/README.md")
+
+
+def _extractor(config: Config) -> None:
+    from functools import partial
+
+    from engine.training.prompt_mrc import checked
+    from engine.training.prompt_mrc_finish import finish
+    from engine.training.run import train_system
+
+    settings = fit_config(config)
+    counts = checked(settings.settings).counts()
+    _say(", ".join(f"{name}: {count:,}" for name, count in counts.items()))
+    made = partial(finish, command=_command(), say=_say)
+    figures = train_system(settings, config.output.path, say=_say, finish=made)
+    for part, values in figures["test"].items():
+        if values["f1"][0] is not None and part != "macro":
+            rest = ", ".join(
+                f"{name} {values[name][0]:.3f}"
+                for name in ("overlap_f1", "start_accuracy", "end_accuracy")
+                if values[name][0] is not None
+            )
+            print(f"{part.removeprefix('type=')}: exact F1 {values['f1'][0]:.3f} on test, {rest}")
+    print(f"checkpoint: {config.output.path}; its figures: {config.output.path}/README.md")
+
+
+def _command() -> str:
+    """The model card tells the command, and goes wherever the model goes; the address of the store does not."""
+    return f"python -m jobs.train {shlex.join(each for each in sys.argv[1:] if not each.startswith('storage.'))}"
 
 
 def _say(line: str) -> None:

@@ -157,3 +157,36 @@ def _line(row: Mapping[str, Any]) -> str:
     parts += [f"{name.removeprefix('loss_')} loss {value:.3f}" for name, value in row.items() if name.startswith("loss_")]
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name.startswith("valid_")]
     return ", ".join([*parts, f"{left:.0f} min left"])
+
+
+def train_system(
+    config: FitConfig,
+    output: str,
+    *,
+    say: Callable[[str], None],
+    finish: Callable[[Mapping[str, Any], Path, Path], dict[str, Any]],
+) -> dict[str, Any]:
+    """Trains any system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
+
+    Args:
+        finish: makes the checkpoint: (settings, folder with the last state, folder to write) -> figures, `digest` among them.
+    Raises:
+        ConfigError: the folder holds something else, or a training with other settings.
+    """
+    output = full_path(os.path.expanduser(output))
+    probe(output)
+    config = replace(config, settings=_anywhere(config.settings))
+    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
+    remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
+    figures = _finished(output)
+    if figures is None:
+        if not (work / "_last" / STATE).is_file():
+            fit(config, work, lambda row: say(_line(row)), remote)
+        figures = finish(config.settings, work / "_last", made)
+        publish_checkpoint(made, output)
+    else:
+        say("this training is finished; nothing to do")
+    shutil.rmtree(made if remote is None else work, ignore_errors=True)
+    if remote is not None:
+        storage_for(remote).remove(f"{remote}/{STATE}")
+    return figures

@@ -9,3 +9,18 @@ def test_a_figure_that_nobody_measures_is_refused_before_any_work(tmp_path, caps
     told = capsys.readouterr().err
     assert "train.watch" in told and "macro_f1_site" in told and told.count("\n") == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_path, capsys):
+    argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
+    for words, told in (
+        (["model.mode=soft"], "model.mode: model=site_classifier has no use for it"),
+        (["model=prompt_mrc", "learn.windows=3"], "learn.windows: model=prompt_mrc has no use for it"),
+        (["model=prompt_mrc", "data.group=patient"], "data.group: model=prompt_mrc has no use for it"),
+        (["model=prompt_mrc", "data.types=[Drug]", "train.watch=f1_Disease"], "is none of f1, precision, recall, f1_Drug"),
+        (["model=prompt_mrc"], "data.path: there is no file or folder"),
+    ):
+        assert main.run([*argv, *words]) == 2
+        said = capsys.readouterr().err
+        assert told in said and said.count("\n") == 1
+        assert not (tmp_path / "model" / "README.md").exists()

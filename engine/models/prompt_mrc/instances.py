@@ -148,9 +148,14 @@ def tags(window: Window, spans: Sequence[Span], types: int) -> np.ndarray:
     return found
 
 
-def chosen_types(present: Iterable[int], types: int, negatives: int, rng: np.random.Generator) -> list[int]:
-    """Types that a window is asked for in training: those it has, and `negatives` others for each (for one, if it has none)."""
+def chosen_types(
+    present: Iterable[int], types: int, negatives: int, rng: np.random.Generator, known: Iterable[int] | None = None
+) -> list[int]:
+    """Types that a window is asked for in training: those it has, and `negatives` others for each (for one, if it has none).
+
+    `known` are the types that were marked in its corpus, all where None: of another one nobody knows whether the text has it.
+    """
     has = sorted(set(present))
-    others = np.setdiff1d(np.arange(types), has)
+    others = np.setdiff1d(np.arange(types) if known is None else sorted(known), has)
     count = min(len(others), negatives * max(1, len(has)))
     return sorted([*has, *rng.choice(others, count, replace=False).tolist()])

@@ -57,13 +57,17 @@ class LearnConfig:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts as tokens with their spans in words, and which are for training and which for validation [n]."""
+    """Texts as tokens with their spans in words, and which are for training and which for validation [n].
+
+    `known` are the numbers of the types that were marked in each text's corpus, where that is not all of them.
+    """
 
     record_id: list[str]
     tokens: list[TokenizedText]
     spans: list[list[Span]]
     train: np.ndarray
     valid: np.ndarray
+    known: list[frozenset[int]] | None = None
 
     @classmethod
     def of(
@@ -163,7 +167,7 @@ class MrcLearner:
         members = np.flatnonzero(self.examples.valid).tolist()
         found = self.predict(members)
         gold = {(member, span.first, span.last, span.type) for member in members for span in self.examples.spans[member]}
-        said = {(each.text, each.first, each.last, each.type) for each in found}
+        said = {(each.text, each.first, each.last, each.type) for each in found if self.is_known(each.text, each.type)}
         told = dict(zip(("precision", "recall", "f1"), exact(gold, said), strict=True))
         for number, name in enumerate(self.network.config.types):
             here = [{each for each in some if each[3] == number} for some in (gold, said)]
@@ -174,6 +178,14 @@ class MrcLearner:
     @torch.no_grad()
     def predict(self, members: Sequence[int], types: Sequence[int] | None = None) -> list[Candidate]:
         """The spans of some texts under some types (all); `text` of each is the example's number."""
+        found = self.candidates(members, self.decoding, types)
+        return [each for text in sorted(found) for each in settle(found[text], self.decoding)]
+
+    @torch.no_grad()
+    def candidates(
+        self, members: Sequence[int], decoding: Decoding, types: Sequence[int] | None = None
+    ) -> dict[int, list[Candidate]]:
+        """What all windows of some texts gave, by text, before it is settled which spans stay."""
         types = self.types if types is None else list(types)
         shown = [window for member in members for window in self.windows(member)]
         prompts = [0] if self.network.config.is_tagger else types
@@ -181,10 +193,14 @@ class MrcLearner:
         for group in self._batches(shown, [len(prompts)] * len(shown)):
             mine = [shown[at] for at in group]
             contexts = collate(mine, self.network.config.special).to(self.device)
-            found, _ = candidates(self.network, self.network(contexts, prompts), contexts, mine, types, self.decoding)
+            found, _ = candidates(self.network, self.network(contexts, prompts), contexts, mine, types, decoding)
             for each in found:
                 per_text.setdefault(each.text, []).append(each)
-        return [each for text in sorted(per_text) for each in settle(per_text[text], self.decoding)]
+        return per_text
+
+    def is_known(self, member: int, kind: int) -> bool:
+        """Whether a type was marked in an example's corpus."""
+        return self.examples.known is None or kind in self.examples.known[member]
 
     def windows(self, member: int) -> list[Window]:
         """All windows of an example."""
@@ -204,7 +220,8 @@ class MrcLearner:
         if self.network.config.is_tagger:
             return [0]
         present = [kind for _, _, kind in inside(window, self.examples.spans[window.text])]
-        return chosen_types(present, len(self.types), self.config.negatives, self._rng(window, "types", epoch))
+        known = None if self.examples.known is None else self.examples.known[window.text]
+        return chosen_types(present, len(self.types), self.config.negatives, self._rng(window, "types", epoch), known)
 
     def _masked(self, contexts: Contexts, shown: Sequence[Window], epoch: int) -> Contexts:
         hidden = np.zeros(contexts.ids.shape, bool)
@@ -286,6 +303,7 @@ class MrcLearner:
         gold = np.full(tuple(found.tags.shape[:3]), -1, np.int64)
         for place, window in enumerate(shown):
             labels = tags(window, flat(self.examples.spans[window.text]), len(self.types))
+            labels[:, [kind for kind in self.types if not self.is_known(window.text, kind)]] = -1
             gold[place, : len(window)][window.starts] = labels[window.starts]
         target = torch.from_numpy(gold).to(self.device)
         loss = functional.cross_entropy(found.tags.flatten(0, 2), target.flatten(), ignore_index=-1, reduction="sum")

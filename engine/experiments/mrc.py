@@ -1,0 +1,257 @@
+"""What the experiments with Prompt-bioMRC share: a corpus by its name, a model trained on it, and its figures as results.
+
+Models are trained in this process by the loop that trains every system; a training that was stopped goes on from its last
+checkpoint, and one that is done is read again.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.errors import ConfigError
+from engine.evaluation.significance import over_seeds
+from engine.evaluation.spans import ALL, Mention
+from engine.experiments.run import Result, Say
+from engine.models.prompt_mrc.checkpoint import write_checkpoint
+from engine.models.prompt_mrc.config import MODES
+from engine.models.prompt_mrc.learner import MrcLearner
+from engine.sources.annotated.splits import TEST, TRAIN, VALID
+from engine.training.loop import LoopConfig, Worker
+from engine.training.loop import train as loop_train
+from engine.training.prompt_mrc import (
+    Corpus,
+    DataConfig,
+    load_corpus,
+    marked_mentions,
+    members_of,
+    parameters,
+    prepared,
+    restore,
+    tensors_of,
+    tuned,
+)
+from engine.training.prompt_mrc_finish import Outcome, outcome
+from engine.training.state import STATE, read_state
+
+MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
+_FOUND = pa.schema(
+    [("record_id", pa.string()), ("start", pa.int32()), ("end", pa.int32()), ("type", pa.string()), ("score", pa.float32())]
+)
+
+
+@dataclass(frozen=True)
+class MrcRecipe:
+    """How an experiment reads and trains; the names and meanings are those of `jobs.train model=prompt_mrc`.
+
+    `path` is a folder with a file `<corpus>.parquet` for each of `corpora`. `rounds` are drawn for intervals over texts.
+    """
+
+    path: str
+    corpora: tuple[str, ...] = ("NCBI-disease",)
+    seeds: tuple[int, ...] = (7,)
+    encoder: str = "pkg:minilm"
+    language: str = "en"
+    rank: int = 32
+    window: int = 180
+    match_width: int = 128
+    shared_soft: int = 10
+    type_soft: int = 5
+    epochs: float = 8.0
+    batch: int = 24
+    rate: float = 1e-3
+    masking: float = 0.3
+    share: float = 1.0
+    eval_share: float = 1.0
+    rounds: int = 1000
+    threads: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "corpora", tuple(self.corpora))
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if not self.corpora or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("data.corpora and sizes.seeds: name at least one of each, each once")
+
+    def values(self) -> dict[str, Any]:
+        """The settings that change a result."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
+    def file(self, corpus: str) -> str:
+        """Where a corpus is."""
+        return f"{self.path.rstrip('/')}/{corpus}.parquet"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with tuned thresholds, and the corpus it learned. `seconds` an epoch took (None where it was read again);
+    after `best_epoch` its F1 on valid was highest."""
+
+    learner: MrcLearner
+    kept: Mapping[str, torch.Tensor]
+    corpus: Corpus
+    valid_f1: float
+    seconds: float | None
+    best_epoch: float
+
+    def save(self, folder: Path) -> None:
+        """As a checkpoint, for `base` of another training."""
+        config = self.learner.network.config
+        write_checkpoint(folder, config, tensors_of(self.learner, self.kept), self.learner.decoding, "of an experiment\n")
+
+
+def known_modes(modes: Iterable[str]) -> tuple[str, ...]:
+    """The modes as they came.
+
+    Raises:
+        ConfigError: one is no mode.
+    """
+    found = tuple(modes)
+    unknown = [mode for mode in found if mode not in MODES]
+    if unknown or not found:
+        raise ConfigError(f"sizes.modes: '{unknown[0] if unknown else ''}' is none of {', '.join(MODES)}")
+    return found
+
+
+@lru_cache(maxsize=4)
+def corpus_of(config: DataConfig, needed: tuple[str, ...] = (TRAIN, VALID, TEST)) -> Corpus:
+    """A corpus, kept for the arms that follow."""
+    return load_corpus(config, needed)
+
+
+def settings_of(recipe: MrcRecipe, corpus: str, seed: int, **changes: Any) -> dict[str, Any]:
+    """The settings of one training. `changes` are fields of the model's configuration, or `share`, `types`, `questions`, `base`
+    and `nested`."""
+    data = {"path": recipe.file(corpus), "share": changes.pop("share", recipe.share), "eval_share": recipe.eval_share}
+    data["types"] = tuple(changes.pop("types", ()))
+    rest = {name: changes.pop(name, None) for name in ("questions", "base", "nested")}
+    model = {name: getattr(recipe, name) for name in ("encoder", "language", "rank", "window", "match_width")}
+    model |= {name: getattr(recipe, name) for name in ("shared_soft", "type_soft")}
+    return {
+        "data": data,
+        "model": model | {"domain": corpus} | changes,
+        "learn": {"masking": recipe.masking},
+        "questions": rest["questions"],
+        "base": rest["base"],
+        "decoding": {"nested": rest["nested"]},
+        "precision": recipe.precision,
+        "seed": seed,
+    }
+
+
+def fitted(
+    recipe: MrcRecipe, settings: Mapping[str, Any], folder: Path, say: Say, rate: float | None = None, epochs: float = 0
+) -> Fitted:
+    """Trains in `folder`, or goes on with it, and tunes the thresholds on valid.
+
+    Args:
+        rate, epochs: in place of the recipe's.
+    """
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    corpus = corpus_of(DataConfig(**settings["data"]))
+    learner, kept = prepared(settings, corpus, Worker())
+    loop = LoopConfig(
+        epochs=epochs or recipe.epochs,
+        batch=recipe.batch,
+        rate=rate or recipe.rate,
+        seed=settings["seed"],
+        report_every=50,
+        checkpoint_every=200,
+        watch="f1",
+    )
+    last = folder / "last"
+    before = last if (last / STATE).is_file() else None
+    began = time.perf_counter()
+    curve = loop_train(learner, loop, Worker(report=lambda row, _: say(_line(row))), folder, before)
+    seconds = (time.perf_counter() - began) / loop.epochs if before is None else None
+    tensors, _ = read_state(last)
+    restore(learner, tensors)
+    score = tuned(learner)
+    say(f"valid F1 {score:.3f} after {curve[-1]['epoch']:.1f} epochs")
+    best = max((row for row in curve if "valid_f1" in row), key=lambda row: row["valid_f1"])
+    return Fitted(learner, kept, corpus, score, seconds, best["epoch"])
+
+
+def measured(model: Fitted, corpus: Corpus | None = None, rounds: int = 1000) -> Outcome:
+    """What a model does on the test split, of its own corpus or another one that its learner reads."""
+    return outcome(model.learner, corpus or model.corpus, TEST, rounds)
+
+
+def on_other(model: Fitted, settings: Mapping[str, Any], other: Corpus) -> MrcLearner:
+    """The model's network and thresholds on another corpus's texts, of which it reads the types that it has."""
+    from engine.training.prompt_mrc import examples_of
+
+    config = model.learner.network.config
+    examples, _ = examples_of(replace(other, types=config.types), config, DataConfig(**settings["data"]).max_tokens)
+    return MrcLearner(model.learner.network, examples, model.learner.config, model.learner.device, model.learner.decoding)
+
+
+def results_of(found: Outcome, metrics: Sequence[str] = MAIN, by_type: Sequence[str] = ("f1",)) -> list[Result]:
+    """Figures over all types, those `by_type` for each, and calibration."""
+    figures, results = found.figures, []
+    for metric in metrics:
+        each = figures.values[metric, ALL]
+        results.append(Result(metric, each.value, each.low, each.high, figures.mentions))
+    for kind in figures.types if len(figures.types) > 1 else ():
+        for metric in by_type:
+            each = figures.values[metric, f"type={kind}"]
+            results.append(Result(f"{metric}:{kind}", each.value, each.low, each.high, figures.mentions))
+    return [*results, Result("ece", found.ece, n=len(found.found)), Result("brier", found.brier, n=len(found.found))]
+
+
+def cost_of(model: Fitted) -> list[Result]:
+    """Trained parameters and seconds an epoch."""
+    note = "" if model.seconds is not None else "the training was stopped and taken up again"
+    counted = parameters(model.learner)
+    return [
+        Result("trained_parameters", counted["trained"]),
+        Result("seconds_per_epoch", model.seconds, note=note),
+        Result("best_epoch", model.best_epoch, note="of F1 on valid; the weights are those of the last epoch"),
+        Result("valid_f1", model.valid_f1, note="in words, after tuning the thresholds"),
+    ]
+
+
+def over(values: Mapping[str, Sequence[float]]) -> list[Result]:
+    """Means over seeds with Student's intervals, by metric."""
+    found = []
+    for metric, each in values.items():
+        estimate = over_seeds(each)
+        found.append(Result(metric, estimate.value, estimate.low, estimate.high, len(each)))
+    return found
+
+
+def keep_found(folder: Path, found: Outcome) -> None:
+    """Writes what a model found on test, for comparisons with others."""
+    rows = [
+        {"record_id": each.record_id, "start": each.mention[0], "end": each.mention[1], "type": each.mention[2]}
+        for each in found.found
+    ]
+    table = [{**row, "score": each.score} for row, each in zip(rows, found.found, strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(table, schema=_FOUND), folder / "found.parquet")
+
+
+def kept_found(folder: Path, record_ids: Iterable[str]) -> dict[str, list[Mention]]:
+    """What `keep_found` wrote, by record."""
+    found: dict[str, list[Mention]] = {record_id: [] for record_id in record_ids}
+    for row in pq.read_table(folder / "found.parquet").to_pylist():
+        found[row["record_id"]].append((row["start"], row["end"], row["type"]))
+    return found
+
+
+def gold_of(recipe: MrcRecipe, corpus: str, seed: int = 0, **changes: Any) -> dict[str, list[Mention]]:
+    """Marked mentions of a corpus's test texts."""
+    found = corpus_of(DataConfig(**settings_of(recipe, corpus, seed, **changes)["data"]))
+    return marked_mentions(found, members_of(found, TEST), found.types)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    figures = [f"{name.removeprefix('valid_')} {row[name]:.3f}" for name in ("valid_f1",) if name in row]
+    return ", ".join([f"step {row['step']} of {row['steps']}", f"{row['tokens_per_second']:,.0f} tokens/s", *figures])

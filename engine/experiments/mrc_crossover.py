@@ -1,0 +1,101 @@
+"""Where soft prompts pass hard ones: over the share of the training texts, the encoder's depth, and frozen or tuned.
+
+The arms `crossing-<depth>-<frozen or tuned>` name the smallest share from which soft stays at least as good as hard.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.experiments.mrc import MrcRecipe, cost_of, fitted, measured, results_of, settings_of
+from engine.experiments.run import Arm, Result, Say
+from engine.models.prompt_mrc.config import HARD, SOFT
+
+FROZEN, TUNED = "frozen", "tuned"
+
+
+@dataclass(frozen=True)
+class CrossoverConfig(MrcRecipe):
+    """Settings of `prompt_mrc/soft_vs_hard_crossover`: `shares` of train, rising, and `depths` in layers that are kept.
+
+    Below a quarter of the texts epochs grow as texts get fewer, up to `most_epochs`: few texts must not mean few steps alone.
+    """
+
+    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+    depths: tuple[int, ...] = (2, 4, 6)
+    encoders: tuple[str, ...] = (FROZEN, TUNED)
+    most_epochs: float = 40.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("shares", "depths", "encoders"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if list(self.shares) != sorted(set(self.shares)) or not all(0 < share <= 1 for share in self.shares):
+            raise ConfigError("sizes.shares: shares of train above 0 and at most 1, rising")
+        if not set(self.encoders) <= {FROZEN, TUNED} or not self.encoders or not self.depths:
+            raise ConfigError("sizes.encoders: frozen, tuned, or both; sizes.depths: at least one")
+
+
+class Crossover:
+    """See `engine.experiments.run.Experiment`."""
+
+    name = "prompt_mrc/soft_vs_hard_crossover"
+
+    def __init__(self, config: CrossoverConfig) -> None:
+        self.config = config
+
+    def settings(self) -> Mapping[str, Any]:
+        return self.config.values()
+
+    def arms(self) -> Sequence[Arm]:
+        found, seed = [], self.config.seeds[0]
+        for depth, encoder in product(self.config.depths, self.config.encoders):
+            for share, mode in product(self.config.shares, (HARD, SOFT)):
+                found.append(Arm(_named(mode, depth, encoder, share), seed))
+            found.append(Arm(f"crossing-{depth}-{encoder}", seed))
+        return found
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        if arm.name.startswith("crossing-"):
+            _, depth, encoder = arm.name.split("-")
+            return self._crossing(int(depth), encoder, work.parent / "arms")
+        mode, depth, encoder, share = arm.name.split("-")
+        given = float(share.removeprefix("share")) / 100
+        changes = {"mode": mode, "depth": int(depth), "share": given, "freeze_encoder": encoder == FROZEN}
+        settings = settings_of(self.config, self.config.corpora[0], arm.seed, **changes)
+        epochs = min(self.config.most_epochs, self.config.epochs * max(1.0, 0.25 / given))
+        rate = self.config.rate * 2 if encoder == FROZEN else self.config.rate
+        model = fitted(self.config, settings, work / arm.name, say, rate, epochs)
+        return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+
+    def _crossing(self, depth: int, encoder: str, arms: Path) -> list[Result]:
+        lead, results = [], []
+        for share in self.config.shares:
+            f1, ece = (
+                {mode: _value(arms, _named(mode, depth, encoder, share), name) for mode in (HARD, SOFT)} for name in ("f1", "ece")
+            )
+            lead.append((share, (f1[SOFT] or 0.0) - (f1[HARD] or 0.0)))
+            results.append(Result(f"f1_soft_less_hard_{_percent(share)}", lead[-1][1]))
+            if None not in ece.values():
+                results.append(Result(f"ece_soft_less_hard_{_percent(share)}", ece[SOFT] - ece[HARD]))
+        crossed = [share for at, (share, _) in enumerate(lead) if all(more >= 0 for _, more in lead[at:])]
+        note = "smallest share of train from which soft is never behind; none means that it never passes"
+        return [Result("crossing_share", crossed[0] if crossed else None, note=note), *results]
+
+
+def _named(mode: str, depth: int, encoder: str, share: float) -> str:
+    return f"{mode}-{depth}-{encoder}-share{_percent(share)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}"
+
+
+def _value(arms: Path, arm: str, metric: str) -> float | None:
+    rows = pq.read_table(arms / f"{arm}.parquet").to_pylist()
+    return next((row["value"] for row in rows if row["metric"] == metric), None)

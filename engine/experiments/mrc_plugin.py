@@ -1,0 +1,91 @@
+"""Soft prompts as plug-ins: one encoder with its heads, learned on the first corpus; for every corpus prompts of its own.
+
+An arm `<corpus>-m<m>` trains m shared vectors and those of the corpus's types, encoder and heads frozen. An arm
+`swap-m<m>-<own>-on-<corpus>` reads a corpus with the prompts of another one that has a type of the same name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.experiments.mrc import Fitted, MrcRecipe, corpus_of, cost_of, fitted, measured, on_other, results_of, settings_of
+from engine.experiments.run import Arm, Result, Say
+from engine.models.prompt_mrc.config import HYBRID
+from engine.training.prompt_mrc import DataConfig
+from engine.training.prompt_mrc_finish import outcome
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class PlugAndPlayConfig(MrcRecipe):
+    """Settings of `prompt_mrc/plug_and_play`: `numbers` of shared vectors, and how prompts alone are trained."""
+
+    corpora: tuple[str, ...] = ("NCBI-disease", "BC5CDR", "AnatEM")
+    numbers: tuple[int, ...] = (5, 10, 20, 50)
+    prompt_epochs: float = 4.0
+    prompt_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "numbers", tuple(self.numbers))
+        if len(self.corpora) < 2 or not self.numbers or min(self.numbers) < 1:
+            raise ConfigError("data.corpora: two at least, the first for the encoder; sizes.numbers: each at least 1")
+
+
+class PlugAndPlay:
+    """See `engine.experiments.run.Experiment`."""
+
+    name = "prompt_mrc/plug_and_play"
+
+    def __init__(self, config: PlugAndPlayConfig) -> None:
+        self.config = config
+
+    def settings(self) -> Mapping[str, Any]:
+        return self.config.values()
+
+    def arms(self) -> Sequence[Arm]:
+        seed, found = self.config.seeds[0], [Arm(BASE, self.config.seeds[0])]
+        for number in self.config.numbers:
+            found += [Arm(f"{corpus}-m{number}", seed) for corpus in self.config.corpora]
+            for own, other in permutations(self.config.corpora, 2):
+                if self._common(own, other):
+                    found.append(Arm(f"swap-m{number}-{own}-on-{other}", seed))
+        return found
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        if arm.name == BASE:
+            model = self._base(work, say)
+            return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+        if not arm.name.startswith("swap-"):
+            corpus, _, number = arm.name.rpartition("-m")
+            model = self._prompts(corpus, int(number), work, say)
+            return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+        number, _, pair = arm.name.removeprefix("swap-m").partition("-")
+        own, _, other = pair.partition("-on-")
+        model = self._prompts(own, int(number), work, say)
+        settings = settings_of(self.config, other, arm.seed, types=self._common(own, other))
+        target = corpus_of(DataConfig(**settings["data"]))
+        return results_of(outcome(on_other(model, settings, target), target, rounds=self.config.rounds))
+
+    def _base(self, work: Path, say: Say) -> Fitted:
+        seed = self.config.seeds[0]
+        model = fitted(self.config, settings_of(self.config, self.config.corpora[0], seed, mode=HYBRID), work / BASE, say)
+        if not (work / BASE / "model" / "digest.json").is_file():
+            model.save(work / BASE / "model")
+        return model
+
+    def _prompts(self, corpus: str, number: int, work: Path, say: Say) -> Fitted:
+        base, frozen = str(work / BASE / "model"), {"freeze_encoder": True, "freeze_heads": True}
+        changes = {"mode": HYBRID, "shared_soft": number, "base": base, **frozen}
+        settings = settings_of(self.config, corpus, self.config.seeds[0], **changes)
+        folder = work / f"{corpus}-m{number}"
+        return fitted(self.config, settings, folder, say, self.config.prompt_rate, self.config.prompt_epochs)
+
+    def _common(self, own: str, other: str) -> tuple[str, ...]:
+        """Types that two corpora both have."""
+        first, second = (corpus_of(DataConfig(**settings_of(self.config, each, 0)["data"])).types for each in (own, other))
+        return tuple(sorted(set(first) & set(second)))

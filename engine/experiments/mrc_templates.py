@@ -1,0 +1,194 @@
+"""Templates compared: hand-written, made by themselves, the name alone; and what a model makes of prompts not a type's own.
+
+`auto_template` trains a model a template, all cut to one budget of word pieces. `alignment` trains one model on a corpus of
+several types, puts every type's prompt to texts of every type, and its types' other wordings to the test texts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, pick_precision
+from engine.errors import ConfigError
+from engine.experiments.mrc import Fitted, MrcRecipe, corpus_of, cost_of, fitted, known_modes, measured, results_of, settings_of
+from engine.experiments.run import Arm, Result, Say
+from engine.models.prompt_mrc.build import pieces
+from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
+from engine.models.prompt_mrc.infused import BUDGET, cut, infused, read_ontology
+from engine.models.prompt_mrc.templates import queries
+from engine.records import seed_of
+from engine.sources.annotated.splits import TRAIN
+from engine.training.prompt_mrc import Corpus, DataConfig, members_of
+
+MANUAL, AUTO = "manual", "auto"
+KINDS = (MANUAL, AUTO, NAME)
+
+
+@dataclass(frozen=True)
+class AutoTemplateConfig(MrcRecipe):
+    """Settings of `prompt_mrc/auto_template`. `ontology` is a CSV file with type and definition; without one, automatic templates
+    are a type's name with examples. `budget` counts word pieces, `modes` are hard, hybrid or both."""
+
+    modes: tuple[str, ...] = (HARD,)
+    ontology: str | None = None
+    budget: int = BUDGET
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "modes", known_modes(self.modes))
+        if not set(self.modes) <= {HARD, HYBRID}:
+            raise ConfigError("sizes.modes: only hard and hybrid prompts have templates")
+
+
+class AutoTemplate:
+    """See `engine.experiments.run.Experiment`: an arm a corpus, mode, template and seed."""
+
+    name = "prompt_mrc/auto_template"
+
+    def __init__(self, config: AutoTemplateConfig) -> None:
+        self.config = config
+
+    def settings(self) -> Mapping[str, Any]:
+        return self.config.values()
+
+    def arms(self) -> Sequence[Arm]:
+        return [
+            Arm(f"{corpus}-{mode}-{kind}-seed{seed}", seed)
+            for corpus in self.config.corpora
+            for seed in self.config.seeds
+            for mode in self.config.modes
+            for kind in KINDS
+        ]
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        corpus, mode, kind, _ = arm.name.rsplit("-", 3)
+        texts = self._templates(corpus, kind)
+        settings = settings_of(self.config, corpus, arm.seed, mode=mode, questions=texts)
+        model = fitted(self.config, settings, work / arm.name, say)
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        longest = max(len(words) for words in pieces(tokenizer, list(texts.values())))
+        found = [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+        return [*found, Result("longest_template", longest, note="word pieces")]
+
+    def _templates(self, name: str, kind: str) -> dict[str, str]:
+        """What stands in front of the text for each type."""
+        corpus = corpus_of(DataConfig(**settings_of(self.config, name, 0)["data"]))
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        if kind == AUTO:
+            known = read_ontology(self.config.ontology) if self.config.ontology else {}
+            return {each: self._automatic(corpus, each, known.get(each)) for each in corpus.types}
+        mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
+        texts = queries(corpus.types, mode, self.config.language, style)
+        return {each: cut(text, tokenizer, self.config.budget) for each, text in zip(corpus.types, texts, strict=True)}
+
+    def _automatic(self, corpus: Corpus, kind: str, definition: str | None) -> str:
+        train = [corpus.documents[member] for member in members_of(corpus, TRAIN)]
+        mentions = [each.text[span.start : span.end] for each in train for span in each.spans if span.type == kind]
+        texts = [each.text for each in train]
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        return infused(kind, definition, mentions, texts, self._embed, tokenizer, budget=self.config.budget)
+
+    @torch.no_grad()
+    def _embed(self, texts: Sequence[str]) -> NDArray:
+        """Mean states of the encoder [n, d], of length 1."""
+        encoder = load_encoder(self.config.encoder, pick_precision("fp32", "cpu"), attention_for("cpu"))
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        rows = [encoder(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0].mean(0) for text in texts]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(MrcRecipe):
+    """Settings of `prompt_mrc/alignment`: `records` texts of train that have a type are asked under every type's prompt;
+    `wordings` of each type's template are tried."""
+
+    corpora: tuple[str, ...] = ("BC5CDR",)
+    records: int = 20
+    wordings: tuple[int, ...] = (1, 2, 3, 4)
+    mode: str = HYBRID
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "wordings", tuple(self.wordings))
+        if self.mode not in (HARD, HYBRID) or self.records < 1 or not self.wordings:
+            raise ConfigError("sizes: mode must be hard or hybrid, records and wordings at least 1")
+
+
+class Alignment:
+    """See `engine.experiments.run.Experiment`: an arm a corpus."""
+
+    name = "prompt_mrc/alignment"
+
+    def __init__(self, config: AlignmentConfig) -> None:
+        self.config = config
+
+    def settings(self) -> Mapping[str, Any]:
+        return self.config.values()
+
+    def arms(self) -> Sequence[Arm]:
+        return [
+            Arm(f"{corpus}-{what}", self.config.seeds[0]) for corpus in self.config.corpora for what in ("prompts", "wordings")
+        ]
+
+    def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        corpus, _, what = arm.name.rpartition("-")
+        settings = settings_of(self.config, corpus, arm.seed, mode=self.config.mode)
+        model = fitted(self.config, settings, work / corpus, say)
+        return self._prompts(model) if what == "prompts" else self._wordings(model)
+
+    def _prompts(self, model: Fitted) -> list[Result]:
+        """Share of a type's mentions that each type's prompt finds; a prompt must find its own type's best."""
+        types, shares = model.learner.network.config.types, []
+        for kind in types:
+            members = self._having(model.corpus, kind)
+            asked = {prompt: _spans_under(model, members, number) for number, prompt in enumerate(types)}
+            marked = {
+                (member, span.first, span.last)
+                for member in members
+                for span in model.learner.examples.spans[member]
+                if types[span.type] == kind
+            }
+            shares.append([len(marked & asked[prompt]) / len(marked) if marked else 0.0 for prompt in types])
+        matrix = np.array(shares)
+        results = [
+            Result(f"found:{kind}:by:{prompt}", float(matrix[row, column]), n=self.config.records)
+            for row, kind in enumerate(types)
+            for column, prompt in enumerate(types)
+        ]
+        best = float((matrix.argmax(axis=1) == np.arange(len(types))).mean())
+        note = "share of types whose mentions their own prompt finds best"
+        return [Result("own_prompt_is_best", best, n=len(types), note=note), *results]
+
+    def _having(self, corpus: Corpus, kind: str) -> list[int]:
+        """Texts of train with a type, chosen by their ids."""
+        members = [
+            member for member in members_of(corpus, TRAIN) if any(span.type == kind for span in corpus.documents[member].spans)
+        ]
+        return sorted(members, key=lambda member: seed_of(corpus.documents[member].record_id, "alignment"))[: self.config.records]
+
+    def _wordings(self, model: Fitted) -> list[Result]:
+        """F1 of the test texts under each wording, and how far apart they lie."""
+        network, results, found = model.learner.network, [], []
+        config, before = network.config, [list(each) for each in network.queries]
+        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        for version in self.config.wordings:
+            asked = queries(config.types, config.mode, config.language, config.style, version)
+            for number, words in enumerate(pieces(tokenizer, asked)):
+                network.queries[number] = words
+            figure = measured(model, rounds=self.config.rounds).figures
+            found.append(figure["f1"] or 0.0)
+            each = figure.values["f1", "all"]
+            note = "the wording it was trained with" if version == config.version else ""
+            results.append(Result(f"f1_wording_{version}", each.value, each.low, each.high, figure.mentions, note))
+        network.queries[:] = before
+        return [Result("f1_spread", max(found) - min(found), n=len(found), note="best wording less worst"), *results]
+
+
+def _spans_under(model: Fitted, members: Sequence[int], prompt: int) -> set[tuple[int, int, int]]:
+    """(text, first word, last word) of what one prompt finds, whatever the type."""
+    return {(each.text, each.first, each.last) for each in model.learner.predict(members, [prompt])}

@@ -1,0 +1,101 @@
+"""Templates made by themselves: a definition from a user's ontology table, and mentions from the training texts as examples.
+
+Mentions are weighed by TF-IDF, how often they are marked times how few texts have them, and of the heaviest the ones that lie
+farthest from each other are taken (farthest-point traversal, Gonzalez 1985), so that examples are typical and differ.
+"""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError
+from engine.storage import full_path, storage_for
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BUDGET = 48
+HEAVIEST = 50
+Embed = Callable[[Sequence[str]], NDArray]
+
+
+def read_ontology(path: str) -> dict[str, str]:
+    """Type -> definition, from a CSV file with the columns `type` and `definition`.
+
+    Raises:
+        ConfigError: there is no such file, or it lacks a column.
+    """
+    data = storage_for(path).read(full_path(path))
+    if data is None:
+        raise ConfigError(f"sizes.ontology: there is no file {path}")
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+    except UnicodeDecodeError:
+        raise ConfigError(f"sizes.ontology: {path} is not UTF-8; convert it first") from None
+    if not rows or not {"type", "definition"} <= set(rows[0]):
+        raise ConfigError(f"sizes.ontology: {path} must have the columns type and definition")
+    return {row["type"].strip(): " ".join(row["definition"].split()) for row in rows if row["type"] and row["definition"]}
+
+
+def heaviest(mentions: Sequence[str], texts: Sequence[str], most: int = HEAVIEST) -> list[str]:
+    """Distinct mentions by falling weight, count x log(texts / texts that have it); letters' case counts as nothing."""
+    counts = Counter(" ".join(mention.lower().split()) for mention in mentions)
+    lowered = [text.lower() for text in texts]
+    weight = {}
+    for mention, count in counts.most_common(4 * most):
+        having = max(1, sum(mention in text for text in lowered))
+        weight[mention] = count * math.log(max(2, len(texts)) / having + 1e-9)
+    return sorted(weight, key=lambda mention: (-weight[mention], mention))[:most]
+
+
+def apart(points: NDArray, count: int) -> list[int]:
+    """Rows of `points` [n, d]: the first, then each time the one farthest from those taken."""
+    taken = [0] if len(points) else []
+    while len(taken) < min(count, len(points)):
+        distance = np.linalg.norm(points[:, None] - points[None, taken], axis=-1).min(axis=1)
+        distance[taken] = -1.0
+        taken.append(int(distance.argmax()))
+    return taken
+
+
+def infused(
+    name: str,
+    definition: str | None,
+    mentions: Sequence[str],
+    texts: Sequence[str],
+    embed: Embed,
+    tokenizer: "Tokenizer",
+    *,
+    examples: int = 3,
+    budget: int = BUDGET,
+) -> str:
+    """The template of one type, at most `budget` word pieces: examples are left out, then the definition cut, until it fits.
+
+    Args:
+        mentions, texts: of train alone. embed: texts to rows [n, d].
+    """
+    found = heaviest(mentions, texts)
+    chosen = [found[place] for place in apart(embed(found), examples)] if found else []
+    head = f"{name.replace('_', ' ')}: {definition}" if definition else name.replace("_", " ")
+    for count in range(len(chosen), -1, -1):
+        text = f"{head.rstrip('.')}, such as {', '.join(chosen[:count])}" if count else head
+        if pieces_of(text, tokenizer) <= budget:
+            return text
+    return cut(head, tokenizer, budget)
+
+
+def pieces_of(text: str, tokenizer: "Tokenizer") -> int:
+    """How many word pieces a text has."""
+    return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def cut(text: str, tokenizer: "Tokenizer", budget: int) -> str:
+    """The text as far as `budget` word pieces go."""
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+    return text if len(offsets) <= budget else text[: offsets[budget - 1][1]]

@@ -1,0 +1,63 @@
+"""Thresholds of decoding, set by what they do on validation texts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from engine.models.prompt_mrc.config import Decoding
+from engine.models.prompt_mrc.decode import Candidate, settle
+
+FLOOR = 0.1
+"""What every candidate must pass to be thought of."""
+
+GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_NAMES = ("start", "end", "match")
+Gold = set[tuple[int, int, int, int]]
+
+
+def floor(decoding: Decoding) -> Decoding:
+    """Thresholds that let through whatever `tune` may want."""
+    return replace(decoding, **{name: FLOOR - 1e-6 for name in _NAMES})
+
+
+def tune(
+    found: Mapping[int, Sequence[Candidate]],
+    gold: Gold,
+    decoding: Decoding,
+    keep: Callable[[Candidate], bool] = lambda each: True,
+) -> tuple[Decoding, float]:
+    """Thresholds of the best exact F1, and that F1: one after the other over a grid, twice, from those given.
+
+    A value takes another's place only where it is better, so that few texts do not drive it to an end of the grid.
+
+    Args:
+        found: candidates by text, at the thresholds of `floor`. gold: (text, first word, last word, type).
+        keep: which spans count.
+    """
+    best, most = decoding, f1(found, gold, decoding, keep)
+    for _ in range(2):
+        for name in _NAMES:
+            for value in sorted(GRID, key=lambda each: abs(each - 0.5)):
+                tried = replace(best, **{name: value})
+                if tried != best and (score := f1(found, gold, tried, keep)) > most:
+                    best, most = tried, score
+    return best, most
+
+
+def settled(found: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:
+    """The spans that stay of candidates at lower thresholds."""
+    kept = []
+    for text in sorted(found):
+        passing = [
+            each
+            for each in found[text]
+            if each.match_score is None
+            or (each.start_score > decoding.start and each.end_score > decoding.end and each.match_score > decoding.match)
+        ]
+        kept += settle(passing, decoding)
+    return kept
+
+
+def f1(found: Mapping[int, Sequence[Candidate]], gold: Gold, decoding: Decoding, keep: Callable[[Candidate], bool]) -> float:
+    """Exact F1 in 0..1; 0 where there is neither gold nor a span."""
+    said = {(each.text, each.first, each.last, each.type) for each in settled(found, decoding) if keep(each)}
+    return 2 * len(gold & said) / (len(gold) + len(said)) if gold or said else 0.0

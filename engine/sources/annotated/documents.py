@@ -1,0 +1,129 @@
+"""Annotated documents: the table that every format of annotated text becomes.
+
+Spans are half-open offsets in code points of the text exactly as the row holds it. A mention that lies in several pieces is as
+many spans with one `group_id`; `group_id` is null for a mention in one piece. A document that cannot be used has no text and
+says why in `failure`; the reason holds counts, numbers and our own words, never the document's.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from engine.records import FAILURE
+
+SPLITS = ("train", "valid", "test")
+_SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid", "devel": "valid"}
+_SPLIT_NAMES |= {"development": "valid", "test": "test", "testing": "test"}
+
+SPAN = pa.struct(
+    [
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("type", pa.string()),
+        pa.field("group_id", pa.string()),
+    ]
+)
+DOCUMENTS = pa.schema(
+    [
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("lang", pa.string()),
+        pa.field("text", pa.large_string()),
+        pa.field("spans", pa.list_(SPAN)),
+        pa.field("failure", FAILURE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One contiguous piece of a mention."""
+
+    start: int
+    end: int
+    type: str
+    group_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """One annotated text; `broken` says why it cannot be used, and then text and spans are nobody's business."""
+
+    record_id: str
+    text: str
+    spans: tuple[Span, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    lang: str | None = None
+    broken: str | None = None
+
+    def checked(self) -> "Document":
+        """The document with its spans sorted, each once; broken if one of them does not fit the text."""
+        if self.broken:
+            return self
+        wrong = sum(not (0 <= span.start < span.end <= len(self.text)) for span in self.spans)
+        if wrong:
+            return replace(self, broken=f"{wrong} of {len(self.spans)} spans do not lie in the text")
+        if any(not span.type for span in self.spans):
+            return replace(self, broken="a span has no type")
+        if not self.text.strip():
+            return replace(self, broken="no text")
+        ordered = sorted(set(self.spans), key=lambda span: (span.start, span.end, span.type, span.group_id or ""))
+        return replace(self, spans=tuple(ordered))
+
+
+def to_table(documents: Iterable[Document]) -> pa.Table:
+    """The documents as `DOCUMENTS`, in their order."""
+    rows = []
+    for document in (each.checked() for each in documents):
+        sound = document.broken is None
+        rows.append(
+            {
+                "record_id": document.record_id,
+                "dataset": document.dataset,
+                "split": document.split,
+                "lang": document.lang,
+                "text": document.text if sound else None,
+                "spans": [vars(span) for span in document.spans] if sound else None,
+                "failure": None if sound else {"kind": "parse_error", "detail": document.broken},
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=DOCUMENTS)
+
+
+def from_table(table: pa.Table) -> list[Document]:
+    """The rows of a `DOCUMENTS` table."""
+    return [
+        Document(
+            row["record_id"],
+            row["text"] or "",
+            tuple(Span(**span) for span in row["spans"] or ()),
+            row["dataset"],
+            row["split"],
+            row["lang"],
+            row["failure"]["detail"] if row["failure"] else None,
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def split_called(name: str | None) -> str | None:
+    """train, valid or test, by whichever usual name; None where the name is no such one."""
+    return _SPLIT_NAMES.get((name or "").lower())
+
+
+def lost_mentions(documents: Sequence[Document]) -> tuple[int, int]:
+    """Mentions that a reader of contiguous spans cannot give back, since they lie in several pieces, and all mentions."""
+    lost = mentions = 0
+    for document in documents:
+        groups: dict[str, int] = {}
+        for span in document.spans:
+            if span.group_id is None:
+                mentions += 1
+            else:
+                groups[span.group_id] = groups.get(span.group_id, 0) + 1
+        mentions += len(groups)
+        lost += sum(pieces > 1 for pieces in groups.values())
+    return lost, mentions

@@ -1,0 +1,90 @@
+"""IOB2: a tag a token, `B-<type>` at a mention's first token, `I-<type>` inside it, `O` outside.
+
+The text is made by joining the tokens with one blank, so that offsets are exact; how the tokens stood in their source is not
+known any more. Source of the scheme: Tjong Kim Sang and Veenstra, Representing Text Chunks (EACL 1999), section 2.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from engine.errors import RowError
+from engine.sources.annotated.documents import Document, Span
+
+_START = "-DOCSTART-"
+
+
+def document(record_id: str, tokens: Sequence[str | None], tags: Sequence[str | None], **more: str | None) -> Document:
+    """One sentence or text from its tokens and tags; broken where the tags are not IOB2."""
+    try:
+        text, spans = joined(tokens, tags)
+    except RowError as error:
+        return Document(record_id, "", broken=error.detail, **more)
+    return Document(record_id, text, spans, **more)
+
+
+def joined(tokens: Sequence[str | None], tags: Sequence[str | None]) -> tuple[str, tuple[Span, ...]]:
+    """The text, and the spans that the tags mark.
+
+    Raises:
+        RowError: tags that are not IOB2, an empty token, or not a tag for each token.
+    """
+    if len(tokens) != len(tags):
+        raise RowError("parse_error", f"iob2: {len(tags)} tags for {len(tokens)} tokens")
+    open_type, start, at, found = None, 0, 0, []
+    for number, (token, tag) in enumerate(zip(tokens, tags, strict=True), 1):
+        if not token:
+            raise RowError("parse_error", f"iob2: token {number} is empty")
+        mark, dash, kind = (tag or "").partition("-")
+        if not (tag == "O" or (mark in ("B", "I") and dash and kind)):
+            raise RowError("parse_error", f"iob2: the tag of token {number} is none of O, B-<type>, I-<type>")
+        if mark == "I" and kind != open_type:
+            raise RowError("parse_error", f"iob2: token {number} goes on with a mention that did not begin (I- without B-)")
+        if open_type is not None and mark != "I":
+            found.append(Span(start, at - 1, open_type))
+            open_type = None
+        if mark == "B":
+            open_type, start = kind, at
+        at += len(token) + 1
+    if open_type is not None:
+        found.append(Span(start, at - 1, open_type))
+    return " ".join(token for token in tokens if token), tuple(found)
+
+
+def tags(tokens: Sequence[str], spans: Sequence[Span]) -> list[str]:
+    """The tags of tokens joined with one blank: `joined` backwards.
+
+    Raises:
+        RowError: spans overlap, or one does not begin and end with a token; IOB2 cannot say such things.
+    """
+    starts, ends, at = {}, {}, 0
+    for number, token in enumerate(tokens):
+        starts[at], ends[at + len(token)] = number, number
+        at += len(token) + 1
+    found = ["O"] * len(tokens)
+    for span in spans:
+        if span.start not in starts or span.end not in ends:
+            raise RowError("parse_error", "iob2: a span does not begin and end with a token")
+        first, last = starts[span.start], ends[span.end]
+        if any(tag != "O" for tag in found[first : last + 1]):
+            raise RowError("parse_error", "iob2: spans overlap")
+        found[first : last + 1] = [f"B-{span.type}"] + [f"I-{span.type}"] * (last - first)
+    return found
+
+
+def read(text: str, name: str, **more: str | None) -> Iterator[Document]:
+    """The sentences of a file of two columns, token and tag, with empty lines between sentences.
+
+    Columns are parted by a tab, or by blanks in a file without tabs; of more than two, the first is the token, the last the tag.
+    """
+    parted = "\t" if "\t" in text else None
+    number = 0
+    for empty, block in groupby((line.rstrip("\r") for line in text.split("\n")), key=lambda line: not line.strip()):
+        lines = [] if empty else [line.split(parted) for line in block if not line.startswith(_START)]
+        if not lines:
+            continue
+        record_id, number = f"{name}:{number}", number + 1
+        short = sum(len(line) < 2 for line in lines)
+        if short:
+            yield Document(record_id, "", broken=f"iob2: {short} of {len(lines)} lines have no two columns", **more)
+        else:
+            yield document(record_id, [line[0] for line in lines], [line[-1].strip() for line in lines], **more)

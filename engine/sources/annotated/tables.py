@@ -1,0 +1,89 @@
+"""Annotated text in Parquet: a row a document, with tokens and their tags as lists, or with text and a list of spans.
+
+Columns go by their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`,
+whose fields are `start`, `end`, `type` or `label`, and `group_id` where there is one; `split`; `dataset` or `corpus`; `lang` or
+`language`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.sources.annotated import iob2
+from engine.sources.annotated.documents import Document, Span, split_called
+
+_IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
+_DATASETS, _LANGUAGES, _TYPES = ("dataset", "corpus"), ("lang", "language"), ("type", "label")
+
+
+def read(stream: BinaryIO, name: str, dataset: str) -> Iterator[Document]:
+    """The rows of a file; `dataset` names what they belong to where no column does.
+
+    Raises:
+        ConfigError: it is no Parquet, has none of the columns needed, or a split that is none of train, valid, test.
+    """
+    try:
+        table = pq.read_table(stream)
+    except (pa.ArrowInvalid, OSError):
+        raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
+    known = table.column_names
+    tags, ids = _first(known, _TAGS), _first(known, _IDS)
+    tagged = "tokens" in known and tags is not None
+    if not tagged and not {"text", "spans"} <= set(known):
+        raise ConfigError(f"data.path: {name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}")
+    _check(table, name, tagged, tags)
+    described = {
+        "dataset": _first(known, _DATASETS),
+        "lang": _first(known, _LANGUAGES),
+        "split": _first(known, ("split",)),
+    }
+    for number, row in enumerate(table.to_pylist()):
+        more = {key: None if column is None else row[column] for key, column in described.items()}
+        if more["split"] is not None and split_called(more["split"]) is None:
+            raise ConfigError(f"data.path: {name} has a split that is none of train, valid, test (row {number})")
+        more = {**more, "dataset": more["dataset"] or dataset, "split": split_called(more["split"])}
+        given = None if ids is None else row[ids]
+        record_id = f"{dataset}:{number}" if given is None else str(given)
+        if row.get("failure"):
+            yield Document(record_id, "", broken=row["failure"]["detail"] or row["failure"]["kind"], **more)
+        elif tagged:
+            yield iob2.document(record_id, row["tokens"] or (), row[tags] or (), **more)
+        elif row["text"] is None or row["spans"] is None:
+            yield Document(record_id, "", broken="no text" if row["text"] is None else "no list of spans", **more)
+        else:
+            yield _spanned(record_id, row["text"], row["spans"], more)
+
+
+def _check(table: pa.Table, name: str, tagged: bool, tags: str | None) -> None:
+    """Types of the columns that matter, so that rows need no doubt."""
+    if tagged:
+        for column in ("tokens", tags):
+            kind = table.schema.field(column).type
+            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_string(kind.value_type):
+                raise ConfigError(f"data.path: column {column} of {name} must be a list of text")
+        return
+    kind = table.schema.field("spans").type
+    fields = {field.name for field in kind.value_type} if _is_structs(kind) else set()
+    if not {"start", "end"} <= fields or not fields & set(_TYPES):
+        raise ConfigError(f"data.path: column spans of {name} must be a list with start, end and type (or label) of each")
+
+
+def _is_structs(kind: pa.DataType) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_struct(kind.value_type)
+
+
+def _spanned(record_id: str, text: str, rows: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> Document:
+    spans = []
+    for row in rows:
+        kind = row.get("type") or row.get("label")
+        if row["start"] is None or row["end"] is None or not kind:
+            return Document(record_id, "", broken="a span lacks its start, end or type", **more)
+        spans.append(Span(int(row["start"]), int(row["end"]), kind, row.get("group_id")))
+    return Document(record_id, text, tuple(spans), **more)
+
+
+def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in known), None)

@@ -1,0 +1,236 @@
+"""Prompt-bioMRC in the training loop: settings to a learner, in each worker, and from its trained weights to a checkpoint."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
+from engine.errors import ConfigError
+from engine.evaluation.spans import Mention
+from engine.models.prompt_mrc.build import completed, new_network
+from engine.models.prompt_mrc.checkpoint import continued, read_checkpoint, trained_tensors
+from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.decode import Candidate
+from engine.models.prompt_mrc.instances import Marked
+from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
+from engine.models.prompt_mrc.tuning import floor, settled, tune
+from engine.sources.annotated import Document, from_table, read_documents
+from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
+from engine.text.tokens import tokenize
+from engine.training.loop import Worker
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Annotated texts for training. `path` is what `engine.sources.annotated.read_documents` reads.
+
+    `types` are those to learn, all that train has where empty. `share` is the share of train to learn from and `eval_share` that
+    of valid and of test to measure on, chosen by id; `cut_share` is cut off train where a corpus lacks a split. `max_tokens` are
+    read of a text.
+    """
+
+    path: str
+    types: Sequence[str] = ()
+    share: float = 1.0
+    eval_share: float = 1.0
+    cut_share: float = 0.1
+    max_tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and 0 < self.eval_share <= 1 and 0 < self.cut_share < 1):
+            raise ConfigError("data.share and data.eval_share must lie above 0 and at most at 1, data.cut_share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Usable documents with their splits, the types to learn, and by dataset the types that are marked there."""
+
+    documents: list[Document]
+    types: tuple[str, ...]
+    marked: Mapping[str | None, frozenset[str]]
+    broken: int
+
+    def counts(self) -> dict[str, int]:
+        """Documents by dataset and split, and mentions of the types by split."""
+        texts = Counter(f"{each.dataset} {each.split}" for each in self.documents)
+        mentions = Counter(f"mentions {each.split}" for each in self.documents for span in each.spans if span.type in self.types)
+        return dict(sorted(texts.items())) | dict(sorted(mentions.items())) | {"broken": self.broken}
+
+    def nested(self) -> bool:
+        """Whether marked mentions of one type overlap in train."""
+        for document in self.documents:
+            ends: dict[str, int] = {}
+            for span in document.spans if document.split == TRAIN else ():
+                if span.type in self.types and span.start < ends.get(span.type, 0):
+                    return True
+                ends[span.type] = max(span.end, ends.get(span.type, 0))
+        return False
+
+
+def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)) -> Corpus:
+    """The documents of a corpus or of several; what belongs to none of the types' datasets is left out.
+
+    Raises:
+        ConfigError: a split is empty, or a type is never marked in train.
+    """
+    everything = with_splits(from_table(read_documents(config.path)), config.cut_share)
+    sound = [each for each in everything if not each.broken]
+    learned = {span.type for each in sound if each.split == TRAIN or TRAIN not in needed for span in each.spans}
+    unknown = [name for name in config.types if name not in learned]
+    if unknown:
+        raise ConfigError(f"data.types: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
+    types = tuple(config.types) or tuple(sorted(learned))
+    found: dict[str | None, set[str]] = {}
+    for each in sound:
+        found.setdefault(each.dataset, set()).update(span.type for span in each.spans if span.type in types)
+    kept = [each for each in sound if found[each.dataset] and _within(each, config)]
+    empty = [split for split in needed if not any(each.split == split for each in kept)]
+    if empty or not types:
+        raise ConfigError(f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}")
+    marked = {name: frozenset(kinds) for name, kinds in found.items()}
+    return Corpus(kept, types, marked, len(everything) - len(sound))
+
+
+def _within(document: Document, config: DataConfig) -> bool:
+    share = config.share if document.split == TRAIN else config.eval_share
+    return share >= 1 or drawn(document.record_id, share, "share")
+
+
+def learner(settings: Mapping[str, Any], worker: Worker) -> MrcLearner:
+    """Builds data and network from plain settings: `data`, `model` and `learn` as fields of their dataclasses, `questions` (own
+    texts for some types), `decoding` (`nested`, None to go by the data, and `flat_across_types`), `base` (a checkpoint to go on
+    from), `precision` and `seed`."""
+    return prepared(settings, load_corpus(DataConfig(**settings["data"])), worker)[0]
+
+
+def checked(settings: Mapping[str, Any]) -> Corpus:
+    """The corpus, once it and the settings of the model have been found to be usable; nothing is trained.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    corpus = load_corpus(DataConfig(**settings["data"]))
+    new_network(_config(settings, corpus), torch.float32, attention_for("cpu"))
+    LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
+    decoding(settings, corpus)
+    if settings.get("base"):
+        read_checkpoint(settings["base"])
+    return corpus
+
+
+def _config(settings: Mapping[str, Any], corpus: Corpus) -> MrcConfig:
+    model = {"types": corpus.types, "seed": settings["seed"], **settings["model"]}
+    return completed(MrcConfig(**model), settings.get("questions") or None)
+
+
+def prepared(settings: Mapping[str, Any], corpus: Corpus, worker: Worker) -> tuple[MrcLearner, dict[str, torch.Tensor]]:
+    """The learner on documents that are read already, and tensors of a base model that its checkpoint needs beside its own."""
+    torch.manual_seed(settings["seed"])
+    base = read_checkpoint(settings["base"]) if settings.get("base") else None
+    config = _config(settings, corpus)
+    device = str(worker.device)
+    dtype, attention = pick_precision(settings.get("precision", "auto"), device), attention_for(device)
+    if not config.rank and not config.freeze_encoder:
+        # An encoder whose own weights are tuned moves by less than bf16 can hold.
+        dtype = torch.float32
+    network, kept = (new_network(config, dtype, attention), {}) if base is None else continued(base, config, dtype, attention)
+    examples, _ = examples_of(corpus, config, DataConfig(**settings["data"]).max_tokens)
+    learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
+    return MrcLearner(prepare_training(network), examples, learn, worker.device, decoding(settings, corpus)), kept
+
+
+def decoding(settings: Mapping[str, Any], corpus: Corpus) -> Decoding:
+    """Which spans may stand together; thresholds not yet tuned."""
+    given = dict(settings.get("decoding") or {})
+    if given.get("nested") is None:
+        given["nested"] = corpus.nested() and not given.get("flat_across_types")
+    return Decoding(**given)
+
+
+def examples_of(corpus: Corpus, config: MrcConfig, max_tokens: int) -> tuple[Examples, Marked]:
+    """The corpus as tokens and spans in words, in its order, and what became of the marked spans."""
+    documents = corpus.documents
+    texts = [each.text for each in documents]
+    tokens = tokenize(load_tokenizer(encoder_folder(config.encoder)), texts, max_tokens)
+    ids, splits = [each.record_id for each in documents], [each.split or "" for each in documents]
+    spans = [[vars(span) for span in each.spans] for each in documents]
+    examples, spent = Examples.of(ids, texts, tokens, spans, splits, config.types)
+    numbers = {name: number for number, name in enumerate(config.types)}
+    known = [frozenset(numbers[name] for name in corpus.marked[each.dataset] if name in numbers) for each in documents]
+    return (examples if all(len(each) == len(numbers) for each in known) else replace(examples, known=known)), spent
+
+
+def restore(trained: MrcLearner, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Puts the weights of a training's state in place."""
+    with torch.no_grad():
+        for name, value in trained.parameters().items():
+            value.copy_(tensors[name])
+    trained.network.eval()
+
+
+def tuned(trained: MrcLearner) -> float:
+    """Sets the learner's thresholds to the best on its validation texts; returns their exact F1 (in words)."""
+    members = np.flatnonzero(trained.examples.valid).tolist()
+    found = trained.candidates(members, floor(trained.decoding))
+    gold = {(member, span.first, span.last, span.type) for member in members for span in trained.examples.spans[member]}
+    trained.decoding, score = tune(found, gold, trained.decoding, lambda each: trained.is_known(each.text, each.type))
+    return score
+
+
+def members_of(corpus: Corpus, split: str) -> list[int]:
+    """The numbers of a split's documents."""
+    return [number for number, each in enumerate(corpus.documents) if each.split == split]
+
+
+def marked_mentions(corpus: Corpus, members: Sequence[int], types: Sequence[str]) -> dict[str, list[Mention]]:
+    """Gold of some documents by record id, in characters as it was marked."""
+    documents = [corpus.documents[member] for member in members]
+    return {
+        each.record_id: [(span.start, span.end, span.type) for span in each.spans if span.type in types] for each in documents
+    }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A found span with the probability it was given."""
+
+    record_id: str
+    mention: Mention
+    score: float
+
+
+def findings(trained: MrcLearner, corpus: Corpus, members: Sequence[int]) -> list[Finding]:
+    """What a learner finds in some documents, of the types that are marked in their dataset."""
+    found = settled(trained.candidates(members, trained.decoding), trained.decoding)
+    return [_finding(trained, corpus, each) for each in found if trained.is_known(each.text, each.type)]
+
+
+def _finding(trained: MrcLearner, corpus: Corpus, each: Candidate) -> Finding:
+    words, kind = trained.examples.tokens[each.text], trained.network.config.types[each.type]
+    mention = int(words.word_start[each.first]), int(words.word_end[each.last]), kind
+    return Finding(corpus.documents[each.text].record_id, mention, each.score)
+
+
+def by_record(found: Sequence[Finding], record_ids: Sequence[str]) -> dict[str, list[Mention]]:
+    """Mentions of each record, none for one without."""
+    mentions: dict[str, list[Mention]] = {record_id: [] for record_id in record_ids}
+    for each in found:
+        mentions[each.record_id].append(each.mention)
+    return mentions
+
+
+def parameters(trained: MrcLearner) -> dict[str, int]:
+    """How many numbers the network has, and how many of them are trained."""
+    return {
+        "total": sum(value.numel() for value in trained.network.parameters()),
+        "trained": sum(value.numel() for value in trained.parameters().values()),
+    }
+
+
+def tensors_of(trained: MrcLearner, kept: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the checkpoint of a learner holds."""
+    return {**kept, **trained_tensors(trained.network)} if kept else trained_tensors(trained.network)

@@ -1,0 +1,162 @@
+"""From trained weights to a checkpoint of Prompt-bioMRC: thresholds from valid, figures from test, model card."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.evaluation.calibration import brier, expected_calibration_error
+from engine.evaluation.spans import ALL, SpanFigures, measure
+from engine.models.prompt_mrc.checkpoint import write_checkpoint
+from engine.models.prompt_mrc.config import MrcConfig
+from engine.models.prompt_mrc.learner import MrcLearner
+from engine.sources.annotated import lost_mentions
+from engine.sources.annotated.splits import TEST
+from engine.training.loop import Worker
+from engine.training.prompt_mrc import (
+    Corpus,
+    DataConfig,
+    Finding,
+    by_record,
+    examples_of,
+    findings,
+    load_corpus,
+    marked_mentions,
+    members_of,
+    parameters,
+    prepared,
+    restore,
+    tensors_of,
+    tuned,
+)
+from engine.training.state import read_state, write_curve
+
+Say = Callable[[str], None]
+CARD_METRICS = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model did on a split: figures, what it found, and how its scores of found spans hold (`ece`, `brier`)."""
+
+    figures: SpanFigures
+    found: list[Finding]
+    ece: float | None
+    brier: float | None
+
+
+def outcome(trained: MrcLearner, corpus: Corpus, split: str = TEST, rounds: int = 1000) -> Outcome:
+    """Measures a learner, thresholds as they stand, on a split."""
+    members = members_of(corpus, split)
+    gold = marked_mentions(corpus, members, trained.network.config.types)
+    found = findings(trained, corpus, members)
+    return Outcome(measure(gold, by_record(found, list(gold)), rounds), found, *scores(found, gold))
+
+
+def scores(found: Sequence[Finding], gold: Mapping[str, Sequence[Any]]) -> tuple[float | None, float | None]:
+    """Expected calibration error (15 bins) and Brier score (0 to 1) of found spans' scores, right being exact."""
+    if not found:
+        return None, None
+    prob = np.array([each.score for each in found])
+    right = np.array([each.mention in set(gold[each.record_id]) for each in found])
+    # Two classes: the squared distance counts once for each, half of it is that of the score.
+    half = brier(np.stack([1 - prob, prob], 1), right.astype(int)) / 2
+    return expected_calibration_error(prob, right), half
+
+
+def finish(settings: Mapping[str, Any], state: Path, output: Path, *, command: str, say: Say) -> dict[str, Any]:
+    """Writes the checkpoint folder `output` and returns the figures of its card.
+
+    Args:
+        settings: as `engine.training.prompt_mrc.learner` takes them. state: folder with the state of the training loop.
+        command: what reproduces the model, for the card.
+    """
+    corpus = load_corpus(DataConfig(**settings["data"]))
+    trained, kept = prepared(settings, corpus, Worker())
+    tensors, curve = read_state(state)
+    restore(trained, tensors)
+    say("tuning thresholds on valid")
+    valid = tuned(trained)
+    say(f"measuring on {len(members_of(corpus, TEST))} test texts")
+    measured = outcome(trained, corpus)
+    lost, mentions = lost_mentions(corpus.documents)
+    _, spent = examples_of(corpus, trained.network.config, DataConfig(**settings["data"]).max_tokens)
+    figures: dict[str, Any] = {
+        "types": list(trained.network.config.types),
+        "examples": corpus.counts(),
+        "in_pieces": {"lost": lost, "mentions": mentions},
+        "marked": {"snapped": spent.snapped, "unread": spent.unread, "repeated": spent.repeated},
+        "parameters": parameters(trained),
+        "decoding": trained.decoding.to_json(),
+        "valid_f1": valid,
+        "test": plain(measured.figures),
+        "confusion": [[marked, said, count] for (marked, said), count in sorted(measured.figures.confusion.items())],
+        "calibration": {"ece": measured.ece, "brier": measured.brier},
+        "curve": curve,
+    }
+    card = model_card(figures, trained.network.config, command)
+    told = {"valid_f1": valid, "test_f1": measured.figures["f1"]}
+    figures["digest"] = write_checkpoint(output, trained.network.config, tensors_of(trained, kept), trained.decoding, card, told)
+    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_curve(output, curve)
+    return figures
+
+
+def plain(figures: SpanFigures) -> dict[str, dict[str, Any]]:
+    """Figures as plain values: slice -> metric -> value, low and high."""
+    found: dict[str, dict[str, Any]] = {}
+    for (metric, part), each in figures.values.items():
+        found.setdefault(part, {})[metric] = [each.value, each.low, each.high]
+    return found
+
+
+def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> str:
+    """The card as Markdown."""
+    trained, total = figures["parameters"]["trained"], figures["parameters"]["total"]
+    before = {"tagger": "tags for every type, no prompt", "name": "the type's name", "hard": f"a template ({config.style})"}
+    before |= {"soft": f"{config.soft} soft vectors", "hybrid": f"a template ({config.style}) and {config.soft} soft vectors"}
+    lines = [
+        f"# Entities: {', '.join(config.types)}",
+        "",
+        f"Prompt-bioMRC, mode {config.mode}: {before[config.mode]} in front of each text. Encoder {config.encoder} (sha256",
+        f"{config.encoder_digest[:12]}...), {trained:,} of {total:,} parameters trained.",
+        "",
+        "Made by",
+        "",
+        f"    {command}",
+        "",
+        "## Examples",
+        "",
+        *(f"* {name}: {count:,}" for name, count in figures["examples"].items()),
+        "",
+        "Thresholds from valid, every figure below from test; intervals (95 %) from drawing texts again.",
+        "",
+        "## Test",
+        "",
+        "| type | " + " | ".join(CARD_METRICS) + " |",
+        "|---" * (len(CARD_METRICS) + 1) + "|",
+    ]
+    for part, values in figures["test"].items():
+        if part != "macro":
+            cells = [_cell(values[metric], part == ALL) for metric in CARD_METRICS]
+            lines.append(f"| {part.removeprefix('type=')} | " + " | ".join(cells) + " |")
+    thresholds = ", ".join(f"{name} {figures['decoding'][name]:g}" for name in ("start", "end", "match"))
+    lines += ["", f"Thresholds: {thresholds}."]
+    if figures["calibration"]["ece"] is not None:
+        lines.append(f"Expected calibration error of found spans {figures['calibration']['ece']:.3f}.")
+    lost, mentions = figures["in_pieces"]["lost"], figures["in_pieces"]["mentions"]
+    if lost:
+        lines.append(f"{lost:,} of {mentions:,} mentions lie in several pieces, which are found as mentions of their own.")
+    told = {"snapped": "were widened to whole words", "unread": "lie beyond what is read of a text"}
+    lines += [f"{count:,} marked spans {told[name]}." for name, count in figures["marked"].items() if count and name in told]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Sequence[float | None], interval: bool) -> str:
+    if value[0] is None:
+        return "–"
+    between = f" ({value[1]:.3f} to {value[2]:.3f})" if interval and value[1] is not None else ""
+    return f"{value[0]:.3f}{between}"

@@ -1,0 +1,118 @@
+"""Span measures worked by hand, and against seqeval where that can say anything."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.scheme import IOB2
+
+from engine.errors import ContractError
+from engine.evaluation.spans import difference, iou, matches, measure
+from engine.sources.annotated import Span
+from engine.sources.annotated.iob2 import tags
+
+A, B = "A", "B"
+
+
+def values(found, *names, part="all"):
+    return [found.values[name, part].value for name in names]
+
+
+def test_two_records_by_hand():
+    gold = {"r1": [(0, 10, A), (20, 30, A), (40, 50, B)], "r2": [(0, 4, B), (10, 20, A)]}
+    said = {"r1": [(0, 10, A), (22, 30, A), (40, 50, A)], "r2": [(2, 3, B), (30, 40, B)]}
+    found = measure(gold, said, rounds=0)
+    # Exact: 1 of 5 found, 1 of 5 marked.
+    assert values(found, "precision", "recall", "f1") == [0.2, 0.2, pytest.approx(0.2)]
+    # Overlap: A 0-10, A 22-30, B 2-3. IoU 1, 0.8, 0.25.
+    assert values(found, "overlap_f1", "iou_f1") == [pytest.approx(0.6), pytest.approx(0.4)]
+    # Characters: 10 + 8 + 1 in both of 44 marked and 39 found.
+    assert values(found, "char_precision", "char_recall") == [pytest.approx(19 / 39), pytest.approx(19 / 44)]
+    # Overlapped by their type: 0-10, 20-30, B 0-4. Starts alike: 1. Ends alike: 2.
+    assert values(found, "start_accuracy", "end_accuracy") == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
+    assert values(found, "index_start", "index_end", "index_both") == [0.2, 0.4, 0.2]
+    # Left wrong: 22-30. Both wrong: 2-3. Type wrong: 40-50. Missed: 10-20. Spurious: 30-40.
+    names = ("left_wrong", "right_wrong", "both_wrong", "type_wrong", "missed", "spurious")
+    assert values(found, *(f"error_{name}" for name in names)) == [0.2, 0.0, 0.2, 0.2, 0.2, 0.2]
+    assert found.confusion == {(A, A): 2, (B, A): 1}
+    # By type: A 1 of 3 and 3; B 0 of 2 and 2. Macro F1: 1/6.
+    assert values(found, "f1", part="type=A") == [pytest.approx(1 / 3)]
+    assert values(found, "f1", part="macro") == [pytest.approx(1 / 6)]
+    assert (found.mentions, found.records, found["f1"]) == (5, 2, pytest.approx(0.2))
+
+
+def test_nested_mentions_of_one_and_two_types():
+    gold = {"r": [(0, 20, A), (0, 8, A), (12, 20, B)]}
+    found = measure(gold, {"r": [(0, 8, A), (0, 20, A), (12, 20, B)]}, rounds=0)
+    assert values(found, "f1", "iou_f1", "char_f1", "index_both") == [1.0] * 4
+    assert found.confusion == {(A, A): 2, (B, B): 1}
+    half = measure(gold, {"r": [(0, 20, A)]}, rounds=0)
+    assert values(half, "precision", "recall") == [1.0, pytest.approx(1 / 3)]
+    # The short one begins where the found one does, although that is another mention.
+    assert values(half, "index_start", "index_end") == [pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    # Multiset: 36 characters are marked, 20 found, all of them marked.
+    assert values(half, "char_precision", "char_recall") == [1.0, pytest.approx(20 / 36)]
+
+
+def test_greedy_matching_takes_the_best_first():
+    assert iou((0, 10, A), (5, 15, A)) == pytest.approx(1 / 3)
+    found = matches([(0, 10, A), (8, 12, A)], [(7, 12, A), (0, 8, A)])
+    assert found == [((0, 10, A), (0, 8, A), 0.8), ((8, 12, A), (7, 12, A), 0.8)]
+    assert matches([(0, 5, A)], [(5, 9, A), (0, 5, B)]) == []
+
+
+def test_nothing_to_divide_by_is_no_figure():
+    nothing = measure({"r": []}, {"r": []})
+    assert nothing["f1"] is None and nothing.mentions == 0
+    only = measure({"r": [(0, 1, A)], "s": []}, {"r": [], "s": []}, rounds=20)
+    assert (only["precision"], only["recall"], only["f1"]) == (None, 0.0, 0.0)
+    spurious = measure({"r": []}, {"r": [(0, 1, A)]}, rounds=0)
+    assert (spurious["recall"], spurious["f1"]) == (None, 0.0)
+    with pytest.raises(ContractError, match="1 records are on one side"):
+        measure({"r": []}, {})
+
+
+def test_intervals_draw_whole_groups():
+    gold = {str(number): [(0, 1, A)] for number in range(40)}
+    said = {name: [(0, 1, A)] if int(name) % 2 else [] for name in gold}
+    alone = measure(gold, said, rounds=500).values["recall", "all"]
+    paired = measure(gold, said, rounds=500, groups={name: str(int(name) % 2) for name in gold}).values["recall", "all"]
+    assert alone.value == paired.value == 0.5
+    assert 0.3 < alone.low < 0.45 and 0.55 < alone.high < 0.7
+    assert (paired.low, paired.high) == (0.0, 1.0)
+
+
+def test_a_difference_that_is_sure_and_one_that_is_none():
+    gold = {str(number): [(0, 1, A)] for number in range(30)}
+    none = {name: [] for name in gold}
+    estimate, p = difference(gold, gold, none, rounds=200)
+    assert (estimate.value, estimate.low, p) == (1.0, 1.0, 0.0)
+    assert difference(gold, gold, gold, rounds=200)[1] == 1.0
+    moved = {name: [(0, 2, A)] for name in gold}
+    assert difference(gold, moved, none, way="overlap_", rounds=50)[0].value == 1.0
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_flat_sets_are_what_seqeval_says(data):
+    tokens = ["ab", "c", "def", "g", "hi", "j"]
+    starts = [0, 3, 5, 9, 11, 14]
+
+    def side():
+        spans, number = [], 0
+        while number < len(tokens):
+            last = min(number + data.draw(st.integers(0, 2)), len(tokens) - 1)
+            if data.draw(st.booleans()):
+                spans.append(Span(starts[number], starts[last] + len(tokens[last]), data.draw(st.sampled_from([A, B]))))
+            number = last + 1
+        return spans
+
+    pairs = [(side(), side()) for _ in range(2)]
+    gold, said = (
+        {str(at): [(span.start, span.end, span.type) for span in pair[which]] for at, pair in enumerate(pairs)}
+        for which in (0, 1)
+    )
+    found = measure(gold, said, rounds=0)
+    both = [[tags(tokens, pair[which]) for pair in pairs] for which in (0, 1)]
+    for name, theirs in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        assert (found[name] or 0.0) == pytest.approx(theirs(*both, mode="strict", scheme=IOB2, zero_division=0))

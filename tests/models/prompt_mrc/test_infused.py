@@ -1,0 +1,50 @@
+"""Templates that make themselves, by hand."""
+
+import numpy as np
+import pytest
+
+from engine.encoders import encoder_folder, load_tokenizer
+from engine.errors import ConfigError
+from engine.models.prompt_mrc.infused import apart, cut, heaviest, infused, pieces_of, read_ontology
+
+TEXTS = ["colon cancer here", "no colon cancer", "rare gout", "nothing", "pain", "pain again"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(encoder_folder("pkg:minilm"))
+
+
+def test_weight_is_count_times_rarity():
+    # colon cancer: 2 x log 3; pain: 2 x log 3, later in the alphabet; gout: log 6.
+    assert heaviest(["Colon  cancer", "colon cancer", "pain", "pain", "gout"], TEXTS) == ["colon cancer", "pain", "gout"]
+    assert heaviest([], TEXTS) == []
+
+
+def test_examples_lie_apart():
+    points = np.array([[0.0, 0], [0.1, 0], [5, 0], [0, 3]])
+    assert apart(points, 3) == [0, 2, 3]
+    assert apart(points[:1], 3) == [0] and apart(np.zeros((0, 2)), 3) == []
+
+
+def test_a_template_fits_its_budget(tokenizer):
+    def embed(texts):
+        return np.array([[float(len(text)), 0.0] for text in texts])
+
+    made = infused("Some_disease", "An illness.", ["gout", "pain", "colon cancer"], TEXTS, embed, tokenizer, examples=2)
+    assert made == "Some disease: An illness, such as gout, colon cancer"
+    short = infused(
+        "Disease", "An illness.", ["gout", "pain"], TEXTS, embed, tokenizer, budget=pieces_of("Disease: An illness.", tokenizer)
+    )
+    assert short == "Disease: An illness."
+    assert infused("Disease", "An illness.", [], TEXTS, embed, tokenizer, budget=3) == "Disease: An"
+    assert cut("one two three", tokenizer, 2) == "one two"
+
+
+def test_an_ontology_table(tmp_path):
+    (tmp_path / "o.csv").write_text('\ufefftype,definition,code\nGout,"joint  pain",1\nEmpty,,2\n', encoding="utf-8")
+    assert read_ontology(str(tmp_path / "o.csv")) == {"Gout": "joint pain"}
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    for name, told in (("bad.csv", "must have the columns"), ("none.csv", "there is no file")):
+        with pytest.raises(ConfigError, match=told):
+            read_ontology(str(tmp_path / name))

@@ -1,0 +1,32 @@
+"""Thresholds that follow from candidates, by hand."""
+
+from engine.models.prompt_mrc.config import Decoding
+from engine.models.prompt_mrc.decode import Candidate
+from engine.models.prompt_mrc.tuning import f1, floor, settled, tune
+
+
+def span(first, last, start=0.9, end=0.9, match=0.9, text=0, kind=0):
+    scores = (start, end) if match is None else (start, end, match)
+    score = float(min(scores))
+    return Candidate(text, kind, first, last, score, start, end, match, 0, (first, last), 0, False)
+
+
+def test_a_threshold_moves_only_for_a_better_f1():
+    found = {0: [span(0, 1), span(5, 6, match=0.35), span(8, 9, start=0.6)], 1: [span(0, 0, end=0.15, text=1)]}
+    gold = {(0, 0, 1, 0), (0, 5, 6, 0)}
+    # At 0.5: 0-1 and 8-9 of two marked. Match at 0.3 adds 5-6; start at 0.6 drops 8-9.
+    assert f1(found, gold, Decoding(), lambda each: True) == 0.5
+    best, score = tune(found, gold, Decoding())
+    assert (best.start, best.end, best.match, score) == (0.6, 0.5, 0.3, 1.0)
+    assert tune(found, gold, Decoding(), lambda each: each.first != 8)[0].start == 0.5
+
+
+def test_spans_of_a_tagger_have_no_thresholds_and_the_floor_lets_all_through():
+    tagged = {0: [span(0, 0, start=0.2, end=0.2, match=None)]}
+    assert len(settled(tagged, Decoding())) == 1
+    low = {0: [span(0, 0, 0.1, 0.1, 0.1)]}
+    assert len(settled(low, floor(Decoding()))) == 1 and not settled(low, Decoding(start=0.1))
+
+
+def test_nothing_to_find_is_no_f1():
+    assert f1({}, set(), Decoding(), lambda each: True) == 0.0

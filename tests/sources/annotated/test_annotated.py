@@ -1,0 +1,133 @@
+"""From a path to documents, in every format and from every place."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.records import check
+from engine.sources.annotated import DOCUMENTS, Document, Span, from_table, read_documents, to_table
+
+
+def tokens(path, tags=("B-A", "O"), **columns):
+    rows = {"sentence_id": [f"{path.stem}-0", f"{path.stem}-1"], "tokens": [["a", "b"]] * 2, "ner_tags": [list(tags), ["O", "O"]]}
+    pq.write_table(pa.table({**rows, **columns}), path)
+
+
+def spans(path, spans, text="ab cd", **columns):
+    pq.write_table(pa.table({"doc_id": ["x"], "text": [text], "language": ["es"], "spans": [spans], **columns}), path)
+
+
+def test_a_folder_of_many_formats(tmp_path):
+    tokens(tmp_path / "one.parquet", split=["train", "devel"], corpus=["C", "C"])
+    spans(tmp_path / "two.parquet", [{"start": 3, "end": 5, "label": "T"}, {"start": 0, "end": 5, "label": "T"}])
+    (tmp_path / "iob").mkdir()
+    (tmp_path / "iob" / "dev.tsv").write_text("a\tB-A\n")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "n1.txt").write_text("ab")
+    (tmp_path / "test" / "n1.ann").write_text("T1\tA 0 2\tab\n")
+    (tmp_path / "test" / "n2.txt").write_text("ab")
+    (tmp_path / "notes.md").write_text("not read")
+    found = read_documents(str(tmp_path))
+    check(found, DOCUMENTS)
+    told = {each.record_id: (each.dataset, each.split, each.lang, each.spans, each.broken) for each in from_table(found)}
+    assert told == {
+        "one-0": ("C", "train", None, (Span(0, 1, "A"),), None),
+        "one-1": ("C", "valid", None, (), None),
+        "x": ("two", None, "es", (Span(0, 5, "T"), Span(3, 5, "T")), None),
+        "dev:0": ("iob", "valid", None, (Span(0, 1, "A"),), None),
+        "n1": ("n1", "test", None, (Span(0, 2, "A"),), None),
+        "n2": ("n2", "test", None, (), "brat: there is no .ann file for this text"),
+    }
+
+
+def test_annotations_beside_a_folder_of_texts(tmp_path):
+    for folder in ("text", "original"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "text" / "p.txt").write_bytes("a\r\nbé".encode())
+    (tmp_path / "original" / "p.ann").write_text("T1\tA 3 5\tbé\n")
+    for path in (tmp_path, tmp_path / "original"):
+        (found,) = from_table(read_documents(str(path)))
+        assert (found.text, found.spans) == ("a\r\nbé", (Span(3, 5, "A"),))
+    (tmp_path / "meddra").mkdir()
+    (tmp_path / "meddra" / "p.ann").write_text("")
+    with pytest.raises(ConfigError, match="in several folders; name the one"):
+        read_documents(str(tmp_path))
+
+
+def test_documents_written_are_read_again(tmp_path):
+    documents = [
+        Document("a", "ab  cd\t😀", (Span(0, 2, "A", "g"), Span(7, 8, "B")), "D", "test", "en"),
+        Document("b", "", dataset="D", broken="x"),
+    ]
+    pq.write_table(to_table(documents), tmp_path / "d.parquet")
+    assert from_table(read_documents(str(tmp_path / "*.parquet"))) == documents
+
+
+def test_spans_that_do_not_fit_flag_their_document(tmp_path):
+    pq.write_table(
+        pa.table(
+            {
+                "doc_id": ["a", "b", "c", "d", "e"],
+                "text": ["ab", "ab", None, "ab", " "],
+                "spans": [[{"start": 0, "end": 3, "type": "A"}], [{"start": 1, "end": 2, "type": "A"}] * 2, [], None, []],
+            }
+        ),
+        tmp_path / "d.parquet",
+    )
+    found = read_documents(str(tmp_path / "d.parquet")).to_pylist()
+    assert [row["failure"] and row["failure"]["detail"] for row in found] == [
+        "1 of 1 spans do not lie in the text",
+        None,
+        "no text",
+        "no list of spans",
+        "no text",
+    ]
+    assert found[1]["spans"] == [{"start": 1, "end": 2, "type": "A", "group_id": None}]
+    assert all((row["text"] is None) == (row["failure"] is not None) for row in found)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda folder: (folder / "a.parquet").write_bytes(b"secret"), "a.parquet cannot be read as Parquet"),
+        (
+            lambda folder: pq.write_table(pa.table({"a": [1]}), folder / "a.parquet"),
+            "neither tokens and ner_tags nor text and spans",
+        ),
+        (lambda folder: tokens(folder / "a.parquet", split=["x", "y"]), "split that is none of"),
+        (lambda folder: tokens(folder / "a.parquet", tokens=[1, 2]), "tokens of a.parquet must be a list of text"),
+        (lambda folder: spans(folder / "a.parquet", [{"start": 0}]), "must be a list with start, end and type"),
+        (lambda folder: (folder / "a.tsv").write_text("a\tI-A\n\nb\tI-B\n"), "no document of a.tsv can be used; the first: iob2"),
+        (lambda folder: (folder / "a.tsv").write_bytes(b"\xff\tO\n"), "a.tsv is not UTF-8"),
+        (lambda folder: (folder / "a.ann").write_text(""), "no a.txt beside a.ann"),
+        (lambda folder: (folder / "a.txt").write_text("ab"), "has 1 documents, none that can be used"),
+        (lambda folder: (folder / "a.md").write_text("a"), "no file that can be read by its ending"),
+        (
+            lambda folder: [tokens(folder / f"{name}.parquet", sentence_id=["0", "1"]) for name in "ab"],
+            "2 ids stand at more than",
+        ),
+        (lambda folder: None, "no file that can be read"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path, make, told):
+    make(tmp_path)
+    with pytest.raises(ConfigError, match=told) as caught:
+        read_documents(str(tmp_path))
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"data.path: there is no file or folder"):
+        read_documents(str(tmp_path / "none"))
+
+
+def test_real_corpora(shared_data):
+    found = from_table(read_documents(str(shared_data / "cantemist_es" / "cantemist.parquet")))
+    assert len(found) == 1051 and not any(each.broken for each in found)
+    nested = sum(
+        any(other != span and other.start <= span.start and span.end <= other.end for other in each.spans)
+        for each in found
+        for span in each.spans
+    )
+    assert nested > 0

@@ -1,0 +1,219 @@
+"""The extractor in training: what it learns from, two workers as one, and the checkpoint that comes of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import engine.training.run
+from engine.errors import ConfigError
+from engine.models.base import ModelSpec, load
+from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
+from engine.sources.annotated import Document, Span, to_table
+from engine.training.loop import LoopConfig, Worker, train
+from engine.training.prompt_mrc import (
+    DataConfig,
+    by_record,
+    findings,
+    learner,
+    load_corpus,
+    marked_mentions,
+    members_of,
+    prepared,
+    restore,
+    tensors_of,
+    tuned,
+)
+from engine.training.prompt_mrc_finish import finish, outcome
+from engine.training.state import read_state
+from jobs.train import main
+from tests.models.conftest import records
+from tests.models.prompt_mrc.conftest import QUESTIONS, World, taught
+
+LOOP = LoopConfig(epochs=1, batch=8, rate=3e-3, report_every=1000, checkpoint_every=10**6)
+MODEL = {"encoder": "tiny:bert", "shared_soft": 4, "type_soft": 2, "rank": 2, "match_width": 16}
+MODEL |= {"window": 48, "overlap": 16, "prompt_room": 32, "mode": "hybrid"}
+
+
+def documents(count, dataset="made", seed=0, only=None):
+    world = World.make(count, seed)
+    for number, (text, spans) in enumerate(zip(world.texts, world.spans, strict=True)):
+        kept = tuple(Span(**span) for span in spans if only in (None, span["type"]))
+        split = ("train", "train", "train", "valid", "test")[number % 5]
+        yield Document(f"{dataset}{number}", text, kept, dataset, split)
+
+
+def write(path, *some):
+    pq.write_table(to_table([each for one in some for each in one]), path)
+    return str(path)
+
+
+def settings(path, data=None, **model):
+    given = {"questions": QUESTIONS, "learn": {"masking": 0.1}, "precision": "fp32", "seed": 3}
+    return {"data": {"path": path, **(data or {})}, "model": {**MODEL, **model}, **given}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(tmp_path / "made.parquet", documents(60))
+
+
+def test_a_corpus_by_types_and_shares(path, tmp_path):
+    corpus = load_corpus(DataConfig(path))
+    assert corpus.types == ("A", "B") and corpus.broken == 0 and not corpus.nested()
+    assert {name: count for name, count in corpus.counts().items() if "made" in name} == {
+        "made test": 12,
+        "made train": 36,
+        "made valid": 12,
+    }
+    half = load_corpus(DataConfig(path, types=["B"], share=0.5, eval_share=0.5))
+    assert half.types == ("B",) and 8 < half.counts()["made train"] < 28 and 2 < half.counts()["made test"] < 11
+    with pytest.raises(ConfigError, match="no text of train has a 'C'; it has A, B"):
+        load_corpus(DataConfig(path, types=["C"]))
+    only = write(tmp_path / "only.parquet", [Document("a", "we saw", (), "d", "train")])
+    with pytest.raises(ConfigError, match="no usable texts"):
+        load_corpus(DataConfig(only))
+    with pytest.raises(ConfigError, match="share"):
+        DataConfig(path, share=0)
+
+
+def test_mentions_of_a_type_within_each_other_are_kept_by_themselves(tmp_path):
+    inner = Document("a", "old old man", (Span(0, 11, "A"), Span(4, 7, "A")), "d", "train")
+    held = [Document(name, "old man", (Span(0, 7, "A"),), "d", name) for name in ("valid", "test")]
+    corpus = load_corpus(DataConfig(write(tmp_path / "n.parquet", [inner, *held])))
+    assert corpus.nested()
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "tagger"])
+def test_of_a_type_that_a_corpus_does_not_mark_nothing_is_asked_or_counted(tmp_path, mode):
+    both = write(tmp_path / "both.parquet", documents(20), documents(20, "fruit", 1, only="A"))
+    given = settings(both, mode=mode)
+    corpus = load_corpus(DataConfig(both))
+    made, _ = prepared(given, corpus, Worker())
+    assert [len(known) for known in made.examples.known] == [2] * 20 + [1] * 20
+    fruit = [number for number, each in enumerate(corpus.documents) if each.dataset == "fruit"]
+    if mode == "hybrid":
+        asked = {kind for number in fruit for window in made.windows(number) for kind in made._asked(window, 0)}
+        assert asked == {0}
+    else:
+        terms = [sum(term for term in terms.values()) for terms, _ in made.losses(fruit[:4], 0)]
+        sum(terms).backward()
+        # Three outputs a type: those of B, which fruit does not mark, learn nothing from it.
+        grad = made.network.tagger.bias.grad
+        assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
+    said = {each.mention[2] for each in findings(made, corpus, fruit)}
+    assert said <= {"A"}
+
+
+def _work(rank, folder, given):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    worker = Worker(rank=rank, world=2)
+    made = learner(given, worker)
+    train(made, LOOP, worker, folder / f"both{rank}")
+    torch.save({name: value.detach() for name, value in made.parameters().items()}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.timeout(400)
+def test_two_workers_do_what_one_does(path, tmp_path):
+    given = settings(path)
+    alone = learner(given, Worker())
+    train(alone, LOOP, Worker(), tmp_path / "alone")
+    mp.spawn(_work, (tmp_path, given), nprocs=2)
+    for rank in (0, 1):
+        theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, value in alone.parameters().items():
+            assert torch.allclose(theirs[name], value, atol=2e-5), name
+
+
+def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path):
+    given = settings(path)
+    made = learner(given, Worker())
+    train(made, LOOP, Worker(), tmp_path)
+    told = []
+    figures = finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=told.append)
+    found = read_checkpoint(str(tmp_path / "model"))
+    assert figures["digest"] == found.digest == json.loads((tmp_path / "model" / "figures.json").read_text())["digest"]
+    assert found.config.types == ("A", "B") and found.decoding.to_json() == figures["decoding"]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "a command" in card and "| all |" in card and "| A |" in card
+    assert pq.read_table(tmp_path / "model" / "curve.parquet").num_rows == len(figures["curve"])
+    # The trained weights, put into a fresh learner, are those that were trained.
+    corpus = load_corpus(DataConfig(path))
+    again, _ = prepared(given, corpus, Worker())
+    restore(again, read_state(tmp_path / "last")[0])
+    assert all(torch.equal(value, made.parameters()[name]) for name, value in again.parameters().items())
+    again.decoding = found.decoding
+    measured = outcome(again, corpus, rounds=0)
+    assert measured.figures["f1"] == pytest.approx(figures["test"]["all"]["f1"][0])
+    gold = marked_mentions(corpus, members_of(corpus, "test"), corpus.types)
+    assert measured.figures.mentions == sum(map(len, gold.values()))
+
+
+def test_what_is_extracted_is_what_was_measured(path, tmp_path):
+    corpus, given = load_corpus(DataConfig(path)), settings(path, rank=0)
+    made, _ = prepared(given, corpus, Worker())
+    taught(made, tmp_path, epochs=20)
+    made.network.eval()
+    tuned(made)
+    members = members_of(corpus, "test")
+    ids = [corpus.documents[member].record_id for member in members]
+    write_checkpoint(tmp_path / "model", made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
+    assert extracted(tmp_path / "model", corpus, ids) == by_record(findings(made, corpus, members), ids)
+
+
+def extracted(folder, corpus, record_ids):
+    """What the job that extracts entities finds in some documents of a corpus."""
+    system = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", "evidence": "none"}, {}))
+    texts = {each.record_id: each.text for each in corpus.documents}
+    rows = system.run(system.prepare(records([texts[record_id] for record_id in record_ids]))).sort_by("row").to_pylist()
+    assert any(row["entities"] for row in rows)
+    return {
+        record_id: [(each["start"], each["end"], each["type"]) for each in row["entities"]]
+        for record_id, row in zip(record_ids, rows, strict=True)
+    }
+
+
+def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, capsys):
+    def fit(config, work, progress, remote):
+        train(learner(config.settings, Worker()), config.loop, Worker(report=lambda row, _: progress(row)), work)
+        (work / "last").rename(work / "_last")
+
+    monkeypatch.setattr(engine.training.run, "fit", fit)
+    words = ["model=prompt_mrc", f"data.path={path}", f"output.path={tmp_path / 'model'}", *job_keys()]
+    assert main.run(words) == 0
+    told = capsys.readouterr()
+    assert "all: exact F1" in told.out and "valid f1" in told.err and "made train: 36" in told.err
+    found = read_checkpoint(str(tmp_path / "model"))
+    assert found.config.types == ("A", "B") and found.config.queries == (QUESTIONS["A"], QUESTIONS["B"])
+    assert main.run(words) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert main.run([*words, "model.mode=soft"]) == 2
+
+
+def job_keys():
+    keys = [f"model.{name}={value}" for name, value in MODEL.items() if name != "match_width"]
+    asked = f"model.questions={{A: {QUESTIONS['A']}, B: {QUESTIONS['B']}}}"
+    return [*keys, asked, "train.epochs=1", "train.batch=8", "cluster.threads=1", "cluster.precision=fp32"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_job_trains_through_ray_and_a_second_start_does_nothing(path, tmp_path):
+    words = [sys.executable, "-m", "jobs.train", "model=prompt_mrc", f"data.path={path}", f"output.path={tmp_path / 'model'}"]
+    words += job_keys()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    for told in ("checkpoint:", "nothing to do"):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=500, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert told in done.stdout + done.stderr and "all: exact F1" in done.stdout
+    assert read_checkpoint(str(tmp_path / "model")).config.types == ("A", "B")
+    assert "jobs.train model=prompt_mrc" in (tmp_path / "model" / "README.md").read_text()
