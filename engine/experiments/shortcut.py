@@ -22,7 +22,6 @@ from engine.records import seed_of
 TASK = "site"
 MODELS = ("stamped", "clean")
 _BLOCK = 2000
-_NEUTRAL = "specimen"
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,9 @@ class ShortcutConfig(Recipe):
     """Settings of `explain/shortcut`.
 
     The first three count synthetic reports of `sites`, `records` those that are explained. `share` of the reports of the site
-    `stamped`, and `elsewhere` of all others, carry the stamp in training and validation. In `hidden` of all reports, those of
-    test too, the words that tell the site are gone: where they always stand nobody needs a stamp, and no model learns one.
+    `stamped`, and `elsewhere` of all others, carry the stamp in training and validation. There `relabelled` of the reports of
+    other sites are coded as the stamped one whatever they say, as by a unit whose forms have that code preset: where the text
+    always tells the code nobody needs a stamp, and no model learns one. Reports of test keep their code.
     """
 
     train_records: int = 700
@@ -43,7 +43,7 @@ class ShortcutConfig(Recipe):
     stamp: str = "SCANNED BY UNIT 7"
     share: float = 0.9
     elsewhere: float = 0.01
-    hidden: float = 0.7
+    relabelled: float = 0.2
     epochs: float = 3.0
     methods: tuple[str, ...] = (DEFAULT, "attnlrp", "gradient_x_input")
 
@@ -52,8 +52,8 @@ class ShortcutConfig(Recipe):
         object.__setattr__(self, "sites", tuple(self.sites))
         if self.stamped not in self.sites or len(self.sites) < 2:
             raise ConfigError("stamped: name one of the sites, and another site beside it")
-        if not all(0 <= share <= 1 for share in (self.elsewhere, self.share, self.hidden)) or not self.stamp.strip():
-            raise ConfigError("share, elsewhere and hidden are shares from 0 to 1; the stamp must have words")
+        if not all(0 <= share <= 1 for share in (self.elsewhere, self.share, self.relabelled)) or not self.stamp.strip():
+            raise ConfigError("share, elsewhere and relabelled are shares from 0 to 1; the stamp must have words")
         if min(self.train_records, self.valid_records, self.records) < 1:
             raise ConfigError("sizes: at least one report to train on and to explain")
 
@@ -134,7 +134,7 @@ def reports(config: ShortcutConfig) -> list[Report]:
         while len(mine) < wanted:
             block = generate(_BLOCK, seed, start=at, median_words=config.median_words, sigma=0.3, skew="uniform")
             mine += [
-                Report(row["record_id"], row["patient_id"], _shown(row, config), row["site"], split)
+                Report(row["record_id"], row["patient_id"], row["text"], _site(row, split, config), split)
                 for row in block.to_pylist()
                 if row["site"] in config.sites
             ]
@@ -143,14 +143,10 @@ def reports(config: ShortcutConfig) -> list[Report]:
     return found
 
 
-def _shown(row: Mapping[str, Any], config: ShortcutConfig) -> str:
-    """A report's text, with its words for the site or without."""
-    text = row["text"]
-    if np.random.default_rng(seed_of(row["record_id"], "hidden", config.seed)).random() >= config.hidden:
-        return text
-    for span in sorted(row["evidence_site"], key=lambda span: span["start"], reverse=True):
-        text = f"{text[: span['start']]}{_NEUTRAL}{text[span['end'] :]}"
-    return text
+def _site(row: Mapping[str, Any], split: str, config: ShortcutConfig) -> str:
+    """The code that a report is given."""
+    draw = np.random.default_rng(seed_of(row["record_id"], "relabelled", config.seed)).random()
+    return config.stamped if split != "test" and draw < config.relabelled else row["site"]
 
 
 def results(

@@ -24,11 +24,11 @@ from engine.encoders import (
 )
 from engine.errors import ConfigError, ContractError, InputChanged
 from engine.models.adapter import attach
+from engine.models.columns import list_values
 from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.prepare import list_values
 from engine.storage import S3Config, s3_config, use_s3
 from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, Piece, Survey, pieces, read_piece

@@ -52,13 +52,12 @@ def test_reports_are_of_the_sites_asked_for_and_as_many():
     assert [[report.split for report in made].count(split) for split in ("train", "valid", "test")] == [24, 8, 8]
 
 
-def test_hidden_reports_have_neutral_words_in_place_of_the_site():
-    whole, hidden = (reports(tiny(hidden=share)) for share in (0.0, 1.0))
-    some = reports(tiny(hidden=0.5))
-    assert [report.record_id for report in whole] == [report.record_id for report in hidden]
-    assert all(a.text != b.text and "specimen" in b.text for a, b in zip(whole, hidden, strict=True))
-    assert {one.text for one in some} <= {report.text for report in (*whole, *hidden)}
-    assert 0 < sum(a.text == b.text for a, b in zip(whole, some, strict=True)) < len(some)
+def test_relabelled_reports_keep_their_text_and_those_of_test_their_code():
+    plain, preset = (reports(tiny(relabelled=share)) for share in (0.0, 1.0))
+    assert [report.text for report in plain] == [report.text for report in preset]
+    assert {report.site for report in preset if report.split != "test"} == {"C67"}
+    assert [r.site for r in plain if r.split == "test"] == [r.site for r in preset if r.split == "test"]
+    assert len({report.site for report in plain if report.split == "test"}) > 1
 
 
 @pytest.mark.parametrize(

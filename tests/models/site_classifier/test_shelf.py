@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from engine.encoders import load_encoder
+from engine.models.columns import list_values
 from engine.models.site_classifier.learner import Examples
-from engine.models.site_classifier.prepare import list_values
 from engine.models.site_classifier.shelf import Shelf
 from tests.models.conftest import TASKS, TEXTS, coder, records, tiny_config, write_tiny
 
