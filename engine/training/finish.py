@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from engine.evaluation import calibration, classes
 from engine.models.base import ModelSpec
@@ -27,10 +24,10 @@ from engine.models.site_classifier.checkpoint import TaskCalibration, write_chec
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.evidence import specials_mass
 from engine.models.site_classifier.learner import MARKER
-from engine.pages.training import write_training_page
 from engine.records import records_schema
 from engine.training.card import model_card
 from engine.training.data import Survey
+from engine.training.state import read_state, write_curve
 
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
@@ -60,11 +57,8 @@ def finish(
         command: what reproduces the model, for the card. baseline: see `engine.benchmarks.baseline.baseline_figures`.
         evidence_sample: valid reports on which evidence methods are compared; test reports for the card, as many.
     """
-    path = state / "state.safetensors"
-    tensors = {name.removeprefix("weight/"): value for name, value in load_file(path).items() if name.startswith("weight/")}
+    tensors, curve = read_state(state)
     tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
-    with safe_open(path, "pt") as file:
-        curve = json.loads(file.metadata()["place"])["curve"]
     pairs = frozenset(found.pairs)
 
     def write(calibration: Mapping[str, TaskCalibration], method: str, card: str) -> str:
@@ -130,15 +124,8 @@ def calibrated(
     figures["evidence"]["chosen"] = best
     figures["digest"] = write(fitted, best, card(figures))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    pq.write_table(pa.Table.from_pylist(curve, schema=_columns_of(curve)), output / "curve.parquet")
-    write_training_page(output / "curve.html", "How the training went", curve)
+    write_curve(output, curve)
     return figures
-
-
-def _columns_of(curve: Sequence[Mapping[str, Any]]) -> pa.Schema:
-    """Every figure that any row has; the validation's are in some rows only."""
-    names = dict.fromkeys(name for row in curve for name in row)
-    return pa.schema([(name, pa.int64() if name in ("step", "steps") else pa.float64()) for name in names])
 
 
 def records_of(examples: pa.Table) -> pa.Table:

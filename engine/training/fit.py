@@ -20,8 +20,7 @@ from engine.errors import ContractError, EngineError, where
 from engine.storage import S3Config, s3_config, storage_for, use_s3
 from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
-
-STATE = "state.safetensors"
+from engine.training.state import STATE
 
 
 @dataclass(frozen=True)

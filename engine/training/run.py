@@ -11,13 +11,12 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
@@ -29,61 +28,40 @@ from engine.training.fit import STATE, FitConfig, fit, session
 WORK, EXAMPLES = "_training", "_examples"
 
 
-def train_site_classifier(
+def train_system(
     config: FitConfig,
     output: str,
     *,
-    command: str,
     say: Callable[[str], None],
-    baseline: Callable[..., Mapping[str, Any]] | None,
-    evidence_sample: int,
+    finish: Callable[[Mapping[str, Any], Path, Path], dict[str, Any]],
+    prepare: Callable[[FitConfig, Path, str], AbstractContextManager[FitConfig]] = lambda config, work, folder: nullcontext(
+        config
+    ),
 ) -> dict[str, Any]:
-    """Trains into `output`, a checkpoint folder; returns the figures of its card. A finished training is left as it is.
+    """Trains any system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
 
     One driver at a time may work on an output.
 
+    Args:
+        finish: makes the checkpoint: (settings, folder with the last state, folder to write) -> figures, `digest` among them.
+        prepare: what fitting needs: (config, folder on this machine, folder that all workers reach) -> the config to fit, which
+            is fitted inside that context.
     Raises:
         ConfigError: the folder holds something else, or a training with other settings.
     """
-    from engine.training.finish import finish
-    from engine.training.site_classifier import classifier_config, write_examples
-
     output = full_path(os.path.expanduser(output))
     probe(output)
     config = replace(config, settings=_anywhere(config.settings))
-    data = DataConfig(**config.settings["data"])
-    found = survey(data)
-    splits = {counted.split()[1] for counted in found.counts}
-    if not {"train", "valid", "test"} <= splits:
-        raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
     work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
     remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
     # Beside the checkpoints, where workers on other machines find them too.
     examples = f"{remote or work.resolve()}/{EXAMPLES}"
     figures = _finished(output)
     if figures is None:
-        rejected = _tell_samples(data, found, say)
-        classifier = classifier_config(config.settings["model"], found.labels, data)
         if not (work / "_last" / STATE).is_file():
-            # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
-            with session() if len(list(pieces(data))) > 1 else nullcontext():
-                write_examples(data, classifier, found, examples, work / "_sorting")
-                config = replace(config, settings={**config.settings, "examples": examples})
-                fit(config, work, lambda row: say(_line(row)), remote)
-        figures = finish(
-            work / "_last",
-            classifier,
-            load_examples(data, ("valid", "test")),
-            made,
-            found=found,
-            everything=lambda: load_examples(data),
-            command=command,
-            say=say,
-            baseline=baseline,
-            evidence_sample=evidence_sample,
-        )
-        if rejected is not None:
-            pq.write_table(rejected, made / "rejected_rationales.parquet")
+            with prepare(config, work, examples) as ready:
+                fit(ready, work, lambda row: say(_line(row)), remote)
+        figures = finish(config.settings, work / "_last", made)
         publish_checkpoint(made, output)
     else:
         say("this training is finished; nothing to do")
@@ -95,16 +73,62 @@ def train_site_classifier(
     return figures
 
 
-def _tell_samples(data: DataConfig, found: Survey, say: Callable[[str], None]) -> pa.Table | None:
-    """Says what highlights gave and what they did not; returns the latter, None where there are no highlights."""
-    if not data.rationales and not data.rationale_table:
-        return None
-    rejected, kinds = found.rejected, Counter(found.samples["kind"].to_pylist())
-    reasons = Counter(rejected["reason"].to_pylist())
+def train_site_classifier(
+    config: FitConfig,
+    output: str,
+    *,
+    command: str,
+    say: Callable[[str], None],
+    baseline: Callable[..., Mapping[str, Any]] | None,
+    evidence_sample: int,
+) -> dict[str, Any]:
+    """Trains the site classifier; see `train_system`."""
+    from engine.training.finish import finish
+    from engine.training.site_classifier import classifier_config, write_examples
+
+    data = DataConfig(**_anywhere(config.settings)["data"])
+    found = survey(data)
+    splits = {counted.split()[1] for counted in found.counts}
+    if not {"train", "valid", "test"} <= splits:
+        raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
+    classifier = classifier_config(_anywhere(config.settings)["model"], found.labels, data)
+
+    @contextmanager
+    def prepared(config: FitConfig, work: Path, examples: str) -> Iterator[FitConfig]:
+        # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
+        with session() if len(list(pieces(data))) > 1 else nullcontext():
+            write_examples(data, classifier, found, examples, work / "_sorting")
+            yield replace(config, settings={**config.settings, "examples": examples})
+
+    def finished(settings: Mapping[str, Any], state: Path, made: Path) -> dict[str, Any]:
+        figures = finish(
+            state,
+            classifier,
+            load_examples(data, ("valid", "test")),
+            made,
+            found=found,
+            everything=lambda: load_examples(data),
+            command=command,
+            say=say,
+            baseline=baseline,
+            evidence_sample=evidence_sample,
+        )
+        if highlighted:
+            pq.write_table(found.rejected, made / "rejected_rationales.parquet")
+        return figures
+
+    highlighted = bool(data.rationales or data.rationale_table)
+    if highlighted:
+        say(_samples(found))
+    return train_system(config, output, say=say, finish=finished, prepare=prepared)
+
+
+def _samples(found: Survey) -> str:
+    """What highlights gave and what they did not."""
+    kinds, reasons = Counter(found.samples["kind"].to_pylist()), Counter(found.rejected["reason"].to_pylist())
     told = ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
     lost = f"; not used: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
-    say(f"highlights: {told} for train{lost}")
-    return rejected
+    return f"highlights: {told} for train{lost}"
 
 
 def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,36 +181,3 @@ def _line(row: Mapping[str, Any]) -> str:
     parts += [f"{name.removeprefix('loss_')} loss {value:.3f}" for name, value in row.items() if name.startswith("loss_")]
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name.startswith("valid_")]
     return ", ".join([*parts, f"{left:.0f} min left"])
-
-
-def train_system(
-    config: FitConfig,
-    output: str,
-    *,
-    say: Callable[[str], None],
-    finish: Callable[[Mapping[str, Any], Path, Path], dict[str, Any]],
-) -> dict[str, Any]:
-    """Trains any system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
-
-    Args:
-        finish: makes the checkpoint: (settings, folder with the last state, folder to write) -> figures, `digest` among them.
-    Raises:
-        ConfigError: the folder holds something else, or a training with other settings.
-    """
-    output = full_path(os.path.expanduser(output))
-    probe(output)
-    config = replace(config, settings=_anywhere(config.settings))
-    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
-    remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
-    figures = _finished(output)
-    if figures is None:
-        if not (work / "_last" / STATE).is_file():
-            fit(config, work, lambda row: say(_line(row)), remote)
-        figures = finish(config.settings, work / "_last", made)
-        publish_checkpoint(made, output)
-    else:
-        say("this training is finished; nothing to do")
-    shutil.rmtree(made if remote is None else work, ignore_errors=True)
-    if remote is not None:
-        storage_for(remote).remove(f"{remote}/{STATE}")
-    return figures
