@@ -30,12 +30,8 @@ _MRC_KEYS = {
 
 
 @dataclass
-class Data:
+class SiteData:
     path: str = key(MISSING, "Parquet file, folder or glob with labelled reports.", path=True)
-    types: list[str] = key([], "prompt_mrc: entity types to learn; none: all that train has.")
-    share: float = key(1.0, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
-    eval_share: float = key(1.0, "prompt_mrc: share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
-    cut_share: float = key(0.1, "prompt_mrc: share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
     text: str = key("text", "Column with the text.")
     split: str = key("split", "Column that says train, valid or test.")
@@ -59,6 +55,14 @@ class Data:
         "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
         low=1,
     )
+
+
+@dataclass
+class Data(SiteData):
+    types: list[str] = key([], "prompt_mrc: entity types to learn; none: all that train has.")
+    share: float = key(1.0, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
+    eval_share: float = key(1.0, "prompt_mrc: share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
+    cut_share: float = key(0.1, "prompt_mrc: share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from engine.training.synthetic_rationales import MODES
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
-from jobs._train import Data
+from jobs._train import SiteData
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Train:
 
 @dataclass
 class Config:
-    data: Data = section(Data)
+    data: SiteData = section(SiteData)
     output: Output = section(Output)
     model: Model = section(Model)
     train: Train = section(Train)

@@ -8,7 +8,7 @@ from engine.models.site_classifier.config import BRANCHES, HEADS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
-from jobs._train import Data, Train
+from jobs._train import SiteData, Train
 
 
 @dataclass
@@ -47,7 +47,7 @@ class HeadTrain(Train):
 
 @dataclass
 class Config:
-    data: Data = section(Data)
+    data: SiteData = section(SiteData)
     output: Output = section(Output)
     model: Model = section(Model)
     learn: Learn = section(Learn)
