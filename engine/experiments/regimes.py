@@ -30,7 +30,7 @@ from engine.experiments.rationale_sets import TASK, Marked, training_table
 from engine.records import seed_of
 from engine.text.units import words
 from engine.training.rationale_bank import Rule, judged, rule
-from engine.training.rationales import MARKS, Rationale, merged, rationales, samples
+from engine.training.rationales import MARKS, Rationale, codes, merged, rationales, samples
 
 BASE = "reports"
 REST = "rest"
@@ -148,7 +148,8 @@ class Texts:
         report does: who marked a sentence for one label did not say no to the others.
         """
         some = [each for each in marked if each.split != "train" or each.record_id in self.reports]
-        found, _ = samples(self.examples(some), (kind,), {TASK: self.multi_label})
+        examples = self.examples(some)
+        found, _ = samples(examples, (kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))})
         if not self.multi_label:
             return found
         by_id = {each.record_id: each for each in self.marked}
