@@ -119,10 +119,12 @@ def test_the_options_are_those_that_the_site_classifier_knows() -> None:
     from dataclasses import fields
 
     from engine.models.site_classifier.coder import CoderOptions
-    from jobs._config import CodeReports, Input, Output, run_config
+    from jobs._config import CodeReports, Input, Model, Output, run_config
 
-    config = run_config(CodeReports(Input(path="x"), Output(path="y")))
-    assert set(config.model.options) == {field.name for field in fields(CoderOptions)}
+    known = {field.name for field in fields(CoderOptions)}
+    for head, missing in (("dpla", set()), (None, {"head"})):
+        config = run_config(CodeReports(Input(path="x"), Output(path="y"), Model(head=head)))
+        assert set(config.model.options) == known - missing
 
 
 def test_a_second_text_that_is_not_kept_is_refused(capsys: pytest.CaptureFixture) -> None:
