@@ -52,3 +52,9 @@ def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
     ):
         with pytest.raises(ConfigError, match=told):
             continued(base, config, torch.float32, "eager")
+
+
+def test_a_model_that_does_not_come_along_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.models.prompt_mrc.checkpoint.SHIPPED", tmp_path / "nothing")
+    with pytest.raises(ConfigError, match=r"^model\.path: no extractor comes along yet; train one with python -m jobs\.train"):
+        read_checkpoint("shipped")
