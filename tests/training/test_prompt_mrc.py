@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
 
 import engine.training.run
 from engine.errors import ConfigError
@@ -118,7 +119,7 @@ def _work(rank, folder, given):
     worker = Worker(rank=rank, world=2)
     made = learner(given, worker)
     train(made, LOOP, worker, folder / f"both{rank}")
-    torch.save({name: value.detach() for name, value in made.parameters().items()}, folder / f"{rank}.pt")
+    save_file({name: value.detach().contiguous() for name, value in made.parameters().items()}, folder / f"{rank}.safetensors")
     dist.destroy_process_group()
 
 
@@ -129,7 +130,7 @@ def test_two_workers_do_what_one_does(path, tmp_path):
     train(alone, LOOP, Worker(), tmp_path / "alone")
     mp.spawn(_work, (tmp_path, given), nprocs=2)
     for rank in (0, 1):
-        theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        theirs = load_file(tmp_path / f"{rank}.safetensors")
         for name, value in alone.parameters().items():
             assert torch.allclose(theirs[name], value, atol=2e-5), name
 
