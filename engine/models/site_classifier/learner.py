@@ -201,15 +201,16 @@ class SiteLearner:
         return [bounds[index] for index in sorted(picked.tolist())]
 
     def _hidden(self, batch: Batch, members: list[int], epoch: int) -> Tensor:
-        """Which text tokens [W, L] an epoch hides."""
-        share, draws = np.empty(len(members)), np.empty(batch.ids.shape, np.float32)
-        record = batch.record.cpu().numpy()
+        """Which text tokens [W, L] an epoch hides: a draw for each token of a report, whatever batch it is shown in."""
+        record, position = batch.record.cpu().numpy(), batch.position.cpu().numpy()
+        hidden = np.zeros(position.shape, dtype=bool)
         for index, member in enumerate(members):
             rng = np.random.default_rng(seed_of(self.examples.record_id[member], "mask", epoch, self.config.seed))
-            share[index] = self.config.masking * rng.random() ** 2
-            mine = record == index
-            draws[mine] = rng.random((int(mine.sum()), draws.shape[1]), np.float32)
-        return torch.from_numpy(draws < share[record][:, None]).to(batch.ids.device) & batch.text
+            share = self.config.masking * rng.random() ** 2
+            gone = rng.random(len(self.examples.ids[member]), np.float32) < share
+            mine = (record == index)[:, None] & (position >= 0)
+            hidden[mine] = gone[position[mine]]
+        return torch.from_numpy(hidden).to(batch.ids.device) & batch.text
 
     def _terms(self, logits: Mapping[str, Tensor], members: list[int]) -> dict[str, Tensor]:
         weights = self.config.weights or {}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def learner(marked=None, task=SITE, labels=(0, 1, 0, 0, 1, 2), **changes):
         sample=KIND == "rationale",
         marked=marked,
     )
-    return SiteLearner(network, examples, LearnConfig(masking=0.0, smoothing=0.0, **changes), torch.device("cpu"))
+    return SiteLearner(network, examples, LearnConfig(**{"masking": 0.0, "smoothing": 0.0, **changes}), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("ratio", "counts"), [(-1, {1}), (0, {0}), (0.5, {0, 1}), (1.5, {1}), (4.5, {3})])
@@ -118,3 +120,24 @@ def test_in_bf16_a_step_has_a_finite_loss_and_gradient_like_that_in_fp32():
     assert losses == pytest.approx(plain, rel=0.05)
     found = gradient(made)
     assert found and all(torch.isfinite(value).all() for value in found.values())
+
+
+def test_what_an_epoch_hides_of_a_report_does_not_depend_on_the_batch():
+    made = learner(masking=0.9)
+    made.window = 16
+
+    def gone(members, budget):
+        made.config = replace(made.config, budget=budget)
+        found = {}
+        for batch, shown in made._batches(members, 3):
+            hidden = made._hidden(batch, shown, 3)
+            for place, member in enumerate(shown):
+                mine = hidden & (batch.record == place).unsqueeze(1)
+                found[member] = sorted(batch.position[mine].tolist())
+        return found
+
+    # 40 tokens are three windows, and beside those of 60 they are padded otherwise than alone.
+    alone = {member: gone([member], 1)[member] for member in range(6)}
+    assert gone(list(range(6)), 10**6) == alone
+    assert gone([5, 1, 3], 100) == {member: alone[member] for member in (1, 3, 5)}
+    assert any(alone.values()) and alone[1] != [place for place in alone[5] if place < 40]
