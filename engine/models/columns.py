@@ -16,10 +16,10 @@ def list_values(column: pa.ChunkedArray) -> list[np.ndarray | None]:
     return found
 
 
-def lists(arrays: Sequence[np.ndarray | None]) -> pa.Array:
-    """Arrays of whole numbers as a list column; None is null."""
+def lists(arrays: Sequence[np.ndarray | None], kind: type[np.integer] = np.int32) -> pa.Array:
+    """Arrays of whole numbers as a list column of that `kind`; None is null."""
     offsets = np.cumsum([0, *(0 if a is None else len(a) for a in arrays)])
-    values = np.concatenate([a for a in arrays if a is not None] or [np.empty(0, np.int32)]).astype(np.int32)
+    values = np.concatenate([a for a in arrays if a is not None] or [np.empty(0, kind)]).astype(kind)
     missing = np.array([a is None for a in arrays], dtype=bool)
     return pa.LargeListArray.from_arrays(
         pa.array(offsets, pa.int64()), pa.array(values), mask=pa.array(missing) if len(missing) else None

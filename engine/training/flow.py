@@ -3,7 +3,8 @@
 Nothing that is raised may reach Ray, which logs exceptions with all that they quote: an error comes back as a table of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -26,18 +27,19 @@ def ray_runs() -> bool:
     return ray.is_initialized()
 
 
-def in_order(items: Iterable[Any], work: Callable[[Any], pa.Table], readers: int = 2) -> Iterator[pa.Table]:
-    """What `work` makes of each item, in their order. `items` may be endless.
+def in_order(items: Iterable[Any], work: Callable[[Any], pa.Table], readers: int = 2) -> Generator[pa.Table]:
+    """What `work` makes of each item, in their order. `items` may be endless; close it, or Ray works on ahead.
 
     Raises:
         EngineError: what `work` raised. RetryableError: Ray gave up.
     """
     waiting = iter(items)
     while wave := list(islice(waiting, _WAVE)):
-        yield from _wave(wave, work, readers)
+        with closing(_wave(wave, work, readers)) as found:
+            yield from found
 
 
-def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Iterator[pa.Table]:
+def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Generator[pa.Table]:
     import ray
     from ray.data import ExecutionResources, TaskPoolStrategy
 
@@ -57,10 +59,11 @@ def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> It
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=_WAITING)
     try:
-        for table in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-            if _ERROR in table.column_names:
-                raise _error_of(table)
-            yield table
+        with closing(iter(planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1))) as tables:
+            for table in tables:
+                if _ERROR in table.column_names:
+                    raise _error_of(table)
+                yield table
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise RetryableError(
             f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again"

@@ -71,7 +71,7 @@ class Learner(Protocol):
     """What a system brings to the loop.
 
     It may also have `rates() -> Mapping[str, tuple[float, float]]`: the learning rate and the weight decay of some of its
-    tensors, by name, relative to the loop's.
+    tensors, by name, relative to the loop's; and `close()`: the training has ended, or failed.
     """
 
     def parameters(self) -> Mapping[str, Tensor]:
@@ -113,6 +113,13 @@ def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, re
     Raises:
         ConfigError: `resume` belongs to other settings, or the validation has no figure to watch.
     """
+    try:
+        return _train(learner, config, worker, folder, resume)
+    finally:
+        getattr(learner, "close", lambda: None)()
+
+
+def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, resume: Path | None) -> list[dict[str, Any]]:
     parameters = {name: value for name, value in learner.parameters().items() if value.requires_grad}
     optimiser = torch.optim.AdamW(_groups(learner, parameters, config), lr=config.rate, betas=(0.9, 0.98))
     per_epoch = math.ceil(len(learner.order(0)) / config.batch)

@@ -24,7 +24,7 @@ from engine.encoders import (
 )
 from engine.errors import ConfigError, ContractError, InputChanged
 from engine.models.adapter import attach
-from engine.models.columns import list_values
+from engine.models.columns import list_values, lists
 from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
@@ -159,13 +159,13 @@ def _encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer
         "split": examples["split"],
         "sample": pc.is_in(examples["kind"], pa.array(KINDS)),
         "kind": examples["kind"],
-        "ids": _lists([found.ids for found in tokens], pa.int32()),
-        "pair": _lists([found.ids if config.paired else None for found in questions], pa.int32()),
-        "marked": _lists(marked, pa.int8()),
+        "ids": lists([found.ids for found in tokens]),
+        "pair": lists([found.ids if config.paired else None for found in questions]),
+        "marked": lists(marked, np.int8),
     }
     for task in config.tasks:
         numbers = gold(examples[task.name].to_pylist(), task)
-        columns[_column(task)] = _lists(list(numbers), pa.int64()) if task.multi_label else pa.array(numbers)
+        columns[_column(task)] = lists(list(numbers), np.int64) if task.multi_label else pa.array(numbers)
     return pa.table(columns, schema=_schema(config))
 
 
@@ -191,19 +191,10 @@ def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
 
 
 def _schema(config: ClassifierConfig) -> pa.Schema:
-    ids, numbers = pa.list_(pa.int32()), pa.list_(pa.int64())
-    own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", pa.list_(pa.int8()))]
+    ids, marked, numbers = (pa.large_list(kind) for kind in (pa.int32(), pa.int8(), pa.int64()))
+    own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", marked)]
     labels = [pa.field(_column(task), numbers if task.multi_label else pa.int64()) for task in config.tasks]
     return pa.schema([*COMMON, *own, *labels])
-
-
-def _lists(rows: Sequence[np.ndarray | None], kind: pa.DataType) -> pa.Array:
-    """Arrays as a list column, None as null."""
-    sizes = [0, *(0 if row is None else len(row) for row in rows)]
-    values = np.concatenate([row for row in rows if row is not None] or [np.empty(0, np.int32)])
-    missing = pa.array([row is None for row in rows], pa.bool_())
-    offsets = pa.array(np.cumsum(sizes), pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.array(values).cast(kind), mask=missing if len(rows) else None)
 
 
 def _column(task: Task) -> str:

@@ -4,7 +4,7 @@ The order is `engine.shuffling`'s, so where a step stands says which examples it
 window. Windows are read ahead by Ray Data where the training has more than one, by this process itself otherwise.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -59,7 +59,11 @@ class Reader:
         return found
 
 
-Flow = Callable[[Iterable[Unit], Callable[[Unit], pa.Table]], Iterator[pa.Table]]
+Flow = Callable[[Iterable[Unit], Callable[[Unit], pa.Table]], Generator[pa.Table]]
+
+
+def _here(units: Iterable[Unit], read: Callable[[Unit], pa.Table]) -> Generator[pa.Table]:
+    yield from map(read, units)
 
 
 class Stream:
@@ -79,7 +83,7 @@ class Stream:
         window: int,
         share: Share,
         s3: S3Config,
-        flow: Flow = lambda units, read: map(read, units),
+        flow: Flow = _here,
     ) -> None:
         self._folder, self._index, self._decode = folder, index, decode
         self._window, self._share, self._s3, self._flow = window, share, s3, flow
@@ -100,8 +104,9 @@ class Stream:
 
     def order(self, epoch: int, ratio: float, seed: int) -> Epoch:
         if self._shuffle is None or (self._shuffle.ratio, self._shuffle.seed) != (ratio, seed):
+            self.close()
             self._shuffle = Shuffle(self._index.reports, self._index.samples, ratio, seed, self._window)
-            self._epoch = self._open = self._at = self._table = None
+            self._epoch = None
         if self._epoch is None or self._epoch.number != epoch:
             self._epoch = self._shuffle.epoch(epoch)
         return self._epoch
@@ -127,6 +132,12 @@ class Stream:
         for number, count in enumerate(self._index.valid):
             yield self._decode(read_shard(self._folder, "valid", number)), list(range(count))
 
+    def close(self) -> None:
+        """Ends the reading ahead and lets go of what is held; what is asked for afterwards is read anew."""
+        if self._open is not None:
+            self._open.close()
+        self._open = self._at = self._table = None
+
     def _read(self, unit: Unit) -> pa.Table:
         if self._at != unit:
             self._table = None
@@ -137,6 +148,7 @@ class Stream:
         """The window from the open stream; from one that is opened there, where it does not come next."""
         for fresh in (False, True):
             if fresh:
+                self.close()
                 self._open = self._flow(self._units(unit), Reader(self._folder, self._shuffle, self._share, self._s3))
             for table in self._open or ():
                 found = (table["epoch"][0].as_py(), table["window"][0].as_py()) if len(table) else unit[:0]

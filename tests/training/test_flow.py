@@ -1,5 +1,6 @@
 """Windows of a training, read ahead by Ray Data."""
 
+import threading
 import time
 from itertools import count
 
@@ -8,6 +9,7 @@ import pytest
 
 from engine.errors import ConfigError, ContractError
 from engine.training.flow import in_order, ray_runs
+from engine.training.loop import LoopConfig, Worker, train
 from engine.training.stream import Stream
 from tests.training.test_stream import HELD, learner_of, settings
 
@@ -46,7 +48,7 @@ def test_answers_come_in_order_of_endless_items_and_errors_as_what_they_are(sess
 def test_a_stream_through_ray_is_the_one_without(session, settings):
     plain, ahead = learner_of(settings).source, learner_of(settings).source
     assert isinstance(ahead, Stream) and ahead._flow is in_order
-    plain._flow = lambda units, read: map(read, units)
+    plain._flow = lambda units, read: (read(unit) for unit in units)
     for epoch in (0, 1):
         order = plain.order(epoch, -1.0, 7)
         assert list(ahead.order(epoch, -1.0, 7)) == list(order)
@@ -56,3 +58,34 @@ def test_a_stream_through_ray_is_the_one_without(session, settings):
                 == plain.hold(order[start : start + 8], epoch)[0].record_id
             )
             assert ahead.resident <= HELD
+    ahead.close()
+
+
+def slow(number):
+    time.sleep(0.3)
+    return pa.table({"number": [number]})
+
+
+def test_what_is_closed_works_on_no_longer(session):
+    found = in_order(count(), slow)
+    next(found)
+    found.close()
+    # What Ray was told of would take it half a minute and more.
+    deadline = time.monotonic() + 15
+    while running := [thread.name for thread in threading.enumerate() if thread.name.startswith("StreamingExecutor")]:
+        assert time.monotonic() < deadline, running
+        time.sleep(0.05)
+
+
+def test_a_training_that_ends_closes_its_stream(settings, tmp_path):
+    found, ended = learner_of(settings), []
+
+    def flow(units, read):
+        try:
+            yield from map(read, units)
+        finally:
+            ended.append(True)
+
+    found.source._flow = flow
+    train(found, LoopConfig(epochs=1, batch=8, stop_after=2), Worker(), tmp_path)
+    assert ended == [True] and found.source.resident == 0

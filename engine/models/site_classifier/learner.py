@@ -85,6 +85,9 @@ class Examples:
     def held_back(self) -> Iterator[tuple["Examples", list[int]]]:
         yield self, np.flatnonzero(self.valid).tolist()
 
+    def close(self) -> None:
+        pass
+
 
 class Source(Protocol):
     """Where a learner's examples are, numbered from 0; they need not be held whole."""
@@ -101,6 +104,9 @@ class Source(Protocol):
 
     def held_back(self) -> Iterator[tuple[Examples, list[int]]]:
         """The reports of valid, some at a time."""
+
+    def close(self) -> None:
+        """Ends what is read ahead."""
 
 
 class SiteLearner:
@@ -136,6 +142,9 @@ class SiteLearner:
         found = {name: (total, count) for name, (total, count) in self._told.items()}
         self._told = {}
         return found if self.source.mixed else {}
+
+    def close(self) -> None:
+        self.source.close()
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         self.examples, held = self.source.hold(examples, epoch)
