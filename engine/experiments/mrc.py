@@ -4,23 +4,25 @@ Models are trained in this process by the loop that trains every system; a train
 checkpoint, and one that is done is read again.
 """
 
-import time
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.evaluation.significance import over_seeds
 from engine.evaluation.spans import ALL, Mention
 from engine.experiments.run import Result, Say
 from engine.models.prompt_mrc.checkpoint import write_checkpoint
-from engine.models.prompt_mrc.config import MODES
+from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.sources.annotated.splits import TEST, TRAIN, VALID
 from engine.training.loop import LoopConfig, Worker
@@ -28,6 +30,8 @@ from engine.training.loop import train as loop_train
 from engine.training.prompt_mrc import (
     Corpus,
     DataConfig,
+    device_called,
+    examples_of,
     load_corpus,
     marked_mentions,
     members_of,
@@ -40,6 +44,9 @@ from engine.training.prompt_mrc import (
 from engine.training.prompt_mrc_finish import Outcome, outcome
 from engine.training.state import STATE, read_state
 
+# Texts of valid that are looked at after each epoch; the thresholds are set on all of them.
+WATCHED = 300
+TUNED = "tuned.json"
 MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
 _FOUND = pa.schema(
     [("record_id", pa.string()), ("start", pa.int32()), ("end", pa.int32()), ("type", pa.string()), ("score", pa.float32())]
@@ -50,8 +57,12 @@ _FOUND = pa.schema(
 class MrcRecipe:
     """How an experiment reads and trains; the names and meanings are those of `jobs.train model=prompt_mrc`.
 
-    `path` is a folder with a file `<corpus>.parquet` for each of `corpora`. `rounds` are drawn for intervals over texts.
+    `path` is a folder with a file `<corpus>.parquet` for each of `corpora`. `rounds` are drawn for intervals over texts. `device`
+    is auto, cpu or cuda; what auto stands for here belongs to the settings, since it decides about the precision.
     """
+
+    many_seeds: ClassVar[bool] = False
+    many_corpora: ClassVar[bool] = True
 
     path: str
     corpora: tuple[str, ...] = ("NCBI-disease",)
@@ -72,12 +83,17 @@ class MrcRecipe:
     rounds: int = 1000
     threads: int = 0
     precision: str = "auto"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corpora", tuple(self.corpora))
         object.__setattr__(self, "seeds", tuple(self.seeds))
         if not self.corpora or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError("data.corpora and sizes.seeds: name at least one of each, each once")
+        for key, given, many in (("sizes.seeds", self.seeds, self.many_seeds), ("data.corpora", self.corpora, self.many_corpora)):
+            if len(given) > 1 and not many:
+                raise ConfigError(f"{key}: this experiment takes one {key.partition('.')[2]}, not {len(given)}; leave one")
+        object.__setattr__(self, "device", device_called(self.device).type)
 
     def values(self) -> dict[str, Any]:
         """The settings that change a result."""
@@ -90,14 +106,14 @@ class MrcRecipe:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with tuned thresholds, and the corpus it learned. `seconds` an epoch took (None where it was read again);
-    after `best_epoch` its F1 on valid was highest."""
+    """A trained model with tuned thresholds, and the corpus it learned. `seconds` an epoch took, validation left out; after
+    `best_epoch` its F1 on the watched texts of valid was highest."""
 
     learner: MrcLearner
     kept: Mapping[str, torch.Tensor]
     corpus: Corpus
     valid_f1: float
-    seconds: float | None
+    seconds: float
     best_epoch: float
 
     def save(self, folder: Path) -> None:
@@ -126,17 +142,20 @@ def corpus_of(config: DataConfig, needed: tuple[str, ...] = (TRAIN, VALID, TEST)
 
 
 def settings_of(recipe: MrcRecipe, corpus: str, seed: int, **changes: Any) -> dict[str, Any]:
-    """The settings of one training. `changes` are fields of the model's configuration, or `share`, `types`, `questions`, `base`
-    and `nested`."""
+    """The settings of one training. `changes` are fields of the model's configuration, or `share`, `types`, `questions`, `base`,
+    `nested` and `soft_rate`."""
     data = {"path": recipe.file(corpus), "share": changes.pop("share", recipe.share), "eval_share": recipe.eval_share}
     data["types"] = tuple(changes.pop("types", ()))
     rest = {name: changes.pop(name, None) for name in ("questions", "base", "nested")}
+    learn = {"masking": recipe.masking, "watched": WATCHED}
+    if "soft_rate" in changes:
+        learn["soft_rate"] = changes.pop("soft_rate")
     model = {name: getattr(recipe, name) for name in ("encoder", "language", "rank", "window", "match_width")}
     model |= {name: getattr(recipe, name) for name in ("shared_soft", "type_soft")}
     return {
         "data": data,
         "model": model | {"domain": corpus} | changes,
-        "learn": {"masking": recipe.masking},
+        "learn": learn,
         "questions": rest["questions"],
         "base": rest["base"],
         "decoding": {"nested": rest["nested"]},
@@ -153,10 +172,7 @@ def fitted(
     Args:
         rate, epochs: in place of the recipe's.
     """
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    corpus = corpus_of(DataConfig(**settings["data"]))
-    learner, kept = prepared(settings, corpus, Worker())
+    learner, kept, corpus = _prepared(recipe, settings)
     loop = LoopConfig(
         epochs=epochs or recipe.epochs,
         batch=recipe.batch,
@@ -168,15 +184,49 @@ def fitted(
     )
     last = folder / "last"
     before = last if (last / STATE).is_file() else None
-    began = time.perf_counter()
-    curve = loop_train(learner, loop, Worker(report=lambda row, _: say(_line(row))), folder, before)
-    seconds = (time.perf_counter() - began) / loop.epochs if before is None else None
-    tensors, _ = read_state(last)
-    restore(learner, tensors)
-    score = tuned(learner)
+    worker = Worker(device=learner.device, report=lambda row, _: say(_line(row)))
+    curve = loop_train(learner, loop, worker, folder, before)
+    restore(learner, read_state(last)[0])
+    score = _tuned(learner, folder)
     say(f"valid F1 {score:.3f} after {curve[-1]['epoch']:.1f} epochs")
     best = max((row for row in curve if "valid_f1" in row), key=lambda row: row["valid_f1"])
-    return Fitted(learner, kept, corpus, score, seconds, best["epoch"])
+    return Fitted(learner, kept, corpus, score, _seconds(curve), best["epoch"])
+
+
+def untrained(recipe: MrcRecipe, settings: Mapping[str, Any]) -> Outcome:
+    """What a model does on test that nothing was trained of, but its thresholds tuned on valid: a base as it is."""
+    learner, _, corpus = _prepared(recipe, settings)
+    learner.network.eval()
+    tuned(learner)
+    return outcome(learner, corpus, TEST, recipe.rounds)
+
+
+def _prepared(recipe: MrcRecipe, settings: Mapping[str, Any]) -> tuple[MrcLearner, dict[str, torch.Tensor], Corpus]:
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    corpus = corpus_of(DataConfig(**settings["data"]))
+    return *prepared(settings, corpus, Worker(device=torch.device(recipe.device))), corpus
+
+
+def _seconds(curve: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds an epoch: those between the rows, which end before what is done at a row's end."""
+    steps = [0, *(row["step"] for row in curve)]
+    spent = sum((step - before) / row["steps_per_second"] for before, step, row in zip(steps, steps[1:], curve, strict=False))
+    return spent / curve[-1]["epoch"]
+
+
+def _tuned(learner: MrcLearner, folder: Path) -> float:
+    """Sets the thresholds, once for a trained state, and returns the F1 on valid."""
+    note, state = folder / TUNED, file_digest(folder / "last" / STATE)
+    found = json.loads(note.read_text()) if note.is_file() else {}
+    if found.get("state") == state:
+        learner.decoding = Decoding(**found["decoding"])
+        return found["valid_f1"]
+    score = tuned(learner)
+    part = note.with_suffix(".tmp")
+    part.write_text(json.dumps({"state": state, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
+    os.replace(part, note)
+    return score
 
 
 def measured(model: Fitted, corpus: Corpus | None = None, rounds: int = 1000) -> Outcome:
@@ -185,12 +235,12 @@ def measured(model: Fitted, corpus: Corpus | None = None, rounds: int = 1000) ->
 
 
 def on_other(model: Fitted, settings: Mapping[str, Any], other: Corpus) -> MrcLearner:
-    """The model's network and thresholds on another corpus's texts, of which it reads the types that it has."""
-    from engine.training.prompt_mrc import examples_of
-
+    """The model's network and thresholds on another corpus's texts, asked for the types of both."""
     config = model.learner.network.config
     examples, _ = examples_of(replace(other, types=config.types), config, DataConfig(**settings["data"]).max_tokens)
-    return MrcLearner(model.learner.network, examples, model.learner.config, model.learner.device, model.learner.decoding)
+    made = MrcLearner(model.learner.network, examples, model.learner.config, model.learner.device, model.learner.decoding)
+    made.types = [number for number, name in enumerate(config.types) if name in other.types]
+    return made
 
 
 def results_of(found: Outcome, metrics: Sequence[str] = MAIN, by_type: Sequence[str] = ("f1",)) -> list[Result]:
@@ -208,12 +258,11 @@ def results_of(found: Outcome, metrics: Sequence[str] = MAIN, by_type: Sequence[
 
 def cost_of(model: Fitted) -> list[Result]:
     """Trained parameters and seconds an epoch."""
-    note = "" if model.seconds is not None else "the training was stopped and taken up again"
     counted = parameters(model.learner)
     return [
         Result("trained_parameters", counted["trained"]),
-        Result("seconds_per_epoch", model.seconds, note=note),
-        Result("best_epoch", model.best_epoch, note="of F1 on valid; the weights are those of the last epoch"),
+        Result("seconds_per_epoch", model.seconds, note="validation left out"),
+        Result("best_epoch", model.best_epoch, note=f"of F1 on {WATCHED} texts of valid; the weights are the last epoch's"),
         Result("valid_f1", model.valid_f1, note="in words, after tuning the thresholds"),
     ]
 

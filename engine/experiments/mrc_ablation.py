@@ -7,11 +7,10 @@ paired t-test over seeds (Holm's correction over the modes) and a paired bootstr
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError
 from engine.evaluation.significance import holm, paired
 from engine.evaluation.spans import ERRORS, difference
 from engine.experiments.mrc import (
@@ -39,6 +38,7 @@ MODES = (TAGGER, PLAIN, HARD, SOFT, HYBRID)
 class PromptAblationConfig(MrcRecipe):
     """Settings of `prompt_mrc/prompt_ablation`; `modes` are compared with plain MRC where that is among them."""
 
+    many_seeds: ClassVar[bool] = True
     corpora: tuple[str, ...] = ("NCBI-disease", "BC5CDR")
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     modes: tuple[str, ...] = MODES
@@ -110,7 +110,7 @@ class PromptAblation:
         for metric in ("f1", "overlap_f1"):
             estimate, p = told[mode][metric]
             every = [told[rival][metric][1] for rival in self._rivals()]
-            corrected = None if None in every else holm(every)[self._rivals().index(mode)]
+            corrected = holm(every)[self._rivals().index(mode)]
             found.append(Result(f"{metric}_difference", estimate.value, estimate.low, estimate.high, len(self.config.seeds)))
             found += [Result(f"{metric}_p", p, n=len(self.config.seeds)), Result(f"{metric}_p_holm", corrected)]
         seed, gold = self.config.seeds[0], gold_of(self.config, corpus)
@@ -127,13 +127,9 @@ class PromptAblation:
 class SpanAccuracyConfig(PromptAblationConfig):
     """Settings of `prompt_mrc/span_accuracy`."""
 
+    many_seeds: ClassVar[bool] = False
     seeds: tuple[int, ...] = (7,)
     modes: tuple[str, ...] = (TAGGER, PLAIN, HYBRID)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.seeds) > 1:
-            raise ConfigError("sizes.seeds: this experiment takes one seed; prompt_mrc/prompt_ablation takes several")
 
 
 class SpanAccuracy(PromptAblation):

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 
 from engine.encoders import encoder_folder
 from engine.errors import ConfigError
@@ -23,6 +24,7 @@ from engine.models.prompt_mrc.config import HYBRID, TAGGER
 from engine.training.masked_words import AdaptConfig, adapt
 
 PLAIN, ADAPTED = "plain", "adapted"
+_NOT_BEFORE = "it does not say what the encoder knew"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Backbone:
     name = "prompt_mrc/backbone"
 
     def __init__(self, config: BackboneConfig) -> None:
+        if not config.texts and not config.encoders:
+            raise ConfigError(
+                "data.texts: name Parquet files whose texts adapt the encoder, or further encoders in data.encoders; "
+                "without either there is nothing to compare"
+            )
         self.config = config
 
     def settings(self) -> Mapping[str, Any]:
@@ -67,8 +74,9 @@ class Backbone:
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         if arm.name == "adapting":
             figures = self._adapted(work, say)
-            note = "mean loss of a hidden token on held-back texts"
-            return [Result(name, value, note=note if "loss" in name else "") for name, value in figures.items()]
+            told = {"loss_after": "mean loss of a hidden token on held-back texts"}
+            told["loss_of_new_head"] = f"the same before training, with a head that has learned nothing; {_NOT_BEFORE}"
+            return [Result(name, value, note=told.get(name, "")) for name, value in figures.items()]
         corpus, kind, mode = arm.name.rsplit("-", 2)
         encoder = self.config.encoder
         if kind == ADAPTED:
@@ -89,7 +97,8 @@ class Backbone:
         config = AdaptConfig(
             self.config.encoder, epochs=self.config.adapt_epochs, rate=self.config.adapt_rate, seed=self.config.seeds[0]
         )
-        return adapt(config, domain_texts(self.config.texts, self.config.most_texts), work / ADAPTED, work / "adapting", say)
+        texts = domain_texts(self.config.texts, self.config.most_texts)
+        return adapt(config, texts, work / ADAPTED, work / "adapting", say, torch.device(self.config.device))
 
 
 def domain_texts(files: Sequence[str], most: int) -> list[str]:

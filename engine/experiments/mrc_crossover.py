@@ -1,13 +1,13 @@
 """Where soft prompts pass hard ones: over the share of the training texts, the encoder's depth, and frozen or tuned.
 
-The arms `crossing-<depth>-<frozen or tuned>` name the smallest share from which soft stays at least as good as hard.
+The arms `crossing-<depth>-<frozen or tuned>` name the smallest of the shares tried from which soft stays ahead of hard.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 
@@ -24,12 +24,16 @@ class CrossoverConfig(MrcRecipe):
     """Settings of `prompt_mrc/soft_vs_hard_crossover`: `shares` of train, rising, and `depths` in layers that are kept.
 
     Below a quarter of the texts epochs grow as texts get fewer, up to `most_epochs`: few texts must not mean few steps alone.
+    `frozen_rate` is that of heads and soft vectors alike on a frozen encoder, at which `plug_and_play` trains its prompts too.
     """
+
+    many_corpora: ClassVar[bool] = False
 
     shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
     depths: tuple[int, ...] = (2, 4, 6)
     encoders: tuple[str, ...] = (FROZEN, TUNED)
     most_epochs: float = 40.0
+    frozen_rate: float = 5e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,25 +70,30 @@ class Crossover:
             return self._crossing(int(depth), encoder, work.parent / "arms")
         mode, depth, encoder, share = arm.name.split("-")
         given = float(share.removeprefix("share")) / 100
-        changes = {"mode": mode, "depth": int(depth), "share": given, "freeze_encoder": encoder == FROZEN}
+        changes: dict[str, Any] = {"mode": mode, "depth": int(depth), "share": given, "freeze_encoder": encoder == FROZEN}
+        if encoder == FROZEN:
+            changes["soft_rate"] = 1.0
         settings = settings_of(self.config, self.config.corpora[0], arm.seed, **changes)
         epochs = min(self.config.most_epochs, self.config.epochs * max(1.0, 0.25 / given))
-        rate = self.config.rate * 2 if encoder == FROZEN else self.config.rate
+        rate = self.config.frozen_rate if encoder == FROZEN else self.config.rate
         model = fitted(self.config, settings, work / arm.name, say, rate, epochs)
         return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
 
     def _crossing(self, depth: int, encoder: str, arms: Path) -> list[Result]:
-        lead, results = [], []
+        ahead, results = [], []
         for share in self.config.shares:
             f1, ece = (
                 {mode: _value(arms, _named(mode, depth, encoder, share), name) for mode in (HARD, SOFT)} for name in ("f1", "ece")
             )
-            lead.append((share, (f1[SOFT] or 0.0) - (f1[HARD] or 0.0)))
-            results.append(Result(f"f1_soft_less_hard_{_percent(share)}", lead[-1][1]))
+            less = None if None in f1.values() else f1[SOFT] - f1[HARD]
+            # Two models that find nothing are no tie, and a tie is no lead.
+            ahead.append(less is not None and less > 0 and f1[SOFT] > 0)
+            results.append(Result(f"f1_soft_less_hard_{_percent(share)}", less))
             if None not in ece.values():
                 results.append(Result(f"ece_soft_less_hard_{_percent(share)}", ece[SOFT] - ece[HARD]))
-        crossed = [share for at, (share, _) in enumerate(lead) if all(more >= 0 for _, more in lead[at:])]
-        note = "smallest share of train from which soft is never behind; none means that it never passes"
+        crossed = [share for at, share in enumerate(self.config.shares) if all(ahead[at:])]
+        tried = ", ".join(f"{_percent(share)} %" for share in self.config.shares)
+        note = f"smallest share of train from which soft is ahead at every share tried ({tried}); none: not within these"
         return [Result("crossing_share", crossed[0] if crossed else None, note=note), *results]
 
 

@@ -1,31 +1,39 @@
 """What a document costs: parameters, FLOPs, time and memory, a prompt a type against the tagger's single pass.
 
-Weights do not change the cost, so networks are untrained. Each arm is measured in a process of its own, whose peak memory is the
-arm's. FLOPs are those of matrix products, as `torch.utils.flop_counter` counts them.
+Weights do not change what encoder and heads cost, so networks are untrained; how many pairs the match head sees and decoding
+sorts hangs on them, so the heads' biases are set so that as many words begin and end an answer as are marked in the texts.
+Measured is the extractor as a run has it (`engine.benchmarks.entities`), at each number of texts at once in a process of its own,
+since memory that a process has once taken stays with it.
 """
 
+import math
 import multiprocessing
-import resource
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
-from engine.errors import ConfigError
+from engine.benchmarks.entities import cost
+from engine.encoders import attention_for, encoder_folder, load_tokenizer
+from engine.errors import ConfigError, RetryableError
 from engine.experiments.mrc import MrcRecipe, corpus_of, known_modes, settings_of
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
-from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER, MrcConfig
-from engine.models.prompt_mrc.instances import Window, windows
-from engine.models.prompt_mrc.network import MrcNetwork, collate, pairs
+from engine.models.prompt_mrc.checkpoint import read_checkpoint, trained_tensors, write_checkpoint
+from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER, Decoding, MrcConfig
+from engine.models.prompt_mrc.extractor import Extractor, ExtractorOptions
+from engine.models.prompt_mrc.instances import windows
+from engine.models.prompt_mrc.learner import prepare_training
+from engine.models.prompt_mrc.network import MrcNetwork, collate
+from engine.sources.annotated import Document
 from engine.sources.annotated.splits import TEST
-from engine.text.tokens import tokenize
+from engine.text.tokens import TokenizedText, tokenize
 from engine.training.prompt_mrc import DataConfig, members_of
 
 TOGETHER, APART = "together", "apart"
@@ -74,70 +82,94 @@ class Efficiency:
         return found
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
-        # A fresh process: peak memory only ever rises.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows = pool.apply(cost, (asdict(self.config), *arm.name.rsplit("-", 3)))
-        return [Result(**row) for row in rows]
+        found = []
+        for at_once in dict.fromkeys((1, self.config.many)):
+            found += in_a_process(figures, asdict(self.config), *arm.name.rsplit("-", 3), at_once)
+        return [Result(**row) for row in found]
 
 
-def cost(values: Mapping[str, Any], corpus: str, mode: str, layers: str, how: str) -> list[dict[str, Any]]:
-    """The figures of one arm as plain values."""
+def in_a_process(function: Callable[..., Any], *given: Any) -> Any:
+    """What a function returns from a fresh process.
+
+    Raises:
+        RetryableError: the process was killed.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *given).result()
+        except BrokenProcessPool:
+            raise RetryableError(
+                "the process that measures was killed, perhaps for want of memory; free some, or lower sizes.many"
+            ) from None
+
+
+def figures(values: Mapping[str, Any], corpus: str, mode: str, layers: str, how: str, at_once: int) -> list[dict[str, Any]]:
+    """The figures of one arm at a number of texts at once, as plain values."""
     config = EfficiencyConfig(**values)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     settings = settings_of(config, corpus, config.seeds[0], mode=mode, share_layers=int(layers))
     read = corpus_of(DataConfig(**settings["data"]))
     model = completed(MrcConfig(types=read.types, seed=config.seeds[0], **settings["model"]))
-    network = new_network(model, pick_precision(config.precision, "cpu"), attention_for("cpu")).eval()
-    members = members_of(read, TEST)[: config.records]
-    tokens = tokenize(load_tokenizer(encoder_folder(model.encoder)), [read.documents[at].text for at in members], 16384)
-    shown = [windows(at, each.ids, each.word_of_token, model.window, model.overlap) for at, each in enumerate(tokens)]
-    shown = [each for each in shown if each]
-    with torch.inference_mode():
-        run = _reader(network, how)
-        flops = FlopCounterMode(display=False)
-        with flops:
-            run([window for each in shown for window in each])
-        single = _times(run, [[*each] for each in shown], config.repeats)
-        batches = [
-            [window for each in shown[at : at + config.many] for window in each] for at in range(0, len(shown), config.many)
-        ]
-        many = _times(run, batches, config.repeats) * len(batches) / len(shown)
-    n, note = len(shown), f"{len(read.types)} types, {sum(map(len, shown))} windows"
-    total = sum(value.numel() for value in network.parameters())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    documents = [read.documents[at] for at in members_of(read, TEST)[: config.records]]
+    with tempfile.TemporaryDirectory() as folder:
+        network = prepare_training(new_network(model, torch.float32, attention_for("cpu")))
+        write_checkpoint(Path(folder), model, trained_tensors(network), Decoding(), "of an experiment\n")
+        del network
+        # One batch of all that is given at once: what it costs must not hang on where a budget parts it.
+        runtime = {"device": config.device, "threads": config.threads, "batch_tokens": 10**9}
+        extractor = Extractor(read_checkpoint(folder), ExtractorOptions(precision=config.precision), runtime)
+        opened = open_heads(extractor.network, documents)
+        texts = [each.text for each in documents]
+        found = cost(extractor, texts, separate=how == APART, repeats=config.repeats, at_once=at_once)
+    n, name = len(texts), "alone" if at_once == 1 else "in_many"
+    together = "" if at_once == 1 else f"{at_once} texts at once"
     rows = [
-        {"metric": "parameters", "value": total, "note": note},
-        {"metric": "gflops_per_text", "value": flops.get_total_flops() / n / 1e9, "n": n},
-        {"metric": "ms_per_text_alone_p50", "value": 1000 * float(np.quantile(single, 0.5)), "n": n},
-        {"metric": "ms_per_text_alone_p95", "value": 1000 * float(np.quantile(single, 0.95)), "n": n},
-        {"metric": "ms_per_text_in_many", "value": 1000 * float(np.mean(many)), "n": n, "note": f"{config.many} texts at a time"},
-        {"metric": "peak_mib", "value": peak, "note": "of the whole process, libraries included"},
+        {"metric": f"ms_per_text_{name}_p50", "value": 1000 * found.p50, "n": n, "note": together},
+        {"metric": f"ms_per_text_{name}_p95", "value": 1000 * found.p95, "n": n},
+        {"metric": f"peak_mib_{name}", "value": found.peak, "note": "above what the process with the model held before"},
     ]
-    return rows
+    if at_once > 1:
+        return rows
+    note = f"{found.types} types; {100 * opened:.2g} % of words begin an answer under a type, as marked"
+    first = [
+        {"metric": "parameters", "value": found.parameters, "note": note},
+        {"metric": "trained_parameters", "value": found.trained},
+        {"metric": "gflops_per_text", "value": found.flops / 1e9, "n": n},
+    ]
+    return first + rows
 
 
-def _reader(network: MrcNetwork, how: str) -> Callable[[Sequence[Window]], None]:
-    """Reads windows under every type: the prompts once for all, and the text once for all or once for each."""
-    numbers = [0] if network.config.is_tagger else list(range(len(network.config.types)))
-    groups = [numbers] if how == TOGETHER else [[number] for number in numbers]
-    asked = [network.ask(group) for group in groups]
+@torch.no_grad()
+def open_heads(network: MrcNetwork, documents: Sequence[Document]) -> float:
+    """Moves the heads' biases so that the share of words that is marked begins and ends an answer; returns that share."""
+    config = network.config
+    device = next(network.parameters()).device
+    tokens = tokenize(load_tokenizer(encoder_folder(config.encoder)), [each.text for each in documents], 16384)
+    words = sum(len(each.word_start) for each in tokens)
+    marked = sum(span.type in config.types for each in documents for span in each.spans)
+    share = min(0.5, max(marked, 1) / max(1, words * len(config.types)))
+    starts, ends = _logits(network, tokens, device)
+    if config.is_tagger:
+        network.tagger.bias.view(-1, 3)[:, 1] -= float(np.quantile(starts, 1 - share))
+        return share
+    for head, logits in ((network.start, starts), (network.end, ends)):
+        head.bias -= float(np.quantile(logits, 1 - share)) - math.log(Decoding().start / (1 - Decoding().start))
+    return share
 
-    def run(some: Sequence[Window]) -> None:
-        contexts = collate(some, network.config.special)
-        for each in asked:
-            window, prompt = pairs(len(some), len(each), "cpu")
-            network.answer(contexts, network.read(contexts), each, window, prompt)
 
-    return run
-
-
-def _times(run: Callable[[Sequence[Window]], None], batches: Sequence[Sequence[Window]], repeats: int) -> np.ndarray:
-    """Seconds of every call, the first round left out."""
-    found = []
-    for turn in range(repeats + 1):
-        for batch in batches:
-            began = time.perf_counter()
-            run(batch)
-            if turn:
-                found.append(time.perf_counter() - began)
-    return np.array(found)
+@torch.no_grad()
+def _logits(network: MrcNetwork, tokens: Sequence[TokenizedText], device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of start at words' first pieces and of end at their last ones, under every type; of the tagger how far B lies above
+    the other tags at a word's first piece, and nothing."""
+    config, starts, ends = network.config, [], []
+    for each in tokens:
+        for window in windows(0, each.ids, each.word_of_token, config.window, config.overlap):
+            contexts = collate([window], config.special).to(device)
+            found = network(contexts, [0] if config.is_tagger else list(range(len(config.types))))
+            if found.tags is not None:
+                tags = found.tags[0, : len(window)][torch.from_numpy(window.starts)].float()
+                starts.append((tags[..., 1] - torch.maximum(tags[..., 0], tags[..., 2])).flatten().cpu().numpy())
+                continue
+            for logits, flags, into in ((found.start, window.starts, starts), (found.end, window.ends, ends)):
+                into.append(logits[:, : len(window)].cpu().numpy()[:, flags].ravel())
+    return np.concatenate(starts), np.concatenate(ends or starts)

@@ -1,7 +1,9 @@
 """Soft prompts as plug-ins: one encoder with its heads, learned on the first corpus; for every corpus prompts of its own.
 
-An arm `<corpus>-m<m>` trains m shared vectors and those of the corpus's types, encoder and heads frozen. An arm
-`swap-m<m>-<own>-on-<corpus>` reads a corpus with the prompts of another one that has a type of the same name.
+The base learns with templates alone, so that every number of soft vectors starts afresh. An arm `<corpus>-m<m>` trains m shared
+vectors and those of the corpus's types, encoder and heads frozen; `<corpus>-m0` has none and trains nothing, the base with the
+corpus's templates: what prompts add is what lies above it. An arm `swap-m<m>-<own>-on-<corpus>` reads a corpus with the prompts
+of another one that has a type of the same name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.experiments.mrc import Fitted, MrcRecipe, corpus_of, cost_of, fitted, measured, on_other, results_of, settings_of
+from engine.experiments.mrc import (
+    Fitted,
+    MrcRecipe,
+    corpus_of,
+    cost_of,
+    fitted,
+    measured,
+    on_other,
+    results_of,
+    settings_of,
+    untrained,
+)
 from engine.experiments.run import Arm, Result, Say
-from engine.models.prompt_mrc.config import HYBRID
+from engine.models.prompt_mrc.config import HARD, HYBRID
 from engine.training.prompt_mrc import DataConfig
 from engine.training.prompt_mrc_finish import outcome
 
@@ -49,6 +62,7 @@ class PlugAndPlay:
 
     def arms(self) -> Sequence[Arm]:
         seed, found = self.config.seeds[0], [Arm(BASE, self.config.seeds[0])]
+        found += [Arm(f"{corpus}-m0", seed) for corpus in self.config.corpora]
         for number in self.config.numbers:
             found += [Arm(f"{corpus}-m{number}", seed) for corpus in self.config.corpora]
             for own, other in permutations(self.config.corpora, 2):
@@ -62,6 +76,9 @@ class PlugAndPlay:
             return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
         if not arm.name.startswith("swap-"):
             corpus, _, number = arm.name.rpartition("-m")
+            if number == "0":
+                found = untrained(self.config, self._settings(corpus, HARD, work))
+                return [*results_of(found), Result("trained_parameters", 0, note="thresholds alone are set, on valid")]
             model = self._prompts(corpus, int(number), work, say)
             return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
         number, _, pair = arm.name.removeprefix("swap-m").partition("-")
@@ -73,17 +90,19 @@ class PlugAndPlay:
 
     def _base(self, work: Path, say: Say) -> Fitted:
         seed = self.config.seeds[0]
-        model = fitted(self.config, settings_of(self.config, self.config.corpora[0], seed, mode=HYBRID), work / BASE, say)
+        model = fitted(self.config, settings_of(self.config, self.config.corpora[0], seed, mode=HARD), work / BASE, say)
         if not (work / BASE / "model" / "digest.json").is_file():
             model.save(work / BASE / "model")
         return model
 
     def _prompts(self, corpus: str, number: int, work: Path, say: Say) -> Fitted:
-        base, frozen = str(work / BASE / "model"), {"freeze_encoder": True, "freeze_heads": True}
-        changes = {"mode": HYBRID, "shared_soft": number, "base": base, **frozen}
-        settings = settings_of(self.config, corpus, self.config.seeds[0], **changes)
-        folder = work / f"{corpus}-m{number}"
+        settings, folder = self._settings(corpus, HYBRID, work, shared_soft=number), work / f"{corpus}-m{number}"
         return fitted(self.config, settings, folder, say, self.config.prompt_rate, self.config.prompt_epochs)
+
+    def _settings(self, corpus: str, mode: str, work: Path, **changes: Any) -> dict[str, Any]:
+        """Of a model on the base, whose encoder and heads stay as they are."""
+        changes |= {"mode": mode, "base": str(work / BASE / "model"), "freeze_encoder": True, "freeze_heads": True}
+        return settings_of(self.config, corpus, self.config.seeds[0], **changes)
 
     def _common(self, own: str, other: str) -> tuple[str, ...]:
         """Types that two corpora both have."""

@@ -7,7 +7,7 @@ several types, puts every type's prompt to texts of every type, and its types' o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class AutoTemplateConfig(MrcRecipe):
     """Settings of `prompt_mrc/auto_template`. `ontology` is a CSV file with type and definition; without one, automatic templates
     are a type's name with examples. `budget` counts word pieces, `modes` are hard, hybrid or both."""
 
+    many_seeds: ClassVar[bool] = True
     modes: tuple[str, ...] = (HARD,)
     ontology: str | None = None
     budget: int = BUDGET
@@ -143,7 +144,7 @@ class Alignment:
 
     def _prompts(self, model: Fitted) -> list[Result]:
         """Share of a type's mentions that each type's prompt finds; a prompt must find its own type's best."""
-        types, shares = model.learner.network.config.types, []
+        types, shares, counts = model.learner.network.config.types, [], []
         for kind in types:
             members = self._having(model.corpus, kind)
             asked = {prompt: _spans_under(model, members, number) for number, prompt in enumerate(types)}
@@ -153,16 +154,16 @@ class Alignment:
                 for span in model.learner.examples.spans[member]
                 if types[span.type] == kind
             }
+            counts.append(len(marked))
             shares.append([len(marked & asked[prompt]) / len(marked) if marked else 0.0 for prompt in types])
         matrix = np.array(shares)
         results = [
-            Result(f"found:{kind}:by:{prompt}", float(matrix[row, column]), n=self.config.records)
+            Result(f"found:{kind}:by:{prompt}", float(matrix[row, column]), n=counts[row])
             for row, kind in enumerate(types)
             for column, prompt in enumerate(types)
         ]
-        best = float((matrix.argmax(axis=1) == np.arange(len(types))).mean())
-        note = "share of types whose mentions their own prompt finds best"
-        return [Result("own_prompt_is_best", best, n=len(types), note=note), *results]
+        note = "share of types of whose mentions their own prompt finds more than any other type's"
+        return [Result("own_prompt_is_best", float(own_is_best(matrix).mean()), n=len(types), note=note), *results]
 
     def _having(self, corpus: Corpus, kind: str) -> list[int]:
         """Texts of train with a type, chosen by their ids."""
@@ -187,6 +188,12 @@ class Alignment:
             results.append(Result(f"f1_wording_{version}", each.value, each.low, each.high, figure.mentions, note))
         network.queries[:] = before
         return [Result("f1_spread", max(found) - min(found), n=len(found), note="best wording less worst"), *results]
+
+
+def own_is_best(matrix: NDArray) -> NDArray:
+    """Of each row of shares [types, types] whether that of its own column is above all others; not where nothing is found."""
+    others = np.where(np.eye(len(matrix), dtype=bool), 0.0, matrix)
+    return matrix.diagonal() > others.max(axis=1)
 
 
 def _spans_under(model: Fitted, members: Sequence[int], prompt: int) -> set[tuple[int, int, int]]:

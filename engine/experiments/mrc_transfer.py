@@ -2,14 +2,15 @@
 
 The first corpus is the source. `pairs` name targets as `<corpus>:<type there>=<type of the source>`. An arm `<mode>-on-<corpus>`
 asks for the source's type and takes its answers for the target's; an arm `<mode>-asked-<corpus>` puts the target type's own
-question to the source's model, which is what a prompt can and a tagger cannot. `<mode>-in-<corpus>` is trained on the target.
+question to the source's model, which is what a prompt can and a tagger cannot; where the types have the same names it would be
+the same question, and there is no such arm. `<mode>-in-<corpus>` is trained on the target.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 
@@ -42,6 +43,7 @@ SOURCE, ASKED = "source", "asked"
 class TransferConfig(MrcRecipe):
     """Settings of `prompt_mrc/zero_shot_transfer`; the first of `corpora` is the source."""
 
+    many_corpora: ClassVar[bool] = False
     corpora: tuple[str, ...] = ("BC5CDR",)
     pairs: tuple[str, ...] = ("NCBI-disease:Disease=Disease", "BioNLP13CG:Simple_chemical=Chemical", "BioNLP13CG:Cancer=Disease")
     modes: tuple[str, ...] = (TAGGER, HARD, HYBRID)
@@ -83,7 +85,8 @@ class Transfer:
             for corpus in self._targets:
                 found.append(Arm(f"{mode}-in-{corpus}", seed))
                 found.append(Arm(f"{mode}-on-{corpus}", seed))
-                if mode in (HARD, HYBRID):
+                renamed = any(theirs != ours for theirs, ours in self._targets[corpus].items())
+                if mode in (HARD, HYBRID) and renamed:
                     found.append(Arm(f"{mode}-{ASKED}-{corpus}", seed))
         return found
 
@@ -105,7 +108,7 @@ class Transfer:
         found = outcome(on_other(model, settings, target), target, TEST, self.config.rounds)
         here = pq.read_table(work.parent / "arms" / f"{mode}-in-{corpus}.parquet").to_pylist()
         trained = next(row["value"] for row in here if row["metric"] == "f1")
-        lost = None if found.figures["f1"] is None else trained - found.figures["f1"]
+        lost = None if None in (trained, found.figures["f1"]) else trained - found.figures["f1"]
         return [*results_of(found), Result("f1_lost", lost, note="F1 of the model trained on the corpus, less this")]
 
     @cached_property
@@ -117,14 +120,13 @@ class Transfer:
         return fitted(self.config, settings, work / f"{mode}-{SOURCE}", say)
 
     def _ask(self, model: Fitted, types: Sequence[str]) -> None:
-        """Gives the network the questions of types that it was not trained for, and the learner their names."""
+        """Gives the network the questions of types that it was not trained for."""
         network, tokenizer = model.learner.network, load_tokenizer(encoder_folder(self.config.encoder))
         config, new = network.config, [name for name in types if name not in network.config.types]
         asked = queries(new, config.mode, config.language, config.style, config.version)
         for words in pieces(tokenizer, asked) if new else ():
-            network.queries.append(words)
+            network.ask_anew(len(network.queries), words)
         network.config = replace(config, types=(*config.types, *new), queries=(*config.queries, *asked))
-        model.learner.types = list(range(len(network.config.types)))
 
 
 def _renamed(corpus: Corpus, types: Mapping[str, str]) -> Corpus:

@@ -54,14 +54,15 @@ class _Head(nn.Module):
 class MaskedWords:
     """See `engine.training.loop.Learner`. Every parameter of the encoder is trained, in fp32."""
 
-    def __init__(self, config: AdaptConfig, texts: Sequence[str]) -> None:
+    def __init__(self, config: AdaptConfig, texts: Sequence[str], device: torch.device | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
+        self.device = device or torch.device("cpu")
         tokenizer = load_tokenizer(encoder_folder(config.encoder))
         self.special = special_ids(tokenizer)
-        self.encoder = load_encoder(config.encoder, torch.float32, attention_for("cpu"))
+        self.encoder = load_encoder(config.encoder, torch.float32, attention_for(str(self.device))).to(self.device)
         self.vocabulary = self.encoder.config.vocab_size
-        self.head = _Head(self.encoder.config.hidden_size, self.vocabulary)
+        self.head = _Head(self.encoder.config.hidden_size, self.vocabulary).to(self.device)
         tokens = [each.ids for each in tokenize(tokenizer, list(texts), 10**6)]
         self.pieces = [ids[start:stop] for ids in tokens for start, stop in window_bounds(len(ids), config.window)]
         self.train = [number for number in range(len(self.pieces)) if number % config.held]
@@ -116,17 +117,25 @@ class MaskedWords:
             shown[at, chosen[fate < _MASKED]] = mask
             other = chosen[(fate >= _MASKED) & (fate < _MASKED + _OTHER)]
             shown[at, other] = rng.integers(self.vocabulary, size=len(other))
-        hidden = torch.from_numpy(asked)
-        states = self.encoder(input_ids=torch.from_numpy(shown), attention_mask=torch.from_numpy(there).long())[0]
+        hidden, given, real, whole = (torch.from_numpy(each).to(self.device) for each in (asked, shown, there, ids))
+        states = self.encoder(input_ids=given, attention_mask=real.long())[0]
         logits = self.head(states[hidden], self.encoder.get_input_embeddings().weight)
-        loss = functional.cross_entropy(logits, torch.from_numpy(ids)[hidden], reduction="none")
+        loss = functional.cross_entropy(logits, whole[hidden], reduction="none")
         row = hidden.nonzero()[:, 0]
-        total = torch.zeros(len(rows)).index_add(0, row, loss)
+        total = torch.zeros(len(rows), device=self.device).index_add(0, row, loss)
         return total, torch.bincount(row, minlength=len(rows)).float(), int(there.sum())
 
 
-def adapt(config: AdaptConfig, texts: Sequence[str], folder: Path, work: Path, say: Callable[[str], None]) -> dict[str, float]:
-    """Adapts an encoder and writes it to `folder`, whole; goes on where it stopped. Returns the loss before and after.
+def adapt(
+    config: AdaptConfig,
+    texts: Sequence[str],
+    folder: Path,
+    work: Path,
+    say: Callable[[str], None],
+    device: torch.device | None = None,
+) -> dict[str, float]:
+    """Adapts an encoder and writes it to `folder`, whole; goes on where it stopped. Returns the loss afterwards and, as what it
+    fell from, that of a head which has learned nothing yet: not what the encoder knew before.
 
     Args:
         texts: of the domain, none of them from a test split. work: folder for the state of the training.
@@ -134,19 +143,22 @@ def adapt(config: AdaptConfig, texts: Sequence[str], folder: Path, work: Path, s
     told = folder / "adapted.json"
     if told.is_file():
         return json.loads(told.read_text())
-    learner = MaskedWords(config, texts)
+    learner = MaskedWords(config, texts, device)
     before = learner.validate()["loss"]
     loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
     last = work / "last"
-    worker = Worker(report=lambda row, _: say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+    worker = Worker(
+        device=learner.device,
+        report=lambda row, _: say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"),
+    )
     train(learner, loop, worker, work, last if (last / STATE).is_file() else None)
     after = learner.validate()["loss"]
     folder.mkdir(parents=True, exist_ok=True)
     source = encoder_folder(config.encoder)
     learner.encoder.config.save_pretrained(folder)
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    tensors = {name: value.detach().contiguous().clone() for name, value in learner.encoder.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in learner.encoder.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    figures = {"loss_before": before, "loss_after": after, "pieces": len(learner.pieces)}
+    figures = {"loss_of_new_head": before, "loss_after": after, "pieces": len(learner.pieces)}
     told.write_text(json.dumps(figures) + "\n")
     return figures

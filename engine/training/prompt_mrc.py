@@ -1,5 +1,6 @@
 """Prompt-bioMRC in the training loop: settings to a learner, in each worker, and from its trained weights to a checkpoint."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_
 from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.prompt_mrc.build import completed, new_network
-from engine.models.prompt_mrc.checkpoint import continued, read_checkpoint, trained_tensors
+from engine.models.prompt_mrc.checkpoint import check_base, continued, read_checkpoint, trained_tensors
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import Marked
@@ -20,8 +21,24 @@ from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, 
 from engine.models.prompt_mrc.tuning import floor, settled, tune
 from engine.sources.annotated import Document, from_table, read_documents
 from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
-from engine.text.tokens import tokenize
+from engine.text.tokens import TokenizedText, tokenize
 from engine.training.loop import Worker
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def device_called(name: str) -> torch.device:
+    """Where to calculate: `cpu`, `cuda`, or `auto`, which is a GPU where there is one.
+
+    Raises:
+        ConfigError: it is none of these, or there is no GPU.
+    """
+    if name not in DEVICES:
+        raise ConfigError(f"model.device: '{name}' is none of {', '.join(DEVICES)}")
+    here = torch.cuda.is_available()
+    if name == "cuda" and not here:
+        raise ConfigError("model.device: there is no GPU that torch can use here; set it to cpu")
+    return torch.device("cuda" if here and name != "cpu" else "cpu")
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,14 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
     return Corpus(kept, types, marked, len(everything) - len(sound))
 
 
+def corpus_digest(corpus: Corpus) -> str:
+    """What tells a corpus from another: its usable texts with all that is marked in them."""
+    found = hashlib.sha256()
+    for each in corpus.documents:
+        found.update(repr((each.record_id, each.dataset, each.split, each.text, each.spans)).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
+
+
 def _within(document: Document, config: DataConfig) -> bool:
     share = config.share if document.split == TRAIN else config.eval_share
     return share >= 1 or drawn(document.record_id, share, "share")
@@ -114,11 +139,12 @@ def checked(settings: Mapping[str, Any]) -> Corpus:
         ConfigError: they are not.
     """
     corpus = load_corpus(DataConfig(**settings["data"]))
-    new_network(_config(settings, corpus), torch.float32, attention_for("cpu"))
+    config = _config(settings, corpus)
+    if settings.get("base"):
+        check_base(read_checkpoint(settings["base"]), config)
+    new_network(config, torch.float32, attention_for("cpu"))
     LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
     decoding(settings, corpus)
-    if settings.get("base"):
-        read_checkpoint(settings["base"])
     return corpus
 
 
@@ -154,14 +180,23 @@ def decoding(settings: Mapping[str, Any], corpus: Corpus) -> Decoding:
 def examples_of(corpus: Corpus, config: MrcConfig, max_tokens: int) -> tuple[Examples, Marked]:
     """The corpus as tokens and spans in words, in its order, and what became of the marked spans."""
     documents = corpus.documents
-    texts = [each.text for each in documents]
-    tokens = tokenize(load_tokenizer(encoder_folder(config.encoder)), texts, max_tokens)
-    ids, splits = [each.record_id for each in documents], [each.split or "" for each in documents]
-    spans = [[vars(span) for span in each.spans] for each in documents]
-    examples, spent = Examples.of(ids, texts, tokens, spans, splits, config.types)
+    tokens = tokenize(load_tokenizer(encoder_folder(config.encoder)), [each.text for each in documents], max_tokens)
+    examples, spent = _examples(corpus, tokens, config.types)
     numbers = {name: number for number, name in enumerate(config.types)}
     known = [frozenset(numbers[name] for name in corpus.marked[each.dataset] if name in numbers) for each in documents]
     return (examples if all(len(each) == len(numbers) for each in known) else replace(examples, known=known)), spent
+
+
+def spent_of(corpus: Corpus, trained: MrcLearner) -> Marked:
+    """What became of the marked spans of a learner's corpus."""
+    return _examples(corpus, trained.examples.tokens, trained.network.config.types)[1]
+
+
+def _examples(corpus: Corpus, tokens: Sequence[TokenizedText], types: Sequence[str]) -> tuple[Examples, Marked]:
+    documents = corpus.documents
+    ids, splits = [each.record_id for each in documents], [each.split or "" for each in documents]
+    texts, spans = [each.text for each in documents], [[vars(span) for span in each.spans] for each in documents]
+    return Examples.of(ids, texts, tokens, spans, splits, types)
 
 
 def restore(trained: MrcLearner, tensors: Mapping[str, torch.Tensor]) -> None:

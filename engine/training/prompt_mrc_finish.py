@@ -21,7 +21,7 @@ from engine.training.prompt_mrc import (
     DataConfig,
     Finding,
     by_record,
-    examples_of,
+    device_called,
     findings,
     load_corpus,
     marked_mentions,
@@ -29,6 +29,7 @@ from engine.training.prompt_mrc import (
     parameters,
     prepared,
     restore,
+    spent_of,
     tensors_of,
     tuned,
 )
@@ -67,15 +68,17 @@ def scores(found: Sequence[Finding], gold: Mapping[str, Sequence[Any]]) -> tuple
     return expected_calibration_error(prob, right), half
 
 
-def finish(settings: Mapping[str, Any], state: Path, output: Path, *, command: str, say: Say) -> dict[str, Any]:
+def finish(
+    settings: Mapping[str, Any], state: Path, output: Path, *, command: str, say: Say, device: str = "auto"
+) -> dict[str, Any]:
     """Writes the checkpoint folder `output` and returns the figures of its card.
 
     Args:
         settings: as `engine.training.prompt_mrc.learner` takes them. state: folder with the state of the training loop.
-        command: what reproduces the model, for the card.
+        command: what reproduces the model, for the card. device: see `device_called`.
     """
     corpus = load_corpus(DataConfig(**settings["data"]))
-    trained, kept = prepared(settings, corpus, Worker())
+    trained, kept = prepared(settings, corpus, Worker(device=device_called(device)))
     tensors, curve = read_state(state)
     restore(trained, tensors)
     say("tuning thresholds on valid")
@@ -83,7 +86,7 @@ def finish(settings: Mapping[str, Any], state: Path, output: Path, *, command: s
     say(f"measuring on {len(members_of(corpus, TEST))} test texts")
     measured = outcome(trained, corpus)
     lost, mentions = lost_mentions(corpus.documents)
-    _, spent = examples_of(corpus, trained.network.config, DataConfig(**settings["data"]).max_tokens)
+    spent = spent_of(corpus, trained)
     figures: dict[str, Any] = {
         "types": list(trained.network.config.types),
         "examples": corpus.counts(),
@@ -143,7 +146,9 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
         if part != "macro":
             cells = [_cell(values[metric], part == ALL) for metric in CARD_METRICS]
             lines.append(f"| {part.removeprefix('type=')} | " + " | ".join(cells) + " |")
-    thresholds = ", ".join(f"{name} {figures['decoding'][name]:g}" for name in ("start", "end", "match"))
+    # The tagger has one threshold, on its span's score.
+    names = ("match",) if config.is_tagger else ("start", "end", "match")
+    thresholds = ", ".join(f"{name} {figures['decoding'][name]:g}" for name in names)
     lines += ["", f"Thresholds: {thresholds}."]
     if figures["calibration"]["ece"] is not None:
         lines.append(f"Expected calibration error of found spans {figures['calibration']['ece']:.3f}.")

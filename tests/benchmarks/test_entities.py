@@ -34,6 +34,19 @@ def test_one_pass_for_all_types_costs_less_than_one_each_where_layers_are_shared
     assert shared.parameters - tagger.parameters == 8 * 32 + 66 + 2113 - 33 * 6
 
 
+def test_what_a_document_costs_does_not_hang_on_the_others(tmp_path):
+    folder = tmp_path / "m"
+    write(tiny_learner(tiny_config(mode="soft"), World.make(2)), folder)
+    runtime = {"threads": 1, "batch_tokens": 10**9}
+    extractor = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32"}, runtime))
+    each = [cost(extractor, [text], repeats=1).flops for text in TEXTS]
+    assert cost(extractor, TEXTS, repeats=1).flops == sum(each) / 2
+    # Together the short text is padded to the long one's length.
+    assert cost(extractor, TEXTS, repeats=1, at_once=2).flops == max(each)
+
+
 def test_nothing_to_measure_is_refused(tmp_path):
     with pytest.raises(ContractError):
         cost(None, [])
+    with pytest.raises(ContractError):
+        cost(None, TEXTS, at_once=0)

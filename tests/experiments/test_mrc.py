@@ -1,5 +1,6 @@
 """Experiments with prompts, whole, on a made-up language and a tiny encoder; and their figures worked by hand."""
 
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -8,19 +9,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RetryableError
 from engine.experiments import mrc
+from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig, domain_texts
 from engine.experiments.mrc_crossover import Crossover, CrossoverConfig
-from engine.experiments.mrc_efficiency import EfficiencyConfig, cost
+from engine.experiments.mrc_efficiency import EfficiencyConfig, _logits, figures, in_a_process, open_heads
 from engine.experiments.mrc_nested import Nested, NestedConfig, pairs
 from engine.experiments.mrc_plugin import PlugAndPlay, PlugAndPlayConfig
-from engine.experiments.mrc_templates import Alignment, AlignmentConfig, AutoTemplate, AutoTemplateConfig
+from engine.experiments.mrc_templates import Alignment, AlignmentConfig, AutoTemplate, AutoTemplateConfig, own_is_best
 from engine.experiments.mrc_transfer import Transfer, TransferConfig
-from engine.experiments.run import run
+from engine.experiments.run import Arm, run
+from engine.models.prompt_mrc.build import new_network
+from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.sources.annotated import Document, Span, to_table
-from tests.models.prompt_mrc.conftest import World
+from engine.training.loop import Worker
+from engine.training.prompt_mrc import DataConfig, prepared
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
 
 # Types that have templates: the made-up language's A and B under their names.
 NAMES = {"A": "Disease", "B": "Chemical"}
@@ -79,6 +85,38 @@ def test_prompts_alone_on_a_frozen_encoder_and_swapped(corpora, tmp_path):
     assert values["one-m3", "trained_parameters"] == (3 + 2) * 32
     assert values["two-m3", "trained_parameters"] == (3 + 1) * 32
     assert ("swap-m3-one-on-two", "f1") in values and ("swap-m3-two-on-one", "f1") in values
+    # The control: the base as it is, under the first corpus what the base itself is.
+    assert values["one-m0", "trained_parameters"] == 0 and values["one-m0", "f1"] == values["base", "f1"]
+    assert ("two-m0", "f1") in values
+
+
+def test_soft_vectors_start_afresh_whatever_their_number(corpora, tmp_path):
+    # Two is the number that the base's own settings name, three is another one.
+    config = PlugAndPlayConfig(corpora, **TINY, corpora=("one", "two"), numbers=(2, 3))
+    experiment = PlugAndPlay(config)
+    experiment.measure(Arm("base", 7), tmp_path, lambda line: None)
+    for number in config.numbers:
+        settings = experiment._settings("one", "hybrid", tmp_path, shared_soft=number)
+        model = read_checkpoint(settings["base"])
+        made, _ = prepared(settings, mrc.corpus_of(DataConfig(**settings["data"])), Worker())
+        fresh = new_network(made.network.config, torch.float32, "eager")
+        assert not model.config.is_soft and torch.equal(made.network.soft.shared, fresh.soft.shared)
+
+
+def test_a_finished_model_is_not_tuned_again_and_says_the_same(corpora, tmp_path, monkeypatch):
+    config = MrcRecipe(corpora, **TINY, corpora=("one",))
+    settings = mrc.settings_of(config, "one", 1, mode="hard")
+    first = mrc.fitted(config, settings, tmp_path, lambda line: None)
+    monkeypatch.setattr(mrc, "tuned", lambda learner: pytest.fail("tuned again"))
+    again = mrc.fitted(config, settings, tmp_path, lambda line: None)
+    assert again.learner.decoding == first.learner.decoding
+    assert (again.valid_f1, again.seconds) == (first.valid_f1, first.seconds)
+
+
+def test_seconds_of_an_epoch_by_hand():
+    # 10 steps at 2 a second, 5 at 1 a second: 10 seconds in 1.5 epochs.
+    curve = [{"step": 10, "steps_per_second": 2.0, "epoch": 1.0}, {"step": 15, "steps_per_second": 1.0, "epoch": 1.5}]
+    assert mrc._seconds(curve) == pytest.approx(10 / 1.5)
 
 
 def test_templates_under_one_budget(corpora, tmp_path):
@@ -116,12 +154,38 @@ def test_crossing_is_the_smallest_share_from_which_soft_stays_ahead(corpora, tmp
     assert found["crossing_share"] == 1.0 and found["f1_soft_less_hard_50"] == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "crossing"),
+    [(0.0, 0.0, None), (0.5, 0.5, None), (None, None, None), (0.5, None, None), (0.5, 0.0, 1.0), (0.5, 0.6, None)],
+)
+def test_a_tie_or_nothing_found_is_no_crossing(tmp_path, soft, hard, crossing):
+    experiment = Crossover(CrossoverConfig("x", shares=(1.0,), depths=(1,)))
+    for mode, f1 in (("soft", soft), ("hard", hard)):
+        rows = pa.table({"metric": ["f1"], "value": pa.array([f1], pa.float64())})
+        pq.write_table(rows, tmp_path / f"{mode}-1-frozen-share100.parquet")
+    first = experiment._crossing(1, "frozen", tmp_path)[0]
+    assert first.value == crossing and "not within these" in first.note and "100 %" in first.note
+
+
 def test_transfer_to_a_corpus_never_trained_on(corpora, tmp_path):
     sizes = {"pairs": ("two:Disease=Chemical",), "modes": ("tagger", "hard")}
     values = measured(Transfer(TransferConfig(corpora, **TINY, corpora=("one",), **sizes)), tmp_path)
     lost = values["hard-in-two", "f1"] - (values["hard-on-two", "f1"] or 0.0)
     assert values["hard-on-two", "f1_lost"] == pytest.approx(lost)
     assert ("hard-asked-two", "f1") in values and ("tagger-asked-two", "f1") not in values
+
+
+def test_the_same_question_is_not_asked_twice():
+    names = [arm.name for arm in Transfer(TransferConfig("x", corpora=("one",), pairs=("two:A=A", "three:B=A"))).arms()]
+    assert "hard-asked-three" in names and "hard-asked-two" not in names and "hard-on-two" in names
+
+
+def test_another_corpus_is_asked_for_its_own_types_alone(corpora, tmp_path):
+    config = MrcRecipe(corpora, **TINY, corpora=("one",))
+    model = mrc.fitted(config, mrc.settings_of(config, "one", 1, mode="hard"), tmp_path, lambda line: None)
+    settings = mrc.settings_of(config, "two", 1)
+    made = mrc.on_other(model, settings, mrc.corpus_of(DataConfig(**settings["data"])))
+    assert [made.network.config.types[number] for number in made.types] == ["Disease"]
 
 
 def test_an_adapted_encoder_is_an_encoder(corpora, tmp_path):
@@ -131,7 +195,7 @@ def test_an_adapted_encoder_is_an_encoder(corpora, tmp_path):
     config = replace(config, encoders=("path:nowhere",))
     values = measured(Backbone(config), tmp_path)
     assert values["one-encoder0-hybrid", "not_run"] is None
-    assert values["adapting", "loss_after"] < values["adapting", "loss_before"]
+    assert values["adapting", "loss_after"] < values["adapting", "loss_of_new_head"]
     assert ("one-adapted-hybrid", "f1") in values
 
 
@@ -151,12 +215,39 @@ def test_one_pass_for_all_types_is_cheaper_than_one_each(corpora):
     config = EfficiencyConfig(corpora, **TINY, corpora=("one",), records=2, repeats=1, layers=(0,))
 
     def flops(mode, layers, how):
-        rows = {row["metric"]: row["value"] for row in cost(asdict(config), "one", mode, layers, how)}
-        assert rows["ms_per_text_alone_p95"] >= rows["ms_per_text_alone_p50"] > 0
+        rows = {row["metric"]: row["value"] for row in figures(asdict(config), "one", mode, layers, how, 1)}
+        assert rows["ms_per_text_alone_p95"] >= rows["ms_per_text_alone_p50"] > 0 and rows["peak_mib_alone"] >= 0
+        assert 0 < rows["trained_parameters"] < rows["parameters"]
         return rows["gflops_per_text"]
 
     tagger, apart, shared = flops("tagger", "0", "together"), flops("hybrid", "0", "apart"), flops("hybrid", "1", "together")
     assert tagger < shared < apart
+    many = figures(asdict(config), "one", "hybrid", "1", "together", 2)
+    assert [row["metric"] for row in many] == ["ms_per_text_in_many_p50", "ms_per_text_in_many_p95", "peak_mib_in_many"]
+
+
+def test_heads_open_for_as_many_words_as_are_marked():
+    learner = tiny_learner(tiny_config(), World.make(4))
+    texts = World.make(4).texts
+    words = sum(len(text.split()) for text in texts)
+    documents = [Document(str(at), text, (Span(0, 2, "A"), Span(0, 2, "B"))) for at, text in enumerate(texts)]
+    share = open_heads(learner.network, documents)
+    assert share == pytest.approx(8 / (2 * words))
+    tokens = learner.examples.tokens
+    for logits in _logits(learner.network, tokens, torch.device("cpu")):
+        assert logits.size == 2 * words and (logits > 0).sum() == pytest.approx(8, abs=1)
+
+
+def test_a_process_that_is_killed_ends_the_measurement():
+    assert in_a_process(abs, -3) == 3
+    with pytest.raises(RetryableError, match="was killed"):
+        in_a_process(os._exit, 9)
+
+
+def test_a_prompt_is_best_only_where_it_finds_more_than_the_others():
+    shares = np.array([[0.5, 0.2, 0.1], [0.3, 0.3, 0.0], [0.0, 0.0, 0.0]])
+    assert own_is_best(shares).tolist() == [True, False, False]
+    assert own_is_best(np.array([[0.4]])).tolist() == [True] and own_is_best(np.array([[0.0]])).tolist() == [False]
 
 
 def test_nested_pairs_by_hand():
@@ -176,7 +267,12 @@ def test_nested_and_flat_decoding_of_one_model(corpora, tmp_path):
     [
         (lambda: PromptAblationConfig("x", modes=("hardest",)), "sizes.modes: 'hardest'"),
         (lambda: PromptAblationConfig("x", seeds=(1, 1)), "each once"),
-        (lambda: SpanAccuracyConfig("x", seeds=(1, 2)), "takes one seed"),
+        (lambda: SpanAccuracyConfig("x", seeds=(1, 2)), "sizes.seeds: this experiment takes one"),
+        (lambda: NestedConfig("x", seeds=(1, 2)), "sizes.seeds: this experiment takes one"),
+        (lambda: CrossoverConfig("x", corpora=("one", "two")), "data.corpora: this experiment takes one"),
+        (lambda: TransferConfig("x", corpora=("one", "other")), "data.corpora: this experiment takes one"),
+        (lambda: MrcRecipe("x", device="tpu"), "model.device: 'tpu'"),
+        (lambda: Backbone(BackboneConfig("x")), "data.texts: "),
         (lambda: PlugAndPlayConfig("x", corpora=("one",)), "two at least"),
         (lambda: CrossoverConfig("x", shares=(0.5, 0.1)), "rising"),
         (lambda: CrossoverConfig("x", encoders=("iced",)), "frozen, tuned"),

@@ -34,7 +34,7 @@ def test_a_loss_is_the_same_alone_and_beside_a_longer_text():
 def test_the_adapted_encoder_is_written_once(tmp_path):
     said = []
     figures = adapt(TINY, TEXTS, tmp_path / "encoder", tmp_path / "work", said.append)
-    assert set(figures) == {"loss_before", "loss_after", "pieces"} and said
+    assert set(figures) == {"loss_of_new_head", "loss_after", "pieces"} and said
     digest = encoder_digest(f"path:{tmp_path / 'encoder'}")
     said.clear()
     assert adapt(TINY, TEXTS, tmp_path / "encoder", tmp_path / "work", said.append) == figures and not said

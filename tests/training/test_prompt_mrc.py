@@ -23,6 +23,8 @@ from engine.training.loop import LoopConfig, Worker, train
 from engine.training.prompt_mrc import (
     DataConfig,
     by_record,
+    checked,
+    device_called,
     findings,
     learner,
     load_corpus,
@@ -85,6 +87,20 @@ def test_a_corpus_by_types_and_shares(path, tmp_path):
         DataConfig(path, share=0)
 
 
+def test_a_corpus_is_the_same_in_brat_and_in_parquet(tmp_path):
+    made = [replace(each, dataset="made") for each in documents(20)]
+    table = load_corpus(DataConfig(write(tmp_path / "table.parquet", made)))
+    for each in made:
+        folder = tmp_path / "made" / each.split
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{each.record_id}.txt").write_text(each.text)
+        lines = [f"T{n}\t{s.type} {s.start} {s.end}\t{each.text[s.start : s.end]}" for n, s in enumerate(each.spans)]
+        (folder / f"{each.record_id}.ann").write_text("\n".join(lines))
+    brat = load_corpus(DataConfig(str(tmp_path / "made")))
+    assert any(len({span.type for span in each.spans}) == 1 for each in made)
+    assert brat.marked == table.marked == {"made": frozenset("AB")} and brat.counts() == table.counts()
+
+
 def test_mentions_of_a_type_within_each_other_are_kept_by_themselves(tmp_path):
     inner = Document("a", "old old man", (Span(0, 11, "A"), Span(4, 7, "A")), "d", "train")
     held = [Document(name, "old man", (Span(0, 7, "A"),), "d", name) for name in ("valid", "test")]
@@ -111,6 +127,32 @@ def test_of_a_type_that_a_corpus_does_not_mark_nothing_is_asked_or_counted(tmp_p
         assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
     said = {each.mention[2] for each in findings(made, corpus, fruit)}
     assert said <= {"A"}
+
+
+def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
+    corpus = checked(settings(path))
+    assert checked(settings(path, mode="tagger") | {"decoding": {"nested": None, "flat_across_types": True}}).types == ("A", "B")
+    made, _ = prepared(settings(path), corpus, Worker())
+    base = tmp_path / "base"
+    write_checkpoint(base, made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
+    for model, told in (
+        ({}, "model.freeze_encoder: "),
+        ({"freeze_encoder": True, "prompt_room": 40}, "set model.prompt_room=32"),
+        ({"freeze_encoder": True, "mode": "tagger"}, "a tagger has no prompts"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            checked(settings(path, **model) | {"base": str(base)})
+    assert checked(settings(path, freeze_encoder=True) | {"base": str(base)}).types == ("A", "B")
+
+
+def test_a_device_by_its_name():
+    assert device_called("cpu").type == "cpu"
+    assert device_called("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ConfigError, match="none of auto, cpu, cuda"):
+        device_called("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU"):
+            device_called("cuda")
 
 
 def _work(rank, folder, given):
@@ -199,6 +241,10 @@ def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, caps
     assert main.run(words) == 0
     assert "nothing to do" in capsys.readouterr().err
     assert main.run([*words, "model.mode=soft"]) == 2
+    assert "other settings" in capsys.readouterr().err
+    write(path, documents(60, seed=1))
+    assert main.run(words) == 2
+    assert "the input has changed since this training began" in capsys.readouterr().err.splitlines()[-1]
 
 
 def job_keys():

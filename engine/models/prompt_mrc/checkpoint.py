@@ -133,6 +133,23 @@ def assemble(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "t
     return network.eval().requires_grad_(False)
 
 
+def check_base(base: Checkpoint, config: MrcConfig) -> None:
+    """Whether `config` can go on from a base model, see `continued`.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not config.freeze_encoder:
+        raise ConfigError("model.freeze_encoder: a training that goes on from a model keeps its encoder; set it to true")
+    if config.is_tagger or base.config.is_tagger:
+        raise ConfigError("model.base: a tagger has no prompts to train; neither the base nor what goes on from it can be one")
+    same = ("encoder", "encoder_digest", "depth", "share_layers", "rank", "match_width", "prompt_room")
+    other = [name for name in same if getattr(config, name) != getattr(base.config, name)]
+    if other:
+        told = ", ".join(f"model.{name}={getattr(base.config, name)}" for name in other if name != "encoder_digest")
+        raise ConfigError(f"model.base: to go on from {base.folder} set {told or 'model.encoder to the files that it has'}")
+
+
 def continued(
     base: Checkpoint, config: MrcConfig, dtype: "torch.dtype", attention: str
 ) -> tuple["MrcNetwork", dict[str, "torch.Tensor"]]:
@@ -143,12 +160,7 @@ def continued(
     Raises:
         ConfigError: `config` does not freeze the encoder, or differs from the base in more than types, queries and prompts.
     """
-    if not config.freeze_encoder:
-        raise ConfigError("model.freeze_encoder: a training that goes on from a model keeps its encoder; set it to true")
-    same = ("encoder", "encoder_digest", "depth", "share_layers", "rank", "match_width", "prompt_room")
-    other = [name for name in same if getattr(config, name) != getattr(base.config, name)]
-    if other or config.is_tagger or base.config.is_tagger:
-        raise ConfigError(f"model: to go on from {base.folder} it must have its {', '.join(other) or 'mode'}")
+    check_base(base, config)
     tensors = load_tensors(base)
     network = _with_encoder(config, tensors, dtype, attention)
     kept = {name: value for name, value in tensors.items() if not name.startswith("soft.")}

@@ -108,6 +108,19 @@ class MrcConfig:
             raise ConfigError(f"the model has no type '{name}'; it has {', '.join(self.types)}")
         return self.types.index(name)
 
+    def check_room(self, words: int) -> None:
+        """Whether a prompt of so many word pieces has room in front of a text.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        need = words + self.soft + 2
+        if need > self.prompt_room:
+            raise ConfigError(
+                f"model.prompt_room: a prompt of {words} word pieces and {self.soft} soft vectors takes {need} positions, "
+                f"there are {self.prompt_room}; shorten the question"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json."""
         return asdict(self)
@@ -121,7 +134,7 @@ class MrcConfig:
 @dataclass(frozen=True)
 class Decoding:
     """Thresholds, and which spans may stand together: `nested` keeps all, else those of one type do not overlap, with
-    `flat_across_types` none at all."""
+    `flat_across_types` none at all. Of a tagger `match` is the threshold of a span's score, and the others have no effect."""
 
     start: float = 0.5
     end: float = 0.5

@@ -2,7 +2,7 @@
 
 A span (i, j) of a type is a candidate where sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it is at
 most `max_words` words long. Its score is the cube root of the three probabilities' product. A start for which only ends before it
-were found is counted and gives nothing.
+were found is counted and gives nothing. A tagger's span has one threshold, that of `match`, which its score must pass.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def candidates(
         found: rows for each window, and in each for each of `types`, in these orders (the tagger: a row a window).
     """
     if found.tags is not None:
-        return _tagged(found.tags, windows, types), {}
+        return _tagged(found.tags, windows, types, decoding.match), {}
     count = len(types)
     start, end = torch.sigmoid(found.start), torch.sigmoid(found.end)
     window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
@@ -140,10 +140,11 @@ def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], sco
     return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge)
 
 
-def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int]) -> list[Candidate]:
+def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], least: float) -> list[Candidate]:
     """Spans of a tagger: a B and the I that follow, word by word; an I without a B before it begins a span, as is usual.
 
-    Its score is the geometric mean of the mean probability of its words' tags, in place of start and end.
+    Its score is the geometric mean of its first tag's probability and the mean one of its words' tags, in place of start and end;
+    one that is not above `least` is left out.
     """
     prob = tags.float().softmax(-1).cpu().numpy()
     made = []
@@ -154,7 +155,10 @@ def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int]) -> li
             mine = prob[number, at, kind]
             for first, last in _runs(mine.argmax(-1)):
                 begin, inner = float(mine[first].max()), mine[first : last + 1].max(-1)
-                made.append(_candidate(window, kind, number, (int(at[first]), int(stops[last])), [begin, float(inner.mean())]))
+                place = int(at[first]), int(stops[last])
+                each = _candidate(window, kind, number, place, [begin, float(inner.mean())])
+                if each.score > least:
+                    made.append(each)
     return made
 
 
@@ -172,27 +176,42 @@ def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
 
 
 def settle(found: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
-    """The spans of one text that stay, in its order: equal ones of several windows are one, the best scored.
+    """The spans of one text that stay, in its order: equal ones of several windows are one, the best scored that was seen whole.
 
-    A span that a window may have cut, as it touches its end, gives way to a better scored one of its type that it overlaps.
+    A span that a window may have cut, as it touches its end, gives way to any of its type that it overlaps and that another
+    window saw whole, whatever the scores, and never drives one out; of two such spans of different windows the better one stays.
     """
     best: dict[tuple[int, int, int], Candidate] = {}
     for each in found:
         key = (each.first, each.last, each.type)
-        if key not in best or (each.score, -each.window) > (best[key].score, -best[key].window):
+        if key not in best or _worth(each) > _worth(best[key]):
             best[key] = each
+    whole = [each for each in best.values() if not each.edge]
+    left = [each for each in best.values() if not (each.edge and any(_cuts(each, other) for other in whole))]
     kept: list[Candidate] = []
-    for each in sorted(best.values(), key=lambda span: (-span.score, span.first, span.last, span.type)):
+    for each in sorted(left, key=lambda span: (-span.score, span.first, span.last, span.type)):
         if not any(_conflict(each, other, decoding) for other in kept):
             kept.append(each)
     return sorted(kept, key=lambda span: (span.first, span.last, span.type))
 
 
+def _worth(each: Candidate) -> tuple[bool, float, int]:
+    return not each.edge, each.score, -each.window
+
+
+def _overlap(one: Candidate, other: Candidate) -> bool:
+    return one.first <= other.last and other.first <= one.last
+
+
+def _cuts(one: Candidate, other: Candidate) -> bool:
+    return one.type == other.type and one.window != other.window and _overlap(one, other)
+
+
 def _conflict(one: Candidate, other: Candidate, decoding: Decoding) -> bool:
-    if one.last < other.first or other.last < one.first:
+    if not _overlap(one, other):
         return False
     if decoding.flat_across_types:
         return True
     if one.type != other.type:
         return False
-    return not decoding.nested or ((one.edge or other.edge) and one.window != other.window)
+    return not decoding.nested or (one.edge and other.edge and one.window != other.window)

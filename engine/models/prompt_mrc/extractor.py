@@ -14,7 +14,7 @@ from engine.encoders import attention_for, file_digest, load_tokenizer, pick_pre
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.checkpoint import Checkpoint, build_network, read_checkpoint
+from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint
 from engine.models.prompt_mrc.instances import Window, windows
 from engine.models.prompt_mrc.prepare import WORDS, prepare
 from engine.models.prompt_mrc.templates import questions_of
@@ -76,6 +76,8 @@ class Extractor:
         self.questions = questions_of(options.questions, "entities.questions") if options.questions else {}
         if self.questions and not self.config.is_hard:
             raise ConfigError(f"entities.questions: a model of the mode '{self.config.mode}' reads no questions")
+        for words in self._words.values():
+            self.config.check_room(len(words))
         self.new = tuple(name for name in self.questions if name not in self.config.types)
         names = (*self.config.types, *self.new)
         for name in options.types:
@@ -95,6 +97,10 @@ class Extractor:
             path = Path(options.prompts).expanduser()
             if not path.is_file():
                 raise ConfigError(f"model.prompts: there is no file {path}")
+            from engine.models.prompt_mrc.prompts import PromptModule
+
+            own = PromptModule.read(checkpoint.folder / PROMPTS)
+            PromptModule.read(path).check(self.config, own.shared.shape[1])
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
 
     @cached_property
@@ -102,10 +108,17 @@ class Extractor:
         return load_tokenizer(self.checkpoint.folder)
 
     @cached_property
+    def _words(self) -> dict[str, list[int]]:
+        """The word pieces of the user's own questions, by type."""
+        from engine.models.prompt_mrc.build import pieces
+
+        found = pieces(self.tokenizer, list(self.questions.values())) if self.questions else []
+        return dict(zip(self.questions, found, strict=True))
+
+    @cached_property
     def network(self) -> "MrcNetwork":
         import torch
 
-        from engine.models.prompt_mrc.build import pieces
         from engine.models.prompt_mrc.prompts import PromptModule
 
         # The number of threads decides how a sum is split, and with it the last bits.
@@ -117,7 +130,7 @@ class Extractor:
             network = build_network(self.checkpoint, dtype, attention_for(self.device))
             if self.options.prompts is not None:
                 network.soft.swap(PromptModule.read(Path(self.options.prompts).expanduser()))
-            for name, words in zip(self.questions, pieces(self.tokenizer, list(self.questions.values())), strict=True):
+            for name, words in self._words.items():
                 network.ask_anew(self.names.index(name), words)
             return network.to(self.device)
 
@@ -191,9 +204,10 @@ class Extractor:
         return [settle(each, self.decoding) for each in per_text], lost
 
     def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
-        """All windows in batches of like length; with `deterministic` those of each report alone."""
+        """All windows in batches of like length; with `deterministic` each alone, whatever stands beside it and however long its
+        report is."""
         if self.options.deterministic:
-            yield from (list(each) for each in cut if each)
+            yield from ([window] for each in cut for window in each)
             return
         every = [window for each in cut for window in each]
         prompts, width = self.asked.mask.shape

@@ -76,11 +76,6 @@ def marked(
     return found
 
 
-def crossing(spans: Sequence[Span]) -> int:
-    """How many spans a tagger cannot hold: those that overlap an earlier one of their type, the longer kept."""
-    return len(spans) - len(flat(spans))
-
-
 def flat(spans: Sequence[Span]) -> list[Span]:
     """Spans without overlap within a type: the longest first."""
     kept: list[Span] = []

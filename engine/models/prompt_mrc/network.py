@@ -115,7 +115,7 @@ class MrcNetwork(nn.Module):
             nn.init.constant_(self.end.bias, bias)
             self.match = MatchHead(width, config.match_width)
             for words in self.queries:
-                _check_room(config, len(words))
+                config.check_room(len(words))
         if config.is_soft:
             self.soft = SoftPrompts(config, width)
 
@@ -136,7 +136,7 @@ class MrcNetwork(nn.Module):
         """
         if not self.config.is_hard:
             raise ConfigError(f"questions: a model of the mode '{self.config.mode}' reads none; take a hybrid or hard one")
-        _check_room(self.config, len(words))
+        self.config.check_room(len(words))
         self.queries[number : number + 1] = [list(words)]
 
     def prompt_embeds(self, types: Sequence[int]) -> Asked:
@@ -194,12 +194,3 @@ def pairs(windows: int, prompts: int, device: torch.device | str) -> tuple[Tenso
     """All pairs of windows and prompts [windows * prompts], window by window."""
     window = torch.arange(windows, device=device).repeat_interleave(prompts)
     return window, torch.arange(prompts, device=device).repeat(windows)
-
-
-def _check_room(config: MrcConfig, words: int) -> None:
-    need = words + config.soft + 2
-    if need > config.prompt_room:
-        raise ConfigError(
-            f"model.prompt_room: a prompt of {words} word pieces and {config.soft} soft vectors takes {need} positions, "
-            f"there are {config.prompt_room}; shorten the question"
-        )

@@ -18,7 +18,6 @@ from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
 
 NOISE = 0.02
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,24 @@ class PromptModule:
             own = {name: tensors[f"own/{name}"] for name in told["types"]}
             return cls(told["domain"], told["encoder"], tensors["shared"], own)
         except (SafetensorError, KeyError):
-            raise ConfigError(f"prompts: {path} is damaged") from None
+            raise ConfigError(f"model.prompts: {path} is damaged") from None
 
+    def check(self, config: MrcConfig, width: int) -> None:
+        """Whether the vectors can stand in a model of that configuration, in place of its own of `width` numbers each.
 
-def modules(folder: Path) -> list[dict[str, Any]]:
-    """The prompt files of a folder, by name: `path`, `domain`, `types` and `encoder` of each."""
-    return [{"path": path, **_told(path)} for path in sorted(folder.glob(f"*{SUFFIX}"))]
+        Raises:
+            ConfigError: they are of another encoder or size, or have none of the types.
+        """
+        if self.encoder != config.encoder_digest:
+            raise ConfigError(f"model.prompts: those of '{self.domain}' were learned with another encoder")
+        owned = {tuple(value.shape) for value in self.own.values()}
+        if tuple(self.shared.shape) != (config.shared_soft, width) or not owned <= {(config.type_soft, width)}:
+            raise ConfigError(
+                f"model.prompts: those of '{self.domain}' have other numbers of vectors than the model's "
+                f"{config.shared_soft} and {config.type_soft}"
+            )
+        if not set(config.types) & set(self.own):
+            raise ConfigError(f"model.prompts: those of '{self.domain}' know none of the types {', '.join(config.types)}")
 
 
 def _told(path: Path) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def _told(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})["prompts"])
     except (OSError, SafetensorError, KeyError, ValueError):
-        raise ConfigError(f"prompts: {path} is no file with prompts of this system") from None
+        raise ConfigError(f"model.prompts: {path} is no file with prompts of this system") from None
 
 
 class SoftPrompts(nn.Module):
@@ -105,11 +116,6 @@ class SoftPrompts(nn.Module):
         own = self.own[number] if number < len(self.own) else self.own.mean(0)
         return torch.cat([self.shared, own])
 
-    def module(self) -> PromptModule:
-        """The vectors as they stand, to be saved."""
-        own = {name: self.own[number].detach().clone() for number, name in enumerate(self.config.types)}
-        return PromptModule(self.config.domain, self.config.encoder_digest, self.shared.detach().clone(), own)
-
     @torch.no_grad()
     def swap(self, module: PromptModule) -> None:
         """Puts a module's vectors in place of these; types that it does not have keep theirs.
@@ -117,17 +123,7 @@ class SoftPrompts(nn.Module):
         Raises:
             ConfigError: it is of another encoder or size, or has none of the types.
         """
-        if module.encoder != self.config.encoder_digest:
-            raise ConfigError(f"prompts: those of '{module.domain}' were learned with another encoder")
-        shapes = {module.shared.shape} | {value.shape for value in module.own.values()}
-        if not shapes <= {self.shared.shape, self.own.shape[1:]} or module.shared.shape != self.shared.shape:
-            raise ConfigError(
-                f"prompts: those of '{module.domain}' have other numbers of vectors than the model's "
-                f"{self.config.shared_soft} and {self.config.type_soft}"
-            )
-        common = [name for name in self.config.types if name in module.own]
-        if not common:
-            raise ConfigError(f"prompts: those of '{module.domain}' know none of the types {', '.join(self.config.types)}")
+        module.check(self.config, self.shared.shape[1])
         self.shared.copy_(module.shared)
-        for name in common:
+        for name in (each for each in self.config.types if each in module.own):
             self.own[self.config.number(name)].copy_(module.own[name])

@@ -27,15 +27,17 @@ def tune(
 ) -> tuple[Decoding, float]:
     """Thresholds of the best exact F1, and that F1: one after the other over a grid, twice, from those given.
 
-    A value takes another's place only where it is better, so that few texts do not drive it to an end of the grid.
+    A value takes another's place only where it is better, so that few texts do not drive it to an end of the grid. A tagger has
+    but one, that of `match` (see `Decoding`).
 
     Args:
         found: candidates by text, at the thresholds of `floor`. gold: (text, first word, last word, type).
         keep: which spans count.
     """
     best, most = decoding, f1(found, gold, decoding, keep)
-    for _ in range(2):
-        for name in _NAMES:
+    tagged = any(each.match_score is None for some in found.values() for each in some)
+    for _ in range(1 if tagged else 2):
+        for name in _NAMES[2:] if tagged else _NAMES:
             for value in sorted(GRID, key=lambda each: abs(each - 0.5)):
                 tried = replace(best, **{name: value})
                 if tried != best and (score := f1(found, gold, tried, keep)) > most:
@@ -47,14 +49,15 @@ def settled(found: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> lis
     """The spans that stay of candidates at lower thresholds."""
     kept = []
     for text in sorted(found):
-        passing = [
-            each
-            for each in found[text]
-            if each.match_score is None
-            or (each.start_score > decoding.start and each.end_score > decoding.end and each.match_score > decoding.match)
-        ]
+        passing = [each for each in found[text] if _passes(each, decoding)]
         kept += settle(passing, decoding)
     return kept
+
+
+def _passes(each: Candidate, decoding: Decoding) -> bool:
+    if each.match_score is None:
+        return each.score > decoding.match
+    return each.start_score > decoding.start and each.end_score > decoding.end and each.match_score > decoding.match
 
 
 def f1(found: Mapping[int, Sequence[Candidate]], gold: Gold, decoding: Decoding, keep: Callable[[Candidate], bool]) -> float:

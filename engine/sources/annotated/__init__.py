@@ -2,11 +2,16 @@
 
 `read_documents` takes a file, a folder or a glob and goes by the files' endings: `.parquet` (tokens and tags, or text and spans),
 `.tsv`, `.iob2`, `.iob`, `.bio`, `.conll` (IOB2), `.ann` with its `.txt` (BRAT standoff), `.xml` (GENIA).
+
+What was not marked in a dataset is not held against a model there, so a dataset must be a corpus and never one document: it is
+what a column says, else the nearest folder whose name is not that of a split. A file's own name counts only where the file can be
+a corpus by itself: no BRAT standoff, and no second file of its kind and split beside it. Tables without a split in their path
+stand side by side as corpora of their own.
 """
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -21,6 +26,8 @@ __all__ = ["DOCUMENTS", "Document", "Span", "from_table", "lost_mentions", "read
 
 _PARQUET, _IOB2, _ANN, _TXT, _XML = (".parquet", ".pq"), (".tsv", ".iob2", ".iob", ".bio", ".conll"), ".ann", ".txt", ".xml"
 _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)
+# Folders in which CADEC parts its texts from its annotations.
+_HALVES = ("original", "text")
 
 
 def read_documents(path: str) -> pa.Table:
@@ -34,8 +41,10 @@ def read_documents(path: str) -> pa.Table:
     """
     storage = storage_for(path)
     found: list[Document] = []
-    for file in _files(path, storage):
-        documents = [document.checked() for document in _read(file, storage)]
+    files = _files(path, storage)
+    parted = _in_many_files(files)
+    for file in files:
+        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted)]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
             raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
@@ -66,17 +75,22 @@ def _files(path: str, storage: Storage) -> list[Entry]:
     return [entry for entry in files if not entry.path.lower().endswith(_TXT) or _stem(entry.path) not in annotations]
 
 
-def _read(file: Entry, storage: Storage) -> Iterator[Document]:
+def _read(file: Entry, storage: Storage, parted: bool) -> Iterator[Document]:
+    """The documents of a file; `parted` tells that it is one of several that are a dataset together."""
     name, ending = posixpath.basename(file.path), posixpath.splitext(file.path.lower())[1]
-    stem, more = _stem(file.path), {"dataset": _dataset(file.path), "split": _split(file.path)}
+    stem, split = _stem(file.path), _split(file.path)
+    dataset = _folder(file.path)[1] if parted or split_called(stem) else stem
+    more = {"dataset": dataset or stem, "split": split}
+    # Made ids must differ between files: those of every dataset's train.tsv would else all begin alike.
+    made = "/".join(dict.fromkeys(part for part in (more["dataset"], None if split_called(stem) else split, stem) if part))
     if ending in _PARQUET:
         with storage.open(file.path, file) as stream:
-            yield from tables.read(stream, name, stem)
+            yield from tables.read(stream, name, made, **more)
     elif ending in _IOB2:
-        yield from iob2.read(_text(storage, file.path), stem, **more)
+        yield from iob2.read(_text(storage, file.path), made, **more)
     elif ending == _XML:
         with storage.open(file.path, file) as stream:
-            yield from genia.read(stream.read(), name, **more)
+            yield from genia.read(stream.read(), name, made=made, **more)
     elif ending == _TXT:
         yield brat.document(stem, "", None, **more)
     else:
@@ -109,7 +123,27 @@ def _split(path: str) -> str | None:
     return next((split for part in (_stem(path), *reversed(path.split("/")[:-1])) if (split := split_called(part))), None)
 
 
-def _dataset(path: str) -> str:
-    """The nearest name that is not that of a split."""
-    names = [part for part in (_stem(path), *reversed(path.split("/")[:-1])) if part and not split_called(part)]
-    return names[0] if names else _stem(path)
+def _in_many_files(files: Sequence[Entry]) -> set[tuple[str, str]]:
+    """The groups of files (see `_group`) that are one dataset each, rather than a dataset a file."""
+    together = Counter((*_group(file.path), posixpath.dirname(file.path), _split(file.path)) for file in files)
+    return {
+        (folder, kind)
+        for (folder, kind, _, split), count in together.items()
+        if kind == _ANN or (count > 1 and (split or kind not in _PARQUET))
+    }
+
+
+def _group(path: str) -> tuple[str, str]:
+    """The folder that may be a file's dataset, and the file's kind."""
+    ending = posixpath.splitext(path.lower())[1]
+    kinds = {**dict.fromkeys(_PARQUET, _PARQUET[0]), **dict.fromkeys(_IOB2, _IOB2[0]), _TXT: _ANN}
+    return _folder(path)[0], kinds.get(ending, ending)
+
+
+def _folder(path: str) -> tuple[str, str]:
+    """The nearest folder whose name is not that of a split, and that name; empty where there is none."""
+    halves = _HALVES if path.lower().endswith((_ANN, _TXT)) else ()
+    folder = posixpath.dirname(path)
+    while (name := posixpath.basename(folder)) and (split_called(name) or name.lower() in halves):
+        folder = posixpath.dirname(folder)
+    return folder, name

@@ -25,11 +25,12 @@ class Left:
     other: int = 0
 
 
-def read(data: bytes, name: str, left: Left | None = None, **more: str | None) -> Iterator[Document]:
+def read(data: bytes, name: str, left: Left | None = None, *, made: str | None = None, **more: str | None) -> Iterator[Document]:
     """The articles of a file.
 
     Args:
-        name: the file's, for messages and for articles without an id. left: counts what became no span.
+        name: the file's, for messages. left: counts what became no span. made: begins the ids of articles without one, in place
+            of the file's name.
     Raises:
         ConfigError: it is no XML, or has no article.
     """
@@ -51,7 +52,7 @@ def read(data: bytes, name: str, left: Left | None = None, **more: str | None) -
             at = _walk(sentence, at, pieces, spans, left) + 1
             pieces.append("\n")
         text = "".join(pieces)
-        yield Document(named or f"{name}:{number}", text, tuple(spans), **more)
+        yield Document(named or f"{made or name}:{number}", text, tuple(spans), **more)
 
 
 def coarse(sem: str | None) -> str | None:

@@ -50,29 +50,8 @@ def joined(tokens: Sequence[str | None], tags: Sequence[str | None]) -> tuple[st
     return " ".join(token for token in tokens if token), tuple(found)
 
 
-def tags(tokens: Sequence[str], spans: Sequence[Span]) -> list[str]:
-    """The tags of tokens joined with one blank: `joined` backwards.
-
-    Raises:
-        RowError: spans overlap, or one does not begin and end with a token; IOB2 cannot say such things.
-    """
-    starts, ends, at = {}, {}, 0
-    for number, token in enumerate(tokens):
-        starts[at], ends[at + len(token)] = number, number
-        at += len(token) + 1
-    found = ["O"] * len(tokens)
-    for span in spans:
-        if span.start not in starts or span.end not in ends:
-            raise RowError("parse_error", "iob2: a span does not begin and end with a token")
-        first, last = starts[span.start], ends[span.end]
-        if any(tag != "O" for tag in found[first : last + 1]):
-            raise RowError("parse_error", "iob2: spans overlap")
-        found[first : last + 1] = [f"B-{span.type}"] + [f"I-{span.type}"] * (last - first)
-    return found
-
-
-def read(text: str, name: str, **more: str | None) -> Iterator[Document]:
-    """The sentences of a file of two columns, token and tag, with empty lines between sentences.
+def read(text: str, made: str, **more: str | None) -> Iterator[Document]:
+    """The sentences of a file of two columns, token and tag, with empty lines between sentences; `made` begins their ids.
 
     Columns are parted by a tab, or by blanks in a file without tabs; of more than two, the first is the token, the last the tag.
     """
@@ -82,7 +61,7 @@ def read(text: str, name: str, **more: str | None) -> Iterator[Document]:
         lines = [] if empty else [line.split(parted) for line in block if not line.startswith(_START)]
         if not lines:
             continue
-        record_id, number = f"{name}:{number}", number + 1
+        record_id, number = f"{made}:{number}", number + 1
         short = sum(len(line) < 2 for line in lines)
         if short:
             yield Document(record_id, "", broken=f"iob2: {short} of {len(lines)} lines have no two columns", **more)

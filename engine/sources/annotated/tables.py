@@ -19,8 +19,9 @@ _IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
 _DATASETS, _LANGUAGES, _TYPES = ("dataset", "corpus"), ("lang", "language"), ("type", "label")
 
 
-def read(stream: BinaryIO, name: str, dataset: str) -> Iterator[Document]:
-    """The rows of a file; `dataset` names what they belong to where no column does.
+def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None = None) -> Iterator[Document]:
+    """The rows of a file; `dataset` and `split` say what they belong to where no column does, `made` begins the ids of rows
+    without one.
 
     Raises:
         ConfigError: it is no Parquet, has none of the columns needed, or a split that is none of train, valid, test.
@@ -44,9 +45,9 @@ def read(stream: BinaryIO, name: str, dataset: str) -> Iterator[Document]:
         more = {key: None if column is None else row[column] for key, column in described.items()}
         if more["split"] is not None and split_called(more["split"]) is None:
             raise ConfigError(f"data.path: {name} has a split that is none of train, valid, test (row {number})")
-        more = {**more, "dataset": more["dataset"] or dataset, "split": split_called(more["split"])}
+        more = {**more, "dataset": more["dataset"] or dataset, "split": split_called(more["split"]) or split}
         given = None if ids is None else row[ids]
-        record_id = f"{dataset}:{number}" if given is None else str(given)
+        record_id = f"{made}:{number}" if given is None else str(given)
         if row.get("failure"):
             yield Document(record_id, "", broken=row["failure"]["detail"] or row["failure"]["kind"], **more)
         elif tagged:
@@ -62,7 +63,8 @@ def _check(table: pa.Table, name: str, tagged: bool, tags: str | None) -> None:
     if tagged:
         for column in ("tokens", tags):
             kind = table.schema.field(column).type
-            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_string(kind.value_type):
+            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+            if not listed or not (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)):
                 raise ConfigError(f"data.path: column {column} of {name} must be a list of text")
         return
     kind = table.schema.field("spans").type

@@ -48,7 +48,9 @@ def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
     base = read_checkpoint(str(write(tiny_learner(tiny_config(rank=2), World.make(2)), tmp_path / "base")))
     for config, told in (
         (base.config, "keeps its encoder"),
-        (replace(base.config, freeze_encoder=True, share_layers=1), "must have its share_layers"),
+        (replace(base.config, freeze_encoder=True, share_layers=1), "set model.share_layers=0"),
+        (replace(base.config, freeze_encoder=True, encoder_digest="x"), "model.encoder to the files"),
+        (replace(base.config, freeze_encoder=True, mode="tagger"), "a tagger has no prompts"),
     ):
         with pytest.raises(ConfigError, match=told):
             continued(base, config, torch.float32, "eager")

@@ -87,6 +87,32 @@ def test_a_span_that_a_window_may_have_cut_gives_way():
     assert len(settle([cut, span(3, 6, 0.9)], Decoding())) == 2
 
 
+def test_a_span_seen_whole_by_one_window_is_whole_whatever_the_other_says():
+    # Words 0 to 10 of one type with 4 to 5 within: the first window ends with the outer one, the second holds both.
+    outer = [span(0, 10, 0.95, edge=True), span(0, 10, 0.90, window=3)]
+    inner = span(4, 5, 0.8, window=3)
+    assert settle([*outer, inner], Decoding()) == [outer[1], inner]
+    # What the first window cut goes, although it was scored better; it drives nothing out.
+    cut, whole = span(1, 5, 0.95, edge=True), span(1, 10, 0.90, window=3)
+    assert settle([cut, whole], Decoding()) == [whole]
+    assert settle([cut, whole], Decoding(nested=False)) == [whole]
+    # Of two that are both cut the better one stays, and one of another type is nobody's rival.
+    other = span(3, 8, 0.7, window=3, edge=True)
+    assert settle([cut, other], Decoding()) == [cut]
+    assert len(settle([cut, span(1, 10, 0.2, kind=1, window=3)], Decoding())) == 2
+
+
+def test_a_taggers_span_must_pass_one_threshold():
+    (window,) = windows(7, np.arange(5), WORD, 9, 0)
+    tags = torch.zeros(1, 5, 1, 3)
+    tags[0, :, 0] = torch.tensor([4.0, 0.0, 0.0])
+    tags[0, 0, 0] = torch.log(torch.tensor([0.2, 0.6, 0.2]))
+    found = Found(torch.zeros(1, 5, 4), tags=tags)
+    for least, count in ((0.55, 1), (0.65, 0)):
+        given, _ = candidates(None, found, None, [window], [0], Decoding(match=least))
+        assert [(each.first, each.last, each.score) for each in given] == [(0, 0, pytest.approx(0.6))][:count]
+
+
 def test_tags_to_spans():
     assert _runs(np.array([1, 2, 0, 2, 2, 1, 1])) == [(0, 1), (3, 4), (5, 5), (6, 6)]
 

@@ -101,13 +101,33 @@ def test_a_consultation_answers_with_words(model):
         consult("  ", model=str(model))
 
 
-def test_prompts_are_exchanged_and_make_another_model_of_it(model, learned, tmp_path):
-    module = learned.network.soft.module()
+def test_prompts_are_exchanged_and_make_another_model_of_it(model, tmp_path):
+    module = PromptModule.read(model / "prompts.safetensors")
     path = tmp_path / "other.safetensors"
     PromptModule("other", module.encoder, module.shared, {"A": module.own["B"], "B": module.own["A"]}).save(path)
     system = extractor(model, prompts=str(path))
     assert system.digest != extractor(model).digest
     assert said(rows(system, [NESTED])[0], NESTED) != FOUND
+
+
+def test_prompts_and_questions_that_do_not_fit_are_refused_before_anything_is_read(model, tmp_path):
+    module, path = PromptModule.read(model / "prompts.safetensors"), tmp_path / "other.safetensors"
+    for other, told in (
+        (PromptModule("other", "x", module.shared, module.own), "model.prompts: .*another encoder"),
+        (PromptModule("other", module.encoder, module.shared[:, :8], module.own), "model.prompts: .*other numbers"),
+        (PromptModule("other", module.encoder, module.shared[:2], module.own), "model.prompts: .*other numbers"),
+    ):
+        other.save(path)
+        with pytest.raises(ConfigError, match=told):
+            extractor(model, prompts=str(path))
+    with pytest.raises(ConfigError, match="takes 48 positions"):
+        extractor(model, questions={"C": "fruit " * 40})
+
+
+def test_a_long_report_is_read_a_window_at_a_time_where_bits_must_be_the_same(model):
+    system = extractor(model, deterministic=True)
+    cut = [[f"window {part} of {text}" for part in range(3)] for text in range(2)]
+    assert list(system._batches(cut)) == [[window] for each in cut for window in each]
 
 
 def test_a_cut_or_empty_report_is_told(model):

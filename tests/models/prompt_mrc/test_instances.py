@@ -5,7 +5,7 @@ import pytest
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.instances import Span, chosen_types, crossing, flat, inside, marked, tags, windows
+from engine.models.prompt_mrc.instances import Span, chosen_types, flat, inside, marked, tags, windows
 from engine.text.tokens import tokenize
 
 TEXT = "the  old\ttumour 😀 of unbelievably large size\u00a0grew, IL-2 too"
@@ -76,7 +76,6 @@ def test_a_word_longer_than_a_window_is_cut_and_nothing_is_left_out():
 def test_a_tagger_keeps_the_longer_of_two_spans_of_a_type_and_both_of_two_types():
     spans = [Span(0, 1, 0), Span(1, 3, 0), Span(1, 1, 1)]
     assert flat(spans) == [Span(1, 1, 1), Span(1, 3, 0)]
-    assert crossing(spans) == 1
     (window,) = windows(0, np.arange(5), np.array([0, 1, 1, 2, 3]), 9, 0)
     assert tags(window, flat(spans), 2).T.tolist() == [[0, 1, 2, 2, 2], [0, 1, 2, 0, 0]]
 

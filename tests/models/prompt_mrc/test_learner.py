@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.prompt_mrc.learner import exact
+from engine.models.prompt_mrc.config import Decoding
+from engine.models.prompt_mrc.learner import LearnConfig, MrcLearner, exact
 from engine.training.loop import LoopConfig, Worker, train
 from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
 
@@ -54,6 +55,33 @@ def test_at_the_start_the_loss_is_that_of_the_prior():
     words = len(learner.examples.tokens[0].word_start)
     # Both types are asked for: those it has and up to two others.
     assert float(terms["start"].detach()) == pytest.approx(2 * words * np.log(2) / 64 / 2.1, rel=1e-5)
+
+
+def test_a_window_without_a_whole_word_has_a_loss():
+    # One word of many pieces: windows in its middle hold no first piece, those before its end no last one.
+    config = tiny_config(window=3, overlap=1)
+    learner = tiny_learner(config, World(["x" * 40], [[]]))
+    shown = learner.windows(0)
+    assert any(not each.starts.any() for each in shown) and any(not each.ends.any() for each in shown)
+    for terms, _ in learner.losses([0], 0):
+        assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_the_same_few_texts_are_watched_whatever_stands_beside_them():
+    learner = tiny_learner(world=World.make(12), watched=5)
+    few = learner._watched()
+    assert len(few) == 5 and few != list(range(5))
+    learner.examples.valid[few[0]] = False
+    assert learner._watched()[:4] == few[1:]
+    assert len(tiny_learner(world=World.make(4), watched=5)._watched()) == 4
+    assert 0 <= learner.validate()["f1"] <= 1
+
+
+def test_spans_of_a_tagger_never_nest():
+    network = tiny_learner(tiny_config(mode="tagger"), World.make(2)).network
+    for decoding in (Decoding(), Decoding(nested=False, flat_across_types=True)):
+        learner = MrcLearner(network, World.make(2).examples(network.config), LearnConfig(), torch.device("cpu"), decoding)
+        assert not learner.decoding.nested and learner.decoding.flat_across_types == decoding.flat_across_types
 
 
 def test_the_tagger_learns_in_the_same_loop(tmp_path):

@@ -21,9 +21,14 @@ def test_a_threshold_moves_only_for_a_better_f1():
     assert tune(found, gold, Decoding(), lambda each: each.first != 8)[0].start == 0.5
 
 
-def test_spans_of_a_tagger_have_no_thresholds_and_the_floor_lets_all_through():
-    tagged = {0: [span(0, 0, start=0.2, end=0.2, match=None)]}
-    assert len(settled(tagged, Decoding())) == 1
+def test_a_tagger_has_one_threshold():
+    tagged = {0: [span(0, 0, start=0.8, end=0.8, match=None), span(3, 3, start=0.65, end=0.65, match=None)]}
+    assert len(settled(tagged, Decoding(start=0.9, end=0.9))) == 2
+    best, score = tune(tagged, {(0, 0, 0, 0)}, Decoding(nested=False))
+    assert (best.start, best.end, best.match, score) == (0.5, 0.5, 0.7, 1.0)
+
+
+def test_the_floor_lets_all_through():
     low = {0: [span(0, 0, 0.1, 0.1, 0.1)]}
     assert len(settled(low, floor(Decoding()))) == 1 and not settled(low, Decoding(start=0.1))
 

@@ -35,9 +35,9 @@ def test_a_folder_of_many_formats(tmp_path):
         "one-0": ("C", "train", None, (Span(0, 1, "A"),), None),
         "one-1": ("C", "valid", None, (), None),
         "x": ("two", None, "es", (Span(0, 5, "T"), Span(3, 5, "T")), None),
-        "dev:0": ("iob", "valid", None, (Span(0, 1, "A"),), None),
-        "n1": ("n1", "test", None, (Span(0, 2, "A"),), None),
-        "n2": ("n2", "test", None, (), "brat: there is no .ann file for this text"),
+        "iob/dev:0": ("iob", "valid", None, (Span(0, 1, "A"),), None),
+        "n1": (tmp_path.name, "test", None, (Span(0, 2, "A"),), None),
+        "n2": (tmp_path.name, "test", None, (), "brat: there is no .ann file for this text"),
     }
 
 
@@ -49,10 +49,60 @@ def test_annotations_beside_a_folder_of_texts(tmp_path):
     for path in (tmp_path, tmp_path / "original"):
         (found,) = from_table(read_documents(str(path)))
         assert (found.text, found.spans) == ("a\r\nbé", (Span(3, 5, "A"),))
+        assert found.dataset == tmp_path.name
     (tmp_path / "meddra").mkdir()
     (tmp_path / "meddra" / "p.ann").write_text("")
     with pytest.raises(ConfigError, match="in several folders; name the one"):
         read_documents(str(tmp_path))
+
+
+def put(path, text=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def datasets(path):
+    return {each.record_id: each.dataset for each in from_table(read_documents(str(path)))}
+
+
+def test_documents_in_files_of_their_own_are_one_dataset(tmp_path):
+    for split, number in (("train", 1), ("train", 2), ("test", 3)):
+        put(tmp_path / "brat" / split / "text" / f"b{number}.txt", "ab")
+        put(tmp_path / "brat" / split / "original" / f"b{number}.ann", "T1\tA 0 2\tab\n")
+        put(tmp_path / "iob" / split / f"i{number}.tsv", "ab\tB-A\n")
+        put(tmp_path / "xml" / f"x{number}.xml", "<set><article><title><sentence>ab</sentence></title></article></set>")
+    assert datasets(tmp_path / "brat") == dict.fromkeys(("b1", "b2", "b3"), "brat")
+    # The one file of test belongs to the corpus whose train lies in several.
+    assert datasets(tmp_path / "iob") == dict.fromkeys(("iob/train/i1:0", "iob/train/i2:0", "iob/test/i3:0"), "iob")
+    assert datasets(tmp_path / "xml") == dict.fromkeys(("xml/x1:0", "xml/x2:0", "xml/x3:0"), "xml")
+
+
+def test_corpora_side_by_side_keep_their_names_and_their_ids_apart(tmp_path):
+    for corpus in ("one", "two"):
+        put(tmp_path / "folders" / corpus / "train.tsv", "ab\tB-A\n")
+    assert datasets(tmp_path / "folders") == {"one/train:0": "one", "two/train:0": "two"}
+    table = pa.table({"tokens": [["ab"]], "tags": [["B-A"]], "split": ["train"]})
+    for corpus in ("one", "two"):
+        pq.write_table(table, tmp_path / f"{corpus}.parquet")
+    assert datasets(tmp_path / "*.parquet") == {"one:0": "one", "two:0": "two"}
+
+
+def test_a_table_of_a_split_takes_it_from_its_name_or_folder(tmp_path):
+    (tmp_path / "made").mkdir()
+    for split in ("train", "dev"):
+        pq.write_table(pa.table({"tokens": [["ab"]], "tags": [["B-A"]]}), tmp_path / "made" / f"{split}.parquet")
+    found = from_table(read_documents(str(tmp_path)))
+    assert {each.record_id: (each.dataset, each.split) for each in found} == {
+        "made/train:0": ("made", "train"),
+        "made/dev:0": ("made", "valid"),
+    }
+
+
+def test_columns_of_large_text_are_text(tmp_path):
+    kind = pa.large_list(pa.large_string())
+    pq.write_table(pa.table({"tokens": pa.array([["ab"]], kind), "tags": pa.array([["B-A"]], kind)}), tmp_path / "a.parquet")
+    (found,) = from_table(read_documents(str(tmp_path)))
+    assert (found.text, found.spans) == ("ab", (Span(0, 2, "A"),))
 
 
 def test_documents_written_are_read_again(tmp_path):
