@@ -7,6 +7,7 @@ no remote code runs.
 
 import hashlib
 import importlib.util
+import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def encoder_digest(name: str) -> str:
 def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrainedModel":
     """The encoder with dropout off, in evaluation mode. `attention` is a transformers implementation: eager or sdpa."""
     import torch
-    from transformers import AutoConfig, AutoModel, BertConfig, BertModel, LongformerConfig, LongformerModel
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, BertConfig, BertModel, LongformerConfig, LongformerModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -87,7 +88,11 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
             return make(config, add_pooling_layer=False).to(dtype).eval()
     encoder_digest(name)
     folder = encoder_folder(name)
-    known = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    known = config.to_dict()
+    kind = MODEL_MAPPING.get(type(config), None)
+    # A pooler is read by nobody, and where it stood an adapter would never learn.
+    pooled = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
     return AutoModel.from_pretrained(
         folder,
         dtype=dtype,
@@ -95,7 +100,7 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
         local_files_only=True,
         use_safetensors=True,
         **{key: value for key, value in quiet.items() if key in known},
-        **({"add_pooling_layer": False} if known["model_type"] in {"bert", "roberta", "longformer"} else {}),
+        **({"add_pooling_layer": False} if pooled else {}),
     ).eval()
 
 

@@ -1,6 +1,6 @@
 """What a user may set for training, key by key, and how it becomes the engine's own settings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +160,8 @@ def fit_config(config: Config) -> "FitConfig":
     """The engine's settings.
 
     Raises:
-        ConfigError: a path that would vanish with the folder of a Ray job, or a figure to watch that nobody measures.
+        ConfigError: a path that would vanish with the folder of a Ray job, a figure to watch that nobody measures, or the weight
+            of a task that is none.
     """
     from engine.training.fit import FitConfig
     from engine.training.loop import LoopConfig
@@ -170,9 +171,10 @@ def fit_config(config: Config) -> "FitConfig":
     if config.model.system == MRC:
         return _extractor(config)
     data, model, learn = (_own(config, part, _site_keys(config, part)) for part in ("data", "model", "learn"))
-    figures = ["macro_f1", *(f"{name}_{task}" for task in config.data.labels for name in ("accuracy", "macro_f1"))]
-    if config.train.watch not in figures:
-        raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
+    check_watch(config.train.watch, config.data.labels)
+    unknown = sorted(set(config.learn.weights) - set(config.data.labels))
+    if unknown:
+        raise ConfigError(f"learn.weights: there is no task '{unknown[0]}'; there are {', '.join(config.data.labels)}")
     return FitConfig(
         learner="engine.training.site_classifier:learner",
         settings={"data": data, "model": model, "learn": learn, "precision": cluster.precision, "seed": config.train.seed},
@@ -182,6 +184,13 @@ def fit_config(config: Config) -> "FitConfig":
         threads=cluster.threads,
         max_failures=cluster.max_failures,
     )
+
+
+def check_watch(figure: str, tasks: Iterable[str]) -> None:
+    """ConfigError if the site classifier does not measure such a figure on valid."""
+    figures = ["macro_f1", *(f"{name}_{task}" for task in tasks for name in ("accuracy", "macro_f1"))]
+    if figure not in figures:
+        raise ConfigError(f"train.watch: '{figure}' is none of {', '.join(figures)}")
 
 
 def _extractor(config: Config) -> "FitConfig":

@@ -19,6 +19,11 @@ class Output:
 @dataclass
 class Model:
     path: str = key("shipped", "Checkpoint whose encoder gives the token states; it stays as it is.", path=True)
+    plain: bool = key(
+        False,
+        "Take the checkpoint's encoder as it was before it was trained. Where the checkpoint has learned from these reports, "
+        "only then has nothing that scores a report seen it.",
+    )
     head: str = key("target", "Head of the models that score, one for each fold.", choices=HEADS)
     max_tokens: int = key(1024, "Tokens read of each text, from its beginning.", low=16)
     precision: str = key("auto", "Arithmetic of the encoder.", choices=("auto", "fp32", "bf16"))
@@ -54,8 +59,8 @@ class Config:
 @job(
     "rationale_bank",
     Config,
-    "Scores the rationales of the training reports by models that have not seen the report, and judges them by every rule and "
-    "its random control: <output.path>/rationale_bank has a row for each rationale and rule. What cannot be scored has its "
+    "Scores the rationales of the training reports by heads that have not learned from the report, and judges them by every rule "
+    "and its random control: <output.path>/rationale_bank has a row for each rationale and rule. What cannot be scored has its "
     "reason.",
     examples=[
         "data.path=marked.parquet data.rationales=highlights 'data.labels={site: site}' output.path=bank",

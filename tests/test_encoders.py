@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 
 from engine.encoders import MINILM_SHA256, encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
@@ -50,3 +51,15 @@ def test_precision():
     assert pick_precision("bf16", "cpu") is torch.bfloat16
     with pytest.raises(ConfigError, match="auto, fp32, bf16"):
         pick_precision("fp8", "cpu")
+
+
+@pytest.mark.parametrize("kind", ["XLMRoberta", "MPNet", "Albert", "DistilBert"])
+def test_no_encoder_has_a_pooler_that_nobody_reads(tmp_path, kind):
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    if kind == "DistilBert":
+        sizes = {"vocab_size": 50, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    found = load_encoder(f"path:{tmp_path}", torch.float32, "eager")
+    assert type(found).__name__ == f"{kind}Model"
+    assert not any("pooler" in name for name, _ in found.named_parameters())

@@ -24,7 +24,7 @@ from engine.records import seed_of
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
-from engine.training.rationales import MARKS, SideTable, codes, highlights, samples
+from engine.training.rationales import MARKS, SideTable, codes, damaged, highlights, samples
 
 SPLITS = ("train", "valid", "test")
 # Rows that are read at a time, and that a piece of the input has; a range in a row group is found by decoding it from the start.
@@ -78,12 +78,14 @@ class Piece:
 class Survey:
     """What is known of all examples.
 
-    `counts` by kind and split; the `pairs` of codes that train has of the first two tasks with one code each; `samples` that
-    highlights gave, and `rejected` highlights that gave none, as `engine.training.rationales.REJECTED`.
+    `counts` by kind and split, and `labelled` by task and split those that have a label; the `pairs` of codes that train has of
+    the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
+    `engine.training.rationales.REJECTED`.
     """
 
     tasks: Mapping[str, bool]
     counts: Counter[str] = field(default_factory=Counter)
+    labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     samples: pa.Table | None = None
     rejected: pa.Table | None = None
@@ -99,9 +101,27 @@ class Survey:
             found[task] = (labels, tuple(self._real[task][label] for label in labels))
         return found
 
+    def require(self, splits: Sequence[str] = SPLITS) -> None:
+        """Sees that every split has what will be asked of it, before anything is trained that could not be measured.
+
+        Raises:
+            ConfigError: a split has no reports, or none with a label of some task.
+        """
+        there = {counted.split()[1] for counted in self.counts}
+        if not set(splits) <= there:
+            needed = f"{', '.join(splits[:-1])} and {splits[-1]}"
+            raise ConfigError(f"data.split: needs reports of {needed}; there are only {', '.join(sorted(there))}")
+        for task in self.tasks:
+            for split in splits:
+                if not self.labelled[task, split] or (split == "train" and not self._train[task]):
+                    raise ConfigError(f"data.labels: no report of {split} has a code of {task}; label some, or leave it out")
+
     def see(self, examples: pa.Table) -> None:
         counted = examples.group_by(["kind", "split"]).aggregate([([], "count_all")]).to_pylist()
         self.counts.update({f"{row['kind']} {row['split']}": row["count_all"] for row in counted})
+        for task in self.tasks:
+            known = examples["split"].filter(pc.is_valid(examples[task])).to_pylist()
+            self.labelled.update((task, split) for split in known)
         train = examples.filter(pc.equal(examples["split"], "train"))
         real = train.filter(pc.equal(train["kind"], "real"))
         for task in self.tasks:
@@ -123,7 +143,8 @@ def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Tabl
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
     Raises:
-        ConfigError: no file or one that is no Parquet, a missing column, an unknown split, or a group that stands in two splits.
+        ConfigError: no file or one that is no Parquet, a missing column, a report without an id, an unknown split, or a group
+            that stands in two splits.
     """
     wanted = pa.array(splits, pa.string())
     found = [each.filter(pc.is_in(each["split"], wanted)) for each in reports(config)]
@@ -172,6 +193,13 @@ def reports(config: DataConfig, side: SideTable | None = None) -> Iterator[pa.Ta
         raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
 
 
+def listing(config: DataConfig) -> list[Entry]:
+    """The files that a training reads, as they are now."""
+    table = config.rationale_table
+    side = storage_for(table).stat(table) if table else None
+    return [*_files(config), *([side] if side else [])]
+
+
 def pieces(config: DataConfig) -> Iterator[Piece]:
     """The input in order, cut into ranges of rows, from the files' footers alone."""
     for file in _files(config):
@@ -195,6 +223,8 @@ def read_piece(config: DataConfig, piece: Piece, side: SideTable | None, splits:
         for mask in labelled[1:]:
             labelled[0] = pc.or_(labelled[0], mask)
         table = table.filter(pc.and_(usable, labelled[0]))
+        if table["record_id"].null_count:
+            raise ConfigError("data.id: a report has none; fill the column, or name another")
         yield side.on(table) if side else table
 
 
@@ -218,7 +248,9 @@ def _opened(config: DataConfig, file: Entry) -> Iterator[pq.ParquetFile]:
             if missing:
                 raise ConfigError(f"data: {name} has no column {', '.join(missing)}; it has {', '.join(known)}")
             yield parquet
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError) as error:
+        if not damaged(error):
+            raise
         raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
 
 

@@ -91,10 +91,16 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     kept = work / "_last"
     if remote is None and result.checkpoint is not None:
         with result.checkpoint.as_directory() as folder:
-            shutil.copytree(folder, kept, dirs_exist_ok=True)
+            _keep(Path(folder), kept)
     elif remote is None or not _fetch(remote, kept):
         raise ContractError("training ended without a checkpoint")
     return kept
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """Copies the last state: whoever finds it under its name takes the training for ended, so it has it only when it is whole."""
+    with open(folder / STATE, "rb") as source, storage_for(str(kept)).writer(str(kept / STATE)) as file:
+        shutil.copyfileobj(source, file, 2**20)
 
 
 @contextmanager

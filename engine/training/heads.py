@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InputChanged
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors
@@ -40,6 +40,7 @@ from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
+from engine.training.run import CHANGED
 from engine.training.site_classifier import tokenized
 
 WORK = "_training"
@@ -81,22 +82,24 @@ def train_heads(
 
     Raises:
         ConfigError: the folder exists and is not of this training, a head is the model's own, or the data lack one of its tasks.
+        InputChanged: the reports are not what they were when this training began.
     """
     output = full_path(os.path.expanduser(output))
     probe(output)
     coder = _coder(config)
     _check(config, coder.config)
+    known = survey(config.data)
+    known.require()
     examples = load_examples(config.data)
-    if not {"train", "valid", "test"} <= set(examples["split"].to_pylist()):
-        raise ConfigError("data.split: needs reports of train, valid and test")
     work = _claim(config, coder, examples, output)
     if storage_for(output).stat(f"{output}/digest.json") is not None:
         say("this training is finished; nothing to do")
+        _clear(config, work)
         return {head: json.loads(storage_for(output).read(f"{output}/heads/{head}/figures.json") or b"") for head in config.heads}
     made = work / "checkpoint"
     copy_checkpoint(coder.checkpoint, made)
     texts, states = _encoded(config, coder, examples, work / "states", say)
-    figures, known = {}, survey(config.data)
+    figures = {}
     for head in config.heads:
         shape = replace(coder.config, **config.shape, head=head)
         curve, tensors = _trained(config, shape, coder, texts, states, work / head, say)
@@ -116,9 +119,14 @@ def train_heads(
         )
     copy_checkpoint(coder.checkpoint, made, card=_card(coder.checkpoint, figures, command))
     publish_checkpoint(made, output)
-    for folder in ("states", "checkpoint", *config.heads):
-        shutil.rmtree(work / folder)
+    _clear(config, work)
     return figures
+
+
+def _clear(config: HeadsConfig, work: Path) -> None:
+    """Removes what a whole checkpoint leaves over; also after one that was killed between both."""
+    for folder in ("states", "checkpoint", *config.heads):
+        shutil.rmtree(work / folder, ignore_errors=True)
 
 
 def _trained(
@@ -176,7 +184,8 @@ def _check(config: HeadsConfig, model: ClassifierConfig) -> None:
 def _claim(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, output: str) -> Path:
     """Makes the output this training's own, or sees that it already is; returns the folder to work in."""
     texts = hashlib.sha256()
-    for batch in examples.select(["record_id", "text", "split"]).to_batches(1024):
+    # All that teaches or measures; the name of the file does neither.
+    for batch in examples.drop_columns(["source"]).to_batches(1024):
         texts.update(repr(batch.to_pydict()).encode())
     ours = {
         "model": coder.digest,
@@ -193,8 +202,11 @@ def _claim(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, output: st
     if not note.is_file():
         check_new(output)
         work.mkdir(parents=True, exist_ok=True)
-        note.write_text(text)
-    if note.read_text() != text:
+        storage_for(str(work)).create(str(note), text.encode())
+    theirs = json.loads(note.read_text())
+    if theirs != json.loads(text):
+        if {**theirs, "texts": ours["texts"]} == json.loads(text):
+            raise InputChanged(CHANGED)
         raise ConfigError(f"output.path: {output} holds a training with other settings; choose a new folder")
     return work
 

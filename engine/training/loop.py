@@ -22,6 +22,8 @@ from engine.errors import ConfigError, ContractError
 
 # Bytes in which a worker tells the others its sums.
 _TOLD = 16384
+# What AdamW keeps of each tensor.
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class LoopConfig:
             raise ConfigError("train.patience: give a number of epochs, or 0 to go on to the end")
         if self.epochs <= 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup < 1:
             raise ConfigError("train: epochs and rate must be above 0, batch at least 1, warmup in [0, 1)")
+        if not self.clip > 0:
+            raise ConfigError("train.clip: must be above 0, or no step would move anything; a large number clips nothing")
 
 
 @dataclass
@@ -243,7 +247,7 @@ def _save(
     tensors |= {f"best/{name}": value.contiguous() for name, value in best.weights.items()}
     for name, value in parameters.items():
         moments = optimiser.state.get(value, {})
-        tensors |= {f"{key}/{name}": moments[key].contiguous() for key in ("exp_avg", "exp_avg_sq") if key in moments}
+        tensors |= {f"{key}/{name}": moments[key].contiguous() for key in _MOMENTS if key in moments}
     temporary = folder / "state.tmp"
     seen = {"value": best.value, "epoch": best.epoch, "stale": best.stale} if best.weights else None
     save_file(tensors, temporary, metadata={"place": json.dumps({**place, "config": asdict(config), "best": seen})})
@@ -266,11 +270,10 @@ def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor],
     step = place["step"]
     _put(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
     for name, value in parameters.items():
-        optimiser.state[value] = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": tensors[f"exp_avg/{name}"],
-            "exp_avg_sq": tensors[f"exp_avg_sq/{name}"],
-        }
+        # A tensor that no loss reaches, such as an encoder's unused last layer, never had any.
+        moments = {key: tensors[f"{key}/{name}"].to(value.device) for key in _MOMENTS if f"{key}/{name}" in tensors}
+        if moments:
+            optimiser.state[value] = {"step": torch.tensor(float(step)), **moments}
     best = Best()
     if place.get("best"):
         best = Best(**place["best"], weights={name: tensors[f"best/{name}"] for name in parameters})

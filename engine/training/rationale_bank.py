@@ -5,6 +5,7 @@ better) and the normalised form of Carton et al. 2020, in [0, 1], higher better.
 rationales of each class, drawn at random.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -55,8 +56,10 @@ def rule(text: str) -> Rule:
     Raises:
         ConfigError: it names none.
     """
-    name, _, rest = text.strip().partition("(")
+    name, opened, rest = text.strip().partition("(")
     inner = rest.removesuffix(")")
+    if bool(opened) != rest.endswith(")"):
+        raise _no_rule(text)
     if name in ("all", "drop_wrong") and not rest:
         return Rule(name)
     if name == "random" and inner:
@@ -64,20 +67,28 @@ def rule(text: str) -> Rule:
     try:
         found = Rule(name, float(inner))
     except ValueError:
-        found = None
-    if found is None or name not in ("at_most", "top") or (name == "top" and not 0 < found.value <= 1):
-        raise ConfigError(f"filter: '{text}' is no rule; take all, drop_wrong, at_most(0.1), top(0.25) or random(<rule>)")
+        raise _no_rule(text) from None
+    if name not in ("at_most", "top") or not math.isfinite(found.value) or (name == "top" and not 0 < found.value <= 1):
+        raise _no_rule(text)
     return found
 
 
-def folds(labels: Sequence[str], groups: Sequence[str], count: int, seed: int) -> np.ndarray:
+def _no_rule(text: str) -> ConfigError:
+    return ConfigError(f"filter: '{text}' is no rule; take all, drop_wrong, at_most(0.1), top(0.25) or random(<rule>)")
+
+
+def folds(labels: Sequence[str], groups: Sequence[str | None], count: int, seed: int) -> np.ndarray:
     """The fold [n] of each report, by class as even as groups allow; a group's reports share a fold.
 
     Raises:
-        ConfigError: there are fewer groups than folds, no class has a report for each, or a fold would be empty.
+        ConfigError: a report has no group, there are fewer groups than folds, no class has a report for each, or a fold would
+            be empty.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    lost = sum(group is None for group in groups)
+    if lost:
+        raise ConfigError(f"data.group: {lost:,} reports of train have none; fill the column, or name another")
     if len(set(groups)) < count:
         raise ConfigError(f"folds: {count} folds need as many patients, and there are {len(set(groups))}")
     if max(Counter(labels).values()) < count:

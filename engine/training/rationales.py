@@ -212,6 +212,12 @@ def codes(column: pa.ChunkedArray) -> list[str]:
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
+def damaged(error: Exception) -> bool:
+    """Whether what Arrow raised tells of broken content: an error of the file system has a number, and want of memory is no
+    fault of the file."""
+    return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
+
+
 def _read_table(path: str) -> list[dict[str, Any]]:
     key = "data.rationale_table"
     storage = storage_for(path)
@@ -220,7 +226,9 @@ def _read_table(path: str) -> list[dict[str, Any]]:
     try:
         with storage.open(path) as stream:
             table = pq.read_table(stream)
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError) as error:
+        if not damaged(error):
+            raise
         raise ConfigError(f"{key}: {path} cannot be read as Parquet; write it again") from None
     missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
     if missing:

@@ -19,19 +19,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InputChanged
 from engine.models.folder import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
-from engine.training.data import DataConfig, Survey, load_examples, pieces, survey
+from engine.training.data import DataConfig, Survey, listing, load_examples, pieces, survey
 from engine.training.fit import STATE, FitConfig, fit, session
 
 WORK, EXAMPLES = "_training", "_examples"
+CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
 def train_system(
     config: FitConfig,
     output: str,
     *,
+    given: Any,
     say: Callable[[str], None],
     finish: Callable[[Mapping[str, Any], Path, Path], dict[str, Any]],
     prepare: Callable[[FitConfig, Path, str], AbstractContextManager[FitConfig]] = lambda config, work, folder: nullcontext(
@@ -43,16 +45,18 @@ def train_system(
     One driver at a time may work on an output.
 
     Args:
+        given: what tells this input from another, in plain values; it is kept beside the settings.
         finish: makes the checkpoint: (settings, folder with the last state, folder to write) -> figures, `digest` among them.
         prepare: what fitting needs: (config, folder on this machine, folder that all workers reach) -> the config to fit, which
             is fitted inside that context.
     Raises:
         ConfigError: the folder holds something else, or a training with other settings.
+        InputChanged: the input is not what it was when the training began.
     """
     output = full_path(os.path.expanduser(output))
     probe(output)
     config = replace(config, settings=_anywhere(config.settings))
-    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)})
+    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)}, given)
     remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
     # Beside the checkpoints, where workers on other machines find them too.
     examples = f"{remote or work.resolve()}/{EXAMPLES}"
@@ -87,10 +91,8 @@ def train_site_classifier(
     from engine.training.site_classifier import classifier_config, write_examples
 
     data = DataConfig(**_anywhere(config.settings)["data"])
-    found = survey(data)
-    splits = {counted.split()[1] for counted in found.counts}
-    if not {"train", "valid", "test"} <= splits:
-        raise ConfigError(f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(splits))}")
+    given, found = _listed(data), survey(data)
+    found.require()
     classifier = classifier_config(_anywhere(config.settings)["model"], found.labels, data)
 
     @contextmanager
@@ -101,6 +103,8 @@ def train_site_classifier(
             yield replace(config, settings={**config.settings, "examples": examples})
 
     def finished(settings: Mapping[str, Any], state: Path, made: Path) -> dict[str, Any]:
+        if _listed(data) != given:
+            raise InputChanged(CHANGED)
         figures = finish(
             state,
             classifier,
@@ -120,7 +124,11 @@ def train_site_classifier(
     highlighted = bool(data.rationales or data.rationale_table)
     if highlighted:
         say(_samples(found))
-    return train_system(config, output, say=say, finish=finished, prepare=prepared)
+    return train_system(config, output, given=given, say=say, finish=finished, prepare=prepared)
+
+
+def _listed(data: DataConfig) -> list[list[Any]]:
+    return [[file.path, file.size, file.version] for file in listing(data)]
 
 
 def _samples(found: Survey) -> str:
@@ -143,7 +151,7 @@ def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "data": data, "model": model}
 
 
-def _claim(output: str, settings: Mapping[str, Any]) -> Path:
+def _claim(output: str, settings: Mapping[str, Any], given: Any) -> Path:
     """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in."""
     storage, note = storage_for(output), f"{output}/{WORK}/settings.json"
     ours = json.loads(json.dumps(settings))
@@ -152,12 +160,15 @@ def _claim(output: str, settings: Mapping[str, Any]) -> Path:
         if _holds_something(output):
             raise ConfigError(f"output.path: {output} is not empty and holds no training; choose a new folder")
         # The id tells this training from one of before whose output was removed.
-        mine = json.dumps({**ours, "id": uuid.uuid4().hex}, indent=1) + "\n"
+        mine = json.dumps({**ours, "input": given, "id": uuid.uuid4().hex}, indent=1) + "\n"
         storage.create(note, mine.encode())
         found = storage.read(note) or b"{}"
     theirs = json.loads(found)
     if {name: theirs.get(name) for name in ours} != ours:
         raise ConfigError(f"output.path: {output} holds a training with other settings; choose a new folder")
+    # A training of before this was noted has no input to compare.
+    if theirs.get("input", given) != json.loads(json.dumps(given)):
+        raise InputChanged(CHANGED)
     return cache_folder("training") / hashlib.sha256(found).hexdigest()[:32] if is_s3(output) else Path(output, WORK)
 
 

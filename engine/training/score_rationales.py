@@ -1,8 +1,8 @@
 """The rationale bank of a training set: every rationale scored by models that have not seen its report, and judged by every rule.
 
 The models are heads on cached token states of a frozen encoder, one for each fold, trained on the reports of the other folds
-alone. What cannot be scored stands in the bank all the same, with its reason. Beside the rationales of people stand those of a
-generator, if one is asked.
+alone; what the encoder has seen before is another matter, see `BankConfig.plain`. What cannot be scored stands in the bank all
+the same, with its reason. Beside the rationales of people stand those of a generator, if one is asked.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from engine.encoders import attention_for, load_encoder
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
@@ -33,7 +34,7 @@ from engine.training.finish import PAIR, Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.training.rationales import rationales, unfit
+from engine.training.rationales import merged, rationales, unfit
 from engine.training.site_classifier import tokenized
 from engine.training.synthetic_rationales import Generator, covered, proposed
 
@@ -54,6 +55,8 @@ TABLE = pa.schema([*(f.with_nullable(f.name not in ("record_id", "origin")) for 
 class BankConfig:
     """What is scored and how. `model` is the checkpoint whose encoder gives the states, `task` one of `data.labels`.
 
+    A checkpoint's encoder was trained too, so a score is out of fold only where that training had none of these reports; with
+    `plain` the states are those of the encoder as it was before, and the score is out of fold whatever the checkpoint saw.
     `head` and `loop` are those of the fold's models; `max_tokens` are read of each text. Every rule of `rules` comes with its
     random control.
     """
@@ -61,6 +64,7 @@ class BankConfig:
     data: DataConfig
     task: str
     model: str = "shipped"
+    plain: bool = False
     head: str = "target"
     folds: int = 5
     seed: int = 7
@@ -177,6 +181,13 @@ def _scored(
     alone = _put(alone, record_id=[each["record_id"] for each in sound], text=[each["words"] for each in sound])
     blank = _put(origin.slice(0, 1), record_id=["(empty)"], text=[""])
     texts, coder = pa.concat_tables([origin, alone, blank]), _coder(config)
+    if config.plain:
+        _unlearn(coder)
+    else:
+        say(
+            "the encoder of model.path was trained too: where it has seen these reports, their scores are not out of fold; "
+            "model.plain=true takes it as it was before"
+        )
     gold = [*labels, *(each["label"] for each in sound), None]
     texts = texts.append_column(config.task, pa.array(gold, pa.string()))
     prepared = coder.prepare(records_of(texts.slice(0, len(texts) - 1)))
@@ -225,30 +236,38 @@ def _learned(
 
 @torch.inference_mode()
 def _probabilities(learner: HeadLearner, members: np.ndarray) -> np.ndarray:
-    """[members, classes] of whole texts."""
+    """[members, classes] of whole texts; a report that several rationales are of stands here as often."""
     (task,) = learner.network.config.tasks
-    found = np.zeros((len(members), len(task.labels)))
-    place = {int(member): index for index, member in enumerate(members)}
+    texts, again = np.unique(members, return_inverse=True)
+    found = np.zeros((len(texts), len(task.labels)))
+    place = {int(text): index for index, text in enumerate(texts)}
     for batch, rows in learner.batches(list(place)):
         logits = learner.pooled(batch, rows).logits[task.name]
         found[[place[row] for row in rows]] = logits.double().softmax(-1).cpu().numpy()
-    return found
+    return found[again]
 
 
 def _judged(scored: pa.Table, found: Sequence[Mapping[str, Any]], rules: Sequence[Rule], seed: int) -> pa.Table:
-    """One row a rationale and rule. Each source is judged by itself, and the flawed ones are accepted by no rule."""
+    """One row a rationale and rule. Each source is judged by itself, and the flawed ones are accepted by no rule.
+
+    Nor is an abstractive one from which alone the classifier does not give the label. Both are set aside before a rule and its
+    control count, so that these keep as many.
+    """
     about = {each["record_id"]: each for each in found}
+    says_other = [
+        about[row["record_id"]]["text"] is not None and row["says"] != row["label"]
+        for row in scored.select(["record_id", "says", "label"]).to_pylist()
+    ]
+    aside = scored.filter(pa.array(says_other, pa.bool_())).to_pylist()
+    scored = scored.filter(pa.array([not other for other in says_other], pa.bool_()))
     source = np.array([about[name]["source"] for name in scored["record_id"].to_pylist()], dtype=object)
     rows: list[dict[str, Any]] = []
     for by in rules:
         for name in dict.fromkeys(source.tolist()):
-            for row in judged(scored.filter(pa.array(source == name)), by, seed).to_pylist():
-                # An abstractive rationale counts only where the classifier gives the label from it alone.
-                if row["accepted"] and about[row["record_id"]]["text"] is not None and row["says"] != row["label"]:
-                    row |= {"accepted": False, "reject_reason": "says_other"}
-                rows.append(row)
+            rows += judged(scored.filter(pa.array(source == name)), by, seed).to_pylist()
         flawed = (each for each in found if each["flaw"] is not None)
         verdict = {"rule": str(by), "accepted": False}
+        rows += [{**row, **verdict, "reject_reason": "says_other"} for row in aside]
         rows += [
             {**{k: each[k] for k in ("record_id", "origin", "label")}, **verdict, "reject_reason": each["flaw"]}
             for each in flawed
@@ -264,18 +283,19 @@ def summary(table: pa.Table) -> list[dict[str, Any]]:
     """For each source and rule how many are kept, and of these the mean sufficiency, the share that alone is answered rightly,
     and the share of the characters marked by people in the same reports that they cover."""
     rows = table.to_pylist()
-    human: dict[str, set[tuple[int, int]]] = {}
+    marked: dict[str, set[tuple[int, int]]] = {}
     for row in rows:
         if row["source"] == HUMAN and row["sufficiency"] is not None:
-            human.setdefault(row["origin"], set()).update((span["start"], span["end"]) for span in row["spans"])
+            marked.setdefault(row["origin"], set()).update((span["start"], span["end"]) for span in row["spans"])
+    # What two annotators marked counts once.
+    human = {origin: merged(spans) for origin, spans in marked.items()}
     found = []
     for source, by in dict.fromkeys((row["source"], row["rule"]) for row in rows):
         mine = [row for row in rows if (row["source"], row["rule"]) == (source, by)]
         kept = [row for row in mine if row["accepted"]]
         extracted = [row for row in kept if row["spans"] and row["origin"] in human]
         coverage = [
-            covered(tuple(sorted(human[row["origin"]])), tuple((span["start"], span["end"]) for span in row["spans"]))
-            for row in extracted
+            covered(human[row["origin"]], tuple((span["start"], span["end"]) for span in row["spans"])) for row in extracted
         ]
         found.append(
             {
@@ -313,6 +333,13 @@ def _coder(config: BankConfig) -> SiteCoder:
     if found.config.paired:
         raise ConfigError("model.path: a model that reads pairs of texts gives no states of a text alone")
     return found
+
+
+def _unlearn(coder: SiteCoder) -> None:
+    """Puts the encoder that the checkpoint began with in the place of its own."""
+    own = next(coder.network.encoder.parameters())
+    plain = load_encoder(coder.config.encoder, own.dtype, attention_for(coder.device))
+    coder.network.encoder = plain.requires_grad_(False).to(own.device)
 
 
 def _claim(config: BankConfig, reports: pa.Table, found: Sequence[Mapping[str, Any]], output: str) -> Path:

@@ -1,6 +1,7 @@
 """Settings of `jobs.train` that are refused before any work."""
 
 from jobs.train import main
+from jobs.train_head import main as head
 
 
 def test_a_figure_that_nobody_measures_is_refused_before_any_work(tmp_path, capsys):
@@ -24,3 +25,17 @@ def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_
         said = capsys.readouterr().err
         assert told in said and said.count("\n") == 1
         assert not (tmp_path / "model" / "README.md").exists()
+
+
+def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_path, capsys):
+    argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
+    for job, words, told in (
+        (main, ["learn.weights={site: 2, stage: 1}"], "learn.weights: there is no task 'stage'; there are site, histology"),
+        (main, ["train.clip=0"], "train.clip: must be above 0"),
+        (head, ["model.heads=[cls]", "train.clip=0"], "train.clip: must be above 0"),
+        (head, ["model.heads=[cls]", "train.watch=accuracy_stage"], "train.watch: 'accuracy_stage' is none of macro_f1"),
+    ):
+        assert job.run([*argv, *words]) == 2
+        said = capsys.readouterr().err
+        assert told in said and said.count("\n") == 1
+        assert not (tmp_path / "model").exists()

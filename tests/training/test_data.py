@@ -3,6 +3,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
@@ -140,3 +142,50 @@ def test_marked_tokens_are_those_of_words_that_a_highlight_in_the_text_touches()
     tokens = SimpleNamespace(word_start=np.array([0, 4, 9]), word_end=np.array([3, 8, 12]), word_of_token=np.array([0, 1, 1, 2]))
     marks = [{"start": 5, "end": 6}, {"start": -1, "end": 2}, {"start": 9, "end": 13}]
     assert flags(tokens, marks, 12).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("split", "row"), [("valid", 3), ("test", 4)])
+def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(tmp_path, split, row):
+    columns = {"site": ["C18", "C34", "C18", "C34", "C18"], "histology": ["8140/3"] * 5}
+    survey(write(tmp_path, **columns)).require()
+    columns["histology"][row] = None
+    with pytest.raises(ConfigError, match=rf"^data\.labels: no report of {split} has a code of histology"):
+        survey(write(tmp_path, **columns)).require()
+
+
+def test_a_split_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"^data\.split: needs reports of train, valid and test; there are only train, valid$"):
+        survey(write(tmp_path)).require()
+
+
+def test_a_report_without_an_id_is_told_and_a_row_that_is_not_used_may_lack_it(tmp_path):
+    assert len(load_examples(write(tmp_path, record_id=["a", "b", None, "d", "e"]))) == 3
+    with pytest.raises(ConfigError, match=r"^data\.id: a report has none; fill the column, or name another$"):
+        survey(write(tmp_path, record_id=["a", None, "c", "d", "e"]))
+
+
+def damage(path, column):
+    """Overwrites half of a column's pages, which no footer tells."""
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(column)
+    data = bytearray(path.read_bytes())
+    start = chunk.data_page_offset if chunk.dictionary_page_offset is None else chunk.dictionary_page_offset
+    middle, end = start + chunk.total_compressed_size // 2, start + chunk.total_compressed_size
+    data[middle:end] = b"\xff" * (end - middle)
+    path.write_bytes(data)
+
+
+def test_a_damaged_page_is_told_by_the_files_name(tmp_path):
+    rng = np.random.default_rng(1)
+    words = [" ".join(rng.choice(["left", "lung", "tumor"], 90)) for _ in range(5)]
+    path = tmp_path / "reports.parquet"
+    pq.write_table(pa.table({**ROWS, "text": words}), path, compression="zstd")
+    damage(path, 1)
+    with pytest.raises(ConfigError, match=r"^data\.path: reports\.parquet cannot be read as Parquet; write it again"):
+        load_examples(DataConfig(path=str(path)))
+    side = tmp_path / "side.parquet"
+    marks = {"record_id": [word[:99] for word in words], "start": range(5), "end": range(1, 6)}
+    pq.write_table(pa.table({name: list(values) for name, values in marks.items()}), side, compression="zstd")
+    damage(side, 0)
+    config = replace(write(tmp_path), rationale_table=str(side))
+    with pytest.raises(ConfigError, match=r"^data\.rationale_table: .*side\.parquet cannot be read as Parquet; write it again$"):
+        load_examples(config)

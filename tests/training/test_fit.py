@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from engine.errors import ConfigError, ContractError, RetryableError
 from engine.storage import storage_for
-from engine.training.fit import STATE, FitConfig, fit
+from engine.training.fit import STATE, FitConfig, _keep, fit
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.site_classifier import learner
 from tests.training.test_loop import CONFIG, Line
@@ -124,3 +124,21 @@ def test_two_workers_are_one_and_a_killed_one_costs_nothing_but_time(tmp_path, s
     for name in ("loss_site", "loss_histology"):
         assert curves["two"][name] == pytest.approx(curves["one"][name], rel=1e-3)
         assert curves["killed"][name] == curves["two"][name]
+
+
+def test_half_a_last_state_has_no_name(tmp_path, monkeypatch):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / STATE).write_bytes(b"state")
+
+    def half(source, file, size):
+        file.write(source.read(2))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.training.fit.shutil.copyfileobj", half)
+        with pytest.raises(KeyboardInterrupt):
+            _keep(tmp_path / "from", tmp_path / "kept")
+    assert not (tmp_path / "kept" / STATE).exists()
+    _keep(tmp_path / "from", tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [STATE]
+    assert (tmp_path / "kept" / STATE).read_bytes() == b"state"

@@ -72,7 +72,10 @@ def _evidence(folder, head):
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(trained, capsys):
     before = (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns
+    # As if it had been killed just after the checkpoint was there.
+    (trained / "model" / "_training" / "states").mkdir()
     assert main.run(command(trained)) == 0
+    assert [path.name for path in (trained / "model" / "_training").iterdir()] == ["settings.json"]
     assert "nothing to do" in capsys.readouterr().err
     assert (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns == before
     for said, argv in {
@@ -83,6 +86,30 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained, cap
         assert main.run(argv) == 2
         told = capsys.readouterr().err
         assert said in told and told.count("\n") == 1
+    assert not (trained / "x").exists()
+
+
+@pytest.mark.parametrize("column", ["site", "patient_id", "text"])
+def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys, column):
+    table = pl.read_parquet(trained / "reports.parquet")
+    first = table[column][5] if column == "site" else "another"
+    other = [first, *table[column][1:]]
+    assert other != table[column].to_list()
+    table.with_columns(pl.Series(column, other)).write_parquet(tmp_path / "reports.parquet")
+    argv = [word for word in command(trained) if not word.startswith("data.path=")]
+    assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 2
+    told = capsys.readouterr().err
+    assert "the input has changed since this training began" in told and told.count("\n") == 1
+
+
+def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(trained, tmp_path, capsys):
+    table = pl.read_parquet(trained / "reports.parquet")
+    kept = pl.when(pl.col("split") != "valid").then(pl.col("histology"))
+    table.with_columns(histology=kept).write_parquet(tmp_path / "reports.parquet")
+    argv = [word for word in command(trained, output="x") if not word.startswith("data.path=")]
+    assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 2
+    told = capsys.readouterr().err
+    assert "no report of valid has a code of histology" in told and told.count("\n") == 1
     assert not (trained / "x").exists()
 
 

@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from engine.errors import ConfigError
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import LoopConfig, Worker, _restore, train
 
 CONFIG = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
 
@@ -77,6 +77,31 @@ def test_a_resumed_training_is_the_one_that_never_stopped(tmp_path):
     assert [row["step"] for row in curve] == list(range(1, 10))
 
 
+def test_a_tensor_that_no_loss_reaches_is_no_reason_not_to_go_on(tmp_path):
+    class Idle(Line):
+        def __init__(self):
+            super().__init__()
+            self.weights["idle"] = torch.ones(2, requires_grad=True)
+
+    def trained(resume=None, **changes):
+        learner = Idle()
+        train(learner, LoopConfig(**{**vars(CONFIG), **changes}), Worker(), tmp_path / str(resume is None), resume)
+        return [value.tolist() for value in learner.weights.values()]
+
+    whole = trained()
+    trained(stop_after=5)
+    assert trained(tmp_path / "True" / "last") == whole and whole[2] == [1.0, 1.0]
+
+
+def test_moments_are_restored_to_where_their_tensor_is(tmp_path):
+    train(Line(), LoopConfig(**{**vars(CONFIG), "stop_after": 2}), Worker(), tmp_path)
+    weights = {name: torch.zeros(1, device="meta", requires_grad=True) for name in ("w", "b")}
+    optimiser = torch.optim.AdamW(weights.values())
+    assert _restore(tmp_path / "last", CONFIG, weights, optimiser)[0] == 2
+    moments = [optimiser.state[value][key] for value in weights.values() for key in ("exp_avg", "exp_avg_sq")]
+    assert {each.device.type for each in moments} == {"meta"}
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     train(Line(), LoopConfig(**{**vars(CONFIG), "stop_after": 2}), Worker(), tmp_path)
     with pytest.raises(ConfigError, match="rate"):
@@ -114,6 +139,9 @@ def test_wrong_settings_are_refused():
         LoopConfig(patience=-1)
     with pytest.raises(ConfigError, match="epochs"):
         LoopConfig(epochs=0)
+    for clip in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match=r"train\.clip"):
+            LoopConfig(clip=clip)
 
 
 def _told(learner, curve):

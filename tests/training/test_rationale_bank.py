@@ -58,7 +58,10 @@ def test_the_control_keeps_as_many_of_each_class_whatever_their_scores():
     assert {row["reject_reason"] for row in drawn.to_pylist()} == {None, "random(top(0.5))"}
 
 
-@pytest.mark.parametrize("text", ["top", "top(0)", "top(2)", "best(0.5)", "random", "random()", "at_most(x)", "all(1)"])
+BROKEN = ["all(", "top(0.5", "top0.5)", "at_most(nan)", "at_most(inf)", "random(top(0.5)"]
+
+
+@pytest.mark.parametrize("text", ["top", "top(0)", "top(2)", "best(0.5)", "random", "random()", "at_most(x)", "all(1)", *BROKEN])
 def test_what_is_no_rule_is_refused(text):
     with pytest.raises(ConfigError, match="is no rule"):
         rule(text)
@@ -79,3 +82,8 @@ def test_too_few_patients_for_folds_are_refused():
         folds(["C18"] * 8, ["a", "b", "c", "d"] * 2, 5, 3)
     with pytest.raises(ConfigError, match="no class has the 3 reports"):
         folds(["C18", "C34", "C50"], ["a", "b", "c"], 3, 3)
+
+
+def test_a_report_without_a_patient_cannot_be_in_a_fold():
+    with pytest.raises(ConfigError, match=r"^data\.group: 2 reports of train have none"):
+        folds(["C18"] * 6, ["a", None, "b", "c", None, "d"], 2, 3)

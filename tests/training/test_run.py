@@ -1,13 +1,14 @@
 """Where a training writes: its claim, its own files, and the checkpoint that is there whole or not at all."""
 
 import json
+import os
 
 import pyarrow.parquet as pq
 import pytest
 
 import engine.training.finish
 import engine.training.run
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InputChanged
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.storage import is_s3, storage_for
 from engine.training.fit import STATE, FitConfig
@@ -49,12 +50,65 @@ def place(request, tmp_path, monkeypatch):
 both = pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
 
 
+def reports(tmp_path, **columns):
+    labels = {"site": ["C18", "C34", "C18", "C34", "C18"], "histology": ["8140/3"] * 5}
+    return write(tmp_path, **{**labels, "text": list("abcde"), **columns})
+
+
 def trained(tmp_path, output, more=None, columns=None, **loop):
-    data = write(tmp_path, site=["C18", "C34", "C18", "C34", "C18"], text=list("abcde"), **(columns or {}))
+    path = tmp_path / "reports.parquet"
+    if not path.exists():
+        reports(tmp_path, **(columns or {}))
     labels = {"site": "site", "histology": "histology"}
-    settings = {"data": {"path": data.path, "labels": labels, **(more or {})}, "model": {"encoder": "tiny:bert", "rank": 2}}
+    settings = {"data": {"path": str(path), "labels": labels, **(more or {})}, "model": {"encoder": "tiny:bert", "rank": 2}}
     config = FitConfig("none:none", settings, LoopConfig(**loop))
     return train_site_classifier(config, output, command="", say=TOLD.append, baseline=None, evidence_sample=1)
+
+
+@both
+def test_an_input_that_has_changed_is_refused_whatever_is_done_already(place, tmp_path, monkeypatch):
+    def dies(*given, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.training.finish, "finish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, place)
+    before = (tmp_path / "reports.parquet").stat()
+    reports(tmp_path, text=list("abcdx"))
+    for _ in range(2):
+        with pytest.raises(InputChanged, match=r"^data\.path: the input has changed since this training began") as caught:
+            trained(tmp_path, place)
+        assert TOLD == ["fit"] and "\n" not in str(caught.value)
+    # It is brought back, and the training ends; then it changes again.
+    reports(tmp_path)
+    os.utime(tmp_path / "reports.parquet", ns=(before.st_mtime_ns, before.st_mtime_ns))
+    trained(tmp_path, place)
+    assert TOLD == ["fit", "finish"]
+    (tmp_path / "reports.parquet").touch()
+    with pytest.raises(InputChanged):
+        trained(tmp_path, place)
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_what_changes_while_it_is_trained_on_is_not_measured_on(place, tmp_path, monkeypatch):
+    fit = engine.training.run.fit
+
+    def slow(*given):
+        fit(*given)
+        reports(tmp_path, text=list("abcdx"))
+
+    monkeypatch.setattr(engine.training.run, "fit", slow)
+    with pytest.raises(InputChanged):
+        trained(tmp_path, place)
+    assert TOLD == ["fit"]
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_a_task_without_codes_in_a_split_is_refused_before_any_work(place, tmp_path):
+    with pytest.raises(ConfigError, match="no report of test has a code of histology"):
+        trained(tmp_path, place, columns={"histology": ["8140/3"] * 4 + [None]})
+    assert TOLD == [] and not (tmp_path / "model").exists()
 
 
 def names(output):

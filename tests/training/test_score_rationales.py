@@ -1,12 +1,21 @@
 """The rationale bank of a few invented reports, by a tiny encoder, and every bad rationale with its reason."""
 
+import io
+from contextlib import redirect_stderr
+from types import SimpleNamespace
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from engine.training.score_rationales import HUMAN, TABLE, summary
+from engine.encoders import load_encoder
+from engine.training.rationale_bank import rule
+from engine.training.score_rationales import HUMAN, TABLE, _judged, _probabilities, _unlearn, summary
 from jobs.rationale_bank import main
-from tests.models.conftest import write_tiny
+from tests.models.conftest import coder, write_tiny
+from tests.training.test_rationale_bank import table
 
 WORDS = {"C18": "sigmoid colon", "C34": "left lung", "C61": "prostate core"}
 
@@ -28,6 +37,7 @@ def reports():
     rows[2]["marks"] = [mark(0, 8, "C34")]
     # Duplicate and overlapping spans of one annotator are one rationale.
     rows[3]["marks"] = [rows[3]["marks"][0], rows[3]["marks"][0], mark(0, 12)]
+    rows[5]["marks"] = [*rows[5]["marks"], {**mark(0, 8), "annotator": "b"}]
     rows.append({"record_id": "alone", "text": "One prostate core.", "site": "C61", "marks": [mark(4, 17)], "split": "train"})
     rows.append({**rows[4], "record_id": "held", "split": "test"})
     return [{**row, "patient_id": row["record_id"]} for row in rows]
@@ -49,7 +59,9 @@ def command(folder, *more, output="bank"):
 
 @pytest.fixture(scope="module")
 def made(folder):
-    assert main.run(command(folder, "generator=template")) == 0
+    with redirect_stderr(io.StringIO()) as told:
+        assert main.run(command(folder, "generator=template")) == 0
+    assert told.getvalue().count("model.plain=true") == 1
     return pq.read_table(folder / "bank" / "rationale_bank")
 
 
@@ -58,10 +70,13 @@ def test_every_rationale_stands_once_for_each_rule_and_its_control(made):
     rows = made.to_pylist()
     rules = {row["rule"] for row in rows}
     assert {"all", "drop_wrong", "random(drop_wrong)", "top(0.25)", "random(top(0.25))", "at_most(0)"} <= rules
-    assert len(rows) == len({(row["record_id"], row["rule"]) for row in rows}) == len(rules) * 2 * 25
+    assert len(rows) == len({(row["record_id"], row["rule"]) for row in rows}) == len(rules) * (26 + 25)
     scored = [row for row in rows if row["rule"] == "all" and row["accepted"]]
     assert all(row["sufficiency"] == pytest.approx(row["report_prob"] - row["rationale_prob"]) for row in scored)
     assert {row["fold"] for row in scored} == {0, 1, 2}
+    # Two people marked something in this report.
+    twice = [row["report_prob"] for row in scored if row["origin"] == "r5" and row["source"] == HUMAN]
+    assert len(twice) == 2 and twice[0] == twice[1] > 0
     # The words of a report stay in its own table.
     assert {row["text"] for row in rows} == {None} and not any("held" in row["record_id"] for row in rows)
 
@@ -77,8 +92,8 @@ def test_what_cannot_be_scored_has_its_reason(made):
 
 def test_a_control_keeps_as_many_of_each_class(made):
     rows = [row for row in made.to_pylist() if row["source"] == HUMAN and row["accepted"]]
-    for rule in ("drop_wrong", "top(0.5)"):
-        one, other = ([row["label"] for row in rows if row["rule"] == name] for name in (rule, f"random({rule})"))
+    for by in ("drop_wrong", "top(0.5)"):
+        one, other = ([row["label"] for row in rows if row["rule"] == name] for name in (by, f"random({by})"))
         assert sorted(one) == sorted(other)
 
 
@@ -104,3 +119,55 @@ def test_the_same_command_again_reads_what_is_there_and_other_settings_are_refus
         told = capsys.readouterr().err
         assert said in told and told.count("\n") == 1, told
     assert not (folder / "x").exists()
+
+
+def test_a_report_that_several_rationales_are_of_is_answered_for_each():
+    asked = []
+
+    def batches(members):
+        asked.extend(members)
+        yield None, members
+
+    logits = {1: [0.0, 0.0], 3: [float(np.log(3)), 0.0]}
+    learner = SimpleNamespace(
+        network=SimpleNamespace(config=SimpleNamespace(tasks=(SimpleNamespace(name="site", labels=("C18", "C34")),))),
+        batches=batches,
+        pooled=lambda batch, rows: SimpleNamespace(logits={"site": torch.tensor([logits[row] for row in rows])}),
+    )
+    found = _probabilities(learner, np.array([3, 1, 3]))
+    assert found == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5], [0.75, 0.25]]))
+    assert sorted(asked) == [1, 3]
+
+
+def test_what_alone_says_another_label_is_set_aside_before_a_rule_and_its_control_count():
+    own = {"source": "words", "generator_digest": "d", "annotator": None, "text": "anew", "spans": (), "flaw": None}
+    found = [{"record_id": f"r{i}", "origin": f"o{i}", "label": "C18" if i < 4 else "C34", **own} for i in range(6)]
+    for seed in range(8):
+        rows = _judged(table(), found, [rule("top(0.5)"), rule("random(top(0.5))")], seed).to_pylist()
+        assert len(rows) == 12
+        by_rule = {name: [row for row in rows if row["rule"] == name] for name in ("top(0.5)", "random(top(0.5))")}
+        for each in by_rule.values():
+            # r0 of C18 says C34 and r5 of C34 says C18: two of the other three of C18 are left, and the other one of C34.
+            assert [row["record_id"] for row in each if row["reject_reason"] == "says_other"] == ["r0", "r5"]
+            assert sorted(row["label"] for row in each if row["accepted"]) == ["C18", "C18", "C34"]
+        assert {row["record_id"] for row in by_rule["top(0.5)"] if row["accepted"]} == {"r1", "r2", "r4"}
+
+
+def test_what_two_people_marked_counts_once():
+    base = {"origin": "o", "label": "C18", "rule": "all", "accepted": True, "sufficiency": 0.1, "says": "C18"}
+    spans = {"one": (HUMAN, 0, 4), "other": (HUMAN, 2, 6), "made": ("template", 0, 2)}
+    rows = [
+        {**base, "record_id": name, "source": source, "spans": [{"start": start, "end": end}]}
+        for name, (source, start, end) in spans.items()
+    ]
+    (line,) = [row for row in summary(pa.Table.from_pylist(rows, schema=TABLE)) if row["source"] == "template"]
+    assert line["human_coverage"] == pytest.approx(2 / 6)
+
+
+def test_a_plain_encoder_is_the_one_that_the_checkpoint_began_with(folder):
+    made = coder(folder / "model", method="none")
+    plain = load_encoder("tiny:bert", torch.float32, "eager").state_dict()
+    assert not all(torch.equal(value, plain[name]) for name, value in made.network.encoder.state_dict().items())
+    _unlearn(made)
+    found = made.network.encoder.state_dict()
+    assert found.keys() == plain.keys() and all(torch.equal(value, plain[name]) for name, value in found.items())

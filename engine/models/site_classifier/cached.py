@@ -5,6 +5,7 @@ no part in the pool. So a head costs a hundredth of a full training, and many ca
 encoded window by window, and only the phrases of `dpla` reach across their borders here.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,16 @@ def _encode(coder: "SiteCoder", prepared: pa.Table, folder: Path) -> None:
             tokens[start[member] : start[member + 1]] = values[mine][text[mine]]
             first[member] = values[mine, 0].mean(0)
     tokens.flush()
-    np.save(folder / "first.npy", first)
+    put(folder / "first.npy", first)
     # Last, since it says that the others are whole.
-    np.save(folder / "start.npy", start)
+    put(folder / "start.npy", start)
+
+
+def put(file: Path, values: np.ndarray) -> None:
+    """Writes an array whole or not at all."""
+    part = file.with_name(f"{file.stem}-{os.getpid()}.tmp.npy")
+    np.save(part, values)
+    os.replace(part, file)
 
 
 class HeadLearner(SiteLearner):
@@ -127,7 +135,9 @@ class HeadLearner(SiteLearner):
         for row, member in enumerate(members):
             shown = self.states.of(member, _ranges(batch.position[row]))
             values[row, : len(shown)] = torch.from_numpy(shown)
-        return self.network.pool(batch, values.to(self.device))
+        # The phrases of what is shown reach for their neighbours, hidden ones too.
+        values[:, 1:].masked_fill_(~batch.text[:, 1:].unsqueeze(-1), 0.0)
+        return self.network.pool(batch.to(self.device), values.to(self.device))
 
 
 def _batch(members: list[int], chosen: Sequence[Sequence[tuple[int, int]]]) -> Batch:

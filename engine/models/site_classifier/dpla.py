@@ -78,10 +78,10 @@ class DeformablePhrases(Pool):
 
     def _places(self, states: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
         """Where each token's samples lie and how much they count, [W, L, K] each, in fp32 whatever the states are in."""
-        text = batch.text.bool()
-        first = text.int().argmax(1).view(-1, 1, 1)
-        last = first + (text.sum(1).view(-1, 1, 1) - 1).clamp_min(0)
-        index = torch.arange(states.shape[1], device=states.device).view(1, -1, 1)
+        text, index = batch.text.int(), torch.arange(states.shape[1], device=states.device)
+        # A text whose tokens are partly hidden has holes: where it ends cannot be told from how many are left.
+        first, last = text.argmax(1).view(-1, 1, 1), (text * index).amax(1).view(-1, 1, 1)
+        index = index.view(1, -1, 1)
         window = torch.arange(self.samples, device=states.device) - (self.samples - 1) / 2
         with torch.autocast(states.device.type, enabled=False):
             shift = self.reach * torch.tanh(self.offset(states.float()))

@@ -24,7 +24,7 @@ from engine.models.columns import list_values
 from engine.models.site_classifier.answered import Answered, draw
 from engine.models.site_classifier.checkpoint import Checkpoint, read_checkpoint
 from engine.models.site_classifier.coder import CoderOptions, SiteCoder
-from engine.models.site_classifier.config import EXPLAIN_METHODS
+from engine.models.site_classifier.config import EVIDENCE_METHODS, EXPLAIN_METHODS
 from engine.models.site_classifier.prepare import PREPARED
 from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
 from engine.text.units import Units, sentences
@@ -97,6 +97,10 @@ class SiteExplanations:
         self.digest = checkpoint.digest
         self.options = options
         self.tasks = [checkpoint.config.task(name) for name in options.tasks] or list(checkpoint.config.tasks)
+        config = checkpoint.config
+        if options.method in EVIDENCE_METHODS and options.method not in config.evidence_methods:
+            known = [method for method in EXPLAIN_METHODS if method not in EVIDENCE_METHODS or method in config.evidence_methods]
+            raise ConfigError(f"explain.method: the head '{config.head}' has no '{options.method}'; it has {', '.join(known)}")
         names = [task.name for task in self.tasks]
         for name, code in options.targets.items():
             if name not in names:

@@ -236,13 +236,14 @@ class SiteLearner:
                 loss = functional.cross_entropy(
                     values, gold, ignore_index=-1, reduction="none", label_smoothing=self.config.smoothing
                 )
-            self._tell(name, loss.detach().cpu().numpy(), members)
+            known = (gold >= 0).any(-1) if gold.ndim > 1 else gold >= 0
+            self._tell(name, loss.detach().cpu().numpy(), known.cpu().numpy(), members)
             terms[name] = weights.get(name, 1.0) * (loss * scale.to(loss.device)).sum()
         return terms
 
-    def _tell(self, name: str, losses: np.ndarray, members: list[int]) -> None:
+    def _tell(self, name: str, losses: np.ndarray, known: np.ndarray, members: list[int]) -> None:
         if self.examples.kind is not None:
-            for kind, value in zip(self.examples.kind[members], losses, strict=True):
+            for kind, value in zip(self.examples.kind[members][known], losses[known], strict=True):
                 total, count = self._told.get(f"loss_{name}_{kind}", (0.0, 0))
                 self._told[f"loss_{name}_{kind}"] = (total + float(value), count + 1)
 
@@ -254,9 +255,10 @@ class SiteLearner:
         for index, member in enumerate(members):
             flags = self.examples.marked[member] if self.examples.marked else None
             if flags is not None:
-                windows = torch.from_numpy(record == index).to(logits.device).unsqueeze(-1) & batch.text.bool()
-                gold = torch.from_numpy(flags[position[windows.cpu().numpy()]]).to(logits.device)
-                total = total + functional.binary_cross_entropy_with_logits(logits[windows], gold.float())
+                # A batch of cached states lies beside the device, one of windows on it.
+                windows = torch.from_numpy(record == index).unsqueeze(-1) & batch.text.bool().cpu()
+                gold = torch.from_numpy(flags[position[windows.numpy()]]).to(logits.device)
+                total = total + functional.binary_cross_entropy_with_logits(logits[windows.to(logits.device)], gold.float())
         return total
 
 

@@ -6,9 +6,9 @@ again under any id. To make heads cheap, states can be kept as their projection 
 """
 
 import hashlib
-import os
 import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.models.site_classifier.cached import States
+from engine.models.site_classifier.cached import States, put
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import Batch, SiteNetwork
@@ -25,6 +25,8 @@ from engine.models.site_classifier.network import Batch, SiteNetwork
 _ALL = 10**6
 # Texts whose states decide the directions, and texts encoded between two writes.
 _FIT, _PART = 200, 256
+# Seconds after which what has a temporary name is no longer being written: a part takes less than a minute.
+_DEAD = 86400
 
 
 class Absent(nn.Module):
@@ -70,6 +72,7 @@ class Shelf:
         self._basis: np.ndarray | None = None
         self._found: dict[bytes, tuple[States, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        _swept(folder)
         for part in sorted(folder.glob("part-*")):
             self._read(part)
 
@@ -87,7 +90,7 @@ class Shelf:
                 # A first state stands for its text, as one token would hardly count.
                 total += tokens.T @ tokens / max(1, len(tokens)) + np.outer(first, first)
             _, directions = np.linalg.eigh(total)
-            _put(file, directions[:, ::-1][:, : self.width].astype(np.float32))
+            put(file, directions[:, ::-1][:, : self.width].astype(np.float32))
         self._basis = np.load(file)
 
     def states(self, examples: Examples, keep: bool = True) -> Taken:
@@ -116,7 +119,7 @@ class Shelf:
                 for index, member in enumerate(members):
                     here = (record == index)[:, None] & (position >= 0)
                     found[member][position[here]] = weight[here]
-            _put(file, np.concatenate(found))
+            put(file, np.concatenate(found))
         ends = np.cumsum([len(ids) for ids in examples.ids])
         return np.split(np.load(file), ends[:-1])
 
@@ -150,7 +153,8 @@ class Shelf:
     def _written(self, keys: Sequence[bytes], made: States) -> Path:
         """A part of the shelf, whole or not at all, named by its keys; another process may have made the same."""
         target = self.folder / f"part-{_digest(keys).hex()}"
-        part = Path(tempfile.mkdtemp(dir=self.folder, prefix="tmp-"))
+        part = self.folder / f"tmp-{uuid.uuid4().hex}"
+        part.mkdir()
         for name, values in (("tokens", made.tokens), ("start", made.start), ("first", made.first)):
             np.save(part / f"{name}.npy", values)
         np.save(part / "keys.npy", np.array([np.frombuffer(key, np.uint8) for key in keys]))
@@ -169,6 +173,17 @@ class Shelf:
             self._found[key.tobytes()] = (states, place)
 
 
+def _swept(folder: Path) -> None:
+    """Removes what processes that were killed left half written."""
+    for part in (*folder.glob("tmp-*"), *folder.glob("*.tmp.npy")):
+        try:
+            if time.time() - part.stat().st_mtime > _DEAD:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        except OSError:
+            # Another process sweeps here too, or it is another user's.
+            continue
+
+
 def _keys(examples: Examples) -> list[bytes]:
     pairs = examples.pairs or [None] * len(examples.ids)
     return [
@@ -182,10 +197,3 @@ def _digest(parts: Sequence[bytes]) -> bytes:
     for part in parts:
         made.update(len(part).to_bytes(8, "big") + part)
     return made.digest()
-
-
-def _put(file: Path, values: np.ndarray) -> None:
-    """Whole or not at all."""
-    part = file.with_name(f"{file.stem}-{os.getpid()}.tmp.npy")
-    np.save(part, values)
-    os.replace(part, file)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.models.columns import list_values
-from engine.models.site_classifier.cached import HeadLearner, encode, head_tensors
+from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors, put
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.learner import Examples, LearnConfig
@@ -92,3 +92,45 @@ def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, st
     weights = made._shown(batch, members, 3).found["site"].weights[..., 0]
     assert (batch.text < whole).any() and (weights[~batch.text] == 0).all()
     assert torch.allclose(weights.sum(1), torch.ones(len(members)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["target", "dpla"])
+def test_what_an_epoch_hides_takes_no_part(base, states, name):
+    made = head(base, name, states, masking=1.0)
+
+    def shown():
+        batch, members = next(made._batches([0, 1, 2, 3], 0))
+        with torch.no_grad():
+            return batch, members, made._shown(batch, members, 3).logits["site"]
+
+    batch, members, first = shown()
+    tokens = np.array(states.tokens)
+    for row, member in enumerate(members):
+        gone = batch.position[row][~batch.text[row] & (batch.position[row] >= 0)]
+        tokens[states.start[member] + gone.numpy()] = 7.0
+    assert (tokens == 7.0).any()
+    made.states = States(tokens, states.start, states.first)
+    assert torch.allclose(shown()[2], first, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["target", "pooling"])
+def test_states_go_where_the_network_is(base, states, name):
+    network = SiteNetwork(replace(base.config, head=name), base.network.encoder)
+    made = HeadLearner(network, examples(base), states, LearnConfig(windows=99, masking=0.5), torch.device("meta"))
+    shown = made._shown(*next(made._batches([0, 1, 2], 0)), 3)
+    whole = made.pooled(*next(made.batches([0, 1, 2])))
+    assert {each.logits["site"].device.type for each in (shown, whole)} == {"meta"}
+
+
+def test_half_an_array_has_no_name(tmp_path, monkeypatch):
+    def half(file, values):
+        file.write_bytes(b"half")
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", half)
+        with pytest.raises(OSError):
+            put(tmp_path / "start.npy", np.arange(3))
+    assert not (tmp_path / "start.npy").exists()
+    put(tmp_path / "start.npy", np.arange(3))
+    assert np.load(tmp_path / "start.npy").tolist() == [0, 1, 2]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
@@ -48,8 +49,8 @@ def test_temperature_is_what_the_parts_give():
     fitted = fit(TASK, values, logits, 0.95)
     raw = outcome(TASK, values, logits, TaskCalibration())
     assert fitted.temperature == pytest.approx(calibration.temperature(raw.scores, raw.targets))
-    before, after = (calibration.negative_log_likelihood(logits, raw.targets, t) for t in (1.0, fitted.temperature))
-    assert fitted.temperature > 1 and after < before
+    before, after = (log_softmax(logits / t, axis=1)[np.arange(1500), raw.targets].mean() for t in (1.0, fitted.temperature))
+    assert fitted.temperature > 1 and after > before
     found = outcome(TASK, values, logits, TaskCalibration(fitted.temperature))
     assert fitted.threshold == calibration.fit_threshold(found.sure, found.right, 0.95).threshold <= 1
     assert (fitted.figures["n"], fitted.figures["kept"]) == (1500, sum(found.sure >= fitted.threshold))

@@ -65,6 +65,13 @@ def test_the_methods_are_those_of_the_model(tiny):
     assert set(EXPLAIN_METHODS) == set(known_methods(SiteExplainable(coder(tiny, method="none"), "site")))
 
 
+def test_a_method_that_the_head_has_not_is_refused_before_any_work(tmp_path, answers):
+    folder = write_tiny(tmp_path / "model", tiny_config(head="cls"))
+    with pytest.raises(ConfigError, match=r"explain\.method: the head 'cls' has no 'pooling'; it has integrated_gradients"):
+        system(folder, answers, method="pooling")
+    assert system(folder, answers, method="attention").options.method == "attention"
+
+
 @pytest.mark.parametrize("method", EXPLAIN_METHODS)
 def test_every_method_gives_one_row_a_record_with_units_in_its_text(tiny, answers, method):
     failed, rows = explained(system(tiny, answers, method=method, faithfulness=1.0, stability=1.0))

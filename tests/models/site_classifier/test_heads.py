@@ -131,6 +131,13 @@ def test_an_untrained_phrase_is_a_plain_window_clipped_to_the_text():
     assert torch.allclose(found.weights[0, :, 0], torch.tensor([0, 1 / 3, 1 / 3, 1 / 3, 0]))
 
 
+def test_a_text_with_hidden_tokens_ends_where_its_last_token_stands():
+    states = torch.tensor([[[0.1], [0.0], [0.2], [0.3], [50.0]]])
+    found = phrases()(states, windows(texts([1, 0, 1, 1, 0]), [0]))
+    made = found.own[0][0, [0, 2, 3], 0]
+    assert torch.allclose(made, torch.tanh(torch.tensor([0.1 + 0.1 + 0.0, 0.0 + 0.2 + 0.3, 0.2 + 0.3 + 0.3])))
+
+
 def test_a_moved_sample_lies_between_two_tokens_and_shares_its_weight():
     pool = phrases(samples=1)
     with torch.no_grad():

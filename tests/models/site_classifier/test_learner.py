@@ -141,3 +141,14 @@ def test_what_an_epoch_hides_of_a_report_does_not_depend_on_the_batch():
     assert gone(list(range(6)), 10**6) == alone
     assert gone([5, 1, 3], 100) == {member: alone[member] for member in (1, 3, 5)}
     assert any(alone.values()) and alone[1] != [place for place in alone[5] if place < 40]
+
+
+def test_a_report_without_a_label_is_no_part_of_a_mean_loss():
+    made = learner(labels=(0, -1, 0, 0, 1, 2))
+    (terms,) = [terms for terms, _ in made.losses([0, 1], 0)]
+    assert made.told()["loss_site_real"] == (pytest.approx(float(terms["site"].detach()), rel=1e-4), 1)
+    many = Task("hallmark", ("a", "b"), (20, 20), multi_label=True)
+    made = learner(task=many, labels=[[1, 0], [-1, -1], [0, 0], [0, 1], [1, 1], [0, 0]])
+    list(made.losses([0, 1, 2], 0))
+    told = made.told()
+    assert (told["loss_hallmark_real"][1], told["loss_hallmark_rationale"][1]) == (1, 1)

@@ -1,3 +1,5 @@
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -75,3 +77,20 @@ def test_the_attention_of_the_first_token_is_that_of_the_network(examples, tmp_p
     weight = made.network.first_attention(batch)[batch.text.bool()].numpy()
     assert row == 2 and np.allclose(found[2], weight, atol=1e-5)
     assert all(np.array_equal(a, b) for a, b in zip(found, shelf(tmp_path / "shelf").first_attention(examples), strict=True))
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path):
+    for name in ("tmp-old", "tmp-new"):
+        (tmp_path / name).mkdir()
+    for name in ("basis-1.tmp.npy", "basis-2.tmp.npy"):
+        (tmp_path / name).write_bytes(b"half")
+    for name in ("tmp-old", "basis-1.tmp.npy"):
+        os.utime(tmp_path / name, (time.time() - 2 * 86400,) * 2)
+    shelf(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["basis-2.tmp.npy", "tmp-new"]
+
+
+def test_others_may_read_a_shelf(examples, tmp_path):
+    shelf(tmp_path / "shelf").states(some(examples, [4]))
+    (part,) = (tmp_path / "shelf").iterdir()
+    assert part.stat().st_mode == (tmp_path / "shelf").stat().st_mode
