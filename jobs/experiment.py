@@ -38,6 +38,10 @@ EXPERIMENTS = {
     "prompt_mrc/nested": ("engine.experiments.mrc_nested", "Nested"),
 }
 
+# engine.training.prompt_mrc says what they are; it is not read here, since it brings torch along.
+DEVICES = ("auto", "cpu", "cuda")
+_UNSET: tuple[Any, ...] = (None, (), [], {})
+
 
 @dataclass
 class Data:
@@ -58,6 +62,9 @@ class Model:
     path: str | None = key(None, "Checkpoint folder; null is the model that comes along.", path=True)
     encoder: str | None = key(None, "What models trained here start from: pkg:minilm, path:<folder>, or hub:<id>@<revision>.")
     threads: int | None = key(None, "CPU threads; null is all cores.", low=1)
+    device: str | None = key(
+        None, "prompt_mrc: where models are trained and run; null is auto, a GPU where there is one.", choices=DEVICES
+    )
     states: str | None = key(
         None, "Folder for token states that experiments on one set share; null: with the results.", path=True
     )
@@ -159,7 +166,7 @@ def _experiment(config: Config) -> tuple[type, Any]:
     settings = getattr(module, f"{name}Config")
     taken = {each.name: each for each in fields(settings)}
     keys = _keys(config)
-    given = {field: value for field, (_, value) in keys.items() if value not in (None, (), {})}
+    given = {field: value for field, (_, value) in keys.items() if value not in _UNSET}
     for field in given:
         if field not in taken:
             raise ConfigError(f"{keys[field][0]}: {config.name} has no use for it; leave it out")
@@ -171,12 +178,22 @@ def _experiment(config: Config) -> tuple[type, Any]:
 
 
 def _keys(config: Config) -> Mapping[str, tuple[str, Any]]:
-    """Field of an experiment's settings -> the key as the command line spells it, and its value; `model.path` is `model`."""
-    found = {}
+    """Field of an experiment's settings -> the key as the command line spells it, and its value; `model.path` is `model`.
+
+    Raises:
+        ConfigError: two keys that stand for one field are given.
+    """
+    found: dict[str, tuple[str, Any]] = {}
     for part in ("data", "model", "sizes", "grid"):
         for name, value in vars(getattr(config, part)).items():
             spelled = f"{part}.{name}"
             field = "model" if spelled == "model.path" else name
+            held = found.get(field)
+            # sizes.share and grid.share are one field: an experiment takes either, so the one that is left out says nothing.
+            if held is not None and value in _UNSET:
+                continue
+            if held is not None and held[1] not in _UNSET:
+                raise ConfigError(f"{spelled}: {held[0]} is given too and means the same here; leave one out")
             found[field] = (spelled, tuple(value) if isinstance(value, list) else value)
     return found
 

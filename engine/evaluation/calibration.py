@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 from scipy.stats import beta
 from sklearn.isotonic import IsotonicRegression
 
@@ -52,15 +52,6 @@ def temperature(logits: ArrayLike, targets: ArrayLike) -> float:
 
     low, high = map(math.log, _TEMPERATURES)
     return float(math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
-
-
-def negative_log_likelihood(logits: ArrayLike, targets: ArrayLike, t: float = 1.0) -> float:
-    """Mean -log p(right class) in nats under softmax(logits / t), over rows of a known class."""
-    logits, targets = _logits(logits, targets)
-    known = np.flatnonzero(targets >= 0)
-    if known.size == 0:
-        raise ContractError("no row of a known class")
-    return float(-np.mean(log_softmax(logits[known] / t, axis=1)[np.arange(known.size), targets[known]]))
 
 
 def isotonic(prob: ArrayLike, right: ArrayLike) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -62,9 +62,7 @@ class SpanFigures:
         return self.values[metric, ALL].value
 
 
-def measure(
-    gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0, groups: Mapping[str, str] | None = None
-) -> SpanFigures:
+def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -> SpanFigures:
     """All figures of one model on some records.
 
     `precision`, `recall`, `f1`: equal start, end and type. With `overlap_`: matched by any common character; with `iou_`: matched
@@ -75,7 +73,7 @@ def measure(
     spurious. `macro` is the mean over types that are marked.
 
     Args:
-        gold, said: the same records. rounds: draws for intervals; 0: none. groups: what is drawn together, such as patients.
+        gold, said: the same records. rounds: draws for intervals; 0: none.
     """
     records, per_record = list(gold), {}
     confusion: Counter[tuple[str, str]] = Counter()
@@ -93,7 +91,7 @@ def measure(
     marked = tuple(kind for kind in types if columns["gold", kind].sum())
     if not types:
         return SpanFigures({(name, ALL): Estimate(None) for name in _figures(())}, {}, (), len(records), 0)
-    totals = Totals([(groups or {}).get(record, record) for record in records], columns)
+    totals = Totals(records, columns)
     figures = {(name, ALL): figure for name, figure in _figures(types).items()}
     for kind in types:
         figures |= {(name, f"type={kind}"): figure for name, figure in _figures((kind,)).items()}
@@ -105,13 +103,14 @@ def measure(
 
 def difference(
     gold: Mentions, one: Mentions, other: Mentions, way: str = "", rounds: int = 1000, seed: int = 0
-) -> tuple[Estimate, float]:
-    """F1 of `one` less that of `other` on the same drawn records, and the two-sided p of there being none.
+) -> tuple[Estimate, float | None]:
+    """F1 of `one` less that of `other` on the same drawn records, and the two-sided p of there being none; None without draws.
 
     Args:
         way: `""` for exact, or `overlap_`, `iou_`, `char_`.
     Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 15: the share of draws beyond 0.
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 15: the share of draws beyond 0. What was measured
+        counts as one more draw (Davison and Hinkley 1997, section 4.2): so many draws and no more can show no p of 0.
     """
     records, columns = list(gold), {}
     for side, found in (("one", one), ("other", other)):
@@ -129,8 +128,11 @@ def difference(
     estimate = totals.estimates({"difference": less}, rounds, seed=seed)["difference"]
     # The last call is for the whole, not for a draw.
     draws = np.concatenate(kept[:-1]) if len(kept) > 1 else np.empty(0)
-    below, above = (float((draws <= 0).mean()), float((draws >= 0).mean())) if draws.size else (1.0, 1.0)
-    return estimate, min(1.0, 2 * min(below, above))
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        return estimate, None
+    least = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return estimate, min(1.0, 2 * (least + 1) / (draws.size + 1))
 
 
 def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:

@@ -5,6 +5,7 @@ a temperature with an isotonic curve, and the checkpoint's own as it stands. Kep
 threshold; the other grounds for review (rare codes, odd wording) are left aside, and so is what other tasks say.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -69,9 +70,11 @@ class Calibration:
     def settings(self) -> Mapping[str, Any]:
         config = self.config
         counts = {f"{split}_reports": len(table) for split, table in self._splits.items()}
+        columns = {name: getattr(config, name) for name in ("id", "text", "split", "group")}
+        read = {"columns": {**columns, **config.labels}, "data_digest": self._digest}
         same = {name: value for name, value in asdict(config).items() if name in ("target", "confidence", "rounds")}
-        precision = str(pick_precision("auto", "cpu"))
-        return {"tasks": list(config.labels), **same, **counts, "model_digest": self._coder.digest, "precision": precision}
+        model = {"model_digest": self._coder.digest, "precision": str(pick_precision("auto", "cpu"))}
+        return {"tasks": list(config.labels), **read, **same, **counts, **model}
 
     def arms(self) -> Sequence[Arm]:
         names = []
@@ -118,16 +121,29 @@ class Calibration:
 
     def _logits(self, split: str, work: Path, say: Say) -> Mapping[str, NDArray]:
         """Of every task, [reports, labels]; all arms share them."""
-        file = work / f"logits-{split}.npz"
+        file = self._file(split, work)
         if not file.is_file():
             table = self._splits[split]
             say(f"predicting {len(table)} reports of {split}")
             found = self._coder.logits(self._coder.prepare(records_of(table)))
-            part = work / f"logits-{split}.tmp.npz"
+            part = file.with_suffix(".tmp.npz")
             np.savez(part, **found)
             os.replace(part, file)
         with np.load(file) as found:
             return {name: found[name] for name in self.config.labels}
+
+    def _file(self, split: str, work: Path) -> Path:
+        # Logits belong to reports by their row, so the file is of these very reports.
+        return work / f"logits-{split}-{self._digest[:12]}.npz"
+
+    @cached_property
+    def _digest(self) -> str:
+        """The SHA-256 of everything that is read, row by row."""
+        digest = hashlib.sha256()
+        for table in self._splits.values():
+            for row in table.select(["record_id", "text", "split", "group", *self.config.labels]).to_pylist():
+                digest.update(json.dumps(list(row.values())).encode())
+        return digest.hexdigest()
 
     def _fitted(self, task: Task, way: str, values: Sequence[Any], logits: NDArray) -> TaskCalibration:
         config = self.config

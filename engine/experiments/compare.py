@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.evaluation.resample import Drawn, Estimate, Totals, divide, ratio
+from engine.evaluation.classes import mean_f1
+from engine.evaluation.resample import Drawn, Estimate, Totals, ratio
+from engine.evaluation.significance import against_zero
 
 
 @dataclass(frozen=True)
@@ -30,37 +32,13 @@ class Compared:
 def over_seeds(values: Sequence[float]) -> Compared:
     """Of one value a seed, a difference or a figure itself. Where no seed changes it there is nothing to test; one seed alone has
     no interval."""
-    from scipy.stats import ttest_1samp
-
-    found = np.asarray(values, dtype=float)
-    value = float(found.mean())
-    if len(found) < 2:
-        return Compared(value, None, None, None, len(found))
-    if np.ptp(found) == 0:
-        return Compared(value, value, value, None, len(found))
-    test = ttest_1samp(found, 0.0)
-    low, high = test.confidence_interval(0.95)
-    return Compared(value, float(low), float(high), float(test.pvalue), len(found))
+    found, p = against_zero(values)
+    return Compared(found.value, found.low, found.high, p, len(values))
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Compared:
     """The mean difference over seeds; the test is that of `scipy.stats.ttest_rel`."""
-    return over_seeds(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float))
-
-
-def holm(found: Sequence[float | None]) -> list[float | None]:
-    """P-values corrected for being several; one that is missing stays so and counts for nothing.
-
-    Source:
-        Holm, Scandinavian Journal of Statistics 6 (1979).
-    """
-    known = sorted((p, place) for place, p in enumerate(found) if p is not None)
-    corrected: list[float | None] = [None] * len(found)
-    least = 0.0
-    for rank, (p, place) in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * p))
-        corrected[place] = least
-    return corrected
+    return over_seeds([a - b for a, b in zip(ours, theirs, strict=True)])
 
 
 def over_records(pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, macro: bool) -> Estimate:
@@ -77,12 +55,11 @@ def over_records(pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, macro:
             columns[seed, side, "right"] = (gold == given).all(1)
             for label in labels if macro else ():
                 columns[seed, side, "hit", label] = gold[:, label] & given[:, label]
-                columns[seed, side, "sum", label] = gold[:, label].astype(int) + given[:, label]
+                columns[seed, side, "given", label] = given[:, label]
+                columns[seed, side, "gold", label] = gold[:, label]
 
     def f1(of: Drawn, seed: int, side: int) -> NDArray:
-        hits, sums = (of.many([(seed, side, what, label) for label in labels]) for what in ("hit", "sum"))
-        each = divide(2 * hits, sums)
-        return divide(np.nansum(each, 1), np.isfinite(each).sum(1))
+        return mean_f1(*(of.many([(seed, side, what, label) for label in labels]) for what in ("hit", "given", "gold")))
 
     def accuracy(of: Drawn, seed: int, side: int) -> NDArray:
         return ratio((seed, side, "right"), "n")(of)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder, load_tokenizer, pick_precision, special_ids
+from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision, special_ids
 from engine.errors import ConfigError
-from engine.experiments.rationale_sets import SETS, TASK, kind_of, marked_file, read_marked
+from engine.experiments.rationale_sets import SETS, TASK, kind_of, marked_digest, read_marked
 from engine.experiments.rationales import drawn
 from engine.experiments.regimes import Texts
 from engine.experiments.run import Say
@@ -70,6 +70,8 @@ class FrozenConfig:
             raise ConfigError(f"grid.heads: '{unknown[0] if unknown else ''}' is none of {', '.join(known)}")
         if not self.seeds or not 0 < self.share <= 1:
             raise ConfigError("grid: name at least one seed in sizes.seeds; share lies above 0 and up to 1")
+        no_repeats("grid.heads", self.heads)
+        no_repeats("sizes.seeds", self.seeds)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Frozen:
 
         config = self.config
         encoder = load_encoder(config.encoder, pick_precision("auto", "cpu"), "eager")
-        digests = (file_digest(marked_file(config.path))[:12], encoder_digest(config.encoder)[:12])
+        digests = (marked_digest(config.path)[:12], encoder_digest(config.encoder)[:12])
         # The directions of a projection are those of the texts of train.
         name = "-".join(map(str, (*digests, config.window, config.width, config.train_records, config.max_tokens)))
         shelf = Shelf(Path(config.states or self.work / "states") / name, self.architecture, encoder, config.width)
@@ -157,13 +159,12 @@ class Frozen:
         seed: int,
         *,
         ratio: float = -1.0,
-        marking: float = 0.0,
         unknown: Mapping[str, Sequence[str]] | None = None,
     ) -> "HeadLearner":
         """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid.
 
         Args:
-            ratio, marking: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
+            ratio: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
         """
         import torch
 
@@ -181,7 +182,7 @@ class Frozen:
         still = head == STILL
         architecture = replace(self.architecture, head="dpla" if still else head, phrase_reach=0.0 if still else config.reach)
         network = SiteNetwork(architecture, Absent(states.width))
-        learn = LearnConfig(windows=10**6, masking=config.masking, smoothing=0.0, ratio=ratio, marking=marking, seed=seed)
+        learn = LearnConfig(windows=10**6, masking=config.masking, smoothing=0.0, ratio=ratio, seed=seed)
         learner = HeadLearner(network, examples, states, learn, torch.device("cpu"))
         loop = LoopConfig(
             epochs=config.epochs,
@@ -225,23 +226,30 @@ class Frozen:
         raised = np.exp(logits - logits.max(1, keepdims=True))
         return Answers(raised / raised.sum(1, keepdims=True), logits == logits.max(1, keepdims=True), weights)
 
-    def answered(self, learner: "HeadLearner", table: pa.Table, keep: bool = True) -> Answers:
+    def answered(self, learner: "HeadLearner", table: pa.Table, keep: bool = True, attended: bool = True) -> Answers:
         """The same for a table's texts; the `cls` head, which has no weights of its own, gets those of the encoder's last layer.
 
         Args:
-            keep: whether the texts' states are to be kept for other heads.
+            keep: whether the texts' states are to be kept for other heads. attended: whether weights are wanted.
         """
         examples = self.examples(table)
         found = self.answers(learner, examples, self.shelf.states(examples, keep))
-        if learner.network.config.head != "cls" or not keep:
+        if learner.network.config.head != "cls" or not keep or not attended:
             return found
         return replace(found, weights=[each.astype(np.float64) for each in self.shelf.first_attention(examples)])
+
+
+def no_repeats(key: str, values: Sequence[Any]) -> None:
+    """Raises ConfigError where something is named twice: its arms would have one name."""
+    again = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if again is not None:
+        raise ConfigError(f"{key}: {again} stands there twice; name each once")
 
 
 def plain(config: Any) -> dict[str, Any]:
     """The settings that change a result, with digests in place of paths."""
     values = {name: value for name, value in asdict(config).items() if name not in ("path", "threads", "states")}
-    digests = {"data_sha256": file_digest(marked_file(config.path)), "encoder_digest": encoder_digest(config.encoder)}
+    digests = {"data_sha256": marked_digest(config.path), "encoder_digest": encoder_digest(config.encoder)}
     return {**values, "set": kind_of(config.path), **digests}
 
 

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.experiments.compare import Compared, holm, over_records, over_seeds, paired
-from engine.experiments.frozen import Frozen, FrozenConfig, plain
+from engine.evaluation.significance import holm
+from engine.experiments.compare import Compared, over_records, over_seeds, paired
+from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
 from engine.experiments.regimes import BASE, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
@@ -41,6 +42,7 @@ class GridConfig(FrozenConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        no_repeats("grid.regimes", self.regimes)
         for name in self.regimes:
             Regime.of(name)
         if self.share == 1 and any(name.startswith("extra") for name in self.regimes):
@@ -121,11 +123,12 @@ class Grid:
 
         if self._frozen is None:
             self._frozen = Frozen(self.config, work, say)
+            # Before the first training, and not after a night of them.
+            self._frozen.texts.enough(Regime.of(name) for name in self.config.regimes)
         frozen, regime = self._frozen, Regime.of(part.regime)
         bank = scored_rationales(frozen, part.head, self.config.folds, work) if regime.kind == "filter" else None
         table = frozen.texts.of(regime, part.seed, bank)
-        ratio, marking = regime.value if regime.kind == "ratio" else -1.0, 0.5 if regime.kind == "marking" else 0.0
-        learner = frozen.learned(part.head, table, part.seed, ratio=ratio, marking=marking)
+        learner = frozen.learned(part.head, table, part.seed, ratio=regime.value if regime.kind == "ratio" else -1.0)
         rows = test_rows(frozen, learner, self.config.erased, self.config.erased_share)
         pq.write_table(rows, work / f"{part.arm.name}.parquet")
         texts = len(table) - len(frozen.texts.base) - len(frozen.texts.held)

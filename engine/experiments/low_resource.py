@@ -3,7 +3,7 @@
 Of each chosen label `kept` reports of train stay, all chosen labels in the same training; then some rationales of reports that do
 not stay are added, or those reports themselves. Where a text may have several labels, a report that does not stay for one of
 them stays for the others: training is told neither yes nor no for that one. The reports added of a label in `synthetic` are
-generated (`engine.sources.synthetic`), and their arms are called synthetic.
+generated (`engine.sources.synthetic`), and every figure that rests on them says so.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.experiments.compare import Compared, flags_of, holm, over_seeds, paired
-from engine.experiments.frozen import Frozen, FrozenConfig, plain
+from engine.evaluation.significance import holm
+from engine.experiments.compare import Compared, flags_of, over_seeds, paired
+from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
 from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import Texts, listed, origin, retold
 from engine.experiments.run import Arm, Result, Say
@@ -25,7 +26,7 @@ from engine.records import seed_of
 
 NONE, RATIONALES, REPORTS = "none", "rationales", "reports"
 ALL = "all"
-SYNTHETIC = "these are synthetic reports"
+SYNTHETIC = "the reports added are synthetic"
 _GENERATED = 400
 _CLASSES = 5
 
@@ -49,6 +50,8 @@ class LowResourceConfig(FrozenConfig):
         super().__post_init__()
         if not self.kept or not self.added:
             raise ConfigError("grid.kept and grid.added: name at least one number each")
+        for name in ("kept", "added", "classes"):
+            no_repeats(f"grid.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class LowResource:
         found = []
         values = dict(zip(frozen.texts.labels, label_f1(flags_of(rows, "gold"), flags_of(rows, "given")), strict=True))
         for label, (added, note) in counts.items():
-            found.append(Result(f"f1_{label}", values[label], n=len(rows)))
+            found.append(Result(f"f1_{label}", values[label], n=len(rows), note=note))
             found.append(Result(f"added_{label}", added, n=len(rows), note=note))
         return found
 
@@ -126,7 +129,7 @@ class LowResource:
         found = []
         for label in self._classes(frozen):
             mine = self._values(part, label, frozen, work)
-            found.append(_told(f"f1_{label}", over_seeds(mine)))
+            found.append(_told(f"f1_{label}", over_seeds(mine), self._note(label, part.what)))
             if part.what != NONE:
                 found += self._gain(part, label, "gain", frozen, work)
             if part.what == RATIONALES:
@@ -135,6 +138,7 @@ class LowResource:
 
     def _gain(self, part: Part, label: str, name: str, frozen: Frozen, work: Path) -> list[Result]:
         """Corrected for all comparisons of this kind for this label."""
+        note = self._note(label, part.what if name == "gain" else REPORTS)
         family = [
             each
             for each in self._parts()
@@ -149,8 +153,12 @@ class LowResource:
             )
             found.append(paired(self._values(each, label, frozen, work), self._values(against, label, frozen, work)))
         mine, corrected = found[family.index(part)], holm([each.p for each in found])[family.index(part)]
-        told = [_told(f"f1_{label}_{name}", mine)]
-        return told + ([Result(f"f1_{label}_{name}_holm", corrected, n=mine.n)] if corrected is not None else [])
+        told = [_told(f"f1_{label}_{name}", mine, note)]
+        return told + ([Result(f"f1_{label}_{name}_holm", corrected, n=mine.n, note=note)] if corrected is not None else [])
+
+    def _note(self, label: str, what: str) -> str:
+        """What a reader must know of a figure of a label that rests on what was added."""
+        return SYNTHETIC if what == REPORTS and label in self.config.synthetic else ""
 
     def _values(self, part: Part, label: str, frozen: Frozen, work: Path) -> list[float]:
         """The label's F1 for each seed; a label that is never given where it should be counts 0."""
@@ -165,8 +173,8 @@ class LowResource:
         return found
 
 
-def _told(name: str, each: Compared) -> Result:
-    return Result(name, each.value, each.low, each.high, each.n)
+def _told(name: str, each: Compared, note: str) -> Result:
+    return Result(name, each.value, each.low, each.high, each.n, note)
 
 
 def thinned(

@@ -4,6 +4,7 @@ Both are measured on the same test reports: how far the answer's probability fal
 (comprehensiveness), how far when they alone are left (sufficiency), and the same for words drawn at random.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,10 +118,13 @@ def chosen(config: MaskingConfig) -> pa.Table:
     """The reports of the experiment: a part of the patients of train, some reports of valid and test."""
     from engine.training.data import DataConfig, load_examples
 
-    names = {name: getattr(config, name) for name in ("path", "id", "text", "split", "group")}
+    fields = {name: getattr(config, name) for name in ("path", "id", "text", "split", "group")}
     (column,) = config.labels.values()
-    examples = load_examples(DataConfig(labels={TASK: column}, **names))
+    examples = load_examples(DataConfig(labels={TASK: column}, **fields))
     examples = examples.rename_columns({"group": "patient_id"}).select(["record_id", "patient_id", "text", "split", TASK])
+    # The two models are held against each other report by report, so each needs a name of its own.
+    names = pa.array(numbered(*(examples[name].to_pylist() for name in ("record_id", "text"))), pa.string())
+    examples = examples.set_column(0, "record_id", names)
     of = {name: examples.filter(pc.equal(examples["split"], name)) for name in ("train", "valid", "test")}
     mine = [taken(patient, config.part, config.seed) for patient in of["train"]["patient_id"].to_pylist()]
     of["train"] = of["train"].filter(pa.array(mine, pa.bool_()))
@@ -130,6 +134,16 @@ def chosen(config: MaskingConfig) -> pa.Table:
     if empty:
         raise ConfigError(f"path: no labelled report is left for {empty[0]}")
     return pa.concat_tables(of.values())
+
+
+def numbered(names: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Ids that stand once each: where a report was read more than once, its texts are numbered, in whatever order they came."""
+    found, seen = list(names), Counter[str]()
+    for row in sorted(range(len(found)), key=lambda row: (names[row], texts[row])):
+        seen[names[row]] += 1
+        if seen[names[row]] > 1:
+            found[row] = f"{names[row]}#{seen[names[row]]}"
+    return found
 
 
 def taken(patient: str, part: float, seed: int) -> bool:

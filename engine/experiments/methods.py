@@ -28,6 +28,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.explain.explain import explained, work_for
 from engine.explain.explanation import OK, Explanation
 from engine.explain.faithfulness import Reference, faithfulness, reference
+from engine.explain.methods import with_residuals
 from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.base import ModelSpec
@@ -38,6 +39,8 @@ from engine.training.data import DataConfig, load_examples
 from engine.training.finish import records_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from engine.explain.passes import Work
     from engine.models.site_classifier.attributable import Reports, SiteExplainable
     from engine.models.site_classifier.coder import SiteCoder
@@ -184,7 +187,15 @@ class Methods:
     def _work(self, model: "SiteExplainable", members: Sequence[int], kind: str, residual: bool = True) -> "Work":
         """Reports and the answers to them before a model; the answers are those in fp32 whatever the model."""
         batch, units = self._reports(members, kind)
-        return work_for(model, batch, self._models[0].predicted(batch), self._settings(residual), units)
+        return work_for(model, batch, self._answers[list(members)], self._settings(residual), units)
+
+    @cached_property
+    def _answers(self) -> "Tensor":
+        """What is explained of each report of the sample, [reports]."""
+        import torch
+
+        answered = [self._models[0].predicted(self._reports(some, WORD)[0]) for some in _chunks(np.arange(len(self._sample)))]
+        return torch.cat(answered)
 
     def _settings(self, residual: bool) -> Settings:
         config = self.config
@@ -220,18 +231,18 @@ class Methods:
         slow = method in SLOW | ERASING
         wanted = self.config.steady_slow_records if slow else self.config.steady_records
         steady = set(members[spread(min(wanted, len(members)), len(members))].tolist())
+        model = self._explains(method, kind)
         # What a residual takes, two passes, is nothing to a slow method and would be half of the cost of a quick one.
-        residual = slow
-        self._time(method, kind, members[:1].tolist(), residual)
+        self._time(self._work(model, members[:1].tolist(), kind, slow), method, members[:1].tolist())
         times: dict[tuple[str, str], float] = dict.fromkeys(((a, b) for a in ("predict", "explain") for b in ("", "_cpu")), 0.0)
         rows: list[dict[str, Any]] = []
         for some in _chunks(members):
-            found, seconds = self._time(method, kind, some, residual)
+            explains = self._work(model, some, kind, slow)
+            found, seconds = self._time(explains, method, some)
             times = {name: times[name] + seconds[name] for name in times}
-            explains, asks = self._work(self._explains(method, kind), some, kind), self._work(self._models[1], some, kind)
-            found = found if residual else explained(explains, method)
+            found = found if slow else with_residuals(explains, method, found)
             shared = _shared([control[member] for member in some])
-            faithful = faithfulness(asks, found, self._measures, shared)
+            faithful = faithfulness(self._work(self._models[1], some, kind), found, self._measures, shared)
             again = [place for place, member in enumerate(some) if member in steady]
             steadiness = _steadiness(explains, method, found, again) if again else {}
             for place, (member, one, faith) in enumerate(zip(some, found, faithful, strict=True)):
@@ -241,13 +252,12 @@ class Methods:
         return rows, times
 
     def _time(
-        self, method: str, kind: str, members: Sequence[int], residual: bool
+        self, work: "Work", method: str, members: Sequence[int]
     ) -> tuple[list[Explanation], Mapping[tuple[str, str], float]]:
-        """Explains and predicts reports, with the clock on."""
-        model = self._explains(method, kind)
-        work, prepared = self._work(model, members, kind, residual), self._prepared.take(pa.array(members))
+        """Predicts and explains reports with the model of their work, with the clock on."""
+        prepared = self._prepared.take(pa.array(members))
         start = _clocks()
-        model.coder.logits(prepared)
+        work.model.coder.logits(prepared)
         middle = _clocks()
         found = explained(work, method)
         end = _clocks()

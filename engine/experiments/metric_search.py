@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
+from engine.evaluation.significance import holm
 from engine.experiments.banked import FURTHER, scored_rationales
-from engine.experiments.compare import holm
 from engine.experiments.frozen import Frozen, FrozenConfig, plain
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import figure, test_rows

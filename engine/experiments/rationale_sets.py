@@ -85,7 +85,10 @@ def kind_of(path: str) -> str:
         ConfigError: there is no file, or it is none of `SETS`.
     """
     file = marked_file(path)
-    names = set(pq.read_schema(file).names)
+    try:
+        names = set(pq.read_schema(file).names)
+    except pa.ArrowInvalid:
+        raise ConfigError(f"data.path: {file.name} is no Parquet file; give a set's file or folder") from None
     for kind, each in SETS.items():
         if names >= set(each.columns):
             return kind
@@ -96,11 +99,16 @@ def read_marked(path: str) -> list[Marked]:
     """Every text of a set.
 
     Raises:
-        ConfigError: it is no known set, a marked passage is not where the file says, or the list of a silver set is missing.
+        ConfigError: it is no known set, a row has no known split, a marked passage is not where the file says, or the list of a
+            silver set is missing.
     """
     chosen, main = SETS[kind_of(path)], marked_file(path)
     tables = [file for file in _files(path) if file.suffix == main.suffix]
     rows = [row for file in tables for row in pq.read_table(file, columns=list(chosen.columns)).to_pylist()]
+    lost = sum(row["split"] not in _LAST_FIRST for row in rows)
+    if lost:
+        known = ", ".join(reversed(_LAST_FIRST))
+        raise ConfigError(f"data.path: rows of {main.name} with a split that is none of {known}: {lost}; name their split")
     return chosen.read(rows, main.parent)
 
 

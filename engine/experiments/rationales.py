@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from engine.benchmarks.baseline import fit_and_score
 from engine.errors import ConfigError
+from engine.evaluation.classes import mean_f1
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
 from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_digest, read_marked, training_table
@@ -98,6 +99,7 @@ class Rationales:
         self.config = config
         self.kind = kind_of(config.path)
         self._model: SiteExplainable | None = None
+        self._answers: list[list[str]] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         values = {name: value for name, value in asdict(self.config).items() if name not in ("path", "threads")}
@@ -178,10 +180,11 @@ class Rationales:
 
     def _given(self, model: "SiteExplainable") -> list[list[str]]:
         """The labels that the model gives to each text of the test split."""
-        prepared = _prepared(model.coder, self._test)
-        logits = model.coder.logits(prepared)[TASK]
-        chosen = logits > 0 if model.task.multi_label else logits == logits.max(-1, keepdims=True)
-        return [[label for label, yes in zip(model.task.labels, row, strict=True) if yes] for row in chosen]
+        if self._answers is None:
+            logits = model.coder.logits(_prepared(model.coder, self._test))[TASK]
+            chosen = logits > 0 if model.task.multi_label else logits == logits.max(-1, keepdims=True)
+            self._answers = [[label for label, yes in zip(model.task.labels, row, strict=True) if yes] for row in chosen]
+        return self._answers
 
     def _agreement(self, model: "SiteExplainable", method: str, say: Say) -> list[Result]:
         asked = agreed(self._test, self._given(model))
@@ -313,23 +316,21 @@ def means(unit: str, scores: Sequence[Mapping[str, float] | None], groups: Seque
 def quality(gold: NDArray, chosen: NDArray, groups: Sequence[str], rounds: int) -> list[Result]:
     """Accuracy (every label right), micro- and macro-F1 of yes-or-no answers [n, labels], with intervals over groups.
 
-    A label that a resample neither has nor gives counts in no mean.
+    A label that nobody has in a resample counts in no mean of it.
     """
     right = (gold == chosen).all(1)
     columns: dict[Any, Any] = {"n": np.ones(len(gold)), "right": right}
     labels = range(gold.shape[1])
     for label in labels:
         yes, said = gold[:, label], chosen[:, label]
-        columns |= {("hit", label): yes & said, ("sum", label): yes.astype(int) + said}
+        columns |= {("hit", label): yes & said, ("given", label): said, ("gold", label): yes}
 
     def micro(of: Drawn) -> NDArray:
-        hits, sums = (of.many([(what, label) for label in labels]).sum(1) for what in ("hit", "sum"))
-        return divide(2 * hits, sums)
+        hits, given, there = (of.many([(what, label) for label in labels]).sum(1) for what in ("hit", "given", "gold"))
+        return divide(2 * hits, given + there)
 
     def macro(of: Drawn) -> NDArray:
-        hits, sums = (of.many([(what, label) for label in labels]) for what in ("hit", "sum"))
-        each = divide(2 * hits, sums)
-        return divide(np.nansum(each, 1), np.isfinite(each).sum(1))
+        return mean_f1(*(of.many([(what, label) for label in labels]) for what in ("hit", "given", "gold")))
 
     figures = {"accuracy": ratio("right", "n"), "micro_f1": micro, "macro_f1": macro}
     found = Totals(groups, columns).estimates(figures, rounds)

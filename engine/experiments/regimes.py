@@ -8,16 +8,18 @@ parts joined by `.`:
     ratio.<x>            x rationales for each report and epoch, drawn anew
     extra                as many more reports as there are rationales; extra.tokens: as many tokens of them
     complements          in place of each rationale its report without it
-    marking              no samples, but a second question, which tokens were marked
     shift.<k>            rationales whose ends lie up to k words elsewhere
     drop.<x>, replace.<x>   without a share x of their words, or with other words of train in their place
     swap.<x>             a share x of them under another label
     label_only           in place of each rationale the name of its label
     filter.<rule>        those that a rule of `engine.training.rationale_bank` keeps: filter.drop_wrong, filter.at_most.0.1,
                          filter.top.0.25, filter.random.top.0.25
+
+`marking`, the second question which tokens were marked, is none of them: it teaches token states, and those of a frozen encoder
+do not change. `learn.marking` of `jobs.train` asks it of a model that is trained whole.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +36,8 @@ from engine.training.rationales import MARKS, Rationale, codes, merged, rational
 
 BASE = "reports"
 REST = "rest"
-PLAIN = (BASE, "rationales", "extra", "extra.tokens", "complements", "marking", "label_only")
+MARKING = "marking"
+PLAIN = (BASE, "rationales", "extra", "extra.tokens", "complements", "label_only")
 SHARES = ("drop", "replace", "swap")
 VALUED = ("ratio", "shift", *SHARES)
 
@@ -52,6 +55,11 @@ class Regime:
         """Raises ConfigError for a name that is none."""
         if name in PLAIN:
             return cls(name)
+        if name == MARKING:
+            raise ConfigError(
+                f"grid.regimes: {MARKING} teaches token states, and those of a frozen encoder do not change; leave it out here, "
+                "and ask it of a model that is trained whole (learn.marking of jobs.train)"
+            )
         kind, _, rest = name.partition(".")
         if kind == "filter":
             return cls(kind, rule=rule(_spelled(rest)))
@@ -171,8 +179,21 @@ class Texts:
         """
         return pa.concat_tables([self.base, self._besides(regime, seed, bank), self.held])
 
+    def enough(self, regimes: Iterable[Regime]) -> None:
+        """Raises ConfigError where a regime asks for more reports than there are."""
+        kinds = {regime.kind for regime in regimes}
+        for kind, unit, sizes in (("extra", "texts", len), ("extra.tokens", "tokens", self._tokens)):
+            if kind in kinds and sizes(self.pool) < sizes(self.rationales):
+                raise ConfigError(
+                    f"grid.share: {kind} wants {sizes(self.rationales)} {unit} of more reports, as many as the rationales have, "
+                    f"and {sizes(self.pool)} are left; give a smaller share"
+                )
+
+    def _tokens(self, table: pa.Table) -> int:
+        return sum(self._count(table["text"].to_pylist()))
+
     def _besides(self, regime: Regime, seed: int, bank: pa.Table | None) -> pa.Table:
-        if regime.kind in (BASE, "marking"):
+        if regime.kind == BASE:
             return self.base.slice(0, 0)
         if regime.kind.startswith("extra"):
             return self._extra(regime, seed)
@@ -203,7 +224,7 @@ class Texts:
         order = sorted(range(len(names)), key=lambda row: seed_of(names[row], "extra", seed))
         if regime.kind == "extra.tokens":
             sizes = self._count([self.pool["text"][row].as_py() for row in order])
-            order = order[: int((np.cumsum(sizes) <= sum(self._count(self.rationales["text"].to_pylist()))).sum())]
+            order = order[: int((np.cumsum(sizes) <= self._tokens(self.rationales)).sum())]
         return self.pool.take(pa.array(order[: len(self.rationales)] if regime.kind == "extra" else order, pa.int64()))
 
     def _shifted(self, each: Marked, most: int, seed: int) -> Marked:

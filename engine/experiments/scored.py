@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from engine.evaluation.classes import mean_f1
 from engine.evaluation.resample import Totals, ratio
 from engine.experiments.compare import flags_of
 from engine.experiments.rationale_sets import Marked
@@ -20,6 +21,7 @@ from engine.experiments.regimes import REST, retold
 from engine.experiments.run import Result
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
+from engine.explain.faithfulness import top_counts
 from engine.records import seed_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ COVERAGE = ("cov_topk", "cov_mass", "cov_lift")
 # Of texts with something marked: the mean probability of the labels people gave, to the whole text and to the rest without marks.
 REMOVED = ("prob", "rest_prob", "rest_right")
 ERASED = ("comp", "comp_random")
+_DRAWS = 5
 FIGURES = ("accuracy", "macro_f1", *COVERAGE, *REMOVED, *ERASED, "comp_gain")
 
 
@@ -38,7 +41,7 @@ def test_rows(frozen: "Frozen", learner: "HeadLearner", erased: int, share: floa
 
     Args:
         erased: of how many texts, chosen by id, the `share` of words with the largest weights is deleted and the text encoded
-            anew, beside as many words drawn at random, the same for every head; 0: of none.
+            anew, beside as many words drawn at random, the same for every head, the mean of five draws; 0: of none.
     """
     texts, held = frozen.texts, frozen.texts.held
     test = texts.test
@@ -89,19 +92,22 @@ def _erase(
 ) -> None:
     """Comprehensiveness (ERASER, section 4) of the strongest label: its fall when the words are deleted from the text."""
     chosen = drawn([each.record_id for each in test], erased, 0)
-    tops, randoms = [], []
+    tops: list[str] = []
+    randoms: list[list[str]] = [[] for _ in range(_DRAWS)]
     for number in chosen:
         (of,) = frozen.tokens([test[number].text])
         weight = from_tokens(found.weights[number], of.word_of_token, of.word_start, of.word_end).weight
-        count = max(1, round(share * len(weight)))
-        generator = np.random.default_rng(seed_of(test[number].record_id, "erased at random"))
-        top = np.argsort(-weight, kind="stable")[:count]
-        tops.append(_without(test[number].text, of.word_start, of.word_end, top))
-        randoms.append(_without(test[number].text, of.word_start, of.word_end, generator.permutation(len(weight))[:count]))
+        (count,) = top_counts(len(weight), (share,))
+        tops.append(_without(test[number].text, of.word_start, of.word_end, np.argsort(-weight, kind="stable")[:count]))
+        for draw in range(_DRAWS):
+            generator = np.random.default_rng(seed_of(test[number].record_id, "erased at random", draw))
+            words = generator.permutation(len(weight))[:count]
+            randoms[draw].append(_without(test[number].text, of.word_start, of.word_end, words))
     some = whole.take(pa.array(chosen))
     without = frozen.answered(learner, retold(some, text=tops), keep=False).probs
     # These texts are the same for every head, so their states are worth keeping.
-    control = frozen.answered(learner, retold(some, text=randoms)).probs
+    controls = [frozen.answered(learner, retold(some, text=texts), attended=False).probs for texts in randoms]
+    control = np.mean(controls, axis=0)
     for place, number in enumerate(chosen):
         label = int(found.probs[number].argmax())
         before = found.probs[number, label]
@@ -139,8 +145,8 @@ def figure(rows: pa.Table, name: str) -> float | None:
         gold, given = flags_of(rows, "gold"), flags_of(rows, "given")
         if name == "accuracy":
             return float((gold == given).all(1).mean())
-        known = [value for value in label_f1(gold, given) if value is not None]
-        return float(np.mean(known)) if known else None
+        mean = float(mean_f1((gold & given).sum(0), given.sum(0), gold.sum(0)))
+        return None if np.isnan(mean) else mean
     if name == "comp_gain":
         comp, random = figure(rows, "comp"), figure(rows, "comp_random")
         return None if comp is None or random is None else comp - random
@@ -149,6 +155,6 @@ def figure(rows: pa.Table, name: str) -> float | None:
 
 
 def label_f1(gold: NDArray, given: NDArray) -> list[float | None]:
-    """F1 of each label from flags [texts, labels]; None where no text has the label and none is given it."""
-    hits, sums = (gold & given).sum(0), gold.sum(0) + given.sum(0)
-    return [2 * float(hit) / float(total) if total else None for hit, total in zip(hits, sums, strict=True)]
+    """F1 of each label from flags [texts, labels]; None where no text has the label."""
+    hits, said, there = (gold & given).sum(0), given.sum(0), gold.sum(0)
+    return [2 * float(hit) / float(a + b) if b else None for hit, a, b in zip(hits, said, there, strict=True)]

@@ -6,7 +6,7 @@ sufficiency are good, beside the same for units drawn at random. The normalised 
 best for both, and they are missing where the record with everything erased gets the answer anyway.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,13 +120,6 @@ def normalised(comp: np.ndarray, suff: np.ndarray, whole: float, bare: float) ->
     norm_comp = np.clip(np.maximum(0, comp) / (1 - null), 0, 1)
     norm_suff = np.clip((1 - np.maximum(0, suff) - null) / (1 - null), 0, 1)
     return float(norm_comp.mean()), float(norm_suff.mean())
-
-
-def averages(found: Sequence[Faithfulness | None]) -> Mapping[str, float | None]:
-    """Means of the checks over the records that have them."""
-    rows = [one.checks() for one in found if one is not None]
-    names = rows[0] if rows else ()
-    return {name: _mean(np.array([np.nan if row[name] is None else row[name] for row in rows])) for name in names}
 
 
 def _falls(work: Work, variants: Sequence[Variant], whole: np.ndarray, measures: Measures) -> np.ndarray:

@@ -53,7 +53,7 @@ def integrated_gradients(work: Work) -> Scores:
         for record, step, value in zip(here, steps, values, strict=True):
             totals[record] += weights[step] * value
     units = [work.to_units(record, values) for record, values in enumerate(totals)]
-    return Scores(units, work.whole() if work.settings.residual else None, _at_baseline(work, kind))
+    return Scores(units, *((work.whole(), at_baseline(work, kind)) if work.settings.residual else (None, None)))
 
 
 def baseline_kind(method: str, asked: str) -> str:
@@ -80,13 +80,12 @@ def _times_input(work: Work, kind: str) -> Scores:
         values = ((embeds - work.baseline(places, embeds, kind)) * slope).sum(-1)
         for place, value in zip(places, work.split(places, values), strict=True):
             units[place] = work.to_units(place, value)
-    return Scores(units, whole, _at_baseline(work, kind))
+    return Scores(units, whole, at_baseline(work, kind) if work.settings.residual else None)
 
 
 @torch.no_grad()
-def _at_baseline(work: Work, kind: str) -> np.ndarray | None:
-    if not work.settings.residual:
-        return None
+def at_baseline(work: Work, kind: str) -> np.ndarray:
+    """F [records] where gradients start from, see `Work.baseline`."""
     if kind == "mask":
         return work.bare()
     found = np.zeros(work.records)

@@ -5,7 +5,7 @@ and counted in the flip rate. Copies are compared over the units that they did n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,11 @@ class Copies:
 class Stability:
     """Stability of one explanation over the copies that kept the answer.
 
+    A copy in which nothing changed, or fewer than two units are left to compare, says nothing.
+
     `rank` is the mean Spearman correlation of weights, `jaccard` the mean overlap of the strongest tenth of the units,
     `lipschitz` the largest change of the weights over the change of the mean embedding (Alvarez-Melis and Jaakkola 2018), None
-    where no copy kept the answer. `units` [n] is 1 - min(1, deviation / mean) of each unit's weight, 1 where a unit was seen less
+    where no copy says anything. `units` [n] is 1 - min(1, deviation / mean) of each unit's weight, 1 where a unit was seen less
     than twice. `flip_rate` is the share of copies that changed the answer.
     """
 
@@ -108,7 +110,9 @@ def _copy(work: Work, draw: int) -> Copies:
         rows = torch.split(step, [int(work.sizes[place]) for place in places])
         moved[places] = [float(row.mean(0).norm()) if len(row) else 0.0 for row in rows]
     everything = work.model.erase(work.batch, np.concatenate([np.empty(0, bool), *keep]))
-    return Copies(Work(work.model, everything, work.targets, work.units, work.settings), untouched, held, moved)
+    # Only a copy's weights are compared, so nothing is to be asked of it for a residual.
+    settings = replace(work.settings, residual=False)
+    return Copies(Work(work.model, everything, work.targets, work.units, settings), untouched, held, moved)
 
 
 def _untouched(work: Work, record: int, draw: int) -> np.ndarray:
@@ -122,17 +126,15 @@ def _untouched(work: Work, record: int, draw: int) -> np.ndarray:
 
 def _record(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]], flips: int, copies: int) -> Stability:
     flip_rate = flips / copies if copies else None
+    seen = [(other, untouched, moved) for other, untouched, moved in seen if moved > 0 and untouched.sum() > 1]
     if not seen or not np.any(weight):
         return Stability(None, None, None, flip_rate, np.ones(len(weight)), copies)
     ranks, overlaps, slopes = [], [], []
     for other, untouched, moved in seen:
         ranks.append(spearman(weight[untouched], other[untouched]))
         overlaps.append(_overlap(weight[untouched], other[untouched]))
-        if moved > 0:
-            slopes.append(float(np.linalg.norm(weight[untouched] - other[untouched])) / moved)
-    return Stability(
-        float(np.mean(ranks)), float(np.mean(overlaps)), max(slopes, default=None), flip_rate, _steadiness(weight, seen), copies
-    )
+        slopes.append(float(np.linalg.norm(weight[untouched] - other[untouched])) / moved)
+    return Stability(float(np.mean(ranks)), float(np.mean(overlaps)), max(slopes), flip_rate, _steadiness(weight, seen), copies)
 
 
 def _steadiness(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]]) -> np.ndarray:
@@ -145,7 +147,7 @@ def _steadiness(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, flo
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation; of rows without any spread 1 where both have none, else 0."""
+    """Spearman's rank correlation of two values or more; of rows without any spread 1 where both have none, else 0."""
     ranks: list[Any] = [rankdata(values) for values in (a, b)]
     spread = [float(np.ptp(values)) if len(values) else 0.0 for values in ranks]
     if not all(spread):

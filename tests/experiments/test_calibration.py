@@ -63,8 +63,8 @@ def measured(tmp_path_factory):
     (folder / "out" / "settings.json").write_text(json.dumps(settings))
     work = folder / "out" / "work"
     work.mkdir()
-    np.savez(work / "logits-valid.npz", **logits(set(range(0, PER_SPLIT, 12))))
-    np.savez(work / "logits-test.npz", **logits(set(range(1, PER_SPLIT, 6))))
+    np.savez(experiment._file("valid", work), **logits(set(range(0, PER_SPLIT, 12))))
+    np.savez(experiment._file("test", work), **logits(set(range(1, PER_SPLIT, 6))))
     rows = run(experiment, folder / "out", "command", silent).to_pylist()
     return {(row["arm"], row["metric"]): row for row in rows}
 
@@ -109,8 +109,8 @@ def test_a_sure_and_right_model_is_kept_whole(tmp_path):
     pq.write_table(table(), tmp_path / "reports.parquet")
     model = write_tiny(tmp_path / "model")
     experiment = Calibration(CalibrationConfig(str(tmp_path / "reports.parquet"), str(model), rounds=20))
-    np.savez(tmp_path / "logits-valid.npz", **logits(set()))
-    np.savez(tmp_path / "logits-test.npz", **logits({3}))
+    np.savez(experiment._file("valid", tmp_path), **logits(set()))
+    np.savez(experiment._file("test", tmp_path), **logits({3}))
     found = {one.metric: one for one in experiment.measure(experiment.arms()[0], tmp_path, silent)}
     # 240 without an error prove 98 %; of the 239 labelled test reports one is wrong.
     assert found["threshold"].value == pytest.approx(0.5)
@@ -136,6 +136,23 @@ def test_a_tiny_model_predicts_once_for_all_arms(tmp_path):
         f"{task}-{way}" for task in ("site", "histology") for way in ("uncalibrated", "temperature", "isotonic", "checkpoint")
     }
     assert all(0 <= row["value"] <= 1 for row in rows if row["metric"] in ("accuracy", "ece", "coverage"))
+
+
+def test_a_folder_belongs_to_its_reports_and_columns(tmp_path):
+    model = write_tiny(tmp_path / "model")
+
+    def made(reports, **values):
+        pq.write_table(reports, tmp_path / "reports.parquet")
+        return Calibration(CalibrationConfig(str(tmp_path / "reports.parquet"), str(model), **values))
+
+    first = made(table())
+    before, file = first.settings(), first._file("test", tmp_path)
+    turned = made(table().take(list(range(len(table())))[::-1]))
+    assert {name for name, value in turned.settings().items() if value != before[name]} == {"data_digest"}
+    assert turned._file("test", tmp_path) != file
+    told = table().append_column("second", table()["site"])
+    other = made(told, labels={"site": "second", "histology": "histology"}).settings()
+    assert {name for name, value in other.items() if value != before[name]} == {"columns"}
 
 
 def test_a_split_without_reports_is_refused(tmp_path):

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import ttest_rel
 
-from engine.experiments.compare import Compared, holm, over_records, over_seeds, paired
+from engine.experiments.compare import Compared, over_records, over_seeds, paired
 
 
 def test_a_paired_test_is_scipys():
@@ -16,12 +16,6 @@ def test_a_paired_test_is_scipys():
 def test_without_spread_there_is_no_test():
     assert over_seeds([0.3]) == Compared(0.3, None, None, None, 1)
     assert over_seeds([0.25, 0.25]) == Compared(0.25, 0.25, 0.25, None, 2)
-
-
-def test_holm_by_hand():
-    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; none may be smaller than one before it.
-    assert holm([0.04, 0.01, None, 0.02]) == pytest.approx([0.04, 0.03, None, 0.04])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
 
 
 def table(gold, given):
@@ -38,5 +32,11 @@ def test_a_difference_over_records_by_hand():
     assert found.value == pytest.approx((1 + 0.5) / 2) and found.low < found.value < found.high
     # Of half right each label has one hit, of two given and two that should be.
     assert over_records(pairs, 200, macro=True).value == pytest.approx(np.mean([1.0, 0.5]))
+    # A label that nobody has counts on neither side, whoever gives it.
+    third = [
+        table([[*row, False] for row in some["gold"].to_pylist()], [[*row, more] for row in some["given"].to_pylist()])
+        for some, more in ((pairs[1][0], True), (pairs[1][1], False))
+    ]
+    assert over_records([tuple(third)], 50, macro=True).value == pytest.approx(0.5)
     same = over_records([(table(gold, half), table(gold, half))], 50, macro=True)
     assert (same.value, same.low, same.high) == (0, 0, 0)

@@ -1,5 +1,8 @@
 """Every kind of arm on a dozen and a half texts and a tiny encoder; the figures by hand."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,9 +10,11 @@ import pytest
 from engine.errors import ConfigError
 from engine.experiments.banked import perplexities
 from engine.experiments.compare import flags_of
+from engine.experiments.frozen import Answers
 from engine.experiments.grid import Grid, GridConfig, against
+from engine.experiments.rationale_sets import Marked
 from engine.experiments.run import run
-from engine.experiments.scored import figure, label_f1
+from engine.experiments.scored import _erase, figure, label_f1
 from tests.experiments.marked import write_abstracts
 
 pytestmark = pytest.mark.timeout(300)
@@ -26,7 +31,7 @@ def rows_of(table):
 
 
 def test_a_grid_from_texts_to_its_table_and_on_from_where_it_stopped(tmp_path, data):
-    regimes = ("reports", "rationales", "marking")
+    regimes = ("reports", "rationales", "complements")
     config = GridConfig(data, heads=("cls", "dpla0"), regimes=regimes, erased=3, **SMALL)
     said = []
     table = run(Grid(config), tmp_path / "out", "command", said.append)
@@ -50,7 +55,7 @@ def test_a_grid_from_texts_to_its_table_and_on_from_where_it_stopped(tmp_path, d
     assert found["dpla0-rationales-interaction", "cov_topk_gain"]["value"] == pytest.approx(gains[0] - gains[1])
     # What the encoder's first token attends to is the same in every training.
     assert len({found[f"cls-{name}-{seed}", "cov_mass"]["value"] for name in regimes for seed in (1, 2)}) == 1
-    assert found["cls-rationales-1", "texts_besides"]["value"] > 0 == found["cls-marking-1", "texts_besides"]["value"]
+    assert found["cls-rationales-1", "texts_besides"]["value"] > 0 == found["cls-reports-1", "texts_besides"]["value"]
     (tmp_path / "out" / "arms" / "dpla0-rationales-2.parquet").unlink()
     assert run(Grid(config), tmp_path / "out", "command", said.append).equals(table)
     assert sum(line.endswith("done before") for line in said) == len(arms) - 1
@@ -90,7 +95,7 @@ def test_a_set_with_questions(tmp_path):
     (tmp_path / "set").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "prompts_abstracts.parquet")
     regimes = ("reports", "rationales", "extra", "swap.0.5", "shift.2")
-    values = {**SMALL, "seeds": (1,), "window": 48}
+    values = {**SMALL, "seeds": (1,), "window": 48, "share": 0.5}
     config = GridConfig(str(tmp_path / "set"), heads=("target",), regimes=regimes, erased=2, records=5, max_tokens=16, **values)
     found = rows_of(run(Grid(config), tmp_path / "out", "command", lambda line: None))
     for name in regimes:
@@ -100,9 +105,9 @@ def test_a_set_with_questions(tmp_path):
 
 
 def test_what_a_regime_is_held_against():
-    regimes = ("reports", "rationales", "extra", "marking", "filter.drop_wrong", "filter.random.drop_wrong", "ratio.1")
+    regimes = ("reports", "rationales", "extra", "complements", "filter.drop_wrong", "filter.random.drop_wrong", "ratio.1")
     assert against("rationales", regimes) == ["reports", "extra"]
-    assert against("marking", regimes) == ["reports", "rationales"]
+    assert against("complements", regimes) == ["reports", "rationales"]
     assert against("filter.drop_wrong", regimes) == ["reports", "rationales", "filter.random.drop_wrong"]
     assert against("filter.random.drop_wrong", regimes) == ["reports", "rationales"]
     assert against("ratio.1", regimes) == against("extra", regimes) == ["reports"]
@@ -116,6 +121,10 @@ def test_mistakes_are_told_before_anything_is_read():
         "regimes: 'much'": {"regimes": ("reports", "much")},
         "share below 1": {"share": 1.0},
         "at least one seed": {"seeds": ()},
+        "sizes.seeds: 1 stands there twice": {"seeds": (1, 2, 1)},
+        "grid.heads: cls stands there twice": {"heads": ("cls", "cls")},
+        "grid.regimes: extra stands there twice": {"regimes": ("reports", "extra", "extra")},
+        "marking teaches token states": {"regimes": ("reports", "marking")},
     }.items():
         with pytest.raises(ConfigError, match=said):
             GridConfig("x", **values)
@@ -134,7 +143,43 @@ def test_figures_by_hand():
     assert figure(rows, "accuracy") == 0.5
     assert label_f1(flags_of(rows, "gold"), flags_of(rows, "given")) == [pytest.approx(2 / 3), 1.0, None]
     assert figure(rows, "macro_f1") == pytest.approx((2 / 3 + 1) / 2)
+    # What is given and nobody has moves no denominator.
+    given = rows.set_column(1, "given", pa.array([[True, False, True], [False, True, False]]))
+    assert figure(given, "macro_f1") == pytest.approx((2 / 3 + 1) / 2)
+    assert label_f1(flags_of(given, "gold"), flags_of(given, "given"))[2] is None
     assert figure(rows, "comp_gain") == pytest.approx(0.4) and figure(rows, "cov_topk") is None
+
+
+def test_the_random_control_of_erased_words_is_the_mean_of_five_draws():
+    """A text of two words, of which the head attends to the first alone; its answer is the share of words that say yes."""
+    test = [Marked(f"t{n}", f"t{n}", "test", "yes no", ("a",), {}, ()) for n in range(3)]
+    asked = []
+
+    class Words:
+        def tokens(self, texts):
+            of = {"word_of_token": np.arange(2), "word_start": np.array([0, 4]), "word_end": np.array([3, 6])}
+            return [SimpleNamespace(**of) for _ in texts]
+
+        def answered(self, learner, table, keep=True, attended=True):
+            texts = table["text"].to_pylist()
+            asked.append((keep, texts))
+            return Answers(np.array([[0.75 if "yes" in text else 0.25, 0.0] for text in texts]), None, [])
+
+    frozen = Words()
+    found = Answers(np.array([[0.75, 0.25]] * 3), None, [np.array([1.0, 0.0])] * 3)
+    rows = [{} for _ in test]
+    _erase(frozen, None, test, pa.table({"text": [each.text for each in test]}), found, rows, 3, 0.6)
+    # Three fifths of two words are two, rounded up: nothing is left of either.
+    assert asked[0] == (False, ["."] * 3) and [each["comp"] for each in rows] == [0.5] * 3
+    asked.clear()
+    _erase(frozen, None, test, pa.table({"text": [each.text for each in test]}), found, rows, 3, 0.4)
+    assert len(asked) == 6 and asked[0] == (False, [" no"] * 3) and all(keep for keep, _ in asked[1:])
+    for number, row in enumerate(rows):
+        without = [texts[number] for _, texts in asked[1:]]
+        assert row["comp"] == 0.5 and row["comp_random"] == pytest.approx(
+            np.mean([0.5 * ("yes" not in text) for text in without])
+        )
+    assert {row["comp_random"] for row in rows} - {0.0, 0.5}
 
 
 def test_perplexity_by_hand():

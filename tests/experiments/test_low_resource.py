@@ -94,6 +94,31 @@ def test_the_curve_from_texts_to_its_table(tmp_path):
     assert len({arm for arm, _ in found}) == 2 * 3 * (2 + 1)
 
 
+def test_every_figure_that_rests_on_synthetic_reports_says_so():
+    class Known(LowResource):
+        def _classes(self, frozen):
+            return ("C15", "C34")
+
+        def _values(self, part, label, frozen, work):
+            return [0.25, 0.5 + 0.125 * part.added]
+
+    config = LowResourceConfig("x", seeds=(1, 2), kept=(2,), added=(1, 2))
+    for what, noted in (
+        (NONE, set()),
+        (RATIONALES, {"f1_C15_over_reports", "f1_C15_over_reports_holm"}),
+        (REPORTS, {"f1_C15", "f1_C15_gain", "f1_C15_gain_holm"}),
+    ):
+        found = Known(config)._mean(Part("target", 2, what, 0 if what == NONE else 1, None), None, None)
+        assert {each.metric for each in found if "synthetic" in each.note} == noted & {each.metric for each in found}
+    assert "f1_C15_gain" in {each.metric for each in found}
+
+
+def test_what_stands_twice_is_refused():
+    for key, values in {"kept": {"kept": (0, 0)}, "added": {"added": (5, 5)}, "classes": {"classes": ("a", "a")}}.items():
+        with pytest.raises(ConfigError, match=f"grid.{key}: . stands there twice"):
+            LowResourceConfig("x", **values)
+
+
 def test_the_classes_are_the_synthetic_ones_and_then_the_largest(tmp_path):
     class Read:
         texts = Texts(read_marked(write_abstracts(tmp_path / "set", 36)), True, 1.0, count)

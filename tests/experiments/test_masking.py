@@ -2,10 +2,11 @@
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from engine.errors import ConfigError, ContractError
-from engine.experiments.masking import ROWS, Masking, MaskingConfig, between, by_draw, chosen, measured, taken
+from engine.experiments.masking import ROWS, Masking, MaskingConfig, between, by_draw, chosen, measured, numbered, taken
 from engine.experiments.run import run
 from engine.sources.synthetic import generate
 
@@ -53,6 +54,19 @@ def test_the_difference_is_taken_report_by_report():
 def test_models_measured_on_different_reports_are_not_compared():
     with pytest.raises(ContractError, match="different reports"):
         between(rows(0.5, 0.7), rows(0.4))
+
+
+def test_a_report_that_was_read_twice_stands_twice_under_names_of_its_own():
+    assert numbered(["a", "b", "a", "a"], ["y", "x", "x", "z"]) == ["a#2", "b", "a", "a#3"]
+    assert numbered(["a", "a"], ["y", "x"]) == ["a#2", "a"]
+
+
+def test_both_texts_of_a_report_are_chosen(tmp_path):
+    table = pl.read_parquet(corpus(tmp_path))
+    again = table.filter(pl.col("split") == "test").with_columns(text=pl.col("text") + " Read again.")
+    pl.concat([table, again]).write_parquet(tmp_path / "reports.parquet")
+    names = chosen(tiny(str(tmp_path / "reports.parquet"), test_records=48)).filter(pc.field("split") == "test")["record_id"]
+    assert len(set(names.to_pylist())) == len(names) == 48
 
 
 def test_a_quarter_of_the_patients_is_about_a_quarter_and_grows_with_the_part():

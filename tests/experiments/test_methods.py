@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.experiments import methods
 from engine.experiments.methods import BY_SENTENCE, BY_WORD, Methods, MethodsConfig, spread, stratified
 from engine.experiments.run import run
 from engine.explain.explain import explain, work_for
-from engine.explain.faithfulness import averages, faithfulness
+from engine.explain.faithfulness import faithfulness
 from engine.explain.settings import Measures, Settings
 from engine.models.site_classifier.attributable import SiteExplainable, reports
 from tests.models.conftest import coder, records, write_tiny
@@ -33,7 +34,9 @@ def table(count=12):
     for number in range(count):
         code, split = ("C18", "C34", "C50", "C61")[number % 4], "test" if number % 2 else "train"
         rows.append({"record_id": f"r{number}", "patient_id": f"{split}{number // 4}", "split": split, "site": code})
-    return pa.Table.from_pylist([{**row, "text": TEXTS[row_number // 2 % 6]} for row_number, row in enumerate(rows)])
+    # A third sentence, so that two are left to compare where one is masked.
+    texts = [f"{text} Nothing else was sent." for text in TEXTS]
+    return pa.Table.from_pylist([{**row, "text": texts[row_number // 2 % 6]} for row_number, row in enumerate(rows)])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,8 @@ def test_gain_and_sufficiency_are_the_engines_own(measured, settings):
     batch = reports(system.prepare(records(texts).set_column(1, "record_id", pa.array(ids))))
     targets = model.predicted(batch)
     found = explain(model, batch, targets, "grad_l2")
-    mean = averages(faithfulness(work_for(model, batch, targets, Settings()), found, Measures(draws=2)))
+    checks = [one.checks() for one in faithfulness(work_for(model, batch, targets, Settings()), found, Measures(draws=2))]
+    mean = {name: np.mean([each[name] for each in checks]) for name in ("comp_aopc", "suff_aopc", "random_comp")}
     mine = {metric: measured["grad_l2-word", metric]["value"] for metric in ("gain", "comprehensiveness", "sufficiency")}
     assert mine["comprehensiveness"] == pytest.approx(mean["comp_aopc"], abs=1e-5)
     assert mine["gain"] == pytest.approx(mean["comp_aopc"] - mean["random_comp"], abs=1e-5)
@@ -123,6 +127,22 @@ def test_methods_are_held_against_the_yardstick_on_its_own_reports(measured, set
     assert (found.value, found.low, found.high, found.n) == (0.5, 0.5, 0.5, 2)
     assert experiment._result("gain", rows, gain).value == 0.25
     assert experiment._result("nothing", rows[2:], gain).value is None
+
+
+def test_answers_are_predicted_once_for_all_methods(settings, tmp_path, monkeypatch):
+    asked, explained_by = [], []
+    predicted, once = SiteExplainable.predicted, methods.explained
+    monkeypatch.setattr(SiteExplainable, "predicted", lambda self, batch: asked.append(len(batch)) or predicted(self, batch))
+    monkeypatch.setattr(methods, "explained", lambda work, method: explained_by.append(work.records) or once(work, method))
+    experiment = Methods(MethodsConfig(**{**settings, "steady_records": 0, "steady_slow_records": 0}))
+    rows = {}
+    for arm in experiment.arms():
+        if arm.name in ("random_units-word", "integrated_gradients-word", "gradient_x_input-word"):
+            explained_by.clear()
+            rows |= {(arm.name, one.metric): one.value for one in experiment.measure(arm, tmp_path, silent)}
+    assert sum(asked) == 6
+    # One report to begin with, then each report once; the residual takes no second explanation.
+    assert explained_by == [1, 6] and rows["gradient_x_input-word", "residual"] >= 0
 
 
 def test_a_stopped_run_keeps_the_yardsticks_arm(settings, tmp_path):

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from engine.errors import ConfigError
 from engine.evaluation.rationales import MEASURES
 from engine.experiments import rationale_sets, rationales
+from engine.experiments.frozen import FrozenConfig, plain
 from engine.experiments.rationale_sets import (
     Marked,
     hallmarks,
@@ -38,6 +39,7 @@ from engine.experiments.rationales import (
 )
 from engine.experiments.run import run
 from engine.explain.explain import explain
+from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import Task
 from engine.training.data import DataConfig, load_examples
 from tests.explain.toys import Linear, docs
@@ -124,10 +126,18 @@ def test_the_question_of_a_trial_is_its_second_text(evidence):
 
 def test_mistakes_in_the_data_are_told_in_one_line(tmp_path, hoc, evidence):
     assert (kind_of(str(hoc)), kind_of(str(evidence / "prompts_abstracts.parquet"))) == ("hoc", "evidence")
+    (tmp_path / "labels.csv").write_text("report_id,text\n1,Pain\n")
     moved = [{**TRIALS[0], "evidence": [{"start": 16, "end": 37, "text": "Pain fell (P < 0.01)."}]}]
     cases = {
         "give its folder": tmp_path,
         "none of the sets hoc, evidence": written(tmp_path / "x", [{"a": 1}], "hoc.parquet"),
+        "rows of hoc.parquet with a split that is none of train, valid, test: 1": written(
+            tmp_path / "dev", [ABSTRACTS[0], {**ABSTRACTS[1], "split": "dev"}], "hoc.parquet"
+        ),
+        "rows of reports.parquet with a split that is none of train, valid, test: 2": written(
+            tmp_path / "no", [{**each, "split": None} for each in CHESTS[:2]], "reports.parquet"
+        ),
+        "labels.csv is no Parquet file": tmp_path / "labels.csv",
         "prompt 7 is not where": written(tmp_path / "moved", moved, "prompts_abstracts.parquet"),
     }
     for said, folder in cases.items():
@@ -183,6 +193,11 @@ def test_silver_marks_of_a_report_are_the_names_of_its_site_and_the_phrases_of_t
     written(folder, [{**REPORTS[0], "ocr_source": "aws-textract", "text": "Lung, new"}], "reports_textract_t14.parquet")
     assert [each.record_id for each in read_marked(str(folder))] == ["pdf-ocr/a", "pdf-ocr/c", "aws-textract/a"]
     assert marked_digest(str(folder)) != before
+    # A folder of results belongs to all that was read, and not to the first table alone.
+    config = FrozenConfig(str(folder), encoder="tiny:bert")
+    told = plain(config)["data_sha256"]
+    (tmp_path / "registry" / "reportability_keywords.txt").write_text("oat cell tumor|Positive\n")
+    assert marked_digest(str(folder)) != told != plain(config)["data_sha256"]
 
 
 def test_silver_marks_of_an_abnormal_chest_x_ray_are_the_heads_of_its_codes(tmp_path):
@@ -264,6 +279,10 @@ def test_quality_by_hand_and_as_scikit_learn_has_it():
     # The first label is always right; of the second, one of two is found and one of two that are given is right.
     assert found["macro_f1"] == pytest.approx((1 + 0.5) / 2) == f1_score(gold, chosen, average="macro")
     assert found["micro_f1"] == pytest.approx(2 * 3 / (4 + 4)) == f1_score(gold, chosen, average="micro")
+    # A third label that is given and nobody has: micro-F1 pays for it, macro-F1 is over the labels that there are.
+    more = [np.column_stack([some, last]) for some, last in ((gold, [False] * 4), (chosen, [True, False, False, False]))]
+    found = {each.metric: each.value for each in quality(*more, list("abcd"), 50)}
+    assert found["macro_f1"] == pytest.approx((1 + 0.5) / 2) and found["micro_f1"] == pytest.approx(2 * 3 / (4 + 5))
 
 
 def test_only_labels_that_people_and_model_give_are_explained():
@@ -320,6 +339,9 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(rationales, "train", untrained)
     # Three texts are no vocabulary for a rival that wants words which stand in three of them.
     monkeypatch.setattr(rationales, "fit_and_score", lambda texts, labels, others: FirstLabel(labels[0], len(others)))
+    predictions = []
+    logits = SiteCoder.logits
+    monkeypatch.setattr(SiteCoder, "logits", lambda self, prepared: predictions.append(len(prepared)) or logits(self, prepared))
     config = RationalesConfig(str(data), dear_records=2, steps=3, draws=2, rounds=20, encoder="tiny:bert", threads=1)
     said = []
     table = run(Rationales(config), tmp_path / "out", "command", said.append)
@@ -335,7 +357,7 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
             assert gain["low"] <= gain["value"] <= gain["high"]
             assert ((method, f"{unit}_auprc_over_length") in found) == (unit == "sentence")
     assert found["lime", "sentence_auprc"]["n"] <= found["pooling", "sentence_auprc"]["n"]
-    assert len(calls) == 1
+    assert len(calls) == 1 and len(predictions) == 1
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["set"] == kind
     assert run(Rationales(config), tmp_path / "out", "command", said.append).equals(table)
     assert len(calls) == 1 and sum(line.endswith("done before") for line in said) == 12

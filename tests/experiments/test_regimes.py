@@ -38,6 +38,8 @@ def test_names_of_regimes():
     for name in ("rationale", "ratio", "ratio.x", "swap.2", "shift.0", "reports.1"):
         with pytest.raises(ConfigError, match="regimes"):
             Regime.of(name)
+    with pytest.raises(ConfigError, match=r"frozen encoder do not change.*learn\.marking"):
+        Regime.of("marking")
     with pytest.raises(ConfigError, match="is no rule"):
         Regime.of("filter.best")
 
@@ -66,12 +68,12 @@ def test_the_rest_of_a_test_text_has_nothing_marked_in_it():
 def test_every_regime_has_the_same_reports_and_held_texts(texts):
     base = set(texts.base["record_id"].to_pylist())
     assert len(base) == 6 and not base & set(texts.pool["record_id"].to_pylist())
-    for name in ("reports", "rationales", "marking", "extra", "extra.tokens", "complements", "shift.2", "drop.0.5", "swap.1"):
+    for name in ("reports", "rationales", "extra", "extra.tokens", "complements", "shift.2", "drop.0.5", "swap.1"):
         table = texts.of(Regime.of(name), 1)
         ids = table["record_id"].to_pylist()
         assert base <= set(ids) and len(set(ids)) == len(ids)
         assert table.schema == texts.base.schema
-        assert (len(table) == len(texts.base) + len(texts.held)) == (name in (BASE, "marking"))
+        assert (len(table) == len(texts.base) + len(texts.held)) == (name == BASE)
 
 
 def test_more_reports_are_as_many_as_the_rationales_or_their_tokens(texts):
@@ -84,6 +86,21 @@ def test_more_reports_are_as_many_as_the_rationales_or_their_tokens(texts):
     table = texts.of(Regime.of("extra.tokens"), 1).to_pylist()
     used = sum(count([row["text"] for row in table if row["record_id"] not in names]))
     assert 0 < used <= tokens < used + max(count(texts.pool["text"].to_pylist()))
+
+
+def test_too_few_more_reports_are_told_before_a_training():
+    said = [(f"t{number}", f"Cell {number} died .") for number in range(5)]
+    marked = [one(name, "train", ("a",), {"a": [(0, 13)]}, f"{text} That was all .") for name, text in said]
+    texts = Texts([*marked, *three()[1:]], False, 0.6, count)
+    # Three reports give one rationale each, four words long; two texts of eight words are left.
+    regimes = [Regime.of(name) for name in ("reports", "rationales", "extra.tokens")]
+    texts.enough(regimes)
+    assert (len(texts.rationales), len(texts.pool)) == (3, 2)
+    with pytest.raises(ConfigError, match=r"grid\.share: extra wants 3 texts of more reports.*and 2 are left"):
+        texts.enough([*regimes, Regime.of("extra")])
+    long = Texts([*marked, *three()[1:]], False, 0.8, count)
+    with pytest.raises(ConfigError, match=r"extra\.tokens wants \d+ tokens"):
+        long.enough(regimes)
 
 
 def test_noise_changes_what_its_name_says_and_the_same_way_again(texts):

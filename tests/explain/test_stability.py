@@ -66,6 +66,39 @@ def test_measures_by_hand():
     assert found.units == pytest.approx([1 - 0.1 / 0.4, 1 - 0.1 / 0.4, 1.0])
 
 
+def test_where_nothing_changed_or_nothing_is_left_to_compare_there_is_no_stability():
+    for ids in ([1], [1, 2]):
+        work = work_for(Linear([5, 4]), docs(ids), FIRST, Settings(perturbations=3))
+        (found,) = stability(work, "occlusion", explained(work, "occlusion"), perturbed(work))
+        assert (found.value, found.jaccard, found.lipschitz, found.flip_rate) == (None, None, None, 0.0)
+        assert found.checks()["n_perturb"] == 3 and found.units.tolist() == [1.0] * len(ids)
+    weight = np.array([0.5, 0.3, 0.2])
+    turned = np.array([0.3, 0.5, 0.2])
+    # A copy with one unit left and one that is the record itself stand beside the one that counts.
+    seen = [
+        (turned, np.array([True, True, False]), 0.5),
+        (weight, np.array([True, False, False]), 0.5),
+        (weight, np.ones(3, bool), 0),
+    ]
+    assert _record(weight, seen, 0, 3).rank == pytest.approx(-1.0)
+
+
+def test_copies_are_not_asked_for_a_residual():
+    asked = []
+
+    class Counting(Linear):
+        def score(self, batch, targets, *, embeds=None):
+            asked.append(len(targets))
+            return super().score(batch, targets, embeds=embeds)
+
+    work = work_for(Counting([3, 2, 1]), docs([1, 2, 3]), FIRST, Settings(perturbations=1))
+    found = explained(work, "gradient_x_input")
+    (copy,) = perturbed(work)
+    asked.clear()
+    stability(work, "gradient_x_input", found, [copy])
+    assert asked == [1] and found[0].residual is not None
+
+
 def test_how_far_a_copy_moved_is_the_distance_of_mean_embeddings():
     work = work_for(Linear([4]), docs([1, 1]), FIRST, Settings(perturbations=1))
     assert perturbed(work)[0].moved[0] == pytest.approx(2.0)
