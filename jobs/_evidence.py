@@ -1,7 +1,8 @@
 """From a run's output and its input to the page that shows evidence in the reports themselves."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from engine import sources
 from engine.errors import ConfigError
@@ -21,8 +22,15 @@ def input_of(summary: "Summary", path: str) -> sources.InputConfig:
     return sources.InputConfig(path=path, **settings)
 
 
-def write_page(summary: "Summary", config: sources.InputConfig, page: str, reports: int, title: str) -> int:
-    """Writes the page; returns the number of reports on it.
+def write_page(
+    summary: "Summary",
+    config: sources.InputConfig,
+    page: str,
+    reports: int,
+    title: str,
+    entities: Callable[[str], Sequence[Mapping[str, Any]]] | None = None,
+) -> int:
+    """Writes the page, with the entities of each text if they are asked for; returns the number of reports on it.
 
     Raises:
         ConfigError: the run has published nothing yet, or the input is not the one that was coded.
@@ -42,6 +50,8 @@ def write_page(summary: "Summary", config: sources.InputConfig, page: str, repor
     codes = pa.concat_tables(tables)
     rows = pick_examples(codes, reports)
     examples = join_text(rows, _records(config, {row["source"] for row in rows}))
+    if entities is not None:
+        examples = [each if each.text is None else replace(each, entities=entities(each.text)) for each in examples]
     tiles = {"records": summary.records, **summary.decisions}
     note = f"run {summary.run_id}, model {rows[0]['model_digest'][:12]}" if rows else f"run {summary.run_id}"
     write_evidence_page(page, title, examples, tiles, tasks_of(codes.schema), note=note)

@@ -2,9 +2,11 @@
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.pages import words
+from engine.pages.entities import entities_part
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, highlight, shown, strength
 from engine.pages.style import style
@@ -43,7 +45,7 @@ def write_evidence_page(
     Raises:
         ConfigError: a text is not the one that was coded.
     """
-    examples = [verified(example.row, example.text) for example in examples]
+    examples = [replace(verified(example.row, example.text), entities=example.entities) for example in examples]
     held = sum(example.text is not None for example in examples)
     cards = [_card(number, example, tasks, names) for number, example in enumerate(examples, 1)]
     page = "\n".join(
@@ -121,6 +123,7 @@ def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[st
             _answers(row, tasks, names),
             *(_chips(task, spans[task], example.text) for task in tasks),
             f'<div class="text" dir="auto" tabindex="0">{highlight(example.text, [s for t in tasks for s in spans[t]])}</div>',
+            "" if example.entities is None else entities_part(example.text, example.entities),
             _counts(row),
             "</article>",
         ]

@@ -15,10 +15,11 @@ _FEW = {FAILED: 10, NOT_APPLICABLE: 10}
 
 @dataclass(frozen=True)
 class Example:
-    """A row of `codes` and the text it was made from; None where the row failed."""
+    """A row of `codes` and the text it was made from, None where the row failed; entities of the text, if any were looked for."""
 
     row: Mapping[str, Any]
     text: str | None
+    entities: Sequence[Mapping[str, Any]] | None = None
 
 
 def tasks_of(schema: pa.Schema) -> list[str]:

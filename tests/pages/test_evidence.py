@@ -115,3 +115,17 @@ def test_another_text_is_refused_and_no_page_is_left(tmp_path):
     with pytest.raises(ConfigError, match="not the one that was coded"):
         _write(tmp_path, [Example(_row(), TEXT + " ")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_entities_stand_below_the_text_by_type(tmp_path):
+    found = [
+        {"start": start, "end": start + len(word), "type": kind, "score": 0.9}
+        for word, kind in (("breast", "Anatomy"), ("invasive ductal carcinoma", "Cancer"), ("carcinoma é", "Disease"))
+        for start in [TEXT.index(word)]
+    ]
+    content, reader = _write(tmp_path, [Example(_row(), TEXT, found)])
+    assert "3 entities in the text" in content
+    assert {"breast", "invasive ductal carcinoma", "carcinoma é"} <= set(reader.marks)
+    without, _ = _write(tmp_path, [Example(_row(), TEXT)])
+    assert "entities" not in without
+    assert "entities: none" in _write(tmp_path, [Example(_row(), TEXT, [])])[0]
