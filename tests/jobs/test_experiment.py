@@ -1,13 +1,17 @@
 """`jobs.experiment` as a user starts it, with a toy in place of the experiments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib import import_module
 
 import pyarrow.parquet as pq
 import pytest
 
 from engine.experiments.run import Arm, Result
 from jobs import experiment
+from jobs._keys import build
 from jobs.experiment import main
+
+METHODS = experiment.EXPERIMENTS["explain/methods"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def test_keys_reach_the_experiment_and_the_table_is_shown(toy, tmp_path, capsys)
         (["experiment=tcga"], "no choice 'tcga'"),
         (["name=explain/other"], "name: 'explain/other' is not allowed"),
         (["experiment=explain/toy", "data.path=a", "sizes.records=0"], "sizes.records: 0 is not allowed"),
+        (["experiment=explain/toy", "data.path=a", "sizes.share=0.5", "grid.share=0.5"], "grid.share: sizes.share is given too"),
     ],
 )
 def test_a_wrong_key_is_refused_in_one_line(words, told, toy, tmp_path, capsys):
@@ -93,3 +98,23 @@ def test_each_file_of_a_choice_names_its_experiment():
         values, missing = main.compose([f"experiment={choice}"], {})
         assert values["name"] == choice in experiment.EXPERIMENTS
         assert [key.name for key in missing] == ["output.path"]
+
+
+def test_every_key_that_a_file_sets_reaches_its_experiment(monkeypatch):
+    monkeypatch.setitem(experiment.EXPERIMENTS, "explain/methods", METHODS)
+    for choice in main.groups({})["experiment"]:
+        values, _ = main.compose([f"experiment={choice}", "output.path=out"], {})
+        module, name = experiment.EXPERIMENTS[choice]
+        if "path" in {each.name for each in fields(getattr(import_module(module), f"{name}Config"))}:
+            values["data"]["path"] = "reports.parquet"
+        _, settings = experiment._experiment(build(experiment.Config, values))
+        for part in ("data", "sizes", "grid"):
+            for key, value in values[part].items():
+                if value not in (None, [], {}):
+                    assert getattr(settings, key) == (tuple(value) if isinstance(value, list) else value), (choice, part, key)
+
+
+def test_a_share_is_the_same_to_whichever_experiment_takes_it(monkeypatch):
+    for key, choice in (("sizes.share", "prompt_mrc/nested"), ("grid.share", "rationale/ratio")):
+        values, _ = main.compose([f"experiment={choice}", "data.path=x", "output.path=out", f"{key}=0.125"], {})
+        assert experiment._experiment(build(experiment.Config, values))[1].share == 0.125
