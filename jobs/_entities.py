@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 class Model:
     system: str = key("engine.models.prompt_mrc", "The package of the extracting system.")
     path: str = key("shipped", "Checkpoint folder; 'shipped' is the model that comes along.", path=True)
-    prompts: str | None = key(None, "File with soft prompts of another domain, in place of the checkpoint's.", path=True)
+    prompts: str | None = key(
+        None,
+        "File with soft prompts of another domain, in place of the checkpoint's; a folder lists those that it has.",
+        path=True,
+    )
 
 
 @dataclass

@@ -94,11 +94,14 @@ class Extractor:
         if options.prompts is not None:
             if not self.config.is_soft:
                 raise ConfigError(f"model.prompts: a model of the mode '{self.config.mode}' has no soft prompts to exchange")
+            from engine.models.prompt_mrc.prompts import PromptModule, modules
+
             path = Path(options.prompts).expanduser()
+            if path.is_dir():
+                known = "; ".join(f"{each['path'].name} ({each['domain']}: {', '.join(each['types'])})" for each in modules(path))
+                raise ConfigError(f"model.prompts: {path} is a folder; name one of its files: {known or 'it has none'}")
             if not path.is_file():
                 raise ConfigError(f"model.prompts: there is no file {path}")
-            from engine.models.prompt_mrc.prompts import PromptModule
-
             own = PromptModule.read(checkpoint.folder / PROMPTS)
             PromptModule.read(path).check(self.config, own.shared.shape[1])
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()

@@ -18,6 +18,7 @@ from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
 
 NOISE = 0.02
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ class PromptModule:
             )
         if not set(config.types) & set(self.own):
             raise ConfigError(f"model.prompts: those of '{self.domain}' know none of the types {', '.join(config.types)}")
+
+
+def modules(folder: Path) -> list[dict[str, Any]]:
+    """The prompt files of a folder, by name: `path`, `domain`, `types` and `encoder` of each. Other files are passed over."""
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found.append({"path": path, **_told(path)})
+        except ConfigError:
+            continue
+    return found
 
 
 def _told(path: Path) -> dict[str, Any]:

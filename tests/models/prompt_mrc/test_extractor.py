@@ -110,6 +110,11 @@ def test_prompts_are_exchanged_and_make_another_model_of_it(model, tmp_path):
     assert said(rows(system, [NESTED])[0], NESTED) != FOUND
 
 
+def test_a_folder_of_prompts_is_listed(model):
+    with pytest.raises(ConfigError, match=r"name one of its files: prompts\.safetensors \(general: A, B\)$"):
+        extractor(model, prompts=str(model))
+
+
 def test_prompts_and_questions_that_do_not_fit_are_refused_before_anything_is_read(model, tmp_path):
     module, path = PromptModule.read(model / "prompts.safetensors"), tmp_path / "other.safetensors"
     for other, told in (
