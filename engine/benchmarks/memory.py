@@ -1,18 +1,23 @@
 """Peak memory of a run: the driver and every worker below it, sampled from outside."""
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 import psutil
 
 MEBI = 1024 * 1024
+# Of /proc/<pid>/smaps_rollup, in KiB.
+_HELD = ("Pss_Anon", "Pss_Shmem")
 
 
 class PeakMemory:
     """Context manager that samples this process and the Ray workers below it in a thread.
 
-    Counted is the proportional set size where the system tells it (pages shared by several processes once), else the resident
-    set. `peak` is the largest sum of one sample, `driver` and `workers` its parts, in MiB. Ray's own services are left out.
+    Counted is what processes hold themselves: anonymous and shared memory, pages shared by several processes once. Mapped files,
+    such as libraries, are left out: how much of them falls to a process hangs on who else on the machine maps them. Where the
+    system does not tell them apart, it is the proportional or else the resident set. `peak` is the largest sum of one sample,
+    `driver` and `workers` its parts, in MiB. Ray's own services are left out.
     """
 
     def __init__(self, interval: float = 0.25) -> None:
@@ -53,6 +58,11 @@ class PeakMemory:
 
 def size_of(process: psutil.Process) -> float:
     """MiB of one process; 0 if it has just ended."""
+    # Another system, or a process that has ended, is told by what follows.
+    with suppress(OSError, ValueError), open(f"/proc/{process.pid}/smaps_rollup") as file:
+        held = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if name in _HELD}
+        if len(held) == len(_HELD):
+            return sum(held.values()) / 1024
     try:
         info = process.memory_full_info()
         return getattr(info, "pss", info.rss) / MEBI
