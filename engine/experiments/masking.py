@@ -98,10 +98,8 @@ class Masking:
         """A row a test report and method, and the figures of the model's card; each made once and kept."""
         data, folder, kept = work / "reports.parquet", work / model, work / f"{model}-rows.parquet"
         if not data.is_file():
-            part = data.with_suffix(".tmp")
             examples = chosen(self.config)
-            trained.write_examples(part, {name: examples[name].to_pylist() for name in examples.column_names})
-            part.replace(data)
+            trained.write_examples(data, {name: examples[name].to_pylist() for name in examples.column_names})
         masking = self.config.masking if model == WITH else 0.0
         command = f"python -m jobs.experiment experiment={self.name}"
         fields = {"path": str(data), "labels": {TASK: TASK}}

@@ -7,7 +7,6 @@ works on sentences. A long sentence has a larger sum whatever its words say, and
 sentences stand beside the mere count of their words as well.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.benchmarks.baseline import fit_and_score
@@ -27,7 +25,7 @@ from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
 from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_digest, read_marked, training_table
 from engine.experiments.run import Arm, Result, Say
-from engine.experiments.trained import Recipe, train
+from engine.experiments.trained import Recipe, put_table, train
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_units
 from engine.records import seed_of
@@ -139,9 +137,7 @@ class Rationales:
 
     def _train(self, file: Path, folder: Path, say: Say) -> None:
         config, kind = self.config, SETS[self.kind]
-        part = file.with_suffix(".tmp")
-        pq.write_table(training_table(self._marked, kind.multi_label), part)
-        os.replace(part, file)
+        put_table(file, training_table(self._marked, kind.multi_label))
         data = {"path": str(file), "group": "group", "labels": {TASK: TASK}, "multi_label": [TASK] if kind.multi_label else []}
         recipe = Recipe(
             seed=config.seed,

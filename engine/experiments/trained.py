@@ -105,9 +105,22 @@ def train(
 
 
 def write_examples(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Labelled reports as a Parquet file that `DataConfig` can read: the same columns give the same file again."""
+    """Labelled reports as a Parquet file that `DataConfig` can read, see `put_table`."""
+    put_table(file, pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}))
+
+
+def put_table(file: Path, table: pa.Table) -> None:
+    """Writes a Parquet file, whole or not at all. One that is just that already stays untouched: a training goes on only from the
+    very file that it began with."""
+    made = pa.BufferOutputStream()
+    pq.write_table(table, made)
+    data = made.getvalue().to_pybytes()
+    if file.is_file() and file.read_bytes() == data:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), file)
+    part = file.with_suffix(".tmp")
+    part.write_bytes(data)
+    part.replace(file)
 
 
 def records(record_ids: Sequence[str], texts: Sequence[str]) -> pa.Table:

@@ -42,7 +42,9 @@ def made(data, folder):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def by_itself(monkeypatch):
+    """One thread and no reading ahead, whatever Ray other tests have left running; `test_flow` is about that."""
+    monkeypatch.setattr("engine.training.site_classifier.ray_runs", lambda: False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
