@@ -1,6 +1,9 @@
 """What `make demo` runs: a corpus of synthetic reports, coded with the shipped model, and a first look at the result."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from jobs._config import CodeReports, Decision, Explain, Input, Model, Output, Text, run_config
 from jobs._front import job
@@ -69,9 +72,18 @@ def main(config: Config) -> None:
     for title, query in QUERIES:
         show(title, query.format(codes=f"{summary.folder}/*.parquet".replace("'", "''")))
 
-    print("\n4. The evidence")
-    shown = write_page(summary, settings.input, page, 20, "Twenty synthetic reports")
+    print("\n4. The evidence, and the diseases, chemicals, parts of the body and cancers that the texts name", flush=True)
+    shown = write_page(summary, settings.input, page, 20, "Twenty synthetic reports", finder())
     print(f"{page}: {shown} reports with the words that decided, for your browser")
+
+
+def finder() -> Callable[[str], list[dict[str, Any]]]:
+    """From a text to its entities, by the extractor that comes along."""
+    from engine.models.base import ModelSpec
+    from engine.models.prompt_mrc.consult import answer
+    from engine.models.prompt_mrc.extractor import load
+
+    return partial(answer, load(ModelSpec("engine.models.prompt_mrc", "shipped", {"evidence": "none", "margins": 0.0}, {})))
 
 
 def show(title: str, query: str) -> None:

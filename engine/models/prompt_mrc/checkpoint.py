@@ -52,11 +52,6 @@ def read_checkpoint(path: str) -> Checkpoint:
         ConfigError: a file is missing or is not the one that was written.
     """
     folder = located(path, SHIPPED, _VALUES)
-    if folder == SHIPPED and not folder.is_dir():
-        raise ConfigError(
-            "model.path: no extractor comes along yet; train one with python -m jobs.train model=prompt_mrc data.path=... "
-            "output.path=<folder>, and name its folder here"
-        )
     _, digest = verified(folder, _VALUES)
     values, decoding = (json.loads((folder / name).read_text()) for name in ("config.json", "decoding.json"))
     asked = json.loads((folder / "templates.json").read_text())
