@@ -91,15 +91,15 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     kept = work / "_last"
     if remote is None and result.checkpoint is not None:
         with result.checkpoint.as_directory() as folder:
-            _keep(Path(folder), kept)
+            _keep(Path(folder), str(kept))
     elif remote is None or not _fetch(remote, kept):
         raise ContractError("training ended without a checkpoint")
     return kept
 
 
-def _keep(folder: Path, kept: Path) -> None:
-    """Copies the last state: whoever finds it under its name takes the training for ended, so it has it only when it is whole."""
-    with open(folder / STATE, "rb") as source, storage_for(str(kept)).writer(str(kept / STATE)) as file:
+def _keep(folder: Path, kept: str) -> None:
+    """Copies the last state: whoever finds it under its name goes on from it, so it has that name only when it is whole."""
+    with open(folder / STATE, "rb") as source, storage_for(kept).writer(f"{kept}/{STATE}") as file:
         shutil.copyfileobj(source, file, 2**20)
 
 
@@ -165,8 +165,7 @@ def _train(values: Mapping[str, Any], remote: str | None) -> None:
     def report(metrics: Mapping[str, Any], folder: Path | None) -> None:
         checkpoint = None
         if folder and remote is not None:
-            with open(folder / STATE, "rb") as source, storage_for(remote).writer(f"{remote}/{STATE}") as file:
-                shutil.copyfileobj(source, file, 2**20)
+            _keep(folder, remote)
         elif folder:
             checkpoint = ray_train.Checkpoint.from_directory(str(folder))
         ray_train.report(dict(metrics), checkpoint=checkpoint)

@@ -137,8 +137,8 @@ def test_half_a_last_state_has_no_name(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("engine.training.fit.shutil.copyfileobj", half)
         with pytest.raises(KeyboardInterrupt):
-            _keep(tmp_path / "from", tmp_path / "kept")
+            _keep(tmp_path / "from", str(tmp_path / "kept"))
     assert not (tmp_path / "kept" / STATE).exists()
-    _keep(tmp_path / "from", tmp_path / "kept")
+    _keep(tmp_path / "from", str(tmp_path / "kept"))
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [STATE]
     assert (tmp_path / "kept" / STATE).read_bytes() == b"state"
