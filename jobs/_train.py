@@ -23,7 +23,8 @@ _MRC_KEYS = {
     "data": ("types", "share", "eval_share", "cut_share"),
     "model": (
         *("mode", "domain", "language", "style", "version", "questions", "shared_soft", "type_soft", "depth", "share_layers"),
-        *("overlap", "prompt_room", "freeze_encoder", "freeze_heads", "base", "nested", "flat_across_types"),
+        *("deep", "reparameterise", "overlap", "prompt_room", "freeze_encoder", "freeze_heads", "base", "nested"),
+        "flat_across_types",
     ),
     "learn": ("negatives", "soft_rate"),
 }
@@ -89,6 +90,10 @@ class Model:
     questions: dict[str, str] = key({}, "prompt_mrc: own questions for some types, type: text, in place of the templates.")
     shared_soft: int = key(10, "prompt_mrc: soft vectors of the domain.", low=0)
     type_soft: int = key(5, "prompt_mrc: soft vectors of each type.", low=0)
+    deep: bool = key(False, "prompt_mrc: every layer of the encoder gets soft vectors of its own, not the first alone.")
+    reparameterise: bool = key(
+        False, "prompt_mrc: soft vectors pass a small network while they are trained; the checkpoint keeps what comes out."
+    )
     depth: int = key(0, "prompt_mrc: encoder layers that are kept, the lowest; 0: all.", low=0)
     share_layers: int = key(0, "prompt_mrc: lower layers where prompt and text do not see each other; cheaper.", low=0)
     overlap: int = key(64, "prompt_mrc: tokens that neighbouring windows share.", low=0)

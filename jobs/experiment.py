@@ -96,6 +96,7 @@ class Sizes:
     rate: float | None = key(None, "prompt_mrc: peak learning rate.", low=0.0)
     batch: int | None = key(None, "prompt_mrc: texts a step.", low=1)
     numbers: list[int] = key([], "prompt_mrc/plug_and_play: numbers of shared soft vectors.", low=1)
+    deep_numbers: list[int] = key([], "prompt_mrc/plug_and_play: the same where every layer has vectors of its own.", low=1)
     prompt_epochs: float | None = key(None, "prompt_mrc/plug_and_play: epochs of prompts alone.", low=0.01)
     shares: list[float] = key([], "prompt_mrc/soft_vs_hard_crossover: shares of train, rising.", low=0.0001, high=1.0)
     depths: list[int] = key([], "prompt_mrc/soft_vs_hard_crossover: encoder layers that are kept.", low=1)

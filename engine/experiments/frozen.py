@@ -3,6 +3,9 @@
 So a grid of heads, regimes and seeds fits on a small machine. What holds for such heads need not hold for a model trained whole.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.shelf import Shelf, Taken
 
 STILL = "dpla0"
+# The settings that change what is trained on a table; the encoder, its window and width are the folder's.
+_OF_A_HEAD = ("head", "seed", "ratio", "reach", "epochs", "patience", "batch", "rate", "masking")
 _TOGETHER = 16
 
 
@@ -36,11 +41,11 @@ _TOGETHER = 16
 class FrozenConfig:
     """What heads are trained, on what.
 
-    `path` is a set's file or folder, `states` a folder for token states that experiments on the same set share (None: with the
-    results). `train_records` texts of train and `records` of valid and of test are used, chosen by id (0: all), of each the first
-    `max_tokens`. `width` numbers are kept of a state (0: all). A `share` of the groups of train has the reports of every regime.
-    `reach` is that of `dpla`; the head `dpla0` is `dpla` with its offsets fixed at 0. The rest is as in `jobs.train`; a training
-    ends early when the macro-F1 of valid has not risen for `patience` epochs.
+    `path` is a set's file or folder, `states` a folder for token states and trained heads that experiments on the same set share
+    (None: with the results). `train_records` texts of train and `records` of valid and of test are used, chosen by id (0: all),
+    of each the first `max_tokens`. `width` numbers are kept of a state (0: all). A `share` of the groups of train has the reports
+    of every regime. `reach` is that of `dpla`; the head `dpla0` is `dpla` with its offsets fixed at 0. The rest is as in
+    `jobs.train`; a training ends early when the macro-F1 of valid has not risen for `patience` epochs.
     """
 
     path: str
@@ -55,10 +60,10 @@ class FrozenConfig:
     width: int = 128
     window: int = 254
     reach: float = 4.0
-    epochs: float = 12.0
-    patience: int = 3
+    epochs: float = 14.0
+    patience: int = 5
     batch: int = 16
-    rate: float = 2e-3
+    rate: float = 5e-3
     masking: float = 0.3
     rounds: int = 1000
     threads: int = 0
@@ -161,12 +166,14 @@ class Frozen:
         ratio: float = -1.0,
         unknown: Mapping[str, Sequence[str]] | None = None,
     ) -> "HeadLearner":
-        """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid.
+        """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid; one that stands beside the
+        states, trained alike on the same texts, is taken from there.
 
         Args:
             ratio: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
         """
         import torch
+        from safetensors.torch import load_file, save_file
 
         from engine.models.site_classifier.cached import HeadLearner
         from engine.models.site_classifier.learner import LearnConfig
@@ -184,6 +191,12 @@ class Frozen:
         network = SiteNetwork(architecture, Absent(states.width))
         learn = LearnConfig(windows=10**6, masking=config.masking, smoothing=0.0, ratio=ratio, seed=seed)
         learner = HeadLearner(network, examples, states, learn, torch.device("cpu"))
+        settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio}
+        known = self._known(settings, table, unknown or {})
+        if known.is_file():
+            network.load_state_dict(load_file(known))
+            self.say(f"{head}: trained before")
+            return learner
         loop = LoopConfig(
             epochs=config.epochs,
             batch=config.batch,
@@ -198,7 +211,23 @@ class Frozen:
         self.say(
             f"{head}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, valid macro-F1 at last {valid:.3f}"
         )
+        part = known.with_suffix(f".{os.getpid()}.tmp")
+        save_file(network.state_dict(), part)
+        os.replace(part, known)
         return learner
+
+    def _known(self, settings: Mapping[str, Any], table: pa.Table, unknown: Mapping[str, Sequence[str]]) -> Path:
+        """Where a head of these settings stands that was trained on these texts."""
+        # What is trained does not hang on what else the experiment compares or measures.
+        told = {name: value for name, value in settings.items() if name in _OF_A_HEAD}
+        made = hashlib.sha256(
+            json.dumps([told, {name: list(unknown[name]) for name in sorted(unknown)}], sort_keys=True).encode()
+        )
+        for row in table.to_pylist():
+            made.update(json.dumps(row, sort_keys=True).encode())
+        folder = self.shelf.folder / "heads"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{made.hexdigest()}.safetensors"
 
     def answers(self, learner: "HeadLearner", examples: "Examples", states: "Taken") -> Answers:
         """What a trained head makes of texts."""

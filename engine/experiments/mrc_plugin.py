@@ -3,7 +3,8 @@
 The base learns with templates alone, so that every number of soft vectors starts afresh. An arm `<corpus>-m<m>` trains m shared
 vectors and those of the corpus's types, encoder and heads frozen; `<corpus>-m0` has none and trains nothing, the base with the
 corpus's templates: what prompts add is what lies above it. An arm `swap-m<m>-<own>-on-<corpus>` reads a corpus with the prompts
-of another one that has a type of the same name.
+of another one that has a type of the same name. In an arm `<corpus>-deep<m>` every layer of the encoder has m shared vectors, and
+those of the types, for itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,18 +36,21 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class PlugAndPlayConfig(MrcRecipe):
-    """Settings of `prompt_mrc/plug_and_play`: `numbers` of shared vectors, and how prompts alone are trained."""
+    """Settings of `prompt_mrc/plug_and_play`: `numbers` of shared vectors, `deep_numbers` of those that every layer has, and how
+    prompts alone are trained."""
 
     corpora: tuple[str, ...] = ("NCBI-disease", "BC5CDR", "AnatEM")
     numbers: tuple[int, ...] = (5, 10, 20, 50)
+    deep_numbers: tuple[int, ...] = (5,)
     prompt_epochs: float = 4.0
     prompt_rate: float = 5e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "numbers", tuple(self.numbers))
-        if len(self.corpora) < 2 or not self.numbers or min(self.numbers) < 1:
-            raise ConfigError("data.corpora: two at least, the first for the encoder; sizes.numbers: each at least 1")
+        for name in ("numbers", "deep_numbers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.corpora) < 2 or not self.numbers or min(*self.numbers, *self.deep_numbers, 1) < 1:
+            raise ConfigError("data.corpora: two at least, the first for the encoder; sizes.numbers, deep_numbers: 1 or more")
 
 
 class PlugAndPlay:
@@ -68,6 +72,8 @@ class PlugAndPlay:
             for own, other in permutations(self.config.corpora, 2):
                 if self._common(own, other):
                     found.append(Arm(f"swap-m{number}-{own}-on-{other}", seed))
+        for number in self.config.deep_numbers:
+            found += [Arm(f"{corpus}-deep{number}", seed) for corpus in self.config.corpora]
         return found
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
@@ -75,15 +81,15 @@ class PlugAndPlay:
             model = self._base(work, say)
             return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
         if not arm.name.startswith("swap-"):
-            corpus, _, number = arm.name.rpartition("-m")
-            if number == "0":
+            corpus, _, kind = arm.name.rpartition("-")
+            if kind == "m0":
                 found = untrained(self.config, self._settings(corpus, HARD, work))
                 return [*results_of(found), Result("trained_parameters", 0, note="thresholds alone are set, on valid")]
-            model = self._prompts(corpus, int(number), work, say)
+            model = self._prompts(corpus, kind, work, say)
             return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
-        number, _, pair = arm.name.removeprefix("swap-m").partition("-")
+        kind, _, pair = arm.name.removeprefix("swap-").partition("-")
         own, _, other = pair.partition("-on-")
-        model = self._prompts(own, int(number), work, say)
+        model = self._prompts(own, kind, work, say)
         settings = settings_of(self.config, other, arm.seed, types=self._common(own, other))
         target = corpus_of(DataConfig(**settings["data"]))
         return results_of(outcome(on_other(model, settings, target), target, rounds=self.config.rounds))
@@ -95,9 +101,11 @@ class PlugAndPlay:
             model.save(work / BASE / "model")
         return model
 
-    def _prompts(self, corpus: str, number: int, work: Path, say: Say) -> Fitted:
-        settings, folder = self._settings(corpus, HYBRID, work, shared_soft=number), work / f"{corpus}-m{number}"
-        return fitted(self.config, settings, folder, say, self.config.prompt_rate, self.config.prompt_epochs)
+    def _prompts(self, corpus: str, kind: str, work: Path, say: Say) -> Fitted:
+        deep = kind.startswith("deep")
+        number = int(kind.removeprefix("deep" if deep else "m"))
+        settings = self._settings(corpus, HYBRID, work, shared_soft=number, deep=deep)
+        return fitted(self.config, settings, work / f"{corpus}-{kind}", say, self.config.prompt_rate, self.config.prompt_epochs)
 
     def _settings(self, corpus: str, mode: str, work: Path, **changes: Any) -> dict[str, Any]:
         """Of a model on the base, whose encoder and heads stay as they are."""

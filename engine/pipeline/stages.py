@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 
 from engine import sources
 from engine.errors import ContractError, EngineError, RetryableError
@@ -32,6 +32,10 @@ from engine.storage import Storage, storage_for, use_s3
 
 # More shards than this go through Ray in waves: each holds an object and a task in the driver.
 WAVE = 5000
+# Room for shards that wait between stages, or reading runs ahead until the object store is full: for every actor four of the
+# largest, prepared to about eight times their text, and never less than this in all.
+_AHEAD = 4 * 8
+_LEAST_ROOM = 64 << 20
 
 
 def read_stage(block: pa.Table, job: Job) -> pa.Table:
@@ -107,6 +111,8 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
             **whole,
         )
     )
+    room = max(_LEAST_ROOM, _AHEAD * cluster.actors * max(item.bytes for item in todo))
+    planned.context.execution_options.resource_limits = ExecutionResources(object_store_memory=room)
     names = operators(planned)
     if len(names) != 3:
         raise ContractError(f"Ray made {len(names)} operators of three stages: {names}")

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
+from engine.encoders import load_tokenizer
 from engine.evaluation.calibration import brier, expected_calibration_error
 from engine.evaluation.spans import ALL, SpanFigures, measure
 from engine.models.prompt_mrc.checkpoint import write_checkpoint
 from engine.models.prompt_mrc.config import MrcConfig
 from engine.models.prompt_mrc.learner import MrcLearner
+from engine.models.prompt_mrc.soft_words import soft_words
 from engine.sources.annotated import lost_mentions
 from engine.sources.annotated.splits import TEST
 from engine.training.loop import Worker
@@ -105,6 +108,8 @@ def finish(
     figures["digest"] = write_checkpoint(output, trained.network.config, tensors_of(trained, kept), trained.decoding, card, told)
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     write_curve(output, curve)
+    if trained.network.config.is_soft:
+        pq.write_table(soft_words(trained.network, load_tokenizer(output)), output / "soft_words.parquet")
     return figures
 
 
@@ -119,8 +124,9 @@ def plain(figures: SpanFigures) -> dict[str, dict[str, Any]]:
 def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> str:
     """The card as Markdown."""
     trained, total = figures["parameters"]["trained"], figures["parameters"]["total"]
+    soft = f"{config.soft} soft vectors{' at every layer' if config.deep else ''}"
     before = {"tagger": "tags for every type, no prompt", "name": "the type's name", "hard": f"a template ({config.style})"}
-    before |= {"soft": f"{config.soft} soft vectors", "hybrid": f"a template ({config.style}) and {config.soft} soft vectors"}
+    before |= {"soft": soft, "hybrid": f"a template ({config.style}) and {soft}"}
     lines = [
         f"# Entities: {', '.join(config.types)}",
         "",

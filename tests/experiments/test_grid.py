@@ -61,6 +61,17 @@ def test_a_grid_from_texts_to_its_table_and_on_from_where_it_stopped(tmp_path, d
     assert sum(line.endswith("done before") for line in said) == len(arms) - 1
 
 
+def test_experiments_that_share_states_share_heads_that_were_trained_alike(tmp_path, data):
+    shared = {**SMALL, "seeds": (1,), "states": str(tmp_path / "states")}
+    said, tables = [], []
+    for number, changes in enumerate(({}, {"name": "rationale/ratio"}, {"rate": 1e-2})):
+        config = GridConfig(data, heads=("target",), regimes=("reports", "rationales"), **{**shared, **changes})
+        tables.append(rows_of(run(Grid(config), tmp_path / str(number), "command", said.append)))
+        assert sum(line == "target: trained before" for line in said) == (0, 2, 2)[number]
+    values = [{key: row["value"] for key, row in table.items()} for table in tables]
+    assert values[0] == values[1] != values[2]
+
+
 def test_rationales_are_scored_out_of_fold_and_filtered(tmp_path, data):
     regimes = ("reports", "filter.top.0.5", "filter.random.top.0.5", "label_only")
     config = GridConfig(data, heads=("target",), regimes=regimes, folds=2, **{**SMALL, "seeds": (1,)})

@@ -79,11 +79,14 @@ def test_ablation_with_means_and_paired_tests(corpora, tmp_path):
 
 
 def test_prompts_alone_on_a_frozen_encoder_and_swapped(corpora, tmp_path):
-    config = PlugAndPlayConfig(corpora, **TINY, corpora=("one", "two"), numbers=(3,), prompt_epochs=1.0)
+    config = PlugAndPlayConfig(corpora, **TINY, corpora=("one", "two"), numbers=(3,), deep_numbers=(2,), prompt_epochs=1.0)
     values = measured(PlugAndPlay(config), tmp_path)
     # Three shared vectors and one a type of width 32 are all that is trained.
     assert values["one-m3", "trained_parameters"] == (3 + 2) * 32
     assert values["two-m3", "trained_parameters"] == (3 + 1) * 32
+    # The same with two shared ones at each of two layers.
+    assert values["one-deep2", "trained_parameters"] == 2 * (2 + 2) * 32
+    assert values["two-deep2", "trained_parameters"] == 2 * (2 + 1) * 32 and ("two-deep2", "f1") in values
     assert ("swap-m3-one-on-two", "f1") in values and ("swap-m3-two-on-one", "f1") in values
     # The control: the base as it is, under the first corpus what the base itself is.
     assert values["one-m0", "trained_parameters"] == 0 and values["one-m0", "f1"] == values["base", "f1"]
@@ -274,6 +277,7 @@ def test_nested_and_flat_decoding_of_one_model(corpora, tmp_path):
         (lambda: MrcRecipe("x", device="tpu"), "model.device: 'tpu'"),
         (lambda: Backbone(BackboneConfig("x")), "data.texts: "),
         (lambda: PlugAndPlayConfig("x", corpora=("one",)), "two at least"),
+        (lambda: PlugAndPlayConfig("x", deep_numbers=(0,)), "deep_numbers: 1 or more"),
         (lambda: CrossoverConfig("x", shares=(0.5, 0.1)), "rising"),
         (lambda: CrossoverConfig("x", encoders=("iced",)), "frozen, tuned"),
         (lambda: TransferConfig("x", pairs=("two",)), "not of the form"),

@@ -177,8 +177,9 @@ def test_two_workers_do_what_one_does(path, tmp_path):
             assert torch.allclose(theirs[name], value, atol=2e-5), name
 
 
-def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path):
-    given = settings(path)
+@pytest.mark.parametrize("model", [{}, {"deep": True, "reparameterise": True, "share_layers": 1}])
+def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
+    given = settings(path, **model)
     made = learner(given, Worker())
     train(made, LOOP, Worker(), tmp_path)
     told = []
@@ -189,6 +190,8 @@ def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert "a command" in card and "| all |" in card and "| A |" in card
     assert pq.read_table(tmp_path / "model" / "curve.parquet").num_rows == len(figures["curve"])
+    # Five words for each of four shared vectors and two of each type.
+    assert pq.read_table(tmp_path / "model" / "soft_words.parquet").num_rows == (4 + 2 * 2) * 5
     # The trained weights, put into a fresh learner, are those that were trained.
     corpus = load_corpus(DataConfig(path))
     again, _ = prepared(given, corpus, Worker())

@@ -84,13 +84,19 @@ def write_checkpoint(
 
 def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
     """What a checkpoint keeps of a network: heads, prompts, and the adapter or a tuned encoder."""
+    from engine.models.prompt_mrc.prompts import VECTORS
+
     config, found = network.config, {}
     for name, value in network.state_dict().items():
         short = name.removeprefix("parted.")
         tuned = not config.rank and not config.freeze_encoder
+        if short.startswith("soft."):
+            continue
         if not short.startswith(_ENCODER) or tuned or short.endswith(_ADAPTER):
             found[short] = value.detach().clone()
-    return found
+    # What training lets the vectors pass ends with it.
+    soft = zip(VECTORS, network.soft.vectors(), strict=True) if config.is_soft else ()
+    return found | {name: value.detach().clone() for name, value in soft}
 
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "MrcNetwork":
@@ -150,7 +156,8 @@ def continued(
 ) -> tuple["MrcNetwork", dict[str, "torch.Tensor"]]:
     """A network to train prompts for, on another model's encoder and heads, and the base's tensors to be written with it.
 
-    Types that both have, and the domain, go on from the base's soft vectors where there are as many of them; others start anew.
+    Types that both have, and the domain, go on from the base's soft vectors where these are of the same kind and number; others
+    start anew.
 
     Raises:
         ConfigError: `config` does not freeze the encoder, or differs from the base in more than types, queries and prompts.
@@ -170,8 +177,8 @@ def _start_soft(network: "MrcNetwork", base: Checkpoint, tensors: Mapping[str, "
 
     config = network.config
     start_soft(network, load_tokenizer(base.folder))
-    as_many = (config.shared_soft, config.type_soft) == (base.config.shared_soft, base.config.type_soft)
-    if base.config.is_soft and as_many and set(config.types) & set(base.config.types):
+    alike = all(getattr(config, name) == getattr(base.config, name) for name in ("shared_soft", "type_soft", "deep"))
+    if base.config.is_soft and alike and set(config.types) & set(base.config.types):
         network.soft.swap(_module(base.config, tensors))
 
 
@@ -199,4 +206,4 @@ def _module(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"]) -> Any:
     if not config.is_soft:
         return PromptModule(config.domain, config.encoder_digest, torch.zeros(0, 1), {})
     own = dict(zip(config.types, tensors["soft.own"], strict=True))
-    return PromptModule(config.domain, config.encoder_digest, tensors["soft.shared"], own)
+    return PromptModule(config.domain, config.encoder_digest, tensors["soft.shared"], own, config.deep)

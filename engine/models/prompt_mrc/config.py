@@ -9,6 +9,8 @@ from engine.errors import ConfigError
 TAGGER, NAME, HARD, SOFT, HYBRID = "tagger", "name", "hard", "soft", "hybrid"
 MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
 STYLES = ("question", "definition", "definition+examples")
+# Ways of learning soft vectors that came after the first checkpoints.
+_OF_SOFT = ("deep", "reparameterise")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class MrcConfig:
 
     `mode` says what stands in front of a text: nothing and tags are predicted (`tagger`), the type's name, a hard template, soft
     vectors, or template and vectors (`hybrid`). `queries` has the template's text of each type, in the order of `types`.
-    `shared_soft` vectors belong to the domain, `type_soft` to each type.
+    `shared_soft` vectors belong to the domain, `type_soft` to each type. With `deep` each layer of the encoder has its own, which
+    take the places of those of the layer before. With `reparameterise` they pass a small network while they are trained.
 
     `window` counts tokens of text a window, `overlap` those that neighbours share. Positions of the text begin at `prompt_room`,
     whatever the prompt's length, so that a text is read alike under every prompt. `depth` is the number of encoder layers that
@@ -39,6 +42,8 @@ class MrcConfig:
     version: int = 1
     shared_soft: int = 10
     type_soft: int = 5
+    deep: bool = False
+    reparameterise: bool = False
     encoder: str = "pkg:minilm"
     encoder_digest: str = ""
     rank: int = 32
@@ -68,6 +73,9 @@ class MrcConfig:
             raise ConfigError("model: shared_soft, type_soft, rank, depth and share_layers must be at least 0")
         if self.is_soft and not self.soft:
             raise ConfigError(f"model.mode: '{self.mode}' needs soft vectors; set model.shared_soft or model.type_soft above 0")
+        for name in _OF_SOFT:
+            if getattr(self, name) and not self.is_soft:
+                raise ConfigError(f"model.{name}: a model of the mode '{self.mode}' has no soft vectors; set it to false")
         if self.window < 2 or not 0 <= self.overlap < self.window:
             raise ConfigError("model.window: must be at least 2, and model.overlap at least 0 and smaller than it")
         if self.depth and self.share_layers > self.depth:
@@ -122,8 +130,8 @@ class MrcConfig:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for config.json."""
-        return asdict(self)
+        """Plain values for config.json; what came later and is off is left out, so that a model without it keeps its digest."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _OF_SOFT}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "MrcConfig":

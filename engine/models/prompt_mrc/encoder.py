@@ -4,6 +4,7 @@ With no layer apart this is the encoder as it is, since embeddings are made posi
 (Cao et al. 2020, section 3): a text is then encoded once for all prompts there, and a prompt once for all texts.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _BERT = ("bert",)
 _OTHERS = ("roberta", "modernbert")
+Enter = Callable[[Tensor, int], Tensor]
 
 
 def load_parts(config: MrcConfig, dtype: torch.dtype, attention: str) -> "PreTrainedModel":
@@ -34,8 +36,9 @@ def load_parts(config: MrcConfig, dtype: torch.dtype, attention: str) -> "PreTra
         raise ConfigError(f"model.depth: {config.encoder} has {len(layers)} layers, {config.depth} cannot be kept")
     if config.depth:
         del layers[config.depth :]
-    if config.share_layers and kind not in _BERT:
-        raise ConfigError(f"model.share_layers: an encoder of the kind {kind} cannot be taken apart; set it to 0")
+    for name, off in (("share_layers", "0"), ("deep", "false")):
+        if getattr(config, name) and kind not in _BERT:
+            raise ConfigError(f"model.{name}: an encoder of the kind {kind} cannot be taken apart; set it to {off}")
     if config.share_layers > len(layers):
         raise ConfigError(f"model.share_layers: {config.encoder} has {len(layers)} layers, not {config.share_layers}")
     room = encoder.config.max_position_embeddings - (2 if kind == "roberta" else 0)
@@ -56,7 +59,10 @@ def layers_of(encoder: nn.Module) -> nn.ModuleList:
 
 
 class Parted(nn.Module):
-    """Runs the parts of an encoder. Masks [n, L] are 1 for real positions, `kind` is the segment of a whole part."""
+    """Runs the parts of an encoder. Masks [n, L] are 1 for real positions, `kind` is the segment of a whole part.
+
+    `enter` is given the states in front of each layer but the first, and the layer's number, and gives back what the layer reads.
+    """
 
     def __init__(self, encoder: "PreTrainedModel", share: int) -> None:
         super().__init__()
@@ -68,7 +74,13 @@ class Parted(nn.Module):
         """Word embeddings [..., d]."""
         return self.encoder.get_input_embeddings()(ids)
 
-    def lower(self, embeds: Tensor, mask: Tensor, position: int, kind: int) -> Tensor:
+    def embed_deep(self, ids: Tensor) -> Tensor:
+        """Word embeddings of some pieces [n], and beside them what every further layer reads of these alone: [n, layers * d]."""
+        embeds = self.embed(ids)
+        states = self.encoder(inputs_embeds=embeds.unsqueeze(0), output_hidden_states=True).hidden_states
+        return torch.cat([embeds, *(each[0] for each in states[1:-1])], -1)
+
+    def lower(self, embeds: Tensor, mask: Tensor, position: int, kind: int, enter: Enter | None = None) -> Tensor:
         """States [n, L, d] of a part that begins at a position, after the layers where parts do not see each other."""
         embeds = embeds.to(self.dtype)
         if not self.apart:
@@ -76,23 +88,33 @@ class Parted(nn.Module):
         places = torch.arange(position, position + embeds.shape[1], device=embeds.device).unsqueeze(0)
         types = torch.full(embeds.shape[:2], kind, dtype=torch.long, device=embeds.device)
         states = self.encoder.embeddings(inputs_embeds=embeds, token_type_ids=types, position_ids=places)
-        return self._through(states, mask, slice(0, self.share)) if self.share else states
+        return self._through(states, mask, slice(0, self.share), enter) if self.share else states
 
-    def upper(self, prompt: Tensor, prompt_mask: Tensor, context: Tensor, context_mask: Tensor, position: int) -> Tensor:
+    def upper(
+        self,
+        prompt: Tensor,
+        prompt_mask: Tensor,
+        context: Tensor,
+        context_mask: Tensor,
+        position: int,
+        enter: Enter | None = None,
+    ) -> Tensor:
         """States [n, L, d] in fp32 of the context, which begins at `position`, after the layers where it sees its prompt."""
         width = prompt.shape[1]
         states, mask = torch.cat([prompt, context], 1), torch.cat([prompt_mask, context_mask], 1)
         rest = slice(self.share, None)
-        found = self._through(states, mask, rest) if self.apart else self._whole(states, mask, width, position)
+        found = self._through(states, mask, rest, enter) if self.apart else self._whole(states, mask, width, position)
         return found[:, width:].float()
 
     @property
     def dtype(self) -> torch.dtype:
         return self.encoder.get_input_embeddings().weight.dtype
 
-    def _through(self, states: Tensor, mask: Tensor, which: slice) -> Tensor:
+    def _through(self, states: Tensor, mask: Tensor, which: slice, enter: Enter | None) -> Tensor:
         hidden = (1.0 - mask[:, None, None, :].to(states.dtype)) * torch.finfo(states.dtype).min
-        for layer in layers_of(self.encoder)[which]:
+        for number, layer in list(enumerate(layers_of(self.encoder)))[which]:
+            if enter is not None and number:
+                states = enter(states, number)
             states = layer(states, hidden)
         return states
 

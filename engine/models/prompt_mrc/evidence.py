@@ -1,12 +1,13 @@
 """Why a span: gradient times input over the text's words, the template's pieces and the soft vectors.
 
 What is explained is F = s_i + e_j + m_ij, the logits of start, end and match. A token's score is (x - b) . dF/dx with b the
-embedding of [MASK], a soft vector's the same with b the mean word embedding (Shrikumar et al. 2017). Shares are of all units'
-absolute scores together: how much of the answer rests on the text, on the template and on the soft prompt.
+embedding of [MASK], a soft vector's the same with b the mean word embedding (Shrikumar et al. 2017); what deep prompts add at
+further layers counts to the soft vector at whose place it stands, with b = 0. Shares are of all units' absolute scores together:
+how much of the answer rests on the text, on the template and on the soft prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from engine.explain.explanation import evidence_rows, from_tokens, top_spans
 from engine.models.prompt_mrc.instances import Window
-from engine.models.prompt_mrc.network import Asked, MrcNetwork, collate
+from engine.models.prompt_mrc.network import MrcNetwork, collate
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,16 @@ def _scores(network: MrcNetwork, wanted: Sequence[Wanted]) -> tuple[np.ndarray, 
         mean = network.encoder.get_input_embeddings().weight.float().mean(0)
     with torch.enable_grad():
         texts, before = texts.detach().requires_grad_(), prompts.states.detach().requires_grad_()
-        asked = Asked(network.parted.lower(before, prompts.mask, 0, 0), prompts.mask, prompts.hard, prompts.soft)
+        deep = [each.detach().requires_grad_() for each in prompts.deep]
+        asked = network.encoded(replace(prompts, states=before, deep=deep))
         found = network.answer(contexts, network.read(contexts, texts), asked, rows, rows)
         total = _target(network, found, wanted, rows)
-    slopes = torch.autograd.grad(total, (texts, before))
+    slopes = torch.autograd.grad(total, (texts, before, *deep))
     base = torch.where(prompts.soft.bool().unsqueeze(-1), mean, blank)
     context = ((texts.detach().float() - blank) * slopes[0].float()).sum(-1)
     prompt = ((before.detach().float() - base) * slopes[1].float()).sum(-1)
+    for each, slope in zip(deep, slopes[2:], strict=True):
+        prompt = prompt + (each.detach().float() * slope.float()).sum(-1)
     flags = tuple(each.bool().cpu().numpy() for each in (prompts.hard, prompts.soft))
     return context.double().cpu().numpy(), prompt.double().cpu().numpy(), flags
 

@@ -98,7 +98,10 @@ class Extractor:
 
             path = Path(options.prompts).expanduser()
             if path.is_dir():
-                known = "; ".join(f"{each['path'].name} ({each['domain']}: {', '.join(each['types'])})" for each in modules(path))
+                known = "; ".join(
+                    f"{each['path'].name} ({each['domain']}{', deep' if each['deep'] else ''}: {', '.join(each['types'])})"
+                    for each in modules(path)
+                )
                 raise ConfigError(f"model.prompts: {path} is a folder; name one of its files: {known or 'it has none'}")
             if not path.is_file():
                 raise ConfigError(f"model.prompts: there is no file {path}")

@@ -22,6 +22,7 @@ from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.models.prompt_mrc.decode import Candidate, candidates, settle
 from engine.models.prompt_mrc.instances import Marked, Span, Window, chosen_types, flat, inside, marked, tags, windows
 from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork, collate
+from engine.models.prompt_mrc.prompts import VECTORS
 from engine.records import seed_of
 from engine.text.tokens import TokenizedText
 
@@ -99,7 +100,7 @@ class Examples:
 
 
 def prepare_training(network: MrcNetwork) -> MrcNetwork:
-    """Frees and freezes what the model's configuration says, in place; an adapter is attached where it has one."""
+    """Frees and freezes what the model's configuration says, in place; what is there for training alone is attached."""
     config: MrcConfig = network.config
     if config.freeze_encoder:
         network.encoder.requires_grad_(False)
@@ -110,6 +111,8 @@ def prepare_training(network: MrcNetwork) -> MrcNetwork:
     for name, value in network.named_parameters():
         if name.startswith(_HEADS):
             value.requires_grad_(not config.freeze_heads)
+    if config.reparameterise:
+        network.soft.reparameterise()
     return network
 
 
@@ -138,7 +141,7 @@ class MrcLearner:
 
     def rates(self) -> Mapping[str, tuple[float, float]]:
         """Soft vectors learn faster and do not decay."""
-        return {name: (self.config.soft_rate, 0.0) for name in self.parameters() if name.startswith("soft.")}
+        return {name: (self.config.soft_rate, 0.0) for name in self.parameters() if name in VECTORS}
 
     def order(self, epoch: int) -> list[int]:
         members = np.flatnonzero(self.examples.train)

@@ -4,11 +4,15 @@ A sequence is [CLS] H S [SEP] C [SEP]: hard words, soft vectors, context (Li et 
 query). All types that a window is asked for pass in one batch. The heads follow the base model: one linear layer each for start
 and end, and for a pair (i, j) W h + GELU + linear over [h_i, h_j], written as W1 h_i + W2 h_j so that only the pairs in question
 are ever made. The tagger has no prompt and one linear layer to B, I and O of every type.
+
+Deep prompts (P-tuning v2, Liu et al. 2022, section 3.2) have vectors for every layer: what a layer made of those at its input is
+overwritten by the next one's own.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
-from engine.models.prompt_mrc.encoder import Parted
+from engine.models.prompt_mrc.encoder import Enter, Parted, layers_of
 from engine.models.prompt_mrc.instances import Window
 from engine.models.prompt_mrc.prompts import SoftPrompts
 
@@ -40,16 +44,27 @@ class Contexts:
 class Asked:
     """The prompts of some types as far as they are encoded without a text: `states` [T, P, d] and `mask` [T, P].
 
-    `hard` and `soft` [T, P] are flags of template words and soft vectors.
+    `hard` and `soft` [T, P] are flags of template words and soft vectors. `deep` has the vectors [T, P, d] of every layer but the
+    first at the places of soft ones, and is empty where these enter at the first alone.
     """
 
     states: Tensor
     mask: Tensor
     hard: Tensor
     soft: Tensor
+    deep: list[Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.mask)
+
+    def entering(self, rows: Tensor | slice = slice(None)) -> Enter | None:
+        """What puts a layer's vectors into the states [N, P + L, d] of the prompts `rows`, None where none enter."""
+        return partial(self._enter, rows) if self.deep else None
+
+    def _enter(self, rows: Tensor | slice, states: Tensor, layer: int) -> Tensor:
+        soft = self.soft[rows].bool().unsqueeze(-1)
+        width = soft.shape[1]
+        return torch.cat([torch.where(soft, self.deep[layer - 1][rows], states[:, :width]), states[:, width:]], 1)
 
 
 @dataclass
@@ -117,16 +132,18 @@ class MrcNetwork(nn.Module):
             for words in self.queries:
                 config.check_room(len(words))
         if config.is_soft:
-            self.soft = SoftPrompts(config, width)
+            self.soft = SoftPrompts(config, width, len(layers_of(encoder)) if config.deep else 1)
 
     @property
     def encoder(self) -> nn.Module:
         return self.parted.encoder
 
+    @torch.no_grad()
     def start_soft(self, definitions: Sequence[Sequence[int]]) -> None:
         """Sets the soft vectors as training begins from the pieces of each type's definition."""
         device = next(self.encoder.parameters()).device
-        self.soft.start([self.parted.embed(torch.tensor(list(pieces), device=device)) for pieces in definitions])
+        embed = self.parted.embed_deep if self.config.deep else self.parted.embed
+        self.soft.start([embed(torch.tensor(list(pieces), device=device)) for pieces in definitions])
 
     def ask_anew(self, number: int, words: Sequence[int]) -> None:
         """Puts a question in the place of a type's, or after all of them for a type that was not trained.
@@ -157,16 +174,22 @@ class MrcNetwork(nn.Module):
             flags[1, row, 1:opened] = 1
             flags[2, row, opened : opened + soft] = 1
         ids, flags = ids.to(device), flags.to(device)
-        embeds = self.parted.embed(ids)
+        embeds, deep = self.parted.embed(ids), []
         if soft:
             rows = torch.cat([self.soft.of(number) for number in types]).to(embeds.dtype)
-            embeds = embeds.masked_scatter(flags[2].bool().unsqueeze(-1), rows)
-        return Asked(embeds, *flags)
+            first, *later = rows.split(embeds.shape[-1], -1)
+            places = flags[2].bool().unsqueeze(-1)
+            embeds = embeds.masked_scatter(places, first)
+            deep = [torch.zeros_like(embeds).masked_scatter(places, each) for each in later]
+        return Asked(embeds, *flags, deep)
 
     def ask(self, types: Sequence[int]) -> Asked:
         """The prompts of some types, encoded as far as that goes without a text; to be kept where weights do not change."""
-        asked = self.prompt_embeds(types)
-        return Asked(self.parted.lower(asked.states, asked.mask, 0, 0), asked.mask, asked.hard, asked.soft)
+        return self.encoded(self.prompt_embeds(types))
+
+    def encoded(self, prompts: Asked) -> Asked:
+        """Prompts as word embeddings to prompts as far as they are encoded without a text."""
+        return replace(prompts, states=self.parted.lower(prompts.states, prompts.mask, 0, 0, prompts.entering()))
 
     def read(self, contexts: Contexts, embeds: Tensor | None = None) -> Tensor:
         """States [W, L, d] of texts as far as they are encoded without a prompt."""
@@ -177,7 +200,12 @@ class MrcNetwork(nn.Module):
     def answer(self, contexts: Contexts, read: Tensor, asked: Asked, window: Tensor, prompt: Tensor) -> Found:
         """The heads' logits for N pairs of a window and a prompt, given by their rows [N] in `contexts` and `asked`."""
         states = self.parted.upper(
-            asked.states[prompt], asked.mask[prompt], read[window], contexts.mask[window], self.config.context_position
+            asked.states[prompt],
+            asked.mask[prompt],
+            read[window],
+            contexts.mask[window],
+            self.config.context_position,
+            asked.entering(prompt),
         )
         if self.config.is_tagger:
             return Found(states, tags=self.tagger(states).unflatten(-1, (len(self.config.types), 3)))

@@ -3,6 +3,9 @@
 In front of a text stands [CLS] H S [SEP]: the template's word pieces H, then the domain's vectors and the type's own as S (prompt
 tuning, Lester et al. 2021, section 2, with the split into shared and own parts of this system). A vector starts as a word piece
 of the type's definition, taken in turn, the domain's as the mean over types, each with seeded noise N(0, 0.02).
+
+A deep vector is one for every layer of the encoder, side by side, and starts as what the layers read of such a piece (prefixes
+start best from activations of real words, Li and Liang 2021, section 7.4).
 """
 
 import json
@@ -18,12 +21,16 @@ from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
 
 NOISE = 0.02
+VECTORS = ("soft.shared", "soft.own")
+"""What a checkpoint keeps of a network's soft vectors, as the network's tensors are called."""
+
+_INNER = 128
 SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
 class PromptModule:
-    """What is learned for some types in one domain: `shared` [m, d], and `own` [k, d] of each type.
+    """What is learned for some types in one domain: `shared` [m, d], and `own` [k, d] of each type; `deep` ones [.., layers * d].
 
     `encoder` is the digest of the encoder that the vectors belong to.
     """
@@ -32,12 +39,14 @@ class PromptModule:
     encoder: str
     shared: Tensor
     own: Mapping[str, Tensor]
+    deep: bool = False
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file that says what it is."""
         from safetensors.torch import save_file
 
         told = {"domain": self.domain, "encoder": self.encoder, "types": sorted(self.own)}
+        told |= {"deep": True} if self.deep else {}
         tensors = {f"own/{name}": value for name, value in self.own.items()} | {"shared": self.shared}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(
@@ -61,7 +70,7 @@ class PromptModule:
         try:
             tensors = load_file(path)
             own = {name: tensors[f"own/{name}"] for name in told["types"]}
-            return cls(told["domain"], told["encoder"], tensors["shared"], own)
+            return cls(told["domain"], told["encoder"], tensors["shared"], own, told["deep"])
         except (SafetensorError, KeyError):
             raise ConfigError(f"model.prompts: {path} is damaged") from None
 
@@ -69,14 +78,19 @@ class PromptModule:
         """Whether the vectors can stand in a model of that configuration, in place of its own of `width` numbers each.
 
         Raises:
-            ConfigError: they are of another encoder or size, or have none of the types.
+            ConfigError: they are of another encoder, kind or size, or have none of the types.
         """
         if self.encoder != config.encoder_digest:
             raise ConfigError(f"model.prompts: those of '{self.domain}' were learned with another encoder")
+        if self.deep != config.deep:
+            raise ConfigError(
+                f"model.prompts: those of '{self.domain}' are {'' if self.deep else 'not '}deep, the model's are"
+                f"{' not' if self.deep else ''}; take others, or a model trained with model.deep={str(self.deep).lower()}"
+            )
         owned = {tuple(value.shape) for value in self.own.values()}
         if tuple(self.shared.shape) != (config.shared_soft, width) or not owned <= {(config.type_soft, width)}:
             raise ConfigError(
-                f"model.prompts: those of '{self.domain}' have other numbers of vectors than the model's "
+                f"model.prompts: those of '{self.domain}' have other numbers of vectors, or of layers, than the model's "
                 f"{config.shared_soft} and {config.type_soft}"
             )
         if not set(config.types) & set(self.own):
@@ -84,7 +98,7 @@ class PromptModule:
 
 
 def modules(folder: Path) -> list[dict[str, Any]]:
-    """The prompt files of a folder, by name: `path`, `domain`, `types` and `encoder` of each. Other files are passed over."""
+    """The prompt files of a folder, by name: `path`, `domain`, `types`, `encoder` and `deep` of each. Others are passed over."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
@@ -99,23 +113,25 @@ def _told(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["prompts"])
+            return {"deep": False, **json.loads((file.metadata() or {})["prompts"])}
     except (OSError, SafetensorError, KeyError, ValueError):
         raise ConfigError(f"model.prompts: {path} is no file with prompts of this system") from None
 
 
 class SoftPrompts(nn.Module):
-    """The vectors that are trained: `shared` [m, d] and `own` [types, k, d], in fp32."""
+    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32."""
 
-    def __init__(self, config: MrcConfig, width: int) -> None:
+    def __init__(self, config: MrcConfig, width: int, layers: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.shared = nn.Parameter(torch.zeros(config.shared_soft, width))
-        self.own = nn.Parameter(torch.zeros(len(config.types), config.type_soft, width))
+        self.width = width
+        self.shared = nn.Parameter(torch.zeros(config.shared_soft, layers * width))
+        self.own = nn.Parameter(torch.zeros(len(config.types), config.type_soft, layers * width))
+        self.detour: nn.Module | None = None
 
     @torch.no_grad()
     def start(self, definitions: Sequence[Tensor]) -> None:
-        """Sets the vectors from the word embeddings [pieces, d] of each type's definition, and noise from the model's seed."""
+        """Sets the vectors from those [pieces, layers * d] of each type's definition, and noise from the model's seed."""
         rng = torch.Generator().manual_seed(self.config.seed)
         mean = torch.stack([rows.float().cpu().mean(0) for rows in definitions]).mean(0)
         self.shared.copy_(mean + NOISE * torch.randn(self.shared.shape, generator=rng))
@@ -123,17 +139,34 @@ class SoftPrompts(nn.Module):
             taken = rows.float().cpu()[torch.arange(len(row)) % len(rows)]
             row.copy_(taken + NOISE * torch.randn(row.shape, generator=rng))
 
+    def reparameterise(self) -> None:
+        """Lets the vectors pass v + W2 tanh(W1 v), each layer's alike, from here on: training begins where they are, and what it
+        finds for one moves all (residual prompt tuning, Razdaibiedina et al. 2023, without its layer norm)."""
+        self.detour = nn.Sequential(nn.Linear(self.width, _INNER), nn.Tanh(), nn.Linear(_INNER, self.width))
+        nn.init.zeros_(self.detour[2].weight)
+        nn.init.zeros_(self.detour[2].bias)
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """`shared` and `own` as they stand in front of a text."""
+        return self._passed(self.shared), self._passed(self.own)
+
+    def _passed(self, rows: Tensor) -> Tensor:
+        if self.detour is None:
+            return rows
+        parts = rows.unflatten(-1, (-1, self.width))
+        return (parts + self.detour(parts)).flatten(-2)
+
     def of(self, number: int) -> Tensor:
-        """The vectors [m + k, d] of a type; beyond the known ones, as a new type has none, the mean of theirs."""
-        own = self.own[number] if number < len(self.own) else self.own.mean(0)
-        return torch.cat([self.shared, own])
+        """The vectors [m + k, layers * d] of a type; beyond the known ones, as a new type has none, the mean of theirs."""
+        shared, own = self.vectors()
+        return torch.cat([shared, own[number] if number < len(own) else own.mean(0)])
 
     @torch.no_grad()
     def swap(self, module: PromptModule) -> None:
         """Puts a module's vectors in place of these; types that it does not have keep theirs.
 
         Raises:
-            ConfigError: it is of another encoder or size, or has none of the types.
+            ConfigError: it is of another encoder, kind or size, or has none of the types.
         """
         module.check(self.config, self.shared.shape[1])
         self.shared.copy_(module.shared)

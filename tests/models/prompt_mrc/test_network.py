@@ -36,7 +36,11 @@ def test_the_factorised_match_head_is_the_plain_one():
     torch.testing.assert_close(head(states, row, first, last), naive, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"share_layers": 1}, {"mode": "tagger"}, {"mode": "soft"}, {"mode": "name"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"share_layers": 1}, {"mode": "tagger"}, {"mode": "soft"}, {"mode": "name"}, {"deep": True}]
+    + [{"deep": True, "share_layers": share} for share in (1, 2)],
+)
 @torch.no_grad()
 def test_a_window_alone_is_a_window_in_a_padded_batch(changes):
     model, shown = network(**changes), cut()
