@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,6 +111,15 @@ def test_three_operators(bench, cluster):
     one = bench()
     planned = stages.dataset(one.plan.shards, one.job, one.config.cluster, {})
     assert [name.split("(")[1].rstrip(")") for name in stages.operators(planned)] == ["read_stage", "ModelStage", "commit_stage"]
+
+
+def test_what_is_read_ahead_has_bounded_room(bench, cluster):
+    one = bench()
+    planned = stages.dataset(one.plan.shards, one.job, one.config.cluster, {})
+    assert planned.context.execution_options.resource_limits.object_store_memory == 64 << 20
+    large = [SimpleNamespace(name=item.name, shard=item.shard, bytes=5 << 20) for item in one.plan.shards]
+    planned = stages.dataset(large, one.job, replace(one.config.cluster, actors=3), {})
+    assert planned.context.execution_options.resource_limits.object_store_memory == 3 * 32 * (5 << 20)
 
 
 def test_a_file_that_changes_after_planning_stops_the_run_by_name(tmp_path, cluster):
