@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "explain/masking": ("engine.experiments.masking", "Masking"),
     "explain/rationales": ("engine.experiments.rationales", "Rationales"),
     **{f"rationale/{name}": ("engine.experiments.grid", "Grid") for name in GRIDS},
+    "rationale/headline": ("engine.experiments.whole", "Headline"),
     "rationale/low_resource": ("engine.experiments.low_resource", "LowResource"),
     "rationale/metric_search": ("engine.experiments.metric_search", "MetricSearch"),
     "prompt_mrc/prompt_ablation": ("engine.experiments.mrc_ablation", "PromptAblation"),
@@ -66,7 +67,7 @@ class Model:
         None, "prompt_mrc: where models are trained and run; null is auto, a GPU where there is one.", choices=DEVICES
     )
     states: str | None = key(
-        None, "Folder for token states that experiments on one set share; null: with the results.", path=True
+        None, "Folder for token states and what is trained, shared by experiments on one set; null: with the results.", path=True
     )
 
 
@@ -92,9 +93,9 @@ class Sizes:
     share: float | None = key(None, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float | None = key(None, "prompt_mrc: share of valid and of test to measure on.", low=0.0001, high=1.0)
     modes: list[str] = key([], "prompt_mrc: modes to compare.", choices=MODES)
-    rank: int | None = key(None, "prompt_mrc: rank of the encoder's adapter.", low=0)
-    rate: float | None = key(None, "prompt_mrc: peak learning rate.", low=0.0)
-    batch: int | None = key(None, "prompt_mrc: texts a step.", low=1)
+    rank: int | None = key(None, "prompt_mrc and rationale/headline: rank of the encoder's adapter.", low=0)
+    rate: float | None = key(None, "prompt_mrc and rationale: peak learning rate.", low=0.0)
+    batch: int | None = key(None, "prompt_mrc and rationale: texts a step.", low=1)
     numbers: list[int] = key([], "prompt_mrc/plug_and_play: numbers of shared soft vectors.", low=1)
     deep_numbers: list[int] = key([], "prompt_mrc/plug_and_play: the same where every layer has vectors of its own.", low=1)
     prompt_epochs: float | None = key(None, "prompt_mrc/plug_and_play: epochs of prompts alone.", low=0.01)
@@ -108,7 +109,7 @@ class Sizes:
 
 @dataclass
 class Grid:
-    heads: list[str] = key([], "Heads to train on cached token states: cls, target, dpla, dpla0 (offsets fixed at 0), pooling.")
+    heads: list[str] = key([], "Heads to train: cls, target, dpla, dpla0 (offsets fixed at 0), pooling.")
     regimes: list[str] = key([], "What train has beside its reports; the names stand in engine/experiments/regimes.py.")
     share: float | None = key(None, "Share of train's groups whose texts are the reports; the rest are the more reports.", high=1)
     width: int | None = key(None, "Numbers kept of a token's state, its first principal directions; 0 keeps all.", low=0)

@@ -6,7 +6,8 @@ So a grid of heads, regimes and seeds fits on a small machine. What holds for su
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,14 +27,13 @@ from engine.models.site_classifier.config import HEADS
 from engine.text.tokens import TokenizedText, tokenize
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.cached import HeadLearner
     from engine.models.site_classifier.config import ClassifierConfig
-    from engine.models.site_classifier.learner import Examples
-    from engine.models.site_classifier.shelf import Shelf, Taken
+    from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+    from engine.models.site_classifier.network import Batch
+    from engine.models.site_classifier.shelf import Shelf
 
 STILL = "dpla0"
-# The settings that change what is trained on a table; the encoder, its window and width are the folder's.
-_OF_A_HEAD = ("head", "seed", "ratio", "reach", "epochs", "patience", "batch", "rate", "masking")
+ALL = 10**6
 _TOGETHER = 16
 
 
@@ -94,11 +94,13 @@ class Answers:
 class Frozen:
     """The texts of a set, their states, and heads trained on them."""
 
+    # The settings that change what is trained on a table; the encoder, its window and width are the folder's.
+    deciding: tuple[str, ...] = ("head", "seed", "ratio", "reach", "epochs", "patience", "batch", "rate", "masking")
+
     def __init__(self, config: FrozenConfig, work: Path, say: Say) -> None:
         self.config, self.work, self.say = config, work, say
         self.set = SETS[kind_of(config.path)]
         self._tokenizer = load_tokenizer(encoder_folder(config.encoder))
-        self._attention: dict[str, NDArray] = {}
         if config.threads:
             import torch
 
@@ -146,6 +148,11 @@ class Frozen:
         shelf.fit(self.examples(pa.concat_tables([self.texts.base, self.texts.pool])))
         return shelf
 
+    @property
+    def folder(self) -> Path:
+        """Where trained heads stand."""
+        return self.shelf.folder / "heads"
+
     def tokens(self, texts: Sequence[str]) -> list[TokenizedText]:
         return tokenize(self._tokenizer, list(texts), self.config.max_tokens)
 
@@ -164,37 +171,32 @@ class Frozen:
         seed: int,
         *,
         ratio: float = -1.0,
+        marking: float = 0.0,
         unknown: Mapping[str, Sequence[str]] | None = None,
-    ) -> "HeadLearner":
-        """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid; one that stands beside the
-        states, trained alike on the same texts, is taken from there.
+    ) -> "SiteLearner":
+        """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid; one that stands in `folder`,
+        trained alike on the same texts, is taken from there. A training that was stopped goes on behind its last whole epoch.
 
         Args:
-            ratio: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
+            ratio, marking: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
         """
-        import torch
         from safetensors.torch import load_file, save_file
 
-        from engine.models.site_classifier.cached import HeadLearner
         from engine.models.site_classifier.learner import LearnConfig
-        from engine.models.site_classifier.network import SiteNetwork
-        from engine.models.site_classifier.shelf import Absent
         from engine.training.loop import LoopConfig, Worker, train
 
         config = self.config
         examples = self.examples(table)
         _forget(examples, unknown or {}, self.texts.labels)
-        states = self.shelf.states(examples)
-        torch.manual_seed(seed)
         still = head == STILL
         architecture = replace(self.architecture, head="dpla" if still else head, phrase_reach=0.0 if still else config.reach)
-        network = SiteNetwork(architecture, Absent(states.width))
-        learn = LearnConfig(windows=10**6, masking=config.masking, smoothing=0.0, ratio=ratio, seed=seed)
-        learner = HeadLearner(network, examples, states, learn, torch.device("cpu"))
-        settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio}
+        learn = LearnConfig(windows=ALL, masking=config.masking, smoothing=0.0, ratio=ratio, marking=marking, seed=seed)
+        learner = self._learner(architecture, examples, learn)
+        network = learner.network
+        settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio, "marking": marking}
         known = self._known(settings, table, unknown or {})
         if known.is_file():
-            network.load_state_dict(load_file(known))
+            network.load_state_dict({**network.state_dict(), **load_file(known)})
             self.say(f"{head}: trained before")
             return learner
         loop = LoopConfig(
@@ -206,66 +208,96 @@ class Frozen:
             report_every=10**9,
             patience=config.patience,
         )
-        curve = train(learner, loop, Worker(), self.work / "training")
+        folder = self.work / "training" / known.stem
+        begun = folder / "last" if (folder / "last" / "state.safetensors").is_file() else None
+        curve = train(learner, loop, Worker(report=lambda row, _: self._heard(row)), folder, begun)
         valid = curve[-1]["valid_macro_f1"]
         self.say(
             f"{head}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, valid macro-F1 at last {valid:.3f}"
         )
         part = known.with_suffix(f".{os.getpid()}.tmp")
-        save_file(network.state_dict(), part)
+        fixed = {name for name, value in network.named_parameters() if not value.requires_grad}
+        save_file({name: value for name, value in network.state_dict().items() if name not in fixed}, part)
         os.replace(part, known)
+        shutil.rmtree(folder)
         return learner
+
+    def _learner(self, architecture: "ClassifierConfig", examples: "Examples", learn: "LearnConfig") -> "SiteLearner":
+        """What is trained, as it stands before the first step."""
+        import torch
+
+        from engine.models.site_classifier.cached import HeadLearner
+        from engine.models.site_classifier.network import SiteNetwork
+        from engine.models.site_classifier.shelf import Absent
+
+        states = self.shelf.states(examples)
+        torch.manual_seed(learn.seed)
+        network = SiteNetwork(architecture, Absent(states.width))
+        return HeadLearner(network, examples, states, learn, torch.device("cpu"))
+
+    def _heard(self, row: Mapping[str, Any]) -> None:
+        """Takes note of an epoch's figures; one of a head's is too short to be told."""
 
     def _known(self, settings: Mapping[str, Any], table: pa.Table, unknown: Mapping[str, Sequence[str]]) -> Path:
         """Where a head of these settings stands that was trained on these texts."""
         # What is trained does not hang on what else the experiment compares or measures.
-        told = {name: value for name, value in settings.items() if name in _OF_A_HEAD}
+        told = {name: value for name, value in settings.items() if name in self.deciding}
         made = hashlib.sha256(
             json.dumps([told, {name: list(unknown[name]) for name in sorted(unknown)}], sort_keys=True).encode()
         )
         for row in table.to_pylist():
             made.update(json.dumps(row, sort_keys=True).encode())
-        folder = self.shelf.folder / "heads"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{made.hexdigest()}.safetensors"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{made.hexdigest()}.safetensors"
 
-    def answers(self, learner: "HeadLearner", examples: "Examples", states: "Taken") -> Answers:
-        """What a trained head makes of texts."""
-        import torch
+    def answered(self, learner: "SiteLearner", table: pa.Table, keep: bool = True, attended: bool = True) -> Answers:
+        """What a trained head makes of a table's texts; the `cls` head, which has no weights of its own, gets those of the
+        encoder's last layer.
 
+        Args:
+            keep: whether the texts' states are to be kept for other heads. attended: whether weights are wanted.
+        """
+        asked = self._asked(learner, self.examples(table), keep)
+        found = self._answers(asked)
+        if learner.network.config.head != "cls" or not keep or not attended:
+            return found
+        return replace(found, weights=self._first_attention(asked))
+
+    def _asked(self, learner: "SiteLearner", examples: "Examples", keep: bool) -> "SiteLearner":
+        """The same network before other texts, of which it is shown everything."""
         from engine.models.site_classifier.cached import HeadLearner
 
-        asked = HeadLearner(learner.network, examples, states, learner.config, learner.device)
-        logits = np.zeros((len(examples.ids), len(self.texts.labels)))
-        weights = [np.zeros(len(ids)) for ids in examples.ids]
-        order = sorted(range(len(examples.ids)), key=lambda row: len(examples.ids[row]))
+        states = self.shelf.states(examples, keep)
+        return HeadLearner(learner.network, examples, states, learner.config, learner.device)
+
+    def _answers(self, asked: "SiteLearner") -> Answers:
+        import torch
+
+        ids = asked.examples.ids
+        logits = np.zeros((len(ids), len(self.texts.labels)))
+        weights = [np.zeros(len(each)) for each in ids]
         with torch.inference_mode():
-            for start in range(0, len(order), _TOGETHER):
-                for batch, rows in asked._batches(order[start : start + _TOGETHER], 0):
-                    pooled = asked._shown(batch, rows, None)
-                    logits[rows] = pooled.logits[TASK].numpy()
-                    found = pooled.found[TASK].weights.numpy()
-                    if found.shape[-1]:
-                        position = batch.position.numpy()
-                        for number, row in enumerate(rows):
-                            here = position[number] >= 0
-                            weights[row][position[number][here]] = found[number, here].mean(-1)
+            for batch, rows in self._batches(asked):
+                pooled = asked._shown(batch, rows, None)
+                logits[rows] = pooled.logits[TASK].numpy()
+                found = pooled.found[TASK].weights
+                if found.shape[-1]:
+                    batch.lay(found.mean(-1), [weights[row] for row in rows])
         if self.many:
             return Answers(1 / (1 + np.exp(-logits)), logits > 0, weights)
         raised = np.exp(logits - logits.max(1, keepdims=True))
         return Answers(raised / raised.sum(1, keepdims=True), logits == logits.max(1, keepdims=True), weights)
 
-    def answered(self, learner: "HeadLearner", table: pa.Table, keep: bool = True, attended: bool = True) -> Answers:
-        """The same for a table's texts; the `cls` head, which has no weights of its own, gets those of the encoder's last layer.
+    def _batches(self, asked: "SiteLearner") -> "Iterator[tuple[Batch, list[int]]]":
+        """All texts, those of like length together."""
+        ids = asked.examples.ids
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        for start in range(0, len(order), _TOGETHER):
+            yield from asked._batches(order[start : start + _TOGETHER], 0)
 
-        Args:
-            keep: whether the texts' states are to be kept for other heads. attended: whether weights are wanted.
-        """
-        examples = self.examples(table)
-        found = self.answers(learner, examples, self.shelf.states(examples, keep))
-        if learner.network.config.head != "cls" or not keep or not attended:
-            return found
-        return replace(found, weights=[each.astype(np.float64) for each in self.shelf.first_attention(examples)])
+    def _first_attention(self, asked: "SiteLearner") -> list[NDArray]:
+        """How the last layer's attention of the first token lies on each text's tokens."""
+        return [each.astype(np.float64) for each in self.shelf.first_attention(asked.examples)]
 
 
 def no_repeats(key: str, values: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ the mean over seeds, its differences from the reports alone and from what else i
 every head but the first, by how much the difference from the reports differs from the first head's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from engine.errors import ConfigError
 from engine.evaluation.significance import holm
 from engine.experiments.compare import Compared, over_records, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
-from engine.experiments.regimes import BASE, Regime
+from engine.experiments.regimes import BASE, MARKING, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
 
@@ -44,11 +44,15 @@ class GridConfig(FrozenConfig):
         super().__post_init__()
         no_repeats("grid.regimes", self.regimes)
         for name in self.regimes:
-            Regime.of(name)
+            self.regime(name)
         if self.share == 1 and any(name.startswith("extra") for name in self.regimes):
             raise ConfigError("grid.share: more reports come from the texts that it leaves; give a share below 1")
         if BASE not in self.regimes:
             raise ConfigError(f"grid.regimes: {BASE} must be among them, everything else is compared with it")
+
+    def regime(self, name: str) -> Regime:
+        """Raises ConfigError for a name that is none."""
+        return Regime.of(name)
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ class _Part:
         return Arm(f"{self.head}-{self.regime}-{end}", self.seed)
 
 
-def against(name: str, regimes: Sequence[str]) -> list[str]:
+def against(name: str, regimes: Sequence[str], of: Callable[[str], Regime] = Regime.of) -> list[str]:
     """The regimes, of those there are, that one is held against: the reports alone; for rationales that were changed, filtered or
     put to use in another way the plain ones, for these more reports, and for a filter as many drawn at random."""
-    kind = Regime.of(name)
+    kind = of(name)
     wanted = [BASE]
     if name == RATIONALES:
         wanted += ["extra", "extra.tokens"]
@@ -114,7 +118,7 @@ class Grid:
             _Part(OVER, head, name, other=other)
             for head in config.heads
             for name in others
-            for other in against(name, config.regimes)
+            for other in against(name, config.regimes, config.regime)
         ]
         return [*trained, *means, *over, *(_Part(TOGETHER, head, name) for head in config.heads[1:] for name in others)]
 
@@ -122,17 +126,26 @@ class Grid:
         from engine.experiments.banked import scored_rationales
 
         if self._frozen is None:
-            self._frozen = Frozen(self.config, work, say)
+            self._frozen = self._heads(work, say)
             # Before the first training, and not after a night of them.
-            self._frozen.texts.enough(Regime.of(name) for name in self.config.regimes)
-        frozen, regime = self._frozen, Regime.of(part.regime)
+            self._frozen.texts.enough(map(self.config.regime, self.config.regimes))
+        frozen, regime = self._frozen, self.config.regime(part.regime)
         bank = scored_rationales(frozen, part.head, self.config.folds, work) if regime.kind == "filter" else None
         table = frozen.texts.of(regime, part.seed, bank)
-        learner = frozen.learned(part.head, table, part.seed, ratio=regime.value if regime.kind == "ratio" else -1.0)
+        learner = frozen.learned(
+            part.head,
+            table,
+            part.seed,
+            ratio=regime.value if regime.kind == "ratio" else -1.0,
+            marking=regime.value if regime.kind == MARKING else 0.0,
+        )
         rows = test_rows(frozen, learner, self.config.erased, self.config.erased_share)
         pq.write_table(rows, work / f"{part.arm.name}.parquet")
         texts = len(table) - len(frozen.texts.base) - len(frozen.texts.held)
         return [*results(rows, self.config.rounds), Result("texts_besides", texts)]
+
+    def _heads(self, work: Path, say: Say) -> Frozen:
+        return Frozen(self.config, work, say)
 
     def _answers(self, head: str, regime: str, seed: int, work: Path) -> pa.Table:
         key = (head, regime, seed)

@@ -14,9 +14,8 @@ parts joined by `.`:
     label_only           in place of each rationale the name of its label
     filter.<rule>        those that a rule of `engine.training.rationale_bank` keeps: filter.drop_wrong, filter.at_most.0.1,
                          filter.top.0.25, filter.random.top.0.25
-
-`marking`, the second question which tokens were marked, is none of them: it teaches token states, and those of a frozen encoder
-do not change. `learn.marking` of `jobs.train` asks it of a model that is trained whole.
+    marking              the reports alone, and a second question, which of their tokens were marked; not of a frozen encoder,
+                         since it teaches token states and those do not change (see `engine.experiments.whole`)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,7 +192,7 @@ class Texts:
         return sum(self._count(table["text"].to_pylist()))
 
     def _besides(self, regime: Regime, seed: int, bank: pa.Table | None) -> pa.Table:
-        if regime.kind == BASE:
+        if regime.kind in (BASE, MARKING):
             return self.base.slice(0, 0)
         if regime.kind.startswith("extra"):
             return self._extra(regime, seed)

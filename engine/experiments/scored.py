@@ -1,4 +1,4 @@
-"""What a head on cached states is worth: its answers to test, its attention beside what people marked, and its answers when the
+"""What a trained head is worth: its answers to test, its attention beside what people marked, and its answers when the
 marked parts, or the words that it attends to most, are missing.
 
 Every figure is a mean of columns of one table, a row a test text, kept for the comparisons.
@@ -26,7 +26,7 @@ from engine.records import seed_of
 
 if TYPE_CHECKING:
     from engine.experiments.frozen import Answers, Frozen
-    from engine.models.site_classifier.cached import HeadLearner
+    from engine.models.site_classifier.learner import SiteLearner
 
 COVERAGE = ("cov_topk", "cov_mass", "cov_lift")
 # Of texts with something marked: the mean probability of the labels people gave, to the whole text and to the rest without marks.
@@ -36,7 +36,7 @@ _DRAWS = 5
 FIGURES = ("accuracy", "macro_f1", *COVERAGE, *REMOVED, *ERASED, "comp_gain")
 
 
-def test_rows(frozen: "Frozen", learner: "HeadLearner", erased: int, share: float) -> pa.Table:
+def test_rows(frozen: "Frozen", learner: "SiteLearner", erased: int, share: float) -> pa.Table:
     """A row for each text of test.
 
     Args:
@@ -82,7 +82,7 @@ _SCHEMA = pa.schema(
 
 def _erase(
     frozen: "Frozen",
-    learner: "HeadLearner",
+    learner: "SiteLearner",
     test: Sequence[Marked],
     whole: pa.Table,
     found: "Answers",

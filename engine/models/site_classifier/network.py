@@ -3,10 +3,11 @@
 Windows see each other only through the pool (`heads.py`), whose context is a task's logits by one linear map.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -35,6 +36,13 @@ class Batch:
     @property
     def records(self) -> int:
         return len(self.row)
+
+    def lay(self, values: Tensor, texts: Sequence[np.ndarray]) -> None:
+        """Puts values [W, L] where their tokens stand in the texts, one array [tokens] for each record, in place."""
+        record, position, found = (each.cpu().numpy() for each in (self.record, self.position, values))
+        for index, text in enumerate(texts):
+            mine = (record == index)[:, None] & (position >= 0)
+            text[position[mine]] = found[mine]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on a device."""

@@ -114,11 +114,7 @@ class Shelf:
         if not file.is_file():
             found = [np.zeros(len(ids), np.float32) for ids in examples.ids]
             for batch, members in self._windows(examples, range(len(keys))):
-                weight = self.network.first_attention(batch).numpy()
-                record, position = batch.record.numpy(), batch.position.numpy()
-                for index, member in enumerate(members):
-                    here = (record == index)[:, None] & (position >= 0)
-                    found[member][position[here]] = weight[here]
+                batch.lay(self.network.first_attention(batch), [found[member] for member in members])
             put(file, np.concatenate(found))
         ends = np.cumsum([len(ids) for ids in examples.ids])
         return np.split(np.load(file), ends[:-1])
