@@ -12,8 +12,8 @@ from tests.store import error
 @pytest.fixture
 def remote(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for file in SHIPPED.iterdir():
-        assert storage_for(bucket).create(f"{bucket}/model/{file.name}", file.read_bytes())
+    for file in (each for each in SHIPPED.rglob("*") if each.is_file()):
+        assert storage_for(bucket).create(f"{bucket}/model/{file.relative_to(SHIPPED)}", file.read_bytes())
     return f"{bucket}/model"
 
 
@@ -24,7 +24,8 @@ def test_it_is_the_same_model_and_is_fetched_once(remote, store, tmp_path):
     assert theirs.folder.is_relative_to(tmp_path)
     store.reset()
     assert read_checkpoint(remote).folder == theirs.folder
-    assert store.requests == [f"GET /{remote.removeprefix('s3://')}/digest.json"]
+    lists = [f"{part}digest.json" for part in ("", "heads/cls/", "heads/dpla/")]
+    assert store.requests == [f"GET /{remote.removeprefix('s3://')}/{name}" for name in lists]
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_refused(remote):
