@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "explain/masking": ("engine.experiments.masking", "Masking"),
     "explain/rationales": ("engine.experiments.rationales", "Rationales"),
     **{f"rationale/{name}": ("engine.experiments.grid", "Grid") for name in GRIDS},
+    "rationale/heads": ("engine.experiments.heads", "Heads"),
     "rationale/headline": ("engine.experiments.whole", "Headline"),
     "rationale/low_resource": ("engine.experiments.low_resource", "LowResource"),
     "rationale/metric_search": ("engine.experiments.metric_search", "MetricSearch"),
