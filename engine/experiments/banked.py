@@ -8,7 +8,7 @@ out-of-fold head's attention on the rationale in its own report.
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from engine.training.rationales import rationales
 
 if TYPE_CHECKING:
     from engine.experiments.frozen import Frozen
+    from engine.models.site_classifier.learner import SiteLearner
 
 FURTHER = ("length", "perplexity", "centroid", "coverage")
 _SEED = 1
@@ -50,21 +51,16 @@ def scored_rationales(frozen: "Frozen", head: str, count: int, work: Path) -> pa
 def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
     texts = frozen.texts
     base, found = texts.base, texts.rationales
-    first = [_first(told) for told in base[TASK].to_pylist()]
-    fold = folds(first, base["group"].to_pylist(), count, _SEED)
-    of = dict(zip(base["record_id"].to_pylist(), fold.tolist(), strict=True))
     names = found["record_id"].to_pylist()
-    mine = np.array([of[origin(name)[0]] for name in names])
+    mine = np.zeros(len(names), dtype=int)
     reports = {name: row for row, name in enumerate(base["record_id"].to_pylist())}
     place = np.array([reports[origin(name)[0]] for name in names])
     size = (len(names), len(texts.labels))
     whole, alone, empty = np.zeros(size), np.zeros(size), np.zeros(size)
     lift = np.zeros(len(names))
     blank = retold(base.slice(0, 1), text=["."])
-    for number in range(count):
-        frozen.say(f"{head}: rationales scored, fold {number + 1} of {count}")
-        learner = frozen.learned(head, pa.concat_tables([base.filter(pa.array(fold != number)), texts.held]), _SEED)
-        here = np.flatnonzero(mine == number)
+    for number, learner, here in out_of_fold(frozen, head, count, names):
+        mine[here] = number
         answers = frozen.answered(learner, base.take(pa.array(place[here])))
         whole[here] = answers.probs
         alone[here] = frozen.answered(learner, found.take(pa.array(here))).probs
@@ -82,6 +78,20 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
     for name, values in zip(FURTHER, further, strict=True):
         table = table.append_column(name, pa.array(np.asarray(values, dtype=float)))
     return table
+
+
+def out_of_fold(frozen: "Frozen", head: str, count: int, names: Sequence[str]) -> Iterator[tuple[int, "SiteLearner", np.ndarray]]:
+    """For each fold of the reports its number, a head trained on the reports of the others, and which of the samples `names` come
+    from its own."""
+    base = frozen.texts.base
+    first = [_first(told) for told in base[TASK].to_pylist()]
+    fold = folds(first, base["group"].to_pylist(), count, _SEED)
+    of = dict(zip(base["record_id"].to_pylist(), fold.tolist(), strict=True))
+    mine = np.array([of[origin(name)[0]] for name in names], dtype=int)
+    for number in range(count):
+        frozen.say(f"{head}: rationales scored, fold {number + 1} of {count}")
+        learner = frozen.learned(head, pa.concat_tables([base.filter(pa.array(fold != number)), frozen.texts.held]), _SEED)
+        yield number, learner, np.flatnonzero(mine == number)
 
 
 def _lift(frozen: "Frozen", name: str, weights: np.ndarray) -> float:

@@ -99,7 +99,8 @@ class Frozen:
 
     def __init__(self, config: FrozenConfig, work: Path, say: Say) -> None:
         self.config, self.work, self.say = config, work, say
-        self.set = SETS[kind_of(config.path)]
+        self.kind = kind_of(config.path)
+        self.set = SETS[self.kind]
         self._tokenizer = load_tokenizer(encoder_folder(config.encoder))
         if config.threads:
             import torch

@@ -1,9 +1,9 @@
 """Heads trained on reports, on reports and rationales, and on reports and more reports, on a frozen encoder.
 
 One experiment over `heads`, `regimes` and `seeds`; the files under conf/experiment/rationale choose among them (base_control,
-augment, ratio, noise, architecture, sufficiency, plausible). An arm is one training. After them stand, for every head and regime,
-the mean over seeds, its differences from the reports alone and from what else it has to be held against (`against`), and, for
-every head but the first, by how much the difference from the reports differs from the first head's.
+augment, ratio, noise, architecture, sufficiency, synthetic, plausible). An arm is one training. After them stand, for every head
+and regime, the mean over seeds, its differences from the reports alone and from what else it has to be held against (`against`),
+and, for every head but the first, by how much the difference from the reports differs from the first head's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from engine.errors import ConfigError
 from engine.evaluation.significance import holm
 from engine.experiments.compare import Compared, over_records, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
-from engine.experiments.regimes import BASE, MARKING, Regime
+from engine.experiments.regimes import BASE, GENERATED, MARKING, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
 
@@ -31,7 +31,8 @@ class GridConfig(FrozenConfig):
     """What is trained and measured; `name` is that of the file under conf/experiment.
 
     `regimes` are those of `engine.experiments.regimes`. Of `erased` texts of test (0: none) the `erased_share` of words that a
-    head attends to most is deleted. `folds` are those in which rationales are scored for a filter.
+    head attends to most is deleted. `folds` are those in which rationales are scored for a filter,
+    and sentences that were made up checked.
     """
 
     name: str = "rationale/augment"
@@ -124,13 +125,18 @@ class Grid:
 
     def _trained(self, part: _Part, work: Path, say: Say) -> list[Result]:
         from engine.experiments.banked import scored_rationales
+        from engine.experiments.generated import generated
 
         if self._frozen is None:
             self._frozen = self._heads(work, say)
             # Before the first training, and not after a night of them.
             self._frozen.texts.enough(map(self.config.regime, self.config.regimes))
         frozen, regime = self._frozen, self.config.regime(part.regime)
-        bank = scored_rationales(frozen, part.head, self.config.folds, work) if regime.kind == "filter" else None
+        bank, told = None, []
+        if regime.kind == "filter":
+            bank = scored_rationales(frozen, part.head, self.config.folds, work)
+        elif regime.kind in GENERATED:
+            bank, told = generated(frozen, part.head, regime.kind.partition(".")[2], self.config.folds, work)
         table = frozen.texts.of(regime, part.seed, bank)
         learner = frozen.learned(
             part.head,
@@ -142,7 +148,7 @@ class Grid:
         rows = test_rows(frozen, learner, self.config.erased, self.config.erased_share)
         pq.write_table(rows, work / f"{part.arm.name}.parquet")
         texts = len(table) - len(frozen.texts.base) - len(frozen.texts.held)
-        return [*results(rows, self.config.rounds), Result("texts_besides", texts)]
+        return [*results(rows, self.config.rounds), Result("texts_besides", texts), *told]
 
     def _heads(self, work: Path, say: Say) -> Frozen:
         return Frozen(self.config, work, say)

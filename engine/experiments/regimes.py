@@ -14,6 +14,8 @@ parts joined by `.`:
     label_only           in place of each rationale the name of its label
     filter.<rule>        those that a rule of `engine.training.rationale_bank` keeps: filter.drop_wrong, filter.at_most.0.1,
                          filter.top.0.25, filter.random.top.0.25
+    generated.<mode>     in place of rationales that people marked those that templates make of lists of terms, extractive or
+                         abstractive (`engine.experiments.generated`)
     marking              the reports alone, and a second question, which of their tokens were marked; not of a frozen encoder,
                          since it teaches token states and those do not change (see `engine.experiments.whole`)
 """
@@ -32,11 +34,13 @@ from engine.records import seed_of
 from engine.text.units import words
 from engine.training.rationale_bank import Rule, judged, rule
 from engine.training.rationales import MARKS, Rationale, codes, merged, rationales, samples
+from engine.training.synthetic_rationales import MODES
 
 BASE = "reports"
 REST = "rest"
 MARKING = "marking"
 PLAIN = (BASE, "rationales", "extra", "extra.tokens", "complements", "label_only")
+GENERATED = tuple(f"generated.{mode}" for mode in MODES)
 SHARES = ("drop", "replace", "swap")
 VALUED = ("ratio", "shift", *SHARES)
 
@@ -52,7 +56,7 @@ class Regime:
     @classmethod
     def of(cls, name: str) -> "Regime":
         """Raises ConfigError for a name that is none."""
-        if name in PLAIN:
+        if name in (*PLAIN, *GENERATED):
             return cls(name)
         if name == MARKING:
             raise ConfigError(
@@ -148,8 +152,9 @@ class Texts:
         }
         return pa.table(columns)
 
-    def samples(self, kind: str, marked: Sequence[Marked]) -> pa.Table:
-        """The samples of one kind that the reports among these texts give.
+    def samples(self, kind: str, marked: Sequence[Marked], by: Sequence[Marked] | None = None) -> pa.Table:
+        """The samples of one kind that the reports among these texts give; the marks of the texts `by` (those of the set) say for
+        which labels.
 
         In a text with several labels a rationale teaches every label that people gave to a part of it, and a complement what its
         report does: who marked a sentence for one label did not say no to the others.
@@ -159,7 +164,7 @@ class Texts:
         found, _ = samples(examples, (kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))})
         if not self.multi_label:
             return found
-        by_id = {each.record_id: each for each in self.marked}
+        by_id = {each.record_id: each for each in by or self.marked}
         labels, seen, keep = [], set(), []
         for name, text in zip(found["record_id"].to_pylist(), found["text"].to_pylist(), strict=True):
             report, number = origin(name)
@@ -168,13 +173,13 @@ class Texts:
             labels.append(list(told))
             keep.append((text, told) not in seen)
             seen.add((text, told))
-        return retold(found, **{TASK: labels}).filter(pa.array(keep))
+        return retold(found, **{TASK: labels}).filter(pa.array(keep, pa.bool_()))
 
     def of(self, regime: Regime, seed: int, bank: pa.Table | None = None) -> pa.Table:
         """Train as the regime has it, valid, test and the rests of test.
 
         Args:
-            bank: the scored rationales, for `filter`.
+            bank: the scored rationales, for `filter`; the samples themselves, for what is generated.
         """
         return pa.concat_tables([self.base, self._besides(regime, seed, bank), self.held])
 
@@ -200,6 +205,8 @@ class Texts:
             return self.samples("complement", self.marked)
         if regime.kind == "shift":
             return self.samples("rationale", [self._shifted(each, int(regime.value), seed) for each in self.marked])
+        if regime.kind in GENERATED:
+            return bank
         found = self.rationales
         names = found["record_id"].to_pylist()
         if regime.kind == "filter":

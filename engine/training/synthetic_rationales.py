@@ -5,7 +5,8 @@ a text of its own, which counts only if the classifier gives the report's label 
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -45,23 +46,25 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Templates:
-    """Words from the names of a site: the first sentence that has one, or a sentence made around one.
+    """Words from the terms of a label: the first sentence that has one, or a sentence made around one in one of `ways`.
 
-    A label that is no topography category stands for itself.
+    The terms of a label that `terms` does not know are a site's names where it is a topography category, and else itself.
     """
 
     mode: str = "extractive"
     name: str = "template"
+    terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ways: tuple[str, ...] = _WAYS
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(repr((self.mode, _WAYS)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.mode, self.ways, sorted(self.terms.items()))).encode()).hexdigest()
 
     def propose(self, record_id: str, text: str, label: str) -> str:
-        terms = site_terms(label) or (label,)
+        terms = self.terms.get(label) or site_terms(label) or (label,)
         if self.mode == "abstractive":
             draw = seed_of(record_id, "template rationale")
-            return _WAYS[draw % len(_WAYS)].format(name=terms[draw // len(_WAYS) % len(terms)])
+            return self.ways[draw % len(self.ways)].format(name=terms[draw // len(self.ways) % len(terms)])
         places = Terms(terms).spans(text)
         if not places:
             return ""
