@@ -4,6 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_OFF_CPU = 8192
+
+
+def micro_batch(asked: int, device: str, on_cpu: int) -> int:
+    """Padded tokens a micro-batch of a training holds: those asked for; 0 stands for 8,192, and on a CPU, where more leave its
+    caches, for `on_cpu`."""
+    return asked or (on_cpu if device == "cpu" else _OFF_CPU)
+
 
 def token_budget_batches(windows: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Groups records into batches of at most `budget` padded tokens.

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.config import ClassifierConfig
     from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 
-# Padded tokens a micro-batch: at four times as many a step on a CPU took twice the time, half of it in the kernel, and 2.7 GB
-# (measured, 32 abstracts).
-_BUDGET = 2048
-
 
 @dataclass(frozen=True)
 class HeadlineConfig(GridConfig):
@@ -84,7 +80,7 @@ class Whole(Frozen):
         torch.manual_seed(learn.seed)
         attach(encoder, config.rank)
         network = SiteNetwork(replace(architecture, rank=config.rank), encoder)
-        return SiteLearner(network, examples, replace(learn, windows=config.windows, budget=_BUDGET), torch.device("cpu"))
+        return SiteLearner(network, examples, replace(learn, windows=config.windows), torch.device("cpu"))
 
     def _heard(self, row: Mapping[str, Any]) -> None:
         seconds = row["step"] / row["epoch"] / row["steps_per_second"]

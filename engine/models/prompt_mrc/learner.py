@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.batching import token_budget_batches
+from engine.batching import micro_batch, token_budget_batches
 from engine.errors import ConfigError
 from engine.models.adapter import attach
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
@@ -37,8 +37,8 @@ class LearnConfig:
 
     `negatives` types that a window lacks are asked for with each that it has. `weights` are those of start, end and match,
     `random_pairs` the match pairs drawn at random. `soft_rate` is the learning rate of soft vectors relative to the others'.
-    `budget` is padded tokens a micro-batch (0: 8,192, and on a CPU, where more leave its caches, 1,024). `watched` are the texts,
-    chosen by their ids, that `validate` looks at (0: all).
+    `budget` is padded tokens a micro-batch (0: 8,192, on a CPU 1,024). `watched` are the texts, chosen by their ids, that
+    `validate` looks at (0: all).
     """
 
     masking: float = 0.3
@@ -222,7 +222,7 @@ class MrcLearner:
     def _batches(self, shown: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
         longest = 0 if self.network.config.is_tagger else max((len(each) for each in self.network.queries), default=0)
         room = longest + self.network.config.soft + 3
-        budget = self.config.budget or (1024 if self.device.type == "cpu" else 8192)
+        budget = micro_batch(self.config.budget, self.device.type, on_cpu=1024)
         return token_budget_batches(prompts, [len(window) + room for window in shown], budget)
 
     def _rng(self, window: Window, what: str, epoch: int) -> np.random.Generator:

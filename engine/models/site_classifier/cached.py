@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from engine.batching import token_budget_batches
+from engine.batching import micro_batch, token_budget_batches
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
 
@@ -109,10 +109,15 @@ class HeadLearner(SiteLearner):
     def parameters(self) -> dict[str, Tensor]:
         return {name: value for name, value in super().parameters().items() if not name.startswith("encoder.")}
 
+    @property
+    def budget(self) -> int:
+        """Padded tokens a micro-batch; no encoder keeps anything of them."""
+        return micro_batch(self.config.budget, self.device.type, on_cpu=8192)
+
     def batches(self, members: list[int]) -> Iterator[tuple[Batch, list[int]]]:
         """Whole texts by number, in batches, each with the numbers in it."""
         lengths = [1 + len(self.examples.ids[member]) for member in members]
-        for group in token_budget_batches([1] * len(members), lengths, self.config.budget):
+        for group in token_budget_batches([1] * len(members), lengths, self.budget):
             chosen = [members[index] for index in group]
             yield _batch(chosen, [[(0, len(self.examples.ids[member]))] for member in chosen]), chosen
 
@@ -123,7 +128,7 @@ class HeadLearner(SiteLearner):
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
         chosen = [self._windows(member, epoch) for member in members]
         lengths = [1 + sum(stop - start for start, stop in bounds) for bounds in chosen]
-        for group in token_budget_batches([1] * len(chosen), lengths, self.config.budget):
+        for group in token_budget_batches([1] * len(chosen), lengths, self.budget):
             yield _batch([members[index] for index in group], [chosen[index] for index in group]), [members[i] for i in group]
 
     def _shown(self, batch: Batch, members: list[int], epoch: int | None) -> Pooled:
