@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import MODES
+from engine.models.prompt_mrc.config import DEVICES, MODES
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 
@@ -40,8 +40,6 @@ EXPERIMENTS = {
     "prompt_mrc/nested": ("engine.experiments.mrc_nested", "Nested"),
 }
 
-# engine.training.prompt_mrc says what they are; it is not read here, since it brings torch along.
-DEVICES = ("auto", "cpu", "cuda")
 _UNSET: tuple[Any, ...] = (None, (), [], {})
 
 

@@ -14,7 +14,7 @@ from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import check_base, continued, read_checkpoint, trained_tensors
-from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.config import DEVICES, Decoding, MrcConfig
 from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import Marked
 from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
@@ -23,8 +23,6 @@ from engine.sources.annotated import Document, from_table, read_documents
 from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.loop import Worker
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def device_called(name: str) -> torch.device:

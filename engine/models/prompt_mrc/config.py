@@ -8,6 +8,8 @@ from engine.errors import ConfigError
 
 TAGGER, NAME, HARD, SOFT, HYBRID = "tagger", "name", "hard", "soft", "hybrid"
 MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
+# Where to calculate; auto is a GPU where there is one.
+DEVICES = ("auto", "cpu", "cuda")
 STYLES = ("question", "definition", "definition+examples")
 # Ways of learning soft vectors that came after the first checkpoints.
 _OF_SOFT = ("deep", "reparameterise")
