@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import DEVICES, MODES
+from engine.training.rationales import KINDS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 
@@ -51,6 +52,9 @@ class Data:
     split: str | None = key(None, "Column that says train, valid or test; null is split.")
     group: str | None = key(None, "Column of the patient; null is patient_id. Records of one are drawn together for intervals.")
     labels: dict[str, str] = key({}, "Column with the code, for each task.")
+    samples: list[str] = key(
+        [], "explain/rationales: samples that train gets from what people marked, such as [rationale].", choices=KINDS
+    )
     corpora: list[str] = key([], "prompt_mrc: corpora, each a file <corpus>.parquet in the folder data.path.")
     texts: list[str] = key([], "prompt_mrc/backbone: Parquet files with texts of the domain.")
     encoders: list[str] = key([], "prompt_mrc/backbone: further encoders by name.")

@@ -24,12 +24,14 @@ from engine.evaluation.classes import mean_f1
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
 from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_digest, read_marked, training_table
+from engine.experiments.regimes import marks
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe, put_table, train
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_units
 from engine.records import seed_of
 from engine.text.units import Units
+from engine.training.rationales import MARKS
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.attributable import Reports, SiteExplainable
@@ -51,8 +53,11 @@ class RationalesConfig:
 
     `path` is a set's file or folder. `records` texts of the test split are explained, chosen by id (0: all); by methods of a pass
     or more a step `slow_records` of them, by LIME and KernelSHAP `dear_records`. `steps` are those of integrated gradients,
-    `draws` of the random control, `rounds` of the intervals. The rest is the training's, as in `jobs.train`; at that job's own
-    `rate` of 1e-3 the model of the abstracts learns nothing and gives every token the same state.
+    `draws` of the random control, `rounds` of the intervals. `samples` are the kinds of samples that train gets from what people
+    marked (none: texts alone); such a model was taught to answer from what it is then asked to find, if in other texts.
+
+    The rest is the training's, as in `jobs.train`; at that job's own `rate` of 1e-3 the model of the abstracts learns nothing and
+    gives every token the same state.
     """
 
     path: str
@@ -69,6 +74,7 @@ class RationalesConfig:
     rate: float = 3e-4
     threads: int = 0
     seed: int = 7
+    samples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.records, self.slow_records, self.dear_records) < 0 or min(self.steps, self.draws, self.rounds) < 1:
@@ -137,8 +143,12 @@ class Rationales:
 
     def _train(self, file: Path, folder: Path, say: Say) -> None:
         config, kind = self.config, SETS[self.kind]
-        put_table(file, training_table(self._marked, kind.multi_label))
+        table = training_table(self._marked, kind.multi_label)
         data = {"path": str(file), "group": "group", "labels": {TASK: TASK}, "multi_label": [TASK] if kind.multi_label else []}
+        if config.samples:
+            table = table.append_column("marks", pa.array([marks(each) for each in self._marked], MARKS))
+            data |= {"rationales": "marks", "samples": config.samples}
+        put_table(file, table)
         recipe = Recipe(
             seed=config.seed,
             encoder=config.encoder,

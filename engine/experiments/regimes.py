@@ -147,7 +147,7 @@ class Texts:
             "kind": pa.array(["real"] * count, pa.string()),
             "leak": pa.array([False] * count, pa.bool_()),
             "pair": table["question"],
-            "marks": pa.array([_marks(each) or None for each in marked], MARKS),
+            "marks": pa.array([marks(each) or None for each in marked], MARKS),
             TASK: table[TASK],
         }
         return pa.table(columns)
@@ -169,7 +169,7 @@ class Texts:
         for name, text in zip(found["record_id"].to_pylist(), found["text"].to_pylist(), strict=True):
             report, number = origin(name)
             of = by_id[report]
-            told = tuple(sorted(of.labels if kind == "complement" else _shared(of, rationales(_marks(of))[number].spans)))
+            told = tuple(sorted(of.labels if kind == "complement" else _shared(of, rationales(marks(of))[number].spans)))
             labels.append(list(told))
             keep.append((text, told) not in seen)
             seen.add((text, told))
@@ -287,7 +287,8 @@ def retold(table: pa.Table, **columns: Sequence[Any]) -> pa.Table:
     return table
 
 
-def _marks(each: Marked) -> list[Mapping[str, Any]]:
+def marks(each: Marked) -> list[Mapping[str, Any]]:
+    """A text's marked spans as `engine.training.rationales.MARKS` has them."""
     return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
 
 

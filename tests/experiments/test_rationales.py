@@ -41,7 +41,7 @@ from engine.experiments.run import run
 from engine.explain.explain import explain
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import Task
-from engine.training.data import DataConfig, load_examples
+from engine.training.data import DataConfig, load_examples, survey
 from tests.explain.toys import Linear, docs
 from tests.models.conftest import tiny_config, write_tiny
 
@@ -361,6 +361,20 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["set"] == kind
     assert run(Rationales(config), tmp_path / "out", "command", said.append).equals(table)
     assert len(calls) == 1 and sum(line.endswith("done before") for line in said) == 12
+
+
+def test_what_people_marked_becomes_samples_of_train_where_that_is_asked_for(tmp_path, monkeypatch):
+    rows = [row if row["split"] == "train" else {**row, "evidence": []} for row in trials()]
+    data, seen = written(tmp_path / "data", rows, rationale_sets.SETS["evidence"].file), []
+    monkeypatch.setattr(rationales, "train", lambda recipe, reading, *rest: seen.append(survey(DataConfig(**reading)).samples))
+    for number, samples in enumerate(((), ("rationale",))):
+        config = RationalesConfig(str(data), encoder="tiny:bert", samples=samples)
+        Rationales(config)._train(tmp_path / f"{number}.parquet", tmp_path / "model", print)
+    assert not seen[0]
+    # The same words under three labels, each with its question.
+    made = seen[1].to_pylist()
+    assert [row["text"].strip() for row in made] == [TRIALS[0]["evidence"][0]["text"]] * 3
+    assert all(row["pair"] == question("Drug", "placebo", "pain") for row in made) and len({row["label"] for row in made}) == 3
 
 
 class FirstLabel:
