@@ -1,11 +1,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batching import token_budget_batches
+from engine.batching import micro_batch, token_budget_batches
 
 
 def test_like_lengths_go_together_and_the_longest_first():
     assert token_budget_batches([1, 2, 1, 1], [10, 100, 12, 98], budget=300) == [[1, 3], [2, 0]]
+
+
+def test_micro_batches_are_smaller_on_a_cpu_unless_asked_for():
+    assert [micro_batch(0, device, on_cpu=1024) for device in ("cpu", "cuda")] == [1024, 8192]
+    assert [micro_batch(300, device, on_cpu=1024) for device in ("cpu", "cuda")] == [300, 300]
 
 
 def test_a_record_over_the_budget_goes_alone():

@@ -89,9 +89,11 @@ def out_of_fold(frozen: "Frozen", head: str, count: int, names: Sequence[str]) -
     of = dict(zip(base["record_id"].to_pylist(), fold.tolist(), strict=True))
     mine = np.array([of[origin(name)[0]] for name in names], dtype=int)
     for number in range(count):
-        frozen.say(f"{head}: rationales scored, fold {number + 1} of {count}")
-        learner = frozen.learned(head, pa.concat_tables([base.filter(pa.array(fold != number)), frozen.texts.held]), _SEED)
-        yield number, learner, np.flatnonzero(mine == number)
+        here = np.flatnonzero(mine == number)
+        if here.size:
+            frozen.say(f"{head}: samples scored out of fold, {number + 1} of {count}")
+            learner = frozen.learned(head, pa.concat_tables([base.filter(pa.array(fold != number)), frozen.texts.held]), _SEED)
+            yield number, learner, here
 
 
 def _lift(frozen: "Frozen", name: str, weights: np.ndarray) -> float:

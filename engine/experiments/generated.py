@@ -1,11 +1,12 @@
 """Samples of rationales that templates made of lists of terms, in place of those that people marked.
 
-An extractive one is the first sentence of a report that has a term of the label; what stands nowhere is none. An abstractive one
-is a sentence made around a term, and counts only if a head that has not seen the report gives its label from that sentence alone.
-Terms are site names where the labels are sites, and ours, written down here, for the hallmarks of cancer; of other labels it is
-their own name.
+An extractive one is the first sentence of a report that has a term of the label; what stands nowhere is none. An abstractive
+one is a sentence made around a term, and counts only if from that sentence alone its label is the likeliest one to a head that
+has not seen the report. Terms are site names where the labels are sites, and for the hallmarks of cancer those written down
+here by us.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.errors import ConfigError
 from engine.experiments.banked import out_of_fold
 from engine.experiments.rationale_sets import TASK, Span
 from engine.experiments.regimes import Texts, listed
 from engine.experiments.run import Result
 from engine.training.rationales import merged
-from engine.training.synthetic_rationales import Generator, Templates, covered, proposed
+from engine.training.synthetic_rationales import SITE_WAYS, Generator, Templates, covered, proposed
 
 if TYPE_CHECKING:
     from engine.experiments.frozen import Frozen
@@ -46,36 +48,45 @@ HALLMARKS: Mapping[str, tuple[str, ...]] = {
 }
 _TERMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"hoc": HALLMARKS}
 _WAYS: Mapping[str, tuple[str, ...]] = {
-    "hoc": ("We found effects on {name}.", "The results point to {name}.", "This was accompanied by changes in {name}.")
+    "tcga_silver": SITE_WAYS,
+    "hoc": ("We found effects on {name}.", "The results point to {name}.", "This was accompanied by changes in {name}."),
 }
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Samples with the columns of the reports; how many reports and labels were asked for, and of the characters that people
-    marked there the mean share which lies in the proposals (None where these have no place in a report)."""
+    """Samples with the columns of the reports, each wording of a label once; for how many labels of reports something was asked,
+    and proposed; and of the characters that people marked there the mean share which lies in the proposals (None where these have
+    no place in a report)."""
 
     samples: pa.Table
     asked: int
+    proposed: int
     human: float | None
 
 
 def templates(kind: str, mode: str) -> Templates:
-    """The generator for a set, by its name in `SETS`."""
-    ways = {"ways": _WAYS[kind]} if kind in _WAYS else {}
-    return Templates(mode, terms=_TERMS.get(kind, {}), **ways)
+    """The generator for a set, by its name in `SETS`.
+
+    Raises:
+        ConfigError: there are no words for its labels.
+    """
+    if kind not in _WAYS:
+        raise ConfigError(f"grid.regimes: there are no templates for the labels of {kind}; there are for {', '.join(_WAYS)}")
+    return Templates(mode, terms=_TERMS.get(kind, {}), ways=_WAYS[kind])
 
 
 def proposals(texts: Texts, by: Generator) -> Proposals:
-    """What a generator proposes for the reports of train and each of their labels; the same words for a label count once."""
+    """What a generator proposes for the reports of train and each of their labels."""
     mine = [each for each in texts.marked if each.record_id in texts.reports]
     made: dict[str, dict[str, list[Span]]] = {}
-    rows, shares = [], []
+    rows, shares, count = [], [], 0
     reports = {row["record_id"]: row for row in texts.base.to_pylist()}
     seen: set[tuple[str, str]] = set()
     for each in mine:
         for number, label in enumerate(each.labels):
             found = proposed(by, each.record_id, each.text, label)
+            count += found.flaw is None
             if found.flaw is None and found.spans:
                 made.setdefault(each.record_id, {})[label] = list(found.spans)
             elif found.flaw is None and (found.text, label) not in seen:
@@ -86,24 +97,30 @@ def proposals(texts: Texts, by: Generator) -> Proposals:
                 shares.append(covered(tuple(merged(each.spans[label])), found.spans))
     asked = sum(len(each.labels) for each in mine)
     if by.mode == "abstractive":
-        return Proposals(pa.Table.from_pylist(rows, schema=texts.base.schema), asked, None)
+        return Proposals(pa.Table.from_pylist(rows, schema=texts.base.schema), asked, count, None)
     # Those of valid and test stay as they are: a sentence that is marked there teaches nothing.
     marked = [
         replace(each, spans=made.get(each.record_id, {})) if each.record_id in texts.reports else each for each in texts.marked
     ]
-    return Proposals(texts.samples("rationale", marked, marked), asked, float(np.mean(shares)) if shares else None)
+    return Proposals(texts.samples("rationale", marked, marked), asked, count, float(np.mean(shares)) if shares else None)
 
 
 def generated(frozen: "Frozen", head: str, mode: str, folds: int, work: Path) -> tuple[pa.Table, list[Result]]:
-    """The samples of a mode that count, made once and kept in `work`, and what became of the proposals."""
-    found = proposals(frozen.texts, templates(frozen.kind, mode))
+    """The samples of a mode that count, and what became of the proposals; what was checked is kept in `work`."""
+    by = templates(frozen.kind, mode)
+    found = proposals(frozen.texts, by)
     samples = found.samples
-    if mode == "abstractive" and len(samples):
-        file = work / f"generated-{head}.parquet"
+    if mode == "abstractive":
+        file = work / f"generated-{head}-{by.digest[:12]}.parquet"
         if not file.is_file():
-            pq.write_table(pa.table({"right": _right_alone(frozen, head, folds, samples)}), file)
-        samples = samples.filter(pq.read_table(file)["right"])
-    told = [Result("asked", found.asked), Result("proposed", len(found.samples)), Result("used", len(samples))]
+            right = pa.array(_right_alone(frozen, head, folds, samples), pa.bool_())
+            part = file.with_suffix(".tmp")
+            pq.write_table(pa.table({"record_id": samples["record_id"], "right": right}), part)
+            os.replace(part, file)
+        kept = {row["record_id"] for row in pq.read_table(file).to_pylist() if row["right"]}
+        samples = samples.filter(pa.array([name in kept for name in samples["record_id"].to_pylist()], pa.bool_()))
+    told = [Result("asked", found.asked), Result("proposed", found.proposed)]
+    told += [Result("distinct", len(found.samples)), Result("used", len(samples))]
     return samples, told if found.human is None else [*told, Result("human_coverage", found.human)]
 
 
@@ -112,8 +129,6 @@ def _right_alone(frozen: "Frozen", head: str, folds: int, samples: pa.Table) -> 
     right = [False] * len(samples)
     told: list[Any] = samples[TASK].to_pylist()
     for _, learner, here in out_of_fold(frozen, head, folds, samples["record_id"].to_pylist()):
-        if not len(here):
-            continue
         probs = frozen.answered(learner, samples.take(pa.array(here))).probs
         for row, best in zip(here, probs.argmax(1), strict=True):
             right[row] = frozen.texts.labels[best] in listed(told[row])

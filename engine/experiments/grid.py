@@ -125,19 +125,23 @@ class Grid:
 
     def _trained(self, part: _Part, work: Path, say: Say) -> list[Result]:
         from engine.experiments.banked import scored_rationales
-        from engine.experiments.generated import generated
+        from engine.experiments.generated import generated, templates
 
         if self._frozen is None:
             self._frozen = self._heads(work, say)
             # Before the first training, and not after a night of them.
-            self._frozen.texts.enough(map(self.config.regime, self.config.regimes))
+            regimes = [self.config.regime(name) for name in self.config.regimes]
+            self._frozen.texts.enough(regimes)
+            for regime in regimes:
+                if regime.kind in GENERATED:
+                    templates(self._frozen.kind, "extractive")
         frozen, regime = self._frozen, self.config.regime(part.regime)
-        bank, told = None, []
+        bank, made, told = None, None, []
         if regime.kind == "filter":
             bank = scored_rationales(frozen, part.head, self.config.folds, work)
         elif regime.kind in GENERATED:
-            bank, told = generated(frozen, part.head, regime.kind.partition(".")[2], self.config.folds, work)
-        table = frozen.texts.of(regime, part.seed, bank)
+            made, told = generated(frozen, part.head, regime.kind.partition(".")[2], self.config.folds, work)
+        table = frozen.texts.of(regime, part.seed, bank, made)
         learner = frozen.learned(
             part.head,
             table,

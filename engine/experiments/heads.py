@@ -1,8 +1,10 @@
 """The heads of a checkpoint beside each other, in answers and in evidence: which one should answer where none is asked for.
 
-All learned on train alone. The choice is made on valid, whose reports no head was fitted to, and test says what it is worth. A
-rival takes the place of the checkpoint's own head only if it is no worse in accuracy and in coverage, both as they stand; the
-interval of each difference, over patients, says how sure that is.
+The weights of all learned on train alone, so the choice is made on valid, and test says what it is worth. (The temperature,
+threshold and method of evidence of each were settled on valid; they change no code, and coverage by that method a little.) A
+rival takes the place of the first head only if it is no worse in accuracy and in coverage, both as they stand; the interval of
+each difference, over patients, says how sure that is. Evidence is compared where a head gives the marked label: for another label
+a mark is no reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +22,9 @@ from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Totals, ratio
 from engine.experiments.frozen import no_repeats
 from engine.experiments.rationale_sets import SETS, Marked, kind_of, marked_digest, read_marked
-from engine.experiments.rationales import drawn, flags, means, quality, scored
+from engine.experiments.rationales import drawn, flags, means, prepared_texts, quality, scored
 from engine.experiments.run import Arm, Result, Say
-from engine.experiments.trained import records
+from engine.explain.methods import METHODS
 from engine.models.site_classifier.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 VALID, TEST = "valid", "test"
 ATTENTION, OWN = "attention", "own"
-# What decides beside accuracy: of the evidence that a user sees, not of attention that nobody is shown.
+# What decides beside accuracy: of the evidence that stands in the table, not of attention, which does not.
 COVERAGE = f"{OWN}_cov_topk"
+_ATTENDED = (ATTENTION, "pooling")
 _TOGETHER = 24
 _SYSTEM = "engine.models.site_classifier"
 
@@ -41,8 +44,9 @@ class HeadsConfig:
     """What is compared.
 
     `path` is a set's file or folder, `model` a checkpoint with further heads, `task` the one whose codes the set's labels are.
-    The first of `heads` is the one that the others are held against. `records` reports of valid and as many of test are coded
-    (0: all), `slow_records` of them explained, chosen by id; of each the first `max_tokens` are read.
+    The first of `heads` is the one that the others are held against, and which answers if none takes its place. `records` reports
+    of valid and as many of test are coded (0: all), `slow_records` of them explained, chosen by id; of each the first
+    `max_tokens` are read.
     """
 
     path: str
@@ -74,8 +78,15 @@ class Heads:
 
     def settings(self) -> Mapping[str, Any]:
         values = {name: value for name, value in asdict(self.config).items() if name not in ("path", "model", "threads")}
-        models = {head: read_checkpoint(self.config.model, head).digest for head in self.config.heads}
-        return {**values, "data_sha256": marked_digest(self.config.path), "model_digests": models}
+        models = {head: read_checkpoint(self.config.model, head) for head in self.config.heads}
+        for head, each in models.items():
+            if each.evidence_method not in (*METHODS, *_ATTENDED):
+                method = each.evidence_method
+                raise ConfigError(f"model.path: the head {head} explains itself by {method}, which is not compared here")
+        for split in (VALID, TEST):
+            self._texts(split)
+        digests = {head: each.digest for head, each in models.items()}
+        return {**values, "data_sha256": marked_digest(self.config.path), "model_digests": digests}
 
     def arms(self) -> Sequence[Arm]:
         first, *others = self.config.heads
@@ -88,7 +99,8 @@ class Heads:
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         split, head, *against = arm.name.split("-")
         if against:
-            return self._against(*(pq.read_table(work / f"{split}-{each}.parquet") for each in (head, against[-1])))
+            sides = (pq.read_table(work / f"{split}-{each}.parquet") for each in (head, against[-1]))
+            return differences(*sides, self.config.rounds, chosen=split == VALID)
         return self._measured(split, head, work, say)
 
     @cached_property
@@ -134,20 +146,20 @@ class Heads:
     def _part(
         self, model: "SiteExplainable", texts: Sequence[Marked], places: Sequence[int]
     ) -> tuple[list[str], dict[int, dict[str, Mapping[str, float] | None]]]:
-        """The codes of some reports, and of those at `places`, where the model knows the marked label, how the evidence for that
-        label agrees with the marks, by method."""
+        """The codes of some reports, and of those at `places`, where the code is the marked label, how the evidence for it agrees
+        with the marks, by method."""
         from engine.explain.explain import explained, work_for
         from engine.explain.settings import Settings
         from engine.models.site_classifier.attributable import reports
 
-        coder, known = model.coder, set(model.task.labels)
-        prepared = coder.prepare(records([each.record_id for each in texts], [each.text for each in texts])).sort_by("row")
-        batch = reports(prepared)
-        codes = [each.name for each in model.named(model.predicted(batch))]
-        asked = [place for place in places if texts[place].labels[0] in known]
+        coder = model.coder
+        prepared = prepared_texts(coder, texts)
+        best = coder.logits(prepared)[model.task.name].argmax(-1)
+        codes = [model.task.labels[number] for number in best]
+        asked = [place for place in places if texts[place].labels[0] == codes[place]]
         if not asked:
             return codes, {}
-        some = model.take(batch, asked)
+        some = model.take(reports(prepared), asked)
         settings = Settings(tokens_per_pass=coder.budget, residual=False)
         work = work_for(model, some, model.targets([texts[place].labels[0] for place in asked]), settings)
         found: dict[int, dict[str, Mapping[str, float] | None]] = {place: {} for place in asked}
@@ -171,20 +183,26 @@ class Heads:
         strings = [("record_id", pa.string()), ("group", pa.string())]
         return pa.Table.from_pylist(rows, schema=pa.schema(strings + [(name, pa.float64()) for name in list(rows[0])[2:]]))
 
-    def _against(self, ours: pa.Table, theirs: pa.Table) -> list[Result]:
-        """The mean difference, report by report, of every figure that both have."""
-        groups, found = ours["group"].to_pylist(), []
-        for name in ours.column_names[2:]:
-            gap = ours[name].to_numpy(zero_copy_only=False) - theirs[name].to_numpy(zero_copy_only=False)
-            there = ~np.isnan(gap)
-            if there.any():
-                kept = [group for group, yes in zip(groups, there, strict=True) if yes]
-                totals = Totals(kept, {"gap": gap[there], "n": np.ones(int(there.sum()))})
-                each = totals.estimates({"gap": ratio("gap", "n")}, self.config.rounds)["gap"]
-                found.append(Result(f"{name}_difference", each.value, each.low, each.high, int(there.sum())))
-        told = {each.metric: each.value or 0.0 for each in found}
-        takes = all(told.get(f"{name}_difference", -1.0) >= 0 for name in ("right", COVERAGE))
-        return [Result("takes_the_place", float(takes), n=len(ours), note="1: no worse in accuracy and in coverage"), *found]
+
+def differences(ours: pa.Table, theirs: pa.Table, rounds: int, chosen: bool) -> list[Result]:
+    """The mean difference, report by report, of every figure that both have.
+
+    Args:
+        chosen: whether these are the reports on which the choice is made.
+    """
+    groups, found = ours["group"].to_pylist(), []
+    for name in ours.column_names[2:]:
+        gap = ours[name].to_numpy(zero_copy_only=False) - theirs[name].to_numpy(zero_copy_only=False)
+        there = ~np.isnan(gap)
+        if there.any():
+            kept = [group for group, yes in zip(groups, there, strict=True) if yes]
+            totals = Totals(kept, {"gap": gap[there], "n": np.ones(int(there.sum()))})
+            each = totals.estimates({"gap": ratio("gap", "n")}, rounds)["gap"]
+            found.append(Result(f"{name}_difference", each.value, each.low, each.high, int(there.sum())))
+    told = {each.metric: each.value or 0.0 for each in found}
+    takes = all(told.get(f"{name}_difference", -1.0) >= 0 for name in ("right", COVERAGE))
+    verdict = [Result("takes_the_place", float(takes), n=len(ours), note="1: no worse in accuracy and in coverage")]
+    return [*verdict, *found] if chosen else found
 
 
 def _less(value: float | None, control: float | None) -> float | None:

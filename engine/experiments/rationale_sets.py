@@ -137,6 +137,11 @@ def training_table(marked: Sequence[Marked], multi_label: bool) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def marks(each: Marked) -> list[Mapping[str, Any]]:
+    """A text's marked spans as `engine.training.rationales.MARKS` has them."""
+    return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
+
+
 def joined(parts: Sequence[str]) -> tuple[str, list[Span]]:
     """Sentences as one text with a blank between two, and where each lies in it."""
     spans, place = [], 0

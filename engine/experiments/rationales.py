@@ -23,8 +23,18 @@ from engine.errors import ConfigError
 from engine.evaluation.classes import mean_f1
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
-from engine.experiments.rationale_sets import PAIR, SETS, TASK, Marked, Span, kind_of, marked_digest, read_marked, training_table
-from engine.experiments.regimes import marks
+from engine.experiments.rationale_sets import (
+    PAIR,
+    SETS,
+    TASK,
+    Marked,
+    Span,
+    kind_of,
+    marked_digest,
+    marks,
+    read_marked,
+    training_table,
+)
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe, put_table, train
 from engine.explain.agreement import agreement, gold_units
@@ -102,6 +112,11 @@ class Rationales:
     def __init__(self, config: RationalesConfig) -> None:
         self.config = config
         self.kind = kind_of(config.path)
+        if config.samples and SETS[self.kind].multi_label:
+            raise ConfigError(
+                "data.samples: a rationale of one label would be a no to the others of its text; take a set with one label a "
+                "text, such as evidence_inference"
+            )
         self._model: SiteExplainable | None = None
         self._answers: list[list[str]] | None = None
 
@@ -160,6 +175,8 @@ class Rationales:
             evidence_sample=4,
         )
         command = f"python -m jobs.experiment experiment={self.name} data.path={config.path}"
+        if config.samples:
+            command += f" data.samples=[{','.join(config.samples)}]"
         train(recipe, {**data, "pair": PAIR if kind.paired else None}, folder, command, say)
 
     def _quality(self, model: "SiteExplainable") -> list[Result]:
@@ -187,7 +204,7 @@ class Rationales:
     def _given(self, model: "SiteExplainable") -> list[list[str]]:
         """The labels that the model gives to each text of the test split."""
         if self._answers is None:
-            logits = model.coder.logits(_prepared(model.coder, self._test))[TASK]
+            logits = model.coder.logits(prepared_texts(model.coder, self._test))[TASK]
             chosen = logits > 0 if model.task.multi_label else logits == logits.max(-1, keepdims=True)
             self._answers = [[label for label, yes in zip(model.task.labels, row, strict=True) if yes] for row in chosen]
         return self._answers
@@ -214,7 +231,7 @@ class Rationales:
         from engine.explain.settings import Settings
 
         texts = [self._test[each.text] for each in asked]
-        batch = _batch(model, texts)
+        batch = batch_of(model, texts)
         bounds = [np.array(text.sentences, dtype=np.int64).reshape(-1, 2) for text in texts]
         targets = model.targets([each.label for each in asked])
         large = [words.merged("sentence", at[:, 0], at[:, 1]) for words, at in zip(batch.words, bounds, strict=True)]
@@ -358,7 +375,7 @@ def _gain(name: str, control: str) -> Callable[[Drawn], NDArray]:
     return lambda of: divide(of[name] - of[control], of["n"])
 
 
-def _prepared(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
+def prepared_texts(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
     """Texts as the coder reads them, in their order."""
     keep = pa.struct([pa.field(PAIR, pa.string())])
     records = pa.table(
@@ -375,7 +392,7 @@ def _prepared(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
     return prepared
 
 
-def _batch(model: "SiteExplainable", texts: Sequence[Marked]) -> "Reports":
+def batch_of(model: "SiteExplainable", texts: Sequence[Marked]) -> "Reports":
     from engine.models.site_classifier.attributable import reports
 
-    return reports(_prepared(model.coder, texts))
+    return reports(prepared_texts(model.coder, texts))

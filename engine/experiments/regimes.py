@@ -20,7 +20,7 @@ parts joined by `.`:
                          since it teaches token states and those do not change (see `engine.experiments.whole`)
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.experiments.rationale_sets import TASK, Marked, training_table
+from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
 from engine.records import seed_of
 from engine.text.units import words
 from engine.training.rationale_bank import Rule, judged, rule
@@ -175,13 +175,14 @@ class Texts:
             seen.add((text, told))
         return retold(found, **{TASK: labels}).filter(pa.array(keep, pa.bool_()))
 
-    def of(self, regime: Regime, seed: int, bank: pa.Table | None = None) -> pa.Table:
+    def of(self, regime: Regime, seed: int, bank: pa.Table | None = None, made: pa.Table | None = None) -> pa.Table:
         """Train as the regime has it, valid, test and the rests of test.
 
         Args:
-            bank: the scored rationales, for `filter`; the samples themselves, for what is generated.
+            bank: the scored rationales, for `filter`. made: the samples of a generator, for a regime of `GENERATED`.
         """
-        return pa.concat_tables([self.base, self._besides(regime, seed, bank), self.held])
+        besides = made if regime.kind in GENERATED else self._besides(regime, seed, bank)
+        return pa.concat_tables([self.base, besides, self.held])
 
     def enough(self, regimes: Iterable[Regime]) -> None:
         """Raises ConfigError where a regime asks for more reports than there are."""
@@ -205,8 +206,6 @@ class Texts:
             return self.samples("complement", self.marked)
         if regime.kind == "shift":
             return self.samples("rationale", [self._shifted(each, int(regime.value), seed) for each in self.marked])
-        if regime.kind in GENERATED:
-            return bank
         found = self.rationales
         names = found["record_id"].to_pylist()
         if regime.kind == "filter":
@@ -285,11 +284,6 @@ def retold(table: pa.Table, **columns: Sequence[Any]) -> pa.Table:
         at = table.column_names.index(name)
         table = table.set_column(at, table.schema.field(name), pa.array(values, table.schema.field(name).type))
     return table
-
-
-def marks(each: Marked) -> list[Mapping[str, Any]]:
-    """A text's marked spans as `engine.training.rationales.MARKS` has them."""
-    return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
 
 
 def _shared(each: Marked, spans: Sequence[tuple[int, int]]) -> list[str]:

@@ -21,7 +21,7 @@ _ASKS = {
     "extractive": "Report:\n{text}\n\nThe words of the report that show that its label is {label}:\n",
     "abstractive": "Report:\n{text}\n\nIn one sentence, why its label is {label}:\n",
 }
-_WAYS = ("Tumor of the {name}.", "The findings point to the {name} as primary site.", "Primary tumor arising in the {name}.")
+SITE_WAYS = ("Tumor of the {name}.", "The findings point to the {name} as primary site.", "Primary tumor arising in the {name}.")
 
 
 class Generator(Protocol):
@@ -54,7 +54,7 @@ class Templates:
     mode: str = "extractive"
     name: str = "template"
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    ways: tuple[str, ...] = _WAYS
+    ways: tuple[str, ...] = SITE_WAYS
 
     @property
     def digest(self) -> str:

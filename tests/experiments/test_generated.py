@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.experiments.frozen import Answers
+from engine.errors import ConfigError
+from engine.experiments import generated as generated_module
+from engine.experiments.frozen import Answers, Frozen
 from engine.experiments.generated import HALLMARKS, generated, proposals, templates
 from engine.experiments.grid import Grid, GridConfig
 from engine.experiments.rationale_sets import TASK, Marked
@@ -55,7 +57,7 @@ def test_an_abstractive_sample_is_made_up_and_counts_where_it_alone_brings_the_l
     class OfOneMind:
         """Says `a` of everything."""
 
-        kind, texts, asked = "toy", texts(), 0
+        kind, texts, asked = "tcga_silver", texts(), 0
 
         def say(self, line):
             pass
@@ -72,7 +74,7 @@ def test_an_abstractive_sample_is_made_up_and_counts_where_it_alone_brings_the_l
     assert set(some[TASK].to_pylist()) == {"a"}
     figures = {each.metric: each.value for each in told}
     # The one of the report labelled b is refused.
-    assert figures["asked"] == 3 and figures["used"] == figures["proposed"] - 1 == len(some)
+    assert figures["asked"] == figures["proposed"] == 3 and figures["used"] == figures["distinct"] - 1 == len(some)
     asked = frozen.asked
     again, _ = generated(frozen, "target", "abstractive", 2, tmp_path)
     assert again.equals(some) and frozen.asked == asked
@@ -85,16 +87,29 @@ def test_terms_of_the_sets():
     assert "lung" in templates("tcga_silver", "abstractive").propose("r", "x", "C34").casefold()
 
 
-def test_generated_regimes_in_the_grid(tmp_path):
+def test_generated_regimes_in_the_grid(tmp_path, monkeypatch):
     assert Regime.of("generated.extractive").kind == "generated.extractive"
     data = write_abstracts(tmp_path / "set", 36)
+    # The toy sentence of the other label has a word of its own in every text: none is another's.
+    monkeypatch.setitem(generated_module._TERMS, "hoc", {CELL: ("cells died",), VESSEL: ("nothing like it",)})
     regimes = ("reports", "rationales", "generated.extractive", "generated.abstractive")
     config = GridConfig(data, heads=("target",), regimes=regimes, folds=2, **{**SMALL, "seeds": (1,)})
     found = rows_of(run(Grid(config), tmp_path / "out", "command", lambda line: None))
-    extractive = {name: found["target-generated.extractive-1", name]["value"] for name in ("asked", "proposed", "used")}
-    # "cells" is no term of cell death here, "vessels" none of angiogenesis: only what a list has is found.
-    assert extractive["asked"] > 0 and extractive["proposed"] == extractive["used"]
-    abstractive = found["target-generated.abstractive-1", "texts_besides"]["value"]
-    assert abstractive == found["target-generated.abstractive-1", "used"]["value"] <= extractive["asked"]
+    texts = Frozen(config, tmp_path, print).texts
+    mine = [each for each in texts.marked if each.record_id in texts.reports]
+    dying = sum(CELL in each.labels for each in mine)
+    names = ("asked", "proposed", "distinct", "used", "texts_besides")
+    extractive = [found["target-generated.extractive-1", name]["value"] for name in names]
+    assert 0 < dying < sum(len(each.labels) for each in mine)
+    assert extractive == [sum(len(each.labels) for each in mine), dying, dying, dying, dying]
+    # People marked just these sentences, and those of the other label, of which none is found.
+    assert found["target-generated.extractive-1", "human_coverage"]["value"] == pytest.approx(dying / extractive[0], abs=0.05)
+    asked, proposed, distinct, used, besides = (found["target-generated.abstractive-1", name]["value"] for name in names)
+    # Three ways to say one term of each of two labels.
+    assert asked == proposed and distinct <= 6 and used == besides <= distinct
     assert ("target-generated.extractive-over-rationales", "macro_f1_gain") in found
-    assert {CELL, VESSEL} <= HALLMARKS.keys()
+
+
+def test_a_set_without_templates_is_refused_before_a_training():
+    with pytest.raises(ConfigError, match="no templates for the labels of openi"):
+        templates("openi", "extractive")

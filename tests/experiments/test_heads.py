@@ -1,13 +1,15 @@
 """Heads of a tiny checkpoint beside each other; differences worked by hand."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.experiments.heads import COVERAGE, Heads, HeadsConfig
+from engine.experiments.heads import COVERAGE, Heads, HeadsConfig, differences
 from engine.experiments.run import run
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_head
+from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import Task
 from tests.experiments.marked import write_abstracts
 from tests.models.conftest import tiny_config, tiny_tensors, write_tiny
@@ -50,32 +52,36 @@ def model(tmp_path):
     return str(folder)
 
 
-def test_each_head_on_each_split_and_the_others_against_the_first(reports, model, tmp_path):
-    config = HeadsConfig(reports, model, heads=("pooling", "target"), slow_records=4, rounds=20, draws=2, threads=1)
+def test_each_head_on_each_split_and_the_others_against_the_first(reports, model, tmp_path, monkeypatch):
+    # Of every split six reports: two are of lung, two of breast, two of a site that the model does not know.
+    says = {"pooling": [1] * 6, "target": [1, 1, 1, 0, 0, 0]}
+    monkeypatch.setattr(SiteCoder, "logits", lambda self, prepared: {"site": np.eye(2)[says[self.config.head][: len(prepared)]]})
+    config = HeadsConfig(reports, model, heads=("pooling", "target"), slow_records=0, rounds=20, draws=2, threads=1)
     table = run(Heads(config), tmp_path / "out", "command", lambda line: None)
     found = {(row["arm"], row["metric"]): row for row in table.to_pylist()}
     assert {arm for arm, _ in found} == {
         *(f"{split}-{name}" for split in ("valid", "test") for name in ("pooling", "target", "target-against-pooling"))
     }
     for split in ("valid", "test"):
-        for head in ("pooling", "target"):
-            assert found[f"{split}-{head}", "accuracy"]["n"] == 6
-            # A code that the model does not know is wrong and is not explained.
-            assert found[f"{split}-{head}", "accuracy"]["value"] <= 4 / 6
-            assert 0 < found[f"{split}-{head}", "own_cov_mass"]["value"] < 1
-            assert found[f"{split}-{head}", "own_cov_mass"]["n"] <= 4
-        gap = found[f"{split}-target-against-pooling", "right_difference"]["value"]
-        assert gap == pytest.approx(
-            found[f"{split}-target", "accuracy"]["value"] - found[f"{split}-pooling", "accuracy"]["value"]
-        )
-        gap = found[f"{split}-target-against-pooling", "attention_cov_mass_difference"]["value"]
-        means = [found[f"{split}-{head}", "attention_cov_mass"]["value"] for head in ("target", "pooling")]
-        assert gap == pytest.approx(means[0] - means[1])
+        values = {head: pq.read_table(tmp_path / "out" / "work" / f"{split}-{head}.parquet").to_pylist() for head in says}
+        for head in says:
+            assert (found[f"{split}-{head}", "accuracy"]["value"], found[f"{split}-{head}", "accuracy"]["n"]) == (2 / 6, 6)
+            # What is wrong, as every code that the model does not know, is not explained.
+            assert [row["own_cov_mass"] is not None for row in values[head]] == [row["right"] == 1 for row in values[head]]
+            assert found[f"{split}-{head}", "own_cov_mass"]["n"] == 2
+        assert found[f"{split}-target-against-pooling", "right_difference"]["value"] == 0
+        gaps = [
+            mine["attention_cov_mass"] - theirs["attention_cov_mass"]
+            for mine, theirs in zip(values["target"], values["pooling"], strict=True)
+            if mine["right"] and theirs["right"]
+        ]
+        told = found[f"{split}-target-against-pooling", "attention_cov_mass_difference"]
+        assert told["n"] == len(gaps) == 1 and told["value"] == pytest.approx(gaps[0])
+    assert ("valid-target-against-pooling", "takes_the_place") in found
+    assert ("test-target-against-pooling", "takes_the_place") not in found
 
 
-def test_a_rival_takes_the_place_if_it_is_no_worse_in_both(reports, model):
-    experiment = Heads(HeadsConfig(reports, model, heads=("pooling", "target"), rounds=10))
-
+def test_a_rival_takes_the_place_if_it_is_no_worse_in_both():
     def rows(right, coverage):
         columns = {"record_id": ["a", "b"], "group": ["a", "b"], "right": right, COVERAGE: coverage}
         return pa.table(columns).cast(
@@ -83,7 +89,7 @@ def test_a_rival_takes_the_place_if_it_is_no_worse_in_both(reports, model):
         )
 
     def takes(*sides):
-        return {each.metric: each.value for each in experiment._against(*sides)}
+        return {each.metric: each.value for each in differences(*sides, 10, chosen=True)}
 
     before = rows([1.0, 0.0], [0.25, None])
     assert takes(rows([1.0, 0.0], [0.5, None]), before)["takes_the_place"] == 1
@@ -92,6 +98,11 @@ def test_a_rival_takes_the_place_if_it_is_no_worse_in_both(reports, model):
     # Only the report that both have counts.
     assert worse[f"{COVERAGE}_difference"] == 0.25
     assert takes(rows([1.0, 1.0], [0.0, 1.0]), before)["takes_the_place"] == 0
+    # On test nothing is chosen.
+    assert {each.metric for each in differences(before, before, 10, chosen=False)} == {
+        "right_difference",
+        f"{COVERAGE}_difference",
+    }
     # Without any coverage in common nothing shows that it is no worse.
     assert takes(rows([1.0, 1.0], [None, 1.0]), before)["takes_the_place"] == 0
 

@@ -85,6 +85,13 @@ def test_a_head_learns_and_becomes_a_checkpoint_that_codes(base, states, tmp_pat
     ]
 
 
+def test_heads_alone_take_large_micro_batches_on_a_cpu(base, states):
+    made = head(base, "target", states)
+    assert made.budget == 200
+    made.config = replace(made.config, budget=0)
+    assert made.budget == 8192
+
+
 def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, states):
     made = head(base, "target", states, masking=1.0)
     batch, members = next(made._batches([0, 1, 2, 3, 4], 0))

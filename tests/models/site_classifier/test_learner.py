@@ -104,6 +104,10 @@ def test_a_step_has_one_gradient_however_it_is_cut_and_whatever_is_computed_agai
         assert torch.allclose(cut[name], value, rtol=1e-4, atol=1e-6), name
 
 
+def test_micro_batches_on_a_cpu_are_smaller_unless_asked_for():
+    assert (learner().budget, learner(budget=64).budget) == (2048, 64)
+
+
 def test_micro_batches_hold_like_lengths_and_no_more_tokens_than_the_budget():
     made = learner(budget=64)
     batches = [(members, batch.ids.shape) for batch, members in made._batches([0, 1, 2, 3, 4], 0)]
