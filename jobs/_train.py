@@ -116,11 +116,11 @@ class Learn:
     sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; a report's is 1.", low=0.0)
     ratio: float = key(-1.0, "Samples from highlights for each report and epoch, drawn anew; negative: each of them once.")
     marking: float = key(0.0, "Weight of a second question, which tokens were highlighted; 0 does not ask it.", low=0.0)
-    budget: int = key(
-        0,
+    budget: int | None = key(
+        None,
         "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes. "
-        "0: 8,192, and on a CPU 2,048, of prompt_mrc 1,024.",
-        low=0,
+        "null: 8,192, and on a CPU 2,048, of prompt_mrc 1,024.",
+        low=128,
     )
     checkpointing: int = key(
         0, "Windows in the encoder at a time, computed again for the gradient: less memory, more time; 0: keep everything.", low=0
@@ -252,4 +252,5 @@ def _own(config: Config, part: str, taken: Sequence[str]) -> dict[str, Any]:
         elif value != plain[name] and name != "system":
             raise ConfigError(f"{part}.{name}: model={config.model.system.rpartition('.')[2]} has no use for it; leave it out")
     found.pop("system", None)
-    return found
+    # What is null among these is left to the learner.
+    return {name: value for name, value in found.items() if part != "learn" or value is not None}

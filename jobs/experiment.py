@@ -99,6 +99,9 @@ class Sizes:
     rank: int | None = key(None, "prompt_mrc and rationale/headline: rank of the encoder's adapter.", low=0)
     rate: float | None = key(None, "prompt_mrc and rationale: peak learning rate.", low=0.0)
     batch: int | None = key(None, "prompt_mrc and rationale: texts a step.", low=1)
+    micro_batch: int | None = key(
+        None, "explain: padded tokens in one pass of a site classifier's training; fewer are quicker on a CPU.", low=128
+    )
     numbers: list[int] = key([], "prompt_mrc/plug_and_play: numbers of shared soft vectors.", low=1)
     deep_numbers: list[int] = key([], "prompt_mrc/plug_and_play: the same where every layer has vectors of its own.", low=1)
     prompt_epochs: float | None = key(None, "prompt_mrc/plug_and_play: epochs of prompts alone.", low=0.01)

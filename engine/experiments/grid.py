@@ -31,8 +31,7 @@ class GridConfig(FrozenConfig):
     """What is trained and measured; `name` is that of the file under conf/experiment.
 
     `regimes` are those of `engine.experiments.regimes`. Of `erased` texts of test (0: none) the `erased_share` of words that a
-    head attends to most is deleted. `folds` are those in which rationales are scored for a filter,
-    and sentences that were made up checked.
+    head attends to most is deleted. `folds` are those in which rationales are scored for a filter, and made-up sentences checked.
     """
 
     name: str = "rationale/augment"

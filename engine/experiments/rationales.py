@@ -82,6 +82,7 @@ class RationalesConfig:
     epochs: float = 6.0
     batch: int = 8
     rate: float = 3e-4
+    micro_batch: int = 8192
     threads: int = 0
     seed: int = 7
     samples: tuple[str, ...] = ()
@@ -171,6 +172,7 @@ class Rationales:
             epochs=config.epochs,
             batch=config.batch,
             rate=config.rate,
+            micro_batch=config.micro_batch,
             threads=config.threads,
             evidence_sample=4,
         )

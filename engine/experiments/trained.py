@@ -24,7 +24,8 @@ _SYSTEM = "engine.models.site_classifier"
 class Recipe:
     """How an experiment trains its models; the names and meanings are those of `jobs.train`.
 
-    `windows` are shown of a report and epoch. `evidence_sample` reports decide which evidence method a model names as its own.
+    `windows` are shown of a report and epoch. `micro_batch` is padded tokens: left to the learner it hangs on the device, and
+    sums in another order make another model. `evidence_sample` reports decide which evidence method a model names as its own.
     """
 
     seed: int = 7
@@ -36,6 +37,7 @@ class Recipe:
     epochs: float = 8.0
     batch: int = 12
     rate: float = 1e-3
+    micro_batch: int = 8192
     threads: int = 0
     evidence_sample: int = 30
 
@@ -85,7 +87,8 @@ def train(
     from engine.training.loop import LoopConfig
     from engine.training.run import train_site_classifier
 
-    learn = {"windows": recipe.windows, "masking": recipe.masking if masking is None else masking}
+    masked = recipe.masking if masking is None else masking
+    learn = {"windows": recipe.windows, "masking": masked, "budget": recipe.micro_batch}
     config = FitConfig(
         learner="engine.training.site_classifier:learner",
         settings={

@@ -126,6 +126,7 @@ def test_both_models_without_ray(tmp_path, trained_here):
     table = run(Masking(tiny(corpus(tmp_path))), tmp_path / "out", "command", print)
     value = {(row["arm"], row["metric"]): row["value"] for row in table.to_pylist()}
     assert [settings["learn"]["masking"] for settings in trained_here] == [0.8, 0.0]
+    assert {settings["learn"]["budget"] for settings in trained_here} == {8192}
     name = "pooling_comprehensiveness_gain"
     assert value["difference", name] == pytest.approx(value["with_masking", name] - value["without_masking", name])
     assert 0 <= value["with_masking", "accuracy"] <= 1

@@ -1,5 +1,6 @@
 """Settings of `jobs.train` that are refused before any work."""
 
+from jobs._train import Config, _own
 from jobs.train import main
 from jobs.train_head import main as head
 
@@ -31,6 +32,7 @@ def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_pat
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
     for job, words, told in (
         (main, ["learn.weights={site: 2, stage: 1}"], "learn.weights: there is no task 'stage'; there are site, histology"),
+        (main, ["learn.budget=127"], "learn.budget"),
         (main, ["train.clip=0"], "train.clip: must be above 0"),
         (head, ["model.heads=[cls]", "train.clip=0"], "train.clip: must be above 0"),
         (head, ["model.heads=[cls]", "train.watch=accuracy_stage"], "train.watch: 'accuracy_stage' is none of macro_f1"),
@@ -39,3 +41,10 @@ def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_pat
         said = capsys.readouterr().err
         assert told in said and said.count("\n") == 1
         assert not (tmp_path / "model").exists()
+
+
+def test_what_is_null_of_learning_is_left_to_the_learner():
+    config = Config()
+    assert "budget" not in _own(config, "learn", ("budget", "masking"))
+    config.learn.budget = 8192
+    assert _own(config, "learn", ("budget", "masking"))["budget"] == 8192
