@@ -22,10 +22,12 @@ def test_the_peak_is_seen_after_the_memory_is_gone():
 
 
 def test_workers_are_told_by_their_title():
-    code = "import sys; sys.stdin.read()"
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
     for title, counts in (("ray::Model", True), ("plain", False)):
-        process = subprocess.Popen([title, "-c", code], executable=sys.executable, stdin=subprocess.PIPE)
+        process = subprocess.Popen([title, "-c", code], executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
+            # Popen returns before the kernel has put the new title in place.
+            assert process.stdout.readline() == b"up\n"
             assert is_worker(psutil.Process(process.pid)) is counts
         finally:
             process.communicate()
