@@ -169,7 +169,8 @@ def _abstract(row: Mapping[str, Any]) -> Marked:
     text, bounds = joined(row["sentences"])
     spans: dict[str, list[Span]] = {}
     for bound, labels in zip(bounds, row["sentence_labels"], strict=True):
-        for name in hallmarks(labels):
+        # A set has another order in every process, and rationales are numbered by that of their labels.
+        for name in sorted(hallmarks(labels)):
             spans.setdefault(name, []).append(bound)
     return Marked(row["pmid"], row["pmid"], row["split"], text, tuple(sorted(spans)), spans, bounds)
 

@@ -106,6 +106,14 @@ def test_a_sentence_with_several_labels_in_one_text_has_all_their_hallmarks():
     assert hallmarks(["Genomic instability and mutation--DNA AND"]) == {"Genomic instability and mutation"}
 
 
+def test_marks_have_the_same_order_in_every_process(tmp_path):
+    names = [f"Hallmark {letter}" for letter in "abcdefgh"]
+    row = {"pmid": "1", "split": "train", "sentences": ["One ."], "sentence_labels": [[f"{name}--" for name in names]]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "hoc.parquet")
+    (only,) = read_marked(str(tmp_path))
+    assert list(only.spans) == names
+
+
 def test_spans_of_a_hallmark_are_its_own_sentences(hoc):
     first, second = read_marked(str(hoc))
     assert first.text == "We studied cells . They died . The end ."
