@@ -60,7 +60,7 @@ def test_a_slice_read_alone_gives_what_the_scan_saw():
     assert whole[0].start == 0 and whole[-1].stop == len(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     data=st.lists(st.sampled_from([b'"', b",", b"\n", b"\r", b'""', b" ", b"a", b"bb"]), max_size=40).map(b"".join),
     longest=st.integers(1, 30),

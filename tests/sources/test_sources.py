@@ -69,7 +69,7 @@ WRITERS = [
 
 
 @pytest.mark.parametrize("write", WRITERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=texts, shard_bytes=st.integers(1, 2000))
 def test_what_was_written_is_what_is_read(load, write, texts, shard_bytes):
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ def test_what_was_written_is_what_is_read(load, write, texts, shard_bytes):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     lines=st.lists(
         st.lists(

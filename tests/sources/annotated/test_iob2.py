@@ -22,7 +22,7 @@ def test_a_sentence_by_hand():
 
 
 @given(TOKENS, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spans_to_tags_and_back(tokens, data):
     text = " ".join(tokens)
     starts = [len(" ".join(tokens[:number])) + bool(number) for number in range(len(tokens))]
