@@ -70,7 +70,7 @@ class Model:
         None, "prompt_mrc: where models are trained and run; null is auto, a GPU where there is one.", choices=DEVICES
     )
     states: str | None = key(
-        None, "Folder for token states and what is trained, shared by experiments on one set; null: with the results.", path=True
+        None, "Folder for token states and what is trained, shared by experiments; null: with the results.", path=True
     )
 
 

@@ -104,7 +104,15 @@ def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -
 def difference(
     gold: Mentions, one: Mentions, other: Mentions, way: str = "", rounds: int = 1000, seed: int = 0
 ) -> tuple[Estimate, float | None]:
-    """F1 of `one` less that of `other` on the same drawn records, and the two-sided p of there being none; None without draws.
+    """F1 of `one` less that of `other`; see `mean_difference`."""
+    return mean_difference(gold, [(one, other)], way, rounds, seed)
+
+
+def mean_difference(
+    gold: Mentions, pairs: Sequence[tuple[Mentions, Mentions]], way: str = "", rounds: int = 1000, seed: int = 0
+) -> tuple[Estimate, float | None]:
+    """F1 of one side less that of the other on the same drawn records, the mean over pairs of trained models, and the two-sided p
+    of there being no difference; None without draws. The models stay as they are: a draw says nothing of another training.
 
     Args:
         way: `""` for exact, or `overlap_`, `iou_`, `char_`.
@@ -113,16 +121,20 @@ def difference(
         counts as one more draw (Davison and Hinkley 1997, section 4.2): so many draws and no more can show no p of 0.
     """
     records, columns = list(gold), {}
-    for side, found in (("one", one), ("other", other)):
-        if set(found) != set(gold):
-            raise ContractError("the records of both sides must be those of gold")
-        counts = [_summed(_counts(set(gold[record]), set(found[record]))[0]) for record in records]
-        columns |= {(side, name): np.array([each[name] for each in counts]) for name in _WAYS[way]}
+    for number, pair in enumerate(pairs):
+        for side, found in enumerate(pair):
+            if set(found) != set(gold):
+                raise ContractError("the records of both sides must be those of gold")
+            counts = [_summed(_counts(set(gold[record]), set(found[record]))[0]) for record in records]
+            columns |= {(number, side, name): np.array([each[name] for each in counts]) for name in _WAYS[way]}
     totals, kept = Totals(records, columns), []
 
     def less(drawn: Drawn) -> NDArray:
-        found = [_f1(*(drawn[side, name] for name in _WAYS[way])) for side in ("one", "other")]
-        kept.append(found[0] - found[1])
+        one, other = (
+            np.mean([_f1(*(drawn[number, side, name] for name in _WAYS[way])) for number in range(len(pairs))], axis=0)
+            for side in (0, 1)
+        )
+        kept.append(one - other)
         return kept[-1]
 
     estimate = totals.estimates({"difference": less}, rounds, seed=seed)["difference"]

@@ -4,8 +4,10 @@ Models are trained in this process by the loop that trains every system; a train
 checkpoint, and one that is done is read again.
 """
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -19,9 +21,9 @@ import torch
 from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.evaluation.significance import over_seeds
-from engine.evaluation.spans import ALL, Mention
+from engine.evaluation.spans import ALL, Mention, Mentions, difference
 from engine.experiments.run import Result, Say
-from engine.models.prompt_mrc.checkpoint import write_checkpoint
+from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
 from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.sources.annotated.splits import TEST, TRAIN, VALID
@@ -44,8 +46,6 @@ from engine.training.prompt_mrc import (
 from engine.training.prompt_mrc_finish import Outcome, outcome
 from engine.training.state import STATE, read_state
 
-# Texts of valid that are looked at after each epoch; the thresholds are set on all of them.
-WATCHED = 300
 TUNED = "tuned.json"
 MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
 _FOUND = pa.schema(
@@ -57,8 +57,10 @@ _FOUND = pa.schema(
 class MrcRecipe:
     """How an experiment reads and trains; the names and meanings are those of `jobs.train model=prompt_mrc`.
 
-    `path` is a folder with a file `<corpus>.parquet` for each of `corpora`. `rounds` are drawn for intervals over texts. `device`
-    is auto, cpu or cuda; what auto stands for here belongs to the settings, since it decides about the precision.
+    `path` is a folder with a file `<corpus>.parquet` for each of `corpora`. Thresholds are set on `tuned_texts` of valid, chosen
+    by their ids (0: all); nothing else is. `rounds` are drawn for intervals over texts. `device` is auto, cpu or cuda; what auto
+    stands for here belongs to the settings, since it decides about the precision. `states` is a folder for what is trained, which
+    experiments share (None: with the results).
     """
 
     many_seeds: ClassVar[bool] = False
@@ -80,8 +82,10 @@ class MrcRecipe:
     masking: float = 0.3
     share: float = 1.0
     eval_share: float = 1.0
+    tuned_texts: int = 1000
     rounds: int = 1000
     threads: int = 0
+    states: str | None = None
     precision: str = "auto"
     device: str = "auto"
 
@@ -97,7 +101,7 @@ class MrcRecipe:
 
     def values(self) -> dict[str, Any]:
         """The settings that change a result."""
-        return {name: value for name, value in asdict(self).items() if name != "threads"}
+        return {name: value for name, value in asdict(self).items() if name not in ("threads", "states")}
 
     def file(self, corpus: str) -> str:
         """Where a corpus is."""
@@ -106,15 +110,13 @@ class MrcRecipe:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with tuned thresholds, and the corpus it learned. `seconds` an epoch took, validation left out; after
-    `best_epoch` its F1 on the watched texts of valid was highest."""
+    """A trained model with tuned thresholds, and the corpus it learned. `seconds` an epoch took."""
 
     learner: MrcLearner
     kept: Mapping[str, torch.Tensor]
     corpus: Corpus
     valid_f1: float
     seconds: float
-    best_epoch: float
 
     def save(self, folder: Path) -> None:
         """As a checkpoint, for `base` of another training."""
@@ -147,7 +149,7 @@ def settings_of(recipe: MrcRecipe, corpus: str, seed: int, **changes: Any) -> di
     data = {"path": recipe.file(corpus), "share": changes.pop("share", recipe.share), "eval_share": recipe.eval_share}
     data["types"] = tuple(changes.pop("types", ()))
     rest = {name: changes.pop(name, None) for name in ("questions", "base", "nested")}
-    learn = {"masking": recipe.masking, "watched": WATCHED}
+    learn = {"masking": recipe.masking}
     if "soft_rate" in changes:
         learn["soft_rate"] = changes.pop("soft_rate")
     model = {name: getattr(recipe, name) for name in ("encoder", "language", "rank", "window", "match_width")}
@@ -167,7 +169,8 @@ def settings_of(recipe: MrcRecipe, corpus: str, seed: int, **changes: Any) -> di
 def fitted(
     recipe: MrcRecipe, settings: Mapping[str, Any], folder: Path, say: Say, rate: float | None = None, epochs: float = 0
 ) -> Fitted:
-    """Trains in `folder`, or goes on with it, and tunes the thresholds on valid.
+    """Trains in `folder`, or goes on with it, and tunes the thresholds on valid. A model that an experiment with the same folder
+    of states trained alike, on the same texts, is taken from there.
 
     Args:
         rate, epochs: in place of the recipe's.
@@ -180,32 +183,78 @@ def fitted(
         seed=settings["seed"],
         report_every=50,
         checkpoint_every=200,
-        watch="f1",
+        validated=False,
     )
-    last = folder / "last"
-    before = last if (last / STATE).is_file() else None
-    worker = Worker(device=learner.device, report=lambda row, _: say(_line(row)))
-    curve = loop_train(learner, loop, worker, folder, before)
-    restore(learner, read_state(last)[0])
-    score = _tuned(learner, folder)
+    last, shared = folder / "last", _shared(recipe, settings, learner, corpus, loop)
+    if shared and (shared / STATE).is_file():
+        say("trained before")
+        last = shared
+    else:
+        before = last if (last / STATE).is_file() else None
+        worker = Worker(device=learner.device, report=lambda row, _: say(_line(row)))
+        loop_train(learner, loop, worker, folder, before)
+        if shared:
+            _keep(last / STATE, shared)
+    tensors, curve = read_state(last)
+    restore(learner, tensors)
+    score = _tuned(learner, last, folder, recipe.tuned_texts)
     say(f"valid F1 {score:.3f} after {curve[-1]['epoch']:.1f} epochs")
-    best = max((row for row in curve if "valid_f1" in row), key=lambda row: row["valid_f1"])
-    return Fitted(learner, kept, corpus, score, _seconds(curve), best["epoch"])
+    return Fitted(learner, kept, corpus, score, _seconds(curve))
+
+
+def _shared(recipe: MrcRecipe, settings: Mapping[str, Any], learner: MrcLearner, corpus: Corpus, loop: LoopConfig) -> Path | None:
+    """Where a model stands that was trained like this on these texts, whatever the experiment measures of it."""
+    if not recipe.states:
+        return None
+    config = learner.network.config
+    told = {
+        "model": config.to_json(),
+        "encoder": str(next(learner.network.encoder.parameters()).dtype),
+        "learn": asdict(learner.config),
+        "loop": asdict(loop),
+        "base": read_checkpoint(settings["base"]).digest if settings.get("base") else None,
+        "device": recipe.device,
+        "known": sorted((str(name), sorted(kinds)) for name, kinds in corpus.marked.items()),
+    }
+    made = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for member in members_of(corpus, TRAIN):
+        each = corpus.documents[member]
+        spans = [span for span in each.spans if span.type in config.types]
+        made.update(repr((each.record_id, each.dataset, each.text, spans)).encode("utf-8", "surrogatepass"))
+    return Path(recipe.states) / "prompt_mrc" / made.hexdigest()
+
+
+def _keep(state: Path, shared: Path) -> None:
+    """Two experiments may train the same model at once: the folder is there as soon as it is whole."""
+    part = shared.with_name(f"{shared.name}.{os.getpid()}.tmp")
+    part.mkdir(parents=True)
+    shutil.copy(state, part / STATE)
+    try:
+        os.rename(part, shared)
+    except OSError:
+        if not (shared / STATE).is_file():
+            raise
+        shutil.rmtree(part)
 
 
 def untrained(recipe: MrcRecipe, settings: Mapping[str, Any]) -> Outcome:
     """What a model does on test that nothing was trained of, but its thresholds tuned on valid: a base as it is."""
     learner, _, corpus = _prepared(recipe, settings)
     learner.network.eval()
-    tuned(learner)
+    tuned(learner, recipe.tuned_texts)
     return outcome(learner, corpus, TEST, recipe.rounds)
 
 
 def _prepared(recipe: MrcRecipe, settings: Mapping[str, Any]) -> tuple[MrcLearner, dict[str, torch.Tensor], Corpus]:
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    use_threads(recipe)
     corpus = corpus_of(DataConfig(**settings["data"]))
     return *prepared(settings, corpus, Worker(device=torch.device(recipe.device))), corpus
+
+
+def use_threads(recipe: MrcRecipe) -> None:
+    """Lets torch have as many threads as the recipe says."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
 
 
 def _seconds(curve: Sequence[Mapping[str, Any]]) -> float:
@@ -215,16 +264,17 @@ def _seconds(curve: Sequence[Mapping[str, Any]]) -> float:
     return spent / curve[-1]["epoch"]
 
 
-def _tuned(learner: MrcLearner, folder: Path) -> float:
-    """Sets the thresholds, once for a trained state, and returns the F1 on valid."""
-    note, state = folder / TUNED, file_digest(folder / "last" / STATE)
+def _tuned(learner: MrcLearner, last: Path, folder: Path, most: int) -> float:
+    """Sets the thresholds, once for the trained state in `last`, and returns the F1 on valid; `folder` keeps a note of it."""
+    note, begun = folder / TUNED, {"state": file_digest(last / STATE), "begun": learner.decoding.to_json()}
     found = json.loads(note.read_text()) if note.is_file() else {}
-    if found.get("state") == state:
+    if begun.items() <= found.items():
         learner.decoding = Decoding(**found["decoding"])
         return found["valid_f1"]
-    score = tuned(learner)
+    score = tuned(learner, most)
+    folder.mkdir(parents=True, exist_ok=True)
     part = note.with_suffix(".tmp")
-    part.write_text(json.dumps({"state": state, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
+    part.write_text(json.dumps({**begun, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
     os.replace(part, note)
     return score
 
@@ -261,8 +311,7 @@ def cost_of(model: Fitted) -> list[Result]:
     counted = parameters(model.learner)
     return [
         Result("trained_parameters", counted["trained"]),
-        Result("seconds_per_epoch", model.seconds, note="validation left out"),
-        Result("best_epoch", model.best_epoch, note=f"of F1 on {WATCHED} texts of valid; the weights are the last epoch's"),
+        Result("seconds_per_epoch", model.seconds),
         Result("valid_f1", model.valid_f1, note="in words, after tuning the thresholds"),
     ]
 
@@ -293,6 +342,16 @@ def kept_found(folder: Path, record_ids: Iterable[str]) -> dict[str, list[Mentio
     for row in pq.read_table(folder / "found.parquet").to_pylist():
         found[row["record_id"]].append((row["start"], row["end"], row["type"]))
     return found
+
+
+def less(name: str, gold: Mentions, one: Mentions, other: Mentions, rounds: int) -> list[Result]:
+    """F1 less that of another model, the same texts drawn for both."""
+    estimate, p = difference(gold, one, other, "", rounds)
+    note = f"exact F1 less that of {name}: interval and p over texts, one training each"
+    return [
+        Result("f1_less", estimate.value, estimate.low, estimate.high, len(gold), note),
+        Result("f1_less_p", p, n=len(gold)),
+    ]
 
 
 def gold_of(recipe: MrcRecipe, corpus: str, seed: int = 0, **changes: Any) -> dict[str, list[Mention]]:

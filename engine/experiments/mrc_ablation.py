@@ -1,7 +1,7 @@
 """What stands in front of the text: tagger, plain MRC (the type's name), hard, soft and hybrid prompts, side by side.
 
 An arm is a corpus, a mode and a seed. The arms that end a corpus hold the means over seeds, and each mode against plain MRC: a
-paired t-test over seeds (Holm's correction over the modes) and a paired bootstrap over texts within the first seed.
+paired t-test over seeds (Holm's correction over the modes) and a paired bootstrap over texts, of the mean over the seeds' models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 
 from engine.evaluation.significance import holm, paired
-from engine.evaluation.spans import ERRORS, difference
+from engine.evaluation.spans import ERRORS, mean_difference
 from engine.experiments.mrc import (
     MAIN,
     MrcRecipe,
@@ -41,7 +41,7 @@ class PromptAblationConfig(MrcRecipe):
     many_seeds: ClassVar[bool] = True
     corpora: tuple[str, ...] = ("NCBI-disease", "BC5CDR")
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = (TAGGER, PLAIN, HYBRID)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,8 +52,8 @@ class PromptAblation:
     """See `engine.experiments.run.Experiment`."""
 
     name = "prompt_mrc/prompt_ablation"
-    metrics: Sequence[str] = MAIN
-    by_type: Sequence[str] = ("f1", "overlap_f1")
+    metrics: Sequence[str] = (*MAIN, "index_start", "index_end", *(f"error_{kind}" for kind in ERRORS))
+    by_type: Sequence[str] = ("f1", "overlap_f1", "start_accuracy", "end_accuracy")
 
     def __init__(self, config: PromptAblationConfig) -> None:
         self.config = config
@@ -113,11 +113,13 @@ class PromptAblation:
             corrected = holm(every)[self._rivals().index(mode)]
             found.append(Result(f"{metric}_difference", estimate.value, estimate.low, estimate.high, len(self.config.seeds)))
             found += [Result(f"{metric}_p", p, n=len(self.config.seeds)), Result(f"{metric}_p_holm", corrected)]
-        seed, gold = self.config.seeds[0], gold_of(self.config, corpus)
-        one, other = (kept_found(work / f"{corpus}-{each}-seed{seed}", gold) for each in (mode, PLAIN))
+        gold = gold_of(self.config, corpus)
+        pairs = [
+            tuple(kept_found(work / f"{corpus}-{each}-seed{seed}", gold) for each in (mode, PLAIN)) for seed in self.config.seeds
+        ]
         for way, metric in (("", "f1"), ("overlap_", "overlap_f1")):
-            estimate, p = difference(gold, one, other, way, self.config.rounds)
-            note = f"paired bootstrap over texts, seed {seed}"
+            estimate, p = mean_difference(gold, pairs, way, self.config.rounds)
+            note = "paired bootstrap over texts, mean over the seeds' models"
             found.append(Result(f"{metric}_bootstrap", estimate.value, estimate.low, estimate.high, len(gold), note))
             found.append(Result(f"{metric}_bootstrap_p", p, n=len(gold)))
         return found
@@ -129,15 +131,13 @@ class SpanAccuracyConfig(PromptAblationConfig):
 
     many_seeds: ClassVar[bool] = False
     seeds: tuple[int, ...] = (7,)
-    modes: tuple[str, ...] = (TAGGER, PLAIN, HYBRID)
+    modes: tuple[str, ...] = MODES
 
 
 class SpanAccuracy(PromptAblation):
-    """Exact against partial, start against end, and what kind of errors: an arm a corpus and mode."""
+    """Exact against partial, start against end, and what kind of errors, in every mode: an arm a corpus and mode, one seed."""
 
     name = "prompt_mrc/span_accuracy"
-    metrics = (*MAIN, "index_start", "index_end", *(f"error_{kind}" for kind in ERRORS))
-    by_type = ("f1", "overlap_f1", "start_accuracy", "end_accuracy")
 
     def arms(self) -> Sequence[Arm]:
-        return [arm for arm in super().arms() if "-seed" in arm.name]
+        return [arm for arm in super().arms() if not arm.name.endswith("-mean")]

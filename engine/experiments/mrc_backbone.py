@@ -18,7 +18,20 @@ import torch
 
 from engine.encoders import encoder_folder
 from engine.errors import ConfigError
-from engine.experiments.mrc import MrcRecipe, cost_of, fitted, known_modes, measured, results_of, settings_of
+from engine.experiments.mrc import (
+    MrcRecipe,
+    cost_of,
+    fitted,
+    gold_of,
+    keep_found,
+    kept_found,
+    known_modes,
+    less,
+    measured,
+    results_of,
+    settings_of,
+    use_threads,
+)
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HYBRID, TAGGER
 from engine.training.masked_words import AdaptConfig, adapt
@@ -90,10 +103,17 @@ class Backbone:
                 return [Result("not_run", None, note=str(error))]
         settings = settings_of(self.config, corpus, arm.seed, mode=mode, encoder=encoder)
         model = fitted(self.config, settings, work / arm.name, say)
-        found = [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
-        return found if kind in (PLAIN, ADAPTED) else [*found, Result("encoder", None, note=encoder)]
+        found = measured(model, rounds=self.config.rounds)
+        keep_found(work / arm.name, found)
+        results = [*results_of(found), *cost_of(model)]
+        if kind != PLAIN:
+            gold = gold_of(self.config, corpus)
+            both = (kept_found(work / f"{corpus}-{each}-{mode}", gold) for each in (kind, PLAIN))
+            results += less(f"{corpus}-{PLAIN}-{mode}", gold, *both, self.config.rounds)
+        return results if kind in (PLAIN, ADAPTED) else [*results, Result("encoder", None, note=encoder)]
 
     def _adapted(self, work: Path, say: Say) -> Mapping[str, float]:
+        use_threads(self.config)
         config = AdaptConfig(
             self.config.encoder, epochs=self.config.adapt_epochs, rate=self.config.adapt_rate, seed=self.config.seeds[0]
         )

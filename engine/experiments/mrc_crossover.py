@@ -1,6 +1,7 @@
 """Where soft prompts pass hard ones: over the share of the training texts, the encoder's depth, and frozen or tuned.
 
-The arms `crossing-<depth>-<frozen or tuned>` name the smallest of the shares tried from which soft stays ahead of hard.
+The arms `crossing-<depth>-<frozen or tuned>` name the smallest of the shares tried from which soft stays ahead of hard, and the
+smallest from which the interval over texts says so at every share.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,18 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.experiments.mrc import MrcRecipe, cost_of, fitted, measured, results_of, settings_of
+from engine.evaluation.spans import difference
+from engine.experiments.mrc import (
+    MrcRecipe,
+    cost_of,
+    fitted,
+    gold_of,
+    keep_found,
+    kept_found,
+    measured,
+    results_of,
+    settings_of,
+)
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HARD, SOFT
 
@@ -67,7 +79,7 @@ class Crossover:
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         if arm.name.startswith("crossing-"):
             _, depth, encoder = arm.name.split("-")
-            return self._crossing(int(depth), encoder, work.parent / "arms")
+            return self._crossing(int(depth), encoder, work)
         mode, depth, encoder, share = arm.name.split("-")
         given = float(share.removeprefix("share")) / 100
         changes: dict[str, Any] = {"mode": mode, "depth": int(depth), "share": given, "freeze_encoder": encoder == FROZEN}
@@ -77,24 +89,33 @@ class Crossover:
         epochs = min(self.config.most_epochs, self.config.epochs * max(1.0, 0.25 / given))
         rate = self.config.frozen_rate if encoder == FROZEN else self.config.rate
         model = fitted(self.config, settings, work / arm.name, say, rate, epochs)
-        return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+        found = measured(model, rounds=self.config.rounds)
+        keep_found(work / arm.name, found)
+        return [*results_of(found), *cost_of(model)]
 
-    def _crossing(self, depth: int, encoder: str, arms: Path) -> list[Result]:
-        ahead, results = [], []
+    def _crossing(self, depth: int, encoder: str, work: Path) -> list[Result]:
+        gold, ahead, sure, results = gold_of(self.config, self.config.corpora[0]), [], [], []
         for share in self.config.shares:
-            f1, ece = (
-                {mode: _value(arms, _named(mode, depth, encoder, share), name) for mode in (HARD, SOFT)} for name in ("f1", "ece")
-            )
-            less = None if None in f1.values() else f1[SOFT] - f1[HARD]
-            # Two models that find nothing are no tie, and a tie is no lead.
-            ahead.append(less is not None and less > 0 and f1[SOFT] > 0)
-            results.append(Result(f"f1_soft_less_hard_{_percent(share)}", less))
-            if None not in ece.values():
-                results.append(Result(f"ece_soft_less_hard_{_percent(share)}", ece[SOFT] - ece[HARD]))
-        crossed = [share for at, share in enumerate(self.config.shares) if all(ahead[at:])]
+            names = [_named(mode, depth, encoder, share) for mode in (SOFT, HARD)]
+            less, _ = difference(gold, *(kept_found(work / name, gold) for name in names), "", self.config.rounds)
+            # A tie is no lead.
+            ahead.append(less.value is not None and less.value > 0)
+            sure.append(less.low is not None and less.low > 0)
+            results.append(Result(f"f1_soft_less_hard_{_percent(share)}", less.value, less.low, less.high, len(gold)))
+            ece = [_value(work.parent / "arms", name, "ece") for name in names]
+            if None not in ece:
+                results.append(Result(f"ece_soft_less_hard_{_percent(share)}", ece[0] - ece[1]))
         tried = ", ".join(f"{_percent(share)} %" for share in self.config.shares)
         note = f"smallest share of train from which soft is ahead at every share tried ({tried}); none: not within these"
-        return [Result("crossing_share", crossed[0] if crossed else None, note=note), *results]
+        return [
+            Result("crossing_share", self._first(ahead), note=note),
+            Result("crossing_share_sure", self._first(sure), note="the same with an interval over texts that lies above 0"),
+            *results,
+        ]
+
+    def _first(self, flags: Sequence[bool]) -> float | None:
+        """The smallest share from which all flags hold."""
+        return next((share for at, share in enumerate(self.config.shares) if all(flags[at:])), None)
 
 
 def _named(mode: str, depth: int, encoder: str, share: float) -> str:

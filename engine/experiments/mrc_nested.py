@@ -1,7 +1,7 @@
 """Nested decoding: one model, its spans of a type allowed to overlap or not, scored on mentions that lie within another one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ from engine.evaluation.spans import Mention
 from engine.experiments.mrc import MrcRecipe, cost_of, fitted, known_modes, measured, results_of, settings_of
 from engine.experiments.planting import share
 from engine.experiments.run import Arm, Result, Say
-from engine.models.prompt_mrc.config import HYBRID, TAGGER
+from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER
 from engine.sources.annotated.splits import TEST
-from engine.training.prompt_mrc import by_record, marked_mentions, members_of, tuned
+from engine.training.prompt_mrc import by_record, marked_mentions, members_of
 
 NESTED, FLAT = "nested", "flat"
 
@@ -22,7 +22,7 @@ class NestedConfig(MrcRecipe):
 
     corpora: tuple[str, ...] = ("cantemist",)
     language: str = "es"
-    modes: tuple[str, ...] = (TAGGER, HYBRID)
+    modes: tuple[str, ...] = (TAGGER, NAME, HYBRID)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,11 +50,9 @@ class Nested:
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         corpus, mode, how = arm.name.rsplit("-", 2)
-        settings = settings_of(self.config, corpus, arm.seed, mode=mode, nested=True)
+        settings = settings_of(self.config, corpus, arm.seed, mode=mode, nested=how == NESTED)
+        # One model for both ways, each with thresholds of its own.
         model = fitted(self.config, settings, work / f"{corpus}-{mode}", say)
-        if how == FLAT and mode != TAGGER:
-            model.learner.decoding = replace(model.learner.decoding, nested=False)
-            tuned(model.learner)
         found = measured(model, rounds=self.config.rounds)
         gold = marked_mentions(model.corpus, members_of(model.corpus, TEST), model.corpus.types)
         return [*results_of(found), *pairs(gold, by_record(found.found, list(gold))), *cost_of(model)]

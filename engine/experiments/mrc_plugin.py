@@ -2,9 +2,9 @@
 
 The base learns with templates alone, so that every number of soft vectors starts afresh. An arm `<corpus>-m<m>` trains m shared
 vectors and those of the corpus's types, encoder and heads frozen; `<corpus>-m0` has none and trains nothing, the base with the
-corpus's templates: what prompts add is what lies above it. An arm `swap-m<m>-<own>-on-<corpus>` reads a corpus with the prompts
-of another one that has a type of the same name. In an arm `<corpus>-deep<m>` every layer of the encoder has m shared vectors, and
-those of the types, for itself.
+corpus's templates: what prompts add is what lies above it (`f1_less`). An arm `swap-m<m>-<own>-on-<corpus>` reads a corpus with
+the prompts of another one that has a type of the same name, and is held against the corpus's own. In an arm `<corpus>-deep<m>`
+every layer of the encoder has m shared vectors, and those of the types, for itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,10 @@ from engine.experiments.mrc import (
     corpus_of,
     cost_of,
     fitted,
+    gold_of,
+    keep_found,
+    kept_found,
+    less,
     measured,
     on_other,
     results_of,
@@ -28,7 +32,8 @@ from engine.experiments.mrc import (
 )
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HARD, HYBRID
-from engine.training.prompt_mrc import DataConfig
+from engine.sources.annotated.splits import TEST
+from engine.training.prompt_mrc import DataConfig, by_record, marked_mentions, members_of
 from engine.training.prompt_mrc_finish import outcome
 
 BASE = "base"
@@ -84,15 +89,27 @@ class PlugAndPlay:
             corpus, _, kind = arm.name.rpartition("-")
             if kind == "m0":
                 found = untrained(self.config, self._settings(corpus, HARD, work))
+                keep_found(work / arm.name, found)
                 return [*results_of(found), Result("trained_parameters", 0, note="thresholds alone are set, on valid")]
             model = self._prompts(corpus, kind, work, say)
-            return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+            found = measured(model, rounds=self.config.rounds)
+            keep_found(work / arm.name, found)
+            gold = gold_of(self.config, corpus)
+            both = (kept_found(work / f"{corpus}-{each}", gold) for each in (kind, "m0"))
+            return [*results_of(found), *cost_of(model), *less(f"{corpus}-m0", gold, *both, self.config.rounds)]
         kind, _, pair = arm.name.removeprefix("swap-").partition("-")
         own, _, other = pair.partition("-on-")
         model = self._prompts(own, kind, work, say)
         settings = settings_of(self.config, other, arm.seed, types=self._common(own, other))
         target = corpus_of(DataConfig(**settings["data"]))
-        return results_of(outcome(on_other(model, settings, target), target, rounds=self.config.rounds))
+        found = outcome(on_other(model, settings, target), target, rounds=self.config.rounds)
+        gold = marked_mentions(target, members_of(target, TEST), target.types)
+        theirs = {
+            name: [each for each in mentions if each[2] in target.types]
+            for name, mentions in kept_found(work / f"{other}-{kind}", gold).items()
+        }
+        swapped = by_record(found.found, list(gold))
+        return [*results_of(found), *less(f"{other}-{kind}", gold, swapped, theirs, self.config.rounds)]
 
     def _base(self, work: Path, say: Say) -> Fitted:
         seed = self.config.seeds[0]

@@ -1,6 +1,7 @@
 """Templates compared: hand-written, made by themselves, the name alone; and what a model makes of prompts not a type's own.
 
-`auto_template` trains a model a template, all cut to one budget of word pieces. `alignment` trains one model on a corpus of
+`auto_template` trains a model a template: an automatic one is given as many examples as the longest hand-written one has room
+for, and a name stays as short as it is. `alignment` trains one model on a corpus of
 several types, puts every type's prompt to texts of every type, and its types' other wordings to the test texts.
 """
 
@@ -15,11 +16,26 @@ from numpy.typing import NDArray
 
 from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
-from engine.experiments.mrc import Fitted, MrcRecipe, corpus_of, cost_of, fitted, known_modes, measured, results_of, settings_of
+from engine.experiments.mrc import (
+    Fitted,
+    MrcRecipe,
+    corpus_of,
+    cost_of,
+    fitted,
+    gold_of,
+    keep_found,
+    kept_found,
+    known_modes,
+    less,
+    measured,
+    results_of,
+    settings_of,
+    use_threads,
+)
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
-from engine.models.prompt_mrc.infused import BUDGET, cut, infused, read_ontology
+from engine.models.prompt_mrc.infused import BUDGET, cut, infused, pieces_of, read_ontology
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
 from engine.sources.annotated.splits import TRAIN
@@ -32,11 +48,13 @@ KINDS = (MANUAL, AUTO, NAME)
 @dataclass(frozen=True)
 class AutoTemplateConfig(MrcRecipe):
     """Settings of `prompt_mrc/auto_template`. `ontology` is a CSV file with type and definition; without one, automatic templates
-    are a type's name with examples. `budget` counts word pieces, `modes` are hard, hybrid or both."""
+    are a type's name with examples, `examples` at most. No template has more than `budget` word pieces. `modes` are hard, hybrid
+    or both."""
 
     many_seeds: ClassVar[bool] = True
     modes: tuple[str, ...] = (HARD,)
     ontology: str | None = None
+    examples: int = 12
     budget: int = BUDGET
 
     def __post_init__(self) -> None:
@@ -73,8 +91,14 @@ class AutoTemplate:
         model = fitted(self.config, settings, work / arm.name, say)
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
         longest = max(len(words) for words in pieces(tokenizer, list(texts.values())))
-        found = [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
-        return [*found, Result("longest_template", longest, note="word pieces")]
+        found = measured(model, rounds=self.config.rounds)
+        keep_found(work / arm.name, found)
+        results = [*results_of(found), *cost_of(model), Result("longest_template", longest, note="word pieces")]
+        if kind == MANUAL:
+            return results
+        gold = gold_of(self.config, corpus)
+        both = (kept_found(work / f"{corpus}-{mode}-{each}-seed{arm.seed}", gold) for each in (kind, MANUAL))
+        return [*results, *less(f"{corpus}-{mode}-{MANUAL}", gold, *both, self.config.rounds)]
 
     def _templates(self, name: str, kind: str) -> dict[str, str]:
         """What stands in front of the text for each type."""
@@ -82,21 +106,24 @@ class AutoTemplate:
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
         if kind == AUTO:
             known = read_ontology(self.config.ontology) if self.config.ontology else {}
-            return {each: self._automatic(corpus, each, known.get(each)) for each in corpus.types}
+            room = max(pieces_of(text, tokenizer) for text in self._templates(name, MANUAL).values())
+            return {each: self._automatic(corpus, each, known.get(each), room) for each in corpus.types}
         mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
         texts = queries(corpus.types, mode, self.config.language, style)
         return {each: cut(text, tokenizer, self.config.budget) for each, text in zip(corpus.types, texts, strict=True)}
 
-    def _automatic(self, corpus: Corpus, kind: str, definition: str | None) -> str:
+    def _automatic(self, corpus: Corpus, kind: str, definition: str | None, budget: int) -> str:
         train = [corpus.documents[member] for member in members_of(corpus, TRAIN)]
         mentions = [each.text[span.start : span.end] for each in train for span in each.spans if span.type == kind]
         texts = [each.text for each in train]
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
-        return infused(kind, definition, mentions, texts, self._embed, tokenizer, budget=self.config.budget)
+        examples = self.config.examples
+        return infused(kind, definition, mentions, texts, self._embed, tokenizer, examples=examples, budget=budget)
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[str]) -> NDArray:
         """Mean states of the encoder [n, d], of length 1."""
+        use_threads(self.config)
         encoder = load_encoder(self.config.encoder, pick_precision("fp32", "cpu"), attention_for("cpu"))
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
         rows = [encoder(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0].mean(0) for text in texts]
@@ -162,8 +189,15 @@ class Alignment:
             for row, kind in enumerate(types)
             for column, prompt in enumerate(types)
         ]
-        note = "share of types of whose mentions their own prompt finds more than any other type's"
-        return [Result("own_prompt_is_best", float(own_is_best(matrix).mean()), n=len(types), note=note), *results]
+        # A type that no prompt finds, as one with a handful of mentions in train, says nothing of whose prompt finds it.
+        seen = matrix.any(axis=1)
+        best = float(own_is_best(matrix)[seen].mean()) if seen.any() else None
+        note = "of types of which anything is found: the share whose own prompt finds more than any other type's"
+        return [
+            Result("own_prompt_is_best", best, n=int(seen.sum()), note=note),
+            Result("types_found", int(seen.sum()), n=len(types)),
+            *results,
+        ]
 
     def _having(self, corpus: Corpus, kind: str) -> list[int]:
         """Texts of train with a type, chosen by their ids."""
@@ -173,8 +207,9 @@ class Alignment:
         return sorted(members, key=lambda member: seed_of(corpus.documents[member].record_id, "alignment"))[: self.config.records]
 
     def _wordings(self, model: Fitted) -> list[Result]:
-        """F1 of the test texts under each wording, and how far apart they lie."""
+        """F1 of the test texts under each wording, and how far apart they lie, over all types and for each."""
         network, results, found = model.learner.network, [], []
+        by_type: dict[str, list[float]] = {}
         config, before = network.config, [list(each) for each in network.queries]
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
         for version in self.config.wordings:
@@ -183,11 +218,15 @@ class Alignment:
                 network.queries[number] = words
             figure = measured(model, rounds=self.config.rounds).figures
             found.append(figure["f1"] or 0.0)
+            for kind in figure.types if len(config.types) > 1 else ():
+                by_type.setdefault(kind, []).append(figure.values["f1", f"type={kind}"].value or 0.0)
             each = figure.values["f1", "all"]
             note = "the wording it was trained with" if version == config.version else ""
             results.append(Result(f"f1_wording_{version}", each.value, each.low, each.high, figure.mentions, note))
         network.queries[:] = before
-        return [Result("f1_spread", max(found) - min(found), n=len(found), note="best wording less worst"), *results]
+        note = "best wording less worst"
+        results += [Result(f"f1_spread:{kind}", max(each) - min(each), n=len(each)) for kind, each in sorted(by_type.items())]
+        return [Result("f1_spread", max(found) - min(found), n=len(found), note=note), *results]
 
 
 def own_is_best(matrix: NDArray) -> NDArray:

@@ -12,16 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow.parquet as pq
-
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
+from engine.evaluation.spans import difference
 from engine.experiments.mrc import (
     Fitted,
     MrcRecipe,
     corpus_of,
     cost_of,
     fitted,
+    keep_found,
+    kept_found,
     known_modes,
     measured,
     on_other,
@@ -33,7 +34,7 @@ from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, TAGGER
 from engine.models.prompt_mrc.templates import queries
 from engine.sources.annotated.splits import TEST
-from engine.training.prompt_mrc import Corpus, DataConfig
+from engine.training.prompt_mrc import Corpus, DataConfig, by_record, marked_mentions, members_of
 from engine.training.prompt_mrc_finish import outcome
 
 SOURCE, ASKED = "source", "asked"
@@ -98,7 +99,9 @@ class Transfer:
         if how == "in":
             types = tuple(self._targets[corpus])
             model = fitted(self.config, settings_of(self.config, corpus, arm.seed, mode=mode, types=types), work / arm.name, say)
-            return [*results_of(measured(model, rounds=self.config.rounds)), *cost_of(model)]
+            found = measured(model, rounds=self.config.rounds)
+            keep_found(work / arm.name, found)
+            return [*results_of(found), *cost_of(model)]
         model = self._source(mode, work, say)
         mapped = self._targets[corpus] if how == "on" else {name: name for name in self._targets[corpus]}
         if how == ASKED:
@@ -106,10 +109,15 @@ class Transfer:
         settings = settings_of(self.config, corpus, arm.seed, types=tuple(self._targets[corpus]))
         target = _renamed(corpus_of(DataConfig(**settings["data"])), mapped)
         found = outcome(on_other(model, settings, target), target, TEST, self.config.rounds)
-        here = pq.read_table(work.parent / "arms" / f"{mode}-in-{corpus}.parquet").to_pylist()
-        trained = next(row["value"] for row in here if row["metric"] == "f1")
-        lost = None if None in (trained, found.figures["f1"]) else trained - found.figures["f1"]
-        return [*results_of(found), Result("f1_lost", lost, note="F1 of the model trained on the corpus, less this")]
+        gold = marked_mentions(target, members_of(target, TEST), target.types)
+        there = {
+            name: [(start, end, mapped[kind]) for start, end, kind in mentions]
+            for name, mentions in kept_found(work / f"{mode}-in-{corpus}", gold).items()
+        }
+        lost, p = difference(gold, there, by_record(found.found, list(gold)), "", self.config.rounds)
+        note = "F1 of the model trained on the corpus, less this: interval and p over texts"
+        told = [Result("f1_lost", lost.value, lost.low, lost.high, len(gold), note), Result("f1_lost_p", p, n=len(gold))]
+        return [*results_of(found), *told]
 
     @cached_property
     def _targets(self) -> Mapping[str, Mapping[str, str]]:

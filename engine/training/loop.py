@@ -32,7 +32,7 @@ class LoopConfig:
 
     `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end). With a
     `patience` above 0 training ends when the figure `watch` of the validation has not risen for as many epochs, and the weights
-    of the best epoch are what is left.
+    of the best epoch are what is left. `validated`: held-back records are looked at after each epoch.
     """
 
     epochs: float = 4.0
@@ -47,10 +47,13 @@ class LoopConfig:
     stop_after: int = 0
     patience: int = 0
     watch: str = "macro_f1"
+    validated: bool = True
 
     def __post_init__(self) -> None:
         if self.patience < 0:
             raise ConfigError("train.patience: give a number of epochs, or 0 to go on to the end")
+        if self.patience and not self.validated:
+            raise ConfigError("train.patience: without a validation there is no figure to watch; set it to 0")
         if self.epochs <= 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup < 1:
             raise ConfigError("train: epochs and rate must be above 0, batch at least 1, warmup in [0, 1)")
         if not self.clip > 0:
@@ -161,7 +164,7 @@ def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, r
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | means
-            if ended_epoch or done or stopped:
+            if config.validated and (ended_epoch or done or stopped):
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}
             if config.patience and (ended_epoch or done):
                 best.see(_watched(row, config.watch), row["epoch"], parameters)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
@@ -18,7 +17,7 @@ from engine.models.prompt_mrc.config import DEVICES, Decoding, MrcConfig
 from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import Marked
 from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
-from engine.models.prompt_mrc.tuning import floor, settled, tune
+from engine.models.prompt_mrc.tuning import OFFSETS, floor, settled, tune
 from engine.sources.annotated import Document, from_table, read_documents
 from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
 from engine.text.tokens import TokenizedText, tokenize
@@ -205,12 +204,19 @@ def restore(trained: MrcLearner, tensors: Mapping[str, torch.Tensor]) -> None:
     trained.network.eval()
 
 
-def tuned(trained: MrcLearner) -> float:
-    """Sets the learner's thresholds to the best on its validation texts; returns their exact F1 (in words)."""
-    members = np.flatnonzero(trained.examples.valid).tolist()
-    found = trained.candidates(members, floor(trained.decoding))
+def tuned(trained: MrcLearner, most: int = 0) -> float:
+    """Sets the learner's thresholds to the best on its validation texts, or `most` of them; returns their exact F1 (in words)."""
+    members = trained.held_back(most)
+    tried = [trained.decoding]
+    if trained.network.config.is_tagger:
+        tried = [replace(trained.decoding, outside=each) for each in OFFSETS]
+    found = trained.candidates_under(members, [floor(each) for each in tried])
     gold = {(member, span.first, span.last, span.type) for member in members for span in trained.examples.spans[member]}
-    trained.decoding, score = tune(found, gold, trained.decoding, lambda each: trained.is_known(each.text, each.type))
+    best = [
+        tune(each, gold, decoding, lambda one: trained.is_known(one.text, one.type))
+        for each, decoding in zip(found, tried, strict=True)
+    ]
+    trained.decoding, score = max(best, key=lambda each: each[1])
     return score
 
 

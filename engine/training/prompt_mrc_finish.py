@@ -152,8 +152,8 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
         if part != "macro":
             cells = [_cell(values[metric], part == ALL) for metric in CARD_METRICS]
             lines.append(f"| {part.removeprefix('type=')} | " + " | ".join(cells) + " |")
-    # The tagger has one threshold, on its span's score.
-    names = ("match",) if config.is_tagger else ("start", "end", "match")
+    # The tagger has one threshold, on its span's score, and an offset.
+    names = ("match", "outside") if config.is_tagger else ("start", "end", "match")
     thresholds = ", ".join(f"{name} {figures['decoding'][name]:g}" for name in names)
     lines += ["", f"Thresholds: {thresholds}."]
     if figures["calibration"]["ece"] is not None:

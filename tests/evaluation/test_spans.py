@@ -1,5 +1,6 @@
 """Span measures worked by hand, and against seqeval where that can say anything."""
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +9,12 @@ from seqeval.scheme import IOB2
 
 from engine.errors import ContractError
 from engine.evaluation.resample import Estimate
-from engine.evaluation.spans import difference, iou, matches, measure
+from engine.evaluation.spans import difference, iou, matches, mean_difference, measure
+from engine.models.base import ModelSpec
+from engine.models.prompt_mrc.consult import answer
+from engine.models.prompt_mrc.extractor import load
 from engine.sources.annotated import Span
+from engine.sources.annotated.iob2 import joined
 from tests.sources.annotated.tagged import tags
 
 A, B = "A", "B"
@@ -92,8 +97,16 @@ def test_a_difference_that_is_sure_and_one_that_is_none():
     assert difference(gold, moved, none, way="overlap_", rounds=50)[0].value == 1.0
 
 
+def test_the_difference_of_several_pairs_is_their_mean():
+    gold = {str(number): [(0, 1, A)] for number in range(4)}
+    none, half = {name: [] for name in gold}, {name: gold[name] if int(name) < 2 else [] for name in gold}
+    # F1 of 1 less 0, and of 2/3 less 1.
+    estimate, p = mean_difference(gold, [(gold, none), (half, gold)], rounds=100)
+    assert estimate.value == pytest.approx((1 - 1 / 3) / 2) and 0 < p <= 1
+
+
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_flat_sets_are_what_seqeval_says(data):
     tokens = ["ab", "c", "def", "g", "hi", "j"]
     starts = [0, 3, 5, 9, 11, 14]
@@ -116,3 +129,28 @@ def test_flat_sets_are_what_seqeval_says(data):
     both = [[tags(tokens, pair[which]) for pair in pairs] for which in (0, 1)]
     for name, theirs in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         assert (found[name] or 0.0) == pytest.approx(theirs(*both, mode="strict", scheme=IOB2, zero_division=0))
+
+
+@pytest.mark.parametrize(("corpus", "types"), [("NCBI-disease", ["Disease"]), ("BC5CDR", ["Chemical", "Disease"])])
+def test_seqeval_says_the_same_of_the_shipped_model_on_real_sentences(shared_data, corpus, types):
+    rows = pq.read_table(shared_data / "ner_en" / f"{corpus}.parquet").to_pylist()
+    rows = [row for row in rows if row["split"] == "test"][:40]
+    extractor = load(ModelSpec("engine.models.prompt_mrc", "shipped", {"types": types, "evidence": "none"}, {"threads": 1}))
+    gold, said, theirs = {}, {}, []
+    for row in rows:
+        text, spans = joined(row["tokens"], row["ner_tags"])
+        starts = {0, *(place + 1 for place, letter in enumerate(text) if letter == " ")}
+        ends = {start - 1 for start in starts} | {len(text)}
+        kept: list[Span] = []
+        # Tags can say neither half a token nor two mentions of one.
+        for each in answer(extractor, text):
+            alone = all(each["end"] <= other.start or other.end <= each["start"] for other in kept)
+            if each["start"] in starts and each["end"] in ends and alone:
+                kept.append(Span(each["start"], each["end"], each["type"]))
+        name = row["sentence_id"]
+        gold[name], said[name] = ([(span.start, span.end, span.type) for span in some] for some in (spans, kept))
+        theirs.append(tags(row["tokens"], kept))
+    found, marked = measure(gold, said, rounds=0), [row["ner_tags"] for row in rows]
+    assert found["f1"] > 0.5
+    for name, metric in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        assert found[name] == pytest.approx(metric(marked, theirs, mode="strict", scheme=IOB2))

@@ -58,6 +58,14 @@ def values(learner):
     return [float(v.detach()) for v in learner.weights.values()]
 
 
+def test_a_training_need_not_look_at_held_back_records(tmp_path):
+    learner = Rising()
+    curve = train(learner, LoopConfig(**{**vars(CONFIG), "validated": False}), Worker(), tmp_path)
+    assert not learner.seen and not any(name.startswith("valid_") for row in curve for name in row)
+    with pytest.raises(ConfigError, match="without a validation"):
+        LoopConfig(patience=1, validated=False)
+
+
 def test_the_first_step_by_hand(tmp_path):
     learner = Line()
     curve = train(learner, LoopConfig(epochs=1, batch=10, rate=0.1, warmup=0.0, weight_decay=0.0), Worker(), tmp_path)

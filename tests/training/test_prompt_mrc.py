@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import engine.training.run
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
+from engine.models.prompt_mrc import instances
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import LoopConfig, Worker, train
@@ -33,6 +34,7 @@ from engine.training.prompt_mrc import (
     prepared,
     restore,
     tensors_of,
+    tuned,
 )
 from engine.training.prompt_mrc_finish import finish, outcome
 from engine.training.state import read_state
@@ -127,6 +129,17 @@ def test_of_a_type_that_a_corpus_does_not_mark_nothing_is_asked_or_counted(tmp_p
         assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
     said = {each.mention[2] for each in findings(made, corpus, fruit)}
     assert said <= {"A"}
+
+
+def test_a_tagger_is_given_what_it_needs_to_find_more(path):
+    made, _ = prepared(settings(path, mode="tagger"), load_corpus(DataConfig(path)), Worker())
+    for member in made.held_back():
+        made.examples.spans[member][:] = [instances.Span(0, 0, 0)]
+    with torch.no_grad():
+        made.network.tagger.weight.zero_()
+        # No mention lies ahead of a mention's first word by half a logit, so that as it stands nothing is found.
+        made.network.tagger.bias.copy_(torch.tensor([0.5, 0.0, -9.0]).repeat(2))
+    assert tuned(made) > 0 and made.decoding.outside == 1.0
 
 
 def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):

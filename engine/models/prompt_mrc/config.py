@@ -144,13 +144,15 @@ class MrcConfig:
 @dataclass(frozen=True)
 class Decoding:
     """Thresholds, and which spans may stand together: `nested` keeps all, else those of one type do not overlap, with
-    `flat_across_types` none at all. Of a tagger `match` is the threshold of a span's score, and the others have no effect."""
+    `flat_across_types` none at all. Of a tagger `match` is the threshold of a span's score, and the others have no effect;
+    `outside` is taken from its logits of no mention before tags are chosen, so that it, too, may find more or less."""
 
     start: float = 0.5
     end: float = 0.5
     match: float = 0.5
     nested: bool = True
     flat_across_types: bool = False
+    outside: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0 < each < 1 for each in (self.start, self.end, self.match)):

@@ -2,7 +2,8 @@
 
 A span (i, j) of a type is a candidate where sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it is at
 most `max_words` words long. Its score is the cube root of the three probabilities' product. A start for which only ends before it
-were found is counted and gives nothing. A tagger's span has one threshold, that of `match`, which its score must pass.
+were found is counted and gives nothing. A tagger's span has one threshold, that of `match`, which its score must pass; `outside`
+sets how readily a word belongs to a span.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def candidates(
         found: rows for each window, and in each for each of `types`, in these orders (the tagger: a row a window).
     """
     if found.tags is not None:
-        return _tagged(found.tags, windows, types, decoding.match), {}
+        return _tagged(found.tags, windows, types, decoding), {}
     count = len(types)
     start, end = torch.sigmoid(found.start), torch.sigmoid(found.end)
     window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
@@ -140,13 +141,15 @@ def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], sco
     return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge)
 
 
-def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], least: float) -> list[Candidate]:
+def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:
     """Spans of a tagger: a B and the I that follow, word by word; an I without a B before it begins a span, as is usual.
 
     Its score is the geometric mean of its first tag's probability and the mean one of its words' tags, in place of start and end;
-    one that is not above `least` is left out.
+    one that is not above the threshold is left out.
     """
-    prob = tags.float().softmax(-1).cpu().numpy()
+    logits = tags.float().clone()
+    logits[..., OUTSIDE] -= decoding.outside
+    prob = logits.softmax(-1).cpu().numpy()
     made = []
     for number, window in enumerate(windows):
         at = np.flatnonzero(window.starts)
@@ -157,7 +160,7 @@ def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], least
                 begin, inner = float(mine[first].max()), mine[first : last + 1].max(-1)
                 place = int(at[first]), int(stops[last])
                 each = _candidate(window, kind, number, place, [begin, float(inner.mean())])
-                if each.score > least:
+                if each.score > decoding.match:
                     made.append(each)
     return made
 

@@ -37,8 +37,7 @@ class LearnConfig:
 
     `negatives` types that a window lacks are asked for with each that it has. `weights` are those of start, end and match,
     `random_pairs` the match pairs drawn at random. `soft_rate` is the learning rate of soft vectors relative to the others'.
-    `budget` is padded tokens a micro-batch (0: 8,192, on a CPU 1,024). `watched` are the texts, chosen by their ids, that
-    `validate` looks at (0: all).
+    `budget` is padded tokens a micro-batch (0: 8,192, on a CPU 1,024).
     """
 
     masking: float = 0.3
@@ -47,7 +46,6 @@ class LearnConfig:
     random_pairs: int = 5
     soft_rate: float = 10.0
     budget: int = 0
-    watched: int = 0
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -168,9 +166,8 @@ class MrcLearner:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Exact precision, recall and F1 of spans on the held-back texts, or as many of them as are watched, over all types and
-        for each (`f1_<type>`)."""
-        members = self._watched()
+        """Exact precision, recall and F1 of spans on the held-back texts, over all types and for each (`f1_<type>`)."""
+        members = self.held_back()
         found = self.predict(members)
         gold = {(member, span.first, span.last, span.type) for member in members for span in self.examples.spans[member]}
         said = {(each.text, each.first, each.last, each.type) for each in found if self.is_known(each.text, each.type)}
@@ -192,17 +189,25 @@ class MrcLearner:
         self, members: Sequence[int], decoding: Decoding, types: Sequence[int] | None = None
     ) -> dict[int, list[Candidate]]:
         """What all windows of some texts gave, by text, before it is settled which spans stay."""
+        return self.candidates_under(members, [decoding], types)[0]
+
+    @torch.no_grad()
+    def candidates_under(
+        self, members: Sequence[int], decodings: Sequence[Decoding], types: Sequence[int] | None = None
+    ) -> list[dict[int, list[Candidate]]]:
+        """The same for each of several decodings; the network reads every window once."""
         types = self.types if types is None else list(types)
         shown = [window for member in members for window in self.windows(member)]
         prompts = [0] if self.network.config.is_tagger else types
-        per_text: dict[int, list[Candidate]] = {}
+        told: list[dict[int, list[Candidate]]] = [{} for _ in decodings]
         for group in self._batches(shown, [len(prompts)] * len(shown)):
             mine = [shown[at] for at in group]
             contexts = collate(mine, self.network.config.special).to(self.device)
-            found, _ = candidates(self.network, self.network(contexts, prompts), contexts, mine, types, decoding)
-            for each in found:
-                per_text.setdefault(each.text, []).append(each)
-        return per_text
+            answers = self.network(contexts, prompts)
+            for per_text, decoding in zip(told, decodings, strict=True):
+                for each in candidates(self.network, answers, contexts, mine, types, decoding)[0]:
+                    per_text.setdefault(each.text, []).append(each)
+        return told
 
     def is_known(self, member: int, kind: int) -> bool:
         """Whether a type was marked in an example's corpus."""
@@ -213,11 +218,12 @@ class MrcLearner:
         tokens, config = self.examples.tokens[member], self.network.config
         return windows(member, tokens.ids, tokens.word_of_token, config.window, config.overlap)
 
-    def _watched(self) -> list[int]:
+    def held_back(self, most: int = 0) -> list[int]:
+        """The texts of valid, `most` of them (0: all) chosen by their ids."""
         members = np.flatnonzero(self.examples.valid).tolist()
-        if not 0 < self.config.watched < len(members):
+        if not 0 < most < len(members):
             return members
-        return sorted(members, key=lambda member: seed_of(self.examples.record_id[member], "watched"))[: self.config.watched]
+        return sorted(members, key=lambda member: seed_of(self.examples.record_id[member], "tuned"))[:most]
 
     def _batches(self, shown: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
         longest = 0 if self.network.config.is_tagger else max((len(each) for each in self.network.queries), default=0)

@@ -10,6 +10,9 @@ FLOOR = 0.1
 """What every candidate must pass to be thought of."""
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+OFFSETS = (0.0, 0.5, -0.5, 1.0, 1.5, 2.0, 3.0)
+"""What is tried as a tagger's `outside`; of equal ones the first stays."""
+
 _NAMES = ("start", "end", "match")
 Gold = set[tuple[int, int, int, int]]
 
@@ -28,7 +31,7 @@ def tune(
     """Thresholds of the best exact F1, and that F1: one after the other over a grid, twice, from those given.
 
     A value takes another's place only where it is better, so that few texts do not drive it to an end of the grid. A tagger has
-    but one, that of `match` (see `Decoding`).
+    but one, that of `match`; its `outside` changes what the candidates are, and is not set here (see `Decoding`).
 
     Args:
         found: candidates by text, at the thresholds of `floor`. gold: (text, first word, last word, type).

@@ -113,6 +113,19 @@ def test_a_taggers_span_must_pass_one_threshold():
         assert [(each.first, each.last, each.score) for each in given] == [(0, 0, pytest.approx(0.6))][:count]
 
 
+def test_what_is_taken_from_no_mention_lets_a_tagger_find_more():
+    (window,) = windows(7, np.arange(5), WORD, 9, 0)
+    tags = torch.zeros(1, 5, 1, 3)
+    tags[0, :, 0] = torch.tensor([9.0, 0.0, 0.0])
+    tags[0, 0, 0] = torch.tensor([1.0, 0.0, -9.0])
+    found = Found(torch.zeros(1, 5, 4), tags=tags)
+    for outside, count in ((0.0, 0), (2.0, 1)):
+        given, _ = candidates(None, found, None, [window], [0], Decoding(outside=outside))
+        # Logits of -1 and 0: a B with the probability e / (1 + e).
+        assert [each.score for each in given] == [pytest.approx(0.7311, abs=1e-3)][:count]
+    assert float(tags[0, 0, 0, 0]) == 1.0
+
+
 def test_tags_to_spans():
     assert _runs(np.array([1, 2, 0, 2, 2, 1, 1])) == [(0, 1), (3, 4), (5, 5), (6, 6)]
 

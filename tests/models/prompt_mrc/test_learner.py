@@ -99,13 +99,13 @@ def test_a_window_without_a_whole_word_has_a_loss():
         assert all(torch.isfinite(value) for value in terms.values())
 
 
-def test_the_same_few_texts_are_watched_whatever_stands_beside_them():
-    learner = tiny_learner(world=World.make(12), watched=5)
-    few = learner._watched()
+def test_the_same_few_texts_are_held_back_whatever_stands_beside_them():
+    learner = tiny_learner(world=World.make(12))
+    few = learner.held_back(5)
     assert len(few) == 5 and few != list(range(5))
     learner.examples.valid[few[0]] = False
-    assert learner._watched()[:4] == few[1:]
-    assert len(tiny_learner(world=World.make(4), watched=5)._watched()) == 4
+    assert learner.held_back(5)[:4] == few[1:]
+    assert len(tiny_learner(world=World.make(4)).held_back(5)) == 4
     assert 0 <= learner.validate()["f1"] <= 1
 
 
