@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TINY = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -74,21 +74,21 @@ def encoder_digest(name: str) -> str:
 def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrainedModel":
     """The encoder with dropout off, in evaluation mode. `attention` is a transformers implementation: eager or sdpa."""
     import torch
-    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, BertConfig, BertModel, LongformerConfig, LongformerModel
+    from transformers import MODEL_MAPPING, AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = _config(name)
     if name.startswith("tiny:"):
-        kind, make = {"tiny:bert": (BertConfig, BertModel), "tiny:longformer": (LongformerConfig, LongformerModel)}[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            config = kind(**_tiny(name), **quiet, attn_implementation="eager" if kind is LongformerConfig else attention)
-            return make(config, add_pooling_layer=False).to(dtype).eval()
+            config.update(quiet)
+            config._attn_implementation = "eager" if config.model_type == "longformer" else attention
+            return MODEL_MAPPING[type(config)](config, add_pooling_layer=False).to(dtype).eval()
     encoder_digest(name)
     folder = encoder_folder(name)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
     known = config.to_dict()
     kind = MODEL_MAPPING.get(type(config), None)
     # A pooler is read by nobody, and where it stood an adapter would never learn.
@@ -102,6 +102,34 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
         **{key: value for key, value in quiet.items() if key in known},
         **({"add_pooling_layer": False} if pooled else {}),
     ).eval()
+
+
+def positions(config: "PretrainedConfig") -> int:
+    """Tokens that an encoder of this configuration has positions for, special ones among them."""
+    # These count positions from behind the id of padding.
+    behind = config.pad_token_id + 1 if config.model_type in ("roberta", "longformer") else 0
+    return config.max_position_embeddings - behind
+
+
+def check_window(name: str, window: int) -> None:
+    """Sees that windows of so many tokens of text, between two special ones, fit an encoder.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    room = positions(_config(name))
+    if window + 2 > room:
+        raise ConfigError(
+            f"model.window: {name} has positions for {room:,} tokens, two of them special; give at most {room - 2:,}"
+        )
+
+
+def _config(name: str) -> "PretrainedConfig":
+    from transformers import AutoConfig, BertConfig, LongformerConfig
+
+    if name.startswith("tiny:"):
+        return {"tiny:bert": BertConfig, "tiny:longformer": LongformerConfig}[name](**_tiny(name))
+    return AutoConfig.from_pretrained(encoder_folder(name), local_files_only=True)
 
 
 def _tiny(name: str) -> dict[str, int]:

@@ -4,7 +4,15 @@ import pytest
 import torch
 import transformers
 
-from engine.encoders import MINILM_SHA256, encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision
+from engine.encoders import (
+    MINILM_SHA256,
+    check_window,
+    encoder_digest,
+    encoder_folder,
+    load_encoder,
+    load_tokenizer,
+    pick_precision,
+)
 from engine.errors import ConfigError
 
 
@@ -63,3 +71,13 @@ def test_no_encoder_has_a_pooler_that_nobody_reads(tmp_path, kind):
     found = load_encoder(f"path:{tmp_path}", torch.float32, "eager")
     assert type(found).__name__ == f"{kind}Model"
     assert not any("pooler" in name for name, _ in found.named_parameters())
+
+
+def test_windows_that_do_not_fit_the_positions_are_refused():
+    check_window("pkg:minilm", 510)
+    with pytest.raises(ConfigError, match=r"model\.window: pkg:minilm has positions for 512 tokens, .* at most 510"):
+        check_window("pkg:minilm", 511)
+    # Longformer counts positions from behind the id of padding, 0 in the tiny one.
+    check_window("tiny:longformer", 4349)
+    with pytest.raises(ConfigError, match="at most 4,349"):
+        check_window("tiny:longformer", 4350)

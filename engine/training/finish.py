@@ -116,7 +116,7 @@ def calibrated(
         figures["tasks"][task.name] = {
             "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
             "calibration": fitted[task.name].figures,
-            "baseline": _rival(baseline, everything(), test, task.name) if baseline and not task.multi_label else None,
+            "baseline": _rival(baseline, everything(), test, task.name, say) if baseline and not task.multi_label else None,
         }
     write(fitted, config.evidence_methods[0], "evidence not measured yet\n")
     figures["evidence"] = _evidence(spec, config.evidence_methods, valid, test, evidence_sample, say)
@@ -184,11 +184,14 @@ def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, An
     return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
 
 
-def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str) -> Mapping[str, Any]:
+def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str, say: Say) -> Mapping[str, Any] | None:
     fit = everything.filter(pc.equal(everything["kind"], "real"))
     fit = fit.filter(pc.and_(pc.not_equal(fit["split"], "test"), pc.is_valid(fit[task])))
     held = test.filter(pc.is_valid(test[task]))
     texts, labels = fit["text"].to_pylist(), fit[task].to_pylist()
+    if len(set(labels)) < 2:
+        say(f"no baseline for {task}: there is only one code")
+        return None
     return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
 
 

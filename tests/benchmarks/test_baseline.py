@@ -54,3 +54,8 @@ def test_the_figures_of_the_real_reports(shared_data):
     assert figures["accuracy"] == pytest.approx(0.936, abs=0.002)
     assert figures["macro_f1"] == pytest.approx(0.730, abs=0.01)
     assert figures["keepable_share"] == pytest.approx(0.901, abs=0.005)
+
+
+def test_a_few_texts_with_no_word_in_common_are_enough():
+    found = baseline.fit_and_score(["colon polyp", "lung mass"], ["C18", "C34"], ["mass"])
+    assert found.predicted.tolist() == ["C34"]

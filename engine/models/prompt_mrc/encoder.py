@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from engine.encoders import encoder_digest, load_encoder
+from engine.encoders import encoder_digest, load_encoder, positions
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
 
@@ -41,7 +41,7 @@ def load_parts(config: MrcConfig, dtype: torch.dtype, attention: str) -> "PreTra
             raise ConfigError(f"model.{name}: an encoder of the kind {kind} cannot be taken apart; set it to {off}")
     if config.share_layers > len(layers):
         raise ConfigError(f"model.share_layers: {config.encoder} has {len(layers)} layers, not {config.share_layers}")
-    room = encoder.config.max_position_embeddings - (2 if kind == "roberta" else 0)
+    room = positions(encoder.config)
     need = config.context_position + config.window + 1
     if need > room:
         raise ConfigError(f"model.window: with model.prompt_room it takes {need} positions, {config.encoder} has {room}")
