@@ -37,7 +37,7 @@ class SiteData:
     text: str = key("text", "Column with the text.")
     split: str = key("split", "Column that says train, valid or test.")
     group: str = key("patient_id", "Column whose values must not cross splits.")
-    labels: dict[str, str] = key({"site": "site", "histology": "histology"}, "Column with the code, for each task.")
+    labels: dict[str, str] = key({}, "Column with the code, for each task; {} is {site: site, histology: histology}.")
     multi_label: list[str] = key([], "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
     leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
@@ -49,6 +49,9 @@ class SiteData:
     )
     rationale_table: str | None = key(
         None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
+    )
+    rationale_rule: str | None = key(
+        None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
     )
     samples: list[str] = key(["rationale"], "Samples that train gets from highlights, beside the reports.", choices=KINDS)
     held: int = key(
@@ -179,10 +182,11 @@ def fit_config(config: Config) -> "FitConfig":
     if config.model.system == MRC:
         return _extractor(config)
     data, model, learn = (_own(config, part, _site_keys(config, part)) for part in ("data", "model", "learn"))
-    check_watch(config.train.watch, config.data.labels)
-    unknown = sorted(set(config.learn.weights) - set(config.data.labels))
+    tasks = tasks_of(config.data)
+    check_watch(config.train.watch, tasks)
+    unknown = sorted(set(config.learn.weights) - set(tasks))
     if unknown:
-        raise ConfigError(f"learn.weights: there is no task '{unknown[0]}'; there are {', '.join(config.data.labels)}")
+        raise ConfigError(f"learn.weights: there is no task '{unknown[0]}'; there are {', '.join(tasks)}")
     return FitConfig(
         learner="engine.training.site_classifier:learner",
         settings={"data": data, "model": model, "learn": learn, "precision": cluster.precision, "seed": config.train.seed},
@@ -192,6 +196,13 @@ def fit_config(config: Config) -> "FitConfig":
         threads=cluster.threads,
         max_failures=cluster.max_failures,
     )
+
+
+def tasks_of(data: SiteData) -> list[str]:
+    """The tasks that a job teaches."""
+    from engine.training.data import TASKS
+
+    return list(data.labels or TASKS)
 
 
 def check_watch(figure: str, tasks: Iterable[str]) -> None:

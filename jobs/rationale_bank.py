@@ -8,7 +8,7 @@ from engine.training.synthetic_rationales import MODES
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
-from jobs._train import SiteData
+from jobs._train import SiteData, tasks_of
 
 
 @dataclass
@@ -79,7 +79,7 @@ def main(config: Config) -> None:
     train, model = config.train, dict(vars(config.model))
     settings = BankConfig(
         data=DataConfig(**vars(config.data)),
-        task=config.task or next(iter(config.data.labels)),
+        task=config.task or tasks_of(config.data)[0],
         model=model.pop("path"),
         folds=config.folds,
         seed=train.seed,

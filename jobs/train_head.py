@@ -8,7 +8,7 @@ from engine.models.site_classifier.config import BRANCHES, HEADS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
-from jobs._train import SiteData, Train, check_watch
+from jobs._train import SiteData, Train, check_watch, tasks_of
 
 
 @dataclass
@@ -81,7 +81,7 @@ def main(config: Config) -> None:
     from engine.training.loop import LoopConfig
 
     use(config.storage)
-    check_watch(config.train.watch, config.data.labels)
+    check_watch(config.train.watch, tasks_of(config.data))
     told = [each for each in sys.argv[1:] if not each.startswith("storage.")]
     model, learn = config.model, dict(vars(config.learn))
     settings = HeadsConfig(

@@ -100,7 +100,7 @@ def _lift(frozen: "Frozen", name: str, weights: np.ndarray) -> float:
     report, number = origin(name)
     row = pc.index(frozen.texts.base["record_id"], report).as_py()
     text = frozen.texts.base["text"][row].as_py()
-    spans = rationales(frozen.texts.base["marks"][row].as_py())[number].spans
+    spans = rationales(frozen.texts.base["marks"][row].as_py(), len(text))[number].spans
     (of,) = frozen.tokens([text])
     explained = from_tokens(weights, of.word_of_token, of.word_start, of.word_end)
     return agreement(explained, gold_units(of.word_start, of.word_end, spans, len(text)))["cov_lift"] or 0.0

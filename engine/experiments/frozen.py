@@ -173,13 +173,12 @@ class Frozen:
         *,
         ratio: float = -1.0,
         marking: float = 0.0,
-        unknown: Mapping[str, Sequence[str]] | None = None,
     ) -> "SiteLearner":
         """A head trained on the table's texts of train, its best epoch by the macro-F1 of valid; one that stands in `folder`,
         trained alike on the same texts, is taken from there. A training that was stopped goes on behind its last whole epoch.
 
         Args:
-            ratio, marking: see `LearnConfig`. unknown: labels of a record that training must not be told, neither yes nor no.
+            ratio, marking: see `LearnConfig`.
         """
         from safetensors.torch import load_file, save_file
 
@@ -188,14 +187,13 @@ class Frozen:
 
         config = self.config
         examples = self.examples(table)
-        _forget(examples, unknown or {}, self.texts.labels)
         still = head == STILL
         architecture = replace(self.architecture, head="dpla" if still else head, phrase_reach=0.0 if still else config.reach)
         learn = LearnConfig(windows=ALL, masking=config.masking, smoothing=0.0, ratio=ratio, marking=marking, seed=seed)
         learner = self._learner(architecture, examples, learn)
         network = learner.network
         settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio, "marking": marking}
-        known = self._known(settings, table, unknown or {})
+        known = self._known(settings, table)
         if known.is_file():
             network.load_state_dict({**network.state_dict(), **load_file(known)})
             self.say(f"{head}: trained before")
@@ -239,13 +237,11 @@ class Frozen:
     def _heard(self, row: Mapping[str, Any]) -> None:
         """Takes note of an epoch's figures; one of a head's is too short to be told."""
 
-    def _known(self, settings: Mapping[str, Any], table: pa.Table, unknown: Mapping[str, Sequence[str]]) -> Path:
+    def _known(self, settings: Mapping[str, Any], table: pa.Table) -> Path:
         """Where a head of these settings stands that was trained on these texts."""
         # What is trained does not hang on what else the experiment compares or measures.
         told = {name: value for name, value in settings.items() if name in self.deciding}
-        made = hashlib.sha256(
-            json.dumps([told, {name: list(unknown[name]) for name in sorted(unknown)}], sort_keys=True).encode()
-        )
+        made = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for row in table.to_pylist():
             made.update(json.dumps(row, sort_keys=True).encode())
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -313,9 +309,3 @@ def plain(config: Any) -> dict[str, Any]:
     values = {name: value for name, value in asdict(config).items() if name not in ("path", "threads", "states")}
     digests = {"data_sha256": marked_digest(config.path), "encoder_digest": encoder_digest(config.encoder)}
     return {**values, "set": kind_of(config.path), **digests}
-
-
-def _forget(examples: "Examples", unknown: Mapping[str, Sequence[str]], labels: Sequence[str]) -> None:
-    for row, name in enumerate(examples.record_id):
-        for label in unknown.get(name, ()):
-            examples.labels[TASK][row, labels.index(label)] = -1

@@ -18,6 +18,7 @@ from engine.errors import ConfigError
 from engine.evaluation.significance import holm
 from engine.experiments.compare import Compared, over_records, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
+from engine.experiments.rationale_sets import kind_of, named_silver
 from engine.experiments.regimes import BASE, GENERATED, MARKING, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
@@ -104,10 +105,12 @@ class Grid:
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         (part,) = (each for each in self._parts() if each.arm == arm)
         if part.what == MEAN:
-            return self._mean(part, work)
-        if part.what in (OVER, TOGETHER):
-            return self._compared(part, work)
-        return self._trained(part, work, say)
+            found = self._mean(part, work)
+        elif part.what in (OVER, TOGETHER):
+            found = self._compared(part, work)
+        else:
+            found = self._trained(part, work, say)
+        return named_silver(found, kind_of(self.config.path))
 
     def _parts(self) -> list[_Part]:
         config = self.config

@@ -106,8 +106,8 @@ class LowResource:
         ]
 
     def _trained(self, part: Part, frozen: Frozen, work: Path) -> list[Result]:
-        table, unknown, counts = thinned(frozen.texts, self._classes(frozen), part, self.config.synthetic)
-        rows = test_rows(frozen, frozen.learned(part.head, table, part.seed, unknown=unknown), 0, 0.0)
+        table, counts = thinned(frozen.texts, self._classes(frozen), part, self.config.synthetic)
+        rows = test_rows(frozen, frozen.learned(part.head, table, part.seed), 0, 0.0)
         pq.write_table(rows, work / f"{part.arm.name}.parquet")
         found = []
         values = dict(zip(frozen.texts.labels, label_f1(flags_of(rows, "gold"), flags_of(rows, "given")), strict=True))
@@ -179,9 +179,8 @@ def _told(name: str, each: Compared, note: str) -> Result:
 
 def thinned(
     texts: Texts, classes: Sequence[str], part: Part, synthetic: Sequence[str]
-) -> tuple[pa.Table, dict[str, list[str]], dict[str, tuple[int, str]]]:
-    """The examples of a training; the labels of a record that it must not be told; of each class how many texts are added, and
-    what they are where they are synthetic."""
+) -> tuple[pa.Table, dict[str, tuple[int, str]]]:
+    """The examples of a training; of each class how many texts are added, and what they are where they are synthetic."""
     train = [each for each in texts.marked if each.record_id in texts.reports]
     unknown: dict[str, list[str]] = {}
     added: list[pa.Table] = []
@@ -197,9 +196,7 @@ def thinned(
             counts[label] = (0, note)
             continue
         if part.what == RATIONALES:
-            more, told = _rationales(texts, set(gone), label, part)
-            unknown |= told
-            added.append(more)
+            added.append(_rationales(texts, set(gone), label, part))
         elif label in synthetic:
             added.append(generated(texts.base.schema, label, part.added or len(gone), part.seed or 0))
             note = SYNTHETIC
@@ -207,15 +204,15 @@ def thinned(
             for name in gone[: part.added or None]:
                 unknown[name].remove(label)
         counts[label] = (len(gone[: part.added or None]) if part.what == REPORTS and not note else len(added[-1]), note)
-    reports = texts.base
-    if not texts.multi_label:
-        hidden = {name for name, labels in unknown.items() if labels}
-        reports = reports.filter(pa.array([name not in hidden for name in reports["record_id"].to_pylist()], pa.bool_()))
-        unknown = {}
-    return pa.concat_tables([reports, *added, texts.held]), unknown, counts
+    reports, hidden = texts.base, [unknown.get(name) or None for name in texts.base["record_id"].to_pylist()]
+    if texts.multi_label:
+        reports = retold(reports, unknown=hidden)
+    else:
+        reports = reports.filter(pa.array([labels is None for labels in hidden], pa.bool_()))
+    return pa.concat_tables([reports, *added, texts.held]), counts
 
 
-def _rationales(texts: Texts, gone: Set[str], label: str, part: Part) -> tuple[pa.Table, dict[str, list[str]]]:
+def _rationales(texts: Texts, gone: Set[str], label: str, part: Part) -> pa.Table:
     """Rationales of a label from reports that do not stay; where there may be several labels, they teach this one alone."""
     found = texts.rationales
     names = found["record_id"].to_pylist()
@@ -224,10 +221,10 @@ def _rationales(texts: Texts, gone: Set[str], label: str, part: Part) -> tuple[p
     mine.sort(key=lambda row: seed_of(names[row], "added", label, part.seed))
     chosen = found.take(pa.array(mine[: part.added or None], pa.int64()))
     if not texts.multi_label:
-        return chosen, {}
-    chosen = retold(chosen, record_id=[f"{name}-{label}" for name in chosen["record_id"].to_pylist()])
+        return chosen
     others = [other for other in texts.labels if other != label]
-    return chosen, {name: others for name in chosen["record_id"].to_pylist()}
+    named = [f"{name}-{label}" for name in chosen["record_id"].to_pylist()]
+    return retold(chosen, record_id=named, unknown=[others] * len(chosen))
 
 
 def generated(schema: pa.Schema, site: str, count: int, seed: int) -> pa.Table:
@@ -246,6 +243,7 @@ def generated(schema: pa.Schema, site: str, count: int, seed: int) -> pa.Table:
         if not found:
             raise ConfigError(f"grid.synthetic: no synthetic report has the site {site}; leave it out")
         size *= 2
-    blank = {"source": "synthetic", "split": "train", "kind": "synthetic", "leak": False, "pair": None, "marks": None}
+    # What is not named is null, marks and unknown codes among them.
+    blank = {"source": "synthetic", "split": "train", "kind": "synthetic", "leak": False, "pair": None}
     rows = [{**blank, "record_id": row["record_id"], "group": row["record_id"], "text": row["text"], TASK: site} for row in found]
     return pa.Table.from_pylist(rows, schema=schema)

@@ -12,7 +12,7 @@ Of several texts with the same words one stays, that of test before that of vali
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from engine.encoders import file_digest
 from engine.errors import ConfigError
+from engine.experiments.run import Result
 from engine.text.units import sentences
 from engine.training.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 
@@ -177,9 +178,10 @@ def _abstract(row: Mapping[str, Any]) -> Marked:
 
 def _trial(row: Mapping[str, Any]) -> Marked:
     text, label = row["text"], row["label"]
-    if any(text[each["start"] : each["end"]] != each["text"] for each in row["evidence"]):
+    evidence = row["evidence"] or ()
+    if any(each["end"] > len(text) or text[each["start"] : each["end"]] != each["text"] for each in evidence):
         raise ConfigError(f"data.path: the evidence of prompt {row['prompt_id']} is not where the file says")
-    spans = {label: [(each["start"], each["end"]) for each in row["evidence"]]}
+    spans = {label: [(each["start"], each["end"]) for each in evidence]}
     asked = question(row["intervention"], row["comparator"], row["outcome"])
     bounds = [(int(a), int(b)) for a, b in zip(*sentences(text), strict=True)]
     return Marked(str(row["prompt_id"]), row["pmcid"], row["split"], text, (label,), spans, bounds, asked)
@@ -256,3 +258,9 @@ SETS: Mapping[str, MarkedSet] = {
         silver=True,
     ),
 }
+
+
+def named_silver(results: Iterable[Result], kind: str) -> list[Result]:
+    """Results with a note at those that rest on marks which no person made (`cov_`), if the set's are such."""
+    note = "silver marks" if SETS[kind].silver else ""
+    return [replace(each, note=each.note or note) if each.metric.startswith("cov_") else each for each in results]

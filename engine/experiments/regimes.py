@@ -32,6 +32,7 @@ from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
 from engine.records import seed_of
 from engine.text.units import words
+from engine.training.data import CODES
 from engine.training.rationale_bank import Rule, judged, rule
 from engine.training.rationales import MARKS, Rationale, codes, merged, rationales, samples
 from engine.training.synthetic_rationales import MODES
@@ -148,6 +149,7 @@ class Texts:
             "leak": pa.array([False] * count, pa.bool_()),
             "pair": table["question"],
             "marks": pa.array([marks(each) or None for each in marked], MARKS),
+            "unknown": pa.nulls(count, CODES),
             TASK: table[TASK],
         }
         return pa.table(columns)
@@ -156,8 +158,8 @@ class Texts:
         """The samples of one kind that the reports among these texts give; the marks of the texts `by` (those of the set) say for
         which labels.
 
-        In a text with several labels a rationale teaches every label that people gave to a part of it, and a complement what its
-        report does: who marked a sentence for one label did not say no to the others.
+        In a text with several labels a rationale teaches every label that people gave to a part of it, and no other one: people
+        read every sentence for every label here. A complement teaches what its report does.
         """
         some = [each for each in marked if each.split != "train" or each.record_id in self.reports]
         examples = self.examples(some)
@@ -169,11 +171,12 @@ class Texts:
         for name, text in zip(found["record_id"].to_pylist(), found["text"].to_pylist(), strict=True):
             report, number = origin(name)
             of = by_id[report]
-            told = tuple(sorted(of.labels if kind == "complement" else _shared(of, rationales(marks(of))[number].spans)))
+            spans = rationales(marks(of), len(of.text))[number].spans
+            told = tuple(sorted(of.labels if kind == "complement" else _shared(of, spans)))
             labels.append(list(told))
             keep.append((text, told) not in seen)
             seen.add((text, told))
-        return retold(found, **{TASK: labels}).filter(pa.array(keep, pa.bool_()))
+        return retold(found, **{TASK: labels}, unknown=[None] * len(found)).filter(pa.array(keep, pa.bool_()))
 
     def of(self, regime: Regime, seed: int, bank: pa.Table | None = None, made: pa.Table | None = None) -> pa.Table:
         """Train as the regime has it, valid, test and the rests of test.

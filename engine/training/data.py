@@ -27,6 +27,8 @@ from engine.storage import Entry, storage_for
 from engine.training.rationales import MARKS, SideTable, codes, damaged, highlights, samples
 
 SPLITS = ("train", "valid", "test")
+CODES = pa.list_(pa.string())
+TASKS = {"site": "site", "histology": "histology"}
 # Rows that are read at a time, and that a piece of the input has; a range in a row group is found by decoding it from the start.
 _BATCH = 512
 _PIECE = 4096
@@ -37,12 +39,14 @@ _MOST_RANGES = 16
 class DataConfig:
     """Where labelled reports are, and which of their columns hold what.
 
-    `labels` maps a task to its column; the column of a task in `multi_label` holds lists of codes. `pair` names the column with
-    the second text of a paired model. `split` names the column with train, valid or test; `group` one whose values (patients)
-    never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
+    `labels` maps a task to its column (none: `TASKS`); the column of a task in `multi_label` holds lists of codes. `pair` names
+    the column with the second text of a paired model. `split` names the column with train, valid or test; `group` one whose
+    values (patients) never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and
+    `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
-    that train gets from them, see `engine.training.rationales`.
+    that train gets from them, see `engine.training.rationales`. With `rationale_rule` the table is a rationale bank, of which
+    those rationales are taken that the rule accepts.
 
     `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
     """
@@ -52,7 +56,7 @@ class DataConfig:
     text: str = "text"
     split: str = "split"
     group: str = "patient_id"
-    labels: Mapping[str, str] = field(default_factory=lambda: {"site": "site", "histology": "histology"})
+    labels: Mapping[str, str] = field(default_factory=dict)
     multi_label: Sequence[str] = ()
     pair: str | None = None
     leak: str | None = None
@@ -61,8 +65,19 @@ class DataConfig:
     synthetic_skew: str = "uniform"
     rationales: str | None = None
     rationale_table: str | None = None
+    rationale_rule: str | None = None
     samples: Sequence[str] = ("rationale",)
     held: int = 8192
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", dict(self.labels or TASKS))
+        if self.rationale_rule and not self.rationale_table:
+            raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
+
+    @property
+    def highlighted(self) -> bool:
+        """Whether there may be highlights."""
+        return bool(self.rationales or self.rationale_table)
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,13 @@ class Survey:
             found[task] = (labels, tuple(self._real[task][label] for label in labels))
         return found
 
+    def told(self) -> str:
+        """What highlights gave and what they did not, as a line."""
+        kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
+        given = ", ".join(f"{count:,} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
+        lost = f"; not used: {', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
+        return f"highlights: {given} for train{lost}"
+
     def require(self, splits: Sequence[str] = SPLITS) -> None:
         """Sees that every split has what will be asked of it, before anything is trained that could not be measured.
 
@@ -134,11 +156,12 @@ class Survey:
 
 
 def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Table:
-    """All examples of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks` and a
-    column for each task.
+    """All examples of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks`,
+    `unknown` and a column for each task.
 
-    A task's column holds a code, or a list of codes where it is multi-label. `marks` are a report's highlights, and train has
-    samples made from them; what could not be used says `survey`.
+    A task's column holds a code, or a list of codes where it is multi-label; of the codes of a list that are not in it, those in
+    `unknown` are not known to be wrong. `marks` are a report's highlights, and train has samples made from them; what could not
+    be used says `survey`.
 
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
@@ -148,7 +171,7 @@ def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Tabl
     """
     wanted = pa.array(splits, pa.string())
     found = [each.filter(pc.is_in(each["split"], wanted)) for each in reports(config)]
-    if "train" in splits and (config.rationales or config.rationale_table):
+    if "train" in splits and config.highlighted:
         found.append(survey(config).samples)
     return pa.concat_tables(found)
 
@@ -159,7 +182,7 @@ def survey(config: DataConfig) -> Survey:
     Raises:
         ConfigError: see `load_examples`.
     """
-    side = SideTable(config.rationale_table) if config.rationale_table else None
+    side = beside(config)
     tasks = {task: task in config.multi_label for task in config.labels}
     found, marked = Survey(tasks), []
     vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
@@ -182,7 +205,7 @@ def reports(config: DataConfig, side: SideTable | None = None) -> Iterator[pa.Ta
         raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
     if config.rationales and config.rationale_table:
         raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
-    side = side or (SideTable(config.rationale_table) if config.rationale_table else None)
+    side = side or beside(config)
     splits, found = _Splits(), 0
     for piece in pieces(config):
         for table in read_piece(config, piece, side, splits):
@@ -191,6 +214,11 @@ def reports(config: DataConfig, side: SideTable | None = None) -> Iterator[pa.Ta
     splits.check()
     if not found:
         raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
+
+
+def beside(config: DataConfig) -> SideTable | None:
+    """The highlights that stand beside the reports, if there are such."""
+    return SideTable(config.rationale_table, config.rationale_rule) if config.rationale_table else None
 
 
 def listing(config: DataConfig) -> list[Entry]:
@@ -280,7 +308,7 @@ def _read(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
 
 
 def _typed(config: DataConfig, table: pa.Table, name: str) -> pa.Table:
-    types = {"leak": pa.bool_(), **{task: pa.list_(pa.string()) for task in config.multi_label}}
+    types = {"leak": pa.bool_(), **dict.fromkeys(config.multi_label, CODES)}
     wanted = _wanted(config)
     try:
         columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items() if key != "marks"}
@@ -293,6 +321,7 @@ def _typed(config: DataConfig, table: pa.Table, name: str) -> pa.Table:
     )
     columns.setdefault("leak", pa.array([False] * len(table)))
     columns.setdefault("pair", pa.nulls(len(table), pa.string()))
+    columns["unknown"] = pa.nulls(len(table), CODES)
     columns["source"] = pa.array([name] * len(table))
     columns["kind"] = pa.array(["real"] * len(table))
     return pa.table(columns).select(_columns(config))
@@ -314,6 +343,7 @@ def _synthetic(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
             "leak": pa.array([False] * count),
             "pair": pa.nulls(count, pa.string()),
             "marks": pa.nulls(count, MARKS),
+            "unknown": pa.nulls(count, CODES),
             **{
                 task: table[task].cast(pa.string()) if task in table.column_names else pa.nulls(count, pa.string())
                 for task in config.labels
@@ -323,7 +353,7 @@ def _synthetic(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
 
 
 def _columns(config: DataConfig) -> list[str]:
-    return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", "marks", *config.labels]
+    return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", "marks", "unknown", *config.labels]
 
 
 class _Splits:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -40,7 +41,7 @@ from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
-from engine.training.run import CHANGED
+from engine.training.run import CHANGED, REJECTED_FILE
 from engine.training.site_classifier import tokenized
 
 WORK = "_training"
@@ -90,6 +91,8 @@ def train_heads(
     _check(config, coder.config)
     known = survey(config.data)
     known.require()
+    if config.data.highlighted:
+        say(known.told())
     examples = load_examples(config.data)
     work = _claim(config, coder, examples, output)
     if storage_for(output).stat(f"{output}/digest.json") is not None:
@@ -117,6 +120,8 @@ def train_heads(
             baseline=baseline,
             evidence_sample=evidence_sample,
         )
+        if config.data.highlighted:
+            pq.write_table(known.rejected, made / "heads" / head / REJECTED_FILE)
     copy_checkpoint(coder.checkpoint, made, card=_card(coder.checkpoint, figures, command))
     publish_checkpoint(made, output)
     _clear(config, work)
@@ -155,7 +160,11 @@ def _encoded(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, folder: 
     sound = prepared["failure"].is_null()
     shown, prepared = shown.filter(sound), prepared.filter(sound)
     tokens = pc.sum(pc.list_value_length(prepared["input_ids"])).as_py()
-    say(f"encoding {len(shown):,} texts of train and valid, {tokens:,} tokens, at most {config.max_tokens:,} of each")
+    cut = pc.sum(pc.greater(prepared["truncated_chars"], 0)).as_py() or 0
+    say(
+        f"encoding {len(shown):,} texts of train and valid, {tokens:,} tokens, at most {config.max_tokens:,} of each: "
+        f"{cut:,} are longer"
+    )
     states = encode(coder, prepared, folder)
     return tokenized(shown, coder.config, coder.tokenizer, config.max_tokens), states
 

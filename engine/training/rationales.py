@@ -26,25 +26,34 @@ _MARK = [
     pa.field("annotator", pa.string()),
 ]
 MARKS = pa.list_(pa.struct(_MARK))
+SPANS = pa.list_(pa.struct(_MARK[:2]))
 REJECTED = pa.schema(
     [
         pa.field("origin", pa.string(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("annotator", pa.string()),
+        pa.field("spans", SPANS),
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
 KINDS = ("rationale", "complement")
-REASONS = ("unknown_record", "outside_report", "empty", "no_label", "duplicate", "other_split")
+REASONS = ("unknown_record", "outside_report", "empty", "no_label", "other_label", "duplicate", "other_split")
+
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Rationale:
-    """What was marked in a report: sorted spans [(start, end)] without overlap; for which label and by whom, if that is said."""
+    """What was marked in a report: sorted spans [(start, end)] without overlap; for which label and by whom, if that is said.
 
-    spans: tuple[tuple[int, int], ...]
+    `outside` are further spans that do not lie within the report.
+    """
+
+    spans: tuple[Span, ...]
     label: str | None = None
     annotator: str | None = None
+    outside: tuple[Span, ...] = ()
 
     def text(self, report: str) -> str:
         return " ".join(report[start:end] for start, end in self.spans)
@@ -76,14 +85,17 @@ def highlights(column: pa.ChunkedArray, key: str) -> pa.Array:
 class SideTable:
     """Highlights that stand beside the reports: record_id, start and end, and label and annotator where they are said.
 
+    Args:
+        rule: the table is a rationale bank, and of its rationales those are taken that this rule accepts.
+
     Raises:
-        ConfigError: no such file, or a column that is missing or of the wrong type.
+        ConfigError: no such file, or a column that is missing or of the wrong type, or the bank was not judged by the rule.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rule: str | None = None) -> None:
         self._marks: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
         self._seen: set[str] = set()
-        for row in _read_table(path):
+        for row in _read_table(path, rule):
             self._marks[row.pop("record_id")].append(row)
 
     def on(self, reports: pa.Table) -> pa.Table:
@@ -104,24 +116,27 @@ class SideTable:
 
     def unknown(self) -> pa.Table:
         """The highlights of no report that was asked about, as `REJECTED`."""
-        lost = [row for name, rows in self._marks.items() if name not in self._seen for row in rows]
-        rejected = [
-            {"origin": "", "label": row["label"], "annotator": row["annotator"], "reason": "unknown_record"} for row in lost
+        lost = [(name, row) for name, rows in self._marks.items() if name not in self._seen for row in rows]
+        told = [
+            {"origin": name or "", **_about(row["label"], row["annotator"], [(row["start"], row["end"])], "unknown_record")}
+            for name, row in lost
         ]
-        return pa.Table.from_pylist(rejected, schema=REJECTED)
+        return pa.Table.from_pylist(told, schema=REJECTED)
 
 
-def rationales(marks: Iterable[Mapping[str, Any]] | None) -> list[Rationale]:
-    """A report's highlights: those of one label and annotator together, overlapping, touching and repeated ones as one."""
-    found: dict[tuple[Any, Any], list[tuple[int, int]]] = defaultdict(list)
+def rationales(marks: Iterable[Mapping[str, Any]] | None, length: int) -> list[Rationale]:
+    """The highlights of a report of `length` characters: those of one label and annotator together, overlapping, touching and
+    repeated ones as one. One outside the report does not take the others with it."""
+    found: dict[tuple[Any, Any], tuple[list[Span], list[Span]]] = defaultdict(lambda: ([], []))
     for mark in marks or ():
-        found[mark["label"], mark["annotator"]].append((mark["start"], mark["end"]))
-    return [Rationale(merged(spans), label, annotator) for (label, annotator), spans in found.items()]
+        span = mark["start"], mark["end"]
+        found[mark["label"], mark["annotator"]][not 0 <= span[0] < span[1] <= length].append(span)
+    return [Rationale(merged(spans), *who, tuple(outside)) for who, (spans, outside) in found.items()]
 
 
-def merged(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Spans in order, overlapping and touching ones as one."""
-    joined: list[tuple[int, int]] = []
+    joined: list[Span] = []
     for start, end in sorted(spans):
         if joined and start <= joined[-1][1] and end > start:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
@@ -138,13 +153,13 @@ def samples(
     Args:
         examples: as `load_examples` makes them, with `marks`. A sample's `kind` is its own, its `record_id` the report's with a
             suffix, everything else the report's.
-        labels: the tasks, and whether each is multi-label. A rationale with a label of its own teaches that label alone, and
-            only the tasks that know it; one without teaches what its report does.
+        labels: the tasks, and whether each is multi-label. A rationale with a label of its own, which must be one of its
+            report's, teaches that label alone, and only the tasks that know it; of its report's other labels it says neither
+            yes nor no. One without teaches what its report does, and so does a complement.
         vocabulary: the codes that each task knows.
     """
     marked = examples.filter(pc.is_valid(examples["marks"]))
-    reports = marked.to_pylist()
-    each = [(report, rationales(report["marks"])) for report in reports]
+    each = [(report, rationales(report["marks"], len(report["text"]))) for report in marked.to_pylist()]
     elsewhere = {
         _words(one, report["text"])
         for report, of_report in each
@@ -157,27 +172,35 @@ def samples(
         if report["split"] != "train":
             continue
         for number, one in enumerate(of_report):
-            reason = unfit(one, report["text"])
-            told = _told(report, one, labels, vocabulary)
+            who = one.label, one.annotator
+            if one.outside:
+                rejected.append({"origin": report["record_id"], **_about(*who, one.outside, "outside_report")})
+            if not one.spans:
+                continue
+            reason, told = unfit(one, report["text"]), _told(report, one, labels, vocabulary)
             words = None if reason else _words(one, report["text"])
-            reason = reason or _redundant(told, words, elsewhere, seen)
+            reason = reason or (told if isinstance(told, str) else _redundant(told, words, elsewhere, seen))
             if reason is not None:
-                about = {"origin": report["record_id"], "label": one.label, "annotator": one.annotator}
-                rejected.append({**about, "reason": reason})
+                rejected.append({"origin": report["record_id"], **_about(*who, one.spans, reason)})
                 continue
             seen.add((words, str(told)))
-            made = {"rationale": one.text(report["text"]), "complement": one.complement(report["text"])}
+            made = {"rationale": (one.text(report["text"]), told), "complement": (one.complement(report["text"]), {})}
             for kind in kinds:
-                if made[kind].strip():
-                    own = {"record_id": f"{report['record_id']}#{kind}{number}", "text": made[kind], "kind": kind, "marks": None}
-                    rows.append({**report, **told, **own})
+                text, taught = made[kind]
+                if text.strip():
+                    own = {"record_id": f"{report['record_id']}#{kind}{number}", "text": text, "kind": kind, "marks": None}
+                    rows.append({**report, **taught, **own})
     return pa.Table.from_pylist(rows, schema=examples.schema), pa.Table.from_pylist(rejected, schema=REJECTED)
 
 
-def _redundant(told: Mapping[str, Any] | None, words: bytes, elsewhere: Set[bytes], seen: Set[tuple[bytes, str]]) -> str | None:
+def _about(label: str | None, annotator: str | None, spans: Sequence[Span], reason: str) -> dict[str, Any]:
+    """A row of `REJECTED` but for its `origin`."""
+    told = [{"start": start, "end": end} for start, end in spans]
+    return {"label": label, "annotator": annotator, "spans": told, "reason": reason}
+
+
+def _redundant(told: Mapping[str, Any], words: bytes, elsewhere: Set[bytes], seen: Set[tuple[bytes, str]]) -> str | None:
     """Why a rationale teaches nothing that may be taught."""
-    if told is None:
-        return "no_label"
     if words in elsewhere:
         return "other_split"
     return "duplicate" if (words, str(told)) in seen else None
@@ -185,19 +208,26 @@ def _redundant(told: Mapping[str, Any] | None, words: bytes, elsewhere: Set[byte
 
 def _told(
     origin: Mapping[str, Any], rationale: Rationale, labels: Mapping[str, bool], vocabulary: Mapping[str, Set[str]]
-) -> dict[str, Any] | None:
-    """What a rationale teaches each task, None where it teaches nothing."""
-    if rationale.label is None:
+) -> dict[str, Any] | str:
+    """What a rationale teaches each task, and which codes it says nothing of (`unknown`); or why it teaches nothing."""
+    label = rationale.label
+    if label is None:
         told = {task: origin[task] for task in labels}
-    else:
-        mine = {task: rationale.label in vocabulary[task] for task in labels}
-        told = {task: ([rationale.label] if many else rationale.label) if mine[task] else None for task, many in labels.items()}
-    return told if any(value is not None for value in told.values()) else None
+        return told if any(value is not None for value in told.values()) else "no_label"
+    knowing = [task for task in labels if label in vocabulary[task]]
+    agreeing = [task for task in knowing if origin[task] is None or label in (origin[task] if labels[task] else [origin[task]])]
+    if not agreeing:
+        return "other_label" if knowing else "no_label"
+    told = {task: ([label] if many else label) if task in agreeing else None for task, many in labels.items()}
+    others = {
+        code for task in agreeing if labels[task] for code in (vocabulary[task] if origin[task] is None else origin[task])
+    } - {label}
+    return {**told, "unknown": sorted(others) or None}
 
 
 def unfit(rationale: Rationale, report: str) -> str | None:
     """Why a rationale cannot be used with its report, None where it can."""
-    if any(not 0 <= start < end <= len(report) for start, end in rationale.spans):
+    if not rationale.spans:
         return "outside_report"
     return None if rationale.text(report).strip() else "empty"
 
@@ -218,7 +248,7 @@ def damaged(error: Exception) -> bool:
     return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
 
 
-def _read_table(path: str) -> list[dict[str, Any]]:
+def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
     key = "data.rationale_table"
     storage = storage_for(path)
     if storage.stat(path) is None:
@@ -230,9 +260,12 @@ def _read_table(path: str) -> list[dict[str, Any]]:
         if not damaged(error):
             raise
         raise ConfigError(f"{key}: {path} cannot be read as Parquet; write it again") from None
+    if rule is not None:
+        table = _accepted(table, rule)
     missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
     if missing:
-        raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
+        bank = "; for a rationale bank set data.rationale_rule" if "accepted" in table.column_names else ""
+        raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}{bank}")
     table = table.combine_chunks()
     columns = {
         f.name: table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type) for f in _MARK
@@ -240,6 +273,26 @@ def _read_table(path: str) -> list[dict[str, Any]]:
     marks = _typed(columns, key).to_pylist()
     names = table["record_id"].cast(pa.string()).to_pylist()
     return [{"record_id": name, **mark} for name, mark in zip(names, marks, strict=True)]
+
+
+def _accepted(bank: pa.Table, rule: str) -> pa.Table:
+    """The spans of a bank's rationales that a rule accepts, as a side table; who wrote a text anew marked none."""
+    key = "data.rationale_rule"
+    wanted = ("origin", "label", "annotator", "source", "spans", "rule", "accepted")
+    if not set(wanted) <= set(bank.column_names):
+        raise ConfigError(
+            f"{key}: data.rationale_table is no rationale bank, as jobs.rationale_bank writes it; leave the rule out"
+        )
+    mine = bank.select(wanted).filter(pc.equal(bank["rule"], rule))
+    if not len(mine):
+        known = ", ".join(sorted(set(bank["rule"].to_pylist())))
+        raise ConfigError(f"{key}: the bank was not judged by '{rule}', but by {known}")
+    rows = [
+        {"record_id": row["origin"], **span, "label": row["label"], "annotator": row["annotator"] or row["source"]}
+        for row in mine.filter(mine["accepted"]).to_pylist()
+        for span in row["spans"] or ()
+    ]
+    return pa.Table.from_pylist(rows, schema=pa.schema([pa.field("record_id", pa.string()), *_MARK]))
 
 
 def _typed(columns: Mapping[str, Any], key: str) -> pa.StructArray:

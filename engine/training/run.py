@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -22,10 +21,11 @@ import pyarrow.parquet as pq
 from engine.errors import ConfigError, InputChanged
 from engine.models.folder import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
-from engine.training.data import DataConfig, Survey, listing, load_examples, pieces, survey
+from engine.training.data import DataConfig, listing, load_examples, pieces, survey
 from engine.training.fit import STATE, FitConfig, fit, session
 
 WORK, EXAMPLES = "_training", "_examples"
+REJECTED_FILE = "rejected_rationales.parquet"
 CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
@@ -117,26 +117,17 @@ def train_site_classifier(
             baseline=baseline,
             evidence_sample=evidence_sample,
         )
-        if highlighted:
-            pq.write_table(found.rejected, made / "rejected_rationales.parquet")
+        if data.highlighted:
+            pq.write_table(found.rejected, made / REJECTED_FILE)
         return figures
 
-    highlighted = bool(data.rationales or data.rationale_table)
-    if highlighted:
-        say(_samples(found))
+    if data.highlighted:
+        say(found.told())
     return train_system(config, output, given=given, say=say, finish=finished, prepare=prepared)
 
 
 def _listed(data: DataConfig) -> list[list[Any]]:
     return [[file.path, file.size, file.version] for file in listing(data)]
-
-
-def _samples(found: Survey) -> str:
-    """What highlights gave and what they did not."""
-    kinds, reasons = Counter(found.samples["kind"].to_pylist()), Counter(found.rejected["reason"].to_pylist())
-    told = ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
-    lost = f"; not used: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
-    return f"highlights: {told} for train{lost}"
 
 
 def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:

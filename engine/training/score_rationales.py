@@ -29,23 +29,23 @@ from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import is_s3
+from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import PAIR, Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.training.rationales import merged, rationales, unfit
+from engine.training.rationales import SPANS, merged, rationales, unfit
 from engine.training.site_classifier import tokenized
 from engine.training.synthetic_rationales import Generator, covered, proposed
 
 HUMAN = "human"
 RULES = ("all", "drop_wrong", "at_most(0)", "at_most(0.05)", "at_most(0.1)", "at_most(0.2)", "top(0.25)", "top(0.5)", "top(0.75)")
-_SPANS = pa.list_(pa.struct([pa.field("start", pa.int64()), pa.field("end", pa.int64())]))
 ABOUT = [
     pa.field("source", pa.string(), nullable=False),
     pa.field("generator_digest", pa.string()),
     pa.field("annotator", pa.string()),
-    pa.field("spans", _SPANS),
+    pa.field("spans", SPANS),
     pa.field("text", pa.string()),
 ]
 TABLE = pa.schema([*(f.with_nullable(f.name not in ("record_id", "origin")) for f in BANK), *ABOUT, *VERDICT])
@@ -98,13 +98,15 @@ def score_rationales(
     found = _rationales(reports.to_pylist(), config.task, by)
     if not found:
         raise ConfigError("data.rationales: no report of train has a rationale; name their column, or a table of them")
+    coder = _coder(config)
+    _flag_unread(found, reports["text"].to_pylist(), coder, config.max_tokens)
     labels, groups = reports[config.task].to_pylist(), reports["group"].to_pylist()
     fold = folds(labels, groups, config.folds, config.seed)
     folder = _claim(config, reports, found, output)
     target = folder / "rationale_bank" / "part-0.parquet"
     if not target.is_file():
         _flag_lonely(found, labels, fold)
-        scored = _scored(config, reports, labels, fold, found, folder / "_work", say)
+        scored = _scored(config, coder, reports, labels, fold, found, folder / "_work", say)
         table = _judged(scored, found, _with_controls(wanted), config.seed)
         target.parent.mkdir(exist_ok=True)
         part = target.with_suffix(".tmp")
@@ -120,23 +122,18 @@ def _rationales(reports: Sequence[Mapping[str, Any]], task: str, by: Generator |
     found = []
     for number, report in enumerate(reports):
         own = {"report": number, "origin": report["record_id"], "label": report[task]}
-        for index, one in enumerate(rationales(report["marks"])):
+        for index, one in enumerate(rationales(report["marks"], len(report["text"]))):
             flaw = unfit(one, report["text"])
             if flaw is None and one.label not in (None, report[task]):
                 flaw = "other_label"
-            found.append(
-                {
-                    **own,
-                    "record_id": f"{report['record_id']}#{HUMAN}{index}",
-                    "source": HUMAN,
-                    "generator_digest": None,
-                    "annotator": one.annotator,
-                    "spans": one.spans,
-                    "words": "" if flaw else one.text(report["text"]),
-                    "text": None,
-                    "flaw": flaw,
-                }
-            )
+            by_people = {"source": HUMAN, "generator_digest": None, "annotator": one.annotator, "text": None}
+            name = f"{report['record_id']}#{HUMAN}{index}"
+            if one.outside:
+                lost = {"spans": one.outside, "words": "", "flaw": "outside_report"}
+                found.append({**own, **by_people, "record_id": f"{name}-outside", **lost})
+            if one.spans:
+                words = "" if flaw else one.text(report["text"])
+                found.append({**own, **by_people, "record_id": name, "spans": one.spans, "words": words, "flaw": flaw})
         if by is not None:
             made = proposed(by, report["record_id"], report["text"], report[task])
             found.append(
@@ -156,6 +153,19 @@ def _rationales(reports: Sequence[Mapping[str, Any]], task: str, by: Generator |
     return found
 
 
+def _flag_unread(found: Sequence[dict[str, Any]], texts: Sequence[str], coder: SiteCoder, most: int) -> None:
+    """Whoever has not read a rationale in its report cannot say what the report would be without it."""
+    read: dict[int, int] = {}
+    for each in found:
+        if each["flaw"] is None and each["spans"]:
+            number = each["report"]
+            if number not in read:
+                (tokens,) = tokenize(coder.tokenizer, [texts[number]], most)
+                read[number] = len(texts[number]) - tokens.truncated_chars
+            if each["spans"][-1][1] > read[number]:
+                each["flaw"] = "beyond_max_tokens"
+
+
 def _flag_lonely(found: Sequence[dict[str, Any]], labels: Sequence[str], fold: np.ndarray) -> None:
     """A class whose reports are all in one fold is unknown to the model that would score them."""
     places = {label: {int(fold[i]) for i, one in enumerate(labels) if one == label} for label in set(labels)}
@@ -166,6 +176,7 @@ def _flag_lonely(found: Sequence[dict[str, Any]], labels: Sequence[str], fold: n
 
 def _scored(
     config: BankConfig,
+    coder: SiteCoder,
     reports: pa.Table,
     labels: Sequence[str],
     fold: np.ndarray,
@@ -180,7 +191,7 @@ def _scored(
     alone = origin.take(pa.array([each["report"] for each in sound], pa.int64()))
     alone = _put(alone, record_id=[each["record_id"] for each in sound], text=[each["words"] for each in sound])
     blank = _put(origin.slice(0, 1), record_id=["(empty)"], text=[""])
-    texts, coder = pa.concat_tables([origin, alone, blank]), _coder(config)
+    texts = pa.concat_tables([origin, alone, blank])
     if config.plain:
         _unlearn(coder)
     else:

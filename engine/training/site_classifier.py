@@ -15,6 +15,7 @@ import torch
 
 from engine.encoders import (
     attention_for,
+    check_window,
     encoder_digest,
     encoder_folder,
     load_encoder,
@@ -31,10 +32,10 @@ from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLea
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import S3Config, s3_config, use_s3
 from engine.text.tokens import tokenize
-from engine.training.data import DataConfig, Piece, Survey, pieces, read_piece
+from engine.training.data import DataConfig, Piece, Survey, beside, pieces, read_piece
 from engine.training.flow import in_order, ray_runs
 from engine.training.loop import Worker
-from engine.training.rationales import KINDS, SideTable
+from engine.training.rationales import KINDS
 from engine.training.shards import COMMON, Index, read_index, shard_rows, write_shards
 from engine.training.stream import Share, Stream
 
@@ -78,9 +79,14 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
 
 
 def classifier_config(model: Mapping[str, Any], labels: Labels, data: DataConfig) -> ClassifierConfig:
-    """The architecture, with the label sets of a `Survey`."""
+    """The architecture, with the label sets of a `Survey`.
+
+    Raises:
+        ConfigError: the settings are none, or windows that long do not fit the encoder.
+    """
     encoder = model.get("encoder", "pkg:minilm")
     named = {key: value for key, value in model.items() if key != "encoder"}
+    check_window(encoder, named.get("window", ClassifierConfig.window))
     return ClassifierConfig(
         tasks=tuple(Task(name, *labels[name], name in data.multi_label) for name in data.labels),
         paired=data.pair is not None,
@@ -124,8 +130,7 @@ class Tokenize:
 
     def __call__(self, piece: Piece) -> pa.Table:
         use_s3(self.s3)
-        side = SideTable(self.data.rationale_table) if self.data.rationale_table else None
-        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
+        side, tokenizer = beside(self.data), load_tokenizer(encoder_folder(self.config.encoder))
         tables = [encoded(table, self.config, tokenizer) for table in read_piece(self.data, piece, side)]
         return pa.concat_tables(tables) if tables else _schema(self.config).empty_table()
 
@@ -165,8 +170,18 @@ def _encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer
     }
     for task in config.tasks:
         numbers = gold(examples[task.name].to_pylist(), task)
+        if task.multi_label:
+            _forget(numbers, examples["unknown"].to_pylist(), task)
         columns[_column(task)] = lists(list(numbers), np.int64) if task.multi_label else pa.array(numbers)
     return pa.table(columns, schema=_schema(config))
+
+
+def _forget(numbers: np.ndarray, unknown: Sequence[Sequence[str] | None], task: Task) -> None:
+    """Codes [n, labels] of which a text says neither yes nor no become -1, in place."""
+    for row, codes in enumerate(unknown):
+        for code in codes or ():
+            if code in task.labels:
+                numbers[row, task.labels.index(code)] = -1
 
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:

@@ -47,9 +47,9 @@ def train_of(table):
 
 def test_with_one_label_a_text_the_reports_are_left_out():
     texts = single()
-    table, unknown, counts = thinned(texts, ["a"], part(NONE), ())
-    assert len(train_of(table)) == 2 + 2 and not unknown and counts == {"a": (0, "")}
-    table, _, counts = thinned(texts, ["a"], part(RATIONALES, 3), ())
+    table, counts = thinned(texts, ["a"], part(NONE), ())
+    assert len(train_of(table)) == 2 + 2 and not unknown_of(table) and counts == {"a": (0, "")}
+    table, counts = thinned(texts, ["a"], part(RATIONALES, 3), ())
     kept = {row["record_id"] for row in train_of(table) if row["kind"] == "real"}
     samples = [row for row in train_of(table) if row["kind"] == "rationale"]
     assert len(samples) == 3 == counts["a"][0]
@@ -58,22 +58,26 @@ def test_with_one_label_a_text_the_reports_are_left_out():
     assert len(train_of(thinned(texts, ["a"], part(REPORTS), ())[0])) == 8
 
 
+def unknown_of(table):
+    return {row["record_id"]: row["unknown"] for row in train_of(table) if row["unknown"]}
+
+
 def test_with_several_labels_training_is_only_not_told(many):
-    table, unknown, _ = thinned(many, [CELL, VESSEL], part(NONE), ())
+    table, _ = thinned(many, [CELL, VESSEL], part(NONE), ())
     assert len(train_of(table)) == len(many.base)
     for label in (CELL, VESSEL):
         having = [row["record_id"] for row in train_of(table) if label in row[TASK]]
-        assert sum(label not in unknown.get(name, ()) for name in having) == 2
-    table, unknown, counts = thinned(many, [CELL], part(RATIONALES, 4), ())
+        assert sum(label not in unknown_of(table).get(name, ()) for name in having) == 2
+    table, counts = thinned(many, [CELL], part(RATIONALES, 4), ())
     samples = [row["record_id"] for row in train_of(table) if row["kind"] == "rationale"]
-    assert len(samples) == counts[CELL][0] <= 4 and all(unknown[name] == [VESSEL] for name in samples)
-    _, unknown, counts = thinned(many, [CELL], part(REPORTS), ())
-    assert counts[CELL][0] > 0 and not any(unknown.values())
+    assert len(samples) == counts[CELL][0] <= 4 and all(unknown_of(table)[name] == [VESSEL] for name in samples)
+    table, counts = thinned(many, [CELL], part(REPORTS), ())
+    assert counts[CELL][0] > 0 and not unknown_of(table)
 
 
 def test_added_reports_of_some_sites_are_synthetic_and_say_so():
     texts = single("C15")
-    table, _, counts = thinned(texts, ["C15"], part(REPORTS, 3), ("C15",))
+    table, counts = thinned(texts, ["C15"], part(REPORTS, 3), ("C15",))
     made = [row for row in train_of(table) if row["kind"] == "synthetic"]
     assert len(made) == 3 and {row[TASK] for row in made} == {"C15"} and "synthetic" in counts["C15"][1]
     with pytest.raises(ConfigError, match="no synthetic report has the site X"):

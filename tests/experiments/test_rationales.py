@@ -37,7 +37,7 @@ from engine.experiments.rationales import (
     scored,
     words_in,
 )
-from engine.experiments.run import run
+from engine.experiments.run import Result, run
 from engine.explain.explain import explain
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import Task
@@ -136,6 +136,9 @@ def test_mistakes_in_the_data_are_told_in_one_line(tmp_path, hoc, evidence):
     assert (kind_of(str(hoc)), kind_of(str(evidence / "prompts_abstracts.parquet"))) == ("hoc", "evidence")
     (tmp_path / "labels.csv").write_text("report_id,text\n1,Pain\n")
     moved = [{**TRIALS[0], "evidence": [{"start": 16, "end": 37, "text": "Pain fell (P < 0.01)."}]}]
+    beyond = [{**TRIALS[0], "evidence": [{"start": len(TRIALS[0]["text"]) - 3, "end": 999, "text": TRIALS[0]["text"][-3:]}]}]
+    with pytest.raises(ConfigError, match="is not where the file says"):
+        read_marked(str(written(tmp_path / "beyond", beyond, "prompts_abstracts.parquet")))
     cases = {
         "give its folder": tmp_path,
         "none of the sets hoc, evidence": written(tmp_path / "x", [{"a": 1}], "hoc.parquet"),
@@ -206,6 +209,12 @@ def test_silver_marks_of_a_report_are_the_names_of_its_site_and_the_phrases_of_t
     told = plain(config)["data_sha256"]
     (tmp_path / "registry" / "reportability_keywords.txt").write_text("oat cell tumor|Positive\n")
     assert marked_digest(str(folder)) != told != plain(config)["data_sha256"]
+
+
+def test_what_rests_on_silver_marks_says_so():
+    found = [Result("macro_f1", 0.5), Result("cov_topk", 0.5), Result("cov_mass", 0.5, note="of few")]
+    assert [each.note for each in rationale_sets.named_silver(found, "openi")] == ["", "silver marks", "of few"]
+    assert [each.note for each in rationale_sets.named_silver(found, "hoc")] == ["", "", "of few"]
 
 
 def test_silver_marks_of_an_abnormal_chest_x_ray_are_the_heads_of_its_codes(tmp_path):

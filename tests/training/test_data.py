@@ -105,6 +105,15 @@ def test_lists_of_codes_and_a_second_text(tmp_path):
     assert survey(config).labels["site"] == (("C18", "C34"), (1, 2))
 
 
+def test_tasks_that_are_named_take_the_place_of_the_usual_ones(tmp_path):
+    pl.DataFrame(
+        {"record_id": ["a"], "text": ["Colon."], "code": ["C18"], "split": ["train"], "patient_id": ["p"]}
+    ).write_parquet(tmp_path / "one.parquet")
+    assert survey(DataConfig(str(tmp_path / "one.parquet"), labels={"site": "code"})).labels == {"site": (("C18",), (1,))}
+    with pytest.raises(ConfigError, match="no column histology, site"):
+        load_examples(DataConfig(str(tmp_path / "one.parquet")))
+
+
 def test_synthetic_reports_do_not_go_with_pairs(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.synthetic"):
         load_examples(DataConfig(path=write(tmp_path).path, pair="record_id", synthetic=5))

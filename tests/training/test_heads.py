@@ -102,6 +102,17 @@ def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys, column
     assert "the input has changed since this training began" in told and told.count("\n") == 1
 
 
+def test_highlights_that_cannot_be_used_are_told_and_kept_with_their_reason(trained, tmp_path, capsys):
+    table = pl.read_parquet(trained / "reports.parquet")
+    marks = [[{"start": 0, "end": 9}, {"start": 5, "end": 99999}] if row == 0 else None for row in range(40)]
+    table.with_columns(marks=pl.Series(marks)).write_parquet(tmp_path / "reports.parquet")
+    argv = [word for word in command(trained, "data.rationales=marks", heads="[cls]", output="y") if "data.path=" not in word]
+    assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 0
+    assert "highlights: 1 rationales for train; not used: 1 outside_report" in capsys.readouterr().err
+    (lost,) = pl.read_parquet(trained / "y" / "heads" / "cls" / "rejected_rationales.parquet").to_dicts()
+    assert lost["origin"] == table["record_id"][0] and lost["spans"] == [{"start": 5, "end": 99999}]
+
+
 def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(trained, tmp_path, capsys):
     table = pl.read_parquet(trained / "reports.parquet")
     kept = pl.when(pl.col("split") != "valid").then(pl.col("histology"))

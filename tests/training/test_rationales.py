@@ -8,7 +8,7 @@ from engine.errors import ConfigError
 from engine.training.rationales import MARKS, Rationale, SideTable, codes, highlights, merged, samples
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
-SCHEMA = {"leak": pa.bool_(), "marks": MARKS}
+SCHEMA = {"leak": pa.bool_(), "marks": MARKS, "unknown": pa.list_(pa.string())}
 
 
 def examples(**changes):
@@ -22,12 +22,13 @@ def examples(**changes):
         "leak": [False] * 4,
         "pair": [None] * 4,
         "marks": [None] * 4,
+        "unknown": [None] * 4,
         "site": ["C18", "C34", "C18", "C34"],
         "histology": ["8140/3", None, "8140/3", None],
         **changes,
     }
     many = pa.list_(pa.string())
-    types = [(n, SCHEMA.get(n, many if isinstance(v[0], list) else pa.string())) for n, v in values.items()]
+    types = [(n, SCHEMA.get(n, many if any(isinstance(each, list) for each in v) else pa.string())) for n, v in values.items()]
     return pa.table(values, schema=pa.schema(types))
 
 
@@ -40,6 +41,12 @@ def made(*rows, kinds=("rationale",), labels=None, **changes):
     found, rejected = samples(table, kinds, labels, {task: set(codes(table[task])) for task in labels})
     assert found.schema == table.schema
     return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
+
+
+def rejected(*rows, **changes):
+    marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
+    found = samples(examples(marks=marks, **changes), (), {"site": False}, {"site": {"C18", "C34"}})[1]
+    return [(row["origin"], row["reason"], [(span["start"], span["end"]) for span in row["spans"]]) for row in found.to_pylist()]
 
 
 def _mark(start, end, label=None, annotator=None):
@@ -93,9 +100,43 @@ def test_the_same_words_for_the_same_answer_count_once():
 
 def test_a_label_of_its_own_teaches_that_label_alone():
     (row,), _ = made(("a", 16, 30, "8140/3"))
+    assert (row["site"], row["histology"], row["unknown"]) == (None, "8140/3", None)
+
+
+MANY = {"site": [["x", "y", "z"], ["x"], ["y"], []], "labels": {"site": True}}
+
+
+def test_a_rationale_of_one_label_says_nothing_of_the_others_of_its_report():
+    found, _ = made(("a", 0, 5, "y"), ("b", 0, 4), **MANY)
+    assert [(row["site"], row["unknown"]) for row in found] == [(["y"], ["x", "z"]), (["x"], None)]
+    # Where the report's own labels are not known, nothing else is.
+    (row,), _ = made(("a", 0, 5, "y"), site=[None, ["x"], ["y"], []], labels={"site": True})
+    assert (row["site"], row["unknown"]) == (["y"], ["x"])
+
+
+def test_a_complement_teaches_what_its_report_does():
+    (row,), _ = made(("a", 0, 5, "y"), kinds=("complement",), **MANY)
+    assert (row["site"], row["unknown"]) == (["x", "y", "z"], None)
+    (row,), _ = made(("a", 16, 30, "8140/3"), kinds=("complement",))
+    assert (row["site"], row["histology"]) == ("C18", "8140/3")
+
+
+def test_a_label_that_its_report_has_not_is_refused():
+    assert made(("a", 0, 5, "C34")) == ([], {"a": "other_label"})
+    assert made(("b", 0, 4, "y"), **MANY) == ([], {"b": "other_label"})
+    # A report without a code of a task cannot contradict a highlight.
+    (row,), _ = made(("b", 0, 4, "8140/3"))
     assert (row["site"], row["histology"]) == (None, "8140/3")
-    found, _ = made(("a", 0, 5, "y"), ("b", 0, 4), site=[["x", "y"], ["x"], ["y"], []], labels={"site": True})
-    assert [row["site"] for row in found] == [["y"], ["x"]]
+
+
+def test_a_span_outside_its_report_does_not_take_the_others_with_it():
+    rows, lost = made(("a", 0, 5), ("a", 3, 900), ("a", 16, 30))
+    assert [row["text"] for row in rows] == ["Colon adenocarcinoma"] and lost == {"a": "outside_report"}
+    assert rejected(("a", 0, 5), ("a", 3, 900), ("b", 9, 5)) == [
+        ("a", "outside_report", [(3, 900)]),
+        ("b", "outside_report", [(9, 5)]),
+    ]
+    assert rejected(("a", 6, 7), ("b", 0, 4, "C18")) == [("a", "empty", [(6, 7)]), ("b", "other_label", [(0, 4)])]
 
 
 def test_two_annotators_are_two_rationales():
@@ -136,7 +177,9 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
     # Some reports at a time, as they are read.
     found = pa.concat_tables([side.on(examples().slice(0, 2)), side.on(examples().slice(2))])
     assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
-    assert [(row["label"], row["reason"]) for row in side.unknown().to_pylist()] == [("C50", "unknown_record")]
+    (lost,) = side.unknown().to_pylist()
+    assert (lost["origin"], lost["label"], lost["reason"]) == ("z", "C50", "unknown_record")
+    assert lost["spans"] == [{"start": 0, "end": 3}]
     with pytest.raises(ConfigError, match="two reports have the same id"):
         SideTable(str(tmp_path / "marks.parquet")).on(examples(record_id=["a", "a", "c", "d"]))
     with pytest.raises(ConfigError, match="two reports have the same id"):

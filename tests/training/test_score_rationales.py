@@ -2,6 +2,7 @@
 
 import io
 from contextlib import redirect_stderr
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from engine.encoders import load_encoder
+from engine.errors import ConfigError
+from engine.training.data import DataConfig, survey
 from engine.training.rationale_bank import rule
 from engine.training.score_rationales import HUMAN, TABLE, _judged, _probabilities, _unlearn, summary
 from jobs.rationale_bank import main
@@ -38,6 +41,8 @@ def reports():
     # Duplicate and overlapping spans of one annotator are one rationale.
     rows[3]["marks"] = [rows[3]["marks"][0], rows[3]["marks"][0], mark(0, 12)]
     rows[5]["marks"] = [*rows[5]["marks"], {**mark(0, 8), "annotator": "b"}]
+    # One bad span of several.
+    rows[6]["marks"] = [*rows[6]["marks"], mark(20, 900)]
     rows.append({"record_id": "alone", "text": "One prostate core.", "site": "C61", "marks": [mark(4, 17)], "split": "train"})
     rows.append({**rows[4], "record_id": "held", "split": "test"})
     return [{**row, "patient_id": row["record_id"]} for row in rows]
@@ -53,7 +58,7 @@ def folder(tmp_path_factory):
 
 def command(folder, *more, output="bank"):
     where = [f"data.path={folder}/marked.parquet", f"output.path={folder}/{output}", f"model.path={folder}/model"]
-    named = ["data.rationales=marks", "data.labels={site: site, histology: site}", "task=site"]
+    named = ["data.rationales=marks", "data.labels={site: site}"]
     return [*where, *named, "folds=3", "train.epochs=2", "model.precision=fp32", "model.threads=1", *more]
 
 
@@ -70,7 +75,7 @@ def test_every_rationale_stands_once_for_each_rule_and_its_control(made):
     rows = made.to_pylist()
     rules = {row["rule"] for row in rows}
     assert {"all", "drop_wrong", "random(drop_wrong)", "top(0.25)", "random(top(0.25))", "at_most(0)"} <= rules
-    assert len(rows) == len({(row["record_id"], row["rule"]) for row in rows}) == len(rules) * (26 + 25)
+    assert len(rows) == len({(row["record_id"], row["rule"]) for row in rows}) == len(rules) * (27 + 25)
     scored = [row for row in rows if row["rule"] == "all" and row["accepted"]]
     assert all(row["sufficiency"] == pytest.approx(row["report_prob"] - row["rationale_prob"]) for row in scored)
     assert {row["fold"] for row in scored} == {0, 1, 2}
@@ -84,10 +89,48 @@ def test_every_rationale_stands_once_for_each_rule_and_its_control(made):
 def test_what_cannot_be_scored_has_its_reason(made):
     rows = [row for row in made.to_pylist() if row["rule"] == "all" and row["source"] == HUMAN]
     reasons = {row["origin"]: row["reject_reason"] for row in rows if not row["accepted"]}
+    assert reasons.pop("r6") == "outside_report"
     assert reasons == {"r0": "outside_report", "r1": "empty", "r2": "other_label", "alone": "class_in_one_fold"}
+    # What lies within the report is scored all the same.
+    assert sorted(row["accepted"] for row in rows if row["origin"] == "r6") == [False, True]
     assert all(row["sufficiency"] is None for row in rows if not row["accepted"])
     (joined,) = [row for row in rows if row["origin"] == "r3"]
     assert [tuple(span.values()) for span in joined["spans"]] == [(0, 21)]
+
+
+def test_what_lies_beyond_the_tokens_that_are_read_is_not_scored(folder):
+    far = [{**row, "text": "Specimen " * 30 + row["text"]} for row in reports()[7:19]]
+    for row in far[2:]:
+        begin = row["text"].index(WORDS[row["site"]])
+        row["marks"] = [mark(begin, begin + len(WORDS[row["site"]]))] if row is far[2] else [mark(0, 8)]
+    pq.write_table(pa.Table.from_pylist(far[2:]), folder / "far.parquet")
+    argv = [word for word in command(folder, "model.max_tokens=20", "rules=[all]", output="far") if "data.path=" not in word]
+    assert main.run([*argv, f"data.path={folder}/far.parquet"]) == 0
+    rows = pq.read_table(folder / "far" / "rationale_bank").to_pylist()
+    reasons = {row["origin"]: row["reject_reason"] for row in rows if row["rule"] == "all"}
+    assert reasons.pop("r9") == "beyond_max_tokens" and set(reasons.values()) == {None}
+
+
+def test_a_bank_is_trained_on_by_one_of_its_rules(made, folder):
+    config = DataConfig(
+        f"{folder}/marked.parquet",
+        labels={"site": "site"},
+        rationale_table=f"{folder}/bank/rationale_bank/part-0.parquet",
+        rationale_rule="random(top(0.5))",
+    )
+    kept = {row["origin"] for row in made.to_pylist() if row["rule"] == "random(top(0.5))" and row["accepted"]}
+    found = survey(config)
+    assert len(found.samples) and {row["reason"] for row in found.rejected.to_pylist()} == {"duplicate"}
+    told = {row["record_id"].split("#")[0] for row in found.samples.to_pylist()}
+    assert told | set(found.rejected["origin"].to_pylist()) == kept < {row["origin"] for row in made.to_pylist()}
+    with pytest.raises(ConfigError, match=r"data\.rationale_rule: the bank was not judged by 'best', but by all, at_most"):
+        survey(replace(config, rationale_rule="best"))
+    with pytest.raises(ConfigError, match="for a rationale bank set data"):
+        survey(replace(config, rationale_rule=None))
+    with pytest.raises(ConfigError, match="is no rationale bank"):
+        survey(replace(config, rationale_table=f"{folder}/marked.parquet"))
+    with pytest.raises(ConfigError, match=r"name the bank in data\.rationale_table"):
+        replace(config, rationale_table=None)
 
 
 def test_a_control_keeps_as_many_of_each_class(made):
