@@ -25,6 +25,7 @@ from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
 from engine.training.rationales import MARKS, SideTable, codes, damaged, highlights, samples
+from engine.training.repeats import Repeats
 
 SPLITS = ("train", "valid", "test")
 CODES = pa.list_(pa.string())
@@ -93,13 +94,16 @@ class Piece:
 class Survey:
     """What is known of all examples.
 
-    `counts` by kind and split, and `labelled` by task and split those that have a label; the `pairs` of codes that train has of
-    the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
+    `counts` by kind and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not
+    stand in an earlier split too, and `repeated` those that did and are left out, by split; the `pairs` of codes that train has
+    of the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
     `engine.training.rationales.REJECTED`.
     """
 
     tasks: Mapping[str, bool]
+    repeats: Repeats
     counts: Counter[str] = field(default_factory=Counter)
+    repeated: Counter[str] = field(default_factory=Counter)
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     samples: pa.Table | None = None
@@ -116,8 +120,13 @@ class Survey:
             found[task] = (labels, tuple(self._real[task][label] for label in labels))
         return found
 
-    def told(self) -> str:
-        """What highlights gave and what they did not, as a line."""
+    def told(self) -> list[str]:
+        """Lines for who waits: texts that were left out, and what highlights gave and what they did not."""
+        lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
+        lines = [f"left out, since the same text stands in a later split: {lost}"] if lost else []
+        return [*lines, self._highlights()] if len(self.samples) or len(self.rejected) else lines
+
+    def _highlights(self) -> str:
         kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
         given = ", ".join(f"{count:,} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
         lost = f"; not used: {', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
@@ -184,9 +193,9 @@ def survey(config: DataConfig) -> Survey:
     """
     side = beside(config)
     tasks = {task: task in config.multi_label for task in config.labels}
-    found, marked = Survey(tasks), []
+    found, marked = Survey(tasks, repeats=Repeats.of(_plain(config))), []
     vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
-    for each in reports(config, side):
+    for each in reports(config, side, found):
         found.see(each)
         highlighted = each.filter(pc.is_valid(each["marks"]))
         if len(highlighted) or not marked:
@@ -199,20 +208,25 @@ def survey(config: DataConfig) -> Survey:
     return found
 
 
-def reports(config: DataConfig, side: SideTable | None = None) -> Iterator[pa.Table]:
-    """All reports, real and synthetic, some hundreds at a time; at the end their splits have been checked."""
+def reports(config: DataConfig, side: SideTable | None = None, found: Survey | None = None) -> Iterator[pa.Table]:
+    """All reports, real and synthetic, some hundreds at a time, but for those whose text stands in a later split too; at the end
+    their splits have been checked.
+
+    Args:
+        side: their highlights. found: the survey that is being made.
+    """
     if config.synthetic and (config.pair or config.multi_label):
         raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
     if config.rationales and config.rationale_table:
         raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
     side = side or beside(config)
-    splits, found = _Splits(), 0
+    repeats, splits, usable = found.repeats if found else Repeats.of(_plain(config)), _Splits(), 0
     for piece in pieces(config):
-        for table in read_piece(config, piece, side, splits):
-            found += len(table)
+        for table in read_piece(config, piece, side, repeats, splits, found):
+            usable += len(table)
             yield table
     splits.check()
-    if not found:
+    if not usable:
         raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
 
 
@@ -241,8 +255,20 @@ def pieces(config: DataConfig) -> Iterator[Piece]:
     yield from (Piece(None, at, min(at + _PIECE, config.synthetic)) for at in range(0, config.synthetic, _PIECE))
 
 
-def read_piece(config: DataConfig, piece: Piece, side: SideTable | None, splits: "_Splits | None" = None) -> Iterator[pa.Table]:
-    """The usable reports of a piece, some hundreds at a time, with their highlights."""
+def _plain(config: DataConfig) -> Iterator[pa.Table]:
+    """The reports of the files as they stand."""
+    return (table for piece in pieces(config) if piece.file for table in _read(config, piece))
+
+
+def read_piece(
+    config: DataConfig,
+    piece: Piece,
+    side: SideTable | None,
+    repeats: Repeats,
+    splits: "_Splits | None" = None,
+    found: Survey | None = None,
+) -> Iterator[pa.Table]:
+    """The usable reports of a piece, some hundreds at a time, with their highlights; `splits` and `found` take note of them."""
     for table in _synthetic(config, piece) if piece.file is None else _read(config, piece):
         if splits is not None and piece.file is not None:
             splits.see(table)
@@ -253,7 +279,12 @@ def read_piece(config: DataConfig, piece: Piece, side: SideTable | None, splits:
         table = table.filter(pc.and_(usable, labelled[0]))
         if table["record_id"].null_count:
             raise ConfigError("data.id: a report has none; fill the column, or name another")
-        yield side.on(table) if side else table
+        table = side.on(table) if side else table
+        kept = repeats.kept(table) if piece.file is not None else table
+        if found is not None:
+            found.repeated.update(table["split"].to_pylist())
+            found.repeated.subtract(kept["split"].to_pylist())
+        yield kept
 
 
 def _files(config: DataConfig) -> list[Entry]:

@@ -91,8 +91,8 @@ def train_heads(
     _check(config, coder.config)
     known = survey(config.data)
     known.require()
-    if config.data.highlighted:
-        say(known.told())
+    for line in known.told():
+        say(line)
     examples = load_examples(config.data)
     work = _claim(config, coder, examples, output)
     if storage_for(output).stat(f"{output}/digest.json") is not None:

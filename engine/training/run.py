@@ -121,8 +121,8 @@ def train_site_classifier(
             pq.write_table(found.rejected, made / REJECTED_FILE)
         return figures
 
-    if data.highlighted:
-        say(found.told())
+    for line in found.told():
+        say(line)
     return train_system(config, output, given=given, say=say, finish=finished, prepare=prepared)
 
 

@@ -36,6 +36,7 @@ from engine.training.data import DataConfig, Piece, Survey, beside, pieces, read
 from engine.training.flow import in_order, ray_runs
 from engine.training.loop import Worker
 from engine.training.rationales import KINDS
+from engine.training.repeats import Repeats
 from engine.training.shards import COMMON, Index, read_index, shard_rows, write_shards
 from engine.training.stream import Share, Stream
 
@@ -113,7 +114,7 @@ def write_examples(data: DataConfig, config: ClassifierConfig, found: Survey, fo
                 "data.path: the files have changed since this training began; bring them back, or choose a new folder"
             )
         return index
-    rows, work = shard_rows(data.held), Tokenize(data, config, replace(s3_config(), proven=True))
+    rows, work = shard_rows(data.held), Tokenize(data, config, found.repeats, replace(s3_config(), proven=True))
     tables = in_order(pieces(data), work, os.cpu_count() or 1) if ray_runs() and len(given) > 1 else map(work, pieces(data))
     tokenizer = load_tokenizer(encoder_folder(config.encoder))
     samples = (encoded(found.samples.slice(at, rows), config, tokenizer) for at in range(0, len(found.samples), rows))
@@ -126,12 +127,13 @@ class Tokenize:
 
     data: DataConfig
     config: ClassifierConfig
+    repeats: Repeats
     s3: S3Config
 
     def __call__(self, piece: Piece) -> pa.Table:
         use_s3(self.s3)
         side, tokenizer = beside(self.data), load_tokenizer(encoder_folder(self.config.encoder))
-        tables = [encoded(table, self.config, tokenizer) for table in read_piece(self.data, piece, side)]
+        tables = [encoded(table, self.config, tokenizer) for table in read_piece(self.data, piece, side, self.repeats)]
         return pa.concat_tables(tables) if tables else _schema(self.config).empty_table()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -181,3 +182,10 @@ def test_what_highlights_gave_and_what_they_did_not_is_said_and_kept(tmp_path, p
     assert TOLD[0] == "highlights: 1 rationales for train; not used: 1 outside_report"
     rejected = pq.read_table(tmp_path / "model" / "rejected_rationales.parquet").to_pylist()
     assert [(row["origin"], row["reason"]) for row in rejected] == [("b", "outside_report")]
+
+
+def test_there_is_no_baseline_where_there_is_one_code(tmp_path):
+    table = pa.table({"kind": ["real"], "split": ["train"], "site": ["C18"], "text": ["Colon."], "leak": [False]})
+    lines = []
+    assert engine.training.finish._rival(pytest.fail, table, table, "site", lines.append) is None
+    assert lines == ["no baseline for site: there is only one code"]

@@ -44,7 +44,7 @@ def reports():
     # One bad span of several.
     rows[6]["marks"] = [*rows[6]["marks"], mark(20, 900)]
     rows.append({"record_id": "alone", "text": "One prostate core.", "site": "C61", "marks": [mark(4, 17)], "split": "train"})
-    rows.append({**rows[4], "record_id": "held", "split": "test"})
+    rows.append({**rows[4], "record_id": "held", "text": f"Held {rows[4]['text']}", "split": "test"})
     return [{**row, "patient_id": row["record_id"]} for row in rows]
 
 

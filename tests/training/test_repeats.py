@@ -1,0 +1,63 @@
+"""Texts that stand in two splits."""
+
+import polars as pl
+import pyarrow as pa
+
+from engine.training.data import DataConfig, load_examples, survey
+from engine.training.repeats import Repeats
+
+
+def table(*rows):
+    names = ("text", "pair", "split")
+    return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)})
+
+
+def test_of_a_text_in_several_splits_the_last_one_stays():
+    rows = [
+        ("Colon.", None, "train"),
+        ("Lung.", None, "train"),
+        ("Liver.", None, "train"),
+        (" LUNG. ", None, "valid"),
+        ("Colon.", None, "valid"),
+        ("colon.", None, "test"),
+        ("Skin.", None, "train"),
+        ("Skin.", None, "train"),
+    ]
+    # Seen some at a time.
+    repeats = Repeats.of([table(*rows[:4]), table(*rows[4:])])
+    kept = repeats.kept(table(*rows)).to_pylist()
+    assert [(row["text"], row["split"]) for row in kept] == [
+        ("Liver.", "train"),
+        (" LUNG. ", "valid"),
+        ("colon.", "test"),
+        ("Skin.", "train"),
+        ("Skin.", "train"),
+    ]
+
+
+def test_another_question_makes_another_text():
+    rows = [("Trial.", "pain", "train"), ("Trial.", "death", "train"), ("Trial.", "Death", "test")]
+    assert [row["pair"] for row in Repeats.of([table(*rows)]).kept(table(*rows)).to_pylist()] == ["pain", "Death"]
+
+
+def test_a_training_leaves_them_out_and_says_so(tmp_path):
+    pl.DataFrame(
+        {
+            "record_id": ["a", "b", "c", "d"],
+            "text": ["Colon.", "Lung.", "colon. ", "Skin."],
+            "site": ["C18", "C34", "C18", "C44"],
+            "split": ["train", "train", "test", "valid"],
+            "patient_id": ["a", "b", "c", "d"],
+            "marks": [[{"start": 0, "end": 5}], None, None, None],
+        }
+    ).write_parquet(tmp_path / "r.parquet")
+    config = DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks")
+    found = survey(config)
+    assert found.told() == ["left out, since the same text stands in a later split: 1 of train"]
+    assert found.labels == {"site": (("C34",), (1,))} and not len(found.samples)
+    assert sorted(load_examples(config)["record_id"].to_pylist()) == ["b", "c", "d"]
+    side = pl.DataFrame({"record_id": ["a"], "start": [0], "end": [5]})
+    side.write_parquet(tmp_path / "side")
+    # Its highlights are of a report that is there.
+    beside = DataConfig(config.path, labels={"site": "site"}, rationale_table=str(tmp_path / "side"))
+    assert not len(survey(beside).rejected)
