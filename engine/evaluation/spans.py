@@ -49,13 +49,18 @@ _WAYS = {
 
 @dataclass(frozen=True)
 class SpanFigures:
-    """`values` by (metric, slice), a slice being `all`, `macro` or `type=<type>`; `confusion` counts by (marked, found) type."""
+    """`values` by (metric, slice), a slice being `all`, `macro` or `type=<type>`; `confusion` counts by (marked, found) type;
+    `marked` are each type's marked mentions, `mentions` those of all."""
 
     values: Mapping[tuple[str, str], Estimate]
     confusion: Mapping[tuple[str, str], int]
     types: tuple[str, ...]
     records: int
-    mentions: int
+    marked: Mapping[str, int]
+
+    @property
+    def mentions(self) -> int:
+        return sum(self.marked.values())
 
     def __getitem__(self, metric: str) -> float | None:
         """The value of a metric over all types."""
@@ -88,17 +93,16 @@ def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -
         for name in _COUNTS
         for kind in types
     }
-    marked = tuple(kind for kind in types if columns["gold", kind].sum())
+    marked = {kind: int(columns["gold", kind].sum()) for kind in types}
     if not types:
-        return SpanFigures({(name, ALL): Estimate(None) for name in _figures(())}, {}, (), len(records), 0)
+        return SpanFigures({(name, ALL): Estimate(None) for name in _figures(())}, {}, (), len(records), {})
     totals = Totals(records, columns)
     figures = {(name, ALL): figure for name, figure in _figures(types).items()}
     for kind in types:
         figures |= {(name, f"type={kind}"): figure for name, figure in _figures((kind,)).items()}
-    for name in (f"{way}{part}" for way in _WAYS for part in ("precision", "recall", "f1") if marked):
-        figures[name, MACRO] = _mean([figures[name, f"type={kind}"] for kind in marked])
-    mentions = int(sum(columns["gold", kind].sum() for kind in types))
-    return SpanFigures(totals.estimates(figures, rounds, seed=seed), dict(confusion), types, len(records), mentions)
+    for name in (f"{way}{part}" for way in _WAYS for part in ("precision", "recall", "f1") if any(marked.values())):
+        figures[name, MACRO] = _mean([figures[name, f"type={kind}"] for kind in types if marked[kind]])
+    return SpanFigures(totals.estimates(figures, rounds, seed=seed), dict(confusion), types, len(records), marked)
 
 
 def difference(

@@ -294,7 +294,8 @@ def on_other(model: Fitted, settings: Mapping[str, Any], other: Corpus) -> MrcLe
 
 
 def results_of(found: Outcome, metrics: Sequence[str] = MAIN, by_type: Sequence[str] = ("f1",)) -> list[Result]:
-    """Figures over all types, those `by_type` for each, and calibration."""
+    """Figures over all types, those `by_type` for each, and calibration. `n` are the marked mentions, of all types or of the one;
+    of calibration the found ones."""
     figures, results = found.figures, []
     for metric in metrics:
         each = figures.values[metric, ALL]
@@ -302,7 +303,7 @@ def results_of(found: Outcome, metrics: Sequence[str] = MAIN, by_type: Sequence[
     for kind in figures.types if len(figures.types) > 1 else ():
         for metric in by_type:
             each = figures.values[metric, f"type={kind}"]
-            results.append(Result(f"{metric}:{kind}", each.value, each.low, each.high, figures.mentions))
+            results.append(Result(f"{metric}:{kind}", each.value, each.low, each.high, figures.marked[kind]))
     return [*results, Result("ece", found.ece, n=len(found.found)), Result("brier", found.brier, n=len(found.found))]
 
 

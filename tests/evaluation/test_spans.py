@@ -45,6 +45,7 @@ def test_two_records_by_hand():
     assert values(found, "f1", part="type=A") == [pytest.approx(1 / 3)]
     assert values(found, "f1", part="macro") == [pytest.approx(1 / 6)]
     assert (found.mentions, found.records, found["f1"]) == (5, 2, pytest.approx(0.2))
+    assert found.marked == {A: 3, B: 2}
 
 
 def test_nested_mentions_of_one_and_two_types():

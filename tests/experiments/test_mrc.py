@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.errors import ConfigError, RetryableError
+from engine.evaluation.spans import measure
 from engine.experiments import mrc
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
@@ -26,6 +27,7 @@ from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import DataConfig, prepared
+from engine.training.prompt_mrc_finish import Outcome
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
 
 # Types that have templates: the made-up language's A and B under their names.
@@ -64,6 +66,19 @@ def measured(experiment, folder):
     assert list(dict.fromkeys(row["arm"] for row in table.to_pylist())) == [arm.name for arm in experiment.arms()]
     assert all(value is None or np.isfinite(value) for value in values.values())
     return values
+
+
+def test_figures_of_a_type_rest_on_its_own_mentions():
+    gold = {"r": [(0, 4, "A"), (5, 9, "A"), (10, 14, "B")]}
+    figures = measure(gold, {"r": [(0, 4, "A"), (20, 24, "C")]}, rounds=0)
+    found = mrc.results_of(Outcome(figures, [], None, None), ("f1",), ("f1", "recall"))
+    # C is found and nowhere marked.
+    told = {each.metric: each.n for each in found}
+    assert {name: n for name, n in told.items() if ":" in name} == {
+        **{"f1:A": 2, "f1:B": 1, "f1:C": 0},
+        **{"recall:A": 2, "recall:B": 1, "recall:C": 0},
+    }
+    assert told["f1"] == 3
 
 
 def test_ablation_with_means_and_paired_tests(corpora, tmp_path):
