@@ -284,11 +284,12 @@ def measured(model: Fitted, corpus: Corpus | None = None, rounds: int = 1000) ->
     return outcome(model.learner, corpus or model.corpus, TEST, rounds)
 
 
-def on_other(model: Fitted, settings: Mapping[str, Any], other: Corpus) -> MrcLearner:
-    """The model's network and thresholds on another corpus's texts, asked for the types of both."""
+def on_other(model: Fitted, settings: Mapping[str, Any], other: Corpus, decoding: Decoding | None = None) -> MrcLearner:
+    """The model's network on another corpus's texts, asked for the types of both; its own thresholds, or those of `decoding`."""
     config = model.learner.network.config
     examples, _ = examples_of(replace(other, types=config.types), config, DataConfig(**settings["data"]).max_tokens)
-    made = MrcLearner(model.learner.network, examples, model.learner.config, model.learner.device, model.learner.decoding)
+    own = model.learner
+    made = MrcLearner(own.network, examples, own.config, own.device, decoding or own.decoding)
     made.types = [number for number, name in enumerate(config.types) if name in other.types]
     return made
 

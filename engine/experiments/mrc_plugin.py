@@ -3,8 +3,9 @@
 The base learns with templates alone, so that every number of soft vectors starts afresh. An arm `<corpus>-m<m>` trains m shared
 vectors and those of the corpus's types, encoder and heads frozen; `<corpus>-m0` has none and trains nothing, the base with the
 corpus's templates: what prompts add is what lies above it (`f1_less`). An arm `swap-m<m>-<own>-on-<corpus>` reads a corpus with
-the prompts of another one that has a type of the same name, and is held against the corpus's own. In an arm `<corpus>-deep<m>`
-every layer of the encoder has m shared vectors, and those of the types, for itself.
+the prompts of another one that has a type of the same name, and is held against the corpus's own: `<corpus>-m<m>`, whose tuned
+thresholds it takes, so that prompts alone differ, as they do where the product exchanges them. In an arm `<corpus>-deep<m>` every
+layer of the encoder has m shared vectors, and those of the types, for itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,7 +103,8 @@ class PlugAndPlay:
         model = self._prompts(own, kind, work, say)
         settings = settings_of(self.config, other, arm.seed, types=self._common(own, other))
         target = corpus_of(DataConfig(**settings["data"]))
-        found = outcome(on_other(model, settings, target), target, rounds=self.config.rounds)
+        decoding = self._prompts(other, kind, work, say).learner.decoding
+        found = outcome(on_other(model, settings, target, decoding), target, rounds=self.config.rounds)
         gold = marked_mentions(target, members_of(target, TEST), target.types)
         theirs = {
             name: [each for each in mentions if each[2] in target.types]

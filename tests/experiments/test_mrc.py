@@ -1,5 +1,6 @@
 """Experiments with prompts, whole, on a made-up language and a tiny encoder; and their figures worked by hand."""
 
+import json
 import os
 from dataclasses import asdict, replace
 
@@ -11,7 +12,7 @@ import torch
 
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
-from engine.experiments import mrc
+from engine.experiments import mrc, mrc_plugin
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig, domain_texts
@@ -110,6 +111,23 @@ def test_prompts_alone_on_a_frozen_encoder_and_swapped(corpora, tmp_path):
     assert values["one-m0", "trained_parameters"] == 0 and values["one-m0", "f1"] == values["base", "f1"]
     assert values["two-m3", "f1_less"] == pytest.approx(values["two-m3", "f1"] - values["two-m0", "f1"])
     assert 0 < values["swap-m3-two-on-one", "f1_less_p"] <= 1
+
+
+def test_swapped_prompts_are_decoded_as_the_corpus_own_ones(corpora, tmp_path, monkeypatch):
+    experiment = PlugAndPlay(PlugAndPlayConfig(corpora, **TINY, corpora=("one", "two"), numbers=(3,), prompt_epochs=1.0))
+    for name in ("base", "one-m0", "two-m0", "one-m3", "two-m3"):
+        experiment.measure(Arm(name, 7), tmp_path, lambda line: None)
+    for name, match in (("one-m3", 0.123), ("two-m3", 0.321)):
+        note = tmp_path / name / mrc.TUNED
+        told = json.loads(note.read_text())
+        note.write_text(json.dumps({**told, "decoding": {**told["decoding"], "match": match}}))
+    used = []
+    outcome = mrc_plugin.outcome
+    monkeypatch.setattr(
+        mrc_plugin, "outcome", lambda made, *rest, **more: used.append(made.decoding) or outcome(made, *rest, **more)
+    )
+    experiment.measure(Arm("swap-m3-one-on-two", 7), tmp_path, lambda line: None)
+    assert [each.match for each in used] == [0.321]
 
 
 def test_soft_vectors_start_afresh_whatever_their_number(corpora, tmp_path):
