@@ -58,7 +58,11 @@ class Data:
     corpora: list[str] = key([], "prompt_mrc: corpora, each a file <corpus>.parquet in the folder data.path.")
     texts: list[str] = key([], "prompt_mrc/backbone: Parquet files with texts of the domain.")
     encoders: list[str] = key([], "prompt_mrc/backbone: further encoders by name.")
-    ontology: str | None = key(None, "prompt_mrc/auto_template: CSV file with the columns type and definition.", path=True)
+    ontology: str | None = key(
+        None,
+        "prompt_mrc/auto_template: CSV file with the columns type and definition; pkg:ontology comes along.",
+        path=True,
+    )
 
 
 @dataclass

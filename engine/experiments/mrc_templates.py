@@ -1,10 +1,14 @@
 """Templates compared: hand-written, made by themselves, the name alone; and what a model makes of prompts not a type's own.
 
-`auto_template` trains a model a template: an automatic one is given as many examples as the longest hand-written one has room
-for, and a name stays as short as it is. `alignment` trains one model on a corpus of
-several types, puts every type's prompt to texts of every type, and its types' other wordings to the test texts.
+`auto_template` trains a model a template. An automatic one is the type's definition from an ontology table (`auto`) or its name
+alone (`mentions`), with as many mentions from train as the longest hand-written one has room for; a name stays as short as it is.
+The templates stand in `work/templates.json`, corpus by corpus and kind by kind; results say of them what is no corpus's text.
+`alignment` trains one model on a corpus of several types, puts every type's prompt to texts of every type, and its types' other
+wordings to the test texts.
 """
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,21 +39,24 @@ from engine.experiments.mrc import (
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
-from engine.models.prompt_mrc.infused import BUDGET, cut, infused, pieces_of, read_ontology
+from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, infused, pieces_of, read_ontology
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
 from engine.sources.annotated.splits import TRAIN
 from engine.training.prompt_mrc import Corpus, DataConfig, members_of
 
-MANUAL, AUTO = "manual", "auto"
-KINDS = (MANUAL, AUTO, NAME)
+MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
+TEMPLATES = "templates.json"
+# The table that comes along, by name.
+SHIPPED = "pkg:ontology"
+_SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "experiment" / "prompt_mrc" / "ontology.csv"
 
 
 @dataclass(frozen=True)
 class AutoTemplateConfig(MrcRecipe):
-    """Settings of `prompt_mrc/auto_template`. `ontology` is a CSV file with type and definition; without one, automatic templates
-    are a type's name with examples, `examples` at most. No template has more than `budget` word pieces. `modes` are hard, hybrid
-    or both."""
+    """Settings of `prompt_mrc/auto_template`. `ontology` is a CSV file with type and definition, `pkg:ontology` the one that
+    comes along; without one no template has a definition, and there are no arms `auto`. Automatic ones have `examples` mentions
+    at most. No template has more than `budget` word pieces. `modes` are hard, hybrid or both."""
 
     many_seeds: ClassVar[bool] = True
     modes: tuple[str, ...] = (HARD,)
@@ -81,12 +88,14 @@ class AutoTemplate:
             for corpus in self.config.corpora
             for seed in self.config.seeds
             for mode in self.config.modes
-            for kind in KINDS
+            for kind in (MANUAL, *([AUTO] if self.config.ontology else []), MENTIONS, NAME)
         ]
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
         corpus, mode, kind, _ = arm.name.rsplit("-", 3)
-        texts = self._templates(corpus, kind)
+        made = self._templates(corpus, kind)
+        texts = {each: template.text for each, template in made.items()}
+        _keep(work / TEMPLATES, corpus, kind, texts)
         settings = settings_of(self.config, corpus, arm.seed, mode=mode, questions=texts)
         model = fitted(self.config, settings, work / arm.name, say)
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
@@ -96,23 +105,36 @@ class AutoTemplate:
         results = [*results_of(found), *cost_of(model), Result("longest_template", longest, note="word pieces")]
         if kind == MANUAL:
             return results
+        if kind in (AUTO, MENTIONS):
+            results += [Result(f"mentions_in:{each}", made[each].mentions, note=f"after '{made[each].head}'") for each in made]
         gold = gold_of(self.config, corpus)
         both = (kept_found(work / f"{corpus}-{mode}-{each}-seed{arm.seed}", gold) for each in (kind, MANUAL))
         return [*results, *less(f"{corpus}-{mode}-{MANUAL}", gold, *both, self.config.rounds)]
 
-    def _templates(self, name: str, kind: str) -> dict[str, str]:
-        """What stands in front of the text for each type."""
+    def _templates(self, name: str, kind: str) -> dict[str, Infused]:
+        """What stands in front of the text for each type.
+
+        Raises:
+            ConfigError: the ontology table cannot be read, or has none of the types.
+        """
         corpus = corpus_of(DataConfig(**settings_of(self.config, name, 0)["data"]))
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
-        if kind == AUTO:
-            known = read_ontology(self.config.ontology) if self.config.ontology else {}
-            room = max(pieces_of(text, tokenizer) for text in self._templates(name, MANUAL).values())
+        if kind in (AUTO, MENTIONS):
+            known = self._definitions(name, corpus) if kind == AUTO else {}
+            room = max(pieces_of(each.text, tokenizer) for each in self._templates(name, MANUAL).values())
             return {each: self._automatic(corpus, each, known.get(each), room) for each in corpus.types}
         mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
-        texts = queries(corpus.types, mode, self.config.language, style)
-        return {each: cut(text, tokenizer, self.config.budget) for each, text in zip(corpus.types, texts, strict=True)}
+        texts = [cut(each, tokenizer, self.config.budget) for each in queries(corpus.types, mode, self.config.language, style)]
+        return {each: Infused(text, text, 0) for each, text in zip(corpus.types, texts, strict=True)}
 
-    def _automatic(self, corpus: Corpus, kind: str, definition: str | None, budget: int) -> str:
+    def _definitions(self, name: str, corpus: Corpus) -> dict[str, str]:
+        table = str(_SHIPPED) if self.config.ontology == SHIPPED else self.config.ontology
+        known = read_ontology(table)
+        if not set(corpus.types) & set(known):
+            raise ConfigError(f"data.ontology: {table} defines none of the types of {name}: {', '.join(corpus.types)}")
+        return known
+
+    def _automatic(self, corpus: Corpus, kind: str, definition: str | None, budget: int) -> Infused:
         train = [corpus.documents[member] for member in members_of(corpus, TRAIN)]
         mentions = [each.text[span.start : span.end] for each in train for span in each.spans if span.type == kind]
         texts = [each.text for each in train]
@@ -227,6 +249,16 @@ class Alignment:
         note = "best wording less worst"
         results += [Result(f"f1_spread:{kind}", max(each) - min(each), n=len(each)) for kind, each in sorted(by_type.items())]
         return [Result("f1_spread", max(found) - min(found), n=len(found), note=note), *results]
+
+
+def _keep(file: Path, corpus: str, kind: str, texts: Mapping[str, str]) -> None:
+    """Adds the templates of a kind to those that the file has."""
+    held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    held.setdefault(corpus, {})[kind] = dict(texts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".tmp")
+    part.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, file)
 
 
 def own_is_best(matrix: NDArray) -> NDArray:

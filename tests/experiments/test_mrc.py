@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
-from engine.experiments import mrc, mrc_plugin
+from engine.experiments import mrc, mrc_plugin, mrc_templates
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig, domain_texts
@@ -25,6 +25,9 @@ from engine.experiments.mrc_transfer import Transfer, TransferConfig
 from engine.experiments.run import Arm, run
 from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
+from engine.models.prompt_mrc.config import STYLES
+from engine.models.prompt_mrc.infused import read_ontology
+from engine.models.prompt_mrc.templates import templates
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import DataConfig, prepared
@@ -195,11 +198,42 @@ def test_templates_under_one_budget(corpora, tmp_path):
     table.write_text("type,definition\nDisease,what grows on a tree and can be eaten\n")
     config = AutoTemplateConfig(corpora, **TINY, corpora=("one",), ontology=str(table), budget=20)
     values = measured(AutoTemplate(config), tmp_path)
-    assert all(values[f"one-hard-{kind}-seed7", "longest_template"] <= 20 for kind in ("manual", "auto", "name"))
-    longest = {kind: values[f"one-hard-{kind}-seed7", "longest_template"] for kind in ("manual", "auto", "name")}
-    assert longest["name"] < longest["auto"] <= longest["manual"]
+    longest = {kind: values[f"one-hard-{kind}-seed7", "longest_template"] for kind in ("manual", "auto", "mentions", "name")}
+    assert longest["name"] < longest["auto"] <= longest["manual"] <= 20 and longest["name"] < longest["mentions"] <= 20
     less = values["one-hard-auto-seed7", "f1"] - values["one-hard-manual-seed7", "f1"]
     assert values["one-hard-auto-seed7", "f1_less"] == pytest.approx(less)
+    texts = json.loads((tmp_path / "out" / "work" / "templates.json").read_text())["one"]
+    assert set(texts) == {"manual", "auto", "mentions", "name"}
+    assert texts["auto"]["Disease"].startswith("Disease: what grows on a tree and can be eaten, such as ")
+    assert texts["mentions"]["Disease"].startswith("Disease, such as ") and texts["auto"]["Chemical"].startswith("Chemical, ")
+    shown = len(texts["mentions"]["Disease"].split(", ")) - 1
+    assert (
+        values["one-hard-mentions-seed7", "mentions_in:Disease"] == shown > values["one-hard-auto-seed7", "mentions_in:Disease"]
+    )
+    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    notes = {(row["arm"], row["metric"]): row["note"] for row in rows}
+    told = notes["one-hard-auto-seed7", "mentions_in:Disease"]
+    assert told == "after 'Disease: what grows on a tree and can be eaten'"
+    mentions = {each for texts in texts["mentions"].values() for each in texts.partition(", such as ")[2].split(", ")}
+    assert mentions and not any(mention in note for mention in mentions for note in notes.values())
+
+
+def test_the_table_that_comes_along_defines_the_types_of_the_corpora():
+    known = read_ontology(str(mrc_templates._SHIPPED))
+    assert {"Disease", "Chemical", "Anatomy", "Cancer", "Simple_chemical"} <= set(known)
+    written = {each.text.rstrip(".") for each in templates() if each.style in STYLES}
+    # Those written by hand are what it is compared with.
+    assert not any(definition in text for definition in known.values() for text in written)
+
+
+def test_without_a_table_no_template_has_a_definition_and_one_of_other_types_is_refused(corpora, tmp_path):
+    names = [arm.name for arm in AutoTemplate(AutoTemplateConfig("x", corpora=("one",))).arms()]
+    assert names == [f"one-hard-{kind}-seed7" for kind in ("manual", "mentions", "name")]
+    table = tmp_path / "ontology.csv"
+    table.write_text("type,definition\nFruit,what grows on a tree\n")
+    config = AutoTemplateConfig(corpora, **TINY, corpora=("one",), ontology=str(table))
+    with pytest.raises(ConfigError, match="defines none of the types of one: Chemical, Disease"):
+        AutoTemplate(config).measure(Arm("one-hard-auto-seed7", 7), tmp_path, lambda line: None)
 
 
 def test_alignment_and_wordings(corpora, tmp_path):

@@ -9,6 +9,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,15 @@ HEAVIEST = 50
 Embed = Callable[[Sequence[str]], NDArray]
 
 
+@dataclass(frozen=True)
+class Infused:
+    """A template that made itself: its text, what of it is no mention (name and definition), and how many mentions follow."""
+
+    text: str
+    head: str
+    mentions: int
+
+
 def read_ontology(path: str) -> dict[str, str]:
     """Type -> definition, from a CSV file with the columns `type` and `definition`.
 
@@ -33,13 +43,13 @@ def read_ontology(path: str) -> dict[str, str]:
     """
     data = storage_for(path).read(full_path(path))
     if data is None:
-        raise ConfigError(f"sizes.ontology: there is no file {path}")
+        raise ConfigError(f"data.ontology: there is no file {path}")
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except UnicodeDecodeError:
-        raise ConfigError(f"sizes.ontology: {path} is not UTF-8; convert it first") from None
+        raise ConfigError(f"data.ontology: {path} is not UTF-8; convert it first") from None
     if not rows or not {"type", "definition"} <= set(rows[0]):
-        raise ConfigError(f"sizes.ontology: {path} must have the columns type and definition")
+        raise ConfigError(f"data.ontology: {path} must have the columns type and definition")
     return {row["type"].strip(): " ".join(row["definition"].split()) for row in rows if row["type"] and row["definition"]}
 
 
@@ -74,7 +84,7 @@ def infused(
     *,
     examples: int = 3,
     budget: int = BUDGET,
-) -> str:
+) -> Infused:
     """The template of one type, at most `budget` word pieces: examples are left out, then the definition cut, until it fits.
 
     Args:
@@ -86,8 +96,9 @@ def infused(
     for count in range(len(chosen), -1, -1):
         text = f"{head.rstrip('.')}, such as {', '.join(chosen[:count])}" if count else head
         if pieces_of(text, tokenizer) <= budget:
-            return text
-    return cut(head, tokenizer, budget)
+            return Infused(text, head, count)
+    head = cut(head, tokenizer, budget)
+    return Infused(head, head, 0)
 
 
 def pieces_of(text: str, tokenizer: "Tokenizer") -> int:

@@ -32,12 +32,13 @@ def test_a_template_fits_its_budget(tokenizer):
         return np.array([[float(len(text)), 0.0] for text in texts])
 
     made = infused("Some_disease", "An illness.", ["gout", "pain", "colon cancer"], TEXTS, embed, tokenizer, examples=2)
-    assert made == "Some disease: An illness, such as gout, colon cancer"
+    assert made.text == "Some disease: An illness, such as gout, colon cancer"
+    assert (made.head, made.mentions) == ("Some disease: An illness.", 2)
     short = infused(
         "Disease", "An illness.", ["gout", "pain"], TEXTS, embed, tokenizer, budget=pieces_of("Disease: An illness.", tokenizer)
     )
-    assert short == "Disease: An illness."
-    assert infused("Disease", "An illness.", [], TEXTS, embed, tokenizer, budget=3) == "Disease: An"
+    assert (short.text, short.mentions) == ("Disease: An illness.", 0)
+    assert infused("Disease", "An illness.", [], TEXTS, embed, tokenizer, budget=3).text == "Disease: An"
     assert cut("one two three", tokenizer, 2) == "one two"
 
 
