@@ -113,6 +113,7 @@ class Sizes:
     depths: list[int] = key([], "prompt_mrc/soft_vs_hard_crossover: encoder layers that are kept.", low=1)
     pairs: list[str] = key([], "prompt_mrc/zero_shot_transfer: targets, as corpus:type=type of the source.")
     layers: list[int] = key([], "prompt_mrc/efficiency: lower layers in which prompts and text stay apart.", low=0)
+    shared: list[int] = key([], "prompt_mrc/efficiency: the same, of hybrid models that are trained, rising.", low=0)
     most_texts: int | None = key(None, "prompt_mrc/backbone: texts that adapt the encoder.", low=1)
     adapt_epochs: float | None = key(None, "prompt_mrc/backbone: epochs over them.", low=0.01)
 

@@ -4,6 +4,9 @@ Weights do not change what encoder and heads cost, so networks are untrained; ho
 sorts hangs on them, so the heads' biases are set so that as many words begin and end an answer as are marked in the texts.
 Measured is the extractor as a run has it (`engine.benchmarks.entities`), at each number of texts at once in a process of its own,
 since memory that a process has once taken stays with it.
+
+What it costs in F1 that prompts and text stay apart in lower layers, only training can say: the arms `<corpus>-hybrid-shared<k>`
+are trained with k such layers, and held against the one with none.
 """
 
 import math
@@ -22,7 +25,20 @@ import torch
 from engine.benchmarks.entities import cost
 from engine.encoders import attention_for, encoder_folder, load_tokenizer
 from engine.errors import ConfigError, RetryableError
-from engine.experiments.mrc import MrcRecipe, corpus_of, known_modes, settings_of
+from engine.experiments.mrc import (
+    MrcRecipe,
+    corpus_of,
+    cost_of,
+    fitted,
+    gold_of,
+    keep_found,
+    kept_found,
+    known_modes,
+    less,
+    measured,
+    results_of,
+    settings_of,
+)
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, trained_tensors, write_checkpoint
@@ -36,17 +52,19 @@ from engine.sources.annotated.splits import TEST
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.prompt_mrc import DataConfig, members_of
 
-TOGETHER, APART = "together", "apart"
+TOGETHER, APART, SHARED = "together", "apart", "shared"
 
 
 @dataclass(frozen=True)
 class EfficiencyConfig(MrcRecipe):
     """Settings of `prompt_mrc/efficiency`: `records` texts of test are read `repeats` times, one or `many` at a time;
-    `layers` are numbers of lower layers in which prompts and text do not see each other."""
+    `layers` are numbers of lower layers in which prompts and text do not see each other, `shared` those of the models that are
+    trained, rising; only 0 has nothing to be held against."""
 
     corpora: tuple[str, ...] = ("BioNLP13CG",)
     modes: tuple[str, ...] = (TAGGER, NAME, HYBRID)
     layers: tuple[int, ...] = (0, 4)
+    shared: tuple[int, ...] = (0, 2, 4)
     records: int = 64
     repeats: int = 3
     many: int = 32
@@ -54,13 +72,17 @@ class EfficiencyConfig(MrcRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "modes", known_modes(self.modes))
-        object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("layers", "shared"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if min(self.records, self.repeats, self.many) < 1 or not self.layers or min(self.layers) < 0:
             raise ConfigError("sizes: records, repeats and many must be at least 1, layers at least 0")
+        if list(self.shared) != sorted(set(self.shared)) or min(self.shared, default=0) < 0:
+            raise ConfigError("sizes.shared: numbers of layers, at least 0 and rising")
 
 
 class Efficiency:
-    """See `engine.experiments.run.Experiment`: an arm a corpus, mode, number of layers apart, and way to ask for all types."""
+    """See `engine.experiments.run.Experiment`: an arm a corpus, mode, number of layers apart, and way to ask for all types; and
+    one a corpus and number of layers apart with which a model is trained."""
 
     name = "prompt_mrc/efficiency"
 
@@ -79,13 +101,35 @@ class Efficiency:
                     continue
                 found += [Arm(f"{corpus}-{mode}-{layers}-{TOGETHER}") for layers in self.config.layers]
                 found.append(Arm(f"{corpus}-{mode}-0-{APART}"))
+            found += [Arm(_trained(corpus, layers), self.config.seeds[0]) for layers in self.config.shared]
         return found
 
     def measure(self, arm: Arm, work: Path, say: Say) -> Sequence[Result]:
+        name, _, last = arm.name.rpartition("-")
+        if last.startswith(SHARED):
+            return self._worth(name.removesuffix(f"-{HYBRID}"), int(last.removeprefix(SHARED)), work, say)
         found = []
         for at_once in dict.fromkeys((1, self.config.many)):
             found += in_a_process(figures, asdict(self.config), *arm.name.rsplit("-", 3), at_once)
         return [Result(**row) for row in found]
+
+    def _worth(self, corpus: str, layers: int, work: Path, say: Say) -> list[Result]:
+        """Figures of a model trained with so many layers apart, and its F1 less that of the one with none."""
+        folder = work / _trained(corpus, layers)
+        settings = settings_of(self.config, corpus, self.config.seeds[0], mode=HYBRID, share_layers=layers)
+        model = fitted(self.config, settings, folder, say)
+        found = measured(model, rounds=self.config.rounds)
+        keep_found(folder, found)
+        results = [*results_of(found), *cost_of(model)]
+        if not layers or 0 not in self.config.shared:
+            return results
+        gold = gold_of(self.config, corpus)
+        both = (kept_found(work / _trained(corpus, each), gold) for each in (layers, 0))
+        return [*results, *less(_trained(corpus, 0), gold, *both, self.config.rounds)]
+
+
+def _trained(corpus: str, layers: int) -> str:
+    return f"{corpus}-{HYBRID}-{SHARED}{layers}"
 
 
 def in_a_process(function: Callable[..., Any], *given: Any) -> Any:

@@ -12,12 +12,12 @@ import torch
 
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
-from engine.experiments import mrc, mrc_plugin, mrc_templates
+from engine.experiments import mrc, mrc_efficiency, mrc_plugin, mrc_templates
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig, domain_texts
 from engine.experiments.mrc_crossover import Crossover, CrossoverConfig
-from engine.experiments.mrc_efficiency import EfficiencyConfig, _logits, figures, in_a_process, open_heads
+from engine.experiments.mrc_efficiency import Efficiency, EfficiencyConfig, _logits, figures, in_a_process, open_heads
 from engine.experiments.mrc_nested import Nested, NestedConfig, pairs
 from engine.experiments.mrc_plugin import PlugAndPlay, PlugAndPlayConfig
 from engine.experiments.mrc_templates import Alignment, AlignmentConfig, AutoTemplate, AutoTemplateConfig, own_is_best
@@ -346,6 +346,22 @@ def test_one_pass_for_all_types_is_cheaper_than_one_each(corpora):
     assert [row["metric"] for row in many] == ["ms_per_text_in_many_p50", "ms_per_text_in_many_p95", "peak_mib_in_many"]
 
 
+def test_models_that_share_layers_are_trained_and_held_against_the_one_that_does_not(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(mrc_efficiency, "in_a_process", lambda *given: [])
+    trained = []
+    fit = mrc_efficiency.fitted
+    monkeypatch.setattr(mrc_efficiency, "fitted", lambda *given: trained.append(fit(*given)) or trained[-1])
+    config = EfficiencyConfig(corpora, **TINY, corpora=("one",), modes=("tagger",), shared=(0, 1))
+    experiment = Efficiency(config)
+    assert [arm.name for arm in experiment.arms()] == ["one-tagger-0-together", "one-hybrid-shared0", "one-hybrid-shared1"]
+    table = run(experiment, tmp_path / "out", "command", lambda line: None).to_pylist()
+    values = {(row["arm"], row["metric"]): row["value"] for row in table}
+    assert [each.learner.network.config.share_layers for each in trained] == [0, 1]
+    less = values["one-hybrid-shared1", "f1"] - values["one-hybrid-shared0", "f1"]
+    assert values["one-hybrid-shared1", "f1_less"] == pytest.approx(less)
+    assert ("one-hybrid-shared0", "f1_less") not in values
+
+
 def test_heads_open_for_as_many_words_as_are_marked():
     learner = tiny_learner(tiny_config(), World.make(4))
     texts = World.make(4).texts
@@ -402,6 +418,7 @@ def test_nested_and_flat_decoding_of_one_model(corpora, tmp_path):
         (lambda: AutoTemplateConfig("x", modes=("soft",)), "only hard and hybrid"),
         (lambda: AlignmentConfig("x", records=0), "at least 1"),
         (lambda: EfficiencyConfig("x", layers=()), "layers at least 0"),
+        (lambda: EfficiencyConfig("x", shared=(2, 0)), "sizes.shared: .* rising"),
     ],
 )
 def test_wrong_settings_are_refused(make, told):
