@@ -42,11 +42,13 @@ from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
 from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, infused, pieces_of, read_ontology
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
-from engine.sources.annotated.splits import TRAIN
+from engine.sources.annotated.splits import TEST, TRAIN
 from engine.training.prompt_mrc import Corpus, DataConfig, members_of
 
 MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
 TEMPLATES = "templates.json"
+# Where fewer texts have a type, its row of the matrix says so.
+FEW = 10
 # The table that comes along, by name.
 SHIPPED = "pkg:ontology"
 _SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "experiment" / "prompt_mrc" / "ontology.csv"
@@ -154,7 +156,7 @@ class AutoTemplate:
 
 @dataclass(frozen=True)
 class AlignmentConfig(MrcRecipe):
-    """Settings of `prompt_mrc/alignment`: `records` texts of train that have a type are asked under every type's prompt;
+    """Settings of `prompt_mrc/alignment`: `records` texts of test that have a type are asked under every type's prompt;
     `wordings` of each type's template are tried."""
 
     corpora: tuple[str, ...] = ("BC5CDR",)
@@ -192,7 +194,8 @@ class Alignment:
         return self._prompts(model) if what == "prompts" else self._wordings(model)
 
     def _prompts(self, model: Fitted) -> list[Result]:
-        """Share of a type's mentions that each type's prompt finds; a prompt must find its own type's best."""
+        """Share of a type's mentions that each type's prompt finds, in texts of test that have it; a prompt must find its own
+        type's best. Texts of train would be found for having been learned."""
         types, shares, counts = model.learner.network.config.types, [], []
         for kind in types:
             members = self._having(model.corpus, kind)
@@ -203,14 +206,14 @@ class Alignment:
                 for span in model.learner.examples.spans[member]
                 if types[span.type] == kind
             }
-            counts.append(len(marked))
+            counts.append(len(members))
             shares.append([len(marked & asked[prompt]) / len(marked) if marked else 0.0 for prompt in types])
-        matrix = np.array(shares)
-        results = [
-            Result(f"found:{kind}:by:{prompt}", float(matrix[row, column]), n=counts[row])
-            for row, kind in enumerate(types)
-            for column, prompt in enumerate(types)
-        ]
+        matrix, results = np.array(shares), []
+        for row, kind in enumerate(types):
+            few = f"only {counts[row]} texts of test have {kind}" if counts[row] < FEW else ""
+            for column, prompt in enumerate(types):
+                value = float(matrix[row, column]) if counts[row] else None
+                results.append(Result(f"found:{kind}:by:{prompt}", value, n=counts[row], note=few if row == column else ""))
         # A type that no prompt finds, as one with a handful of mentions in train, says nothing of whose prompt finds it.
         seen = matrix.any(axis=1)
         best = float(own_is_best(matrix)[seen].mean()) if seen.any() else None
@@ -222,9 +225,9 @@ class Alignment:
         ]
 
     def _having(self, corpus: Corpus, kind: str) -> list[int]:
-        """Texts of train with a type, chosen by their ids."""
+        """Texts of test with a type, chosen by their ids."""
         members = [
-            member for member in members_of(corpus, TRAIN) if any(span.type == kind for span in corpus.documents[member].spans)
+            member for member in members_of(corpus, TEST) if any(span.type == kind for span in corpus.documents[member].spans)
         ]
         return sorted(members, key=lambda member: seed_of(corpus.documents[member].record_id, "alignment"))[: self.config.records]
 

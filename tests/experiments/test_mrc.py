@@ -246,6 +246,19 @@ def test_alignment_and_wordings(corpora, tmp_path):
     assert 0 <= values["one-wordings", "f1_spread:Disease"] <= 1
 
 
+def test_the_matrix_is_of_test_texts_and_says_where_they_are_few(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(mrc_templates, "FEW", 5)
+    experiment = Alignment(AlignmentConfig(corpora, **TINY, corpora=("one",), records=9))
+    told = {each.metric: each for each in experiment.measure(Arm("one-prompts", 7), tmp_path, lambda line: None)}
+    # Of twenty texts twelve are train and four test, where every one has both types.
+    assert all("hill" in text for text in World.make(20, 0).texts[4::5])
+    own, other = told["found:Disease:by:Disease"], told["found:Disease:by:Chemical"]
+    assert (own.n, own.note, other.n, other.note) == (4, "only 4 texts of test have Disease", 4, "")
+    monkeypatch.setattr(mrc_templates, "FEW", 4)
+    again = experiment.measure(Arm("one-prompts", 7), tmp_path, lambda line: None)
+    assert not any(each.note for each in again if each.metric.startswith("found:"))
+
+
 def test_crossing_is_the_smallest_share_from_which_soft_stays_ahead(corpora, tmp_path):
     sizes = {"shares": (0.5, 1.0), "depths": (1,), "encoders": ("frozen",)}
     experiment = Crossover(CrossoverConfig(corpora, **TINY, corpora=("one",), **sizes))
