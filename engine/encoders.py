@@ -72,14 +72,20 @@ def encoder_digest(name: str) -> str:
 
 
 def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrainedModel":
-    """The encoder with dropout off, in evaluation mode. `attention` is a transformers implementation: eager or sdpa."""
+    """The encoder with dropout off, in evaluation mode. `attention` is a transformers implementation: eager or sdpa.
+
+    Raises:
+        ConfigError: there is no such encoder, or its files cannot be read.
+    """
     import torch
+    from safetensors import SafetensorError
     from transformers import MODEL_MAPPING, AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    encoder_digest(name)
     config = _config(name)
     if name.startswith("tiny:"):
         with torch.random.fork_rng(devices=[]):
@@ -87,21 +93,23 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
             config.update(quiet)
             config._attn_implementation = "eager" if config.model_type == "longformer" else attention
             return MODEL_MAPPING[type(config)](config, add_pooling_layer=False).to(dtype).eval()
-    encoder_digest(name)
     folder = encoder_folder(name)
     known = config.to_dict()
     kind = MODEL_MAPPING.get(type(config), None)
     # A pooler is read by nobody, and where it stood an adapter would never learn.
     pooled = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
-    return AutoModel.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation="eager" if known["model_type"] == "longformer" else attention,
-        local_files_only=True,
-        use_safetensors=True,
-        **{key: value for key, value in quiet.items() if key in known},
-        **({"add_pooling_layer": False} if pooled else {}),
-    ).eval()
+    try:
+        return AutoModel.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="eager" if known["model_type"] == "longformer" else attention,
+            local_files_only=True,
+            use_safetensors=True,
+            **{key: value for key, value in quiet.items() if key in known},
+            **({"add_pooling_layer": False} if pooled else {}),
+        ).eval()
+    except SafetensorError:
+        raise ConfigError(f"encoder: model.safetensors of {name} cannot be read; is it whole?") from None
 
 
 def positions(config: "PretrainedConfig") -> int:
@@ -129,7 +137,11 @@ def _config(name: str) -> "PretrainedConfig":
 
     if name.startswith("tiny:"):
         return {"tiny:bert": BertConfig, "tiny:longformer": LongformerConfig}[name](**_tiny(name))
-    return AutoConfig.from_pretrained(encoder_folder(name), local_files_only=True)
+    folder = encoder_folder(name)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError):
+        raise ConfigError(f"encoder: the config.json of {name} names no kind of encoder that transformers knows") from None
 
 
 def _tiny(name: str) -> dict[str, int]:
@@ -140,14 +152,21 @@ def _tiny(name: str) -> dict[str, int]:
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The fast tokenizer in a folder, without padding or truncation, so that nothing is cut unseen."""
+    """The fast tokenizer in a folder, without padding or truncation, so that nothing is cut unseen.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConfigError(f"there is no tokenizer.json in {folder}; only fast tokenizers keep offsets")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception:  # tokenizers has no kind of error of its own
+        raise ConfigError(f"{path} cannot be read as a tokenizer; is it whole?") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -177,13 +196,15 @@ def _cpu_has_bf16() -> bool:
 
 def _hub_folder(rest: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     repo, _, revision = rest.partition("@")
     if not revision:
         raise ConfigError(f"encoder: hub:{repo} needs a pinned revision, hub:{repo}@<commit>")
     try:
         found = snapshot_download(repo, revision=revision, allow_patterns=["*.json", "*.txt", "model.safetensors"])
+    except HFValidationError:
+        raise ConfigError(f"encoder: '{repo}' is no id of the hub, such as org/model") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
         raise ConfigError(f"encoder: hub:{rest} is not in the local cache and the hub did not give it") from None
     return Path(found)

@@ -28,7 +28,7 @@ def test_the_tiny_encoder_is_the_same_every_time():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("name", ["minilm", "path:/nowhere", "hub:org/model", "pkg:other"])
+@pytest.mark.parametrize("name", ["minilm", "path:/nowhere", "hub:org/model", "hub:no id@main", "pkg:other"])
 def test_a_wrong_name_is_one_line(name):
     with pytest.raises(ConfigError) as error:
         encoder_folder(name)
@@ -40,6 +40,25 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"model\.safetensors"):
         encoder_digest(f"path:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("config.json", "{", "names no kind of encoder"),
+        ("config.json", '{"model_type": "unheard_of"}', "names no kind of encoder"),
+        ("model.safetensors", "not weights at all", "model.safetensors of path:.* cannot be read"),
+        ("tokenizer.json", "{", "tokenizer.json cannot be read"),
+    ],
+)
+def test_broken_files_are_one_line(tmp_path, file, text, told):
+    load_encoder("tiny:bert", torch.float32, "eager").save_pretrained(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=told) as error:
+        if file == "tokenizer.json":
+            load_tokenizer(tmp_path)
+        load_encoder(f"path:{tmp_path}", torch.float32, "eager")
+    assert "\n" not in str(error.value)
 
 
 def test_other_weights_under_the_embedded_name_are_refused(tmp_path, monkeypatch):

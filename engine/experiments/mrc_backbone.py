@@ -2,7 +2,7 @@
 
 `texts` are Parquet files whose texts adapt the encoder: a column `tokens` (joined by blanks), `sentences` (joined) or `text`.
 Rows that are tested on are left out: those of test, or of valid in a file without test. Encoders by name are `data.encoders`;
-an arm whose encoder is not here says so.
+an arm whose encoder is not here or cannot be used says why, and the others go on.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from engine.encoders import encoder_folder
+from engine.encoders import attention_for
 from engine.errors import ConfigError
 from engine.experiments.mrc import (
     MrcRecipe,
+    corpus_of,
     cost_of,
     fitted,
     gold_of,
@@ -33,8 +34,11 @@ from engine.experiments.mrc import (
     use_threads,
 )
 from engine.experiments.run import Arm, Result, Say
-from engine.models.prompt_mrc.config import HYBRID, TAGGER
+from engine.models.prompt_mrc.build import completed, new_network
+from engine.models.prompt_mrc.config import HYBRID, TAGGER, MrcConfig
+from engine.models.prompt_mrc.templates import queries
 from engine.training.masked_words import AdaptConfig, adapt
+from engine.training.prompt_mrc import DataConfig
 
 PLAIN, ADAPTED = "plain", "adapted"
 _NOT_BEFORE = "it does not say what the encoder knew"
@@ -97,11 +101,12 @@ class Backbone:
             encoder = f"path:{(work / ADAPTED).resolve()}"
         elif kind != PLAIN:
             encoder = self.config.encoders[int(kind.removeprefix("encoder"))]
-            try:
-                encoder_folder(encoder)
-            except ConfigError as error:
-                return [Result("not_run", None, note=str(error))]
         settings = settings_of(self.config, corpus, arm.seed, mode=mode, encoder=encoder)
+        if kind not in (PLAIN, ADAPTED):
+            reason = unusable(settings)
+            if reason:
+                say(f"not run: {reason}")
+                return [Result("not_run", None, note=reason)]
         model = fitted(self.config, settings, work / arm.name, say)
         found = measured(model, rounds=self.config.rounds)
         keep_found(work / arm.name, found)
@@ -119,6 +124,24 @@ class Backbone:
         )
         texts = domain_texts(self.config.texts, self.config.most_texts)
         return adapt(config, texts, work / ADAPTED, work / "adapting", say, torch.device(self.config.device))
+
+
+def unusable(settings: Mapping[str, Any]) -> str | None:
+    """Why no network can be built on the encoder that some settings name; None where one can.
+
+    Raises:
+        ConfigError: it is not for the encoder's sake.
+    """
+    corpus = corpus_of(DataConfig(**settings["data"]))
+    config = MrcConfig(types=corpus.types, seed=settings["seed"], **settings["model"])
+    if config.is_hard:
+        # A type without a template is no fault of the encoder.
+        queries(config.types, config.mode, config.language, config.style, config.version)
+    try:
+        new_network(completed(config), torch.float32, attention_for("cpu"))
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def domain_texts(files: Sequence[str], most: int) -> list[str]:

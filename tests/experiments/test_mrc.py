@@ -12,64 +12,27 @@ import torch
 
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
-from engine.experiments import mrc, mrc_efficiency, mrc_plugin, mrc_templates
+from engine.experiments import mrc, mrc_efficiency, mrc_plugin
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
-from engine.experiments.mrc_backbone import Backbone, BackboneConfig, domain_texts
+from engine.experiments.mrc_backbone import Backbone, BackboneConfig
 from engine.experiments.mrc_crossover import Crossover, CrossoverConfig
 from engine.experiments.mrc_efficiency import Efficiency, EfficiencyConfig, _logits, figures, in_a_process, open_heads
 from engine.experiments.mrc_nested import Nested, NestedConfig, pairs
 from engine.experiments.mrc_plugin import PlugAndPlay, PlugAndPlayConfig
-from engine.experiments.mrc_templates import Alignment, AlignmentConfig, AutoTemplate, AutoTemplateConfig, own_is_best
+from engine.experiments.mrc_templates import AlignmentConfig, AutoTemplateConfig
 from engine.experiments.mrc_transfer import Transfer, TransferConfig
 from engine.experiments.run import Arm, run
 from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
-from engine.models.prompt_mrc.config import STYLES
-from engine.models.prompt_mrc.infused import read_ontology
-from engine.models.prompt_mrc.templates import templates
-from engine.sources.annotated import Document, Span, to_table
+from engine.sources.annotated import Document, Span
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import DataConfig, prepared
 from engine.training.prompt_mrc_finish import Outcome
+from tests.experiments.prompted import TINY, measured
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
 
-# Types that have templates: the made-up language's A and B under their names.
-NAMES = {"A": "Disease", "B": "Chemical"}
-TINY = {"encoder": "tiny:bert", "rank": 2, "window": 80, "match_width": 16, "shared_soft": 2, "type_soft": 1, "epochs": 1.0}
-TINY |= {"batch": 8, "rounds": 20, "threads": 1, "precision": "fp32"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    mrc.corpus_of.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory):
-    """Two corpora: `one` with two types, `two` with the first of them."""
-    folder = tmp_path_factory.mktemp("corpora")
-    for seed, name in enumerate(("one", "two")):
-        world, made = World.make(20, seed), []
-        for at, (text, spans) in enumerate(zip(world.texts, world.spans, strict=True)):
-            kept = [
-                Span(span["start"], span["end"], NAMES[span["type"]]) for span in spans if name == "one" or span["type"] == "A"
-            ]
-            made.append(Document(f"{name}{at}", text, tuple(kept), name, ("train", "train", "train", "valid", "test")[at % 5]))
-        pq.write_table(to_table(made), folder / f"{name}.parquet")
-    return str(folder)
-
-
-def measured(experiment, folder):
-    table = run(experiment, folder / "out", "command", lambda line: None)
-    values = {(row["arm"], row["metric"]): row["value"] for row in table.to_pylist()}
-    assert list(dict.fromkeys(row["arm"] for row in table.to_pylist())) == [arm.name for arm in experiment.arms()]
-    assert all(value is None or np.isfinite(value) for value in values.values())
-    return values
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_figures_of_a_type_rest_on_its_own_mentions():
@@ -193,72 +156,6 @@ def test_seconds_of_an_epoch_by_hand():
     assert mrc._seconds(curve) == pytest.approx(10 / 1.5)
 
 
-def test_templates_under_one_budget(corpora, tmp_path):
-    table = tmp_path / "ontology.csv"
-    table.write_text("type,definition\nDisease,what grows on a tree and can be eaten\n")
-    config = AutoTemplateConfig(corpora, **TINY, corpora=("one",), ontology=str(table), budget=20)
-    values = measured(AutoTemplate(config), tmp_path)
-    longest = {kind: values[f"one-hard-{kind}-seed7", "longest_template"] for kind in ("manual", "auto", "mentions", "name")}
-    assert longest["name"] < longest["auto"] <= longest["manual"] <= 20 and longest["name"] < longest["mentions"] <= 20
-    less = values["one-hard-auto-seed7", "f1"] - values["one-hard-manual-seed7", "f1"]
-    assert values["one-hard-auto-seed7", "f1_less"] == pytest.approx(less)
-    texts = json.loads((tmp_path / "out" / "work" / "templates.json").read_text())["one"]
-    assert set(texts) == {"manual", "auto", "mentions", "name"}
-    assert texts["auto"]["Disease"].startswith("Disease: what grows on a tree and can be eaten, such as ")
-    assert texts["mentions"]["Disease"].startswith("Disease, such as ") and texts["auto"]["Chemical"].startswith("Chemical, ")
-    shown = len(texts["mentions"]["Disease"].split(", ")) - 1
-    assert (
-        values["one-hard-mentions-seed7", "mentions_in:Disease"] == shown > values["one-hard-auto-seed7", "mentions_in:Disease"]
-    )
-    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
-    notes = {(row["arm"], row["metric"]): row["note"] for row in rows}
-    told = notes["one-hard-auto-seed7", "mentions_in:Disease"]
-    assert told == "after 'Disease: what grows on a tree and can be eaten'"
-    mentions = {each for texts in texts["mentions"].values() for each in texts.partition(", such as ")[2].split(", ")}
-    assert mentions and not any(mention in note for mention in mentions for note in notes.values())
-
-
-def test_the_table_that_comes_along_defines_the_types_of_the_corpora():
-    known = read_ontology(str(mrc_templates._SHIPPED))
-    assert {"Disease", "Chemical", "Anatomy", "Cancer", "Simple_chemical"} <= set(known)
-    written = {each.text.rstrip(".") for each in templates() if each.style in STYLES}
-    # Those written by hand are what it is compared with.
-    assert not any(definition in text for definition in known.values() for text in written)
-
-
-def test_without_a_table_no_template_has_a_definition_and_one_of_other_types_is_refused(corpora, tmp_path):
-    names = [arm.name for arm in AutoTemplate(AutoTemplateConfig("x", corpora=("one",))).arms()]
-    assert names == [f"one-hard-{kind}-seed7" for kind in ("manual", "mentions", "name")]
-    table = tmp_path / "ontology.csv"
-    table.write_text("type,definition\nFruit,what grows on a tree\n")
-    config = AutoTemplateConfig(corpora, **TINY, corpora=("one",), ontology=str(table))
-    with pytest.raises(ConfigError, match="defines none of the types of one: Chemical, Disease"):
-        AutoTemplate(config).measure(Arm("one-hard-auto-seed7", 7), tmp_path, lambda line: None)
-
-
-def test_alignment_and_wordings(corpora, tmp_path):
-    config = AlignmentConfig(corpora, **TINY, corpora=("one",), records=4, wordings=(1, 2))
-    values = measured(Alignment(config), tmp_path)
-    shares = [values["one-prompts", f"found:{kind}:by:{prompt}"] for kind in NAMES.values() for prompt in NAMES.values()]
-    assert all(0 <= share <= 1 for share in shares)
-    spread = abs(values["one-wordings", "f1_wording_1"] - values["one-wordings", "f1_wording_2"])
-    assert values["one-wordings", "f1_spread"] == pytest.approx(spread)
-    assert 0 <= values["one-wordings", "f1_spread:Disease"] <= 1
-
-
-def test_the_matrix_is_of_test_texts_and_says_where_they_are_few(corpora, tmp_path, monkeypatch):
-    monkeypatch.setattr(mrc_templates, "FEW", 5)
-    experiment = Alignment(AlignmentConfig(corpora, **TINY, corpora=("one",), records=9))
-    told = {each.metric: each for each in experiment.measure(Arm("one-prompts", 7), tmp_path, lambda line: None)}
-    # Of twenty texts twelve are train and four test, where every one has both types.
-    assert all("hill" in text for text in World.make(20, 0).texts[4::5])
-    own, other = told["found:Disease:by:Disease"], told["found:Disease:by:Chemical"]
-    assert (own.n, own.note, other.n, other.note) == (4, "only 4 texts of test have Disease", 4, "")
-    monkeypatch.setattr(mrc_templates, "FEW", 4)
-    again = experiment.measure(Arm("one-prompts", 7), tmp_path, lambda line: None)
-    assert not any(each.note for each in again if each.metric.startswith("found:"))
-
-
 def test_crossing_is_the_smallest_share_from_which_soft_stays_ahead(corpora, tmp_path):
     sizes = {"shares": (0.5, 1.0), "depths": (1,), "encoders": ("frozen",)}
     experiment = Crossover(CrossoverConfig(corpora, **TINY, corpora=("one",), **sizes))
@@ -321,29 +218,6 @@ def test_another_corpus_is_asked_for_its_own_types_alone(corpora, tmp_path):
     assert [made.network.config.types[number] for number in made.types] == ["Disease"]
 
 
-def test_an_adapted_encoder_is_an_encoder(corpora, tmp_path):
-    pq.write_table(pa.table({"tokens": [world.split() for world in World.make(120, 5).texts]}), tmp_path / "texts.parquet")
-    texts = (str(tmp_path / "texts.parquet"),)
-    config = BackboneConfig(corpora, **TINY, corpora=("one",), modes=("hybrid",), texts=texts, adapt_epochs=4.0, adapt_rate=3e-3)
-    config = replace(config, encoders=("path:nowhere",))
-    values = measured(Backbone(config), tmp_path)
-    assert values["one-encoder0-hybrid", "not_run"] is None
-    assert values["adapting", "loss_after"] < values["adapting", "loss_of_new_head"]
-    assert ("one-adapted-hybrid", "f1") in values
-
-
-def test_texts_of_the_domain_leave_out_what_is_tested_on(tmp_path):
-    rows = {"split": ["train", "valid", "test"], "text": ["a", "b", "c"]}
-    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"split": ["train", "valid"], "sentences": [["d", "e"], ["f"]]}), tmp_path / "b.parquet")
-    files = [str(tmp_path / f"{name}.parquet") for name in "ab"]
-    assert sorted(domain_texts(files, 9)) == ["a", "b", "d e"]
-    assert set(domain_texts(files, 2)) < {"a", "b", "d e"}
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
-    with pytest.raises(ConfigError, match="no column tokens"):
-        domain_texts([str(tmp_path / "c.parquet")], 1)
-
-
 def test_one_pass_for_all_types_is_cheaper_than_one_each(corpora):
     config = EfficiencyConfig(corpora, **TINY, corpora=("one",), records=2, repeats=1, layers=(0,))
 
@@ -391,12 +265,6 @@ def test_a_process_that_is_killed_ends_the_measurement():
     assert in_a_process(abs, -3) == 3
     with pytest.raises(RetryableError, match="was killed"):
         in_a_process(os._exit, 9)
-
-
-def test_a_prompt_is_best_only_where_it_finds_more_than_the_others():
-    shares = np.array([[0.5, 0.2, 0.1], [0.3, 0.3, 0.0], [0.0, 0.0, 0.0]])
-    assert own_is_best(shares).tolist() == [True, False, False]
-    assert own_is_best(np.array([[0.4]])).tolist() == [True] and own_is_best(np.array([[0.0]])).tolist() == [False]
 
 
 def test_nested_pairs_by_hand():
