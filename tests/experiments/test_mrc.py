@@ -27,7 +27,7 @@ from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.sources.annotated import Document, Span
 from engine.training.loop import Worker
-from engine.training.prompt_mrc import DataConfig, prepared
+from engine.training.prompt_mrc import DataConfig, load_corpus, marked_mentions, members_of, prepared
 from engine.training.prompt_mrc_finish import Outcome
 from tests.experiments.prompted import TINY, measured
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
@@ -271,6 +271,23 @@ def test_nested_pairs_by_hand():
     gold = {"r": [(0, 10, "A"), (0, 4, "A"), (6, 10, "B"), (20, 22, "A")], "s": []}
     found = {each.metric: (each.value, each.n) for each in pairs(gold, {"r": [(0, 10, "A"), (6, 10, "B"), (0, 4, "B")], "s": []})}
     assert found == {"nested_inner_found": (0.5, 2), "nested_outer_found": (1.0, 2), "nested_both_found": (0.5, 2)}
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.25, (125, 24)), (0.5, (251, 46))])
+def test_nested_pairs_of_the_corpus_are_those_on_the_page(shared_data, share, counts):
+    corpus = load_corpus(DataConfig(str(shared_data / "cantemist_es" / "cantemist.parquet"), share=share))
+    found = {}
+    for split in ("train", "test"):
+        gold = marked_mentions(corpus, members_of(corpus, split), corpus.types)
+        found[split] = len(gold), pairs(gold, {name: [] for name in gold})[0].n
+    assert found == {"train": counts, "test": (300, 70)}
+
+
+def test_two_of_the_corpora_share_disease_and_the_third_nothing(shared_data):
+    config = PlugAndPlayConfig(str(shared_data / "ner_en"))
+    swaps = [arm.name for arm in PlugAndPlay(config).arms() if arm.name.startswith("swap-m5-")]
+    assert swaps == ["swap-m5-NCBI-disease-on-BC5CDR", "swap-m5-BC5CDR-on-NCBI-disease"]
+    assert PlugAndPlay(config)._common("NCBI-disease", "BC5CDR") == ("Disease",)
 
 
 def test_nested_and_flat_decoding_of_one_model(corpora, tmp_path):
