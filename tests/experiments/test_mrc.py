@@ -12,9 +12,9 @@ import torch
 
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
-from engine.experiments import mrc, mrc_efficiency, mrc_plugin
+from engine.experiments import mrc, mrc_crossover, mrc_efficiency, mrc_plugin, mrc_transfer
 from engine.experiments.mrc import MrcRecipe
-from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracyConfig
+from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracy, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig
 from engine.experiments.mrc_crossover import Crossover, CrossoverConfig
 from engine.experiments.mrc_efficiency import Efficiency, EfficiencyConfig, _logits, figures, in_a_process, open_heads
@@ -29,7 +29,7 @@ from engine.sources.annotated import Document, Span
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import DataConfig, load_corpus, marked_mentions, members_of, prepared
 from engine.training.prompt_mrc_finish import Outcome
-from tests.experiments.prompted import TINY, measured
+from tests.experiments.prompted import NAMES, TINY, measured
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +61,23 @@ def test_ablation_with_means_and_paired_tests(corpora, tmp_path):
     assert values["one-tagger-against-name", "f1_bootstrap"] == pytest.approx(less)
     assert values["one-hybrid-seed1", "trained_parameters"] > values["one-name-seed1", "trained_parameters"]
     assert ("one-hybrid-seed1", "overlap_f1:Disease") in values
+
+
+def test_every_mode_by_boundaries_and_errors(corpora, tmp_path):
+    values = measured(SpanAccuracy(SpanAccuracyConfig(corpora, **TINY, corpora=("one",))), tmp_path)
+    modes = ("tagger", "name", "hard", "soft", "hybrid")
+    for mode in modes:
+        got = {metric: value for (arm, metric), value in values.items() if arm == f"one-{mode}-seed7"}
+        assert got["f1"] <= got["overlap_f1"] <= 1 and got["index_both"] <= min(got["index_start"], got["index_end"])
+        errors = [value for metric, value in got.items() if metric.startswith("error_")]
+        assert len(errors) == 6 and sum(errors) == pytest.approx(1)
+        assert {f"start_accuracy:{kind}" for kind in NAMES.values()} <= set(got)
+    for mode in set(modes) - {"name"}:
+        less = values[f"one-{mode}-seed7", "f1"] - values["one-name-seed7", "f1"]
+        assert values[f"one-{mode}-against-name", "f1_bootstrap"] == pytest.approx(less)
+        # One seed: nothing is said of seeds.
+        assert values[f"one-{mode}-against-name", "f1_p"] is None
+    assert not any(arm.endswith("-mean") for arm, _ in values)
 
 
 def test_prompts_alone_on_a_frozen_encoder_and_swapped(corpora, tmp_path):
@@ -165,6 +182,25 @@ def test_crossing_is_the_smallest_share_from_which_soft_stays_ahead(corpora, tmp
     )
 
 
+def test_a_tuned_encoder_learns_and_a_frozen_one_does_not(corpora, tmp_path, monkeypatch):
+    sizes = {"shares": (1.0,), "depths": (1,), "encoders": ("tuned", "frozen")}
+    experiment = Crossover(CrossoverConfig(corpora, **TINY, corpora=("one",), **sizes))
+    models = []
+    fit = mrc_crossover.fitted
+    monkeypatch.setattr(mrc_crossover, "fitted", lambda *given: models.append((fit(*given), given[4])) or models[-1][0])
+    values = measured(experiment, tmp_path)
+    config = experiment.config
+    # Both modes of each: a tuned encoder at the recipe's rate, its soft vectors at their own; a frozen one at one rate for all.
+    assert [rate for _, rate in models] == [config.rate] * 2 + [config.frozen_rate] * 2
+    assert [each.learner.config.soft_rate == 1.0 for each, _ in models] == [False, False, True, True]
+    assert [each.learner.network.config.freeze_encoder for each, _ in models] == [False, False, True, True]
+    for mode in ("hard", "soft"):
+        counts = [values[f"{mode}-1-{encoder}-share100", "trained_parameters"] for encoder in ("tuned", "frozen")]
+        assert counts[0] > counts[1]
+    less = values["soft-1-tuned-share100", "f1"] - values["hard-1-tuned-share100", "f1"]
+    assert values["crossing-1-tuned", "f1_soft_less_hard_100"] == pytest.approx(less)
+
+
 def found_by_hand(folder, arm, mentions):
     rows = [{"record_id": name, "start": 0, "end": 4, "type": "Disease", "score": 0.9} for name in mentions]
     (folder / arm).mkdir(parents=True)
@@ -203,6 +239,30 @@ def test_transfer_to_a_corpus_never_trained_on(corpora, tmp_path):
     lost = values["hard-in-two", "f1"] - (values["hard-on-two", "f1"] or 0.0)
     assert values["hard-on-two", "f1_lost"] == pytest.approx(lost)
     assert ("hard-asked-two", "f1") in values and ("tagger-asked-two", "f1") not in values
+
+
+def test_transfer_of_a_hybrid_model_asks_the_target_types_own_question(corpora, tmp_path, monkeypatch):
+    experiment = Transfer(TransferConfig(corpora, **TINY, corpora=("one",), pairs=("two:Disease=Chemical",), modes=("hybrid",)))
+    asked = []
+    outcome = mrc_transfer.outcome
+    monkeypatch.setattr(mrc_transfer, "outcome", lambda made, *rest: asked.append(made) or outcome(made, *rest))
+    values = measured(experiment, tmp_path)
+    # The source's Chemical stands for the target's Disease, then its Disease is asked for itself: types by name are in order.
+    assert [[made.network.config.types[number] for number in made.types] for made in asked] == [["Chemical"], ["Disease"]]
+    for arm in ("hybrid-on-two", "hybrid-asked-two"):
+        lost = values["hybrid-in-two", "f1"] - (values[arm, "f1"] or 0.0)
+        assert values[arm, "f1_lost"] == pytest.approx(lost) and 0 < values[arm, "f1_lost_p"] <= 1
+
+
+def test_a_type_never_trained_is_asked_with_the_soft_vectors_of_all(corpora, tmp_path):
+    experiment = Transfer(TransferConfig(corpora, **TINY, corpora=("two",), pairs=("one:Chemical=Disease",), modes=("hybrid",)))
+    model = experiment._source("hybrid", tmp_path, lambda line: None)
+    network, before = model.learner.network, [list(each) for each in model.learner.network.queries]
+    experiment._ask(model, ["Chemical"])
+    assert network.config.types == ("Disease", "Chemical") and network.queries[:1] == before and network.queries[1] != before[0]
+    assert torch.equal(network.soft.of(1)[:2], network.soft.of(0)[:2])
+    values = measured(experiment, tmp_path)
+    assert ("hybrid-asked-one", "f1") in values and values["hybrid-in-one", "trained_parameters"] > 0
 
 
 def test_the_same_question_is_not_asked_twice():
