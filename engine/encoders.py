@@ -136,7 +136,8 @@ def _config(name: str) -> "PretrainedConfig":
     from transformers import AutoConfig, BertConfig, LongformerConfig
 
     if name.startswith("tiny:"):
-        return {"tiny:bert": BertConfig, "tiny:longformer": LongformerConfig}[name](**_tiny(name))
+        shape = _tiny(name)
+        return {"tiny:bert": BertConfig, "tiny:longformer": LongformerConfig}[name](**shape)
     folder = encoder_folder(name)
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
