@@ -2,10 +2,10 @@
 
 Columns go by their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`,
 whose fields are `start`, `end`, `type` or `label`, and `group_id` where there is one; `split`; `dataset` or `corpus`; `lang` or
-`language`.
+`language`. Offsets are whole numbers, ids text or whole numbers, all else is text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -24,7 +24,8 @@ def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None
     without one.
 
     Raises:
-        ConfigError: it is no Parquet, has none of the columns needed, or a split that is none of train, valid, test.
+        ConfigError: it is no Parquet, has none of the columns needed or one of another type, or a split that is none of train,
+            valid, test.
     """
     try:
         table = pq.read_table(stream)
@@ -35,12 +36,12 @@ def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None
     tagged = "tokens" in known and tags is not None
     if not tagged and not {"text", "spans"} <= set(known):
         raise ConfigError(f"data.path: {name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}")
-    _check(table, name, tagged, tags)
     described = {
         "dataset": _first(known, _DATASETS),
         "lang": _first(known, _LANGUAGES),
         "split": _first(known, ("split",)),
     }
+    _check(table, name, tagged, described.values())
     for number, row in enumerate(table.to_pylist()):
         more = {key: None if column is None else row[column] for key, column in described.items()}
         if more["split"] is not None and split_called(more["split"]) is None:
@@ -58,23 +59,65 @@ def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None
             yield _spanned(record_id, row["text"], row["spans"], more)
 
 
-def _check(table: pa.Table, name: str, tagged: bool, tags: str | None) -> None:
-    """Types of the columns that matter, so that rows need no doubt."""
+def _check(table: pa.Table, name: str, tagged: bool, described: Iterable[str | None]) -> None:
+    """Types of the columns that matter, so that rows need no doubt. A column of nulls alone is a missing one."""
+    kinds = {field.name: field.type for field in table.schema}
+    for column in described:
+        if column is not None:
+            _want(kinds[column], _is_text, f"column {column}", name, "text")
+    ids, failure = _first(table.column_names, _IDS), kinds.get("failure")
+    if ids is not None:
+        _want(kinds[ids], _is_id, f"column {ids}", name, "text or whole numbers")
+    if failure is not None:
+        _want(failure, _is_failure, "column failure", name, "a record with kind and detail, both text")
     if tagged:
-        for column in ("tokens", tags):
-            kind = table.schema.field(column).type
-            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-            if not listed or not (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+        for column in ("tokens", _first(table.column_names, _TAGS)):
+            if not _is_list(kinds[column]) or not _is_text(kinds[column].value_type):
                 raise ConfigError(f"data.path: column {column} of {name} must be a list of text")
         return
-    kind = table.schema.field("spans").type
-    fields = {field.name for field in kind.value_type} if _is_structs(kind) else set()
-    if not {"start", "end"} <= fields or not fields & set(_TYPES):
+    _want(kinds["text"], _is_text, "column text", name, "text")
+    spans = kinds["spans"]
+    fields = {field.name: field.type for field in spans.value_type} if _is_structs(spans) else {}
+    if not {"start", "end"} <= set(fields) or not set(fields) & set(_TYPES):
         raise ConfigError(f"data.path: column spans of {name} must be a list with start, end and type (or label) of each")
+    for field, kind in fields.items():
+        if field in _FIELDS:
+            fits, wanted = _FIELDS[field]
+            _want(kind, fits, f"field {field} of column spans", name, wanted)
+
+
+def _want(kind: pa.DataType, fits: Callable[[pa.DataType], bool], what: str, name: str, wanted: str) -> None:
+    if not (pa.types.is_null(kind) or fits(kind)):
+        raise ConfigError(f"data.path: {what} of {name} must be {wanted}, it is {kind}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(plain) or pa.types.is_large_string(plain)
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return _is_text(kind) or pa.types.is_integer(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def _is_structs(kind: pa.DataType) -> bool:
-    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_struct(kind.value_type)
+    return _is_list(kind) and pa.types.is_struct(kind.value_type)
+
+
+def _is_failure(kind: pa.DataType) -> bool:
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    return {"kind", "detail"} <= set(fields) and all(_is_text(fields[name]) for name in ("kind", "detail"))
+
+
+_FIELDS = {
+    **dict.fromkeys(("start", "end"), (pa.types.is_integer, "whole numbers")),
+    **dict.fromkeys(_TYPES, (_is_text, "text")),
+    "group_id": (_is_id, "text or whole numbers"),
+}
 
 
 def _spanned(record_id: str, text: str, rows: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> Document:
@@ -83,7 +126,8 @@ def _spanned(record_id: str, text: str, rows: Sequence[Mapping[str, Any]], more:
         kind = row.get("type") or row.get("label")
         if row["start"] is None or row["end"] is None or not kind:
             return Document(record_id, "", broken="a span lacks its start, end or type", **more)
-        spans.append(Span(int(row["start"]), int(row["end"]), kind, row.get("group_id")))
+        group = row.get("group_id")
+        spans.append(Span(row["start"], row["end"], kind, None if group is None else str(group)))
     return Document(record_id, text, tuple(spans), **more)
 
 
