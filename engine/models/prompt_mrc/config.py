@@ -118,17 +118,20 @@ class MrcConfig:
             raise ConfigError(f"the model has no type '{name}'; it has {', '.join(self.types)}")
         return self.types.index(name)
 
-    def check_room(self, words: int) -> None:
-        """Whether a prompt of so many word pieces has room in front of a text.
+    def check_room(self, words: int, name: str, key: str | None = None) -> None:
+        """Whether a type's prompt of so many word pieces has room in front of a text.
 
+        Args:
+            key: where a user asks a model whose room is as it is; without one the model is about to be made.
         Raises:
             ConfigError: it has not.
         """
         need = words + self.soft + 2
         if need > self.prompt_room:
+            less = "a shorter question in model.questions" if words else "fewer vectors in model.shared_soft and model.type_soft"
             raise ConfigError(
-                f"model.prompt_room: a prompt of {words} word pieces and {self.soft} soft vectors takes {need} positions, "
-                f"there are {self.prompt_room}; shorten the question"
+                f"{key or 'model.prompt_room'}: the prompt for {name} of {words} word pieces and {self.soft} soft vectors takes "
+                f"{need} positions, there are {self.prompt_room}; {'shorten the question' if key else f'raise it, or set {less}'}"
             )
 
     def to_json(self) -> dict[str, Any]:

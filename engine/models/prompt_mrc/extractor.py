@@ -76,8 +76,8 @@ class Extractor:
         self.questions = questions_of(options.questions, "entities.questions") if options.questions else {}
         if self.questions and not self.config.is_hard:
             raise ConfigError(f"entities.questions: a model of the mode '{self.config.mode}' reads no questions")
-        for words in self._words.values():
-            self.config.check_room(len(words))
+        for name, words in self._words.items():
+            self.config.check_room(len(words), f"'{name}'", "entities.questions")
         self.new = tuple(name for name in self.questions if name not in self.config.types)
         names = (*self.config.types, *self.new)
         for name in options.types:

@@ -129,8 +129,8 @@ class MrcNetwork(nn.Module):
             nn.init.constant_(self.start.bias, bias)
             nn.init.constant_(self.end.bias, bias)
             self.match = MatchHead(width, config.match_width)
-            for words in self.queries:
-                config.check_room(len(words))
+            for name, words in zip(config.types, self.queries, strict=True):
+                config.check_room(len(words), f"'{name}'")
         if config.is_soft:
             self.soft = SoftPrompts(config, width, len(layers_of(encoder)) if config.deep else 1)
 
@@ -153,7 +153,8 @@ class MrcNetwork(nn.Module):
         """
         if not self.config.is_hard:
             raise ConfigError(f"questions: a model of the mode '{self.config.mode}' reads none; take a hybrid or hard one")
-        self.config.check_room(len(words))
+        types = self.config.types
+        self.config.check_room(len(words), f"'{types[number]}'" if number < len(types) else "a new type")
         self.queries[number : number + 1] = [list(words)]
 
     def prompt_embeds(self, types: Sequence[int]) -> Asked:

@@ -125,8 +125,10 @@ def test_prompts_and_questions_that_do_not_fit_are_refused_before_anything_is_re
         other.save(path)
         with pytest.raises(ConfigError, match=told):
             extractor(model, prompts=str(path))
-    with pytest.raises(ConfigError, match="takes 48 positions"):
-        extractor(model, questions={"C": "fruit " * 40})
+    # 32 positions, of which [CLS], [SEP] and six soft vectors take eight.
+    told = "entities.questions: the prompt for 'C' of 40 word pieces and 6 soft vectors takes 48 positions, there are 32"
+    with pytest.raises(ConfigError, match=f"^{told}; shorten the question$"):
+        extractor(model, questions={"A": "which fruit", "C": "fruit " * 40})
 
 
 def test_a_long_report_is_read_a_window_at_a_time_where_bits_must_be_the_same(model):

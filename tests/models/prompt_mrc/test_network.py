@@ -85,10 +85,25 @@ def test_the_heads_start_at_the_prior():
     assert (share[:, 1] / share[:, 0]).tolist() == pytest.approx([1 / 9, 1 / 9])
 
 
-def test_a_template_longer_than_its_room_is_refused():
-    config = completed(MrcConfig(types=("A",), encoder="tiny:bert", prompt_room=20, window=48, overlap=8), {"A": "fruit " * 20})
-    with pytest.raises(ConfigError, match="20 word pieces and 15 soft vectors takes 37 positions"):
-        new_network(config, torch.float32, "eager")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mode": "hybrid"}, "'B' of 20 word pieces and 15 soft vectors takes 37 positions, there are 20; .* in model.questions"),
+        ({"mode": "hard"}, "'B' of 20 word pieces and 0 soft vectors takes 22 positions, there are 20; .* in model.questions"),
+        ({"mode": "soft", "type_soft": 9}, "'A' of 0 word pieces and 19 soft vectors takes 21 positions, .* model.type_soft"),
+    ],
+)
+def test_a_prompt_longer_than_its_room_is_refused_by_type_and_key(changes, told):
+    config = MrcConfig(types=("A", "B"), encoder="tiny:bert", prompt_room=20, window=48, overlap=8, **changes)
+    with pytest.raises(ConfigError, match=f"^model.prompt_room: the prompt for {told}"):
+        new_network(completed(config, {"A": "fruit", "B": "fruit " * 20}), torch.float32, "eager")
+
+
+def test_a_question_put_in_anew_must_fit_too():
+    with pytest.raises(ConfigError, match="the prompt for 'B' of 40 word pieces"):
+        network(prompt_room=32).ask_anew(1, [1] * 40)
+    with pytest.raises(ConfigError, match="the prompt for a new type of 40 word pieces"):
+        network(prompt_room=32).ask_anew(2, [1] * 40)
 
 
 @pytest.mark.parametrize(
