@@ -87,7 +87,7 @@ class Model:
     branches: list[str] = key(list(BRANCHES), "Branches of dpla.", choices=BRANCHES)
     mode: str = key("hybrid", "prompt_mrc: what stands in front of a text; docs/models.md.", choices=MODES)
     domain: str = key("general", "prompt_mrc: name of the domain that the shared soft vectors belong to.")
-    language: str = key("en", "prompt_mrc: language of the templates.")
+    language: str = key("en", "prompt_mrc: language of the templates, names and definitions that come along: en or es.")
     style: str = key("definition", "prompt_mrc: which templates.", choices=STYLES)
     version: int = key(1, "prompt_mrc: which wording of a style.", low=1)
     questions: dict[str, str] = key({}, "prompt_mrc: own questions for some types, type: text, in place of the templates.")

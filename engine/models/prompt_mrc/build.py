@@ -23,9 +23,9 @@ def completed(config: MrcConfig, own: dict[str, str] | None = None) -> MrcConfig
     `own` are a user's texts for some types, in place of those that come along.
 
     Raises:
-        ConfigError: a type has no template, or the encoder is not here.
+        ConfigError: a type has no template, nothing comes along in the language, or the encoder is not here.
     """
-    asked = queries(config.types, config.mode, config.language, config.style, config.version, own) if config.is_hard else ()
+    asked = queries(config.types, config.mode, config.language, config.style, config.version, own)
     special = special_ids(load_tokenizer(encoder_folder(config.encoder)))
     return replace(config, queries=asked, encoder_digest=encoder_digest(config.encoder), special=special)
 

@@ -8,11 +8,11 @@ command line; a type that only they know is asked for without training (zero-sho
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import NAME, STYLES
+from engine.models.prompt_mrc.config import NAME, SOFT, STYLES, TAGGER
 
 _TABLE = Path(__file__).with_name("templates.csv")
 
@@ -36,15 +36,27 @@ def templates() -> tuple[Template, ...]:
         return tuple(Template(r["type"], r["language"], r["style"], int(r["version"]), r["text"]) for r in rows)
 
 
+def check_language(language: str) -> None:
+    """Whether templates, names and definitions come along in a language.
+
+    Raises:
+        ConfigError: none do.
+    """
+    known = sorted({each.language for each in templates()})
+    if language not in known:
+        raise ConfigError(
+            f"model.language: there are no questions in '{language}'; there are some in {', '.join(known)}; "
+            "with a question for every type in model.questions leave it out"
+        )
+
+
 def template(name: str, language: str, style: str, version: int = 1) -> Template:
     """The template of a type.
 
     Raises:
         ConfigError: there is no such language, style or version, or no template for the type.
     """
-    languages = sorted({each.language for each in templates()})
-    if language not in languages:
-        raise ConfigError(f"model.language: there are no questions in '{language}'; there are some in {', '.join(languages)}")
+    check_language(language)
     if style not in (NAME, *STYLES):
         raise ConfigError(f"model.style: '{style}' is none of {', '.join(STYLES)}")
     mine = [each for each in templates() if each.type == name and each.language == language]
@@ -63,21 +75,34 @@ def template(name: str, language: str, style: str, version: int = 1) -> Template
 def queries(
     types: Sequence[str], mode: str, language: str, style: str, version: int = 1, own: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """What stands in front of a text for each type, in their order; `own` texts go before those that come along.
+    """What stands in front of a text for each type, in their order; `own` texts go before those that come along. None in a mode
+    without words; a type that has a name in no language goes by the one it was given.
 
     Raises:
-        ConfigError: a type has neither.
+        ConfigError: a type has neither, or nothing comes along in the language of a mode with prompts.
     """
-    found = []
-    for name in types:
-        if own and name in own:
-            found.append(own[name])
-        elif mode == NAME:
-            known = {(each.type, each.language): each.text for each in templates() if each.style == NAME}
-            found.append(known.get((name, language), name.replace("_", " ")))
-        else:
-            found.append(template(name, language, style, version).text)
-    return tuple(found)
+    if mode == TAGGER:
+        return ()
+    # Soft vectors start from definitions, so that they too have a language.
+    check_language(language)
+    if mode == SOFT:
+        return ()
+    ask = partial(_name, language=language) if mode == NAME else partial(_text, language=language, style=style, version=version)
+    return tuple(own[name] if own and name in own else ask(name) for name in types)
+
+
+def _text(name: str, language: str, style: str, version: int) -> str:
+    return template(name, language, style, version).text
+
+
+def _name(name: str, language: str) -> str:
+    known = {each.language: each.text for each in templates() if (each.type, each.style) == (name, NAME)}
+    if known and language not in known:
+        raise ConfigError(
+            f"model.language: '{name}' has its name in {', '.join(known)}, not in '{language}'; give it in model.questions, "
+            "or set the language that it has"
+        )
+    return known.get(language, name.replace("_", " "))
 
 
 def questions_of(values: object, where: str) -> dict[str, str]:

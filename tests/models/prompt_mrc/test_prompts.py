@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import STYLES
+from engine.models.prompt_mrc.build import completed
+from engine.models.prompt_mrc.config import STYLES, MrcConfig
 from engine.models.prompt_mrc.prompts import PromptModule, SoftPrompts
 from engine.models.prompt_mrc.templates import queries, read_questions, template, templates
 from tests.models.prompt_mrc.conftest import tiny_config
@@ -110,3 +111,30 @@ def test_a_users_own_questions_go_first(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match=told):
             read_questions(path)
+
+
+@pytest.mark.parametrize("own", [None, {"Disease": "What ails the patient?"}])
+@pytest.mark.parametrize("mode", ["name", "hard", "soft", "hybrid"])
+def test_an_unknown_language_is_refused_by_every_mode_that_has_prompts(mode, own):
+    config = MrcConfig(types=("Disease",), mode=mode, language="fi", encoder="tiny:bert")
+    with pytest.raises(ConfigError, match=r"^model.language: there are no questions in 'fi'; there are some in en, es") as caught:
+        completed(config, own)
+    # With own questions nothing is asked in that language, and the error says the way out.
+    assert str(caught.value).endswith("; with a question for every type in model.questions leave it out")
+
+
+def test_a_tagger_asks_nothing_in_any_language():
+    config = MrcConfig(types=("Disease",), mode="tagger", language="fi", encoder="tiny:bert")
+    assert completed(config).queries == ()
+
+
+def test_a_name_is_never_that_of_another_language():
+    assert queries(["MORFOLOGIA_NEOPLASIA"], "name", "es", "question") == ("morfologías de tumores",)
+    with pytest.raises(ConfigError, match=r"^model.language: 'Disease' has its name in en, not in 'es'; .*model.questions"):
+        queries(["MORFOLOGIA_NEOPLASIA", "Disease"], "name", "es", "question")
+    assert queries(["Disease", "Aparato"], "name", "es", "question", 1, {"Disease": "enfermedad"}) == ("enfermedad", "Aparato")
+
+
+def test_modes_without_words_have_no_queries():
+    for mode in ("tagger", "soft"):
+        assert queries(["Disease"], mode, "en", "question") == ()
