@@ -1,7 +1,9 @@
 """Text to tokens and words, with offsets into the text exactly as it stands.
 
 A word is what the tokenizer's pre-tokenizer sees as one (a run of letters or digits, one punctuation mark, one CJK character).
-Offsets are half-open and in code points, as the tokenizer reports them; text is never rebuilt by decoding.
+Blanks that a byte-level tokenizer sees as a word belong to the word after them, as the one blank in front of a word does there;
+those at the end of a text belong to its last word. A word's offsets leave them out. Offsets are half-open and in code points, as
+the tokenizer reports them; text is never rebuilt by decoding.
 """
 
 from dataclasses import dataclass
@@ -39,17 +41,27 @@ def tokenize(tokenizer: "Tokenizer", texts: list[str], max_tokens: int) -> list[
 def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedText:
     ids = np.asarray(encoding.ids[:max_tokens], dtype=np.int32)
     if not len(ids):
-        empty = np.empty(0, dtype=np.int32)
-        return TokenizedText(ids, empty, empty, empty, empty.astype(bool), 0)
+        return _nothing()
     offsets = np.asarray(encoding.offsets[:max_tokens], dtype=np.int32)
     words = np.asarray(encoding.word_ids[:max_tokens], dtype=np.int32)
     first = np.r_[True, words[1:] != words[:-1]]
     last = np.r_[first[1:], True]
     start, end = _trimmed(text, offsets[first, 0], offsets[last, 1])
+    word, real = np.cumsum(first, dtype=np.int32) - 1, np.flatnonzero(start < end)
+    if not len(real):
+        return _nothing()
+    if len(real) < len(start):
+        word = np.searchsorted(real, word).clip(max=len(real) - 1).astype(np.int32)
+        start, end = start[real], end[real]
     beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
     # A tokenizer parts punctuation from words, so a word's ends tell what it is.
     spoken = np.array([text[a].isalnum() or text[b - 1].isalnum() for a, b in zip(start.tolist(), end.tolist(), strict=True)])
-    return TokenizedText(ids, np.cumsum(first, dtype=np.int32) - 1, start, end, spoken, beyond)
+    return TokenizedText(ids, word, start, end, spoken, beyond)
+
+
+def _nothing() -> TokenizedText:
+    empty = np.empty(0, dtype=np.int32)
+    return TokenizedText(empty, empty, empty, empty, empty.astype(bool), 0)
 
 
 def _trimmed(text: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

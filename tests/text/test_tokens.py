@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.text.tokens import tokenize
@@ -10,6 +11,15 @@ from engine.text.tokens import tokenize
 @pytest.fixture(scope="module")
 def tokenizer():
     return load_tokenizer(encoder_folder("pkg:minilm"))
+
+
+@pytest.fixture(scope="module")
+def byte_level():
+    """A piece for every byte: blanks are words of their own there, or stand in front of one."""
+    alphabet = {byte: number for number, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    found = Tokenizer(models.BPE(alphabet, []))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return found
 
 
 def words(text, found):
@@ -48,9 +58,22 @@ def test_ten_kilobytes_of_digits_are_one_unknown_word(tokenizer):
     assert (found.word_start[0], found.word_end[0]) == (0, 10_000)
 
 
-@given(st.text(max_size=200))
-def test_offsets_rise_and_stay_inside(text):
-    tokenizer = load_tokenizer(encoder_folder("pkg:minilm"))
+def test_blanks_that_are_words_to_a_byte_level_tokenizer_belong_to_their_neighbour(byte_level):
+    text = "the  man\n\nsaw \n"
+    (found,) = tokenize(byte_level, [text], 100)
+    assert words(text, found) == ["the", "man", "saw"] and found.spoken.tolist() == [True] * 3
+    # Both blanks go with man, both ends of a line with saw, and those at the end with the last word.
+    assert np.bincount(found.word_of_token).tolist() == [3, 5, 7]
+    (cut,) = tokenize(byte_level, [text], 9)
+    assert words(text, cut) == ["the", "man"] and len(cut.word_of_token) == 9 and cut.truncated_chars == len("\n\nsaw \n")
+    (blank,) = tokenize(byte_level, [" \n"], 100)
+    assert len(blank.ids) == len(blank.word_start) == 0 and blank.truncated_chars == 0
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "byte_level"])
+@given(text=st.text(max_size=200))
+def test_offsets_rise_and_stay_inside(request, kind, text):
+    tokenizer = request.getfixturevalue(kind)
     (found,) = tokenize(tokenizer, [text], 1000)
     assert len(found.word_start) == (found.word_of_token.max() + 1 if len(found.ids) else 0)
     assert np.all(found.word_start < found.word_end)
