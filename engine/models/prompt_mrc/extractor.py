@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.batching import token_budget_batches
 from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint
@@ -155,13 +155,18 @@ class Extractor:
         return prepare(records, self.tokenizer, self.options.max_tokens)
 
     def run(self, prepared: pa.Table) -> pa.Table:
+        """See `engine.models.base.System`.
+
+        Raises:
+            ContractError: an entity does not lie in its text.
+        """
         schema = pa.schema([pa.field("row", pa.int32()), pa.field("failure", FAILURE), *self.fields()])
         words = {name: list_values(prepared[name]) for name in WORDS}
         cut = [
             windows(number, ids, of, self.config.window, self.config.overlap)
             for number, (ids, of) in enumerate(zip(words["input_ids"], words["word_of_token"], strict=True))
         ]
-        meta = prepared.select(["row", "record_id", "text_sha256", "truncated_chars"]).to_pylist()
+        meta = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
         found, lost = self._found(cut, [each["record_id"] for each in meta])
         told = self._evidence(found, cut, words) if self.options.evidence != "none" else {}
         rows = []
@@ -173,7 +178,7 @@ class Extractor:
                     "failure": None,
                     "decision": REVIEW if reasons else AUTO,
                     "reasons": reasons,
-                    "entities": [self._entity(span, words, told.get(span, {})) for span in found[number]],
+                    "entities": [self._entity(span, words, told.get(span, {}), each["text_chars"]) for span in found[number]],
                     "invalid_start_gt_end": lost.get(number, 0),
                     "text_sha256": each["text_sha256"],
                     "n_tokens": len(words["input_ids"][number]),
@@ -251,11 +256,28 @@ class Extractor:
             told |= dict(zip(mine, explain(self.network, wanted, self.options.spans), strict=True))
         return told
 
-    def _entity(self, span: "Candidate", words: Mapping[str, Sequence[Any]], told: Mapping[str, Any]) -> dict[str, Any]:
+    def _entity(
+        self, span: "Candidate", words: Mapping[str, Sequence[Any]], told: Mapping[str, Any], chars: int
+    ) -> dict[str, Any]:
+        """The row of an entity, held against its text of `chars` characters.
+
+        Raises:
+            ContractError: it is not a run of the text's words, or it or its evidence does not lie in the text.
+        """
+        starts, ends = (words[name][span.text] for name in ("word_start", "word_end"))
+        whole = 0 <= span.first <= span.last < len(starts)
+        start, end = (int(starts[span.first]), int(ends[span.last])) if whole else (-1, -1)
+        if not 0 <= start < end <= chars:
+            place = f"words {span.first} to {span.last} of {len(starts)} ({start} to {end})"
+            raise ContractError(f"an entity of {place} does not lie in its text of {chars} characters")
+        for run in told.get("evidence") or ():
+            if not 0 <= run["start"] < run["end"] <= chars:
+                place = f"{run['start']} to {run['end']}"
+                raise ContractError(f"evidence from {place} does not lie in its text of {chars} characters")
         return {
             "type": self.names[span.type],
-            "start": int(words["word_start"][span.text][span.first]),
-            "end": int(words["word_end"][span.text][span.last]),
+            "start": start,
+            "end": end,
             "score": span.score,
             "start_score": span.start_score,
             "end_score": span.end_score,

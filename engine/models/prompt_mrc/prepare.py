@@ -20,6 +20,7 @@ PREPARED = pa.schema(
         pa.field("failure", FAILURE),
         pa.field("text_sha256", pa.binary(32)),
         *(pa.field(name, _INTS) for name in WORDS),
+        pa.field("text_chars", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
     ]
 )
@@ -41,6 +42,7 @@ def prepare(records: pa.Table, tokenizer: "Tokenizer", max_tokens: int) -> pa.Ta
         "word_start": lists([t.word_start for t in tokens]),
         "word_end": lists([t.word_end for t in tokens]),
         "word_spoken": lists([t.spoken for t in tokens]),
+        "text_chars": pa.array([len(text) for text in texts], pa.int32()),
         "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
     }
     return pa.table(columns, schema=PREPARED)

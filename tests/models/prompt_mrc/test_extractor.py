@@ -1,9 +1,11 @@
 """Reports in, rows of `entities` out."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
@@ -60,6 +62,54 @@ def test_batches_and_neighbours_change_nothing(model):
             for one, two in zip(here["entities"], there["entities"], strict=True):
                 for name in ("score", "margin", "context_share", "soft_share"):
                     assert one[name] == (None if two[name] is None else pytest.approx(two[name], abs=1e-4))
+
+
+def lists_of(table, **columns):
+    """The prepared table of one report with other values in some columns."""
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), pa.array([values], table.schema.field(name).type))
+    return table
+
+
+def test_a_span_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch):
+    system = extractor(model, evidence="none")
+    prepared = system.prepare(records(["sell hill green pear tree"]))
+    assert system.run(prepared)["entities"][0].as_py()
+    starts, ends = (prepared[name][0].as_py() for name in ("word_start", "word_end"))
+    for broken in (
+        {"text_chars": ends[-1] - 1},
+        {"word_start": [-1] * len(starts)},
+        {"word_end": [0] * len(ends)},
+        {"word_start": [each + 100 for each in starts], "word_end": [each + 100 for each in ends]},
+    ):
+        with pytest.raises(ContractError, match=r"does not lie in its text of 2[45] characters") as caught:
+            system.run(lists_of(prepared, **broken))
+        assert "pear" not in str(caught.value)
+    found = system._found
+    for first, last in ((4, 1), (-2, 1), (1, 5)):
+
+        def wrong(*given, first=first, last=last):
+            (spans,), lost = found(*given)
+            return [[replace(spans[0], first=first, last=last)]], lost
+
+        monkeypatch.setattr(system, "_found", wrong)
+        with pytest.raises(ContractError, match=f"words {first} to {last} of 5 "):
+            system.run(prepared)
+
+
+def test_evidence_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch):
+    system = extractor(model)
+    prepared = system.prepare(records([NESTED]))
+    evidence = system._evidence
+
+    def wrong(*given):
+        told = evidence(*given)
+        return {span: each | {"evidence": [{**each["evidence"][0], "end": len(NESTED) + 1}]} for span, each in told.items()}
+
+    monkeypatch.setattr(system, "_evidence", wrong)
+    with pytest.raises(ContractError, match=f"evidence .* does not lie in its text of {len(NESTED)} characters"):
+        system.run(prepared)
 
 
 def test_evidence_is_split_into_text_template_and_soft_prompt(model):
