@@ -119,8 +119,12 @@ class Parted(nn.Module):
         return states
 
     def _whole(self, embeds: Tensor, mask: Tensor, width: int, position: int) -> Tensor:
+        """The whole encoder, where parts cannot pass alone. A prompt's padding goes in front of it: layers that see neighbours
+        alone count places and not positions, and must see as much of a prompt whatever stands beside it in the batch."""
+        pads = width - mask[:, :width].sum(-1, keepdim=True)
+        places = torch.arange(embeds.shape[1], device=embeds.device).expand(len(embeds), -1)
+        order = torch.where(places < width, (places - pads) % width, places)
+        embeds = embeds.gather(1, order.unsqueeze(-1).expand_as(embeds))
         offset = 2 if self.encoder.config.model_type == "roberta" else 0
-        places = torch.arange(embeds.shape[1], device=embeds.device)
-        places = torch.where(places < width, places, places - width + position) + offset
-        more: dict[str, Any] = {"position_ids": places.expand(len(embeds), -1)}
-        return self.encoder(inputs_embeds=embeds, attention_mask=mask, **more).last_hidden_state
+        more: dict[str, Any] = {"position_ids": torch.where(order < width, order, order - width + position) + offset}
+        return self.encoder(inputs_embeds=embeds, attention_mask=mask.gather(1, order), **more).last_hidden_state

@@ -1,0 +1,112 @@
+"""Encoders of other kinds than BERT, tiny and random, on their whole way through prompts, heads, training and extraction."""
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from engine.encoders import encoder_folder, load_encoder, load_tokenizer
+from engine.models.base import ModelSpec, load
+from engine.models.prompt_mrc.build import new_network
+from engine.models.prompt_mrc.instances import windows
+from engine.models.prompt_mrc.network import collate
+from engine.text.tokens import tokenize
+from tests.models.conftest import records
+from tests.models.prompt_mrc.conftest import QUESTIONS, World, tiny_config, tiny_learner, write
+
+TEXTS = ["the old man sells bread", "a red apple", "we saw the man near a hill green pear tree sell bread near the river today"]
+SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+# The layers of ModernBERT that see neighbours alone see so few that a place more between prompt and text is felt.
+KINDS = {
+    "Roberta": {**SIZES, "max_position_embeddings": 130, "pad_token_id": 1},
+    "ModernBert": {**SIZES, "max_position_embeddings": 128, "local_attention": 16, "pad_token_id": 1},
+}
+SPECIAL = ("<s>", "<pad>", "</s>", "<mask>")
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def encoder(request, tmp_path_factory):
+    """A folder with an encoder and its byte-level tokenizer, by name."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(5)
+    config = getattr(transformers, f"{request.param}Config")(**KINDS[request.param])
+    # Weights so large that states differ by more than a rounding.
+    config.initializer_range = 0.5
+    getattr(transformers, f"{request.param}Model")(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([*World.make(50).texts, *QUESTIONS.values()] * 2, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return f"path:{folder}"
+
+
+def network(encoder, attention="eager", **changes):
+    return new_network(tiny_config(encoder=encoder, **changes), torch.float32, attention).eval()
+
+
+def cut(model, texts=TEXTS):
+    tokens = tokenize(load_tokenizer(encoder_folder(model.config.encoder)), list(texts), 512)
+    return [window for i, t in enumerate(tokens) for window in windows(i, t.ids, t.word_of_token, 48, 16)]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("mode", ["tagger", "hard", "soft", "hybrid"])
+@torch.no_grad()
+def test_a_window_alone_is_a_window_in_a_padded_batch(encoder, mode, attention):
+    model = network(encoder, attention, mode=mode)
+    shown = cut(model)
+    types = [0] if mode == "tagger" else [0, 1]
+    together = model(collate(shown, model.config.special), types)
+    for number, window in enumerate(shown):
+        for place, kind in enumerate(types):
+            alone = model(collate([window], model.config.special), [kind]).states[0, : len(window)]
+            row = number * len(types) + place
+            torch.testing.assert_close(together.states[row, : len(window)], alone, rtol=0, atol=1e-5)
+    if mode != "tagger":
+        assert not torch.allclose(together.states[0], together.states[1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_the_whole_sequence_is_what_the_encoder_makes_of_it(encoder):
+    model = network(encoder, mode="hard")
+    cls, sep, *_ = model.config.special
+    (window,) = cut(model, TEXTS[:1])
+    words = model.queries[1]
+    ids = torch.tensor([[cls, *words, sep, *window.ids.tolist(), sep]])
+    head = len(words) + 2
+    # Positions of RoBERTa count on from that of its padding.
+    offset = 2 if "Roberta" in encoder else 0
+    places = torch.tensor([[*range(head), *range(32, 32 + len(window) + 1)]]) + offset
+    expected = load_encoder(encoder, torch.float32, "eager")(ids, position_ids=places).last_hidden_state[:, head:]
+    found = model(collate([window], model.config.special), [1]).states
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_soft_prompts_learn_through_the_frozen_and_the_adapted_encoder(encoder, rank):
+    learner = tiny_learner(tiny_config(encoder=encoder, rank=rank, freeze_encoder=not rank), World.make(8))
+    model = learner.network
+    for terms, _ in learner.losses([0, 1, 2, 3], 0):
+        sum(terms.values()).backward()
+    for rows in (model.soft.shared.grad, model.soft.own.grad):
+        assert torch.isfinite(rows).all() and (rows.abs().sum(-1) > 0).all()
+    adapted = [value.grad for name, value in model.named_parameters() if name.endswith(".up")]
+    assert bool(adapted) == bool(rank) and all(grad.abs().sum() > 0 for grad in adapted)
+    plain = [value for name, value in model.named_parameters() if "encoder." in name and not name.endswith((".up", ".down"))]
+    assert all(value.grad is None for value in plain)
+
+
+def test_what_is_extracted_lies_in_a_text_of_many_blanks(encoder, tmp_path):
+    learner = tiny_learner(tiny_config(encoder=encoder), World.make(2))
+    low = {name: 1e-6 for name in ("start", "end", "match")}
+    system = load(ModelSpec("engine.models.prompt_mrc", str(write(learner, tmp_path / "m", **low)), {"precision": "fp32"}, {}))
+    text = "the  red\tapple \n\n hill green pear tree \n"
+    (row,) = system.run(system.prepare(records([text]))).to_pylist()
+    found = {text[each["start"] : each["end"]] for each in row["entities"]}
+    assert {"red\tapple", "the", "tree"} <= found and not any(each != each.strip() for each in found)
+    told = [each for each in row["entities"] if each["evidence"] is not None]
+    assert len(told) == 2 and all(
+        abs(each["context_share"] + each["hard_share"] + each["soft_share"] - 1) < 1e-5 for each in told
+    )
