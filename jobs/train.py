@@ -46,13 +46,15 @@ def main(config: Config) -> None:
 def _extractor(config: Config) -> None:
     from functools import partial
 
-    from engine.training.prompt_mrc import checked, corpus_digest
-    from engine.training.prompt_mrc_finish import finish
+    from engine.training.prompt_mrc import checked, corpus_digest, spent
+    from engine.training.prompt_mrc_finish import finish, marks_told
     from engine.training.run import train_system
 
     settings = fit_config(config)
     corpus = checked(settings.settings)
     _say(", ".join(f"{name}: {count:,}" for name, count in corpus.counts().items()))
+    for line in marks_told(vars(spent(settings.settings, corpus))):
+        _say(line)
     made = partial(finish, command=_command(), say=_say, device="cuda" if config.cluster.gpu else "cpu")
     figures = train_system(settings, config.output.path, given=corpus_digest(corpus), say=_say, finish=made)
     for part, values in figures["test"].items():

@@ -184,9 +184,17 @@ def examples_of(corpus: Corpus, config: MrcConfig, max_tokens: int) -> tuple[Exa
     return (examples if all(len(each) == len(numbers) for each in known) else replace(examples, known=known)), spent
 
 
+def spent(settings: Mapping[str, Any], corpus: Corpus) -> Marked:
+    """What becomes of the marked spans of a corpus in a training with such settings, before there is one."""
+    config = _config(settings, corpus)
+    examples, found = examples_of(corpus, config, DataConfig(**settings["data"]).max_tokens)
+    return replace(found, overlapping=examples.overlapping(config.possible(decoding(settings, corpus))))
+
+
 def spent_of(corpus: Corpus, trained: MrcLearner) -> Marked:
     """What became of the marked spans of a learner's corpus."""
-    return _examples(corpus, trained.examples.tokens, trained.network.config.types)[1]
+    found = _examples(corpus, trained.examples.tokens, trained.network.config.types)[1]
+    return replace(found, overlapping=trained.examples.overlapping(trained.decoding))
 
 
 def _examples(corpus: Corpus, tokens: Sequence[TokenizedText], types: Sequence[str]) -> tuple[Examples, Marked]:

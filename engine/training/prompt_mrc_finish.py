@@ -94,7 +94,7 @@ def finish(
         "types": list(trained.network.config.types),
         "examples": corpus.counts(),
         "in_pieces": {"lost": lost, "mentions": mentions},
-        "marked": {"snapped": spent.snapped, "unread": spent.unread, "repeated": spent.repeated},
+        "marked": {name: getattr(spent, name) for name in ("snapped", "unread", "repeated", "overlapping")},
         "parameters": parameters(trained),
         "decoding": trained.decoding.to_json(),
         "valid_f1": valid,
@@ -161,9 +161,18 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
     lost, mentions = figures["in_pieces"]["lost"], figures["in_pieces"]["mentions"]
     if lost:
         lines.append(f"{lost:,} of {mentions:,} mentions lie in several pieces, which are found as mentions of their own.")
-    told = {"snapped": "were widened to whole words", "unread": "lie beyond what is read of a text"}
-    lines += [f"{count:,} marked spans {told[name]}." for name, count in figures["marked"].items() if count and name in told]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *marks_told(figures["marked"])]) + "\n"
+
+
+def marks_told(marked: Mapping[str, Any]) -> list[str]:
+    """A line for each thing that became of marked spans: `snapped`, `unread` and `overlapping` of `instances.Marked`."""
+    told = {
+        "snapped": "were widened to whole words",
+        "unread": "lie beyond what is read of a text",
+        "overlapping": "of train overlap others and cannot be found beside them: a tagger, model.nested=false and "
+        "model.flat_across_types=true keep spans apart",
+    }
+    return [f"{marked[name]:,} marked spans {what}." for name, what in told.items() if marked[name]]
 
 
 def _cell(value: Sequence[float | None], interval: bool) -> str:

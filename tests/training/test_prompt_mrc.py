@@ -33,6 +33,8 @@ from engine.training.prompt_mrc import (
     members_of,
     prepared,
     restore,
+    spent,
+    spent_of,
     tensors_of,
     tuned,
 )
@@ -108,6 +110,59 @@ def test_mentions_of_a_type_within_each_other_are_kept_by_themselves(tmp_path):
     held = [Document(name, "old man", (Span(0, 7, "A"),), "d", name) for name in ("valid", "test")]
     corpus = load_corpus(DataConfig(write(tmp_path / "n.parquet", [inner, *held])))
     assert corpus.nested()
+
+
+def overlapping(folder):
+    """In train an A and a B within an A, and an A that meets another within a word; in valid and test one within another."""
+    within = (Span(0, 11, "A"), Span(4, 7, "A"), Span(4, 7, "B"))
+    made = [Document("train1", "old old man", within, "d", "train")]
+    made += [Document("train2", "red unbelievably green", (Span(0, 9, "A"), Span(9, 22, "A")), "d", "train")]
+    made += [Document(name, "old old man", within, "d", name) for name in ("valid", "test")]
+    return write(folder / "overlapping.parquet", made)
+
+
+@pytest.mark.parametrize(
+    ("mode", "decoding", "count"),
+    [
+        # Nested as train is, flat within a type, and across types.
+        ("hybrid", {"nested": None}, 0),
+        ("hybrid", {"nested": False}, 2),
+        ("hybrid", {"flat_across_types": True}, 3),
+        ("tagger", {"nested": None}, 2),
+        ("tagger", {"nested": True}, 2),
+        ("tagger", {"flat_across_types": True}, 3),
+    ],
+)
+def test_mentions_of_train_that_a_model_cannot_give_beside_others_are_counted(tmp_path, mode, decoding, count):
+    given = settings(overlapping(tmp_path), mode=mode) | {"decoding": decoding}
+    corpus = load_corpus(DataConfig(**given["data"]))
+    before = spent(given, corpus)
+    made, _ = prepared(given, corpus, Worker())
+    assert before == spent_of(corpus, made) and before.overlapping == count
+    # A span in each half of the long word is widened to it.
+    assert (before.snapped, before.unread, before.repeated) == (2, 0, 0)
+    if mode == "tagger":
+        (window,) = made.windows(0)
+        shown = instances.tags(window, instances.flat(made.examples.spans[0]), 2)
+        assert (shown == instances.BEGIN).sum() == 2
+
+
+def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_path, monkeypatch, capsys):
+    told = "2 marked spans of train overlap others and cannot be found beside them: "
+    given = settings(overlapping(tmp_path), mode="tagger")
+    made = learner(given, Worker())
+    train(made, LOOP, Worker(), tmp_path)
+    figures = finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=lambda line: None)
+    assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2}
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert told in card and "2 marked spans were widened to whole words." in card
+    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
+    words = ["model=prompt_mrc", f"data.path={given['data']['path']}", f"output.path={tmp_path / 'other'}", *job_keys()]
+    assert main.run([*words, "model.mode=tagger"]) == 0
+    said = capsys.readouterr().err
+    assert told in said and "2 marked spans were widened to whole words." in said
+    assert main.run(words) == 0
+    assert "cannot be found" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "tagger"])

@@ -1,7 +1,7 @@
 """What an extractor of entities is made of: everything that its weights and its answers depend on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.errors import ConfigError
@@ -117,6 +117,10 @@ class MrcConfig:
         if name not in self.types:
             raise ConfigError(f"the model has no type '{name}'; it has {', '.join(self.types)}")
         return self.types.index(name)
+
+    def possible(self, decoding: "Decoding") -> "Decoding":
+        """A decoding as this model can follow it: a tagger has one tag of a type for each word, so its spans never nest."""
+        return replace(decoding, nested=False) if self.is_tagger else decoding
 
     def check_room(self, words: int, name: str, key: str | None = None) -> None:
         """Whether a type's prompt of so many word pieces has room in front of a text.

@@ -32,12 +32,14 @@ class Marked:
     """A text's spans in words, and what became of those that were marked.
 
     `snapped` were widened to whole words, `unread` lie beyond what was read of the text, `repeated` are equal to another.
+    `overlapping` are those of train that `flat` leaves out, where a model's spans must not overlap.
     """
 
     spans: list[Span] = field(default_factory=list)
     snapped: int = 0
     unread: int = 0
     repeated: int = 0
+    overlapping: int = 0
 
 
 def marked(
@@ -76,11 +78,12 @@ def marked(
     return found
 
 
-def flat(spans: Sequence[Span]) -> list[Span]:
-    """Spans without overlap within a type: the longest first."""
+def flat(spans: Sequence[Span], across: bool = False) -> list[Span]:
+    """Spans without overlap within a type, or `across` all types: the longest first."""
     kept: list[Span] = []
     for span in sorted(spans, key=lambda each: (each.first - each.last, each.first)):
-        if all(span.type != other.type or span.last < other.first or other.last < span.first for other in kept):
+        rivals = kept if across else [each for each in kept if each.type == span.type]
+        if all(span.last < other.first or other.last < span.first for other in rivals):
             kept.append(span)
     return sorted(kept, key=lambda each: (each.first, each.last, each.type))
 

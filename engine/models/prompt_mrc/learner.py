@@ -97,6 +97,13 @@ class Examples:
         examples = cls(list(record_id), list(tokens), found, (parts == "train") & readable, (parts == "valid") & readable)
         return examples, total
 
+    def overlapping(self, decoding: Decoding) -> int:
+        """Spans of train that cannot be found beside longer ones by a model that decodes so; none where spans may nest."""
+        if decoding.nested:
+            return 0
+        spans = [self.spans[member] for member in np.flatnonzero(self.train)]
+        return sum(len(each) - len(flat(each, decoding.flat_across_types)) for each in spans)
+
 
 def prepare_training(network: MrcNetwork) -> MrcNetwork:
     """Frees and freezes what the model's configuration says, in place; what is there for training alone is attached."""
@@ -130,10 +137,8 @@ class MrcLearner:
         self.examples = examples
         self.config = config
         self.device = device
-        self.decoding = decoding or Decoding()
+        self.decoding = network.config.possible(decoding or Decoding())
         self.types = list(range(len(network.config.types)))
-        if network.config.is_tagger:
-            self.decoding = replace(self.decoding, nested=False)
 
     def parameters(self) -> Mapping[str, Tensor]:
         return {name: value for name, value in self.network.named_parameters() if value.requires_grad}

@@ -80,6 +80,11 @@ def test_a_tagger_keeps_the_longer_of_two_spans_of_a_type_and_both_of_two_types(
     assert tags(window, flat(spans), 2).T.tolist() == [[0, 1, 2, 2, 2], [0, 1, 2, 0, 0]]
 
 
+def test_without_overlap_across_types_the_longest_of_all_stay():
+    spans = [Span(0, 1, 0), Span(1, 3, 0), Span(1, 1, 1), Span(5, 6, 1)]
+    assert flat(spans, across=True) == [Span(1, 3, 0), Span(5, 6, 1)]
+
+
 def test_a_window_is_asked_for_what_it_has_and_twice_as_many_others():
     rng = np.random.default_rng(0)
     asked = chosen_types([3, 3], 10, 2, rng)
