@@ -145,6 +145,16 @@ def test_every_query_of_the_readme_gives_the_right_answer_both_ways(analyst: Pat
         assert len(rows) == len(set(rows)) and set(rows) == EXPECTED[number // 2], query
 
 
+def test_the_example_of_asking_about_one_text_gives_what_is_shown() -> None:
+    import ast
+
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    ((code, shown),) = re.findall(r"^```python\n(.*?)^```\n\n    (\[.*?\])\n", page, re.MULTILINE | re.DOTALL)
+    space: dict = {}
+    exec(code, space)
+    assert space["answer"] == ast.literal_eval(shown)
+
+
 def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) -> None:
     import shlex
 
