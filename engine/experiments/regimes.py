@@ -34,7 +34,7 @@ from engine.records import seed_of
 from engine.text.units import words
 from engine.training.data import CODES
 from engine.training.rationale_bank import Rule, judged, rule
-from engine.training.rationales import MARKS, Rationale, codes, merged, rationales, samples
+from engine.training.rationales import MARKS, Rationale, Sampler, codes, held_words, merged, rationales
 from engine.training.synthetic_rationales import MODES
 
 BASE = "reports"
@@ -163,7 +163,8 @@ class Texts:
         """
         some = [each for each in marked if each.split != "train" or each.record_id in self.reports]
         examples = self.examples(some)
-        found, _ = samples(examples, (kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))})
+        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_words(examples))
+        found, _ = sampler.made(examples)
         if not self.multi_label:
             return found
         by_id = {each.record_id: each for each in by or self.marked}

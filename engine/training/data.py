@@ -24,7 +24,7 @@ from engine.records import seed_of
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
-from engine.training.rationales import MARKS, SideTable, codes, damaged, highlights, samples
+from engine.training.rationales import MARKS, Sampler, SideTable, codes, damaged, held_words, highlights
 from engine.training.repeats import Repeats
 
 SPLITS = ("train", "valid", "test")
@@ -186,23 +186,30 @@ def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Tabl
 
 
 def survey(config: DataConfig) -> Survey:
-    """One pass over all examples; of reports only those with highlights are held.
+    """All examples are read twice: what stands in several splits is known only then. None is held but the samples.
 
     Raises:
         ConfigError: see `load_examples`.
     """
     side = beside(config)
     tasks = {task: task in config.multi_label for task in config.labels}
-    found, marked = Survey(tasks, repeats=Repeats.of(_plain(config))), []
     vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
+    held: set[bytes] = set()
+
+    def first() -> Iterator[pa.Table]:
+        for table in _plain(config):
+            for task, known in vocabulary.items():
+                known.update(codes(table[task]))
+            held.update(side.held_words(table) if side else held_words(table))
+            yield table
+
+    found = Survey(tasks, repeats=Repeats.of(first()))
+    sampler = Sampler(config.samples, tasks, vocabulary, held)
+    made = []
     for each in reports(config, side, found):
         found.see(each)
-        highlighted = each.filter(pc.is_valid(each["marks"]))
-        if len(highlighted) or not marked:
-            marked.append(highlighted)
-        for task, known in vocabulary.items():
-            known.update(codes(each[task]))
-    found.samples, rejected = samples(pa.concat_tables(marked), config.samples, tasks, vocabulary)
+        made.append(sampler.made(each))
+    found.samples, rejected = (pa.concat_tables(tables) for tables in zip(*made, strict=True))
     found.see(found.samples)
     found.rejected = pa.concat_tables([rejected, side.unknown()]) if side else rejected
     return found

@@ -8,7 +8,7 @@ arXiv 2507.21302, train on reports, on reports and rationales, and on reports an
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -114,6 +114,11 @@ class SideTable:
         at = reports.column_names.index("marks")
         return reports.set_column(at, "marks", pa.array([self._marks.get(name) for name in names], MARKS))
 
+    def held_words(self, reports: pa.Table) -> set[bytes]:
+        """See `held_words`; these reports do not count as asked about."""
+        marks = [self._marks.get(name) for name in reports["record_id"].to_pylist()]
+        return held_words(reports.set_column(reports.column_names.index("marks"), "marks", pa.array(marks, MARKS)))
+
     def unknown(self) -> pa.Table:
         """The highlights of no report that was asked about, as `REJECTED`."""
         lost = [(name, row) for name, rows in self._marks.items() if name not in self._seen for row in rows]
@@ -145,65 +150,79 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def samples(
-    examples: pa.Table, kinds: Sequence[str], labels: Mapping[str, bool], vocabulary: Mapping[str, Set[str]]
-) -> tuple[pa.Table, pa.Table]:
-    """Samples of the asked kinds for train, with the columns of `examples`, and what could not be used as `REJECTED`.
-
-    Args:
-        examples: as `load_examples` makes them, with `marks`. A sample's `kind` is its own, its `record_id` the report's with a
-            suffix, everything else the report's.
-        labels: the tasks, and whether each is multi-label. A rationale with a label of its own, which must be one of its
-            report's, teaches that label alone, and only the tasks that know it; of its report's other labels it says neither
-            yes nor no. One without teaches what its report does, and so does a complement.
-        vocabulary: the codes that each task knows.
-    """
-    marked = examples.filter(pc.is_valid(examples["marks"]))
-    each = [(report, rationales(report["marks"], len(report["text"]))) for report in marked.to_pylist()]
-    elsewhere = {
-        _words(one, report["text"])
-        for report, of_report in each
-        if report["split"] != "train"
-        for one in of_report
-        if unfit(one, report["text"]) is None
+def held_words(examples: pa.Table) -> set[bytes]:
+    """What stands for the words of each rationale of valid and test: train must not learn them."""
+    held = examples.filter(pc.and_(pc.is_valid(examples["marks"]), pc.not_equal(examples["split"], "train")))
+    return {
+        _words(one, text)
+        for text, marks in zip(held["text"].to_pylist(), held["marks"].to_pylist(), strict=True)
+        for one in rationales(marks, len(text or ""))
+        if unfit(one, text or "") is None
     }
-    rows, rejected, seen = [], [], set()
-    for report, of_report in each:
-        if report["split"] != "train":
-            continue
-        for number, one in enumerate(of_report):
-            who = one.label, one.annotator
-            if one.outside:
-                rejected.append({"origin": report["record_id"], **_about(*who, one.outside, "outside_report")})
-            if not one.spans:
-                continue
-            reason, told = unfit(one, report["text"]), _told(report, one, labels, vocabulary)
-            words = None if reason else _words(one, report["text"])
-            reason = reason or (told if isinstance(told, str) else _redundant(told, words, elsewhere, seen))
-            if reason is not None:
-                rejected.append({"origin": report["record_id"], **_about(*who, one.spans, reason)})
-                continue
-            seen.add((words, str(told)))
-            made = {"rationale": (one.text(report["text"]), told), "complement": (one.complement(report["text"]), {})}
-            for kind in kinds:
-                text, taught = made[kind]
-                if text.strip():
-                    own = {"record_id": f"{report['record_id']}#{kind}{number}", "text": text, "kind": kind, "marks": None}
-                    rows.append({**report, **taught, **own})
-    return pa.Table.from_pylist(rows, schema=examples.schema), pa.Table.from_pylist(rejected, schema=REJECTED)
+
+
+@dataclass
+class Sampler:
+    """Makes samples of the asked `kinds` for train, of some reports at a time.
+
+    `labels` are the tasks, and whether each is multi-label. A rationale with a label of its own, which must be one of its
+    report's, teaches that label alone, and only the tasks that know it; of its report's other labels it says neither yes nor
+    no. One without teaches what its report does, and so does a complement. `vocabulary` are the codes that each task knows,
+    `held` what `held_words` found in all reports.
+    """
+
+    kinds: Sequence[str]
+    labels: Mapping[str, bool]
+    vocabulary: Mapping[str, Set[str]]
+    held: Set[bytes]
+    _seen: set[tuple[bytes, str]] = field(default_factory=set)
+
+    def made(self, examples: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The samples, with the columns of `examples`, and what could not be used as `REJECTED`.
+
+        Args:
+            examples: as `load_examples` makes them, with `marks`. A sample's `kind` is its own, its `record_id` the report's with
+                a suffix, everything else the report's.
+        """
+        marked = examples.filter(pc.and_(pc.is_valid(examples["marks"]), pc.equal(examples["split"], "train")))
+        rows, rejected = [], []
+        for report in marked.to_pylist():
+            for number, one in enumerate(rationales(report["marks"], len(report["text"]))):
+                who = one.label, one.annotator
+                if one.outside:
+                    rejected.append({"origin": report["record_id"], **_about(*who, one.outside, "outside_report")})
+                if not one.spans:
+                    continue
+                told = self._taught(report, one)
+                if isinstance(told, str):
+                    rejected.append({"origin": report["record_id"], **_about(*who, one.spans, told)})
+                    continue
+                made = {"rationale": (one.text(report["text"]), told), "complement": (one.complement(report["text"]), {})}
+                for kind in self.kinds:
+                    text, taught = made[kind]
+                    if text.strip():
+                        own = {"record_id": f"{report['record_id']}#{kind}{number}", "text": text, "kind": kind, "marks": None}
+                        rows.append({**report, **taught, **own})
+        return pa.Table.from_pylist(rows, schema=examples.schema), pa.Table.from_pylist(rejected, schema=REJECTED)
+
+    def _taught(self, report: Mapping[str, Any], one: Rationale) -> dict[str, Any] | str:
+        """What a rationale teaches, or why it teaches nothing."""
+        told = unfit(one, report["text"]) or _told(report, one, self.labels, self.vocabulary)
+        if isinstance(told, str):
+            return told
+        words = _words(one, report["text"])
+        if words in self.held:
+            return "other_split"
+        if (words, str(told)) in self._seen:
+            return "duplicate"
+        self._seen.add((words, str(told)))
+        return told
 
 
 def _about(label: str | None, annotator: str | None, spans: Sequence[Span], reason: str) -> dict[str, Any]:
     """A row of `REJECTED` but for its `origin`."""
     told = [{"start": start, "end": end} for start, end in spans]
     return {"label": label, "annotator": annotator, "spans": told, "reason": reason}
-
-
-def _redundant(told: Mapping[str, Any], words: bytes, elsewhere: Set[bytes], seen: Set[tuple[bytes, str]]) -> str | None:
-    """Why a rationale teaches nothing that may be taught."""
-    if words in elsewhere:
-        return "other_split"
-    return "duplicate" if (words, str(told)) in seen else None
 
 
 def _told(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.training.rationales import MARKS, Rationale, SideTable, codes, highlights, merged, samples
+from engine.training.rationales import MARKS, Rationale, Sampler, SideTable, codes, held_words, highlights, merged
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
 SCHEMA = {"leak": pa.bool_(), "marks": MARKS, "unknown": pa.list_(pa.string())}
@@ -38,14 +38,16 @@ def made(*rows, kinds=("rationale",), labels=None, **changes):
     if labels:
         table = table.select([name for name in table.column_names if name not in ("site", "histology") or name in labels])
     labels = labels or {"site": False, "histology": False}
-    found, rejected = samples(table, kinds, labels, {task: set(codes(table[task])) for task in labels})
+    sampler = Sampler(kinds, labels, {task: set(codes(table[task])) for task in labels}, held_words(table))
+    # Some reports at a time.
+    found, rejected = map(pa.concat_tables, zip(*(sampler.made(table.slice(at, 2)) for at in (0, 2)), strict=True))
     assert found.schema == table.schema
     return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
 
 
 def rejected(*rows, **changes):
     marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
-    found = samples(examples(marks=marks, **changes), (), {"site": False}, {"site": {"C18", "C34"}})[1]
+    found = Sampler((), {"site": False}, {"site": {"C18", "C34"}}, set()).made(examples(marks=marks, **changes))[1]
     return [(row["origin"], row["reason"], [(span["start"], span["end"]) for span in row["spans"]]) for row in found.to_pylist()]
 
 
