@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TINY = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 _TINY_LONG = {**_TINY, "max_position_embeddings": 4352, "attention_window": 16, "pad_token_id": 0}
+_BEHIND = (
+    "roberta",
+    "longformer",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "camembert",
+    "mpnet",
+    "data2vec-text",
+)
 _verified: dict[tuple[str, int], str] = {}
 
 
@@ -114,9 +124,12 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
 
 def positions(config: "PretrainedConfig") -> int:
     """Tokens that an encoder of this configuration has positions for, special ones among them."""
-    # These count positions from behind the id of padding.
-    behind = config.pad_token_id + 1 if config.model_type in ("roberta", "longformer") else 0
-    return config.max_position_embeddings - behind
+    return config.max_position_embeddings - first_position(config)
+
+
+def first_position(config: "PretrainedConfig") -> int:
+    """The position of an encoder's first token: these kinds count from behind the id of padding."""
+    return config.pad_token_id + 1 if config.model_type in _BEHIND else 0
 
 
 def check_window(name: str, window: int) -> None:
@@ -125,7 +138,11 @@ def check_window(name: str, window: int) -> None:
     Raises:
         ConfigError: they do not.
     """
-    room = positions(_config(name))
+    config = _config(name)
+    # Kinds that know distances alone have no limit.
+    if getattr(config, "max_position_embeddings", 0) <= 0:
+        return
+    room = positions(config)
     if window + 2 > room:
         raise ConfigError(
             f"model.window: {name} has positions for {room:,} tokens, two of them special; give at most {room - 2:,}"

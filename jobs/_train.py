@@ -37,7 +37,9 @@ class SiteData:
     text: str = key("text", "Column with the text.")
     split: str = key("split", "Column that says train, valid or test.")
     group: str = key("patient_id", "Column whose values must not cross splits.")
-    labels: dict[str, str] = key({}, "Column with the code, for each task; {} is {site: site, histology: histology}.")
+    labels: dict[str, str] = key(
+        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
+    )
     multi_label: list[str] = key([], "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
     leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
@@ -183,6 +185,10 @@ def fit_config(config: Config) -> "FitConfig":
         return _extractor(config)
     data, model, learn = (_own(config, part, _site_keys(config, part)) for part in ("data", "model", "learn"))
     tasks = tasks_of(config.data)
+    data["labels"] = tasks
+    if data["rationale_rule"] is None:
+        # Not named where it is not set, so that trainings of before there was one go on.
+        del data["rationale_rule"]
     check_watch(config.train.watch, tasks)
     unknown = sorted(set(config.learn.weights) - set(tasks))
     if unknown:
@@ -198,11 +204,11 @@ def fit_config(config: Config) -> "FitConfig":
     )
 
 
-def tasks_of(data: SiteData) -> list[str]:
-    """The tasks that a job teaches."""
+def tasks_of(data: SiteData) -> dict[str, str]:
+    """The tasks that a job teaches, each with its column."""
     from engine.training.data import TASKS
 
-    return list(data.labels or TASKS)
+    return dict(data.labels or TASKS)
 
 
 def check_watch(figure: str, tasks: Iterable[str]) -> None:

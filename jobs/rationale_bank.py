@@ -79,7 +79,7 @@ def main(config: Config) -> None:
     train, model = config.train, dict(vars(config.model))
     settings = BankConfig(
         data=DataConfig(**vars(config.data)),
-        task=config.task or tasks_of(config.data)[0],
+        task=config.task or next(iter(tasks_of(config.data))),
         model=model.pop("path"),
         folds=config.folds,
         seed=train.seed,

@@ -12,6 +12,7 @@ from engine.encoders import (
     load_encoder,
     load_tokenizer,
     pick_precision,
+    positions,
 )
 from engine.errors import ConfigError
 
@@ -96,6 +97,9 @@ def test_windows_that_do_not_fit_the_positions_are_refused():
     check_window("pkg:minilm", 510)
     with pytest.raises(ConfigError, match=r"model\.window: pkg:minilm has positions for 512 tokens, .* at most 510"):
         check_window("pkg:minilm", 511)
+    # Others do so too, by whatever id padding has; some have no limit.
+    assert positions(transformers.XLMRobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
+    assert positions(transformers.BertConfig()) == 512
     # Longformer counts positions from behind the id of padding, 0 in the tiny one.
     check_window("tiny:longformer", 4349)
     with pytest.raises(ConfigError, match="at most 4,349"):

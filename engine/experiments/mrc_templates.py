@@ -49,9 +49,6 @@ MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
 TEMPLATES = "templates.json"
 # Where fewer texts have a type, its row of the matrix says so.
 FEW = 10
-# The table that comes along, by name.
-SHIPPED = "pkg:ontology"
-_SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "experiment" / "prompt_mrc" / "ontology.csv"
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class AutoTemplate:
         return {each: Infused(text, text, 0) for each, text in zip(corpus.types, texts, strict=True)}
 
     def _definitions(self, name: str, corpus: Corpus) -> dict[str, str]:
-        table = str(_SHIPPED) if self.config.ontology == SHIPPED else self.config.ontology
+        table = self.config.ontology
         known = read_ontology(table)
         if not set(corpus.types) & set(known):
             raise ConfigError(f"data.ontology: {table} defines none of the types of {name}: {', '.join(corpus.types)}")

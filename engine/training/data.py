@@ -102,6 +102,7 @@ class Survey:
 
     tasks: Mapping[str, bool]
     repeats: Repeats
+    highlighted: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -124,7 +125,7 @@ class Survey:
         """Lines for who waits: texts that were left out, and what highlights gave and what they did not."""
         lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
         lines = [f"left out, since the same text stands in a later split: {lost}"] if lost else []
-        return [*lines, self._highlights()] if len(self.samples) or len(self.rejected) else lines
+        return [*lines, self._highlights()] if self.highlighted else lines
 
     def _highlights(self) -> str:
         kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
@@ -164,7 +165,7 @@ class Survey:
             self.pairs |= {(first, second) for first, second in both if first is not None and second is not None}
 
 
-def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Table:
+def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS, found: Survey | None = None) -> pa.Table:
     """All examples of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, `leak` (bool), `marks`,
     `unknown` and a column for each task.
 
@@ -174,15 +175,17 @@ def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS) -> pa.Tabl
 
     Rows without text or without any label are left out; a null label only means that the row does not teach that task.
 
+    Args:
+        found: the survey of these settings, where it is there already.
     Raises:
         ConfigError: no file or one that is no Parquet, a missing column, a report without an id, an unknown split, or a group
             that stands in two splits.
     """
-    wanted = pa.array(splits, pa.string())
-    found = [each.filter(pc.is_in(each["split"], wanted)) for each in reports(config)]
-    if "train" in splits and config.highlighted:
-        found.append(survey(config).samples)
-    return pa.concat_tables(found)
+    wanted, sampled = pa.array(splits, pa.string()), "train" in splits and config.highlighted
+    if sampled:
+        found = found or survey(config)
+    tables = [each.filter(pc.is_in(each["split"], wanted)) for each in reports(config, repeats=found and found.repeats)]
+    return pa.concat_tables([*tables, *([found.samples] if sampled else [])])
 
 
 def survey(config: DataConfig) -> Survey:
@@ -191,43 +194,47 @@ def survey(config: DataConfig) -> Survey:
     Raises:
         ConfigError: see `load_examples`.
     """
+    _check(config)
     side = beside(config)
     tasks = {task: task in config.multi_label for task in config.labels}
     vocabulary: dict[str, set[str]] = {task: set() for task in tasks}
     held: set[bytes] = set()
 
     def first() -> Iterator[pa.Table]:
-        for table in _plain(config):
-            for task, known in vocabulary.items():
-                known.update(codes(table[task]))
-            held.update(side.held_words(table) if side else held_words(table))
-            yield table
+        for piece in pieces(config):
+            for table in _usable(config, piece):
+                for task, known in vocabulary.items():
+                    known.update(codes(table[task]))
+                held.update(side.held_words(table) if side else held_words(table))
+                yield table
 
-    found = Survey(tasks, repeats=Repeats.of(first()))
-    sampler = Sampler(config.samples, tasks, vocabulary, held)
-    made = []
-    for each in reports(config, side, found):
+    found = Survey(tasks, repeats=Repeats.of(first()), highlighted=config.highlighted)
+    sampler = Sampler(config.samples, tasks, vocabulary, held, found.repeats.holds)
+    made, rejected = [], []
+    for each in reports(config, side, found.repeats, found):
         found.see(each)
-        made.append(sampler.made(each))
-    found.samples, rejected = (pa.concat_tables(tables) for tables in zip(*made, strict=True))
+        for some, table in zip((made, rejected), sampler.made(each), strict=True):
+            if len(table) or not some:
+                some.append(table)
+    found.samples = pa.concat_tables(made)
     found.see(found.samples)
-    found.rejected = pa.concat_tables([rejected, side.unknown()]) if side else rejected
+    found.rejected = pa.concat_tables([*rejected, side.unknown()] if side else rejected)
     return found
 
 
-def reports(config: DataConfig, side: SideTable | None = None, found: Survey | None = None) -> Iterator[pa.Table]:
+def reports(
+    config: DataConfig, side: SideTable | None = None, repeats: Repeats | None = None, found: Survey | None = None
+) -> Iterator[pa.Table]:
     """All reports, real and synthetic, some hundreds at a time, but for those whose text stands in a later split too; at the end
     their splits have been checked.
 
     Args:
-        side: their highlights. found: the survey that is being made.
+        side: their highlights. repeats: what stands in later splits, where that is known. found: takes note of what is left out.
     """
-    if config.synthetic and (config.pair or config.multi_label):
-        raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
-    if config.rationales and config.rationale_table:
-        raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
+    _check(config)
     side = side or beside(config)
-    repeats, splits, usable = found.repeats if found else Repeats.of(_plain(config)), _Splits(), 0
+    repeats = repeats or Repeats.of(table for piece in pieces(config) if piece.file for table in _usable(config, piece))
+    splits, usable = _Splits(), 0
     for piece in pieces(config):
         for table in read_piece(config, piece, side, repeats, splits, found):
             usable += len(table)
@@ -235,6 +242,13 @@ def reports(config: DataConfig, side: SideTable | None = None, found: Survey | N
     splits.check()
     if not usable:
         raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
+
+
+def _check(config: DataConfig) -> None:
+    if config.synthetic and (config.pair or config.multi_label):
+        raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
+    if config.rationales and config.rationale_table:
+        raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
 
 
 def beside(config: DataConfig) -> SideTable | None:
@@ -262,11 +276,6 @@ def pieces(config: DataConfig) -> Iterator[Piece]:
     yield from (Piece(None, at, min(at + _PIECE, config.synthetic)) for at in range(0, config.synthetic, _PIECE))
 
 
-def _plain(config: DataConfig) -> Iterator[pa.Table]:
-    """The reports of the files as they stand."""
-    return (table for piece in pieces(config) if piece.file for table in _read(config, piece))
-
-
 def read_piece(
     config: DataConfig,
     piece: Piece,
@@ -276,6 +285,17 @@ def read_piece(
     found: Survey | None = None,
 ) -> Iterator[pa.Table]:
     """The usable reports of a piece, some hundreds at a time, with their highlights; `splits` and `found` take note of them."""
+    for table in _usable(config, piece, splits):
+        table = side.on(table) if side else table
+        kept = repeats.kept(table) if piece.file is not None else table
+        if found is not None:
+            found.repeated.update(table["split"].to_pylist())
+            found.repeated.subtract(kept["split"].to_pylist())
+        yield kept
+
+
+def _usable(config: DataConfig, piece: Piece, splits: "_Splits | None" = None) -> Iterator[pa.Table]:
+    """What a piece has of reports with a text and a label."""
     for table in _synthetic(config, piece) if piece.file is None else _read(config, piece):
         if splits is not None and piece.file is not None:
             splits.see(table)
@@ -286,12 +306,7 @@ def read_piece(
         table = table.filter(pc.and_(usable, labelled[0]))
         if table["record_id"].null_count:
             raise ConfigError("data.id: a report has none; fill the column, or name another")
-        table = side.on(table) if side else table
-        kept = repeats.kept(table) if piece.file is not None else table
-        if found is not None:
-            found.repeated.update(table["split"].to_pylist())
-            found.repeated.subtract(kept["split"].to_pylist())
-        yield kept
+        yield table
 
 
 def _files(config: DataConfig) -> list[Entry]:

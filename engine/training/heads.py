@@ -93,7 +93,7 @@ def train_heads(
     known.require()
     for line in known.told():
         say(line)
-    examples = load_examples(config.data)
+    examples = load_examples(config.data, found=known)
     work = _claim(config, coder, examples, output)
     if storage_for(output).stat(f"{output}/digest.json") is not None:
         say("this training is finished; nothing to do")
@@ -193,13 +193,17 @@ def _check(config: HeadsConfig, model: ClassifierConfig) -> None:
 def _claim(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, output: str) -> Path:
     """Makes the output this training's own, or sees that it already is; returns the folder to work in."""
     texts = hashlib.sha256()
-    # All that teaches or measures; the name of the file does neither.
-    for batch in examples.drop_columns(["source"]).to_batches(1024):
+    # All that teaches or measures; the name of the file does neither, and codes that nothing is known of follow from the marks.
+    for batch in examples.drop_columns(["source", "unknown"]).to_batches(1024):
         texts.update(repr(batch.to_pydict()).encode())
+    data = {**vars(config.data), "path": "", "rationale_table": ""}
+    if config.data.rationale_rule is None:
+        # Not named where it is not set, so that trainings of before there was one go on.
+        del data["rationale_rule"]
     ours = {
         "model": coder.digest,
         "heads": list(config.heads),
-        "data": {**vars(config.data), "path": "", "rationale_table": ""},
+        "data": data,
         "texts": texts.hexdigest(),
         **{name: dict(vars(getattr(config, name))) for name in ("learn", "loop")},
         **{name: getattr(config, name) for name in ("shape", "max_tokens", "precision")},

@@ -7,7 +7,7 @@ arXiv 2507.21302, train on reports, on reports and rationales, and on reports an
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,7 +154,7 @@ def held_words(examples: pa.Table) -> set[bytes]:
     """What stands for the words of each rationale of valid and test: train must not learn them."""
     held = examples.filter(pc.and_(pc.is_valid(examples["marks"]), pc.not_equal(examples["split"], "train")))
     return {
-        _words(one, text)
+        same_words(one.text(text))
         for text, marks in zip(held["text"].to_pylist(), held["marks"].to_pylist(), strict=True)
         for one in rationales(marks, len(text or ""))
         if unfit(one, text or "") is None
@@ -168,13 +168,15 @@ class Sampler:
     `labels` are the tasks, and whether each is multi-label. A rationale with a label of its own, which must be one of its
     report's, teaches that label alone, and only the tasks that know it; of its report's other labels it says neither yes nor
     no. One without teaches what its report does, and so does a complement. `vocabulary` are the codes that each task knows,
-    `held` what `held_words` found in all reports.
+    `held` what `held_words` found in all reports; `elsewhere` says of a text and its second one whether it is a report of valid
+    or test.
     """
 
     kinds: Sequence[str]
     labels: Mapping[str, bool]
     vocabulary: Mapping[str, Set[str]]
     held: Set[bytes]
+    elsewhere: Callable[[str, str | None], bool] = lambda text, pair: False
     _seen: set[tuple[bytes, str]] = field(default_factory=set)
 
     def made(self, examples: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -210,8 +212,8 @@ class Sampler:
         told = unfit(one, report["text"]) or _told(report, one, self.labels, self.vocabulary)
         if isinstance(told, str):
             return told
-        words = _words(one, report["text"])
-        if words in self.held:
+        words = same_words(one.text(report["text"]))
+        if words in self.held or self.elsewhere(one.text(report["text"]), report["pair"]):
             return "other_split"
         if (words, str(told)) in self._seen:
             return "duplicate"
@@ -251,9 +253,9 @@ def unfit(rationale: Rationale, report: str) -> str | None:
     return None if rationale.text(report).strip() else "empty"
 
 
-def _words(rationale: Rationale, report: str) -> bytes:
-    """Two rationales are the same whatever their case and blanks."""
-    return text_digest(" ".join(rationale.text(report).casefold().split()))
+def same_words(text: str) -> bytes:
+    """What stands for a rationale's words: two are the same whatever their case and blanks."""
+    return text_digest(" ".join(text.casefold().split()))
 
 
 def codes(column: pa.ChunkedArray) -> list[str]:
@@ -297,7 +299,7 @@ def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
 def _accepted(bank: pa.Table, rule: str) -> pa.Table:
     """The spans of a bank's rationales that a rule accepts, as a side table; who wrote a text anew marked none."""
     key = "data.rationale_rule"
-    wanted = ("origin", "label", "annotator", "source", "spans", "rule", "accepted")
+    wanted = ("record_id", "origin", "label", "spans", "rule", "accepted")
     if not set(wanted) <= set(bank.column_names):
         raise ConfigError(
             f"{key}: data.rationale_table is no rationale bank, as jobs.rationale_bank writes it; leave the rule out"
@@ -307,7 +309,8 @@ def _accepted(bank: pa.Table, rule: str) -> pa.Table:
         known = ", ".join(sorted(set(bank["rule"].to_pylist())))
         raise ConfigError(f"{key}: the bank was not judged by '{rule}', but by {known}")
     rows = [
-        {"record_id": row["origin"], **span, "label": row["label"], "annotator": row["annotator"] or row["source"]}
+        # Each was scored by itself: the bank's own id keeps those of one report apart.
+        {"record_id": row["origin"], **span, "label": row["label"], "annotator": row["record_id"]}
         for row in mine.filter(mine["accepted"]).to_pylist()
         for span in row["spans"] or ()
     ]

@@ -38,10 +38,19 @@ class Repeats:
         keep = np.ones(len(table), dtype=bool)
         for split, later in _LATER.items():
             rows = np.flatnonzero(pc.equal(table["split"], split).to_numpy(zero_copy_only=False))
-            known = np.concatenate([getattr(self, each) for each in later])
-            if len(rows) and len(known):
-                keep[rows] = ~np.isin(_digests(table.take(pa.array(rows))), known)
+            keep[rows] = ~self._held(_digests(table.take(pa.array(rows))), later)
         return table.filter(pa.array(keep))
+
+    def holds(self, text: str, pair: str | None) -> bool:
+        """Whether a text of train stands in valid or test."""
+        return bool(self._held(np.array([seed_of(_plain(text), _plain(pair))], np.int64), _LATER["train"])[0])
+
+    def _held(self, digests: NDArray, splits: Iterable[str]) -> NDArray:
+        found = np.zeros(len(digests), dtype=bool)
+        for known in (getattr(self, split) for split in splits):
+            at = np.searchsorted(known, digests)
+            found |= np.append(known, -1)[at] == digests
+        return found
 
 
 def _digests(table: pa.Table) -> NDArray:

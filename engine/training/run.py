@@ -108,10 +108,10 @@ def train_site_classifier(
         figures = finish(
             state,
             classifier,
-            load_examples(data, ("valid", "test")),
+            load_examples(data, ("valid", "test"), found),
             made,
             found=found,
-            everything=lambda: load_examples(data),
+            everything=lambda: load_examples(data, found=found),
             command=command,
             say=say,
             baseline=baseline,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from engine.training.finish import PAIR, Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.training.rationales import SPANS, merged, rationales, unfit
+from engine.training.rationales import SPANS, held_words, merged, rationales, same_words, unfit
+from engine.training.repeats import Repeats
 from engine.training.site_classifier import tokenized
 from engine.training.synthetic_rationales import Generator, covered, proposed
 
@@ -90,19 +91,21 @@ def score_rationales(
         raise ConfigError(f"task: '{config.task}' must be a task of data.labels that has one code a report")
     if config.folds < 2:
         raise ConfigError("folds: out of fold needs at least 2")
-    examples = load_examples(replace(config.data, samples=()))
+    known = survey(replace(config.data, samples=()))
+    examples = load_examples(config.data, found=known)
     reports = examples.filter(pc.and_(pc.equal(examples["split"], "train"), pc.is_valid(examples[config.task])))
-    lost = Counter(survey(config.data).rejected["reason"].to_pylist())["unknown_record"]
+    lost = Counter(known.rejected["reason"].to_pylist())["unknown_record"]
     if lost:
         say(f"{lost:,} rationales are of no report in the data")
     found = _rationales(reports.to_pylist(), config.task, by)
     if not found:
         raise ConfigError("data.rationales: no report of train has a rationale; name their column, or a table of them")
     coder = _coder(config)
+    _flag_held(found, held_words(examples), known.repeats, reports["pair"].to_pylist())
     _flag_unread(found, reports["text"].to_pylist(), coder, config.max_tokens)
     labels, groups = reports[config.task].to_pylist(), reports["group"].to_pylist()
     fold = folds(labels, groups, config.folds, config.seed)
-    folder = _claim(config, reports, found, output)
+    folder = _claim(config, coder, reports, found, output)
     target = folder / "rationale_bank" / "part-0.parquet"
     if not target.is_file():
         _flag_lonely(found, labels, fold)
@@ -126,14 +129,15 @@ def _rationales(reports: Sequence[Mapping[str, Any]], task: str, by: Generator |
             flaw = unfit(one, report["text"])
             if flaw is None and one.label not in (None, report[task]):
                 flaw = "other_label"
-            by_people = {"source": HUMAN, "generator_digest": None, "annotator": one.annotator, "text": None}
+            about = {"source": HUMAN, "generator_digest": None, "annotator": one.annotator}
             name = f"{report['record_id']}#{HUMAN}{index}"
             if one.outside:
-                lost = {"spans": one.outside, "words": "", "flaw": "outside_report"}
-                found.append({**own, **by_people, "record_id": f"{name}-outside", **lost})
+                lost = {"spans": one.outside, "words": "", "text": None, "flaw": "outside_report"}
+                found.append({**own, "record_id": f"{name}-outside" if one.spans else name, **about, **lost})
             if one.spans:
                 words = "" if flaw else one.text(report["text"])
-                found.append({**own, **by_people, "record_id": name, "spans": one.spans, "words": words, "flaw": flaw})
+                told = {"spans": one.spans, "words": words, "text": None, "flaw": flaw}
+                found.append({**own, "record_id": name, **about, **told})
         if by is not None:
             made = proposed(by, report["record_id"], report["text"], report[task])
             found.append(
@@ -151,6 +155,14 @@ def _rationales(reports: Sequence[Mapping[str, Any]], task: str, by: Generator |
                 }
             )
     return found
+
+
+def _flag_held(found: Sequence[dict[str, Any]], held: Set[bytes], repeats: Repeats, pairs: Sequence[str | None]) -> None:
+    """What is marked in valid or test, or is a whole report there, must not be learned."""
+    for each in found:
+        words = each["words"]
+        if each["flaw"] is None and (same_words(words) in held or repeats.holds(words, pairs[each["report"]])):
+            each["flaw"] = "other_split"
 
 
 def _flag_unread(found: Sequence[dict[str, Any]], texts: Sequence[str], coder: SiteCoder, most: int) -> None:
@@ -353,14 +365,14 @@ def _unlearn(coder: SiteCoder) -> None:
     coder.network.encoder = plain.requires_grad_(False).to(own.device)
 
 
-def _claim(config: BankConfig, reports: pa.Table, found: Sequence[Mapping[str, Any]], output: str) -> Path:
+def _claim(config: BankConfig, coder: SiteCoder, reports: pa.Table, found: Sequence[Mapping[str, Any]], output: str) -> Path:
     """Makes the folder this bank's own, or sees that it already is."""
     if is_s3(output):
         raise ConfigError("output.path: a rationale bank is written to a folder of this machine")
     texts = hashlib.sha256(repr([reports.select(["record_id", "text", "group", config.task]).to_pydict(), list(found)]).encode())
     plain = {**vars(config), "data": vars(config.data), "learn": vars(config.learn), "loop": vars(config.loop)}
     values = {name: value for name, value in plain.items() if name not in ("threads", "device", "data")}
-    text = json.dumps({**values, "digest": _coder(config).digest, "texts": texts.hexdigest()}, indent=1, default=list) + "\n"
+    text = json.dumps({**values, "digest": coder.digest, "texts": texts.hexdigest()}, indent=1, default=list) + "\n"
     folder, note = Path(output).expanduser(), Path(output).expanduser() / "settings.json"
     if not note.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -180,10 +180,9 @@ def _encoded(examples: pa.Table, config: ClassifierConfig, tokenizer: "Tokenizer
 
 def _forget(numbers: np.ndarray, unknown: Sequence[Sequence[str] | None], task: Task) -> None:
     """Codes [n, labels] of which a text says neither yes nor no become -1, in place."""
+    index = {label: number for number, label in enumerate(task.labels)}
     for row, codes in enumerate(unknown):
-        for code in codes or ():
-            if code in task.labels:
-                numbers[row, task.labels.index(code)] = -1
+        numbers[row, [index[code] for code in codes or () if code in index]] = -1
 
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:

@@ -11,7 +11,7 @@ from engine.experiments import mrc_templates
 from engine.experiments.mrc_templates import Alignment, AlignmentConfig, AutoTemplate, AutoTemplateConfig, own_is_best
 from engine.experiments.run import Arm
 from engine.models.prompt_mrc.config import STYLES
-from engine.models.prompt_mrc.infused import read_ontology
+from engine.models.prompt_mrc.infused import SHIPPED, read_ontology
 from engine.models.prompt_mrc.templates import templates
 from tests.experiments.prompted import NAMES, TINY, measured
 from tests.models.prompt_mrc.conftest import World
@@ -45,7 +45,7 @@ def test_templates_under_one_budget(corpora, tmp_path):
 
 
 def test_the_table_that_comes_along_defines_the_types_of_the_corpora():
-    known = read_ontology(str(mrc_templates._SHIPPED))
+    known = read_ontology(SHIPPED)
     assert {"Disease", "Chemical", "Anatomy", "Cancer", "Simple_chemical"} <= set(known)
     written = {each.text.rstrip(".") for each in templates() if each.style in STYLES}
     # Those written by hand are what it is compared with.

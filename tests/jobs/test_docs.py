@@ -48,9 +48,13 @@ def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of
 
 
 def test_the_data_dictionary_has_every_column_of_a_rationale_bank() -> None:
+    from engine.training.rationales import REASONS, REJECTED
     from engine.training.score_rationales import TABLE
 
     assert first_cells(part("rationale_bank")) == set(TABLE.names)
+    assert first_cells(part("rejected_rationales")) == set(REJECTED.names)
+    for word in REASONS:
+        assert f"`{word}`" in part("rejected_rationales")
 
 
 def test_the_data_dictionary_has_every_column_of_entities_and_every_field_of_an_entity() -> None:

@@ -35,6 +35,22 @@ def test_of_a_text_in_several_splits_the_last_one_stays():
     ]
 
 
+def test_a_sample_that_is_a_report_of_a_later_split_is_refused(tmp_path):
+    pl.DataFrame(
+        {
+            "record_id": ["a", "b", "c", "d"],
+            "text": ["Specimen. Prostate core.", "Lung.", "prostate  core.", "Skin."],
+            "site": ["C61", "C34", "C61", "C44"],
+            "split": ["train", "train", "test", "valid"],
+            "patient_id": ["a", "b", "c", "d"],
+            "marks": [[{"start": 10, "end": 24}], None, None, None],
+        }
+    ).write_parquet(tmp_path / "r.parquet")
+    found = survey(DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks"))
+    assert not len(found.samples) and [row["reason"] for row in found.rejected.to_pylist()] == ["other_split"]
+    assert found.told() == ["highlights: no samples for train; not used: 1 other_split"]
+
+
 def test_another_question_makes_another_text():
     rows = [("Trial.", "pain", "train"), ("Trial.", "death", "train"), ("Trial.", "Death", "test")]
     assert [row["pair"] for row in Repeats.of([table(*rows)]).kept(table(*rows)).to_pylist()] == ["pain", "Death"]
@@ -53,7 +69,10 @@ def test_a_training_leaves_them_out_and_says_so(tmp_path):
     ).write_parquet(tmp_path / "r.parquet")
     config = DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks")
     found = survey(config)
-    assert found.told() == ["left out, since the same text stands in a later split: 1 of train"]
+    assert found.told() == [
+        "left out, since the same text stands in a later split: 1 of train",
+        "highlights: no samples for train",
+    ]
     assert found.labels == {"site": (("C34",), (1,))} and not len(found.samples)
     assert sorted(load_examples(config)["record_id"].to_pylist()) == ["b", "c", "d"]
     side = pl.DataFrame({"record_id": ["a"], "start": [0], "end": [5]})

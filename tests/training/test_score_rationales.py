@@ -41,10 +41,16 @@ def reports():
     # Duplicate and overlapping spans of one annotator are one rationale.
     rows[3]["marks"] = [rows[3]["marks"][0], rows[3]["marks"][0], mark(0, 12)]
     rows[5]["marks"] = [*rows[5]["marks"], {**mark(0, 8), "annotator": "b"}]
+    # The same words are marked in test.
+    free = rows[7]["text"].index("Margins")
+    rows[7]["marks"] = [mark(free, free + 7)]
     # One bad span of several.
     rows[6]["marks"] = [*rows[6]["marks"], mark(20, 900)]
     rows.append({"record_id": "alone", "text": "One prostate core.", "site": "C61", "marks": [mark(4, 17)], "split": "train"})
-    rows.append({**rows[4], "record_id": "held", "text": f"Held {rows[4]['text']}", "split": "test"})
+    begin = f"Held {rows[4]['text']}".index("Margins")
+    rows.append(
+        {**rows[4], "record_id": "held", "text": f"Held {rows[4]['text']}", "marks": [mark(begin, begin + 7)], "split": "test"}
+    )
     return [{**row, "patient_id": row["record_id"]} for row in rows]
 
 
@@ -90,6 +96,7 @@ def test_what_cannot_be_scored_has_its_reason(made):
     rows = [row for row in made.to_pylist() if row["rule"] == "all" and row["source"] == HUMAN]
     reasons = {row["origin"]: row["reject_reason"] for row in rows if not row["accepted"]}
     assert reasons.pop("r6") == "outside_report"
+    assert reasons.pop("r7") == "other_split"
     assert reasons == {"r0": "outside_report", "r1": "empty", "r2": "other_label", "alone": "class_in_one_fold"}
     # What lies within the report is scored all the same.
     assert sorted(row["accepted"] for row in rows if row["origin"] == "r6") == [False, True]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from engine.encoders import encoder_digest, load_encoder, positions
+from engine.encoders import encoder_digest, first_position, load_encoder, positions
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import MrcConfig
 
@@ -125,6 +125,6 @@ class Parted(nn.Module):
         places = torch.arange(embeds.shape[1], device=embeds.device).expand(len(embeds), -1)
         order = torch.where(places < width, (places - pads) % width, places)
         embeds = embeds.gather(1, order.unsqueeze(-1).expand_as(embeds))
-        offset = 2 if self.encoder.config.model_type == "roberta" else 0
+        offset = first_position(self.encoder.config)
         more: dict[str, Any] = {"position_ids": torch.where(order < width, order, order - width + position) + offset}
         return self.encoder(inputs_embeds=embeds, attention_mask=mask.gather(1, order), **more).last_hidden_state

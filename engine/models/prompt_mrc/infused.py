@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BUDGET = 48
+# The table that comes along, by name.
+SHIPPED = "pkg:ontology"
+_TABLE = Path(__file__).with_name("ontology.csv")
 HEAVIEST = 50
 Embed = Callable[[Sequence[str]], NDArray]
 
@@ -36,11 +40,12 @@ class Infused:
 
 
 def read_ontology(path: str) -> dict[str, str]:
-    """Type -> definition, from a CSV file with the columns `type` and `definition`.
+    """Type -> definition, from a CSV file with the columns `type` and `definition`, or from the one that comes along.
 
     Raises:
         ConfigError: there is no such file, or it lacks a column.
     """
+    path = str(_TABLE) if path == SHIPPED else path
     data = storage_for(path).read(full_path(path))
     if data is None:
         raise ConfigError(f"data.ontology: there is no file {path}")
