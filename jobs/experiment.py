@@ -15,7 +15,7 @@ from jobs._front import job
 from jobs._keys import MISSING, key, section
 
 # One grid, each time with other heads and regimes.
-GRIDS = ("base_control", "augment", "ratio", "noise", "architecture", "sufficiency", "synthetic", "plausible")
+GRIDS = ("base_control", "augment", "ratio", "noise", "architecture", "sufficiency", "synthetic", "plausible", "cross_domain")
 # Module and class of each experiment. Beside `<Class>` the module holds `<Class>Config`, whose fields are the keys that it takes.
 EXPERIMENTS = {
     "explain/methods": ("engine.experiments.methods", "Methods"),
