@@ -1,9 +1,9 @@
 """Heads trained on reports, on reports and rationales, and on reports and more reports, on a frozen encoder.
 
 One experiment over `heads`, `regimes` and `seeds`; the files under conf/experiment/rationale choose among them (base_control,
-augment, ratio, noise, architecture, sufficiency, synthetic, plausible, cross_domain). An arm is one training. After them stand, for every head
-and regime, the mean over seeds, its differences from the reports alone and from what else it has to be held against (`against`),
-and, for every head but the first, by how much the difference from the reports differs from the first head's.
+augment, ratio, noise, architecture, sufficiency, synthetic, plausible, cross_domain). An arm is one training. After them stand,
+for every head and regime, the mean over seeds, its differences from the reports alone and from what else it has to be held
+against (`against`), and, for every head but the first, by how much the difference from the reports differs from the first head's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
