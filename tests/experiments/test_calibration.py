@@ -32,7 +32,7 @@ def table():
                     "record_id": f"{split}-{number}",
                     "patient_id": f"{split}-{number // 2}",
                     "split": split,
-                    "text": "Colon biopsy.",
+                    "text": f"Colon biopsy, {split} {number}.",
                     "site": site if number or split != "test" else None,
                     "histology": HISTOLOGIES[0],
                 }

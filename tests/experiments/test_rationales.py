@@ -381,7 +381,7 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
 
 
 def test_what_people_marked_becomes_samples_of_train_where_that_is_asked_for(tmp_path, monkeypatch):
-    rows = [row if row["split"] == "train" else {**row, "evidence": []} for row in trials()]
+    rows = [row if row["split"] == "train" else {**row, "evidence": [], "text": f"Held. {row['text']}"} for row in trials()]
     data, seen = written(tmp_path / "data", rows, rationale_sets.SETS["evidence"].file), []
     monkeypatch.setattr(rationales, "train", lambda recipe, reading, *rest: seen.append(survey(DataConfig(**reading)).samples))
     for number, samples in enumerate(((), ("rationale",))):
