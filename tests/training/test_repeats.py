@@ -12,6 +12,14 @@ def table(*rows):
     return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)})
 
 
+def highlighted(folder, texts, sites, mark):
+    """Four reports, two of train, one of test and one of valid; the first has a highlight."""
+    columns = {"record_id": list("abcd"), "text": texts, "site": sites, "patient_id": list("abcd")}
+    split = {"split": ["train", "train", "test", "valid"], "marks": [[mark], None, None, None]}
+    pl.DataFrame(columns | split).write_parquet(folder / "r.parquet")
+    return DataConfig(str(folder / "r.parquet"), labels={"site": "site"}, rationales="marks")
+
+
 def test_of_a_text_in_several_splits_the_last_one_stays():
     rows = [
         ("Colon.", None, "train"),
@@ -36,17 +44,8 @@ def test_of_a_text_in_several_splits_the_last_one_stays():
 
 
 def test_a_sample_that_is_a_report_of_a_later_split_is_refused(tmp_path):
-    pl.DataFrame(
-        {
-            "record_id": ["a", "b", "c", "d"],
-            "text": ["Specimen. Prostate core.", "Lung.", "prostate  core.", "Skin."],
-            "site": ["C61", "C34", "C61", "C44"],
-            "split": ["train", "train", "test", "valid"],
-            "patient_id": ["a", "b", "c", "d"],
-            "marks": [[{"start": 10, "end": 24}], None, None, None],
-        }
-    ).write_parquet(tmp_path / "r.parquet")
-    found = survey(DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks"))
+    texts = ["Specimen. Prostate core.", "Lung.", "prostate  core.", "Skin."]
+    found = survey(highlighted(tmp_path, texts, ["C61", "C34", "C61", "C44"], {"start": 10, "end": 24}))
     assert not len(found.samples) and [row["reason"] for row in found.rejected.to_pylist()] == ["other_split"]
     assert found.told() == ["highlights: no samples for train; not used: 1 other_split"]
 
@@ -57,17 +56,8 @@ def test_another_question_makes_another_text():
 
 
 def test_a_training_leaves_them_out_and_says_so(tmp_path):
-    pl.DataFrame(
-        {
-            "record_id": ["a", "b", "c", "d"],
-            "text": ["Colon.", "Lung.", "colon. ", "Skin."],
-            "site": ["C18", "C34", "C18", "C44"],
-            "split": ["train", "train", "test", "valid"],
-            "patient_id": ["a", "b", "c", "d"],
-            "marks": [[{"start": 0, "end": 5}], None, None, None],
-        }
-    ).write_parquet(tmp_path / "r.parquet")
-    config = DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks")
+    texts = ["Colon.", "Lung.", "colon. ", "Skin."]
+    config = highlighted(tmp_path, texts, ["C18", "C34", "C18", "C44"], {"start": 0, "end": 5})
     found = survey(config)
     assert found.told() == [
         "left out, since the same text stands in a later split: 1 of train",
