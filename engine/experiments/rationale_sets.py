@@ -23,6 +23,7 @@ from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
 from engine.text.units import sentences
+from engine.training.repeats import plain
 from engine.training.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 
 Span = tuple[int, int]
@@ -222,7 +223,7 @@ def unique(marked: Sequence[Marked]) -> list[Marked]:
     """One text of each wording, in the order given: that of test before that of valid before that of train."""
     best: dict[str, Marked] = {}
     for each in sorted(marked, key=lambda each: _LAST_FIRST.index(each.split)):
-        best.setdefault(" ".join(each.text.casefold().split()), each)
+        best.setdefault(plain(each.text), each)
     kept = {id(each) for each in best.values()}
     return [each for each in marked if id(each) in kept]
 

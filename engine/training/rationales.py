@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from engine.errors import ConfigError
 from engine.records import text_digest
 from engine.storage import storage_for
+from engine.training.repeats import plain
 
 _MARK = [
     pa.field("start", pa.int64()),
@@ -255,7 +256,7 @@ def unfit(rationale: Rationale, report: str) -> str | None:
 
 def same_words(text: str) -> bytes:
     """What stands for a rationale's words: two are the same whatever their case and blanks."""
-    return text_digest(" ".join(text.casefold().split()))
+    return text_digest(plain(text))
 
 
 def codes(column: pa.ChunkedArray) -> list[str]:

@@ -43,7 +43,7 @@ class Repeats:
 
     def holds(self, text: str, pair: str | None) -> bool:
         """Whether a text of train stands in valid or test."""
-        return bool(self._held(np.array([seed_of(_plain(text), _plain(pair))], np.int64), _LATER["train"])[0])
+        return bool(self._held(np.array([seed_of(plain(text), plain(pair))], np.int64), _LATER["train"])[0])
 
     def _held(self, digests: NDArray, splits: Iterable[str]) -> NDArray:
         found = np.zeros(len(digests), dtype=bool)
@@ -55,8 +55,9 @@ class Repeats:
 
 def _digests(table: pa.Table) -> NDArray:
     both = zip(table["text"].to_pylist(), table["pair"].to_pylist(), strict=True)
-    return np.array([seed_of(_plain(text), _plain(pair)) for text, pair in both], np.int64)
+    return np.array([seed_of(plain(text), plain(pair)) for text, pair in both], np.int64)
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
+    """A text without what does not tell two apart: its case, and which blanks stand between its words."""
     return " ".join((text or "").casefold().split())
