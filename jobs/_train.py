@@ -22,8 +22,9 @@ _BOTH_KEYS = {"data": ("path",), "model": ("encoder", "rank", "window"), "learn"
 _MRC_KEYS = {
     "data": ("types", "share", "eval_share", "cut_share"),
     "model": (
-        *("mode", "domain", "language", "style", "version", "questions", "shared_soft", "type_soft", "depth", "share_layers"),
-        *("deep", "reparameterise", "overlap", "prompt_room", "freeze_encoder", "freeze_heads", "base", "nested"),
+        *("mode", "domain", "language", "style", "version", "questions", "ontology", "mentions"),
+        *("shared_soft", "type_soft", "depth", "share_layers", "deep", "reparameterise", "overlap", "prompt_room"),
+        *("freeze_encoder", "freeze_heads", "base", "nested"),
         "flat_across_types",
     ),
     "learn": ("negatives", "soft_rate"),
@@ -93,6 +94,13 @@ class Model:
     style: str = key("definition", "prompt_mrc: which templates.", choices=STYLES)
     version: int = key(1, "prompt_mrc: which wording of a style.", low=1)
     questions: dict[str, str] = key({}, "prompt_mrc: own questions for some types, type: text, in place of the templates.")
+    ontology: str | None = key(
+        None,
+        "prompt_mrc: CSV file with type and definition, or pkg:ontology, which comes along: templates make themselves from it "
+        "and from mentions of train, which the checkpoint then holds.",
+        path=True,
+    )
+    mentions: int = key(12, "prompt_mrc: most mentions in a template that makes itself.", low=0)
     shared_soft: int = key(10, "prompt_mrc: soft vectors of the domain.", low=0)
     type_soft: int = key(5, "prompt_mrc: soft vectors of each type.", low=0)
     deep: bool = key(False, "prompt_mrc: every layer of the encoder gets soft vectors of its own, not the first alone.")
@@ -228,6 +236,8 @@ def _extractor(config: Config) -> "FitConfig":
     cluster = config.cluster
     data, model, learn = (_own(config, part, _MRC_KEYS[part] + _BOTH_KEYS[part]) for part in ("data", "model", "learn"))
     base, questions = model.pop("base"), model.pop("questions")
+    # They become questions before a training begins.
+    del model["ontology"], model["mentions"]
     decoding = {name: model.pop(name) for name in ("nested", "flat_across_types")}
     figures = ["f1", "precision", "recall", *(f"f1_{name}" for name in config.data.types)]
     if config.train.watch not in figures:

@@ -44,14 +44,19 @@ def main(config: Config) -> None:
 
 
 def _extractor(config: Config) -> None:
+    from dataclasses import replace
     from functools import partial
 
-    from engine.training.prompt_mrc import checked, corpus_digest, spent
+    from engine.training.prompt_mrc import DataConfig, check, corpus_digest, load_corpus, spent
     from engine.training.prompt_mrc_finish import finish, marks_told
+    from engine.training.prompt_mrc_templates import with_templates
     from engine.training.run import train_system
 
     settings = fit_config(config)
-    corpus = checked(settings.settings)
+    corpus = load_corpus(DataConfig(**settings.settings["data"]))
+    asked = with_templates(settings.settings, corpus, config.model.ontology, config.model.mentions)
+    check(asked, corpus)
+    settings = replace(settings, settings=asked)
     _say(", ".join(f"{name}: {count:,}" for name, count in corpus.counts().items()))
     for line in marks_told(vars(spent(settings.settings, corpus))):
         _say(line)

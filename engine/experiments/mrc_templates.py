@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, pick_precision
+from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.experiments.mrc import (
     Fitted,
@@ -39,11 +38,12 @@ from engine.experiments.mrc import (
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
-from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, infused, pieces_of, read_ontology
+from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, pieces_of
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
-from engine.sources.annotated.splits import TEST, TRAIN
+from engine.sources.annotated.splits import TEST
 from engine.training.prompt_mrc import Corpus, DataConfig, members_of
+from engine.training.prompt_mrc_templates import automatic, definitions
 
 MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
 TEMPLATES = "templates.json"
@@ -119,36 +119,13 @@ class AutoTemplate:
         corpus = corpus_of(DataConfig(**settings_of(self.config, name, 0)["data"]))
         tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
         if kind in (AUTO, MENTIONS):
-            known = self._definitions(name, corpus) if kind == AUTO else {}
+            use_threads(self.config)
+            known = definitions(self.config.ontology, corpus.types, "data.ontology") if kind == AUTO else {}
             room = max(pieces_of(each.text, tokenizer) for each in self._templates(name, MANUAL).values())
-            return {each: self._automatic(corpus, each, known.get(each), room) for each in corpus.types}
+            return automatic(corpus, self.config.encoder, known, most=self.config.examples, budget=room)
         mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
         texts = [cut(each, tokenizer, self.config.budget) for each in queries(corpus.types, mode, self.config.language, style)]
         return {each: Infused(text, text, 0) for each, text in zip(corpus.types, texts, strict=True)}
-
-    def _definitions(self, name: str, corpus: Corpus) -> dict[str, str]:
-        table = self.config.ontology
-        known = read_ontology(table)
-        if not set(corpus.types) & set(known):
-            raise ConfigError(f"data.ontology: {table} defines none of the types of {name}: {', '.join(corpus.types)}")
-        return known
-
-    def _automatic(self, corpus: Corpus, kind: str, definition: str | None, budget: int) -> Infused:
-        train = [corpus.documents[member] for member in members_of(corpus, TRAIN)]
-        mentions = [each.text[span.start : span.end] for each in train for span in each.spans if span.type == kind]
-        texts = [each.text for each in train]
-        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
-        examples = self.config.examples
-        return infused(kind, definition, mentions, texts, self._embed, tokenizer, examples=examples, budget=budget)
-
-    @torch.no_grad()
-    def _embed(self, texts: Sequence[str]) -> NDArray:
-        """Mean states of the encoder [n, d], of length 1."""
-        use_threads(self.config)
-        encoder = load_encoder(self.config.encoder, pick_precision("fp32", "cpu"), attention_for("cpu"))
-        tokenizer = load_tokenizer(encoder_folder(self.config.encoder))
-        rows = [encoder(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0].mean(0) for text in texts]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).numpy()
 
 
 @dataclass(frozen=True)

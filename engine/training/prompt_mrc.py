@@ -129,20 +129,23 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> MrcLearner:
     return prepared(settings, load_corpus(DataConfig(**settings["data"])), worker)[0]
 
 
-def checked(settings: Mapping[str, Any]) -> Corpus:
-    """The corpus, once it and the settings of the model have been found to be usable; nothing is trained.
+def check(settings: Mapping[str, Any], corpus: Corpus) -> None:
+    """Whether a corpus and the settings of a training, as `learner` takes them, are usable; nothing is trained.
 
     Raises:
         ConfigError: they are not.
     """
-    corpus = load_corpus(DataConfig(**settings["data"]))
     config = _config(settings, corpus)
+    for name in settings.get("questions") or {}:
+        if not config.is_hard:
+            raise ConfigError(f"model.questions: a model of the mode '{config.mode}' asks no questions; leave them out")
+        if name not in config.types:
+            raise ConfigError(f"model.questions: '{name}' is none of the types to learn, which are {', '.join(config.types)}")
     if settings.get("base"):
         check_base(read_checkpoint(settings["base"]), config)
     new_network(config, torch.float32, attention_for("cpu"))
     LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
     decoding(settings, corpus)
-    return corpus
 
 
 def _config(settings: Mapping[str, Any], corpus: Corpus) -> MrcConfig:

@@ -45,7 +45,7 @@ def test_templates_under_one_budget(corpora, tmp_path):
 
 
 def test_the_table_that_comes_along_defines_the_types_of_the_corpora():
-    known = read_ontology(SHIPPED)
+    known = read_ontology(SHIPPED, "data.ontology")
     assert {"Disease", "Chemical", "Anatomy", "Cancer", "Simple_chemical"} <= set(known)
     written = {each.text.rstrip(".") for each in templates() if each.style in STYLES}
     # Those written by hand are what it is compared with.
@@ -58,7 +58,7 @@ def test_without_a_table_no_template_has_a_definition_and_one_of_other_types_is_
     table = tmp_path / "ontology.csv"
     table.write_text("type,definition\nFruit,what grows on a tree\n")
     config = AutoTemplateConfig(corpora, **TINY, corpora=("one",), ontology=str(table))
-    with pytest.raises(ConfigError, match="defines none of the types of one: Chemical, Disease"):
+    with pytest.raises(ConfigError, match=r"data.ontology: .* defines none of the types, which are Chemical, Disease"):
         AutoTemplate(config).measure(Arm("one-hard-auto-seed7", 7), tmp_path, lambda line: None)
 
 

@@ -24,7 +24,7 @@ from engine.training.loop import LoopConfig, Worker, train
 from engine.training.prompt_mrc import (
     DataConfig,
     by_record,
-    checked,
+    check,
     device_called,
     findings,
     learner,
@@ -39,6 +39,7 @@ from engine.training.prompt_mrc import (
     tuned,
 )
 from engine.training.prompt_mrc_finish import finish, outcome
+from engine.training.prompt_mrc_templates import with_templates
 from engine.training.state import read_state
 from jobs.train import main
 from tests.models.conftest import records
@@ -158,7 +159,8 @@ def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_pa
     assert told in card and "2 marked spans were widened to whole words." in card
     monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
     words = ["model=prompt_mrc", f"data.path={given['data']['path']}", f"output.path={tmp_path / 'other'}", *job_keys()]
-    assert main.run([*words, "model.mode=tagger"]) == 0
+    silent = [word for word in words if not word.startswith("model.questions")]
+    assert main.run([*silent, "model.mode=tagger"]) == 0
     said = capsys.readouterr().err
     assert told in said and "2 marked spans were widened to whole words." in said
     assert main.run(words) == 0
@@ -198,8 +200,15 @@ def test_a_tagger_is_given_what_it_needs_to_find_more(path):
 
 
 def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
-    corpus = checked(settings(path))
-    assert checked(settings(path, mode="tagger") | {"decoding": {"nested": None, "flat_across_types": True}}).types == ("A", "B")
+    corpus = load_corpus(DataConfig(path))
+    check(settings(path), corpus)
+    tagger = settings(path, mode="tagger") | {"decoding": {"nested": None, "flat_across_types": True}}
+    check(tagger | {"questions": {}}, corpus)
+    for mode in ("tagger", "soft"):
+        with pytest.raises(ConfigError, match=f"model.questions: a model of the mode '{mode}' asks no questions"):
+            check(settings(path, mode=mode), corpus)
+    with pytest.raises(ConfigError, match=r"model.questions: 'C' is none of the types to learn, which are A, B"):
+        check(settings(path) | {"questions": {**QUESTIONS, "C": "which fruit"}}, corpus)
     made, _ = prepared(settings(path), corpus, Worker())
     base = tmp_path / "base"
     write_checkpoint(base, made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
@@ -208,9 +217,40 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
         ({"freeze_encoder": True, "prompt_room": 40}, "set model.prompt_room=32"),
         ({"freeze_encoder": True, "mode": "tagger"}, "a tagger has no prompts"),
     ):
+        asked = {} if "mode" in model else QUESTIONS
         with pytest.raises(ConfigError, match=told):
-            checked(settings(path, **model) | {"base": str(base)})
-    assert checked(settings(path, freeze_encoder=True) | {"base": str(base)}).types == ("A", "B")
+            check(settings(path, **model) | {"base": str(base), "questions": asked}, corpus)
+    check(settings(path, freeze_encoder=True) | {"base": str(base)}, corpus)
+
+
+def test_templates_make_themselves_of_a_table_and_train(path, tmp_path):
+    corpus, table = load_corpus(DataConfig(path)), tmp_path / "types.csv"
+    table.write_text("type,definition\nA,which fruit\n")
+    plain = settings(path) | {"questions": {}}
+    assert with_templates(plain, corpus, None, 12) is plain
+    asked = with_templates(plain, corpus, str(table), 2)["questions"]
+    train = [(each, span) for each in corpus.documents if each.split == "train" for span in each.spans]
+    mentions = {name: {each.text[span.start : span.end].lower() for each, span in train if span.type == name} for name in "AB"}
+    for name, head in (("A", "A: which fruit, such as "), ("B", "B, such as ")):
+        assert asked[name].startswith(head)
+        shown = asked[name].removeprefix(head).split(", ")
+        assert 1 <= len(shown) <= 2 and set(shown) <= mentions[name]
+    # A text of valid or test would tell the model its answers.
+    unseen = replace(corpus, documents=[each for each in corpus.documents if each.split == "train"])
+    assert with_templates(plain, unseen, str(table), 2)["questions"] == asked
+    # A user's own go before them, and the prompt's room is theirs too.
+    own = with_templates(settings(path) | {"questions": {"B": "what"}}, corpus, str(table), 2)["questions"]
+    assert own == {"A": asked["A"], "B": "what"}
+    check(with_templates({**plain, "model": {**plain["model"], "prompt_room": 12}}, corpus, str(table), 12), corpus)
+    assert with_templates(plain, corpus, str(table), 0)["questions"] == {"A": "A: which fruit", "B": "B"}
+    for mode in ("tagger", "name", "soft"):
+        with pytest.raises(ConfigError, match=f"model.ontology: a model of the mode '{mode}' has no templates"):
+            with_templates(settings(path, mode=mode), corpus, str(table), 2)
+    with pytest.raises(ConfigError, match=r"model.ontology: there is no file"):
+        with_templates(plain, corpus, str(tmp_path / "none.csv"), 2)
+    table.write_text("type,definition\nC,which fruit\n")
+    with pytest.raises(ConfigError, match="defines none of the types, which are A, B"):
+        with_templates(plain, corpus, str(table), 2)
 
 
 def test_a_device_by_its_name():
@@ -311,8 +351,17 @@ def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, caps
     assert found.config.types == ("A", "B") and found.config.queries == (QUESTIONS["A"], QUESTIONS["B"])
     assert main.run(words) == 0
     assert "nothing to do" in capsys.readouterr().err
-    assert main.run([*words, "model.mode=soft"]) == 2
+    assert main.run([*words, "model.mode=hard"]) == 2
     assert "other settings" in capsys.readouterr().err
+    table = tmp_path / "types.csv"
+    table.write_text("type,definition\nA,another fruit\n")
+    # A question for every type leaves nothing for a table; without them its templates are what is asked.
+    assert main.run([*words, f"model.ontology={table}"]) == 0
+    fewer = [word for word in words if not word.startswith(("model.questions", "output.path"))]
+    assert main.run([*fewer, f"model.ontology={table}", "model.mentions=1", f"output.path={tmp_path / 'other'}"]) == 0
+    queries = read_checkpoint(str(tmp_path / "other")).config.queries
+    assert queries[0].startswith("A: another fruit, such as ") and queries[1].startswith("B, such as ")
+    capsys.readouterr()
     write(path, documents(60, seed=1))
     assert main.run(words) == 2
     assert "the input has changed since this training began" in capsys.readouterr().err.splitlines()[-1]

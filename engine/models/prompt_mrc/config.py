@@ -104,6 +104,11 @@ class MrcConfig:
         return self.shared_soft + self.type_soft if self.is_soft else 0
 
     @property
+    def room(self) -> int:
+        """Word pieces that a prompt may have, beside its soft vectors and two marks."""
+        return self.prompt_room - self.soft - 2
+
+    @property
     def context_position(self) -> int:
         """The position that the first token of a text has."""
         return 1 if self.is_tagger else self.prompt_room
@@ -130,12 +135,12 @@ class MrcConfig:
         Raises:
             ConfigError: it has not.
         """
-        need = words + self.soft + 2
-        if need > self.prompt_room:
+        if words > self.room:
+            takes, room = words + self.soft + 2, self.prompt_room
             less = "a shorter question in model.questions" if words else "fewer vectors in model.shared_soft and model.type_soft"
             raise ConfigError(
                 f"{key or 'model.prompt_room'}: the prompt for {name} of {words} word pieces and {self.soft} soft vectors takes "
-                f"{need} positions, there are {self.prompt_room}; {'shorten the question' if key else f'raise it, or set {less}'}"
+                f"{takes} positions, there are {room}; {'shorten the question' if key else f'raise it, or set {less}'}"
             )
 
     def to_json(self) -> dict[str, Any]:

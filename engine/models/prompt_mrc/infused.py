@@ -7,6 +7,7 @@ farthest from each other are taken (farthest-point traversal, Gonzalez 1985), so
 import csv
 import io
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,22 +40,25 @@ class Infused:
     mentions: int
 
 
-def read_ontology(path: str) -> dict[str, str]:
+def read_ontology(path: str, key: str) -> dict[str, str]:
     """Type -> definition, from a CSV file with the columns `type` and `definition`, or from the one that comes along.
+
+    Args:
+        key: the setting that names the file, for a message.
 
     Raises:
         ConfigError: there is no such file, or it lacks a column.
     """
-    path = str(_TABLE) if path == SHIPPED else path
-    data = storage_for(path).read(full_path(path))
+    path = full_path(os.path.expanduser(str(_TABLE) if path == SHIPPED else path))
+    data = storage_for(path).read(path)
     if data is None:
-        raise ConfigError(f"data.ontology: there is no file {path}")
+        raise ConfigError(f"{key}: there is no file {path}")
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except UnicodeDecodeError:
-        raise ConfigError(f"data.ontology: {path} is not UTF-8; convert it first") from None
+        raise ConfigError(f"{key}: {path} is not UTF-8; convert it first") from None
     if not rows or not {"type", "definition"} <= set(rows[0]):
-        raise ConfigError(f"data.ontology: {path} must have the columns type and definition")
+        raise ConfigError(f"{key}: {path} must have the columns type and definition")
     return {row["type"].strip(): " ".join(row["definition"].split()) for row in rows if row["type"] and row["definition"]}
 
 
@@ -71,7 +75,7 @@ def heaviest(mentions: Sequence[str], texts: Sequence[str], most: int = HEAVIEST
 
 def apart(points: NDArray, count: int) -> list[int]:
     """Rows of `points` [n, d]: the first, then each time the one farthest from those taken."""
-    taken = [0] if len(points) else []
+    taken = [0] if len(points) and count else []
     while len(taken) < min(count, len(points)):
         distance = np.linalg.norm(points[:, None] - points[None, taken], axis=-1).min(axis=1)
         distance[taken] = -1.0

@@ -24,7 +24,7 @@ def test_weight_is_count_times_rarity():
 def test_examples_lie_apart():
     points = np.array([[0.0, 0], [0.1, 0], [5, 0], [0, 3]])
     assert apart(points, 3) == [0, 2, 3]
-    assert apart(points[:1], 3) == [0] and apart(np.zeros((0, 2)), 3) == []
+    assert apart(points[:1], 3) == [0] and apart(np.zeros((0, 2)), 3) == [] and apart(points, 0) == []
 
 
 def test_a_template_fits_its_budget(tokenizer):
@@ -44,8 +44,8 @@ def test_a_template_fits_its_budget(tokenizer):
 
 def test_an_ontology_table(tmp_path):
     (tmp_path / "o.csv").write_text('\ufefftype,definition,code\nGout,"joint  pain",1\nEmpty,,2\n', encoding="utf-8")
-    assert read_ontology(str(tmp_path / "o.csv")) == {"Gout": "joint pain"}
+    assert read_ontology(str(tmp_path / "o.csv"), "model.ontology") == {"Gout": "joint pain"}
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     for name, told in (("bad.csv", "must have the columns"), ("none.csv", "there is no file")):
         with pytest.raises(ConfigError, match=told):
-            read_ontology(str(tmp_path / name))
+            read_ontology(str(tmp_path / name), "model.ontology")
