@@ -110,7 +110,9 @@ def to_table(name: str, arm: Arm, results: Sequence[Result]) -> pa.Table:
 def markdown(table: pa.Table) -> str:
     """One line an arm, one column a metric, in the order in which they first stand; intervals in brackets, notes underneath.
 
-    `n` is how many records most of an arm's numbers rest on; a number that rests on others says so.
+    A metric of a part, `metric:part`, would make it too wide to read: those stand below, one line each and one column an arm, in
+    a table for all arms that have the same ones. `n` is how many records most of an arm's numbers rest on; a number that rests on
+    others says so.
     """
     rows = table.to_pylist()
     usual = {arm: _usual([row["n"] for row in rows if row["arm"] == arm]) for arm in dict.fromkeys(row["arm"] for row in rows)}
@@ -120,13 +122,24 @@ def markdown(table: pa.Table) -> str:
         arms[row["arm"]][row["metric"]] = _number(row, usual[row["arm"]])
         if row["note"]:
             notes.setdefault(f"{row['metric']}: {row['note']}", []).append(row["arm"])
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    lines = [["arm", "n", *metrics], ["---"] * (2 + len(metrics))]
+    whole = [metric for metric in dict.fromkeys(row["metric"] for row in rows) if ":" not in metric]
+    lines = [["arm", "n", *whole]]
     for arm, values in arms.items():
-        n = usual[arm]
-        lines.append([arm, "" if n is None else f"{n:,}", *(values.get(metric, "") for metric in metrics)])
+        lines.append([arm, "" if usual[arm] is None else f"{usual[arm]:,}", *(values.get(metric, "") for metric in whole)])
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for arm, values in arms.items():
+        parts.setdefault(tuple(metric for metric in values if ":" in metric), []).append(arm)
+    tables = [
+        lines,
+        *([["metric", *of], *([each, *(arms[arm][each] for arm in of)] for each in own)] for own, of in parts.items() if own),
+    ]
     told = [f"* {', '.join(dict.fromkeys(of))}: {note}" for note, of in notes.items()]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + (["", *told] if told else []))
+    return "\n\n".join([*map(_table, tables), *(["\n".join(told)] if told else [])])
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as Markdown, the first of them its head."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], ["---"] * len(lines[0]), *lines[1:]))
 
 
 def _usual(counts: Sequence[int | None]) -> int | None:

@@ -113,6 +113,30 @@ def test_arms_with_other_metrics_share_a_table_and_a_note_is_told_once():
     ]
 
 
+def test_figures_of_parts_stand_below_a_line_each():
+    import pyarrow as pa
+
+    results = [Result("f1", 0.5, n=9), Result("f1:a", 0.25, n=4), Result("f1:b", 0.75, n=9, note="few")]
+    arms = [to_table("explain/toy", Arm(name), results) for name in ("one", "two")]
+    arms += [to_table("explain/toy", Arm("three"), [Result("f1", 1, n=9), Result("f1:c", 1, n=9)])]
+    assert markdown(pa.concat_tables(arms)).splitlines() == [
+        "| arm | n | f1 |",
+        "| --- | --- | --- |",
+        *(f"| {arm} | 9 | {value} |" for arm, value in (("one", "0.500"), ("two", "0.500"), ("three", "1.000"))),
+        "",
+        "| metric | one | two |",
+        "| --- | --- | --- |",
+        "| f1:a | 0.250 [n 4] | 0.250 [n 4] |",
+        "| f1:b | 0.750 | 0.750 |",
+        "",
+        "| metric | three |",
+        "| --- | --- |",
+        "| f1:c | 1.000 |",
+        "",
+        "* one, two: f1:b: few",
+    ]
+
+
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", "two words", "../up"])
 def test_an_arm_is_named_as_a_file_can_be(name):
     with pytest.raises(ContractError, match="file's name"):
