@@ -51,6 +51,9 @@ class Entities:
 class Explain:
     method: str = key("gradient_x_input", "How evidence is found; none is no evidence.", choices=EVIDENCE_METHODS)
     spans: int = key(3, "Most evidence spans for each entity that has evidence.", low=1, high=50)
+    every: bool = key(
+        False, "Evidence of every entity, at several times the cost; false: of the best-scored one of each type in a report."
+    )
     margins_fraction: float = key(
         1.0, "Share of reports, chosen by id, whose entities are scored under the other types' questions.", low=0.0, high=1.0
     )
@@ -107,6 +110,7 @@ def run_config(config: ExtractEntities) -> "RunConfig":
                 "thresholds": asked.thresholds,
                 "evidence": config.explain.method,
                 "spans": config.explain.spans,
+                "every": config.explain.every,
                 "margins": config.explain.margins_fraction,
                 "precision": config.cluster.precision,
                 "deterministic": config.deterministic,

@@ -22,19 +22,22 @@ def consult(
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """The entities of a text, in its order, each with the fields of the table `entities` and its own `text`.
+    """The entities of a text, in its order, each with the fields of the table `entities`, evidence included, and its own `text`.
 
     Args:
         types: types to look for; without any and without a question all of the model.
         question: a question in the user's own words. What answers it has the type `question` and is marked `zero_shot`.
-        model: a checkpoint folder. options, runtime: as `Extractor` has them.
+        model: a checkpoint folder. options, runtime: as `Extractor` has them; `every` is true unless they say otherwise.
     Raises:
         ConfigError: the text is empty, or the model has no such type or reads no questions.
     """
     asked = dict((options or {}).get("questions", {})) | ({QUESTION: question} if question is not None else {})
     wanted = [*types, *([QUESTION] if question is not None else [])]
     spec = ModelSpec(
-        "engine.models.prompt_mrc", model, {**(options or {}), "questions": asked, "types": wanted}, dict(runtime or {})
+        "engine.models.prompt_mrc",
+        model,
+        {"every": True, **(options or {}), "questions": asked, "types": wanted},
+        dict(runtime or {}),
     )
     return answer(load(spec), text)
 

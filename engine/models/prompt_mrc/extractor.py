@@ -35,7 +35,8 @@ class ExtractorOptions:
     `types` are those to look for, all of the model where empty. `questions` are a user's own, type -> text: for a type of the
     model in place of its template, for any other without training (zero-shot). `prompts` is a file of soft prompts in place of
     the checkpoint's. `nested` and `thresholds` (`start`, `end`, `match`) go before the checkpoint's. `evidence` is a method, and
-    `spans` the most runs of words it shows. `margins` is the share of reports whose spans are scored under the other types.
+    `spans` the most runs of words it shows; with `every` all entities have it, else the best of each type in a report. `margins`
+    is the share of reports whose spans are scored under the other types.
     """
 
     max_tokens: int = 16384
@@ -47,6 +48,7 @@ class ExtractorOptions:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     evidence: str = EVIDENCE_METHODS[0]
     spans: int = 3
+    every: bool = False
     margins: float = 1.0
     precision: str = "auto"
     deterministic: bool = False
@@ -228,16 +230,18 @@ class Extractor:
     def _evidence(
         self, found: Sequence[Sequence["Candidate"]], cut: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
     ) -> dict["Candidate", dict[str, Any]]:
-        """Evidence of the best span of each type in each report."""
+        """Evidence of the spans, or of the best of each type in each report."""
         from engine.models.prompt_mrc.evidence import Wanted, explain
 
         at = {(number, window.start): window for number, each in enumerate(cut) for window in each}
-        best: dict[tuple[int, int], Candidate] = {}
-        for each in (span for spans in found for span in spans):
-            key = (each.text, each.type)
-            if key not in best or each.score > best[key].score:
-                best[key] = each
-        chosen = list(best.values())
+        chosen = [span for spans in found for span in spans]
+        if not self.options.every:
+            best: dict[tuple[int, int], Candidate] = {}
+            for each in chosen:
+                key = (each.text, each.type)
+                if key not in best or each.score > best[key].score:
+                    best[key] = each
+            chosen = list(best.values())
         lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
         # A backward pass holds about twice what a forward does.
         budget = 1 if self.options.deterministic else max(1, self.budget // 2)

@@ -122,6 +122,13 @@ def test_evidence_is_split_into_text_template_and_soft_prompt(model):
         assert 0 < len(each["evidence"]) <= 3
         assert sum(run["weight"] for run in each["evidence"]) <= each["context_share"] + 1e-6
         assert all(0 <= run["start"] < run["end"] <= len(NESTED) for run in each["evidence"])
+    (every,) = rows(extractor(model, every=True), [NESTED])
+    assert len(every["entities"]) == 3 and all(each["evidence"] and each["context_share"] > 0 for each in every["entities"])
+    # What is told of one does not depend on how many are told of.
+    alike = {(each["type"], each["start"], each["end"]): each for each in every["entities"]}
+    assert all(
+        alike[each["type"], each["start"], each["end"]]["soft_share"] == pytest.approx(each["soft_share"]) for each in told
+    )
     (bare,) = rows(extractor(model, evidence="none", margins=0.0), [NESTED])
     assert all(each["evidence"] is None and each["margin"] is None for each in bare["entities"])
 
@@ -143,6 +150,10 @@ def test_a_new_type_by_a_users_question_is_marked(model):
 
 
 def test_a_consultation_answers_with_words(model):
+    found = consult(NESTED, ["A", "B"], model=str(model), options={"precision": "fp32"})
+    assert len(found) == 3 and all(each["evidence"] for each in found)
+    best = consult(NESTED, ["A", "B"], model=str(model), options={"precision": "fp32", "every": False})
+    assert sum(each["evidence"] is not None for each in best) == 2
     found = consult(NESTED, ["A"], model=str(model), options={"precision": "fp32"})
     assert [(each["type"], each["text"]) for each in found] == FOUND[1:]
     free = consult(NESTED, question="which fruit is named", model=str(model), options={"precision": "fp32"})
