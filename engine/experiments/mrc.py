@@ -77,8 +77,8 @@ class MrcRecipe:
     shared_soft: int = 10
     type_soft: int = 5
     epochs: float = 8.0
-    batch: int = 24
-    rate: float = 1e-3
+    batch: int = 12
+    rate: float = 2e-3
     masking: float = 0.3
     share: float = 1.0
     eval_share: float = 1.0
