@@ -3,9 +3,11 @@
 A word is what the tokenizer's pre-tokenizer sees as one (a run of letters or digits, one punctuation mark, one CJK character).
 Blanks that a byte-level tokenizer sees as a word belong to the word after them, as the one blank in front of a word does there;
 those at the end of a text belong to its last word. A word's offsets leave them out. Offsets are half-open and in code points, as
-the tokenizer reports them; text is never rebuilt by decoding.
+the tokenizer reports them, but that accents and other marks on a word's last letter are part of it; text is never rebuilt by
+decoding.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,10 @@ def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedTex
     if len(real) < len(start):
         word = np.searchsorted(real, word).clip(max=len(real) - 1).astype(np.int32)
         start, end = start[real], end[real]
-    beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
     # A tokenizer parts punctuation from words, so a word's ends tell what it is.
     spoken = np.array([text[a].isalnum() or text[b - 1].isalnum() for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+    end = _marked(text, start, end)
+    beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
     return TokenizedText(ids, word, start, end, spoken, beyond)
 
 
@@ -70,3 +75,15 @@ def _trimmed(text: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray,
         while start[index] < end[index] and text[start[index]].isspace():
             start[index] += 1
     return start, end
+
+
+def _marked(text: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Ends behind what belongs to a word's last letter: tokenizers that strip accents count such marks to no word."""
+    if text.isascii():
+        return end
+    for index, at in enumerate(end.tolist()):
+        stop = int(start[index + 1]) if index + 1 < len(start) else len(text)
+        while at < stop and (unicodedata.category(text[at]) in ("Mn", "Me") or text[at] in _JOINERS):
+            at += 1
+        end[index] = at
+    return end

@@ -34,6 +34,17 @@ def test_words_stand_in_the_text_as_it_is(tokenizer):
     assert found.truncated_chars == 0
 
 
+def test_marks_on_a_words_last_letter_are_part_of_it(tokenizer, byte_level):
+    text = "cafe\u0301 Asthma\u0301, \u2615\ufe0f no\u0308\u0301n"
+    shown = ["cafe\u0301", "Asthma\u0301", ",", "\u2615\ufe0f", "no\u0308\u0301n"]
+    (found,) = tokenize(tokenizer, [text], 100)
+    assert words(text, found) == shown and found.spoken.tolist() == [True, True, False, False, True]
+    assert "".join(words(text, tokenize(byte_level, [text], 100)[0])) == text.replace(" ", "")
+    # What was not read begins behind them.
+    (cut,) = tokenize(tokenizer, ["cafe\u0301 no"], 1)
+    assert (words("cafe\u0301 no", cut), cut.truncated_chars) == (["cafe\u0301"], len(" no"))
+
+
 def test_tokens_of_a_word_carry_its_number(tokenizer):
     (found,) = tokenize(tokenizer, ["immunohistochemistry of"], 100)
     assert len(found.ids) > 2
