@@ -48,6 +48,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+_ENTRY = re.compile(r"\+{0,2}([a-z_][a-z_.]*)\.([^={}]+)=(.*)", re.DOTALL)
 _ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*(,|$)""", re.DOTALL)
 _FLAGS = {"-h": "--help", "-c": "--cfg", "-cd": "--config-dir", "-cn": "--config-name", "-m": "--multirun"}
 _TAKES_VALUE = ("--cfg", "--config-dir", "--config-name")
@@ -247,6 +248,13 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list[str]], texts: _Texts) -> str:
     """One override as Hydra may have it: known key, known choice, text replaced by a stand-in."""
+    entry = _ENTRY.fullmatch(override)
+    for name, key in keys.items() if entry else ():
+        # An entry's name is the user's own, such as a type's, with letters that Hydra's parser does not know.
+        whole = f"{entry[1]}.{entry[2]}"
+        if key.kind is dict and whole.startswith(f"{name}."):
+            value = texts.hold(entry[3]) if key.inner is str else entry[3]
+            return f"++{name}.{texts.hold(whole.removeprefix(f'{name}.'))}={value}"
     match = _OVERRIDE.fullmatch(override)
     if not match:
         if re.fullmatch(r"~[\w.]+(=.*)?", override):
@@ -261,9 +269,6 @@ def _translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list
         return f"{name}={value}"
     key = keys.get(name)
     if key is None:
-        parent = keys.get(name.rpartition(".")[0])
-        if parent is not None and parent.kind is dict:
-            return f"++{name}={texts.hold(value) if parent.inner is str else value}"
         raise ConfigError(f"unknown key '{name}'{closest(name, [*keys, *groups])}; --help lists them all")
     if value == "???" or (value == "null" and key.optional):
         return f"{name}={value}"
@@ -321,7 +326,11 @@ def _one_line(error: BaseException, keys: Mapping[str, Key]) -> str:
                 return f"{name}: {_flat(cause)}"
             return f"{name}: {repr(given[1]) if given else 'this value'} is not allowed; wants {key.wants}"
         cause = cause.__cause__
-    return _flat(error)
+    told = _flat(error)
+    name = re.search(r"\+\+([\w.]+)=\{", told)
+    if name and name[1] in keys:
+        return f"{name[1]}: what stands in braces cannot be read; give each entry by itself, as in {name[1]}.<name>=<value>"
+    return told
 
 
 def _flat(error: BaseException) -> str:

@@ -68,6 +68,7 @@ class Config:
     spans: int = key(5, "Evidence spans.", low=0, high=50)
     share: float = key(1.0, "Share allowed.", low=0, high=1)
     thresholds: dict[str, float] = key({}, "Threshold of each task.", low=0, high=1)
+    questions: dict[str, str] = key({}, "A question for each type.")
     deterministic: bool = key(False, "Same bits.")
 
     def __post_init__(self) -> None:
@@ -123,6 +124,17 @@ def refused(toy: Job, capsys: pytest.CaptureFixture, *argv: str) -> str:
 def test_a_file_name_arrives_as_the_shell_gives_it(toy: Job, name: str) -> None:
     assert toy.run([f"input.path={name}"]) == 0
     assert Config.seen.input.path == name
+
+
+@pytest.mark.parametrize("name", ["Device", "cell-line", "Körperteil", "Drug.Name", "adverse event", "B&B (old)"])
+def test_an_entrys_name_is_the_users_own(toy: Job, name: str) -> None:
+    assert toy.run(["input.path=x", f"questions.{name}=Which, or ${{what}}?", f"thresholds.{name}=0.5"]) == 0
+    assert (Config.seen.questions, Config.seen.thresholds) == ({name: "Which, or ${what}?"}, {name: 0.5})
+
+
+def test_braces_that_cannot_be_read_are_told_in_our_words(toy: Job, capsys: pytest.CaptureFixture) -> None:
+    told = refused(toy, capsys, "input.path=x", 'questions={Körperteil: "Wo?"}')
+    assert "questions: what stands in braces cannot be read; give each entry by itself, as in questions.<name>=<value>" in told
 
 
 def test_a_name_that_is_not_utf8_arrives(toy: Job) -> None:
