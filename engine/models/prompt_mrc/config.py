@@ -170,7 +170,7 @@ class Decoding:
         if not all(0 < each < 1 for each in (self.start, self.end, self.match)):
             raise ConfigError("decoding: thresholds must lie between 0 and 1")
         if self.nested and self.flat_across_types:
-            raise ConfigError("decoding: nested spans and flat_across_types exclude each other")
+            raise ConfigError("nested spans and flat_across_types exclude each other; set one of the two to false")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for decoding.json."""

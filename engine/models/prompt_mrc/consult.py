@@ -25,19 +25,22 @@ def consult(
     """The entities of a text, in its order, each with the fields of the table `entities`, evidence included, and its own `text`.
 
     Args:
-        types: types to look for; without any and without a question all of the model.
+        types: types to look for; without any and without a question all of the model. Those of `options` are the same.
         question: a question in the user's own words. What answers it has the type `question` and is marked `zero_shot`.
-        model: a checkpoint folder. options, runtime: as `Extractor` has them; `every` is true unless they say otherwise.
+        model: a checkpoint folder. options, runtime: as `Extractor` has them; `every` is on unless they say otherwise.
     Raises:
-        ConfigError: the text is empty, or the model has no such type or reads no questions.
+        ConfigError: the text is empty or longer than the extractor reads, or the model has no such type or reads no questions.
     """
-    asked = dict((options or {}).get("questions", {})) | ({QUESTION: question} if question is not None else {})
-    wanted = [*types, *([QUESTION] if question is not None else [])]
+    given = dict(options or {})
+    if types and given.get("types"):
+        raise ConfigError("types: name them once, as types or in options")
+    asked = dict(given.get("questions") or {})
+    if question is not None:
+        asked[QUESTION] = question
+    every = given.get("evidence") != "none"
+    wanted = list(types or given.get("types") or ([] if question is None else [QUESTION]))
     spec = ModelSpec(
-        "engine.models.prompt_mrc",
-        model,
-        {"every": True, **(options or {}), "questions": asked, "types": wanted},
-        dict(runtime or {}),
+        "engine.models.prompt_mrc", model, {"every": every, **given, "questions": asked, "types": wanted}, dict(runtime or {})
     )
     return answer(load(spec), text)
 
@@ -46,11 +49,20 @@ def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:
     """The entities of a text by an extractor that is at hand.
 
     Raises:
-        ConfigError: the text is empty.
+        ConfigError: the text is empty, no Unicode text, or longer than the extractor reads.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError("the text is no Unicode text: it has half of a surrogate pair; decode it anew") from None
     record = {"row": 0, "record_id": "consultation", "source": "", "position": 0, "text": text, "failure": None, "keep": {}}
     prepared = extractor.prepare(pa.Table.from_pylist([record], schema=records_schema()))
     if prepared["failure"][0].is_valid:
         raise ConfigError("the text is empty")
+    beyond = prepared["truncated_chars"][0].as_py()
+    if beyond:
+        raise ConfigError(
+            f"the text is longer than is read: {beyond:,} characters lie beyond; raise max_tokens in options, or ask part by part"
+        )
     (row,) = extractor.run(prepared).to_pylist()
     return [entity | {"text": text[entity["start"] : entity["end"]]} for entity in row["entities"]]

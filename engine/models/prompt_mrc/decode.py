@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork
 
 MATCH_AT_ONCE = 65536
+# A text's number, a word of it, and the type that seems to begin there.
+Start = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,20 @@ def candidates(
     windows: Sequence[Window],
     types: Sequence[int],
     decoding: Decoding,
-) -> tuple[list[Candidate], dict[int, int]]:
-    """Candidates of a batch of windows under some types, and how many starts of each text had ends before them only.
+) -> tuple[list[Candidate], set[Start]]:
+    """Candidates of a batch of windows under some types, and the starts that had ends before them only.
 
     Args:
         found: rows for each window, and in each for each of `types`, in these orders (the tagger: a row a window).
     """
     if found.tags is not None:
-        return _tagged(found.tags, windows, types, decoding), {}
+        return _tagged(found.tags, windows, types, decoding), set()
     count = len(types)
     start, end = torch.sigmoid(found.start), torch.sigmoid(found.end)
     window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
     begins = (start > decoding.start) & contexts.starts[window]
     ends = (end > decoding.end) & contexts.ends[window]
-    row, first, last, lost = _reachable(begins, ends, windows, count, network.config.max_words)
+    row, first, last, lost = _reachable(begins, ends, windows, types, network.config.max_words)
     match = torch.cat(
         [
             torch.sigmoid(network.match(found.states, *(each[at : at + MATCH_AT_ONCE] for each in (row, first, last))))
@@ -110,21 +112,20 @@ def margins(network: "MrcNetwork", found: "Found", made: Sequence[Candidate], ty
 
 
 def _reachable(
-    begins: Tensor, ends: Tensor, windows: Sequence[Window], count: int, longest: int
-) -> tuple[Tensor, Tensor, Tensor, dict[int, int]]:
+    begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int], longest: int
+) -> tuple[Tensor, Tensor, Tensor, set[Start]]:
     """All pairs of a start and an end at or after it within `longest` words, as (row, first, last), and the lost starts."""
     device = begins.device
     begins, ends = begins.cpu().numpy(), ends.cpu().numpy()
     found: list[np.ndarray] = []
-    lost: dict[int, int] = {}
+    lost: set[Start] = set()
     for row in np.flatnonzero(begins.any(1)):
-        window = windows[row // count]
+        window, kind = windows[row // len(types)], types[row % len(types)]
         a, b = np.flatnonzero(begins[row]), np.flatnonzero(ends[row])
         gap = window.word[b][None, :] - window.word[a][:, None]
         fits = (gap >= 0) & (gap < longest) & (b[None, :] >= a[:, None])
-        orphans = int((~fits.any(1) & ((gap < 0) & (gap > -longest)).any(1)).sum())
-        if orphans:
-            lost[window.text] = lost.get(window.text, 0) + orphans
+        orphans = a[~fits.any(1) & ((gap < 0) & (gap > -longest)).any(1)]
+        lost |= {(window.text, word, kind) for word in window.word[orphans].tolist()}
         i, j = np.nonzero(fits)
         found.append(np.stack([np.full(len(i), row), a[i], b[j]]))
     whole = np.concatenate(found, 1) if found else np.zeros((3, 0), np.int64)

@@ -1,6 +1,7 @@
 """The extractor as a system: prepared reports in, rows of the `entities` table out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from engine.models.prompt_mrc.templates import questions_of
 from engine.records import AUTO, FAILURE, REVIEW, entities_fields, seed_of
 
 if TYPE_CHECKING:
-    from engine.models.prompt_mrc.decode import Candidate
+    from engine.models.prompt_mrc.decode import Candidate, Start
     from engine.models.prompt_mrc.network import Asked, MrcNetwork
 
 EVIDENCE_METHODS = ("gradient_x_input", "none")
@@ -32,11 +33,11 @@ _THRESHOLDS = ("start", "end", "match")
 class ExtractorOptions:
     """Settings that change a value in a row; they are part of a run's fingerprint.
 
-    `types` are those to look for, all of the model where empty. `questions` are a user's own, type -> text: for a type of the
-    model in place of its template, for any other without training (zero-shot). `prompts` is a file of soft prompts in place of
-    the checkpoint's. `nested` and `thresholds` (`start`, `end`, `match`) go before the checkpoint's. `evidence` is a method, and
-    `spans` the most runs of words it shows; with `every` all entities have it, else the best of each type in a report. `margins`
-    is the share of reports whose spans are scored under the other types.
+    `types` are those to look for, all of the model where empty. `questions` are a user's own, type -> text, which are looked for
+    too: for a type of the model in place of its template, for any other without training (zero-shot). `prompts` is a file of soft
+    prompts in place of the checkpoint's. `nested` and `thresholds` (`start`, `end`, `match`) go before the checkpoint's.
+    `evidence` is a method, and `spans` the most runs of words it shows; with `every` all entities have it, else the best of each
+    type in a report. `margins` is the share of reports whose spans are scored under the other types.
     """
 
     max_tokens: int = 16384
@@ -63,6 +64,11 @@ class ExtractorOptions:
         unknown = sorted(set(self.thresholds) - set(_THRESHOLDS))
         if unknown:
             raise ConfigError(f"entities.thresholds: there is no '{unknown[0]}'; there are {', '.join(_THRESHOLDS)}")
+        for name, value in self.thresholds.items():
+            if not 0 < value < 1:
+                raise ConfigError(f"entities.thresholds: {name} must lie between 0 and 1, and is {value:g}")
+        if self.every and self.evidence == "none":
+            raise ConfigError("explain.every: with explain.method=none there is no evidence; leave one of them out")
 
 
 class Extractor:
@@ -89,8 +95,15 @@ class Extractor:
                     "For another one give a question in entities.questions"
                 )
         self.names = names
-        self.types = [number for number, name in enumerate(names) if not options.types or name in options.types]
+        asked = {*options.types, *self.questions}
+        self.types = [number for number, name in enumerate(names) if not options.types or name in asked]
         changed = {name: value for name in ("nested", "flat_across_types") if (value := getattr(options, name)) is not None}
+        if changed.get("flat_across_types"):
+            changed.setdefault("nested", False)
+        idle = [name for name in ("start", "end") if name in options.thresholds]
+        if self.config.is_tagger and (idle or options.nested):
+            key = "entities.nested" if options.nested else f"entities.thresholds.{idle[0]}"
+            raise ConfigError(f"{key}: a tagger has one threshold, match, and no nested spans; leave it out")
         self.decoding = replace(checkpoint.decoding, **options.thresholds, **changed)
         self.digest = checkpoint.digest
         if options.prompts is not None:
@@ -181,7 +194,7 @@ class Extractor:
                     "decision": REVIEW if reasons else AUTO,
                     "reasons": reasons,
                     "entities": [self._entity(span, words, told.get(span, {}), each["text_chars"]) for span in found[number]],
-                    "invalid_start_gt_end": lost.get(number, 0),
+                    "invalid_start_gt_end": lost[number],
                     "text_sha256": each["text_sha256"],
                     "n_tokens": len(words["input_ids"][number]),
                     "n_windows": len(cut[number]),
@@ -190,17 +203,15 @@ class Extractor:
             )
         return pa.Table.from_pylist(rows, schema=schema)
 
-    def _found(
-        self, cut: Sequence[Sequence[Window]], record_ids: Sequence[str]
-    ) -> tuple[list[list["Candidate"]], dict[int, int]]:
-        """The spans of each report, and how many starts had ends before them only."""
+    def _found(self, cut: Sequence[Sequence[Window]], record_ids: Sequence[str]) -> tuple[list[list["Candidate"]], Counter[int]]:
+        """The spans of each report, and how many starts had ends before them only, in every window that has them."""
         import torch
 
         from engine.models.prompt_mrc.decode import candidates, margins, settle
         from engine.models.prompt_mrc.network import collate, pairs
 
         per_text: list[list[Candidate]] = [[] for _ in cut]
-        lost: dict[int, int] = {}
+        lost: set[Start] = set()
         sampled = [seed_of(name, "margins") < self.options.margins * 2**63 for name in record_ids]
         with torch.inference_mode():
             for group in self._batches(cut):
@@ -212,9 +223,10 @@ class Extractor:
                 some = [each for each in some if not sampled[each.text]] + margins(self.network, answers, asked, self.types)
                 for each in some:
                     per_text[each.text].append(each)
-                for text, count in orphans.items():
-                    lost[text] = lost.get(text, 0) + count
-        return [settle(each, self.decoding) for each in per_text], lost
+                lost |= orphans
+        # A window may end before the entity does that another one sees whole.
+        lost -= {(each.text, each.first, each.type) for some in per_text for each in some}
+        return [settle(each, self.decoding) for each in per_text], Counter(text for text, _, _ in lost)
 
     def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
         """All windows in batches of like length; with `deterministic` each alone, whatever stands beside it and however long its

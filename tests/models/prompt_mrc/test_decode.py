@@ -42,12 +42,12 @@ def test_candidates_pass_three_thresholds_and_lie_on_whole_words():
     probs = [1 / (1 + np.exp(-value)) for value in (2.0, 1.0, 0.5)]
     assert found[0].score == pytest.approx(np.prod(probs) ** (1 / 3), rel=1e-5)
     assert (found[0].start_score, found[0].end_score, found[0].match_score) == pytest.approx(probs, rel=1e-5)
-    assert lost == {}
+    assert lost == set()
 
 
 def test_a_start_with_ends_before_it_only_is_counted_and_gives_nothing():
     found, lost = candidates(*asked({(0, 3): 5.0}, {(0, 0): 5.0}, {(0, 3, 0): 9.0, (0, 0, 3): 9.0}), Decoding())
-    assert found == [] and lost == {7: 1}
+    assert found == [] and lost == {(7, 2, 0)}
 
 
 def test_spans_have_at_most_so_many_words():

@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
-from engine.models.prompt_mrc import load
+from engine.models.prompt_mrc import decode, load
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.prompts import PromptModule
@@ -40,6 +40,8 @@ def test_nested_spans_are_found_with_offsets_into_the_text_as_it_stands(model):
 
 
 def test_flat_decoding_keeps_one_of_overlapping_spans(model):
+    # Flat across types is flat in a type too, whatever the checkpoint says.
+    assert extractor(model, flat_across_types=True).decoding.nested is False
     (row,) = rows(extractor(model, nested=False, flat_across_types=True), [NESTED])
     assert len(row["entities"]) == 2
 
@@ -112,6 +114,18 @@ def test_evidence_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch
         system.run(prepared)
 
 
+def test_a_start_is_counted_once_and_only_where_no_window_sees_its_entity(model, monkeypatch):
+    real = decode.candidates
+
+    def wrapped(*given):
+        found, _ = real(*given)
+        return found, {(each.text, each.first, each.type) for each in found} | {(0, 0, 0), (0, 0, 1)}
+
+    monkeypatch.setattr(decode, "candidates", wrapped)
+    (row,) = rows(extractor(model), [" ".join([NESTED] * 4)])
+    assert row["n_windows"] > 1 and row["entities"] and row["invalid_start_gt_end"] == 2
+
+
 def test_evidence_is_split_into_text_template_and_soft_prompt(model):
     (row,) = rows(extractor(model), [NESTED])
     told = [each for each in row["entities"] if each["evidence"] is not None]
@@ -144,6 +158,9 @@ def test_a_new_type_by_a_users_question_is_marked(model):
     system = extractor(model, questions={"C": "which fruit is named"}, types=["C"], thresholds=anything)
     (row,) = rows(system, [NESTED])
     assert row["entities"] and all(each["type"] == "C" and each["zero_shot"] for each in row["entities"])
+    # What is asked for is looked for, whichever types are named beside it.
+    both = extractor(model, questions={"C": "which fruit is named"}, types=["A"], thresholds=anything)
+    assert {each["type"] for each in rows(both, [NESTED])[0]["entities"]} == {"A", "C"}
     # A question for a type that the model knows takes its template's place.
     (row,) = rows(extractor(model, questions={"A": "which fruit is named"}), [NESTED])
     assert said(row, NESTED) == FOUND and not any(each["zero_shot"] for each in row["entities"])
@@ -158,8 +175,16 @@ def test_a_consultation_answers_with_words(model):
     assert [(each["type"], each["text"]) for each in found] == FOUND[1:]
     free = consult(NESTED, question="which fruit is named", model=str(model), options={"precision": "fp32"})
     assert all(each["type"] == "question" and each["zero_shot"] for each in free)
-    with pytest.raises(ConfigError, match="empty"):
-        consult("  ", model=str(model))
+    given = {"precision": "fp32", "types": ["A"], "questions": None}
+    assert {each["type"] for each in consult(NESTED, model=str(model), options=given)} == {"A"}
+    for text, types, options, told in (
+        ("  ", [], {}, "empty"),
+        (NESTED, [], {"max_tokens": 2}, f"{len(NESTED) - 8} characters lie beyond"),
+        (NESTED, ["B"], {"types": ["A"]}, "name them once"),
+        ("a \ud800 b", [], {}, "no Unicode text"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            consult(text, types, model=str(model), options=options)
 
 
 def test_prompts_are_exchanged_and_make_another_model_of_it(model, tmp_path):
@@ -218,6 +243,9 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
         ({"types": ["Z"]}, "no type 'Z'; it has A, B"),
         ({"questions": {"C": "fruit " * 40}}, "takes 48 positions"),
         ({"thresholds": {"middle": 0.5}}, "there is no 'middle'"),
+        ({"thresholds": {"start": 0}}, "entities.thresholds: start must lie between 0 and 1, and is 0"),
+        ({"nested": True, "flat_across_types": True}, "exclude each other; set one of the two to false"),
+        ({"every": True, "evidence": "none"}, "explain.every: with explain.method=none there is no evidence"),
         ({"evidence": "lime"}, "none of gradient_x_input"),
         ({"prompts": "nowhere"}, "no file nowhere"),
         ({"tasks": ["site"]}, "use jobs.extract_entities"),
@@ -232,6 +260,9 @@ def test_a_tagger_reads_no_questions_and_has_evidence_of_the_text_alone(tmp_path
     folder = write(tiny_learner(tiny_config(mode="tagger"), World.make(2)), tmp_path / "m")
     with pytest.raises(ConfigError, match="mode 'tagger' reads no questions"):
         extractor(folder, questions={"C": "what"})
+    for options, key in (({"nested": True}, "nested"), ({"thresholds": {"end": 0.5, "match": 0.5}}, "thresholds.end")):
+        with pytest.raises(ConfigError, match=f"entities.{key}: a tagger has one threshold"):
+            extractor(folder, **options)
     system = extractor(folder)
     system.network.tagger.bias.data[1] = 9.0  # every word begins an A
     (row,) = rows(system, ["the man"])
