@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import MODES, STYLES
+from engine.models.prompt_mrc.config import HARD, HYBRID, MODES, SOFT, STYLES, TAGGER
 from engine.models.site_classifier.config import BRANCHES, HEADS
 from engine.training.rationales import KINDS
 from jobs._keys import MISSING, key, section
@@ -235,11 +235,13 @@ def _extractor(config: Config) -> "FitConfig":
 
     cluster = config.cluster
     data, model, learn = (_own(config, part, _MRC_KEYS[part] + _BOTH_KEYS[part]) for part in ("data", "model", "learn"))
+    _check_used(config)
     base, questions = model.pop("base"), model.pop("questions")
     # They become questions before a training begins.
     del model["ontology"], model["mentions"]
     decoding = {name: model.pop(name) for name in ("nested", "flat_across_types")}
-    figures = ["f1", "precision", "recall", *(f"f1_{name}" for name in config.data.types)]
+    kinds = config.data.types if len(config.data.types) > 1 else []
+    figures = ["f1", "precision", "recall", *(f"f1_{name}" for name in kinds)]
     if config.train.watch not in figures:
         raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
     return FitConfig(
@@ -260,6 +262,29 @@ def _extractor(config: Config) -> "FitConfig":
         threads=cluster.threads,
         max_failures=cluster.max_failures,
     )
+
+
+def _check_used(config: Config) -> None:
+    """ConfigError if a key is set that the mode of prompt_mrc, or prompt_mrc at all, has no use for."""
+    model, mode = config.model, config.model.mode
+    asks, learns = mode in (HARD, HYBRID), mode in (SOFT, HYBRID)
+    used = {"style": asks, "version": asks, "ontology": asks, "mentions": asks, "shared_soft": learns, "type_soft": learns}
+    used |= {"prompt_room": mode != TAGGER}
+    told = f"model.mode={mode} has no use for it; leave it out"
+    for name, is_used in used.items():
+        if not is_used and getattr(model, name) != getattr(Model, name, None):
+            raise ConfigError(f"model.{name}: {told}")
+    if model.nested and mode == TAGGER:
+        raise ConfigError(f"model.nested: {told}")
+    if model.ontology is None and model.mentions != Model.mentions:
+        raise ConfigError(
+            "model.mentions: only templates that make themselves have mentions; give model.ontology, or leave it out"
+        )
+    if model.ontology is not None and (model.style, model.version) != (Model.style, Model.version):
+        raise ConfigError("model.style and model.version: with model.ontology templates make themselves; leave these out")
+    for name in ("baseline", "evidence_sample"):
+        if getattr(config, name) != getattr(Config, name):
+            raise ConfigError(f"{name}: model=prompt_mrc has no use for it; leave it out")
 
 
 def _site_keys(config: Config, part: str) -> list[str]:

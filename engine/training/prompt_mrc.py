@@ -143,6 +143,15 @@ def check(settings: Mapping[str, Any], corpus: Corpus) -> None:
             raise ConfigError(f"model.questions: '{name}' is none of the types to learn, which are {', '.join(config.types)}")
     if settings.get("base"):
         check_base(read_checkpoint(settings["base"]), config)
+    elif config.freeze_heads:
+        raise ConfigError(
+            "model.freeze_heads: there is no model.base whose heads could stay as they are; name one, or leave it out"
+        )
+    if config.freeze_encoder and config.freeze_heads and not config.is_soft:
+        raise ConfigError(
+            f"model.freeze_encoder and model.freeze_heads leave a model of the mode '{config.mode}' nothing to learn; "
+            "set one of them to false, or model.mode to soft or hybrid"
+        )
     new_network(config, torch.float32, attention_for("cpu"))
     LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
     decoding(settings, corpus)

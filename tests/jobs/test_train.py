@@ -19,7 +19,20 @@ def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_
         (["model.mode=soft"], "model.mode: model=site_classifier has no use for it"),
         (["model=prompt_mrc", "learn.windows=3"], "learn.windows: model=prompt_mrc has no use for it"),
         (["model=prompt_mrc", "data.group=patient"], "data.group: model=prompt_mrc has no use for it"),
-        (["model=prompt_mrc", "data.types=[Drug]", "train.watch=f1_Disease"], "is none of f1, precision, recall, f1_Drug"),
+        (
+            ["model=prompt_mrc", "data.types=[Drug,Gene]", "train.watch=f1_Disease"],
+            "is none of f1, precision, recall, f1_Drug, f1_",
+        ),
+        # Of one type there is nothing beside the whole.
+        (["model=prompt_mrc", "data.types=[Drug]", "train.watch=f1_Drug"], "is none of f1, precision, recall\n"),
+        (["model=prompt_mrc", "evidence_sample=9"], "evidence_sample: model=prompt_mrc has no use for it"),
+        (["model=prompt_mrc", "model.mode=soft", "model.version=2"], "model.version: model.mode=soft has no use for it"),
+        (["model=prompt_mrc", "model.mode=name", "model.style=question"], "model.style: model.mode=name has no use for it"),
+        (["model=prompt_mrc", "model.mode=hard", "model.type_soft=3"], "model.type_soft: model.mode=hard has no use for it"),
+        (["model=prompt_mrc", "model.mode=name", "model.ontology=x.csv"], "model.ontology: model.mode=name has no use for it"),
+        (["model=prompt_mrc", "model.mode=tagger", "model.nested=true"], "model.nested: model.mode=tagger has no use for it"),
+        (["model=prompt_mrc", "model.mentions=3"], "model.mentions: only templates that make themselves have mentions"),
+        (["model=prompt_mrc", "model.ontology=x.csv", "model.version=2"], "with model.ontology templates make themselves"),
         (["model=prompt_mrc"], "data.path: there is no file or folder"),
     ):
         assert main.run([*argv, *words]) == 2

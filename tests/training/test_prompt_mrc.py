@@ -159,7 +159,8 @@ def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_pa
     assert told in card and "2 marked spans were widened to whole words." in card
     monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
     words = ["model=prompt_mrc", f"data.path={given['data']['path']}", f"output.path={tmp_path / 'other'}", *job_keys()]
-    silent = [word for word in words if not word.startswith("model.questions")]
+    silent = [word for word in words if not word.startswith(("model.questions", "model.shared_soft", "model.type_soft"))]
+    silent = [word for word in silent if not word.startswith("model.prompt_room")]
     assert main.run([*silent, "model.mode=tagger"]) == 0
     said = capsys.readouterr().err
     assert told in said and "2 marked spans were widened to whole words." in said
@@ -209,6 +210,12 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
             check(settings(path, mode=mode), corpus)
     with pytest.raises(ConfigError, match=r"model.questions: 'C' is none of the types to learn, which are A, B"):
         check(settings(path) | {"questions": {**QUESTIONS, "C": "which fruit"}}, corpus)
+    for model, told in (
+        ({"freeze_heads": True}, "model.freeze_heads: there is no model.base"),
+        ({"mode": "hard", "freeze_heads": True, "freeze_encoder": True}, "model.freeze_heads: there is no model.base"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            check(settings(path, **model), corpus)
     made, _ = prepared(settings(path), corpus, Worker())
     base = tmp_path / "base"
     write_checkpoint(base, made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
@@ -216,8 +223,9 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
         ({}, "model.freeze_encoder: "),
         ({"freeze_encoder": True, "prompt_room": 40}, "set model.prompt_room=32"),
         ({"freeze_encoder": True, "mode": "tagger"}, "a tagger has no prompts"),
+        ({"freeze_encoder": True, "freeze_heads": True, "mode": "hard"}, "leave a model of the mode 'hard' nothing to learn"),
     ):
-        asked = {} if "mode" in model else QUESTIONS
+        asked = {} if model.get("mode") == "tagger" else QUESTIONS
         with pytest.raises(ConfigError, match=told):
             check(settings(path, **model) | {"base": str(base), "questions": asked}, corpus)
     check(settings(path, freeze_encoder=True) | {"base": str(base)}, corpus)
@@ -351,7 +359,7 @@ def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, caps
     assert found.config.types == ("A", "B") and found.config.queries == (QUESTIONS["A"], QUESTIONS["B"])
     assert main.run(words) == 0
     assert "nothing to do" in capsys.readouterr().err
-    assert main.run([*words, "model.mode=hard"]) == 2
+    assert main.run([*words, "model.domain=other"]) == 2
     assert "other settings" in capsys.readouterr().err
     table = tmp_path / "types.csv"
     table.write_text("type,definition\nA,another fruit\n")
