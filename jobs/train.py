@@ -47,6 +47,7 @@ def _extractor(config: Config) -> None:
     from dataclasses import replace
     from functools import partial
 
+    from engine.models.prompt_mrc.checkpoint import read_checkpoint
     from engine.training.prompt_mrc import DataConfig, check, corpus_digest, load_corpus, spent
     from engine.training.prompt_mrc_finish import finish, marks_told
     from engine.training.prompt_mrc_templates import with_templates
@@ -56,6 +57,9 @@ def _extractor(config: Config) -> None:
     corpus = load_corpus(DataConfig(**settings.settings["data"]))
     asked = with_templates(settings.settings, corpus, config.model.ontology, config.model.mentions)
     check(asked, corpus)
+    if asked["base"]:
+        # Another model at the same place is not what a training began with.
+        asked = {**asked, "base_digest": read_checkpoint(asked["base"]).digest}
     settings = replace(settings, settings=asked)
     _say(", ".join(f"{name}: {count:,}" for name, count in corpus.counts().items()))
     for line in marks_told(vars(spent(settings.settings, corpus))):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -370,6 +371,13 @@ def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, caps
     queries = read_checkpoint(str(tmp_path / "other")).config.queries
     assert queries[0].startswith("A: another fruit, such as ") and queries[1].startswith("B, such as ")
     capsys.readouterr()
+    based = [*words, f"model.base={tmp_path / 'other'}", "model.freeze_encoder=true", f"output.path={tmp_path / 'third'}"]
+    assert main.run(based) == 0
+    shutil.rmtree(tmp_path / "other")
+    shutil.copytree(tmp_path / "model", tmp_path / "other")
+    capsys.readouterr()
+    assert main.run(based) == 2
+    assert "holds a training with other settings" in capsys.readouterr().err
     write(path, documents(60, seed=1))
     assert main.run(words) == 2
     assert "the input has changed since this training began" in capsys.readouterr().err.splitlines()[-1]
