@@ -35,7 +35,9 @@ class Text:
 
 @dataclass
 class Entities:
-    types: list[str] = key([], "Types to look for, such as [Disease,Chemical]; all that the model knows where empty.")
+    types: list[str] = key(
+        [], "Types to look for, such as [Disease,Chemical], beside those of your own questions; all of the model where empty."
+    )
     questions: dict[str, str] = key(
         {}, "Your own questions, a type each, such as {Device: 'Which implants are named?'}; new types are marked zero_shot."
     )
