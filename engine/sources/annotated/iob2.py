@@ -53,12 +53,13 @@ def joined(tokens: Sequence[str | None], tags: Sequence[str | None]) -> tuple[st
 def read(text: str, made: str, **more: str | None) -> Iterator[Document]:
     """The sentences of a file of two columns, token and tag, with empty lines between sentences; `made` begins their ids.
 
-    Columns are parted by a tab, or by blanks in a file without tabs; of more than two, the first is the token, the last the tag.
+    Columns are parted by a tab, or by plain blanks in a file without tabs; of more than two, the first is the token, the last the
+    tag.
     """
-    parted = "\t" if "\t" in text else None
+    tabbed = "\t" in text
     number = 0
     for empty, block in groupby((line.rstrip("\r") for line in text.split("\n")), key=lambda line: not line.strip()):
-        lines = [] if empty else [line.split(parted) for line in block if not line.startswith(_START)]
+        lines = [] if empty else [_columns(line, tabbed) for line in block if not line.startswith(_START)]
         if not lines:
             continue
         record_id, number = f"{made}:{number}", number + 1
@@ -67,3 +68,8 @@ def read(text: str, made: str, **more: str | None) -> Iterator[Document]:
             yield Document(record_id, "", broken=f"iob2: {short} of {len(lines)} lines have no two columns", **more)
         else:
             yield document(record_id, [line[0] for line in lines], [line[-1].strip() for line in lines], **more)
+
+
+def _columns(line: str, tabbed: bool) -> list[str]:
+    # str.split() would also part a token at a no-break blank, as in a dose, and lose what follows.
+    return line.split("\t") if tabbed else [column for column in line.split(" ") if column]

@@ -120,11 +120,11 @@ _FIELDS = {
 }
 
 
-def _spanned(record_id: str, text: str, rows: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> Document:
+def _spanned(record_id: str, text: str, rows: Sequence[Mapping[str, Any] | None], more: Mapping[str, Any]) -> Document:
     spans = []
     for row in rows:
-        kind = row.get("type") or row.get("label")
-        if row["start"] is None or row["end"] is None or not kind:
+        kind = row and (row.get("type") or row.get("label"))
+        if not kind or row["start"] is None or row["end"] is None:
             return Document(record_id, "", broken="a span lacks its start, end or type", **more)
         group = row.get("group_id")
         spans.append(Span(row["start"], row["end"], kind, None if group is None else str(group)))

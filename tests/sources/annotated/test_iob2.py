@@ -71,3 +71,9 @@ def test_a_file_of_sentences():
         ("f:2", "be", None),
     ]
     assert found[0].spans == (Span(3, 7, "Organ"),) and found[0].split == "train"
+
+
+def test_a_token_keeps_blanks_that_are_no_columns_border():
+    tight, narrow = "\u00a0", "\u202f"
+    (found,) = read(f"10{tight}mg  NN B-Dose\n 5{narrow}mg NN  I-Dose \nof NN O\n", "f")
+    assert found.text == f"10{tight}mg 5{narrow}mg of" and found.spans == (Span(0, 10, "Dose"),)

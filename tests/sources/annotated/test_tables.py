@@ -66,3 +66,17 @@ def test_categories_are_text_and_empty_columns_are_missing(tmp_path):
     row = {**ROW, "split": None, "failure": None, "spans": [{"start": 0, "end": 6, "label": "A", "group_id": None}]}
     (found,) = from_table(read_documents(write(tmp_path, row, types)))
     assert (found.dataset, found.split, found.spans, found.broken) == ("C", None, (Span(0, 6, "A"),), None)
+
+
+def test_nothing_in_place_of_a_span_flags_its_document(tmp_path):
+    (found,) = from_table(read_broken(tmp_path, {**ROW, "spans": [SPAN, None]}))
+    assert found.broken == "a span lacks its start, end or type" and found.spans == ()
+
+
+def read_broken(folder, row):
+    """A document beside one that is sound, since a path without any is refused."""
+    rows = {name: [value, value] for name, value in row.items()} | {"record_id": ["r", "sound"], "spans": [row["spans"], [SPAN]]}
+    pq.write_table(pa.table(rows), folder / "a.parquet")
+    found = read_documents(str(folder / "a.parquet"))
+    assert found["failure"].to_pylist()[1] is None
+    return found.slice(0, 1)
