@@ -88,7 +88,7 @@ def finish(
     valid = tuned(trained)
     say(f"measuring on {len(members_of(corpus, TEST))} test texts")
     measured = outcome(trained, corpus)
-    lost, mentions = lost_mentions(corpus.documents)
+    lost, mentions = lost_mentions(corpus.documents, corpus.types)
     spent = spent_of(corpus, trained)
     figures: dict[str, Any] = {
         "types": list(trained.network.config.types),

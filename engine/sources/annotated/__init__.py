@@ -50,9 +50,11 @@ def read_documents(path: str) -> pa.Table:
             raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
         found += documents
     table = to_table(found)
-    twice = sum(count > 1 for count in Counter(table["record_id"].to_pylist()).values())
+    twice = [record_id for record_id, count in Counter(table["record_id"].to_pylist()).items() if count > 1]
     if twice:
-        raise ConfigError(f"data.path: {twice} ids stand at more than one document; give files whose ids differ")
+        raise ConfigError(
+            f"data.path: {len(twice)} ids stand at more than one document, such as {twice[0]!r}; give files whose ids differ"
+        )
     if not found or all(document.broken for document in found):
         raise ConfigError(f"data.path: {path} has {len(found)} documents, none that can be used")
     return table

@@ -5,7 +5,8 @@ many spans with one `group_id`; `group_id` is null for a mention in one piece. A
 says why in `failure`; the reason holds counts, numbers and our own words, never the document's.
 """
 
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -68,6 +69,9 @@ class Document:
             return replace(self, broken=f"{wrong} of {len(self.spans)} spans do not lie in the text")
         if any(not span.type for span in self.spans):
             return replace(self, broken="a span has no type")
+        unseen = sum(not _is_visible(self.text[span.start : span.end]) for span in self.spans)
+        if unseen:
+            return replace(self, broken=f"{unseen} of {len(self.spans)} spans hold no visible character")
         if not self.text.strip():
             return replace(self, broken="no text")
         ordered = sorted(set(self.spans), key=lambda span: (span.start, span.end, span.type, span.group_id or ""))
@@ -114,12 +118,15 @@ def split_called(name: str | None) -> str | None:
     return _SPLIT_NAMES.get((name or "").lower())
 
 
-def lost_mentions(documents: Sequence[Document]) -> tuple[int, int]:
-    """Mentions that a reader of contiguous spans cannot give back, since they lie in several pieces, and all mentions."""
+def lost_mentions(documents: Sequence[Document], types: Collection[str] | None = None) -> tuple[int, int]:
+    """Mentions that a reader of contiguous spans cannot give back, since they lie in several pieces, and all mentions; those of
+    `types` alone where they are given."""
     lost = mentions = 0
     for document in documents:
         groups: dict[str, int] = {}
         for span in document.spans:
+            if types is not None and span.type not in types:
+                continue
             if span.group_id is None:
                 mentions += 1
             else:
@@ -127,3 +134,7 @@ def lost_mentions(documents: Sequence[Document]) -> tuple[int, int]:
         mentions += len(groups)
         lost += sum(pieces > 1 for pieces in groups.values())
     return lost, mentions
+
+
+def _is_visible(text: str) -> bool:
+    return any(not (char.isspace() or unicodedata.category(char) in ("Cc", "Cf")) for char in text)

@@ -137,6 +137,19 @@ def test_spans_that_do_not_fit_flag_their_document(tmp_path):
     assert all((row["text"] is None) == (row["failure"] is not None) for row in found)
 
 
+@pytest.mark.parametrize("hidden", [" ", "\t\n", "\u00a0", "\u200b", "\ufeff \x07"])
+def test_a_span_with_nothing_to_see_flags_its_document(hidden):
+    text = f"no{hidden}lung"
+    seen, unseen = Span(0, len(text), "A"), Span(2, 2 + len(hidden), "A")
+    assert Document("d", text, (seen,)).checked().broken is None
+    assert Document("d", text, (seen, unseen)).checked().broken == "1 of 2 spans hold no visible character"
+
+
+def article(folder, name, *ids):
+    inside = "<article><articleinfo><bibliomisc>{}</bibliomisc></articleinfo><title><sentence>ab</sentence></title></article>"
+    put(folder / name, f"<set>{''.join(inside.format(each) for each in ids)}</set>")
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -155,8 +168,9 @@ def test_spans_that_do_not_fit_flag_their_document(tmp_path):
         (lambda folder: (folder / "a.md").write_text("a"), "no file that can be read by its ending"),
         (
             lambda folder: [tokens(folder / f"{name}.parquet", sentence_id=["0", "1"]) for name in "ab"],
-            "2 ids stand at more than",
+            "2 ids stand at more than one document, such as '0'",
         ),
+        (lambda folder: article(folder, "a.xml", "M:1", "M:2", "M:2"), "1 ids stand at more than one document, such as 'M:2'"),
         (lambda folder: None, "no file that can be read"),
     ],
 )

@@ -39,3 +39,10 @@ def test_what_does_not_fit_is_flagged_without_its_words(notes, told):
 
 def test_mentions_without_a_group_are_one_each():
     assert lost_mentions([Document("d", "a b", (Span(0, 1, "A"), Span(2, 3, "A")))]) == (0, 2)
+
+
+def test_mentions_of_types_that_do_not_count():
+    pieces = (Span(0, 1, "ADR", "T1"), Span(4, 5, "ADR", "T1"), Span(2, 3, "Drug", "T2"), Span(6, 7, "Drug"))
+    found = [Document("d", "a b c d", pieces)]
+    assert lost_mentions(found) == (1, 3)
+    assert lost_mentions(found, ["Drug"]) == (0, 2) and lost_mentions(found, ["ADR"]) == (1, 1)
