@@ -7,11 +7,14 @@ What was not marked in a dataset is not held against a model there, so a dataset
 what a column says, else the nearest folder whose name is not that of a split. A file's own name counts only where the file can be
 a corpus by itself: no BRAT standoff, and no second file of its kind and split beside it. Tables without a split in their path
 stand side by side as corpora of their own.
+
+A BRAT text is called by its file's name; where several texts have one name, as those of train/1.txt and test/1.txt, each of these
+by its path in the folder that is read, without the ending. A file that repeats another's text counts once.
 """
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -19,7 +22,7 @@ from engine.errors import ConfigError
 from engine.sources.annotated import brat, genia, iob2, tables
 from engine.sources.annotated.documents import DOCUMENTS, Document, Span, from_table, lost_mentions, split_called, to_table
 from engine.sources.base import TEXT, InputConfig
-from engine.sources.files import input_path, list_files
+from engine.sources.files import input_base, input_path, list_files, source_of
 from engine.storage import Entry, Storage, storage_for
 
 __all__ = ["DOCUMENTS", "Document", "Span", "from_table", "lost_mentions", "read_documents", "to_table"]
@@ -42,9 +45,11 @@ def read_documents(path: str) -> pa.Table:
     storage = storage_for(path)
     found: list[Document] = []
     files = _files(path, storage)
+    names = _standoff(files, storage, path)
+    files = [file for file in files if file.path in names or not _is_standoff(file.path)]
     parted = _in_many_files(files)
     for file in files:
-        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted)]
+        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names)]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
             raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
@@ -70,15 +75,46 @@ def _files(path: str, storage: Storage) -> list[Entry]:
     files = [entry for entry in listed if entry.path.lower().endswith(_READ)]
     if not files:
         raise ConfigError(f"data.path: {path} has no file that can be read by its ending ({' '.join(_READ)})")
-    annotations = Counter(_stem(entry.path) for entry in files if entry.path.lower().endswith(_ANN))
-    twice = next((stem for stem, count in annotations.items() if count > 1), None)
-    if twice:
-        raise ConfigError("data.path: a text has .ann files in several folders; name the one folder whose annotations count")
-    return [entry for entry in files if not entry.path.lower().endswith(_TXT) or _stem(entry.path) not in annotations]
+    return files
 
 
-def _read(file: Entry, storage: Storage, parted: bool) -> Iterator[Document]:
-    """The documents of a file; `parted` tells that it is one of several that are a dataset together."""
+def _standoff(files: Sequence[Entry], storage: Storage, path: str) -> dict[str, str]:
+    """Ids of BRAT's documents by the path of the annotations, or of a text that has none.
+
+    Raises:
+        ConfigError: a text has several files of annotations, or one of several of one name has no text.
+    """
+    alike: dict[str, dict[str, Entry]] = {}
+    for file in files:
+        if _is_standoff(file.path):
+            alike.setdefault(_stem(file.path), {})[file.path] = file
+    found: dict[str, str] = {}
+    clashing: list[Entry] = []
+    for stem, paths in alike.items():
+        marked = [each for each in paths if each.lower().endswith(_ANN)]
+        theirs = {place for each in marked for place in _places(each)}
+        alone = [each for each in paths if each not in marked and each not in theirs]
+        if len(marked) + len(alone) > 1:
+            # Folders may hold texts of their own, or layers of annotations of one text; that only the texts can tell.
+            texts = [storage.read(_beside(storage, each)) or b"" for each in marked]
+            told = [text for text in texts if text.strip()]
+            if len(set(told)) < len(told):
+                raise ConfigError(
+                    f"data.path: the text {stem}{_TXT} has .ann files in several folders; "
+                    "name the one folder whose annotations count"
+                )
+            alone = [each for each in alone if storage.read(each) not in texts]
+        kept = [*marked, *alone]
+        if len(kept) == 1:
+            found[kept[0]] = stem
+        else:
+            clashing += [paths[each] for each in kept]
+    base = input_base(InputConfig(path, None)) if clashing else ""
+    return found | {each.path: posixpath.splitext(source_of(each, base))[0] for each in clashing}
+
+
+def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str]) -> Iterator[Document]:
+    """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids."""
     name, ending = posixpath.basename(file.path), posixpath.splitext(file.path.lower())[1]
     stem, split = _stem(file.path), _split(file.path)
     dataset = _folder(file.path)[1] if parted or split_called(stem) else stem
@@ -94,19 +130,29 @@ def _read(file: Entry, storage: Storage, parted: bool) -> Iterator[Document]:
         with storage.open(file.path, file) as stream:
             yield from genia.read(stream.read(), name, made=made, **more)
     elif ending == _TXT:
-        yield brat.document(stem, "", None, **more)
+        yield brat.document(names[file.path], "", None, **more)
     else:
         text = _beside(storage, file.path)
-        yield brat.document(stem, _text(storage, text), _text(storage, file.path), **more)
+        yield brat.document(names[file.path], _text(storage, text), _text(storage, file.path), **more)
 
 
 def _beside(storage: Storage, path: str) -> str:
-    """The text of an annotation file: in its folder, or in one called `text` next to it, as CADEC has it."""
+    """The text of an annotation file."""
+    for place in _places(path):
+        if storage.stat(place):
+            return place
+    name = posixpath.basename(path)
+    raise ConfigError(f"data.path: there is no {_stem(path)}{_TXT} beside {name}, nor in a folder text next to it")
+
+
+def _places(path: str) -> list[str]:
+    """Where the text of an annotation file may be: in its folder, or in one called `text` next to it, as CADEC has it."""
     folder, name = posixpath.dirname(path), f"{_stem(path)}{_TXT}"
-    for place in (folder, posixpath.join(posixpath.dirname(folder), "text")):
-        if storage.stat(posixpath.join(place, name)):
-            return posixpath.join(place, name)
-    raise ConfigError(f"data.path: there is no {name} beside {posixpath.basename(path)}, nor in a folder text next to it")
+    return [posixpath.join(place, name) for place in (folder, posixpath.join(posixpath.dirname(folder), "text"))]
+
+
+def _is_standoff(path: str) -> bool:
+    return path.lower().endswith((_ANN, _TXT))
 
 
 def _text(storage: Storage, path: str) -> str:
@@ -144,7 +190,7 @@ def _group(path: str) -> tuple[str, str]:
 
 def _folder(path: str) -> tuple[str, str]:
     """The nearest folder whose name is not that of a split, and that name; empty where there is none."""
-    halves = _HALVES if path.lower().endswith((_ANN, _TXT)) else ()
+    halves = _HALVES if _is_standoff(path) else ()
     folder = posixpath.dirname(path)
     while (name := posixpath.basename(folder)) and (split_called(name) or name.lower() in halves):
         folder = posixpath.dirname(folder)

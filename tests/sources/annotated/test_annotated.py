@@ -77,6 +77,46 @@ def test_documents_in_files_of_their_own_are_one_dataset(tmp_path):
     assert datasets(tmp_path / "xml") == dict.fromkeys(("xml/x1:0", "xml/x2:0", "xml/x3:0"), "xml")
 
 
+def brat(folder, name, text, notes="T1\tA 0 2\tab\n"):
+    put(folder / f"{name}.txt", text)
+    if notes is not None:
+        put(folder / f"{name}.ann", notes)
+
+
+def test_texts_of_one_name_in_several_folders_are_called_by_their_path(tmp_path):
+    for split, text in (("train", "ab"), ("test", "ab cd")):
+        brat(tmp_path / "c" / split, "1", text)
+        brat(tmp_path / "c" / split, f"only-{split}", "ab")
+    brat(tmp_path / "c" / "dev", "1", "ab, which nobody marked", None)
+    found = {each.record_id: each for each in from_table(read_documents(str(tmp_path / "c")))}
+    told = {name: (each.text, each.split, each.dataset) for name, each in found.items() if not each.broken}
+    assert told == {
+        "train/1": ("ab", "train", "c"),
+        "test/1": ("ab cd", "test", "c"),
+        "only-train": ("ab", "train", "c"),
+        "only-test": ("ab", "test", "c"),
+    }
+    assert found["dev/1"].broken == "brat: there is no .ann file for this text" and len(found) == 5
+    assert datasets(tmp_path / "c" / "t*" / "*.ann") == dict.fromkeys(told, "c")
+
+
+@pytest.mark.parametrize("folders", [("first", "second"), ("train", "test")])
+def test_one_text_that_several_folders_mark_is_refused(tmp_path, folders):
+    for folder in folders:
+        brat(tmp_path / folder, "1", "ab")
+    with pytest.raises(ConfigError, match=r"1\.txt has .ann files in several folders; name the one folder"):
+        read_documents(str(tmp_path))
+    (found,) = from_table(read_documents(str(tmp_path / folders[0])))
+    assert found.record_id == "1" and not found.broken
+
+
+def test_copies_of_a_text_are_no_documents_of_their_own(tmp_path):
+    brat(tmp_path / "original", "p", "ab")
+    for folder in ("text", "raw"):
+        brat(tmp_path / folder, "p", "ab", None)
+    assert datasets(tmp_path) == {"p": tmp_path.name}
+
+
 def test_corpora_side_by_side_keep_their_names_and_their_ids_apart(tmp_path):
     for corpus in ("one", "two"):
         put(tmp_path / "folders" / corpus / "train.tsv", "ab\tB-A\n")
