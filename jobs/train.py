@@ -62,7 +62,8 @@ def _extractor(config: Config) -> None:
         asked = {**asked, "base_digest": read_checkpoint(asked["base"]).digest}
     settings = replace(settings, settings=asked)
     _say(", ".join(f"{name}: {count:,}" for name, count in corpus.counts().items()))
-    for line in marks_told(vars(spent(settings.settings, corpus))):
+    marked = {**vars(spent(settings.settings, corpus)), "coordinated": corpus.coordinated}
+    for line in [*corpus.broken.lines(), *marks_told(marked)]:
         _say(line)
     made = partial(finish, command=_command(), say=_say, device="cuda" if config.cluster.gpu else "cpu")
     figures = train_system(settings, config.output.path, given=corpus_digest(corpus), say=_say, finish=made)

@@ -18,7 +18,7 @@ from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import Marked
 from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
 from engine.models.prompt_mrc.tuning import OFFSETS, floor, settled, tune
-from engine.sources.annotated import Document, from_table, read_documents
+from engine.sources.annotated import Broken, Document, Left, from_table, read_documents
 from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.loop import Worker
@@ -61,18 +61,20 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Usable documents with their splits, the types to learn, and by dataset the types that are marked there."""
+    """Usable documents with their splits, the types to learn, and by dataset the types that are marked there; which documents are
+    `broken`, and how many mentions are `coordinated`, which become no span."""
 
     documents: list[Document]
     types: tuple[str, ...]
     marked: Mapping[str | None, frozenset[str]]
-    broken: int
+    broken: Broken
+    coordinated: int = 0
 
     def counts(self) -> dict[str, int]:
         """Documents by dataset and split, and mentions of the types by split."""
         texts = Counter(f"{each.dataset} {each.split}" for each in self.documents)
         mentions = Counter(f"mentions {each.split}" for each in self.documents for span in each.spans if span.type in self.types)
-        return dict(sorted(texts.items())) | dict(sorted(mentions.items())) | {"broken": self.broken}
+        return dict(sorted(texts.items())) | dict(sorted(mentions.items())) | {"broken": self.broken.count}
 
     def nested(self) -> bool:
         """Whether marked mentions of one type overlap in train."""
@@ -89,24 +91,34 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
     """The documents of a corpus or of several; what belongs to none of the types' datasets is left out.
 
     Raises:
-        ConfigError: a split is empty, or a type is never marked in train.
+        ConfigError: more than half of the documents cannot be used, a split is empty, or a type is never marked in train.
     """
-    everything = with_splits(from_table(read_documents(config.path)), config.cut_share)
+    left = Left()
+    given = from_table(read_documents(config.path, left))
+    broken = Broken.of(given)
+    if 2 * broken.count > broken.texts:
+        raise ConfigError(
+            f"data.path: {broken.lines()[0]}; figures on the rest would say little of the corpus, so mend them or take them out"
+        )
+    everything = with_splits(given, config.cut_share)
     sound = [each for each in everything if not each.broken]
-    learned = {span.type for each in sound if each.split == TRAIN or TRAIN not in needed for span in each.spans}
+    asked = [each for each in sound if each.split == TRAIN or TRAIN not in needed]
+    learned = {span.type for each in asked for span in each.spans}
     unknown = [name for name in config.types if name not in learned]
-    if unknown:
+    if unknown and asked:
         raise ConfigError(f"data.types: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
     types = tuple(config.types) or tuple(sorted(learned))
     found: dict[str | None, set[str]] = {}
     for each in sound:
         found.setdefault(each.dataset, set()).update(span.type for span in each.spans if span.type in types)
     kept = [each for each in sound if found[each.dataset] and _within(each, config)]
-    empty = [split for split in needed if not any(each.split == split for each in kept)]
+    empty = [split for split in needed if not any(each.split == split for each in (kept if types else sound))]
     if empty or not types:
-        raise ConfigError(f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}")
+        theirs = Broken.of([each for each in everything if each.split in empty])
+        why = (theirs if theirs.count else broken).lines()[:1]
+        raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *why]))
     marked = {name: frozenset(kinds) for name, kinds in found.items()}
-    return Corpus(kept, types, marked, len(everything) - len(sound))
+    return Corpus(kept, types, marked, broken, left.count({each.record_id for each in kept}, types))
 
 
 def corpus_digest(corpus: Corpus) -> str:

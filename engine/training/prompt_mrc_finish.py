@@ -90,11 +90,17 @@ def finish(
     measured = outcome(trained, corpus)
     lost, mentions = lost_mentions(corpus.documents, corpus.types)
     spent = spent_of(corpus, trained)
+    marked = {name: getattr(spent, name) for name in ("snapped", "unread", "repeated", "overlapping")}
     figures: dict[str, Any] = {
         "types": list(trained.network.config.types),
         "examples": corpus.counts(),
+        "broken": {
+            "texts": corpus.broken.texts,
+            "count": corpus.broken.count,
+            "reasons": {each.kind: each.count for each in corpus.broken.reasons},
+        },
         "in_pieces": {"lost": lost, "mentions": mentions},
-        "marked": {name: getattr(spent, name) for name in ("snapped", "unread", "repeated", "overlapping")},
+        "marked": {**marked, "coordinated": corpus.coordinated},
         "parameters": parameters(trained),
         "decoding": trained.decoding.to_json(),
         "valid_f1": valid,
@@ -158,6 +164,9 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
     lines += ["", f"Thresholds: {thresholds}."]
     if figures["calibration"]["ece"] is not None:
         lines.append(f"Expected calibration error of found spans {figures['calibration']['ece']:.3f}.")
+    broken = figures["broken"]
+    for reason, count in broken["reasons"].items():
+        lines.append(f"{broken['count']:,} of {broken['texts']:,} texts cannot be used: `{reason}` ({count:,}).")
     lost, mentions = figures["in_pieces"]["lost"], figures["in_pieces"]["mentions"]
     if lost:
         lines.append(f"{lost:,} of {mentions:,} mentions lie in several pieces, which are found as mentions of their own.")
@@ -165,12 +174,14 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
 
 
 def marks_told(marked: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that became of marked spans: `snapped`, `unread` and `overlapping` of `instances.Marked`."""
+    """A line for each thing that became of marked spans: `snapped`, `unread` and `overlapping` of `instances.Marked`, and
+    `coordinated`."""
     told = {
         "snapped": "were widened to whole words",
         "unread": "lie beyond what is read of a text",
         "overlapping": "of train overlap others and cannot be found beside them: a tagger, model.nested=false and "
         "model.flat_across_types=true keep spans apart",
+        "coordinated": "are coordinations, several mentions in one mark such as CD4 and CD8 cells, and are left out",
     }
     return [f"{marked[name]:,} marked spans {what}." for name, what in told.items() if marked[name]]
 

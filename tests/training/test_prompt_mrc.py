@@ -76,7 +76,7 @@ def path(tmp_path):
 
 def test_a_corpus_by_types_and_shares(path, tmp_path):
     corpus = load_corpus(DataConfig(path))
-    assert corpus.types == ("A", "B") and corpus.broken == 0 and not corpus.nested()
+    assert corpus.types == ("A", "B") and corpus.broken.count == 0 and not corpus.nested()
     assert {name: count for name, count in corpus.counts().items() if "made" in name} == {
         "made test": 12,
         "made train": 36,
@@ -155,7 +155,7 @@ def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_pa
     made = learner(given, Worker())
     train(made, LOOP, Worker(), tmp_path)
     figures = finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=lambda line: None)
-    assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2}
+    assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2, "coordinated": 0}
     card = (tmp_path / "model" / "README.md").read_text()
     assert told in card and "2 marked spans were widened to whole words." in card
     monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})

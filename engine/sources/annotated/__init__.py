@@ -20,12 +20,22 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.sources.annotated import brat, genia, iob2, tables
-from engine.sources.annotated.documents import DOCUMENTS, Document, Span, from_table, lost_mentions, split_called, to_table
+from engine.sources.annotated.documents import (
+    DOCUMENTS,
+    Broken,
+    Document,
+    Span,
+    from_table,
+    lost_mentions,
+    split_called,
+    to_table,
+)
+from engine.sources.annotated.genia import Left
 from engine.sources.base import TEXT, InputConfig
 from engine.sources.files import input_base, input_path, list_files, source_of
 from engine.storage import Entry, Storage, storage_for
 
-__all__ = ["DOCUMENTS", "Document", "Span", "from_table", "lost_mentions", "read_documents", "to_table"]
+__all__ = ["DOCUMENTS", "Broken", "Document", "Left", "Span", "from_table", "lost_mentions", "read_documents", "to_table"]
 
 _PARQUET, _IOB2, _ANN, _TXT, _XML = (".parquet", ".pq"), (".tsv", ".iob2", ".iob", ".bio", ".conll"), ".ann", ".txt", ".xml"
 _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)
@@ -33,23 +43,25 @@ _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)
 _HALVES = ("original", "text")
 
 
-def read_documents(path: str) -> pa.Table:
+def read_documents(path: str, left: Left | None = None) -> pa.Table:
     """All documents below a path, as `DOCUMENTS`, broken ones flagged in `failure`.
 
-    The split is that of a column, or the folder or file that is called train, dev, valid or test; else null.
+    The split is that of a column, or the folder or file that is called train, dev, valid or test; else null. `left` gets the
+    mentions that become no span.
 
     Raises:
         ConfigError: there is nothing to read, a file is not what its ending says, none of its documents can be used, or two
             documents have one id.
     """
     storage = storage_for(path)
+    left = Left() if left is None else left
     found: list[Document] = []
     files = _files(path, storage)
     names = _standoff(files, storage, path)
     files = [file for file in files if file.path in names or not _is_standoff(file.path)]
     parted = _in_many_files(files)
     for file in files:
-        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names)]
+        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names, left)]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
             raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
@@ -113,7 +125,7 @@ def _standoff(files: Sequence[Entry], storage: Storage, path: str) -> dict[str, 
     return found | {each.path: posixpath.splitext(source_of(each, base))[0] for each in clashing}
 
 
-def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str]) -> Iterator[Document]:
+def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str], left: Left) -> Iterator[Document]:
     """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids."""
     name, ending = posixpath.basename(file.path), posixpath.splitext(file.path.lower())[1]
     stem, split = _stem(file.path), _split(file.path)
@@ -128,7 +140,7 @@ def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str])
         yield from iob2.read(_text(storage, file.path), made, **more)
     elif ending == _XML:
         with storage.open(file.path, file) as stream:
-            yield from genia.read(stream.read(), name, made=made, **more)
+            yield from genia.read(stream.read(), name, left, made=made, **more)
     elif ending == _TXT:
         yield brat.document(names[file.path], "", None, **more)
     else:

@@ -5,6 +5,7 @@ many spans with one `group_id`; `group_id` is null for a mention in one piece. A
 says why in `failure`; the reason holds counts, numbers and our own words, never the document's.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,48 @@ class Document:
             return replace(self, broken="no text")
         ordered = sorted(set(self.spans), key=lambda span: (span.start, span.end, span.type, span.group_id or ""))
         return replace(self, spans=tuple(ordered))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why `count` documents cannot be used, with N for numbers, by which alone reasons may differ; `detail` is what the first of
+    them says, whose id is `record_id`."""
+
+    kind: str
+    count: int
+    detail: str
+    record_id: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Which of `texts` documents cannot be used and why, the commonest reason first."""
+
+    texts: int
+    reasons: tuple[Reason, ...] = ()
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> "Broken":
+        """What cannot be used of some documents."""
+        kinds: dict[str, list[tuple[str, str]]] = {}
+        for document in documents:
+            if document.broken:
+                detail = " ".join(document.broken.split())
+                kinds.setdefault(re.sub(r"\b\d+\b", "N", detail), []).append((detail, document.record_id))
+        reasons = [Reason(kind, len(each), *each[0]) for kind, each in kinds.items()]
+        return cls(len(documents), tuple(sorted(reasons, key=lambda each: -each.count)))
+
+    @property
+    def count(self) -> int:
+        """How many cannot be used."""
+        return sum(each.count for each in self.reasons)
+
+    def lines(self, most: int = 5) -> list[str]:
+        """A line for each of the commonest reasons, and one for those beyond `most`."""
+        told = [f"{each.detail} ({each.count:,}, the first is {each.record_id!r})" for each in self.reasons[:most]]
+        if rest := self.reasons[most:]:
+            told.append(f"{len(rest):,} further reasons ({sum(each.count for each in rest):,})")
+        return [f"{self.count:,} of {self.texts:,} texts cannot be used: {each}" for each in told]
 
 
 def to_table(documents: Iterable[Document]) -> pa.Table:

@@ -7,9 +7,10 @@ Source: Kim et al., GENIA corpus (Bioinformatics 19, 2003); the five types: Fink
 (EMNLP 2009), section 5.
 """
 
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 from engine.errors import ConfigError
 from engine.sources.annotated.documents import Document, Span
@@ -19,10 +20,14 @@ TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
 
 @dataclass
 class Left:
-    """Mentions that became no span: coordinations, and those of other classes."""
+    """Mentions that became no span: of coordinations the article's id and the types in them, and how many of other classes."""
 
-    coordinated: int = 0
+    coordinated: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     other: int = 0
+
+    def count(self, record_ids: Collection[str], types: Collection[str]) -> int:
+        """Coordinations with one of some types in some articles."""
+        return sum(record_id in record_ids and not kinds.isdisjoint(types) for record_id, kinds in self.coordinated)
 
 
 def read(data: bytes, name: str, left: Left | None = None, *, made: str | None = None, **more: str | None) -> Iterator[Document]:
@@ -47,12 +52,13 @@ def read(data: bytes, name: str, left: Left | None = None, *, made: str | None =
         named = (article.findtext("articleinfo/bibliomisc") or "").strip()
         pieces: list[str] = []
         spans: list[Span] = []
+        record_id = named or f"{made or name}:{number}"
         at = 0
         for sentence in article.iter("sentence"):
-            at = _walk(sentence, at, pieces, spans, left) + 1
+            at = _walk(sentence, at, pieces, spans, left, record_id) + 1
             pieces.append("\n")
         text = "".join(pieces)
-        yield Document(named or f"{made or name}:{number}", text, tuple(spans), **more)
+        yield Document(record_id, text, tuple(spans), **more)
 
 
 def coarse(sem: str | None) -> str | None:
@@ -61,20 +67,20 @@ def coarse(sem: str | None) -> str | None:
     return next((each for each in TYPES if kind == each or kind.startswith(f"{each}_")), None)
 
 
-def _walk(element: ET.Element, at: int, pieces: list[str], spans: list[Span], left: Left) -> int:
+def _walk(element: ET.Element, at: int, pieces: list[str], spans: list[Span], left: Left, record_id: str) -> int:
     """Adds an element's text, which begins at offset `at`, and its mentions; returns where it ends."""
     start, inside = at, element.text or ""
     pieces.append(inside)
     at += len(inside)
     for child in element:
-        at = _walk(child, at, pieces, spans, left)
+        at = _walk(child, at, pieces, spans, left, record_id)
         pieces.append(child.tail or "")
         at += len(child.tail or "")
     sem = element.get("sem")
     if element.tag != "cons" or not sem:
         return at
     if sem.startswith("("):
-        left.coordinated += 1
+        left.coordinated.append((record_id, frozenset(filter(None, map(coarse, re.findall(r"G#\w+", sem))))))
     elif (kind := coarse(sem)) is None:
         left.other += 1
     elif at > start:

@@ -26,7 +26,9 @@ def test_articles_with_nested_mentions():
         Span(50, 56, "cell_line"),
     ]
     assert first.text[50:56] == "Jurkat"
-    assert (left.coordinated, left.other) == (1, 1)
+    assert left.coordinated == [("MEDLINE:1", frozenset({"cell_type"}))] and left.other == 1
+    assert left.count({"MEDLINE:1"}, ["DNA", "cell_type"]) == 1
+    assert left.count({"MEDLINE:1"}, ["DNA"]) == left.count({"g.xml:1"}, ["cell_type"]) == 0
     assert (second.record_id, second.text, second.spans, second.split) == ("g.xml:1", "Plain.\n", (), "train")
 
 
