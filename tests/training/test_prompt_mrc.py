@@ -262,6 +262,15 @@ def test_templates_make_themselves_of_a_table_and_train(path, tmp_path):
         with_templates(plain, corpus, str(table), 2)
 
 
+def test_a_mention_longer_than_the_encoder_is_in_no_template(path, tmp_path):
+    corpus, table = load_corpus(DataConfig(path)), tmp_path / "types.csv"
+    table.write_text("type,definition\nA,which fruit\n")
+    plain = settings(path) | {"questions": {}}
+    text = "old " * 600 + "apple"
+    more = replace(corpus, documents=[*corpus.documents, Document("long", text, (Span(0, len(text), "A"),), "made", "train")])
+    assert with_templates(plain, more, str(table), 2)["questions"] == with_templates(plain, corpus, str(table), 2)["questions"]
+
+
 def test_a_device_by_its_name():
     assert device_called("cpu").type == "cpu"
     assert device_called("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -47,30 +47,46 @@ def read_ontology(path: str, key: str) -> dict[str, str]:
         key: the setting that names the file, for a message.
 
     Raises:
-        ConfigError: there is no such file, or it lacks a column.
+        ConfigError: there is no such file, it cannot be read, lacks a column, or has a type twice.
     """
     path = full_path(os.path.expanduser(str(_TABLE) if path == SHIPPED else path))
-    data = storage_for(path).read(path)
+    try:
+        data = storage_for(path).read(path)
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error.strerror}") from None
     if data is None:
         raise ConfigError(f"{key}: there is no file {path}")
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except UnicodeDecodeError:
         raise ConfigError(f"{key}: {path} is not UTF-8; convert it first") from None
+    except csv.Error:
+        raise ConfigError(f"{key}: {path} is no readable CSV file; look for a quote that is not closed") from None
     if not rows or not {"type", "definition"} <= set(rows[0]):
         raise ConfigError(f"{key}: {path} must have the columns type and definition")
-    return {row["type"].strip(): " ".join(row["definition"].split()) for row in rows if row["type"] and row["definition"]}
+    found: dict[str, str] = {}
+    for row in rows:
+        name, definition = (row["type"] or "").strip(), " ".join((row["definition"] or "").split())
+        if name in found and definition:
+            raise ConfigError(f"{key}: {path} has the type '{name}' twice; keep one of its rows")
+        if name and definition:
+            found[name] = definition
+    return found
 
 
 def heaviest(mentions: Sequence[str], texts: Sequence[str], most: int = HEAVIEST) -> list[str]:
     """Distinct mentions by falling weight, count x log(texts / texts that have it); letters' case counts as nothing."""
-    counts = Counter(" ".join(mention.lower().split()) for mention in mentions)
+    counts = Counter(map(_plain, mentions))
     lowered = [text.lower() for text in texts]
     weight = {}
     for mention, count in counts.most_common(4 * most):
         having = max(1, sum(mention in text for text in lowered))
         weight[mention] = count * math.log(max(2, len(texts)) / having + 1e-9)
     return sorted(weight, key=lambda mention: (-weight[mention], mention))[:most]
+
+
+def _plain(mention: str) -> str:
+    return " ".join(mention.lower().split())
 
 
 def apart(points: NDArray, count: int) -> list[int]:
@@ -96,14 +112,18 @@ def infused(
 ) -> Infused:
     """The template of one type, at most `budget` word pieces: examples are left out, then the definition cut, until it fits.
 
+    A mention that has no room even alone behind the definition takes no part, however often it is marked.
+
     Args:
         mentions, texts: of train alone. embed: texts to rows [n, d].
     """
-    found = heaviest(mentions, texts)
-    chosen = [found[place] for place in apart(embed(found), examples)] if found else []
     head = f"{name.replace('_', ' ')}: {definition}" if definition else name.replace("_", " ")
+    opening = f"{head.rstrip('.')}, such as "
+    fitting = {each for each in set(map(_plain, mentions)) if each and pieces_of(opening + each, tokenizer) <= budget}
+    found = heaviest([each for each in map(_plain, mentions) if each in fitting], texts)
+    chosen = [found[place] for place in apart(embed(found), examples)] if found else []
     for count in range(len(chosen), -1, -1):
-        text = f"{head.rstrip('.')}, such as {', '.join(chosen[:count])}" if count else head
+        text = opening + ", ".join(chosen[:count]) if count else head
         if pieces_of(text, tokenizer) <= budget:
             return Infused(text, head, count)
     head = cut(head, tokenizer, budget)

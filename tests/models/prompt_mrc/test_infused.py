@@ -42,6 +42,23 @@ def test_a_template_fits_its_budget(tokenizer):
     assert cut("one two three", tokenizer, 2) == "one two"
 
 
+def test_mentions_that_no_template_can_show_are_neither_weighed_nor_embedded(tokenizer):
+    seen = []
+
+    def embed(texts):
+        seen.extend(texts)
+        return np.zeros((len(texts), 2))
+
+    # Before a mention stand "disease: an illness, such as ", seven word pieces; the heaviest mention has no room there.
+    long, mentions = "very " * 4 + "bad pain", ["gout", "pain", " \n"]
+    texts = [*TEXTS, long]
+    assert heaviest([*mentions, long, long], texts)[0] == long
+    made = infused("Disease", "An illness.", [*mentions, long, long], texts, embed, tokenizer, budget=12)
+    assert (made.text, made.mentions) == ("Disease: An illness, such as gout, pain", 2) and seen == ["gout", "pain"]
+    assert infused("Disease", None, [long], texts, embed, tokenizer, budget=9).text == "Disease"
+    assert infused("Disease", None, [long], texts, embed, tokenizer, budget=10).mentions == 1
+
+
 def test_an_ontology_table(tmp_path):
     (tmp_path / "o.csv").write_text('\ufefftype,definition,code\nGout,"joint  pain",1\nEmpty,,2\n', encoding="utf-8")
     assert read_ontology(str(tmp_path / "o.csv"), "model.ontology") == {"Gout": "joint pain"}
@@ -49,3 +66,23 @@ def test_an_ontology_table(tmp_path):
     for name, told in (("bad.csv", "must have the columns"), ("none.csv", "there is no file")):
         with pytest.raises(ConfigError, match=told):
             read_ontology(str(tmp_path / name), "model.ontology")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        # csv reads fields of up to 131,072 characters.
+        ('Gout,"joint pain\n' + "Pain,what hurts\n" * 10_000, "is no readable CSV file; look for a quote that is not closed"),
+        ("Gout,joint pain\n Gout ,what hurts\n", "has the type 'Gout' twice; keep one of its rows"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(tmp_path, rows, told):
+    path = tmp_path / "o.csv"
+    path.write_text("type,definition\n" + rows)
+    with pytest.raises(ConfigError, match=rf"^model.ontology: {path} {told}$"):
+        read_ontology(str(path), "model.ontology")
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(ConfigError, match=rf"^model.ontology: cannot read {tmp_path}: Is a directory$"):
+        read_ontology(str(tmp_path), "model.ontology")
