@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import NAME, SOFT, STYLES, TAGGER
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 _TABLE = Path(__file__).with_name("templates.csv")
 
@@ -109,28 +113,42 @@ def questions_of(values: object, where: str) -> dict[str, str]:
     """A user's own questions: type -> text, as they stand in a YAML file or on the command line.
 
     Raises:
-        ConfigError: not a mapping of names to texts, or an empty one.
+        ConfigError: not a mapping of names to texts, an empty one of these, or a name twice.
     """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: wants a type and its question a line, such as 'Device: Which implants are mentioned?'")
-    for name, text in values.items():
-        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
-            raise ConfigError(f"{where}: every type wants a name and a question, both as text")
-    return {name.strip(): " ".join(text.split()) for name, text in values.items()}
+    return _questions(None if not isinstance(values, Mapping) else list(values.items()), where)
 
 
 def read_questions(path: Path) -> dict[str, str]:
     """The questions in a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, or is no mapping of types to questions.
+        ConfigError: it cannot be read, is no mapping of types to questions, or asks for a type twice.
     """
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Nodes and no values: a mapping of values has lost those whose name comes again, and not every value can be made.
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError(f"questions: cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f"questions: {path} is no readable YAML file") from None
-    return questions_of(values, f"questions in {path}")
+    mapping = isinstance(node, yaml.MappingNode)
+    return _questions([(_string(name), _string(text)) for name, text in node.value] if mapping else None, f"questions in {path}")
+
+
+def _string(node: "Node") -> str | None:
+    return node.value if node.tag == "tag:yaml.org,2002:str" else None
+
+
+def _questions(pairs: Sequence[tuple[object, object]] | None, where: str) -> dict[str, str]:
+    if pairs is None:
+        raise ConfigError(f"{where}: wants a type and its question a line, such as 'Device: Which implants are mentioned?'")
+    found: dict[str, str] = {}
+    for name, text in pairs:
+        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{where}: every type wants a name and a question, both as text")
+        if name.strip() in found:
+            raise ConfigError(f"{where}: the type '{name.strip()}' stands there twice; ask for it once")
+        found[name.strip()] = " ".join(text.split())
+    return found

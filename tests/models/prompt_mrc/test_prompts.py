@@ -7,7 +7,7 @@ from engine.errors import ConfigError
 from engine.models.prompt_mrc.build import completed
 from engine.models.prompt_mrc.config import STYLES, MrcConfig
 from engine.models.prompt_mrc.prompts import PromptModule, SoftPrompts
-from engine.models.prompt_mrc.templates import queries, read_questions, template, templates
+from engine.models.prompt_mrc.templates import queries, questions_of, read_questions, template, templates
 from tests.models.prompt_mrc.conftest import tiny_config
 
 CONFIG = tiny_config(shared_soft=2, type_soft=3)
@@ -107,10 +107,38 @@ def test_a_users_own_questions_go_first(tmp_path):
     found = queries(["Disease", "Device", "Chemical"], "hard", "en", "question", 1, own)
     assert found[:2] == (own["Disease"], own["Device"]) and "chemicals" in found[2]
     assert queries(["New_type"], "name", "en", "question") == ("New type",)
-    for text, told in (("- a\n", "a type and its question"), ("A: 3\n", "both as text"), ("A: [\n", "no readable YAML")):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=told):
-            read_questions(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "a type and its question"),
+        ("- a\n", "a type and its question"),
+        ("A: 3\n", "both as text"),
+        ("3: what\n", "both as text"),
+        ("A: ' '\n", "both as text"),
+        ("A: [what]\n", "both as text"),
+        ("Date: 2024-99-99\n", "both as text"),
+        ('D: !!int "abc"\n', "both as text"),
+        ('D: !!timestamp "abc"\n', "both as text"),
+        ("A: [\n", "no readable YAML"),
+        ("[" * 5000, "no readable YAML"),
+        ("Device: one?\nDevice: two?\n", "the type 'Device' stands there twice; ask for it once"),
+        ("Device: one?\n'Device ': two?\n", "the type 'Device' stands there twice; ask for it once"),
+    ],
+)
+def test_a_file_that_holds_no_questions_is_refused(tmp_path, text, told):
+    path = tmp_path / "questions.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        read_questions(path)
+    assert str(caught.value).startswith(f"questions{' in' if 'readable' not in told else ':'} {path}")
+
+
+def test_a_type_that_is_asked_for_twice_is_refused_wherever_it_stands():
+    assert questions_of({" Device ": "one?"}, "entities.questions") == {"Device": "one?"}
+    with pytest.raises(ConfigError, match=r"^entities.questions: the type 'Device' stands there twice; ask for it once$"):
+        questions_of({"Device ": "one?", "Device": "two?"}, "entities.questions")
 
 
 @pytest.mark.parametrize("own", [None, {"Disease": "What ails the patient?"}])
