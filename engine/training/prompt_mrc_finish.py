@@ -16,6 +16,7 @@ from engine.models.prompt_mrc.checkpoint import write_checkpoint
 from engine.models.prompt_mrc.config import MrcConfig
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.models.prompt_mrc.soft_words import soft_words
+from engine.models.prompt_mrc.templates import source
 from engine.sources.annotated import lost_mentions
 from engine.sources.annotated.splits import TEST
 from engine.training.loop import Worker
@@ -131,14 +132,16 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
     """The card as Markdown."""
     trained, total = figures["parameters"]["trained"], figures["parameters"]["total"]
     soft = f"{config.soft} soft vectors{' at every layer' if config.deep else ''}"
-    before = {"tagger": "tags for every type, no prompt", "name": "the type's name", "hard": f"a template ({config.style})"}
-    before |= {"soft": soft, "hybrid": f"a template ({config.style}) and {soft}"}
+    asked, own = _asked(config)
+    before = {"tagger": "tags for every type, no prompt", "name": asked, "hard": asked}
+    before |= {"soft": soft, "hybrid": f"{asked} and {soft}"}
     lines = [
         f"# Entities: {', '.join(config.types)}",
         "",
         f"Prompt-bioMRC, mode {config.mode}: {before[config.mode]} in front of each text. Encoder {config.encoder} (sha256",
         f"{config.encoder_digest[:12]}...), {trained:,} of {total:,} parameters trained.",
         "",
+        *own,
         "Made by",
         "",
         f"    {command}",
@@ -171,6 +174,22 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
     if lost:
         lines.append(f"{lost:,} of {mentions:,} mentions lie in several pieces, which are found as mentions of their own.")
     return "\n".join([*lines, *marks_told(figures["marked"])]) + "\n"
+
+
+def _asked(config: MrcConfig) -> tuple[str, list[str]]:
+    """What kinds of words stand in front of a text, and lines about the questions that did not come along."""
+    sources = {name: source(config, name, text) for name, text in zip(config.types, config.queries, strict=False)}
+    said = {"name": "the type's name", "type": "the type's name", "own": "a question of its own"}
+    kinds = [each.get("style", each.get("source")) for each in sources.values()]
+    asked = " or ".join(dict.fromkeys(said.get(kind, f"a template ({kind})") for kind in kinds))
+    own = [name for name, kind in zip(sources, kinds, strict=True) if kind == "own"]
+    told = [
+        f"For {' and '.join(own)} the question is the training's own (model.questions, model.ontology) and none that comes",
+        "along. It stands in templates.json and in the settings that the training keeps (_training/settings.json), and may hold",
+        "words of the training texts.",
+        "",
+    ]
+    return asked, told if own else []
 
 
 def marks_told(marked: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,9 @@ import engine.training.run
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc import instances
+from engine.models.prompt_mrc.build import completed
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
+from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.prompt_mrc import (
@@ -39,7 +41,7 @@ from engine.training.prompt_mrc import (
     tensors_of,
     tuned,
 )
-from engine.training.prompt_mrc_finish import finish, outcome
+from engine.training.prompt_mrc_finish import finish, model_card, outcome
 from engine.training.prompt_mrc_templates import with_templates
 from engine.training.state import read_state
 from jobs.train import main
@@ -330,6 +332,28 @@ def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
     assert measured.figures.mentions == sum(map(len, gold.values()))
 
 
+@pytest.mark.parametrize(
+    ("mode", "own", "before", "whose"),
+    [
+        ("hard", {}, "a template (definition) in front", None),
+        ("hard", {"Disease": "what"}, "a question of its own or a template (definition) in front", "Disease"),
+        ("hybrid", {"Disease": "what", "Cancer": "which"}, "a question of its own and 6 soft vectors in", "Disease and Cancer"),
+        ("name", {}, "the type's name in front", None),
+        ("name", {"Cancer": "which"}, "the type's name or a question of its own in front", "Cancer"),
+        ("soft", {}, "6 soft vectors in front", None),
+        ("tagger", {}, "tags for every type, no prompt in front", None),
+    ],
+)
+def test_the_card_tells_templates_from_questions_of_the_trainings_own(mode, own, before, whose):
+    config = completed(MrcConfig(types=("Disease", "Cancer"), **{**MODEL, "mode": mode, "prompt_room": 64}), own)
+    figures = {"parameters": {"trained": 1, "total": 2}, "examples": {}, "test": {}, "calibration": {"ece": None}}
+    figures |= {"in_pieces": {"lost": 0, "mentions": 0}, "marked": dict.fromkeys(("snapped", "unread", "overlapping"), 0)}
+    card = model_card(figures | {"decoding": Decoding().to_json()}, config, "a command")
+    assert f"mode {mode}: {before}" in card
+    assert ("question is the training's own" in card) == (whose is not None)
+    assert whose is None or f"For {whose} the question is the training's own" in card
+
+
 def test_what_is_extracted_is_what_was_measured(path, tmp_path):
     corpus = load_corpus(DataConfig(path))
     made, _ = prepared(settings(path), corpus, Worker())
@@ -379,6 +403,10 @@ def test_the_job_from_its_keys_to_a_checkpoint(path, tmp_path, monkeypatch, caps
     assert main.run([*fewer, f"model.ontology={table}", "model.mentions=1", f"output.path={tmp_path / 'other'}"]) == 0
     queries = read_checkpoint(str(tmp_path / "other")).config.queries
     assert queries[0].startswith("A: another fruit, such as ") and queries[1].startswith("B, such as ")
+    holding = {file for file in (tmp_path / "other").rglob("*") if file.is_file() and queries[1].encode() in file.read_bytes()}
+    assert {str(file.relative_to(tmp_path / "other")) for file in holding} == {"templates.json", "_training/settings.json"}
+    card = (tmp_path / "other" / "README.md").read_text()
+    assert "For A and B the question is the training's own" in card and all(file.name in card for file in holding)
     capsys.readouterr()
     based = [*words, f"model.base={tmp_path / 'other'}", "model.freeze_encoder=true", f"output.path={tmp_path / 'third'}"]
     assert main.run(based) == 0

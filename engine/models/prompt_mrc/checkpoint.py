@@ -1,7 +1,7 @@
 """A checkpoint folder of an extractor: what it holds, how it is written, and how it becomes a network again.
 
 config.json           architecture, types, and the encoder's name and digest
-templates.json        what is asked for each type, and where the text comes from
+templates.json        what is asked for each type, and where the text comes from, see `templates.source`
 model.safetensors     adapter (fp16), or a tuned encoder, and heads (fp32)
 prompts.safetensors   soft vectors of the domain and of each type; can be exchanged for another domain's
 tokenizer.json        the encoder's fast tokenizer
@@ -21,6 +21,7 @@ from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.models.folder import located, save_tensors, seal, verified, write_json
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.templates import source
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +72,8 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     plain = config.to_json()
     texts = plain.pop("queries")
-    said = {"language": config.language, "style": config.style, "version": config.version}
     write_json(folder / "config.json", plain)
-    asked = [{"type": name, "text": text, **said} for name, text in zip(config.types, texts, strict=False)]
+    asked = [{"type": name, "text": text, **source(config, name, text)} for name, text in zip(config.types, texts, strict=False)]
     write_json(folder / "templates.json", asked)
     save_tensors(folder / "model.safetensors", {name: value for name, value in tensors.items() if not name.startswith("soft.")})
     _module(config, tensors).save(folder / PROMPTS)

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import NAME, SOFT, STYLES, TAGGER
+from engine.models.prompt_mrc.config import NAME, SOFT, STYLES, TAGGER, MrcConfig
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -107,6 +107,15 @@ def _name(name: str, language: str) -> str:
             "or set the language that it has"
         )
     return known.get(language, name.replace("_", " "))
+
+
+def source(config: MrcConfig, name: str, text: str) -> dict[str, Any]:
+    """Where what is asked for a type comes from: `language`, `style` and `version` of the template or name that comes along; else
+    `source`, which is `type` for the type's own name and `own` for any other text, a user's or one made for the training."""
+    style, version = (NAME, 1) if config.mode == NAME else (config.style, config.version)
+    if Template(name, config.language, style, version, text) in templates():
+        return {"language": config.language, "style": style, "version": version}
+    return {"source": "type" if text == name.replace("_", " ") else "own"}
 
 
 def questions_of(values: object, where: str) -> dict[str, str]:

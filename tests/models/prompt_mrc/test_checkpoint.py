@@ -1,11 +1,13 @@
 """Networks from checkpoints: adapters merged, and trainings that go on from a model."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from engine.errors import ConfigError
+from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import (
     SHIPPED,
     build_network,
@@ -18,6 +20,7 @@ from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate
+from engine.models.prompt_mrc.templates import source, template
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
 
@@ -62,6 +65,43 @@ def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
     ):
         with pytest.raises(ConfigError, match=told):
             continued(base, config, torch.float32, "eager")
+
+
+COMES = {"language": "en", "style": "question", "version": 2}
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "told"),
+    [
+        ("hard", {}, [COMES, COMES]),
+        ("hard", {"Disease": "What ails her?"}, [{"source": "own"}, COMES]),
+        # Word for word what comes along, in another version and in the one that is asked for.
+        ("hybrid", {"Disease": "{3}", "Chemical": "{2}"}, [{"source": "own"}, COMES]),
+        # Asked by name there is no style to choose, and no question either.
+        ("name", {}, [{"language": "en", "style": "name", "version": 1}] * 2),
+        ("name", {"Disease": "What ails her?", "Some_device": "Some device"}, [{"source": "own"}, {"source": "type"}]),
+        ("soft", {}, []),
+        ("tagger", {}, []),
+    ],
+)
+def test_of_every_question_it_is_told_where_it_comes_from(tmp_path, mode, own, told):
+    types = ("Disease", "Some_device" if "Some_device" in own else "Chemical")
+    texts = {name: template(name, "en", "question", int(text[1])).text if text[0] == "{" else text for name, text in own.items()}
+    plain = tiny_config(mode=mode, types=("A", "B"), rank=2)
+    config = completed(replace(plain, types=types, queries=(), style="question", version=2, prompt_room=64), texts)
+    network = new_network(config, torch.float32, "eager")
+    write_checkpoint(tmp_path / "m", config, trained_tensors(network), Decoding(), "card\n")
+    written = json.loads((tmp_path / "m" / "templates.json").read_text())
+    asked = [{"type": name, "text": text} for name, text in zip(types, config.queries, strict=False)]
+    assert written == [{**each, **source} for each, source in zip(asked, told, strict=True)]
+    assert read_checkpoint(str(tmp_path / "m")).config == config
+
+
+def test_what_comes_along_is_told_as_the_shipped_model_has_it():
+    config = read_checkpoint("shipped").config
+    asked = zip(config.types, config.queries, strict=True)
+    told = [{"type": name, "text": text, **source(config, name, text)} for name, text in asked]
+    assert told == json.loads((SHIPPED / "templates.json").read_text())
 
 
 def test_the_extractor_that_comes_along_names_what_it_has_learned():
