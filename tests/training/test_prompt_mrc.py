@@ -20,8 +20,9 @@ from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc import instances
 from engine.models.prompt_mrc.build import completed
-from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
+from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.prompts import PromptModule
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.prompt_mrc import (
@@ -365,6 +366,35 @@ def test_what_is_extracted_is_what_was_measured(path, tmp_path):
     ids = [corpus.documents[member].record_id for member in members]
     write_checkpoint(tmp_path / "model", made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
     assert extracted(tmp_path / "model", corpus, ids) == by_record(findings(made, corpus, members), ids)
+
+
+@pytest.mark.parametrize(("mode", "rank"), [("hybrid", 2), ("hybrid", 0), ("hard", 2)])
+def test_prompts_learned_on_one_frozen_base_are_exchanged_with_it_and_with_each_other(path, tmp_path, mode, rank):
+    def trained(name, seed=3, base=None, **model):
+        given = settings(path, rank=rank, **model) | {"seed": seed} | ({"base": str(base)} if base else {})
+        train(learner(given, Worker()), LOOP, Worker(), tmp_path / f"{name}-work")
+        finish(given, tmp_path / f"{name}-work" / "last", tmp_path / name, command="a command", say=lambda line: None)
+        return tmp_path / name
+
+    frozen = {"freeze_encoder": True, "freeze_heads": True}
+    base = trained("base", mode=mode)
+    family = [trained(name, seed, base, domain=name, **frozen) for name, seed in (("one", 4), ("two", 5))]
+    # A base without soft vectors has none to exchange.
+    family += [base] if mode == "hybrid" else []
+    heads = trained("heads", 3, base, freeze_encoder=True, domain="heads")
+    for into in family:
+        for each in family:
+            network = with_prompts(into, each)
+            assert torch.equal(network.soft.own, build_network(read_checkpoint(str(each)), torch.float32, "eager").soft.own)
+        with pytest.raises(ConfigError, match=r"^model.prompts: those of 'heads' were learned with another model"):
+            with_prompts(into, heads)
+    assert len({PromptModule.read(each / "prompts.safetensors").own["A"].sum().item() for each in family}) == len(family)
+
+
+def with_prompts(folder, other):
+    """The network of a checkpoint with another one's prompts."""
+    options = {"precision": "fp32", "prompts": str(other / "prompts.safetensors")}
+    return load(ModelSpec("engine.models.prompt_mrc", str(folder), options, {})).network
 
 
 def extracted(folder, corpus, record_ids):

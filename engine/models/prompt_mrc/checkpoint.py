@@ -10,10 +10,11 @@ README.md             the model card
 digest.json           SHA-256 of every file, and the digest that names the model (card left out)
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.network import MrcNetwork
 
 SHIPPED = Path(__file__).parent / "shipped"
-PROMPTS = "prompts.safetensors"
-_VALUES = ("config.json", "templates.json", "model.safetensors", PROMPTS, "tokenizer.json", "decoding.json")
+MODEL, PROMPTS = "model.safetensors", "prompts.safetensors"
+_VALUES = ("config.json", "templates.json", MODEL, PROMPTS, "tokenizer.json", "decoding.json")
 _ENCODER = "encoder."
 _ADAPTER = (".down", ".up")
 
@@ -75,8 +76,8 @@ def write_checkpoint(
     write_json(folder / "config.json", plain)
     asked = [{"type": name, "text": text, **source(config, name, text)} for name, text in zip(config.types, texts, strict=False)]
     write_json(folder / "templates.json", asked)
-    save_tensors(folder / "model.safetensors", {name: value for name, value in tensors.items() if not name.startswith("soft.")})
-    _module(config, tensors).save(folder / PROMPTS)
+    save_tensors(folder / MODEL, {name: value for name, value in tensors.items() if not name.startswith("soft.")})
+    replace(_module(config, tensors), weights=weights_digest(folder, config) if config.is_soft else None).save(folder / PROMPTS)
     shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
     write_json(folder / "decoding.json", {"decoding": decoding.to_json(), "figures": dict(figures or {})})
     return seal(folder, _VALUES, card)
@@ -101,7 +102,23 @@ def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "MrcNetwork":
     """The network with its trained weights, the adapter merged into the encoder."""
-    return assemble(checkpoint.config, load_tensors(checkpoint), dtype, attention)
+    network = assemble(checkpoint.config, load_tensors(checkpoint), dtype, attention)
+    if checkpoint.config.is_soft:
+        network.soft.weights = weights_digest(checkpoint.folder, checkpoint.config)
+    return network
+
+
+def weights_digest(folder: Path, config: MrcConfig) -> str:
+    """What tells the model that soft vectors are learned with from others on the same pretrained encoder: adapter (or tuned
+    encoder) and heads in a folder, and what a layer sees where. The vectors themselves, types and questions are no part of it."""
+    from safetensors.torch import load_file
+
+    found = hashlib.sha256(repr((config.depth, config.share_layers, config.prompt_room)).encode())
+    # By tensors: the same ones need not make the same file, whose order is the library's.
+    for name, value in sorted(load_file(folder / MODEL).items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        found.update(value.numpy().tobytes())
+    return found.hexdigest()
 
 
 def load_tensors(checkpoint: Checkpoint) -> dict[str, "torch.Tensor"]:
@@ -111,7 +128,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, "torch.Tensor"]:
 
     from engine.models.prompt_mrc.prompts import PromptModule
 
-    tensors = load_file(checkpoint.folder / "model.safetensors")
+    tensors = load_file(checkpoint.folder / MODEL)
     if checkpoint.config.is_soft:
         module = PromptModule.read(checkpoint.folder / PROMPTS)
         tensors["soft.shared"] = module.shared

@@ -32,7 +32,8 @@ SUFFIX = ".safetensors"
 class PromptModule:
     """What is learned for some types in one domain: `shared` [m, d], and `own` [k, d] of each type; `deep` ones [.., layers * d].
 
-    `encoder` is the digest of the encoder that the vectors belong to.
+    `encoder` is the digest of the pretrained encoder that the vectors belong to, and `weights` that of all else that they were
+    learned with (`checkpoint.weights_digest`); None in files from before it was told.
     """
 
     domain: str
@@ -40,6 +41,7 @@ class PromptModule:
     shared: Tensor
     own: Mapping[str, Tensor]
     deep: bool = False
+    weights: str | None = None
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file that says what it is."""
@@ -47,6 +49,7 @@ class PromptModule:
 
         told = {"domain": self.domain, "encoder": self.encoder, "types": sorted(self.own)}
         told |= {"deep": True} if self.deep else {}
+        told |= {"weights": self.weights} if self.weights else {}
         tensors = {f"own/{name}": value for name, value in self.own.items()} | {"shared": self.shared}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(
@@ -70,18 +73,25 @@ class PromptModule:
         try:
             tensors = load_file(path)
             own = {name: tensors[f"own/{name}"] for name in told["types"]}
-            return cls(told["domain"], told["encoder"], tensors["shared"], own, told["deep"])
+            return cls(told["domain"], told["encoder"], tensors["shared"], own, told["deep"], told["weights"])
         except (SafetensorError, KeyError):
             raise ConfigError(f"model.prompts: {path} is damaged") from None
 
-    def check(self, config: MrcConfig, width: int) -> None:
+    def check(self, config: MrcConfig, width: int, weights: str | None = None) -> None:
         """Whether the vectors can stand in a model of that configuration, in place of its own of `width` numbers each.
 
+        Args:
+            weights: as this module's, of the model; None where they are not known, and then nothing is said of them.
         Raises:
-            ConfigError: they are of another encoder, kind or size, or have none of the types.
+            ConfigError: they are of another encoder or model, kind or size, or have none of the types.
         """
         if self.encoder != config.encoder_digest:
             raise ConfigError(f"model.prompts: those of '{self.domain}' were learned with another encoder")
+        if self.weights and weights and self.weights != weights:
+            raise ConfigError(
+                f"model.prompts: those of '{self.domain}' were learned with another model, whose trained weights or layers "
+                "differ; take others, or learn them with this model as model.base, its encoder and heads frozen"
+            )
         if self.deep != config.deep:
             raise ConfigError(
                 f"model.prompts: those of '{self.domain}' are {'' if self.deep else 'not '}deep, the model's are"
@@ -98,7 +108,7 @@ class PromptModule:
 
 
 def modules(folder: Path) -> list[dict[str, Any]]:
-    """The prompt files of a folder, by name: `path`, `domain`, `types`, `encoder` and `deep` of each. Others are passed over."""
+    """The prompt files of a folder, by name: `path`, `domain`, `types`, `encoder`, `weights` and `deep` of each, no others."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
@@ -113,13 +123,16 @@ def _told(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, "pt") as file:
-            return {"deep": False, **json.loads((file.metadata() or {})["prompts"])}
+            return {"deep": False, "weights": None, **json.loads((file.metadata() or {})["prompts"])}
     except (OSError, SafetensorError, KeyError, ValueError):
         raise ConfigError(f"model.prompts: {path} is no file with prompts of this system") from None
 
 
 class SoftPrompts(nn.Module):
-    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32."""
+    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32.
+
+    `weights` is the digest of the checkpoint that all else comes from, None where it is not known.
+    """
 
     def __init__(self, config: MrcConfig, width: int, layers: int = 1) -> None:
         super().__init__()
@@ -128,6 +141,7 @@ class SoftPrompts(nn.Module):
         self.shared = nn.Parameter(torch.zeros(config.shared_soft, layers * width))
         self.own = nn.Parameter(torch.zeros(len(config.types), config.type_soft, layers * width))
         self.detour: nn.Module | None = None
+        self.weights: str | None = None
 
     @torch.no_grad()
     def start(self, definitions: Sequence[Tensor]) -> None:
@@ -166,9 +180,9 @@ class SoftPrompts(nn.Module):
         """Puts a module's vectors in place of these; types that it does not have keep theirs.
 
         Raises:
-            ConfigError: it is of another encoder, kind or size, or has none of the types.
+            ConfigError: it is of another encoder or model, kind or size, or has none of the types.
         """
-        module.check(self.config, self.shared.shape[1])
+        module.check(self.config, self.shared.shape[1], self.weights)
         self.shared.copy_(module.shared)
         for name in (each for each in self.config.types if each in module.own):
             self.own[self.config.number(name)].copy_(module.own[name])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
+from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import (
     SHIPPED,
@@ -20,6 +21,7 @@ from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate
+from engine.models.prompt_mrc.prompts import PromptModule
 from engine.models.prompt_mrc.templates import source, template
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
@@ -65,6 +67,42 @@ def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
     ):
         with pytest.raises(ConfigError, match=told):
             continued(base, config, torch.float32, "eager")
+
+
+def with_prompts(folder, prompts):
+    """The network of a checkpoint with a file's prompts in place of its own."""
+    return load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", "prompts": str(prompts)}, {})).network
+
+
+@pytest.mark.parametrize("changed", ["encoder.encoder.layer.0.output.dense.up", "start.bias", "soft.own", None])
+def test_prompts_go_into_models_with_the_weights_they_were_learned_with(tmp_path, changed):
+    config = tiny_config(rank=2)
+    tensors = trained_tensors(tiny_learner(config, World.make(2)).network)
+    write_checkpoint(tmp_path / "one", config, tensors, Decoding(), "card\n")
+    other = {name: value + 0.5 if name == changed else value for name, value in tensors.items()}
+    assert changed is None or changed in tensors
+    domain = replace(config, domain="clinic", types=("B", "A"), queries=config.queries[::-1], window=48)
+    write_checkpoint(tmp_path / "two", domain, other, Decoding(start=0.4), "card\n")
+    prompts = tmp_path / "two" / "prompts.safetensors"
+    if changed in ("soft.own", None):
+        assert torch.equal(with_prompts(tmp_path / "one", prompts).soft.own, other["soft.own"][[1, 0]])
+    else:
+        with pytest.raises(ConfigError, match=r"^model.prompts: those of 'clinic' were learned with another model"):
+            with_prompts(tmp_path / "one", prompts)
+        # A file from before this was told has no such digest.
+        replace(PromptModule.read(prompts), weights=None).save(tmp_path / "older.safetensors")
+        with_prompts(tmp_path / "one", tmp_path / "older.safetensors")
+
+
+def test_prompts_go_into_models_whose_layers_see_what_theirs_saw(tmp_path):
+    for share in (0, 1):
+        config = tiny_config(share_layers=share, freeze_encoder=True)
+        network = new_network(config, torch.float32, "eager")
+        write_checkpoint(tmp_path / str(share), config, trained_tensors(network), Decoding(), "card\n")
+    files = [(tmp_path / each / "model.safetensors").read_bytes() for each in "01"]
+    assert files[0] == files[1]
+    with pytest.raises(ConfigError, match=r"^model.prompts: .* learned with another model"):
+        with_prompts(tmp_path / "0", tmp_path / "1" / "prompts.safetensors")
 
 
 COMES = {"language": "en", "style": "question", "version": 2}

@@ -1,5 +1,7 @@
 """Soft prompts as files that can be listed and exchanged, and the texts that stand before them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -88,6 +90,31 @@ def test_prompts_of_another_kind_are_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ConfigError, match="no file with prompts"):
         PromptModule.read(tmp_path / "x.safetensors")
+
+
+def test_prompts_of_a_model_with_other_weights_are_refused_where_both_are_known(tmp_path):
+    found, told = module(soft()), {}
+    for weights in (None, "mine", "other"):
+        replace(found, weights=weights).save(tmp_path / "x.safetensors")
+        told[weights] = PromptModule.read(tmp_path / "x.safetensors")
+        assert told[weights].weights == weights
+    for mine in (None, "mine"):
+        prompts = soft()
+        prompts.weights = mine
+        for weights in (None, "mine", "other"):
+            if mine and weights == "other":
+                with pytest.raises(ConfigError, match=r"^model.prompts: those of 'general' were learned with another model"):
+                    prompts.swap(told[weights])
+            else:
+                prompts.swap(told[weights])
+
+
+def test_a_type_that_a_file_lacks_keeps_its_own_vectors_beside_the_files_shared_ones():
+    prompts, found = soft(), module(soft())
+    prompts.start([torch.zeros(1, 4), torch.ones(1, 4)])
+    before = prompts.own.detach().clone()
+    prompts.swap(replace(found, shared=found.shared + 5, own={"B": found.own["B"] + 7}))
+    assert (prompts.shared == 5).all() and torch.equal(prompts.own[0], before[0]) and (prompts.own[1] == 7).all()
 
 
 def test_every_type_has_a_name_and_four_of_each_style():
