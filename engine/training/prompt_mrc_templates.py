@@ -27,7 +27,7 @@ def with_templates(settings: Mapping[str, Any], corpus: Corpus, ontology: str | 
     if model.mode not in (HARD, HYBRID):
         raise ConfigError(f"model.ontology: a model of the mode '{model.mode}' has no templates; leave it out")
     known = definitions(ontology, corpus.types, "model.ontology")
-    made = automatic(corpus, model.encoder, known, most=mentions, budget=max(1, min(BUDGET, model.room)))
+    made = automatic(corpus, model.encoder, known, most=mentions)
     return {**settings, "questions": {name: template.text for name, template in made.items()} | (settings["questions"] or {})}
 
 

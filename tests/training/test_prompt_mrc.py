@@ -19,9 +19,7 @@ import engine.training.run
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc import instances
-from engine.models.prompt_mrc.build import completed
 from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
-from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.models.prompt_mrc.prompts import PromptModule
 from engine.sources.annotated import Document, Span, to_table
 from engine.training.loop import LoopConfig, Worker, train
@@ -42,7 +40,7 @@ from engine.training.prompt_mrc import (
     tensors_of,
     tuned,
 )
-from engine.training.prompt_mrc_finish import finish, model_card, outcome
+from engine.training.prompt_mrc_finish import finish, outcome
 from engine.training.prompt_mrc_templates import with_templates
 from engine.training.state import read_state
 from jobs.train import main
@@ -253,7 +251,8 @@ def test_templates_make_themselves_of_a_table_and_train(path, tmp_path):
     # A user's own go before them, and the prompt's room is theirs too.
     own = with_templates(settings(path) | {"questions": {"B": "what"}}, corpus, str(table), 2)["questions"]
     assert own == {"A": asked["A"], "B": "what"}
-    check(with_templates({**plain, "model": {**plain["model"], "prompt_room": 12}}, corpus, str(table), 12), corpus)
+    with pytest.raises(ConfigError, match=r"model.prompt_room: the prompt for '?A'? of "):
+        check(with_templates({**plain, "model": {**plain["model"], "prompt_room": 12}}, corpus, str(table), 12), corpus)
     assert with_templates(plain, corpus, str(table), 0)["questions"] == {"A": "A: which fruit", "B": "B"}
     for mode in ("tagger", "name", "soft"):
         with pytest.raises(ConfigError, match=f"model.ontology: a model of the mode '{mode}' has no templates"):
@@ -331,28 +330,6 @@ def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
     assert measured.figures["f1"] == pytest.approx(figures["test"]["all"]["f1"][0])
     gold = marked_mentions(corpus, members_of(corpus, "test"), corpus.types)
     assert measured.figures.mentions == sum(map(len, gold.values()))
-
-
-@pytest.mark.parametrize(
-    ("mode", "own", "before", "whose"),
-    [
-        ("hard", {}, "a template (definition) in front", None),
-        ("hard", {"Disease": "what"}, "a question of its own or a template (definition) in front", "Disease"),
-        ("hybrid", {"Disease": "what", "Cancer": "which"}, "a question of its own and 6 soft vectors in", "Disease and Cancer"),
-        ("name", {}, "the type's name in front", None),
-        ("name", {"Cancer": "which"}, "the type's name or a question of its own in front", "Cancer"),
-        ("soft", {}, "6 soft vectors in front", None),
-        ("tagger", {}, "tags for every type, no prompt in front", None),
-    ],
-)
-def test_the_card_tells_templates_from_questions_of_the_trainings_own(mode, own, before, whose):
-    config = completed(MrcConfig(types=("Disease", "Cancer"), **{**MODEL, "mode": mode, "prompt_room": 64}), own)
-    figures = {"parameters": {"trained": 1, "total": 2}, "examples": {}, "test": {}, "calibration": {"ece": None}}
-    figures |= {"in_pieces": {"lost": 0, "mentions": 0}, "marked": dict.fromkeys(("snapped", "unread", "overlapping"), 0)}
-    card = model_card(figures | {"decoding": Decoding().to_json()}, config, "a command")
-    assert f"mode {mode}: {before}" in card
-    assert ("question is the training's own" in card) == (whose is not None)
-    assert whose is None or f"For {whose} the question is the training's own" in card
 
 
 def test_what_is_extracted_is_what_was_measured(path, tmp_path):

@@ -102,10 +102,7 @@ def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "MrcNetwork":
     """The network with its trained weights, the adapter merged into the encoder."""
-    network = assemble(checkpoint.config, load_tensors(checkpoint), dtype, attention)
-    if checkpoint.config.is_soft:
-        network.soft.weights = weights_digest(checkpoint.folder, checkpoint.config)
-    return network
+    return assemble(checkpoint.config, load_tensors(checkpoint), dtype, attention)
 
 
 def weights_digest(folder: Path, config: MrcConfig) -> str:

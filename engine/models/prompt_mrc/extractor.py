@@ -15,7 +15,7 @@ from engine.encoders import attention_for, file_digest, load_tokenizer, pick_pre
 from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint
+from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
 from engine.models.prompt_mrc.instances import Window, windows
 from engine.models.prompt_mrc.prepare import WORDS, prepare
 from engine.models.prompt_mrc.templates import questions_of
@@ -121,7 +121,8 @@ class Extractor:
             if not path.is_file():
                 raise ConfigError(f"model.prompts: there is no file {path}")
             own = PromptModule.read(checkpoint.folder / PROMPTS)
-            PromptModule.read(path).check(self.config, own.shared.shape[1])
+            weights = weights_digest(checkpoint.folder, self.config)
+            PromptModule.read(path).check(self.config, own.shared.shape[1], weights)
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
 
     @cached_property

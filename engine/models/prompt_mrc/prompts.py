@@ -129,10 +129,7 @@ def _told(path: Path) -> dict[str, Any]:
 
 
 class SoftPrompts(nn.Module):
-    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32.
-
-    `weights` is the digest of the checkpoint that all else comes from, None where it is not known.
-    """
+    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32."""
 
     def __init__(self, config: MrcConfig, width: int, layers: int = 1) -> None:
         super().__init__()
@@ -141,7 +138,6 @@ class SoftPrompts(nn.Module):
         self.shared = nn.Parameter(torch.zeros(config.shared_soft, layers * width))
         self.own = nn.Parameter(torch.zeros(len(config.types), config.type_soft, layers * width))
         self.detour: nn.Module | None = None
-        self.weights: str | None = None
 
     @torch.no_grad()
     def start(self, definitions: Sequence[Tensor]) -> None:
@@ -180,9 +176,9 @@ class SoftPrompts(nn.Module):
         """Puts a module's vectors in place of these; types that it does not have keep theirs.
 
         Raises:
-            ConfigError: it is of another encoder or model, kind or size, or has none of the types.
+            ConfigError: it is of another encoder, kind or size, or has none of the types.
         """
-        module.check(self.config, self.shared.shape[1], self.weights)
+        module.check(self.config, self.shared.shape[1])
         self.shared.copy_(module.shared)
         for name in (each for each in self.config.types if each in module.own):
             self.own[self.config.number(name)].copy_(module.own[name])

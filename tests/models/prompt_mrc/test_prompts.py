@@ -98,15 +98,14 @@ def test_prompts_of_a_model_with_other_weights_are_refused_where_both_are_known(
         replace(found, weights=weights).save(tmp_path / "x.safetensors")
         told[weights] = PromptModule.read(tmp_path / "x.safetensors")
         assert told[weights].weights == weights
+    config, width = soft().config, found.shared.shape[1]
     for mine in (None, "mine"):
-        prompts = soft()
-        prompts.weights = mine
         for weights in (None, "mine", "other"):
             if mine and weights == "other":
                 with pytest.raises(ConfigError, match=r"^model.prompts: those of 'general' were learned with another model"):
-                    prompts.swap(told[weights])
+                    told[weights].check(config, width, mine)
             else:
-                prompts.swap(told[weights])
+                told[weights].check(config, width, mine)
 
 
 def test_a_type_that_a_file_lacks_keeps_its_own_vectors_beside_the_files_shared_ones():
