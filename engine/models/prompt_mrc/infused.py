@@ -28,6 +28,8 @@ BUDGET = 48
 SHIPPED = "pkg:ontology"
 _TABLE = Path(__file__).with_name("ontology.csv")
 HEAVIEST = 50
+# Characters of a definition: a quote that is not closed makes the rest of a table one.
+LONGEST = 10_000
 Embed = Callable[[Sequence[str]], NDArray]
 
 
@@ -56,17 +58,20 @@ def read_ontology(path: str, key: str) -> dict[str, str]:
         raise ConfigError(f"{key}: cannot read {path}: {error.strerror}") from None
     if data is None:
         raise ConfigError(f"{key}: there is no file {path}")
+    unread = ConfigError(f"{key}: {path} is no readable CSV file; look for a quote that is not closed")
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except UnicodeDecodeError:
         raise ConfigError(f"{key}: {path} is not UTF-8; convert it first") from None
     except csv.Error:
-        raise ConfigError(f"{key}: {path} is no readable CSV file; look for a quote that is not closed") from None
+        raise unread from None
     if not rows or not {"type", "definition"} <= set(rows[0]):
         raise ConfigError(f"{key}: {path} must have the columns type and definition")
     found: dict[str, str] = {}
     for row in rows:
         name, definition = (row["type"] or "").strip(), " ".join((row["definition"] or "").split())
+        if len(definition) > LONGEST:
+            raise unread
         if name in found and definition:
             raise ConfigError(f"{key}: {path} has the type '{name}' twice; keep one of its rows")
         if name and definition:
