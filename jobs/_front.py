@@ -48,7 +48,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
-_ENTRY = re.compile(r"\+{0,2}([a-z_][a-z_.]*)\.([^={}]+)=(.*)", re.DOTALL)
+_ENTRY = re.compile(r"\+{0,2}([^={}]+)=(.*)", re.DOTALL)
 _ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*(,|$)""", re.DOTALL)
 _FLAGS = {"-h": "--help", "-c": "--cfg", "-cd": "--config-dir", "-cn": "--config-name", "-m": "--multirun"}
 _TAKES_VALUE = ("--cfg", "--config-dir", "--config-name")
@@ -251,10 +251,9 @@ def _translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list
     entry = _ENTRY.fullmatch(override)
     for name, key in keys.items() if entry else ():
         # An entry's name is the user's own, such as a type's, with letters that Hydra's parser does not know.
-        whole = f"{entry[1]}.{entry[2]}"
-        if key.kind is dict and whole.startswith(f"{name}."):
-            value = texts.hold(entry[3]) if key.inner is str else entry[3]
-            return f"++{name}.{texts.hold(whole.removeprefix(f'{name}.'))}={value}"
+        if key.kind is dict and entry[1].startswith(f"{name}."):
+            value = texts.hold(entry[2]) if key.inner is str else entry[2]
+            return f"++{name}.{texts.hold(entry[1].removeprefix(f'{name}.'))}={value}"
     match = _OVERRIDE.fullmatch(override)
     if not match:
         if re.fullmatch(r"~[\w.]+(=.*)?", override):

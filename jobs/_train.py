@@ -272,7 +272,7 @@ def _check_used(config: Config) -> None:
     used |= {"prompt_room": mode != TAGGER}
     told = f"model.mode={mode} has no use for it; leave it out"
     for name, is_used in used.items():
-        if not is_used and getattr(model, name) != getattr(Model, name, None):
+        if not is_used and getattr(model, name) != getattr(Model, name):
             raise ConfigError(f"model.{name}: {told}")
     if model.nested and mode == TAGGER:
         raise ConfigError(f"model.nested: {told}")

@@ -136,11 +136,11 @@ class MrcConfig:
             ConfigError: it has not.
         """
         if words > self.room:
-            takes, room = words + self.soft + 2, self.prompt_room
             less = "a shorter question in model.questions" if words else "fewer vectors in model.shared_soft and model.type_soft"
             raise ConfigError(
                 f"{key or 'model.prompt_room'}: the prompt for {name} of {words} word pieces and {self.soft} soft vectors takes "
-                f"{takes} positions, there are {room}; {'shorten the question' if key else f'raise it, or set {less}'}"
+                f"{words + self.soft + 2} positions, there are {self.prompt_room}; "
+                f"{'shorten the question' if key else f'raise it, or set {less}'}"
             )
 
     def to_json(self) -> dict[str, Any]:
