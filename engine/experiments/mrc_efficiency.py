@@ -59,7 +59,8 @@ TOGETHER, APART, SHARED = "together", "apart", "shared"
 class EfficiencyConfig(MrcRecipe):
     """Settings of `prompt_mrc/efficiency`: `records` texts of test are read `repeats` times, one or `many` at a time;
     `layers` are numbers of lower layers in which prompts and text do not see each other, `shared` those of the models that are
-    trained, rising; only 0 has nothing to be held against."""
+    trained, rising; only 0 has nothing to be held against. A batch has room for `batch_tokens` token places.
+    """
 
     corpora: tuple[str, ...] = ("BioNLP13CG",)
     modes: tuple[str, ...] = (TAGGER, NAME, HYBRID)
@@ -68,14 +69,15 @@ class EfficiencyConfig(MrcRecipe):
     records: int = 64
     repeats: int = 3
     many: int = 32
+    batch_tokens: int = 4096
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "modes", known_modes(self.modes))
         for name in ("layers", "shared"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if min(self.records, self.repeats, self.many) < 1 or not self.layers or min(self.layers) < 0:
-            raise ConfigError("sizes: records, repeats and many must be at least 1, layers at least 0")
+        if min(self.records, self.repeats, self.many, self.batch_tokens) < 1 or not self.layers or min(self.layers) < 0:
+            raise ConfigError("sizes: records, repeats, many and batch_tokens must be at least 1, layers at least 0")
         if list(self.shared) != sorted(set(self.shared)) or min(self.shared, default=0) < 0:
             raise ConfigError("sizes.shared: numbers of layers, at least 0 and rising")
 
@@ -143,7 +145,7 @@ def in_a_process(function: Callable[..., Any], *given: Any) -> Any:
             return pool.submit(function, *given).result()
         except BrokenProcessPool:
             raise RetryableError(
-                "the process that measures was killed, perhaps for want of memory; free some, or lower sizes.many"
+                "the process that measures was killed, perhaps for want of memory; free some, or lower sizes.batch_tokens"
             ) from None
 
 
@@ -159,8 +161,7 @@ def figures(values: Mapping[str, Any], corpus: str, mode: str, layers: str, how:
         network = prepare_training(new_network(model, torch.float32, attention_for("cpu")))
         write_checkpoint(Path(folder), model, trained_tensors(network), Decoding(), "of an experiment\n")
         del network
-        # One batch of all that is given at once: what it costs must not hang on where a budget parts it.
-        runtime = {"device": config.device, "threads": config.threads, "batch_tokens": 10**9}
+        runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
         extractor = Extractor(read_checkpoint(folder), ExtractorOptions(precision=config.precision), runtime)
         opened = open_heads(extractor.network, documents)
         texts = [each.text for each in documents]

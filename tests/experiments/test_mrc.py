@@ -376,6 +376,7 @@ def test_nested_and_flat_decoding_of_one_model(corpora, tmp_path):
         (lambda: AutoTemplateConfig("x", modes=("soft",)), "only hard and hybrid"),
         (lambda: AlignmentConfig("x", records=0), "at least 1"),
         (lambda: EfficiencyConfig("x", layers=()), "layers at least 0"),
+        (lambda: EfficiencyConfig("x", batch_tokens=0), "batch_tokens must be at least 1"),
         (lambda: EfficiencyConfig("x", shared=(2, 0)), "sizes.shared: .* rising"),
     ],
 )
