@@ -64,7 +64,7 @@ class EfficiencyConfig(MrcRecipe):
 
     corpora: tuple[str, ...] = ("BioNLP13CG",)
     modes: tuple[str, ...] = (TAGGER, NAME, HYBRID)
-    layers: tuple[int, ...] = (0, 4)
+    layers: tuple[int, ...] = (0, 2, 4)
     shared: tuple[int, ...] = (0, 2, 4)
     records: int = 64
     repeats: int = 3
