@@ -57,7 +57,9 @@ class Data:
     )
     corpora: list[str] = key([], "prompt_mrc: corpora, each a file <corpus>.parquet in the folder data.path.")
     texts: list[str] = key([], "prompt_mrc/backbone: Parquet files with texts of the domain.")
-    encoders: list[str] = key([], "prompt_mrc/backbone: further encoders by name.")
+    encoders: list[str] = key(
+        [], "prompt_mrc/backbone: further encoders by name; prompt_mrc/soft_vs_hard_crossover: frozen, tuned, or both."
+    )
     ontology: str | None = key(
         None,
         "prompt_mrc/auto_template: CSV file with the columns type and definition; pkg:ontology comes along.",
@@ -114,6 +116,7 @@ class Sizes:
     pairs: list[str] = key([], "prompt_mrc/zero_shot_transfer: targets, as corpus:type=type of the source.")
     layers: list[int] = key([], "prompt_mrc/efficiency: lower layers in which prompts and text stay apart.", low=0)
     shared: list[int] = key([], "prompt_mrc/efficiency: the same, of hybrid models that are trained, rising.", low=0)
+    batch_tokens: int | None = key(None, "prompt_mrc/efficiency: tokens in one forward pass, padding included.", low=1)
     most_texts: int | None = key(None, "prompt_mrc/backbone: texts that adapt the encoder.", low=1)
     adapt_epochs: float | None = key(None, "prompt_mrc/backbone: epochs over them.", low=0.01)
 

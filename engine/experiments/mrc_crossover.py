@@ -54,7 +54,7 @@ class CrossoverConfig(MrcRecipe):
         if list(self.shares) != sorted(set(self.shares)) or not all(0 < share <= 1 for share in self.shares):
             raise ConfigError("sizes.shares: shares of train above 0 and at most 1, rising")
         if not set(self.encoders) <= {FROZEN, TUNED} or not self.encoders or not self.depths:
-            raise ConfigError("sizes.encoders: frozen, tuned, or both; sizes.depths: at least one")
+            raise ConfigError("data.encoders: frozen, tuned, or both; sizes.depths: at least one")
 
 
 class Crossover:

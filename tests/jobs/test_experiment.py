@@ -1,11 +1,15 @@
 """`jobs.experiment` as a user starts it, with a toy in place of the experiments."""
 
+import ast
+import re
 from dataclasses import dataclass, fields
 from importlib import import_module
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from engine.experiments import mrc_efficiency
 from engine.experiments.run import Arm, Result
 from jobs import experiment
 from jobs._keys import build
@@ -112,6 +116,17 @@ def test_every_key_that_a_file_sets_reaches_its_experiment(monkeypatch):
             for key, value in values[part].items():
                 if value not in (None, [], {}):
                     assert getattr(settings, key) == (tuple(value) if isinstance(value, list) else value), (choice, part, key)
+
+
+def test_keys_that_experiments_tell_of_are_keys():
+    told = set()
+    for path in Path(mrc_efficiency.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ConfigError", "RetryableError"):
+                told |= set(re.findall(r"\b((?:data|sizes|grid)\.[a-z_]+)", ast.unparse(node.args[0])))
+    assert {"sizes.batch_tokens", "data.encoders"} <= told
+    parts = {"data": experiment.Data, "sizes": experiment.Sizes, "grid": experiment.Grid}
+    assert told <= {f"{part}.{each.name}" for part, of in parts.items() for each in fields(of)}
 
 
 def test_a_share_is_the_same_to_whichever_experiment_takes_it(monkeypatch):
