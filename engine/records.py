@@ -41,7 +41,7 @@ REASONS = (
     "no_diagnosis_text",
     "rare_class_below_support",
     "site_morphology_invalid",
-    "task_disagreement",
+    "unseen_code_pair",
     "not_reportable_uncertain",
 )
 

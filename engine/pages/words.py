@@ -18,7 +18,7 @@ REASONS = {
     "no_diagnosis_text": "No text of a diagnosis was found.",
     "rare_class_below_support": "The model has seen too few examples of this code.",
     "site_morphology_invalid": "Site and histology do not go together.",
-    "task_disagreement": "The answers to two questions contradict each other.",
+    "unseen_code_pair": "The two codes never stood together in training.",
     "not_reportable_uncertain": "It is not certain that the report is reportable.",
 }
 

@@ -112,19 +112,19 @@ def row_decision(
 ) -> tuple[str, list[str]]:
     """The row's decision and its reasons, in the order of `engine.records.REASONS`.
 
-    `pairs` are the codes of the first two tasks that training has seen together; an answer outside them, where both tasks are
-    more sure than not, is a `task_disagreement`. `signs` are those of the text's wording.
+    `pairs` are the codes of the first two tasks that stood together in training; an answer outside them, where both tasks are
+    more sure than not, is an `unseen_code_pair`. `signs` are those of the text's wording.
     """
     found = {reason for name in config.tasks for reason in answers[name].reasons}
     if truncated_chars > 0:
         found.add("text_truncated")
     if letters < MIN_LETTERS:
         found.add("no_diagnosis_text")
-    if pairs and len(answers) > 1 and _disagree(list(answers.values())[:2], pairs):
-        found.add("task_disagreement")
+    if pairs and len(answers) > 1 and _unseen(list(answers.values())[:2], pairs):
+        found.add("unseen_code_pair")
     found |= told_by_rules(signs, {name: a.code for name, a in answers.items() if a.prob > 0.5}, config.rules)
     return (REVIEW if found else AUTO), [reason for reason in REASONS if reason in found]
 
 
-def _disagree(two: Sequence[Answer], pairs: frozenset[tuple[str, str]]) -> bool:
+def _unseen(two: Sequence[Answer], pairs: frozenset[tuple[str, str]]) -> bool:
     return min(a.prob for a in two) > 0.5 and (two[0].code, two[1].code) not in pairs

@@ -98,7 +98,7 @@ def test_reasons_of_the_whole_report():
     answers = {"site": sure("C18"), "histology": sure("8041/3")}
     assert decided(answers, truncated_chars=7) == ("review", ["text_truncated"])
     assert decided(answers, letters=3) == ("review", ["no_diagnosis_text"])
-    assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == ("review", ["task_disagreement"])
+    assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == ("review", ["unseen_code_pair"])
     assert decided(answers, pairs=frozenset({("C18", "8041/3")})) == ("auto", [])
 
 
