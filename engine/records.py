@@ -33,6 +33,7 @@ FAILURE_KINDS = (
 REASONS = (
     "low_confidence",
     "low_margin",
+    "no_threshold",
     "out_of_distribution",
     "multiple_primaries_suspected",
     "metastatic_specimen",
@@ -119,6 +120,7 @@ def task_fields(task: str) -> list[pa.Field]:
         pa.field(f"{task}_code", pa.string()),
         pa.field(f"{task}_prob", pa.float32()),
         pa.field(f"{task}_decision", pa.string()),
+        pa.field(f"{task}_reasons", pa.list_(pa.string())),
         pa.field(f"{task}_top", TOP),
         pa.field(f"{task}_evidence", EVIDENCE),
         pa.field(f"{task}_residual", pa.float32()),

@@ -10,6 +10,7 @@ DECISIONS = {
 REASONS = {
     "low_confidence": "The model is not sure enough of the code.",
     "low_margin": "Another code is nearly as likely.",
+    "no_threshold": "No probability was shown to be high enough for this code, so that a person always looks.",
     "out_of_distribution": "The text is unlike the reports the model was trained on.",
     "multiple_primaries_suspected": "The report may speak of more than one primary tumour.",
     "metastatic_specimen": "The specimen may be a metastasis; the primary may lie elsewhere.",

@@ -172,6 +172,7 @@ class SiteCoder:
                 f"{task.name}_code": found.code,
                 f"{task.name}_prob": found.prob,
                 f"{task.name}_decision": found.decision,
+                f"{task.name}_reasons": found.reasons,
                 f"{task.name}_top": found.top,
             }
             row |= {f"{task.name}_{column}": value for column, value in (evidence[task.name] if evidence else {}).items()}

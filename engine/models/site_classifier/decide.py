@@ -30,7 +30,7 @@ class DecisionConfig:
 
 @dataclass(frozen=True)
 class Answer:
-    """One task's answer for one report."""
+    """One task's answer for one report; it is `auto` where there is no reason against it."""
 
     code: str
     prob: float
@@ -90,15 +90,20 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config:
         energy = float(np.logaddexp.reduce(logits.astype(np.float64)))
         if energy < calibration.energy_floor:
             reasons.append("out_of_distribution")
-    fitted = (calibration.class_thresholds or {}).get(code, calibration.threshold)
-    threshold = config.thresholds.get(task.name, fitted)
-    if sure < threshold:
-        reasons.append("low_confidence")
+    needed = threshold(task, code, calibration, config)
+    if sure < needed:
+        reasons.append("low_confidence" if needed <= 1 else "no_threshold")
         if not task.multi_label and len(order) > 1 and prob[order[0]] - prob[order[1]] < CLOSE:
             reasons.append("low_margin")
     if support < config.min_support:
         reasons.append("rare_class_below_support")
-    return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reasons))
+    return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
+
+
+def threshold(task: Task, code: str, calibration: TaskCalibration, config: DecisionConfig) -> float:
+    """The probability from which a code of a task is sure; above 1 where none was found to be enough."""
+    fitted = (calibration.class_thresholds or {}).get(code, calibration.threshold)
+    return config.thresholds.get(task.name, fitted)
 
 
 def row_decision(

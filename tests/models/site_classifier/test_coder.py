@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
 from engine.records import text_digest
 from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
@@ -25,6 +26,17 @@ def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
                 shown = text[span["start"] : span["end"]]
                 assert shown == shown.strip() != ""
             assert sum(span["weight"] for span in row[f"{task}_evidence"]) <= 1 + 1e-6
+
+
+def test_a_task_tells_its_own_reasons_and_the_row_those_of_the_deciding_tasks(tmp_path):
+    base = read_checkpoint(str(write_tiny(tmp_path / "model", threshold=0.0)))
+    write_revision(str(tmp_path / "revised"), base, {**base.calibration, "histology": TaskCalibration()}, "")
+    for row in coded(coder(tmp_path / "revised", min_support=0, method="none"), TEXTS[:3]):
+        assert (row["site_decision"], row["site_reasons"]) == ("auto", [])
+        assert row["histology_decision"] == "review" and "no_threshold" in row["histology_reasons"]
+        assert (row["decision"], row["reasons"]) == ("auto", [])
+    for row in coded(coder(tmp_path / "revised", min_support=0, method="none", tasks=("site", "histology")), TEXTS[:3]):
+        assert (row["decision"], row["reasons"]) == ("review", row["histology_reasons"])
 
 
 def test_the_whole_report_is_read_and_what_is_beyond_is_counted(tiny):

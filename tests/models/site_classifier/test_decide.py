@@ -4,6 +4,7 @@ import pytest
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import Answer, DecisionConfig, adjusted, answer, probabilities, row_decision
+from engine.records import REASONS
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 50, 2))
 
@@ -39,8 +40,19 @@ def test_too_little_energy_is_out_of_distribution():
     assert answer(TASK, np.array([1.0, 0.0, 0.0]), calm, DecisionConfig()).reasons == ("out_of_distribution",)
 
 
-def test_without_a_fitted_threshold_nothing_is_auto():
-    assert answer(TASK, np.array([99.0, 0.0, 0.0]), TaskCalibration(), DecisionConfig()).decision == "review"
+@pytest.mark.parametrize("fitted", [TaskCalibration(), TaskCalibration(threshold=0.5, class_thresholds={"C18": 1.01})])
+def test_without_a_threshold_nothing_is_auto_however_sure_and_that_is_the_reason(fitted):
+    found = answer(TASK, np.array([99.0, 0.0, 0.0]), fitted, DecisionConfig())
+    assert (found.decision, found.reasons) == ("review", ("no_threshold",))
+    assert answer(TASK, np.array([99.0, 0.0, 0.0]), fitted, DecisionConfig(thresholds={"site": 0.9})).reasons == ()
+    close = answer(TASK, np.array([1.0, 0.9, 0.0]), fitted, DecisionConfig())
+    assert close.reasons == ("low_margin", "no_threshold")
+
+
+def test_a_tasks_reasons_stand_in_the_order_of_the_list():
+    cold = TaskCalibration(threshold=0.98, energy_floor=99.0)
+    found = answer(TASK, np.array([0.0, 0.9, 1.0]), cold, DecisionConfig()).reasons
+    assert found == tuple(reason for reason in REASONS if reason in found) and len(found) == 4
 
 
 def test_a_given_threshold_replaces_the_fitted_one():
