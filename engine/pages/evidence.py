@@ -10,7 +10,7 @@ from engine.pages.entities import entities_part
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, highlight, shown, strength
 from engine.pages.style import style
-from engine.records import DECISIONS, FAILED
+from engine.records import AUTO, DECISIONS, FAILED, REVIEW
 from engine.registry.morphology import histology_name
 from engine.registry.topography import is_site, site_name
 from engine.storage import storage_for
@@ -61,7 +61,7 @@ def write_evidence_page(
             "Keep it where the reports themselves may be kept.</p>",
             _tiles(summary),
             _legend(tasks),
-            _contents(examples),
+            _contents(examples, tasks),
             *cards,
             "</main></body></html>\n",
         ]
@@ -94,10 +94,10 @@ def _legend(tasks: Sequence[str]) -> str:
     )
 
 
-def _contents(examples: Sequence[Example]) -> str:
+def _contents(examples: Sequence[Example], tasks: Sequence[str]) -> str:
     entries = "".join(
         f'<li><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
-        f'<span class="soft">{words.DECISIONS[e.row["decision"]]}</span></li>'
+        f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
     return f"<nav><ol>{entries}</ol></nav>"
@@ -105,8 +105,9 @@ def _contents(examples: Sequence[Example]) -> str:
 
 def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]) -> str:
     row = example.row
+    badges = "".join(_badge(decision, told) for decision, told in _standing(row, tasks))
     head = (
-        f'<article id="r{number}"><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{_badge(row["decision"])}'
+        f'<article id="r{number}"><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
         f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
     )
     if row["decision"] == FAILED:
@@ -114,12 +115,11 @@ def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[st
         kind, detail = str(failure.get("kind")), str(failure.get("detail") or "")
         told = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
         return f'{head}<ul class="reasons"><li>{told}</li></ul></article>'
-    reasons = "".join(f"<li>{shown(words.REASONS.get(r, r))} <code>{shown(r)}</code></li>" for r in row["reasons"] or ())
     spans = _spans(number, row, tasks)
     return "".join(
         [
             head,
-            f'<ul class="reasons">{reasons}</ul>' if reasons else "",
+            _reasons(row["reasons"]),
             _answers(row, tasks, names),
             *(_chips(task, spans[task], example.text) for task in tasks),
             f'<div class="text" dir="auto" tabindex="0">{highlight(example.text, [s for t in tasks for s in spans[t]])}</div>',
@@ -128,6 +128,18 @@ def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[st
             "</article>",
         ]
     )
+
+
+def _standing(row: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[str, str]]:
+    """The row's decision with its words, and beside `auto` those of each task that must be looked at all the same."""
+    decision = row["decision"]
+    open_tasks = [task for task in tasks if decision == AUTO and row[f"{task}_decision"] == REVIEW]
+    return [(decision, words.DECISIONS[decision]), *((REVIEW, f"{task}: {words.DECISIONS[REVIEW]}") for task in open_tasks)]
+
+
+def _reasons(reasons: Sequence[str] | None) -> str:
+    entries = "".join(f"<li>{shown(words.REASONS.get(r, r))} <code>{shown(r)}</code></li>" for r in reasons or ())
+    return f'<ul class="reasons">{entries}</ul>' if entries else ""
 
 
 def _spans(number: int, row: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[Span]]:
@@ -148,7 +160,8 @@ def _answers(row: Mapping[str, Any], tasks: Sequence[str], names: Mapping[str, C
         lines.append(
             f"<tr><td>{shown(task)}</td>"
             f'<td><span class="code">{shown(code or "none")}</span> {_name(task, code, names)}</td>'
-            f'<td class="num">{_prob(prob)}</td><td>{_badge(decision) if decision else ""}</td>'
+            f'<td class="num">{_prob(prob)}</td>'
+            f"<td>{_badge(decision, words.DECISIONS[decision]) if decision else ''}{_reasons(row.get(f'{task}_reasons'))}</td>"
             f"<td>{'<br>'.join(_other(task, top, names) for top in others)}</td><td>{_check(row, task)}</td></tr>"
         )
     heads = "".join(f"<th>{h}</th>" for h in ("task", "code", "probability", "decision", "next in line", "without the evidence"))
@@ -197,8 +210,8 @@ def _counts(row: Mapping[str, Any]) -> str:
     return f'<p class="soft">{", ".join(t for t in told if t)}</p>' if any(told) else ""
 
 
-def _badge(decision: str) -> str:
-    return f'<span class="badge {html.escape(decision)}">{shown(words.DECISIONS.get(decision, decision))}</span>'
+def _badge(decision: str, told: str) -> str:
+    return f'<span class="badge {html.escape(decision)}">{shown(told)}</span>'
 
 
 def _figure(value: object) -> str:

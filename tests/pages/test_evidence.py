@@ -24,7 +24,8 @@ def _row(**changed):
         "reasons": ["low_margin"],
         "site_code": "C50",
         "site_prob": 0.914,
-        "site_decision": "auto",
+        "site_decision": "review",
+        "site_reasons": ["low_margin"],
         "site_top": [{"code": "C50", "prob": 0.914}, {"code": "C34", "prob": 0.05}],
         "site_evidence": [_evidence("breast"), _evidence("carcinoma é", -0.5, 0.2)],
         "site_comprehensiveness": 0.42,
@@ -32,6 +33,7 @@ def _row(**changed):
         "histology_code": "8500/3",
         "histology_prob": 0.6,
         "histology_decision": "review",
+        "histology_reasons": ["no_threshold"],
         "histology_top": [],
         "histology_evidence": [_evidence("ductal carcinoma")],
         "histology_comprehensiveness": None,
@@ -86,6 +88,27 @@ def test_the_page_tells_what_the_row_says(tmp_path):
     assert "a &amp; b.csv, record 3" in content and "1,234 tokens" in content
     assert "2,000" in content and "width:75.00%" in content
     assert {"breast", "ductal ", "carcinoma", " é"} <= set(reader.marks)
+
+
+def test_a_coded_card_shows_which_task_must_still_be_looked_at_and_why(tmp_path):
+    row = _row(decision="auto", reasons=[], site_decision="auto", site_reasons=[])
+    content, _ = _write(tmp_path, [Example(row, TEXT)])
+    head = content.split("<header>")[1].split("</header>")[0]
+    assert '<span class="badge auto">coded</span><span class="badge review">histology: to review</span>' in head
+    assert "coded, histology: to review" in content.split("<nav>")[1].split("</nav>")[0]
+    site, histology = content.split("<tr><td>")[1:3]
+    assert "badge auto" in site and "badge review" in histology
+    assert "No probability was shown to be high enough" in histology and "<code>no_threshold</code>" in histology
+    both, _ = _write(tmp_path, [Example(row | {"histology_decision": "auto", "histology_reasons": []}, TEXT)])
+    assert "to review</span>" not in both.split("<article")[1] and "to review" not in both.split("<nav>")[1].split("</nav>")[0]
+    # A row that goes to review as a whole needs no further badge.
+    whole, _ = _write(tmp_path, [Example(_row(), TEXT)])
+    assert "histology: to review" not in whole
+
+
+def test_a_table_of_before_tasks_told_their_reasons_is_shown_all_the_same(tmp_path):
+    old = {name: value for name, value in _row(decision="auto", reasons=[]).items() if not name.endswith("_reasons")}
+    assert "histology: to review" in _write(tmp_path, [Example(old, TEXT)])[0]
 
 
 def test_nothing_runs_and_nothing_is_fetched(tmp_path):

@@ -39,6 +39,7 @@ class Plain:
             pa.field("reasons", pa.list_(pa.string())),
             pa.field("site_code", pa.string()),
             pa.field("site_prob", pa.float32()),
+            pa.field("site_reasons", pa.list_(pa.string())),
             pa.field("site_top", TOP),
             pa.field("site_evidence", EVIDENCE),
             pa.field("text_sha256", pa.binary(32)),
@@ -76,15 +77,17 @@ class Plain:
         decisions = ["auto" if n % 3 else "review" for n in lengths]
         probs = [d[0] / 255 for d in prepared["digest"].to_pylist()]
         probs = [float("nan") if t == NAN else p for p, t in zip(probs, prepared["trouble"].to_pylist(), strict=True)]
+        reasons = pa.array([[] if d == "auto" else ["low_confidence"] for d in decisions], pa.list_(pa.string()))
         codes = [f"C{n % 80:02d}" for n in lengths]
         return pa.table(
             {
                 "row": prepared["row"],
                 "failure": pa.nulls(len(lengths), FAILURE),
                 "decision": decisions,
-                "reasons": pa.array([[] if d == "auto" else ["low_confidence"] for d in decisions], pa.list_(pa.string())),
+                "reasons": reasons,
                 "site_code": codes,
                 "site_prob": pa.array(probs, pa.float32()),
+                "site_reasons": reasons,
                 "site_top": pa.array([[{"code": c, "prob": 0.5}] for c in codes], TOP),
                 "site_evidence": pa.array([[{"start": 0, "end": 1, "score": 0.5, "weight": 1.0}] for _ in lengths], EVIDENCE),
                 "text_sha256": prepared["digest"],
