@@ -46,9 +46,15 @@ def _counts(summary: "Summary") -> list[str]:
     lines = ["Records by decision:"]
     known = {word: summary.decisions.get(word, 0) for word in DECISIONS}
     lines += _table(known, summary.records)
-    for title, counts in (("Reasons for review:", summary.reasons), ("Failed because of:", summary.failures)):
+    # Several reasons may share a line.
+    limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
+    for title, counts, notes in (
+        ("Reasons for review:", summary.reasons, limits),
+        ("Failed because of:", summary.failures, ()),
+    ):
         if counts:
             lines += [title, *_table(dict(sorted(counts.items(), key=lambda item: -item[1])), summary.records)]
+            lines += [f"  {note}" for note in notes]
     return lines
 
 

@@ -36,6 +36,9 @@ class System(Protocol):
     def fields(self) -> list[pa.Field]:
         """The system's own columns of the result table, in order. `decision` is among them, `reasons` if it has any."""
 
+    def limits(self) -> Mapping[str, str]:
+        """What this model never does under these options: a line for people, by the reason that tells of it in a row."""
+
     def prepare(self, records: pa.Table) -> pa.Table:
         """CPU part: texts to tokens with offsets.
 

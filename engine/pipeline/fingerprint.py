@@ -29,8 +29,11 @@ def run_id(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def claim(storage: Storage, layout: Layout, found: Mapping[str, Any]) -> str:
+def claim(storage: Storage, layout: Layout, found: Mapping[str, Any], limits: Mapping[str, str]) -> str:
     """Makes the output folder this run's, or finds that it is; returns the run's id.
+
+    Args:
+        limits: what the run's system never does, kept for those who ask without the model.
 
     Raises:
         ConfigError: the folder cannot be written, holds something else, or belongs to a run with other settings.
@@ -40,7 +43,8 @@ def claim(storage: Storage, layout: Layout, found: Mapping[str, Any]) -> str:
         # Read again after the listing: another driver may have claimed the folder in between.
         if next(iter(storage.list(layout.output)), None) is not None and read(storage, layout) is None:
             raise ConfigError(f"{layout.output} is not empty and not the output of a run; name a new folder")
-        storage.create(layout.run, (json.dumps({"run_id": name, "settings": found}, indent=1) + "\n").encode())
+        values = {"run_id": name, "settings": found, "limits": dict(limits)}
+        storage.create(layout.run, (json.dumps(values, indent=1) + "\n").encode())
     theirs = read(storage, layout)["settings"]
     if theirs != found:
         names = sorted(key for key in theirs.keys() | found.keys() if theirs.get(key) != found.get(key))
@@ -56,7 +60,12 @@ def read(storage: Storage, layout: Layout) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(data)
-        return {"run_id": str(found["run_id"]), "settings": dict(found["settings"])}
+        # A run of before 0.2 tells no limits.
+        return {
+            "run_id": str(found["run_id"]),
+            "settings": dict(found["settings"]),
+            "limits": dict(found.get("limits", {})),
+        }
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{layout.run} is damaged; restore it, or name a new output folder") from None
 

@@ -1,6 +1,6 @@
 """Where things lie in an output folder.
 
-    _run.json                         the fingerprint
+    _run.json                         the fingerprint, and what the model never does
     _plan/part-0000.jsonl             files and shards, one part for each time that new files came
     _attempts/<shard>.<stage>-<n>     one empty-handed marker a try
     _shards/<shard>-<attempt>.parquet rows of one try

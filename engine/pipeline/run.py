@@ -38,7 +38,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     if not probe(config.output):
         event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
         storage = storage_for(config.output)
-    run_id = fingerprint.claim(storage, layout, found)
+    run_id = fingerprint.claim(storage, layout, found, system.limits())
     planned = plan.make(config, storage, layout)
     # A column to keep that has a result column's name is refused here, before any work.
     schema = result_schema(system, planned.keep)
@@ -57,7 +57,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
             publish(storage, layout, run_id, system.table, schema, planned, config.memory, done)
     finally:
         progress.close()
-    result = summary(storage, layout, {"run_id": run_id, "settings": found}, planned, new, started)
+    result = summary(storage, layout, {"run_id": run_id, "settings": found, "limits": system.limits()}, planned, new, started)
     _check(result)
     event("finished", run_id=run_id, records=result.records, decisions=result.decisions, seconds=round(result.seconds, 3))
     if result.failed_share > config.max_failed:

@@ -18,7 +18,8 @@ class Summary:
     """Where a run stands. Counts are of records with a receipt; `decisions`, `failures` and `reasons` map a word to a count.
 
     `records_total` is None where the input's format does not tell before reading. `files` are the published tables.
-    `work_seconds` sums the stages over all shards; `seconds` and `new_records` are this call's, 0 in a status.
+    `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this call's, 0 in a
+    status.
     """
 
     output: str
@@ -38,6 +39,7 @@ class Summary:
     retried: int
     work_seconds: dict[str, float]
     settings: dict[str, object] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
     new_records: int = 0
     seconds: float = 0.0
 
@@ -110,6 +112,7 @@ def summary(
         retried=sum(max(receipt.get("attempts", {}).values(), default=1) > 1 for receipt in every),
         work_seconds=_seconds(every),
         settings=found["settings"],
+        limits=found["limits"],
         new_records=new_records,
         seconds=0.0 if started is None else time.monotonic() - started,
     )

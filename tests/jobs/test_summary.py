@@ -54,6 +54,16 @@ def test_the_closing_words_count_everything() -> None:
     assert "Tables: out's/codes" in told
 
 
+def test_what_the_model_never_does_is_told_once_and_only_where_a_record_met_it() -> None:
+    line = "2 of 3 codes."
+    limits = {"rare_class_below_support": line, "no_threshold": line, "low_margin": "Never."}
+    reasons = {"rare_class_below_support": 2, "no_threshold": 1}
+    for told in (_summary.closing, _summary.standing):
+        assert told(summary(limits=limits, reasons=reasons)).count(line) == 1
+        assert "Never." not in told(summary(limits=limits, reasons=reasons))
+        assert line not in told(summary(limits=limits))
+
+
 def test_a_run_that_had_nothing_to_do_says_so() -> None:
     assert _summary.closing(summary(new_records=0)).startswith("Nothing new to do")
 

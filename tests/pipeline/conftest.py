@@ -58,7 +58,7 @@ class Bench:
         self.config, self.storage, self.layout = settings, storage or LocalStorage(), Layout(settings.output)
         self.system = work.system_of(settings.model)
         self.found = fingerprint.fingerprint(settings, self.system)
-        self.run_id = fingerprint.claim(self.storage, self.layout, self.found)
+        self.run_id = fingerprint.claim(self.storage, self.layout, self.found, self.system.limits())
         self.plan = plan.make(settings, self.storage, self.layout)
         self.schema = result_schema(self.system, self.plan.keep)
         keep = self.plan.keep.serialize().to_pybytes()

@@ -46,6 +46,9 @@ class Plain:
             pa.field("n_tokens", pa.int32()),
         ]
 
+    def limits(self) -> dict[str, str]:
+        return {"low_confidence": "Two of three lengths are sure."}
+
     def prepare(self, records: pa.Table) -> pa.Table:
         self._note("prepare")
         texts = records["text"].to_pylist()

@@ -167,6 +167,9 @@ class Extractor:
     def fields(self) -> list[pa.Field]:
         return entities_fields()
 
+    def limits(self) -> dict[str, str]:
+        return {}
+
     def prepare(self, records: pa.Table) -> pa.Table:
         return prepare(records, self.tokenizer, self.options.max_tokens)
 

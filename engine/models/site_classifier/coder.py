@@ -15,7 +15,7 @@ from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, build_network, read_checkpoint
 from engine.models.site_classifier.config import EVIDENCE_METHODS
-from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, row_decision
+from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, auto_codes, row_decision
 from engine.models.site_classifier.prepare import collate, prepare
 from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
 
 _META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "letters", "signs"]
+# Reasons that hold a code back whatever the report says.
+_NEVER = ("rare_class_below_support", "no_threshold")
 _WORDS = ("input_ids", "word_of_token", "word_start", "word_end", "word_spoken")
 
 
@@ -109,6 +111,15 @@ class SiteCoder:
 
     def fields(self) -> list[pa.Field]:
         return codes_fields([task.name for task in self.config.tasks])
+
+    def auto_codes(self, task: str) -> list[str]:
+        """The codes of a task that can be `auto` under the run's options."""
+        return auto_codes(self.config.task(task), self._calibration(task), self.decision)
+
+    def limits(self) -> dict[str, str]:
+        counts = [f"{len(self.auto_codes(t))} of {len(self.config.task(t).labels)} {t} codes" for t in self.options.tasks]
+        line = f"{' and '.join(counts)} can be coded without review with this model"
+        return dict.fromkeys(_NEVER, f"{line} (decision.min_support={self.options.min_support}).") if counts else {}
 
     def prepare(self, records: pa.Table) -> pa.Table:
         pair = self.options.pair if self.config.paired else None

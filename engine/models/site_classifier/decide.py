@@ -106,6 +106,15 @@ def threshold(task: Task, code: str, calibration: TaskCalibration, config: Decis
     return config.thresholds.get(task.name, fitted)
 
 
+def auto_codes(task: Task, calibration: TaskCalibration, config: DecisionConfig) -> list[str]:
+    """The codes of a task that can be `auto`: with support enough, and a threshold that a probability can reach."""
+    return [
+        code
+        for code, support in zip(task.labels, task.support, strict=True)
+        if support >= config.min_support and threshold(task, code, calibration, config) <= 1
+    ]
+
+
 def row_decision(
     answers: Mapping[str, Answer],
     config: DecisionConfig,

@@ -118,6 +118,9 @@ class SiteExplanations:
     def fields(self) -> list[pa.Field]:
         return explanations_fields()
 
+    def limits(self) -> dict[str, str]:
+        return {}
+
     def prepare(self, records: pa.Table) -> pa.Table:
         """As the coder does, for records of the sample; the others come back without tokens.
 

@@ -7,7 +7,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
-from engine.records import text_digest
+from engine.records import REASONS, text_digest
 from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
 
 
@@ -37,6 +37,17 @@ def test_a_task_tells_its_own_reasons_and_the_row_those_of_the_deciding_tasks(tm
         assert (row["decision"], row["reasons"]) == ("auto", [])
     for row in coded(coder(tmp_path / "revised", min_support=0, method="none", tasks=("site", "histology")), TEXTS[:3]):
         assert (row["decision"], row["reasons"]) == ("review", row["histology_reasons"])
+
+
+def test_the_limits_count_the_codes_of_the_deciding_tasks(tmp_path, tiny):
+    line = "3 of 4 site codes can be coded without review with this model (decision.min_support=10)."
+    assert coder(tiny).limits() == {"rare_class_below_support": line, "no_threshold": line}
+    both = coder(write_tiny(tmp_path / "m", threshold=1.01), tasks=("site", "histology"), thresholds={"site": 0.9}, min_support=0)
+    assert both.limits()["no_threshold"] == (
+        "4 of 4 site codes and 0 of 3 histology codes can be coded without review with this model (decision.min_support=0)."
+    )
+    assert coder(tiny, tasks=()).limits() == {}
+    assert set(coder(tiny).limits()) <= set(REASONS)
 
 
 def test_the_whole_report_is_read_and_what_is_beyond_is_counted(tiny):

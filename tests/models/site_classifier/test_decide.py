@@ -3,7 +3,15 @@ import pytest
 
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.decide import Answer, DecisionConfig, adjusted, answer, probabilities, row_decision
+from engine.models.site_classifier.decide import (
+    Answer,
+    DecisionConfig,
+    adjusted,
+    answer,
+    auto_codes,
+    probabilities,
+    row_decision,
+)
 from engine.records import REASONS
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 50, 2))
@@ -47,6 +55,18 @@ def test_without_a_threshold_nothing_is_auto_however_sure_and_that_is_the_reason
     assert answer(TASK, np.array([99.0, 0.0, 0.0]), fitted, DecisionConfig(thresholds={"site": 0.9})).reasons == ()
     close = answer(TASK, np.array([1.0, 0.9, 0.0]), fitted, DecisionConfig())
     assert close.reasons == ("low_margin", "no_threshold")
+
+
+def test_the_codes_that_can_be_auto_are_those_that_some_report_could_make_so():
+    task = Task("site", ("C18", "C34", "C50", "C61"), (100, 50, 2, 10))
+    fitted = TaskCalibration(threshold=0.9, class_thresholds={"C34": 1.01, "C50": 0.5})
+    assert auto_codes(task, fitted, DecisionConfig()) == ["C18", "C61"]
+    assert auto_codes(task, fitted, DecisionConfig(min_support=2)) == ["C18", "C50", "C61"]
+    assert auto_codes(task, fitted, DecisionConfig(thresholds={"site": 1.0})) == ["C18", "C34", "C61"]
+    assert auto_codes(task, TaskCalibration(), DecisionConfig(min_support=0)) == []
+    for config in (DecisionConfig(), DecisionConfig(min_support=2), DecisionConfig(thresholds={"site": 1.0})):
+        surest = [answer(task, 999.0 * np.eye(4)[number], fitted, config) for number in range(4)]
+        assert [each.code for each in surest if each.decision == "auto"] == auto_codes(task, fitted, config)
 
 
 def test_a_tasks_reasons_stand_in_the_order_of_the_list():
