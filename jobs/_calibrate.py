@@ -15,6 +15,7 @@ from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import PER_CLASS, least_rows
 from engine.models.site_classifier.checkpoint import TaskCalibration, check_new, write_revision
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
 from engine.records import records_schema
 
@@ -68,6 +69,7 @@ def _told(config: "Config", task: Task, found: Recalibrated | None) -> list[str]
         f"  before              {_effect(found.before, config.confidence)}",
         after,
         f"  {_threshold(config, found.fitted, found.before.n)}",
+        f"  {_auto(config, task, found.fitted)}",
     ]
 
 
@@ -94,6 +96,12 @@ def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
     few = f"; {least:,} reports without an error are the least" if n < least else ""
     each = " of any code" if config.method == PER_CLASS else ""
     return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
+
+
+def _auto(config: "Config", task: Task, found: TaskCalibration) -> str:
+    codes = auto_codes(task, found, DecisionConfig(min_support=config.min_support))
+    told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={config.min_support})"
+    return f"{told}: {', '.join(codes)}" if codes else told
 
 
 def _coder(config: "Config") -> SiteCoder:
@@ -190,7 +198,7 @@ def _card(config: "Config", coder: SiteCoder, lines: Sequence[str]) -> str:
             "# Revision of a calibration",
             "",
             f"The weights are those of {coder.digest},",
-            "whose card follows; what that says of thresholds and calibration error is replaced by this:",
+            "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
             f"method {config.method}, for {promise}, fitted on a labelled sample that the user gave.",
             "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
             "seen its group.",

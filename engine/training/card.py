@@ -1,9 +1,11 @@
 """The model card: what a model is, what it was made from, and its figures beside the baseline's."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.models.site_classifier.config import ClassifierConfig
+from engine.models.site_classifier.decide import DecisionConfig
 
 _HEADS = {
     "pooling": "attention pooling with {config.pool_heads} queries",
@@ -35,7 +37,8 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         "centres, no benign or negative reports, hardly any biopsies, no corrections.",
     ]
     for name, task in figures["tasks"].items():
-        lines += ["", f"## {name} ({len(config.task(name).labels)} codes)", "", *_task(task)]
+        labels = config.task(name).labels
+        lines += ["", f"## {name} ({len(labels)} codes)", "", *_task(task), *_auto(task["auto_codes"], len(labels))]
     lines += ["", "## Evidence", "", *_evidence(figures["evidence"])]
     return "\n".join(lines) + "\n"
 
@@ -70,6 +73,18 @@ def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
         f"there it keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
         f"**On test it keeps {kept['share']:.1%}, {kept['accuracy']:.1%} of them right.**",
     ]
+
+
+def _auto(codes: Sequence[str], count: int) -> list[str]:
+    """Which codes can be `auto`, a paragraph of its own."""
+    if not codes:
+        return ["", f"**None of the {count} codes can be `auto`.**"]
+    least = DecisionConfig().min_support
+    told = (
+        f"**{len(codes)} of the {count} codes can be `auto`**, those with a threshold and at least {least} real training reports "
+        f"(`decision.min_support`): {', '.join(codes)}. The others always go to review."
+    )
+    return ["", *textwrap.wrap(told, 120)]
 
 
 def _evidence(evidence: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.evidence import specials_mass
 from engine.models.site_classifier.learner import MARKER
 from engine.records import records_schema
@@ -116,6 +117,7 @@ def calibrated(
         figures["tasks"][task.name] = {
             "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
             "calibration": fitted[task.name].figures,
+            "auto_codes": auto_codes(task, fitted[task.name], DecisionConfig()),
             "baseline": _rival(baseline, everything(), test, task.name, say) if baseline and not task.multi_label else None,
         }
     write(fitted, config.evidence_methods[0], "evidence not measured yet\n")

@@ -36,6 +36,7 @@ def test_a_revision_is_written_and_codes(sample, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "80 labelled reports" in told and "site, 80 reports:" in told
     assert "before " in told and "after, cross-fitted" in told and "sure from a probability of" in told
+    assert "3 of 4 codes can be coded without a person (min_support=10): C18, C34, C50\n" in told
     assert "8 records have a code that the model does not know (C99)" in told
     assert "histology: no labels; its calibration stays." in told
     found = read_checkpoint(str(tmp_path / "new"))
@@ -59,6 +60,7 @@ def test_too_few_reports_are_told_and_nothing_will_be_coded(sample, tmp_path, ca
     assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 0
     told = capsys.readouterr().out
     assert "40 labelled reports" in told
+    assert "0 of 4 codes can be coded without a person (min_support=10)\n" in told
     assert "40 reports do not show 98 % right with 95 % confidence; 203 reports without an error are the least" in told
     assert read_checkpoint(str(tmp_path / "new")).calibration["site"].threshold > 1
 

@@ -172,6 +172,17 @@ def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) 
         assert main.compose(shlex.split(command), {})[1] == []
 
 
+def test_the_readme_names_the_sites_that_the_shipped_model_can_code_without_review() -> None:
+    from engine.models.base import ModelSpec
+    from engine.models.site_classifier import load
+
+    coder = load(ModelSpec("engine.models.site_classifier", "shipped"))
+    codes = coder.auto_codes("site")
+    (told,) = re.findall(r"With the shipped model (.*?)\.\s", README, re.DOTALL)
+    assert re.findall(r"C\d\d", told) == codes and coder.auto_codes("histology") == []
+    assert told.startswith(f"{len(codes)} of its {len(coder.config.task('site').labels)} sites can be `auto`")
+
+
 def test_every_test_that_the_guarantees_name_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")))
     written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
