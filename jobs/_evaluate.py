@@ -8,14 +8,15 @@ from engine.storage import storage_for
 
 if TYPE_CHECKING:
     from engine.evaluation.evaluate import Evaluation
+    from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import Summary
     from jobs.evaluate import Config
 
 SYSTEM = "engine.models.site_classifier"
 
 
-def known_labels(path: str | None, summary: "Summary") -> dict[str, Sequence[str]] | None:
-    """The codes that the run's model can give, by task; None where its checkpoint is not at hand.
+def model_of(path: str | None, summary: "Summary") -> "Checkpoint | None":
+    """The run's model; None where its checkpoint is not at hand.
 
     Raises:
         ConfigError: the checkpoint that was named is another one.
@@ -35,10 +36,10 @@ def known_labels(path: str | None, summary: "Summary") -> dict[str, Sequence[str
         if path is None:
             return None
         raise ConfigError(f"model.path: {path} is not the model of this run (its digest differs); give that one, or leave it out")
-    return {task.name: task.labels for task in checkpoint.config.tasks}
+    return checkpoint
 
 
-def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[str]] | None) -> "Evaluation":
+def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -> "Evaluation":
     """The evaluation; nothing is written."""
     import pyarrow.parquet as pq
 
@@ -79,11 +80,12 @@ def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[
             names={"path": "gold"},
         )
     )
+    known = None if model is None else {task.name: task.labels for task in model.config.tasks}
     rounds = Rounds(config.rounds, config.level, config.seed)
     return evaluate(summary.files, gold, list(labels), slices, known, rounds)
 
 
-def write(config: "Config", summary: "Summary", evaluation: "Evaluation") -> tuple[str, str]:
+def write(config: "Config", summary: "Summary", evaluation: "Evaluation", model: "Checkpoint | None") -> tuple[str, str]:
     """Writes the table and the report; returns their names."""
     import pyarrow.parquet as pq
 
@@ -101,6 +103,7 @@ def write(config: "Config", summary: "Summary", evaluation: "Evaluation") -> tup
         evaluation,
         deciding=_deciding(summary, evaluation.tasks),
         level=config.level,
+        auto=None if model is None else _auto(model, summary),
         note=f"run {summary.run_id}, model {digest[:12]}{'' if summary.finished else '; the run is not finished'}",
     )
     return table, report
@@ -142,6 +145,19 @@ def _kept(settings: Mapping[str, object]) -> Sequence[str]:
 def _deciding(summary: "Summary", tasks: Sequence[str]) -> Sequence[str]:
     named = summary.settings.get("model.options.tasks")
     return named if isinstance(named, list | tuple) else tasks
+
+
+def _auto(model: "Checkpoint", summary: "Summary") -> dict[str, list[str]]:
+    """The codes of each task that the run could code without a person."""
+    from engine.models.site_classifier.checkpoint import TaskCalibration
+    from engine.models.site_classifier.decide import DecisionConfig, auto_codes
+
+    options = {name.removeprefix("model.options."): value for name, value in summary.settings.items()}
+    thresholds = {name.removeprefix("thresholds."): options[name] for name in options if name.startswith("thresholds.")}
+    decision = DecisionConfig(min_support=options.get("min_support", DecisionConfig.min_support), thresholds=thresholds)
+    return {
+        task.name: auto_codes(task, model.calibration.get(task.name, TaskCalibration()), decision) for task in model.config.tasks
+    }
 
 
 def _table(config: "Config") -> str:

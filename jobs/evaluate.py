@@ -15,7 +15,10 @@ class Output:
 @dataclass
 class Model:
     path: str | None = key(
-        None, "Checkpoint of the run, to tell labels that it does not know; null tries the one that comes along.", path=True
+        None,
+        "Checkpoint of the run, to tell codes that it does not know or never gives without a person; null tries the one that comes "
+        "along.",
+        path=True,
     )
 
 
@@ -64,12 +67,13 @@ class Config:
 def main(config: Config) -> None:
     """Measures, writes the table and the report, prints the main figures."""
     from engine.pipeline import status
-    from jobs._evaluate import known_labels, main_figures, measured, write
+    from jobs._evaluate import main_figures, measured, model_of, write
 
     use(config.storage)
     summary = status(config.run)
-    evaluation = measured(config, summary, known_labels(config.model.path, summary))
-    table, report = write(config, summary, evaluation)
+    model = model_of(config.model.path, summary)
+    evaluation = measured(config, summary, model)
+    table, report = write(config, summary, evaluation, model)
     print(main_figures(evaluation, summary, config.level))
     print(f"\nTable: {table}\nReport: {report}")
 

@@ -3,7 +3,7 @@
 It holds figures, codes and the names of slices, and no text of a report.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from engine.evaluation.evaluate import Evaluation
 from engine.evaluation.measure import Metric
@@ -36,6 +36,7 @@ def write_evaluation_page(
     deciding: Sequence[str],
     level: float,
     note: str = "",
+    auto: Mapping[str, Collection[str]] | None = None,
     names: Names = NAMES,
 ) -> None:
     """Writes the page, whole or not at all.
@@ -43,9 +44,10 @@ def write_evaluation_page(
     Args:
         deciding: the tasks that must be sure for a record to be coded without review.
         level: of the intervals, such as 0.95. note: one line under the title, such as run, model and gold table.
+        auto: the codes that can be coded without a person at all, by task; None where the model is not at hand.
         names: from a code to its name, a task.
     """
-    sections = [_task(evaluation, task, task in deciding, level, names) for task in evaluation.tasks]
+    sections = [_task(evaluation, task, task in deciding, level, auto and auto[task], names) for task in evaluation.tasks]
     page = "\n".join(
         [
             "<!doctype html>",
@@ -111,7 +113,7 @@ def _together(evaluation: Evaluation) -> str:
     return f"<p>All tasks right at once: {_value(every)} of answered records, {_value(auto)} of those coded without a person.</p>"
 
 
-def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, names: Names) -> str:
+def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, auto: Collection[str] | None, names: Names) -> str:
     word = "auto" if deciding else "sure"
     return "".join(
         [
@@ -119,6 +121,7 @@ def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, names
             "" if deciding else '<span class="soft">this task has no part in the decision to code without a person</span>',
             "</header>",
             _summary(evaluation, task, deciding, level),
+            "" if auto is None else _possible(evaluation, task, deciding, auto, names),
             '<div class="pair"><div>',
             _risk(evaluation, task, word),
             "</div><div>",
@@ -157,6 +160,29 @@ def _summary(evaluation: Evaluation, task: str, deciding: bool, level: float) ->
             lines.append(f"<tr><td>{meaning}</td>{_cells(metric)}</tr>")
     heads = f'<tr><th></th><th class="num">figure</th><th>{level:.0%} interval</th><th class="num">out of</th></tr>'
     return f'<div class="scroll"><table>{heads}{"".join(lines)}</table></div>'
+
+
+def _possible(evaluation: Evaluation, task: str, deciding: bool, auto: Collection[str], names: Names) -> str:
+    """Which of the right codes can be coded without a person at all, and which cannot, with their numbers."""
+    can = "can be coded without a person" if deciding else "can be sure by this task's own threshold"
+    if not auto:
+        return f"<p>{shown(f'No code {can}.')}</p>"
+    counts = {m.slice.partition("=")[2]: m.n for m in evaluation.rows(task, "recall") if m.n}
+    ours, others = ({c: n for c, n in counts.items() if (c in auto) is within} for within in (True, False))
+    told = (
+        f"{len(auto):,} code{'s' if len(auto) > 1 else ''} {can}. Of {sum(counts.values()):,} right codes of answered records, "
+    )
+    told += f"{sum(ours.values()):,} are among them{_counted(task, ours, names)}."
+    if others:
+        otherwise = "go to a person or are coded wrongly" if deciding else "are not sure, or answered wrongly"
+        told += f" The other {sum(others.values()):,} {otherwise}{_counted(task, others, names)}."
+    return f"<p>{shown(told)}</p>"
+
+
+def _counted(task: str, counts: Mapping[str, int], names: Names) -> str:
+    """The codes with their names and numbers, the commonest first, behind a colon."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ": " * bool(ranked) + ", ".join(f"{_named(task, code, names)} {n:,}" for code, n in ranked)
 
 
 def _risk(evaluation: Evaluation, task: str, word: str) -> str:

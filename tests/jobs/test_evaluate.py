@@ -77,6 +77,16 @@ def test_every_metric_and_column_is_in_the_data_dictionary(evaluated):
     assert len(told) == len(set(told))
 
 
+def test_the_report_lists_the_codes_that_can_be_coded_without_a_person(coded_run, evaluated, tmp_path):
+    page = (evaluated / "report.html").read_text("utf-8")
+    # C61 has three training reports.
+    assert "3 codes can be coded without a person. Of 59 right codes of answered records, " in page
+    known, rare = page.split("codes can be coded without a person")[1].split("The other ")[:2]
+    assert "C34 lung" in known and "C61" not in known and "C61 prostate" in rare.split("</p>")[0]
+    assert evaluate(coded_run, tmp_path / "e") == 0
+    assert "codes can be coded without a person" not in (tmp_path / "e" / "report.html").read_text("utf-8")
+
+
 class _Reader(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()

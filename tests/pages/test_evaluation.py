@@ -38,8 +38,8 @@ def evaluation(decision=None, **more):
     return Evaluation(("site",), metrics, ["3 records <gone>."], {"matched": 10, "rows": 13}, **more)
 
 
-def write(tmp_path, found, deciding=("site",)):
-    write_evaluation_page(str(tmp_path / "r.html"), "Title <x>", found, deciding=deciding, level=0.95, note="run a")
+def write(tmp_path, found, deciding=("site",), **more):
+    write_evaluation_page(str(tmp_path / "r.html"), "Title <x>", found, deciding=deciding, level=0.95, note="run a", **more)
     return (tmp_path / "r.html").read_text("utf-8")
 
 
@@ -59,6 +59,21 @@ def test_figures_errors_codes_and_notes_are_there(tmp_path):
     assert "3 records &lt;gone&gt;." in page and "Title &lt;x&gt;" in page and "run a" in page
     assert "25.0%" in page and "Only 10 records were checked" in page
     assert "&lt;i&gt;A&lt;/i&gt;" in page and "<i>A</i>" not in page and "B &amp; C" in page
+
+
+def test_the_codes_that_can_be_coded_without_a_person_are_listed_with_their_records(tmp_path):
+    page = write(tmp_path, evaluation(), auto={"site": ["C18", "C50"]})
+    assert "2 codes can be coded without a person. Of 10 right codes of answered records, 8 are among them: C50 breast 8." in page
+    assert "The other 2 go to a person or are coded wrongly: C34 lung and bronchus 2." in page
+    every = write(tmp_path, evaluation(), auto={"site": ["C34", "C50"]})
+    assert "10 are among them: C50 breast 8, C34 lung and bronchus 2." in every and "The other" not in every
+
+
+def test_a_task_that_is_never_sure_says_so_and_without_the_model_nothing_is_said(tmp_path):
+    alone = write(tmp_path, evaluation(), deciding=(), auto={"site": []})
+    assert "No code can be sure by this task&#x27;s own threshold." in alone
+    assert "No code can be coded without a person." in write(tmp_path, evaluation(), auto={"site": []})
+    assert "can be coded without" not in write(tmp_path, evaluation()).split("<details open>")[0]
 
 
 def test_nothing_coded_is_said_plainly(tmp_path):
