@@ -16,8 +16,8 @@ class Output:
 class Model:
     path: str | None = key(
         None,
-        "Checkpoint of the run, to tell codes that it does not know or never gives without a person; null tries the one that comes "
-        "along.",
+        "Checkpoint of the run, to tell codes that it does not know or never gives without a person; null tries the one that "
+        "comes along.",
         path=True,
     )
 
