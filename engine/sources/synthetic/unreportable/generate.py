@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.sources.synthetic.unreportable.grammar import KINDS_FILE, Writer, cases, read
-from engine.sources.synthetic.unreportable.layouts import LAYOUTS, lay_out
+from engine.sources.synthetic.unreportable.layouts import lay_out
 from engine.sources.synthetic.unreportable.scans import MAKERS
 
 # Raised whenever the same seed gives other records.

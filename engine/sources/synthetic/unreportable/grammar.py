@@ -7,6 +7,8 @@
     {#6}        six digits
     {name*2-4}  two to four different alternatives, a line each; {name+2-4} in one line
     {lb} {rb}   the braces themselves
+
+Symbols of all files share one space of names; those of a case go before them.
 """
 
 import json
@@ -73,7 +75,8 @@ def symbols() -> Symbols:
 def cases() -> dict[str, tuple[Symbols, ...]]:
     """Groups of cases: of each the symbols that belong together. A case's variants replace some of its symbols."""
     merged = {
-        group: [{**case, **variant} for case in each for variant in case.pop("variants", ({},))] for group, each in read(CASES).items()
+        group: [{**case, **variant} for case in each for variant in case.pop("variants", ({},))]
+        for group, each in read(CASES).items()
     }
     return {group: tuple(map(compile_symbols, each)) for group, each in merged.items()}
 
@@ -152,7 +155,9 @@ def _kept(name: str) -> Callable[[Writer], str]:
 
 def _number(low: str, low_decimals: str | None, high: str, high_decimals: str | None) -> Callable[[Writer], str]:
     places = len(high_decimals or low_decimals or "")
-    least, most = (round(float(f"{whole}.{part or 0}") * 10**places) for whole, part in ((low, low_decimals), (high, high_decimals)))
+    least, most = (
+        round(float(f"{whole}.{part or 0}") * 10**places) for whole, part in ((low, low_decimals), (high, high_decimals))
+    )
     width = len(low) if low.startswith("0") and len(low) > 1 else 0
     if places:
         return lambda writer: f"{writer.between(least, most) / 10**places:.{places}f}"

@@ -13,8 +13,17 @@ Sections = list[tuple[str, str]]
 _SECTION = re.compile(r"#(\w+) (.*)")
 _SENTENCE_END = re.compile(r"(?<=[a-z)]{2}\.) (?=[A-Z])")
 # What is left of a report that is noted in haste.
-_HASTY = ("dx", "clinical", "specimen")
-_SHORT_LABELS = {"dx": ("dx: ", "", "DX - ", "imp: "), "clinical": ("hx: ", "clin: ", "CI: "), "specimen": ("spec: ", "", "sp ")}
+_HASTY = ("dx", "cytology", "impression", "result", "clinical", "indication", "specimen")
+_DIAGNOSIS = ("dx: ", "", "DX - ", "imp: ")
+_SHORT_LABELS = {
+    "dx": _DIAGNOSIS,
+    "cytology": _DIAGNOSIS,
+    "impression": _DIAGNOSIS,
+    "result": ("res: ", "", "= "),
+    "clinical": ("hx: ", "clin: ", "CI: "),
+    "indication": ("hx: ", "ind: ", "CI: "),
+    "specimen": ("spec: ", "", "sp "),
+}
 _SHORTER = [
     (re.compile(rf"\b{words}\b", re.IGNORECASE), short)
     for words, short in (
@@ -41,7 +50,17 @@ _SHORTER = [
     )
 ]
 _MISREAD = str.maketrans({"l": "1", "I": "l", "O": "0", "o": "0", "e": "c", "B": "8", "S": "5", "g": "9", "h": "b", "u": "ii"})
-_MISREAD_PAIRS = (("rn", "m"), ("m", "rn"), ("cl", "d"), ("d", "cl"), ("fi", "ﬁ"), ("ti", "b"), ("nn", "un"), ("w", "vv"), ("li", "h"))
+_MISREAD_PAIRS = (
+    ("rn", "m"),
+    ("m", "rn"),
+    ("cl", "d"),
+    ("d", "cl"),
+    ("fi", "ﬁ"),
+    ("ti", "b"),
+    ("nn", "un"),
+    ("w", "vv"),
+    ("li", "h"),
+)
 _STRAY = ("|", "'", ".", "~", "`", "_", "·", "^", "*", "¦", "—", "\\", ",", "°")
 
 
@@ -71,16 +90,18 @@ def _narrative(sections: Sections, writer: Writer) -> str:
     if draw < 0.2:
         return " ".join(_ended(body) for name, body in sections if body)
     gap, after = writer.pick((("\n", ": "), ("\n\n", ": "), ("\n\n", ":\n"), ("\n", " - "), ("\n\n", "\n")))
-    shout = writer.chance(0.5)
-    paragraphs = []
+    shout, text, listed = writer.chance(0.5), "", False
     for name, body in sections:
+        # Lines without a label are lists, and lists are not spaced.
+        text += ("\n" if listed and not name else gap) if text else ""
+        listed = not name
         label = _label(name, writer) if name else ""
-        paragraphs.append(f"{label.upper() if shout else label}{after}{body}" if name else body)
-    return gap.join(paragraphs)
+        text += f"{label.upper() if shout else label}{after}{body}" if name else body
+    return text
 
 
 def _ended(body: str) -> str:
-    return body if body[-1] in ".:;!?" else f"{body}."
+    return body if body[-1] in ".:;,!?" else f"{body}."
 
 
 def _synoptic(sections: Sections, writer: Writer) -> str:
@@ -129,7 +150,8 @@ def _wrapped(sections: Sections, writer: Writer) -> str:
 
 def _hl7(sections: Sections, writer: Writer) -> str:
     lines = [line for line in _plain(sections, writer).split("\n") if line]
-    draw = writer.rng.random()
+    # A single line is numbered by a message only.
+    draw = writer.rng.random() if len(lines) > 1 else 0.0
     if draw < 0.35:
         set_id = writer.symbol("observation_id")
         return "\r".join(f"OBX|{at}|TX|{set_id}||{_escaped(line)}||||||F" for at, line in enumerate(lines, 1))
@@ -137,7 +159,9 @@ def _hl7(sections: Sections, writer: Writer) -> str:
         return "\\.br\\".join(map(_escaped, lines))
     if draw < 0.75:
         return "~".join(lines)
-    return "\n".join(f"{'NTE|' if draw < 0.85 else ''}{at:03d}{'||' if draw < 0.85 else '  '}{line}" for at, line in enumerate(lines, 1))
+    return "\n".join(
+        f"{'NTE|' if draw < 0.85 else ''}{at:03d}{'||' if draw < 0.85 else '  '}{line}" for at, line in enumerate(lines, 1)
+    )
 
 
 def _escaped(line: str) -> str:

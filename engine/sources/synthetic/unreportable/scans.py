@@ -6,20 +6,21 @@ from collections.abc import Callable
 from engine.sources.synthetic.unreportable.grammar import Writer
 from engine.sources.synthetic.unreportable.layouts import scanned
 
-_STROKES = ("I", "II", "III", "IIII", "IIIIIII", "l", "ll", "|", "||", "|||", "1", "11", "!", "i", "Il", "lI", "|l|I1", "II1", "[", "]")
+_STROKES = "IIIIIIll|||11!i[]/T"
 _SPECKS = (".", ",", "'", "`", "-", "_", "~", "^", ":", ";", "·", '"', "*", "¬", "°", "•")
 _RULES = ("_", "-", "=", "|", "+", ".", "─", "│", "┼", "┌", "┐", "└", "═", "#")
 _GLYPHS = ("■", "□", "�", "¤", "§", "¶", "þ", "Ã¼", "â€™", "Â", "ï»¿", "ÿ", "¿", "½", "Ð", "×", "¨", "\u00ad", "\f", "º", "ª")
-_SYLLABLES = "tlie ofl vv iu nrn ae rnu c1 i0n eo te rr oii al lt he o£ wa5 nl t1 ie ern ar es uo ii sp oc m cle pa ua th j f ri".split()
-_OPENINGS = {
-    "pdf": "%PDF-1.{p}\n%\xe2\xe3\xcf\xd3\n{n} 0 obj\n<</Type/Catalog/Pages {p} 0 R>>\nendobj\n<</Length {n}/Filter/FlateDecode>>stream\nx\x9c",
-    "tiff": "II*\x00\x08\x00\x00\x00\x0e\x00\xfe\x00\x04\x00",
-    "jpeg": "\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x01\x00\x60",
-    "png": "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
-    "docx": "PK\x03\x04\x14\x00\x06\x00\x08\x00\x00\x00!\x00[Content_Types].xml ",
-    "gzip": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
-    "": "",
-}
+# How documents of several formats begin.
+_OPENINGS = (
+    "%PDF-1.{p}\n%\xe2\xe3\xcf\xd3\n{n} 0 obj\n<</Type/Catalog/Pages {p} 0 R>>\nendobj\n"
+    "<</Length {n}/Filter/FlateDecode>>stream\nx\x9c",
+    "II*\x00\x08\x00\x00\x00\x0e\x00\xfe\x00\x04\x00",
+    "\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x01\x00\x60",
+    "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+    "PK\x03\x04\x14\x00\x06\x00\x08\x00\x00\x00!\x00[Content_Types].xml ",
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
+    "",
+)
 
 
 def _lines(marks: tuple[str, ...], most: int, blank: float) -> Callable[[Writer], str]:
@@ -41,17 +42,25 @@ def _mark(writer: Writer, marks: list[str], blank: float) -> str:
 def _bar_code(writer: Writer) -> str:
     lines = []
     for _ in range(writer.between(1, 5)):
-        lines.append(" ".join(writer.pick(_STROKES) for _ in range(writer.between(3, 45))))
+        # Most bars read as one letter.
+        most, common = writer.pick("IIl|1"), writer.rng.random()
+        lines.append(" ".join(_bars(writer, most, common) for _ in range(writer.between(2, 30))))
         if writer.chance(0.35):
             lines.append(writer.symbol("bar_code_digits"))
     return writer.pick(("\n", " ", "\n\n")).join(lines)
+
+
+def _bars(writer: Writer, most: str, common: float) -> str:
+    return "".join(
+        most if writer.chance(common) else writer.pick(_STROKES) for _ in range(int(12 * writer.rng.random() ** 2) + 1)
+    )
 
 
 def _torn(writer: Writer) -> str:
     """Syllables that nearly are words."""
     words = []
     for _ in range(writer.between(6, 140)):
-        word = "".join(writer.pick(_SYLLABLES) for _ in range(writer.between(1, 4)))
+        word = "".join(writer.symbol("syllable") for _ in range(writer.between(1, 4)))
         words.append(writer.pick((word, word, word, word.upper(), word + writer.pick(_SPECKS), writer.pick(_STROKES))))
         words.append("\n" if writer.chance(0.1) else " ")
     return "".join(words).strip()
@@ -70,7 +79,7 @@ def _mixed(writer: Writer) -> str:
 def _bytes(writer: Writer) -> bytes:
     """A document of 60 to 6,000 bytes: short ones are as frequent as long ones."""
     size = int(60 * 100 ** writer.rng.random())
-    opening = writer.pick(tuple(_OPENINGS.values())).replace("{p}", str(writer.between(2, 7))).replace("{n}", str(writer.between(1, 999)))
+    opening = writer.pick(_OPENINGS).replace("{p}", str(writer.between(2, 7))).replace("{n}", str(writer.between(1, 999)))
     opening = opening.encode("latin-1")
     return (opening + writer.rng.randbytes(size))[: max(size, len(opening))]
 
