@@ -56,6 +56,12 @@ class Writer:
     def symbol(self, name: str) -> str:
         return self.write(self.pick(self.options(name)))
 
+    def keep(self, name: str) -> str:
+        """What the symbol was written as when it was first kept."""
+        if name not in self.kept:
+            self.kept[name] = self.symbol(name)
+        return self.kept[name]
+
     def options(self, name: str) -> tuple[Nodes, ...]:
         """KeyError for an unknown symbol: a slip in one of the files."""
         return self.own.get(name) or symbols()[name]
@@ -124,8 +130,10 @@ def _slot(inner: str) -> Node:
         return _repeated(*repeated.groups())
     kept, name = inner.startswith("="), inner.removeprefix("=")
     small = name[0].lower() + name[1:]
-    look_up = _kept(small) if kept else lambda writer: writer.symbol(small)
-    return look_up if small == name else lambda writer: capital(look_up(writer))
+    look_up = Writer.keep if kept else Writer.symbol
+    if small != name:
+        return lambda writer: capital(look_up(writer, small))
+    return lambda writer: look_up(writer, small)
 
 
 def capital(text: str) -> str:
@@ -142,15 +150,6 @@ def _choices(inner: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
-
-
-def _kept(name: str) -> Callable[[Writer], str]:
-    def look_up(writer: Writer) -> str:
-        if name not in writer.kept:
-            writer.kept[name] = writer.symbol(name)
-        return writer.kept[name]
-
-    return look_up
 
 
 def _number(low: str, low_decimals: str | None, high: str, high_decimals: str | None) -> Callable[[Writer], str]:

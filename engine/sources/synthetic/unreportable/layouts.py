@@ -78,7 +78,8 @@ def _sections(document: str) -> Sections:
 
 
 def _label(name: str, writer: Writer) -> str:
-    return writer.symbol(f"label_{name}")
+    """The same words throughout a record."""
+    return writer.keep(f"label_{name}")
 
 
 def _plain(sections: Sections, writer: Writer) -> str:
