@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-Node = "str | Callable[[Writer], str]"
-Nodes = tuple
+# Text, or what writes some.
+Node = str | Callable[["Writer"], str]
+Nodes = tuple[Node, ...]
 # The alternatives of each symbol.
 Symbols = dict[str, tuple[Nodes, ...]]
 
