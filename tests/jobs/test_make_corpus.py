@@ -41,3 +41,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(capsys):
     assert main.run(["output.path=/proc/corpus", "records=10"]) == EXIT_CONFIG
     told = capsys.readouterr().err
     assert "/proc/corpus" in told and told.count("\n") == 1
+
+
+def test_texts_that_are_not_reportable_are_a_corpus_of_their_own(tmp_path, capsys):
+    command = [f"output.path={tmp_path / 'c'}", "corpus=unreportable", "records=40", "seed=3"]
+    assert main.run(command) == EXIT_OK
+    assert "wrote 40 records" in capsys.readouterr().out
+    assert len(set(pq.read_table(tmp_path / "c" / "corpus-00000.parquet")["kind"].to_pylist())) == 20
+    assert main.run([f"output.path={tmp_path / 'c'}", "records=40", "seed=3"]) == EXIT_CONFIG
+    assert "corpus is unreportable, not reports" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["text.median_words=50", "text.sigma=0", "skew=uniform", "broken=0.1"])
+def test_a_key_of_reports_is_refused_for_other_texts(tmp_path, capsys, override):
+    assert main.run([f"output.path={tmp_path / 'c'}", "corpus=unreportable", override]) == EXIT_CONFIG
+    told = capsys.readouterr().err
+    assert override.split("=")[0].split(".")[0] in told and told.count("\n") == 1
+    assert not (tmp_path / "c").exists()

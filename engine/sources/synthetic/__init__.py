@@ -1,6 +1,8 @@
-"""The synthetic corpus: pathology reports that nobody wrote, with gold codes and the words that decide them."""
+"""The synthetic corpora: pathology reports that nobody wrote, with gold codes and the words that decide them; and texts of which
+none is to be coded."""
 
 from engine.sources.synthetic.generate import SCHEMA, SKEWS, Settings, generate
+from engine.sources.synthetic.unreportable import Unreportable
 from engine.sources.synthetic.write import CorpusConfig, CorpusSummary, write
 
-__all__ = ["SCHEMA", "SKEWS", "CorpusConfig", "CorpusSummary", "Settings", "generate", "write"]
+__all__ = ["SCHEMA", "SKEWS", "CorpusConfig", "CorpusSummary", "Settings", "Unreportable", "generate", "write"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from engine.sources.synthetic.damage import KINDS
+from engine.sources.synthetic.generate import SPANS
 
 FORMATS = ("parquet", "csv", "jsonl", "text")
 _NOT_IN = {"csv": {"null_text"}, "text": {"null_text", "null_id", "duplicate_id"}}
@@ -23,7 +24,7 @@ def kinds(format: str) -> tuple[str, ...]:
 
 def csv_bytes(block: pa.Table, header: bool) -> bytes:
     """A block as CSV; spans are JSON, [[start, end], ...]. Null is an empty field without quotes."""
-    for name in ("evidence_site", "evidence_histology"):
+    for name in (each.name for each in block.schema if each.type == SPANS):
         block = block.set_column(block.schema.get_field_index(name), name, pa.array(map(_json_spans, block[name].to_pylist())))
     sink = io.BytesIO()
     csv.write_csv(block, sink, csv.WriteOptions(include_header=header, quoting_style="needed"))
@@ -32,7 +33,8 @@ def csv_bytes(block: pa.Table, header: bool) -> bytes:
 
 def jsonl_bytes(block: pa.Table) -> bytes:
     """A block as JSON lines. A lone surrogate is written as its escape, other invalid text as its raw bytes."""
-    return b"".join(_line(row, raw) for row, raw in zip(block.drop_columns("text").to_pylist(), raw_texts(block), strict=True))
+    rows = block.drop_columns("text").to_pylist()
+    return b"".join(_line(block.column_names, row, raw) for row, raw in zip(rows, raw_texts(block), strict=True))
 
 
 def raw_texts(block: pa.Table) -> Iterator[bytes | None]:
@@ -41,7 +43,7 @@ def raw_texts(block: pa.Table) -> Iterator[bytes | None]:
         yield from chunk.cast(pa.binary()).to_pylist()
 
 
-def _line(row: dict, raw: bytes | None) -> bytes:
+def _line(names: list[str], row: dict, raw: bytes | None) -> bytes:
     text, ascii_only = None, False
     if raw is not None:
         try:
@@ -51,7 +53,7 @@ def _line(row: dict, raw: bytes | None) -> bytes:
                 text, ascii_only = raw.decode("utf-8", "surrogatepass"), True
             except UnicodeDecodeError:
                 text = raw.decode("utf-8", "surrogateescape")
-    ordered = {"record_id": row.pop("record_id"), "patient_id": row.pop("patient_id"), "text": text, **row}
+    ordered = {name: text if name == "text" else row[name] for name in names}
     line = json.dumps(ordered, ensure_ascii=ascii_only, separators=(",", ":")) + "\n"
     return line.encode("utf-8", "surrogateescape")
 

@@ -10,20 +10,22 @@ made. The hidden file is no part of an input: the folder itself can be given to 
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.sources.synthetic import encode
+from engine.sources.synthetic import encode, unreportable
 from engine.sources.synthetic.generate import Settings, blocks
+from engine.sources.synthetic.unreportable import Unreportable
 from engine.storage import Storage, storage_for
 
 SETTINGS_FILE = ".corpus.json"
-# Of the generator: raised whenever the same settings give other records.
+# Of the reports: raised whenever the same settings give other records.
 EDITION = 1
 _WRITERS = 32
 
@@ -35,7 +37,8 @@ class CorpusConfig:
     Args:
         path: output folder; new, empty, or one that holds the same corpus.
         records: how many.
-        settings: what they are like; the kinds of damage are those that the format can hold.
+        settings: what they are like: `Settings` for reports, whose kinds of damage are those that the format can hold, or
+            `Unreportable`.
         format: parquet, csv, jsonl or text.
         file_records: records in one file (text: in one folder).
 
@@ -45,7 +48,7 @@ class CorpusConfig:
 
     path: str
     records: int
-    settings: Settings
+    settings: Settings | Unreportable
     format: str = "parquet"
     file_records: int = 250_000
 
@@ -77,7 +80,7 @@ def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary
         RetryableError: no space left.
     """
     storage = storage or storage_for(config.path)
-    settings = replace(config.settings, kinds=encode.kinds(config.format))
+    make = _maker(config)
     _claim(config, storage)
     began, written, files = time.monotonic(), 0, 0
     for number, start in enumerate(range(0, config.records, config.file_records)):
@@ -86,7 +89,7 @@ def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary
         path = _name(config, number)
         if storage.stat(path) is not None:
             continue
-        _write_file(config, storage, path, number, blocks(settings, start, stop))
+        _write_file(config, storage, path, number, make(start, stop))
         written += stop - start
     return CorpusSummary(files, written, time.monotonic() - began)
 
@@ -105,14 +108,25 @@ def _claim(config: CorpusConfig, storage: Storage) -> None:
         found = None
     if not isinstance(found, dict):
         raise ConfigError(f"output.path: {settings_file} is unreadable; name a new folder")
-    wanted = _described(config)
-    differ = [f"{key} is {found.get(key)}, not {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
+    # Before there were two corpora, nobody had to say which one it was.
+    found, wanted = {"corpus": "reports"} | found, _described(config)
+    keys = wanted if found["corpus"] == wanted["corpus"] else ["corpus"]
+    differ = [f"{key} is {found.get(key)}, not {wanted[key]}" for key in keys if found.get(key) != wanted[key]]
     if differ:
         raise ConfigError(f"output.path: {config.path} holds another corpus ({'; '.join(differ)}); name a new folder")
 
 
+def _maker(config: CorpusConfig) -> Callable[[int, int], Iterator[pa.Table]]:
+    """What makes the records from one number to another."""
+    if isinstance(config.settings, Unreportable):
+        return partial(unreportable.blocks, config.settings)
+    return partial(blocks, replace(config.settings, kinds=encode.kinds(config.format)))
+
+
 def _described(config: CorpusConfig) -> dict:
-    described = {"edition": EDITION, "records": config.records, "format": config.format, "file_records": config.file_records}
+    reports = isinstance(config.settings, Settings)
+    corpus = {"corpus": "reports", "edition": EDITION} if reports else {"corpus": "unreportable", "edition": unreportable.EDITION}
+    described = corpus | {"records": config.records, "format": config.format, "file_records": config.file_records}
     # The kinds of damage follow from the format.
     return described | {key: value for key, value in asdict(config.settings).items() if key != "kinds"}
 
