@@ -39,11 +39,12 @@ REASONS = (
     "metastatic_specimen",
     "section_missing",
     "text_truncated",
+    "unreadable_text",
     "no_diagnosis_text",
+    "no_reportable_tumour",
     "rare_class_below_support",
     "site_morphology_invalid",
     "unseen_code_pair",
-    "not_reportable_uncertain",
 )
 
 FAILURE = pa.struct([pa.field("kind", pa.string()), pa.field("detail", pa.string())])
@@ -55,6 +56,18 @@ EVIDENCE = pa.list_(
             pa.field("end", pa.int32()),
             pa.field("score", pa.float32()),
             pa.field("weight", pa.float32()),
+        ]
+    )
+)
+# A phrase of the reportability lists in a text: the list's wording, never the text's.
+PHRASES = pa.list_(
+    pa.struct(
+        [
+            pa.field("start", pa.int32()),
+            pa.field("end", pa.int32()),
+            pa.field("phrase", pa.string()),
+            pa.field("kind", pa.string()),
+            pa.field("assertion", pa.string()),
         ]
     )
 )
@@ -133,7 +146,11 @@ def task_fields(task: str) -> list[pa.Field]:
 
 def codes_fields(tasks: Sequence[str]) -> list[pa.Field]:
     """The columns of `codes` that a coding system fills: decision, tasks and counts, in table order."""
-    fields = [pa.field("decision", pa.string(), nullable=False), pa.field("reasons", pa.list_(pa.string()))]
+    fields = [
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("phrases", PHRASES),
+    ]
     for task in tasks:
         fields += task_fields(task)
     return fields + _count_fields()

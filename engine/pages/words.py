@@ -16,11 +16,12 @@ REASONS = {
     "metastatic_specimen": "The specimen may be a metastasis; the primary may lie elsewhere.",
     "section_missing": "A section that is needed is missing.",
     "text_truncated": "The report is longer than the model reads; its end was not seen.",
-    "no_diagnosis_text": "No text of a diagnosis was found.",
+    "unreadable_text": "Too little of the text is words: a bad scan, or no text at all.",
+    "no_diagnosis_text": "The text names no diagnosis that the rules know; they read English only.",
+    "no_reportable_tumour": "The text states no tumour that a registry must have: benign, denied, earlier, or of a relative.",
     "rare_class_below_support": "The model has seen too few examples of this code.",
     "site_morphology_invalid": "Site and histology do not go together.",
     "unseen_code_pair": "The two codes never stood together in training.",
-    "not_reportable_uncertain": "It is not certain that the report is reportable.",
 }
 
 FAILURES = {

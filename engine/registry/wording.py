@@ -1,34 +1,22 @@
-"""What the wording of a pathology report says about itself: that it is hard to code by its words alone.
+"""What the wording of a report says about itself: whether it is language, states a reportable tumour, and can be coded by it.
 
-Plain English phrases, tried without case. They are chosen for few false alarms, not for finding every case: on 5,734 public
-reports of resected primary tumours they speak up in fewer than one of fifty. Other languages say nothing here.
+Each sign is a reason for a person to look. Phrases and patterns are plain English, chosen for few false alarms; a text in another
+language has no diagnosis here.
 """
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 
-_GAP = r"[^.:;]{0,60}?"
-_DISTANT = r"(?:liver|brain|bone|vertebral body|femur|humerus|lung|pleura|pleural fluid|skin)"
-_BIOPSY = r"(?:biopsy|biopsies|aspiration|aspirate|core|fna)"
-_METASTASIS = re.compile(
-    # "metastatic adenocarcinoma, consistent with colonic primary"
-    rf"metasta(?:tic|sis)\b{_GAP}\b(?:consistent|compatible) with\b{_GAP}\b(?:primary|origin)\b"
-    # "consistent with metastasis from the known melanoma"
-    r"|(?:consistent|compatible) with (?:an? )?metastasis (?:from|of)\b"
-    # "liver, core biopsy: metastatic carcinoma"
-    rf"|{_DISTANT}\b[^.:;\n]{{0,40}}\b{_BIOPSY}\b\W{{1,12}}metastatic\b"
-)
-_UNKNOWN = re.compile(
-    r"(?:unknown|undetermined|occult) primary\b|primary (?:site )?(?:is |remains )?(?:unknown|undetermined)\b|of unknown origin\b"
-)
-_SEVERAL = re.compile(
-    # "two separate primary tumours", but not "separate from the primary", nor the key of a staging table
-    r"(?<!presence of )(?<!\()\b(?:two|three|multiple|separate|second|double|distinct)(?:\s+(?!from|of|to|the)\w+){0,2}"
-    r"\s+primar(?:y|ies)\b"
-    # "synchronous carcinomas", but not the box "dual/synchronous primary" of a form
-    r"|(?<!/)\b(?:syn|meta)chronous(?:\s+\w+){0,3}?\s+(?:primaries|tumou?rs?|carcinomas?|neoplasms?|malignancies)\b"
-    r"|\bcollision tumou?r"
-)
+from engine.registry.primaries import metastatic_specimen, multiple_primaries_suspected
+from engine.registry.reportability import Phrase, screened
+from engine.text.assertions import Asserted
+from engine.text.phrases import Reading
+from engine.text.readable import is_english, unreadable
+
+UNREADABLE, NO_DIAGNOSIS, NO_TUMOUR = "unreadable_text", "no_diagnosis_text", "no_reportable_tumour"
+SEVERAL, METASTATIC, MISSING = "multiple_primaries_suspected", "metastatic_specimen", "section_missing"
+SIGNS = (UNREADABLE, NO_DIAGNOSIS, NO_TUMOUR, SEVERAL, METASTATIC, MISSING)
+
 _PART = re.compile(
     r"\b(gross|macroscopic|microscopic|clinical|specimens?|procedure|history)(?: (?:description|examination|history|information"
     r"|data|diagnosis|submitted|type))?\s*:"
@@ -39,14 +27,30 @@ _ANSWER = re.compile(
 )
 
 
-def metastatic_specimen(text: str) -> bool:
-    """Whether a lower-case text calls a specimen the metastasis of a tumour that is named or unknown."""
-    return ("metasta" in text and _METASTASIS.search(text) is not None) or _UNKNOWN.search(text) is not None
+@dataclass(frozen=True)
+class Wording:
+    """The `signs` of a text, out of `SIGNS`, and the phrases of the reportability lists that it holds."""
+
+    signs: tuple[str, ...]
+    phrases: tuple[Phrase, ...]
 
 
-def multiple_primaries_suspected(text: str) -> bool:
-    """Whether a lower-case text speaks of more than one primary tumour."""
-    return _SEVERAL.search(text) is not None
+def wording(text: str) -> Wording:
+    """Reads a text. One that is no language has that sign alone; one without a reportable tumour has one reason for it."""
+    reading = Reading(text)
+    if unreadable(reading):
+        return Wording((UNREADABLE,), ())
+    asserted = Asserted(reading)
+    screening = screened(reading, asserted)
+    diagnosis = screening.diagnosis and is_english(reading)
+    held = {
+        NO_DIAGNOSIS: not diagnosis,
+        NO_TUMOUR: diagnosis and not screening.reportable,
+        SEVERAL: multiple_primaries_suspected(reading, asserted, screening.stated),
+        METASTATIC: metastatic_specimen(reading, asserted),
+        MISSING: section_missing(reading.text.lower()),
+    }
+    return Wording(tuple(sign for sign in SIGNS if held.get(sign)), screening.phrases)
 
 
 def section_missing(text: str) -> bool:
@@ -54,16 +58,3 @@ def section_missing(text: str) -> bool:
     if _ANSWER.search(text):
         return False
     return len({match[1].rstrip("s") for match in _PART.finditer(text)}) >= 2
-
-
-SIGNS: dict[str, Callable[[str], bool]] = {
-    "multiple_primaries_suspected": multiple_primaries_suspected,
-    "metastatic_specimen": metastatic_specimen,
-    "section_missing": section_missing,
-}
-
-
-def signs(text: str) -> list[str]:
-    """The names in `SIGNS` of what a text says about itself, each one a reason for a person to look."""
-    low = text.lower()
-    return [name for name, says in SIGNS.items() if says(low)]

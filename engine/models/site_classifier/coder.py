@@ -23,7 +23,7 @@ from engine.records import FAILURE, codes_fields, seed_of
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
 
-_META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "letters", "signs"]
+_META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "signs", "phrases"]
 # Reasons that hold a code back whatever the report says.
 _NEVER = ("rare_class_below_support", "no_threshold")
 _WORDS = ("input_ids", "word_of_token", "word_start", "word_end", "word_spoken")
@@ -191,13 +191,13 @@ class SiteCoder:
             answers,
             self.decision,
             truncated_chars=meta["truncated_chars"],
-            letters=meta["letters"],
             pairs=self.checkpoint.pairs,
             signs=meta["signs"],
         )
         return row | {
             "decision": decision,
             "reasons": reasons,
+            "phrases": meta["phrases"],
             "text_sha256": meta["text_sha256"],
             "n_tokens": tokens,
             "n_windows": meta["n_windows"],

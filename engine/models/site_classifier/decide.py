@@ -10,7 +10,6 @@ from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.reasons import RULES, told_by_rules
 from engine.records import AUTO, REASONS, REVIEW
 
-MIN_LETTERS = 10
 CLOSE = 0.2
 
 
@@ -120,7 +119,6 @@ def row_decision(
     config: DecisionConfig,
     *,
     truncated_chars: int,
-    letters: int,
     pairs: frozenset[tuple[str, str]],
     signs: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
@@ -132,8 +130,6 @@ def row_decision(
     found = {reason for name in config.tasks for reason in answers[name].reasons}
     if truncated_chars > 0:
         found.add("text_truncated")
-    if letters < MIN_LETTERS:
-        found.add("no_diagnosis_text")
     if pairs and len(answers) > 1 and _unseen(list(answers.values())[:2], pairs):
         found.add("unseen_code_pair")
     found |= told_by_rules(signs, {name: a.code for name, a in answers.items() if a.prob > 0.5}, config.rules)

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.models.columns import lists
-from engine.records import FAILURE, text_digest
-from engine.registry.wording import signs
+from engine.records import FAILURE, PHRASES, text_digest
+from engine.registry.wording import wording
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds, window_count
 
@@ -33,8 +33,8 @@ PREPARED = pa.schema(
         pa.field("word_spoken", _INTS),
         pa.field("n_windows", pa.int32()),
         pa.field("truncated_chars", pa.int32()),
-        pa.field("letters", pa.int32()),
         pa.field("signs", pa.list_(pa.string())),
+        pa.field("phrases", PHRASES),
     ]
 )
 
@@ -50,8 +50,8 @@ def prepare(
     """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order.
 
     `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
-    half a window. `letters` counts alphabetic characters, `signs` names what the wording says about the report. A text without
-    any token is `missing_text`, and so is a record without its second text.
+    half a window. `signs` names what the wording says about the report, `phrases` are those of the reportability lists. A text
+    without any token is `missing_text`, and so is a record without its second text.
 
     Raises:
         ConfigError: the second text is neither text nor a number.
@@ -65,6 +65,7 @@ def prepare(
         pairs = [found.ids for found in tokenize(tokenizer, [text or "" for text in questions], window // 2)]
         lacking = [why or (None if text is not None else "text.pair") for why, text in zip(lacking, questions, strict=True)]
     room = [window if question is None else window - len(question) - 1 for question in pairs]
+    wordings = [wording(text) for text in texts]
     columns = {
         "row": records["row"],
         "record_id": records["record_id"],
@@ -78,8 +79,8 @@ def prepare(
         "word_spoken": lists([t.spoken for t in tokens]),
         "n_windows": pa.array([window_count(len(t.ids), r) for t, r in zip(tokens, room, strict=True)], pa.int32()),
         "truncated_chars": pa.array([t.truncated_chars for t in tokens], pa.int32()),
-        "letters": pa.array([sum(map(str.isalpha, text)) for text in texts], pa.int32()),
-        "signs": pa.array([signs(text) for text in texts], pa.list_(pa.string())),
+        "signs": pa.array([each.signs for each in wordings], pa.list_(pa.string())),
+        "phrases": pa.array([[vars(phrase) for phrase in each.phrases] for each in wordings], PHRASES),
     }
     return pa.table(columns, schema=PREPARED)
 

@@ -13,7 +13,7 @@ def told_by_rules(signs: Collection[str], codes: Mapping[str, str], rules: Colle
     """The reasons among `rules` that hold for a report.
 
     Args:
-        signs: what `engine.registry.wording.signs` found in its text.
+        signs: those of `engine.registry.wording.wording` that its text has.
         codes: its code for each task whose answer is more sure than not. The tasks `site` and `histology` are looked at.
         rules: a part of `RULES`.
     """

@@ -1,0 +1,171 @@
+"""Whether a text states a tumour that a cancer registry must have, and which words say so.
+
+The phrases are the public list of IMS's reportability screener for SEER (`reportability_keywords.txt`, licence beside it) and our
+own additions and exceptions (`reportability.csv`). At each place the longest phrase counts, so that `negative for malignancy`
+covers `malignancy`. What the list screens for without stating a tumour (markers, operations, codes, grades) counts for nothing
+here. The name of a tumour counts where it is affirmed (`engine.text.assertions`). Reportable are malignant and in-situ tumours
+and those of the brain; basal-cell carcinomas, dysplasias and borderline tumours are not.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import combinations
+
+from engine.text.assertions import AFFIRMED, NEGATED, UNCERTAIN, Asserted
+from engine.text.phrases import Match, Phrases, Reading
+
+STATEMENT, NEGATIVE, BENIGN, ADMINISTRATIVE, OTHER = "statement", "negative", "benign", "administrative", "other"
+# Phrases that a row shows at most; the first of each wording and assertion.
+SHOWN = 12
+
+_CODE = re.compile(r"[CDNRZ]\d[\dA-Z](?:\.\w+)?")
+# Fields and boxes left open, and one that is ticked: a text with many of the first, for at most
+# so many words each, and none of the second is a blank form.
+_FIELDS = re.compile(r":[ \t]*(?:_{2,}|\[[ \t]*\])|[a-z]_{2,}|\[[ \t]*\]|\([ \t]*\)|[☐□]", re.IGNORECASE)
+_TICK = re.compile(r"[\[(][ \t]*[xX✓✔][ \t]*[\])]|[☒☑■]")
+_MANY, _WORDS = 5, 15
+# Letters of a name from which it is known with a letter wrong, and with two; of the longest; and pieces that one may be in.
+_NAME, _LONG, _LONGEST, _PIECES = 9, 13, 24, 3
+# Ambiguous words that registries count as a diagnosis: SEER Program Coding and Staging Manual, "Ambiguous Terminology".
+_COUNTED = re.compile(
+    r"(most )?(consistent|compatible|comparable) with|in keeping with|(highly )?suspicious (for|of)|(is )?suspect(ed)?"
+    r"|probabl[ey]|(most )?likely|presum(ed|ptive)|(is )?favou?r(s|ed|ing)?|in favou?r of|typical (of|for)|apparent(ly)?"
+    r"|appears to be"
+)
+# A box before a phrase or behind it, and a field that nobody has filled in.
+_BOX = re.compile(r"(?:\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})[ \t]*(?:[\w'-]+[ ,/]*){0,3}$")
+_OPEN = re.compile(r"(?:\(s\)|[?])?[ \t]*(?:[:?][ \t]*(?:$|\n|_|\[[ \t]*\]|\([ \t]*\)|\.{3})|_{2,}|\[[ \t]*\]|[☐□])")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A phrase of the lists where it stands: half-open offsets into the text, the list's own wording, its kind, and how it is
+    spoken of (one of `engine.text.assertions.KINDS`; `uncertain` for a box or a field left open)."""
+
+    start: int
+    end: int
+    phrase: str
+    kind: str
+    assertion: str
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What the lists say of a text.
+
+    `phrases` are shown (`SHOWN` at most, statements first, in the order of the text). `stated` are the words, by number, at which
+    a tumour is stated that counts; a `reportable` one is stated where there is such a word and the text is no test. `diagnosis`
+    tells whether any finding is named at all.
+    """
+
+    phrases: tuple[Phrase, ...]
+    stated: tuple[int, ...]
+    reportable: bool
+    diagnosis: bool
+
+
+def screened(reading: Reading, asserted: Asserted) -> Screening:
+    """Looks the lists up in a text. A blank form, and a text that says of itself that it is a test, state nothing."""
+    matches = phrases().find(reading)
+    seen = list(_spoken(reading, asserted, matches))
+    if not any(word is not None for _, word in seen):
+        seen += _spoken(reading, asserted, _misspelt(reading, matches))
+    stated = tuple(word for _, word in seen if word is not None)
+    kinds = {phrase.kind for phrase, _ in seen}
+    # What was once, and what may be, is no diagnosis.
+    named = bool(stated) or any(phrase.kind != STATEMENT or phrase.assertion == NEGATED for phrase, _ in seen)
+    shown: dict[tuple[str, str], Phrase] = {}
+    for phrase, _ in seen:
+        shown.setdefault((phrase.phrase, phrase.assertion), phrase)
+    order = sorted(shown.values(), key=lambda each: (each.kind != STATEMENT, each.assertion != AFFIRMED, each.start))
+    return Screening(
+        phrases=tuple(sorted(order[:SHOWN], key=lambda each: each.start)),
+        stated=stated,
+        reportable=bool(stated) and ADMINISTRATIVE not in kinds and not _is_blank(reading.text),
+        diagnosis=named and kinds != {ADMINISTRATIVE},
+    )
+
+
+def _spoken(reading: Reading, asserted: Asserted, matches: Iterable[Match[str]]) -> Iterator[tuple[Phrase, int | None]]:
+    """Each phrase, with its first word where it counts as the statement of a tumour."""
+    for match in matches:
+        if match.value == OTHER:
+            continue
+        said, opened = asserted.of(match.first, match.stop), match.value == STATEMENT and _open(reading, match)
+        counted = said.kind == AFFIRMED or (said.kind == UNCERTAIN and _COUNTED.fullmatch(said.cue or "") is not None)
+        phrase = Phrase(*reading.places(match.first, match.stop), match.phrase, match.value, UNCERTAIN if opened else said.kind)
+        yield phrase, match.first if match.value == STATEMENT and counted and not opened else None
+
+
+def _open(reading: Reading, match: Match) -> bool:
+    """Whether a phrase is a box that nobody has ticked or the name of a field without a value."""
+    text, begin, end = reading.text, reading.start[match.first], reading.end[match.stop - 1]
+    line = text.rfind("\n", 0, begin) + 1
+    return _BOX.search(text[max(line, begin - 60) : begin]) is not None or _OPEN.match(text, end) is not None
+
+
+def _is_blank(text: str) -> bool:
+    fields = len(_FIELDS.findall(text))
+    return fields >= _MANY and fields * _WORDS >= len(text.split()) and _TICK.search(text) is None
+
+
+def _misspelt(reading: Reading, matches: Sequence[Match[str]]) -> Iterator[Match[str]]:
+    """Names of tumours with a letter or two wrong, missing, moved or too many, or parted into pieces, as scans have them; outside
+    the `matches` of phrases that are spelt right."""
+    words, at = list(reading.words), 0
+    for match in matches:
+        words[match.first : match.stop] = [""] * (match.stop - match.first)
+    while at < len(words):
+        letters = ""
+        for stop in range(at + 1, min(at + _PIECES, len(words)) + 1):
+            letters += words[stop - 1] if words[stop - 1].isalnum() else ""
+            if not words[stop - 1] or len(letters) > _LONGEST:
+                break
+            name = (
+                next((name for form in _forms(letters) if (name := _names().get(form))), None) if len(letters) >= _NAME else None
+            )
+            if name is not None:
+                yield Match(at, stop, name, STATEMENT)
+                at = stop - 1
+                break
+        at += 1
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Forms of the long names of tumours, each with the name."""
+    names = [phrase for each, kind in _kinds().items() if kind == STATEMENT and (phrase := each.strip("*")).isalpha()]
+    return {form: name for name in names if len(name) >= _NAME for form in _forms(name)}
+
+
+def _forms(word: str) -> Iterator[str]:
+    """A word and what is left of it without any letter, of a long one without any two; what scans confuse is one letter."""
+    word = word.replace("rn", "m").replace("0", "o").replace("1", "l")
+    for count in range(3 if len(word) >= _LONG else 2):
+        yield from ("".join(letters) for letters in combinations(word, len(word) - count))
+
+
+@cache
+def phrases() -> Phrases[str]:
+    """The lists, each phrase with its kind."""
+    return Phrases(_kinds().items())
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """Phrase in lower case -> kind; our own list has the last word."""
+    room, kinds = resources.files(__package__), {"Positive": STATEMENT, "Negative": NEGATIVE}
+    found: dict[str, str] = {}
+    with room.joinpath("reportability_keywords.txt").open(encoding="utf-8") as file:
+        for line in file:
+            phrase, _, kind = line.strip().rpartition("|")
+            # Codes are no words, and `history` or `screening` alone are cues of an assertion.
+            if kind in kinds and not _CODE.fullmatch(phrase) and (kind == "Positive" or " " in phrase.strip()):
+                found[phrase.lower()] = kinds[kind]
+    with room.joinpath("reportability.csv").open(encoding="utf-8", newline="") as file:
+        found.update((row["phrase"].lower(), row["kind"]) for row in csv.DictReader(file))
+    return found

@@ -1,0 +1,203 @@
+"""What a text says of the things that it names: that they are there, are not, may be, were once, or that a relative has them.
+
+After ConText (Harkema et al., J Biomed Inform 2009): cues such as `no evidence of` have a scope within their sentence, forward
+or backward, that other words end; headings such as `Clinical history:` have theirs until the next part of a report. The cues of
+a language stand in a lexicon beside this file, each with its kind, its scope and the number of words that it reaches (none: to
+the end of the sentence). The English one builds on medspaCy's (MIT, `LICENSE.medspacy`), with the wording of pathology reports.
+"""
+
+import csv
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from engine.text.phrases import Match, Phrases, Reading
+
+AFFIRMED, NEGATED, UNCERTAIN, HISTORICAL, RELATIVE = KINDS = ("affirmed", "negated", "uncertain", "historical", "relative")
+# Where several have a word in their scope, the first of these counts.
+_ORDER = (NEGATED, RELATIVE, HISTORICAL, UNCERTAIN)
+_FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "value", "end", "section", "part"
+# How many words a heading colours where no next heading is known.
+_SECTION_WORDS = 60
+
+_STOP = re.compile(r"[.!?;]+(?=\s|$)|\n[ \t\r]*\n|\n")
+_SHORT = re.compile(r"(?:^|[\s(])(?:[A-Za-z]|\d+|Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr|No|e\.g|i\.e|pt|hx)\.$", re.IGNORECASE)
+_HANGING = re.compile(
+    r"(?:[,&(/]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
+)
+# Where what a heading colours ends: at an empty line, or before a line that is a heading.
+_BELOW = re.compile(r"\S[^\n]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
+_APART = re.compile(r"\S?(?:[ \t]*[:=|]+[ \t]*|[ \t]{3,}|[ \t]*\t[ \t]*|[ \t]*\.{3,}[ \t]*)")
+_FIELD = re.compile(r"[^\n:]{2,38}:")
+_JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
+_COLON, _ALONE = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)")
+# A line this long that ends without a stop goes on in the next one, even where that begins with a capital.
+_WRAPPED = 46
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """How something is spoken of: one of `KINDS`, and the words of the reading that say so (`first` to `stop`, half-open; None
+    where it is affirmed), with the cue as the lexicon writes it."""
+
+    kind: str
+    first: int | None = None
+    stop: int | None = None
+    cue: str | None = None
+
+
+_AFFIRMED = Assertion(AFFIRMED)
+
+
+@dataclass(frozen=True)
+class _Cue:
+    kind: str
+    scope: str
+    reach: int | None
+
+
+@dataclass(frozen=True)
+class _Lexicon:
+    cues: Phrases[tuple[_Cue, ...]]
+    headings: Phrases[str | None]
+
+
+class Asserted:
+    """The assertions of one text, in a language that has a lexicon."""
+
+    def __init__(self, reading: Reading, language: str = "en") -> None:
+        self._words = reading.words
+        lexicon = _lexicon(language)
+        self._sentence = _sentences(reading)
+        self._scopes: list[tuple[int, int, Assertion]] = []
+        matches = lexicon.cues.find(reading)
+        ends = [match.first for match in matches if any(cue.scope == _END for cue in match.value)]
+        for match in matches:
+            for cue in match.value:
+                said = Assertion(cue.kind, match.first, match.stop, match.phrase)
+                if cue.scope == _FORWARD:
+                    self._scopes.append((match.stop, self._forward(match, cue.reach, ends), said))
+                elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match.first)):
+                    self._scopes.append((self._backward(match, cue.reach, ends), match.first, said))
+        self._scopes += _sections(reading, lexicon.headings.find(reading))
+
+    def of(self, first: int, stop: int) -> Assertion:
+        """What is said of the words `first` to `stop` of the reading (half-open)."""
+        holding = [said for begin, end, said in self._scopes if begin <= first and stop <= end]
+        # Of several cues of a kind the nearest one.
+        return min(holding, key=lambda said: (_ORDER.index(said.kind), abs(said.first - first)), default=_AFFIRMED)
+
+    def _forward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
+        """Where a cue's scope ends: with its sentence, at a word that ends scopes, or before a field's value."""
+        words, sentence, stop = self._words, self._sentence, cue.stop
+        end = ends[at] if (at := bisect_right(ends, cue.first)) < len(ends) else len(words)
+        end = end if reach is None else min(end, stop + reach)
+        while stop < end and sentence[stop] == sentence[cue.first]:
+            # `Invasion: no Histologic type: carcinoma` on one line; but `negative for the following: carcinoma`.
+            if words[stop] == ":" and stop > cue.stop and words[stop - 1] not in ("following", "of", "for"):
+                break
+            stop += 1
+        return stop
+
+    def _backward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
+        """Where a backward cue's scope begins."""
+        sentence, begin = self._sentence, cue.first
+        least = 0 if reach is None else max(0, begin - reach)
+        if (at := bisect_right(ends, begin - 1)) and ends[at - 1] >= least:
+            least = ends[at - 1] + 1
+        while begin > least and sentence[begin - 1] == sentence[cue.first]:
+            # A value speaks of its own field and of no other.
+            if self._words[begin - 1] == ":" and begin < cue.first:
+                break
+            begin -= 1
+        return begin
+
+
+def _is_value(reading: Reading, word: int) -> bool:
+    """Whether a word stands where the value of a field does: behind a colon, or apart as in a table."""
+    return word > 0 and _APART.fullmatch(reading.text, reading.end[word - 1] - 1, reading.start[word]) is not None
+
+
+def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
+    """Scopes of headings that colour what stands below them: up to the next heading or an empty line."""
+    named = [match for match in headings if _heads(reading, match)]
+    scopes = []
+    for match, following in zip(named, [*named[1:], None], strict=False):
+        if match.value is None:
+            continue
+        end = min(len(reading), match.stop + _SECTION_WORDS)
+        if following is not None:
+            end = min(end, following.first)
+        below = _BELOW.search(reading.text, reading.end[match.stop - 1] + 1)
+        if below:
+            end = min(end, bisect_left(reading.start, below.end()))
+        scopes.append((match.stop, end, Assertion(match.value, match.first, match.stop, match.phrase)))
+    return scopes
+
+
+def _heads(reading: Reading, match: Match) -> bool:
+    """Whether a phrase is a heading where it stands: a colon follows, or it is a line or a sentence of its own."""
+    text, begin, stop = reading.text, reading.start[match.first], reading.end[match.stop - 1]
+    if _COLON.match(text, stop):
+        return True
+    if _ALONE.match(text, stop) and (text[begin:stop].isupper() or text[:begin].rstrip()[-1:] in ("", ".")):
+        return True
+    line_begins = not text[text.rfind("\n", 0, begin) + 1 : begin].strip()
+    return line_begins and not text[stop : text.find("\n", stop) if "\n" in text[stop:] else len(text)].strip()
+
+
+def _sentences(reading: Reading) -> list[int]:
+    """The number of the sentence of each word."""
+    text = reading.text
+    cuts = []
+    line = 0
+    for match in _STOP.finditer(text):
+        end = match.end()
+        if match[0] == "\n":
+            if _goes_on(text, line, match.start(), end):
+                line = end
+                continue
+            line = end
+        elif match[0][0] == "?" and not text[match.start() - 1 : match.start()].isalnum():
+            # `? metastases` asks, and ends nothing.
+            continue
+        elif match[0][0] == ".":
+            # Scans have a stop at the end of each line: `no evidence. of malignancy`.
+            if (
+                _SHORT.search(text, max(0, end - 12), end)
+                or _HANGING.search(text, max(0, end - 12), end - 1)
+                or _JOINS.match(text, end)
+            ):
+                continue
+        else:
+            line = end if "\n" in match[0] else line
+        cuts.append(end)
+    return [bisect_right(cuts, begin) for begin in reading.start]
+
+
+def _goes_on(text: str, line: int, at: int, end: int) -> bool:
+    """Whether a line that ends at `at` goes on in the next one."""
+    following = text[end : end + 40].lstrip(" \t\r")
+    if not following or re.match(r"[-•*◦▪]|\d+[.)]|[A-Za-z][.)]\s", following):
+        return False
+    before = text[line:at].rstrip()
+    if following[0].islower() or _HANGING.search(before[-12:]):
+        return True
+    return len(before) >= _WRAPPED and before[-1] not in ".:;!?" and not _FIELD.match(following)
+
+
+@cache
+def _lexicon(language: str) -> _Lexicon:
+    cues: dict[str, tuple[_Cue, ...]] = {}
+    headings: dict[str, str | None] = {}
+    with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["scope"] in (_SECTION, _PART):
+                headings[row["phrase"]] = row["kind"] or None
+            else:
+                cue = _Cue(row["kind"], row["scope"], int(row["reach"]) if row["reach"] else None)
+                cues[row["phrase"]] = (*cues.get(row["phrase"], ()), cue)
+    return _Lexicon(Phrases(cues.items()), Phrases(headings.items()))

@@ -1,0 +1,155 @@
+"""Phrases of a list in a text: at each word the longest one, whatever the case and whatever blanks or hyphens part its words.
+
+Texts as people have them: characters that show nothing (a NUL between all letters, soft hyphens, zero-width blanks) and words
+that a line end divides (`carci-` `noma`) are read through. Offsets are those of the text as it stands.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+_UNSEEN = re.compile("[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z])-[ \t]*\r?\n[ \t]*(?=[a-z])")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
+# Words met so far with the stems they hold; a corpus has some ten thousand, and noise has no end of them.
+_MOST_KNOWN = 100_000
+
+Value = TypeVar("Value")
+
+
+class Reading:
+    """A text as phrases are looked up in it.
+
+    `text` is the text without characters that show nothing. `words` are its words and marks in lower case, hyphens and slashes
+    left out, `start` and `end` their half-open offsets in `text`. `places` takes words back to the original.
+    """
+
+    def __init__(self, original: str) -> None:
+        self._kept: list[int] | None = None
+        self.text = original
+        if _UNSEEN.search(original):
+            gaps = [match.span() for match in _UNSEEN.finditer(original)]
+            edges = [0, *(edge for gap in gaps for edge in gap), len(original)]
+            pieces = list(zip(edges[::2], edges[1::2], strict=True))
+            self._kept = [at for begin, stop in pieces for at in range(begin, stop)]
+            self.text = "".join(original[begin:stop] for begin, stop in pieces)
+        spans = [match.span() for match in _WORD.finditer(self.text)]
+        self.start = [begin for begin, _ in spans]
+        self.end = [stop for _, stop in spans]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @cached_property
+    def words(self) -> list[str]:
+        return [self.text[begin:stop].lower().replace("’", "'") for begin, stop in zip(self.start, self.end, strict=True)]
+
+    def places(self, first: int, stop: int) -> tuple[int, int]:
+        """Offsets in the original text of the words `first` to `stop` (half-open, at least one)."""
+        start, end = self.start[first], self.end[stop - 1]
+        return (start, end) if self._kept is None else (self._kept[start], self._kept[end - 1] + 1)
+
+
+@dataclass(frozen=True)
+class Match(Generic[Value]):
+    """A phrase in a reading: its words `first` to `stop` (half-open), its wording in the list, and what it stands for."""
+
+    first: int
+    stop: int
+    phrase: str
+    value: Value
+
+
+class _Node(Generic[Value]):
+    __slots__ = ("entry", "following", "stems")
+
+    def __init__(self) -> None:
+        self.following: dict[str, _Node[Value]] = {}
+        self.stems: list[tuple[str, bool, bool, _Node[Value]]] = []
+        self.entry: tuple[str, Value] | None = None
+
+
+class Phrases(Generic[Value]):
+    """A list of phrases, each with what it stands for; of equal ones the last counts.
+
+    A word of a phrase may begin or end with `*`, which stands for any letters: `*carcinoma*` is every word that holds it. A word
+    without takes an English plural (`melanoma`, `melanomas`) if it has at least four letters.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
+        self._root: _Node[Value] = _Node()
+        self._known: dict[str, tuple[_Node[Value], ...]] = {}
+        for phrase, value in entries:
+            words = _phrase_words(phrase)
+            node = self._root
+            for word in words:
+                node = _step(node, word)
+            if words:
+                node.entry = (phrase, value)
+
+    def find(self, reading: Reading) -> list[Match[Value]]:
+        """The matches in a text from left to right, without overlap: where several begin at a word, the longest."""
+        matches: list[Match[Value]] = []
+        words, known, free = reading.words, self._known, 0
+        for at, word in enumerate(words):
+            nodes = known[word] if word in known else self._first(word)
+            if nodes and at >= free:
+                stop, entry = _longest(nodes, words, at)
+                if entry is not None:
+                    matches.append(Match(at, stop, *entry))
+                    free = stop
+        return matches
+
+    def _first(self, word: str) -> Sequence[_Node[Value]]:
+        """The nodes that a first word leads to."""
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        nodes = self._known[word] = tuple(_children(self._root, word))
+        return nodes
+
+
+def _longest(nodes: "Sequence[_Node[Value]]", words: Sequence[str], at: int) -> tuple[int, tuple[str, Value] | None]:
+    """Where the longest phrase from the word `at` on ends, and its entry; None where there is none."""
+    best, entry, place = at, None, at + 1
+    while nodes:
+        for node in nodes:
+            if node.entry is not None and place > best:
+                best, entry = place, node.entry
+        if place == len(words):
+            break
+        nodes = [child for node in nodes for child in _children(node, words[place])]
+        place += 1
+    return best, entry
+
+
+def _phrase_words(phrase: str) -> list[str]:
+    """The words of a phrase as a reading has them, with the `*` that stand at their ends."""
+    marked = re.sub(r"\*", "\ue000", phrase)
+    words = re.findall(r"\ue000?[^\W_]+(?:['’][^\W_]+)?\ue000?|[^\w\s\-–—‐‑/]", marked)
+    return [word.lower().replace("’", "'").replace("\ue000", "*") for word in words]
+
+
+def _step(node: "_Node[Value]", word: str) -> "_Node[Value]":
+    if "*" not in word:
+        return node.following.setdefault(word, _Node())
+    stem, before, after = word.strip("*"), word.startswith("*"), word.endswith("*")
+    for known, *sides, child in node.stems:
+        if known == stem and sides == [before, after]:
+            return child
+    child: _Node[Value] = _Node()
+    node.stems.append((stem, before, after, child))
+    return child
+
+
+def _children(node: "_Node[Value]", word: str) -> "list[_Node[Value]]":
+    """The nodes that a word leads to, those of more letters first."""
+    exact = node.following.get(word)
+    found = [] if exact is None else [exact]
+    if exact is None and len(word) > 4 and word.endswith("s"):
+        singular = node.following.get(word[:-1]) or (node.following.get(word[:-2]) if word.endswith("es") else None)
+        found += [] if singular is None else [singular]
+    for stem, before, after, child in node.stems:
+        if (before or word.startswith(stem)) and (after or word.endswith(stem)) and stem in word:
+            found.append(child)
+    return found

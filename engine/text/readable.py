@@ -1,0 +1,59 @@
+"""Whether a text is language at all, and English at that, or what a scanner made of bar codes, or an encoded document."""
+
+import re
+
+from engine.text.phrases import Reading
+
+# The least share of a text's visible characters that lie in words. Of 5,734 public scans of reports the median is 0.8.
+LEAST = 0.3
+# Small words of English, and of other languages as far as they are no English words, abbreviations or noise of a scan.
+_ENGLISH = re.compile(
+    r"the|of|and|is|are|was|were|with|for|no|not|to|in|on|at|by|from|this|that|there|which|has|have|been|be|as|or"
+)
+_OTHERS = re.compile(
+    r"der|die|und|mit|ohne|keine?|keinen|nicht|sind|einer?|des|dem|den|von|zum|zur|bei|auf|für|kann|wird"
+    r"|les|une|est|sont|sans|pas|avec|dans|pour|sur|aux|absence|chez|dei|delle|della|del|gli|con|senza|una|nel|non|sono"
+    r"|los|las|sin|por|para|que|dos|das|sem|com|não|uma|het|een|van|geen|niet|zonder|met|bez|nie|jest|oraz|brak"
+)
+_LONGEST, _CONSONANTS = 24, re.compile(r"[bcdfghjklmnpqrstvwxz]{6}")
+_LATIN, _VOWEL, _REPEAT = re.compile(r"[a-z]+"), re.compile(r"[aeiouy]"), re.compile(r"(.)\1\1")
+
+
+def word_share(reading: Reading) -> float:
+    """The share, 0 to 1, of a text's visible characters that lie in words; 0 for a text without any.
+
+    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants.
+    """
+    visible = len(re.sub(r"\s+", "", reading.text))
+    return sum(len(word) for word in reading.words if _is_word(word)) / visible if visible else 0.0
+
+
+def unreadable(reading: Reading) -> bool:
+    """Whether so little of a text is words that nothing can be said of it."""
+    return word_share(reading) < LEAST
+
+
+def _is_word(word: str) -> bool:
+    letters = word.replace("'", "")
+    if not letters.isalpha():
+        return False
+    if not _LATIN.fullmatch(letters):
+        return True
+    return (
+        2 <= len(letters) <= _LONGEST
+        and bool(_VOWEL.search(letters))
+        and not _REPEAT.search(letters)
+        and not _CONSONANTS.search(letters)
+    )
+
+
+def is_english(reading: Reading) -> bool:
+    """Whether a text can be read with English phrases: small words and accented letters of other languages do not prevail.
+
+    A text without any small word of a language, such as a list, passes for English.
+    """
+    words = reading.words
+    others = sum(
+        _OTHERS.fullmatch(word) is not None or (len(word) > 3 and word.isalpha() and not word.isascii()) for word in words
+    )
+    return not others or others <= sum(_ENGLISH.fullmatch(word) is not None for word in words)
