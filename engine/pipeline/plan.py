@@ -78,11 +78,7 @@ def make(config: RunConfig, storage: Storage, layout: Layout) -> Plan:
         new = [entry for path, entry in found.items() if path not in known]
         if not new:
             return plan
-        fields = sources.keep_fields(config.input, reader, new)
-        keep = pa.schema(fields)
-        if plan.parts and not keep.equals(plan.keep):
-            names = sorted(set(map(str, keep)) ^ set(map(str, plan.keep)))
-            raise ConfigError(f"input.keep: the types in the new files differ from the run's ({'; '.join(names)})")
+        keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if plan.parts else None))
         size = shard_bytes(config, sum(entry.size for entry in new))
         shards = sources.cut(config.input, reader, new, size)
         if storage.create(layout.part(plan.parts), b"".join(_lines(plan.parts, keep, new, shards))):

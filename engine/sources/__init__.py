@@ -1,7 +1,7 @@
 """Files to records: lists an input, cuts it into shards, reads a shard.
 
 Each format is a module with the same three functions: `keep_fields` (checks the named columns), `cut` (a file to slices) and
-`read` (a slice to records).
+`read` (a slice to records). Parquet, which has types, has `kept` and `check_kept` in place of the first.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ from engine.sources.base import (
     unreadable,
 )
 from engine.sources.files import format_of, input_base, input_path, list_files, source_of
+from engine.sources.kept import common_type, holds, misfit, settled
 from engine.storage import Entry, Storage
 
 __all__ = [
@@ -48,21 +49,36 @@ _MODULES = {PARQUET: parquet, CSV: csv_, JSONL: jsonl, TEXT: texts}
 _MOST_SLICES = 2000
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[Entry]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[Entry], run: Sequence[pa.Field] | None = None
+) -> list[pa.Field]:
     """The columns passed through, with the type each has in the whole input; checks that every named column exists.
 
-    Opens every table's footer or header, and no text file.
+    Opens every table's footer or header, and no text file. Where the types of two Parquet files differ, the column is read, to
+    see that no value is lost on the way to the common type.
 
+    Args:
+        run: the types in a run that these files come to, which stay as they are; None for the first files of a run.
     Raises:
         ConfigError: a named column is missing somewhere, or cannot be used.
     """
     base = input_base(config)
-    found: dict[str, pa.DataType] = {}
-    for name, module in _MODULES.items():
-        theirs = [(entry, source_of(entry, base)) for entry in files if format_of(config, entry) == name]
-        for field in module.keep_fields(config, storage, theirs) if theirs else ():
-            found[field.name] = parquet.common_type(field.name, found.get(field.name, field.type), field.type)
-    return [pa.field(name, found[name]) for name in config.keep]
+    theirs = {name: [(e, source_of(e, base)) for e in files if format_of(config, e) == name] for name in _MODULES}
+    tables = parquet.kept(config, storage, theirs[PARQUET])
+    kinds = [schema for _, _, schema in tables]
+    texts_of: list[tuple[str, pa.Field]] = []
+    for name in (CSV, JSONL, TEXT):
+        if theirs[name]:
+            fields = _MODULES[name].keep_fields(config, storage, theirs[name])
+            kinds.append(pa.schema(fields))
+            texts_of += [(theirs[name][0][1], field) for field in fields]
+    keep = [_common(name, kinds) for name in config.keep] if run is None else list(run)
+    parquet.check_kept(storage, tables, keep)
+    for source, field in texts_of:
+        wanted = keep[config.keep.index(field.name)]
+        if not holds(wanted.type, field.type):
+            raise misfit(wanted, source, field.type)
+    return keep
 
 
 def cut(
@@ -112,6 +128,13 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
             _check_broken(storage, piece)
             rows.fail(piece.source, 0, RowError("unreadable_file", piece.broken), record_id=piece.source)
     return rows.table()
+
+
+def _common(name: str, schemas: Iterable[pa.Schema]) -> pa.Field:
+    kind = pa.null()
+    for schema in schemas:
+        kind = common_type(name, kind, schema.field(name).type)
+    return pa.field(name, settled(kind))
 
 
 def _check_broken(storage: Storage, piece: Slice) -> None:

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError, RetryableError, RowError
 from engine.records import records_schema
+from engine.sources.kept import cast_kept
 from engine.storage import Entry
 
 PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
@@ -154,7 +156,7 @@ class Rows:
         self,
         source: str,
         position: int,
-        given: str | bytes | int | None,
+        given: str | bytes | float | None,
         text: str | bytes | None,
         kept: Sequence[str | None] | None = None,
         unclean: bool = False,
@@ -162,7 +164,7 @@ class Rows:
         """One parsed record; what is wrong with its values becomes its failure.
 
         Args:
-            given: the id in the input; not looked at where the config names no id column.
+            given: the id in the input, NaN where it is missing; not looked at where the config names no id column.
             text: the text, or its UTF-8 bytes.
             kept: values of the kept columns; None if `keep_arrays` follows.
             unclean: a kept value of it is not valid text.
@@ -235,12 +237,14 @@ class Rows:
             for values, value in zip(self._values, kept, strict=True):
                 values.append(value)
 
-    def _given_id(self, source: str, given: str | bytes | int | None) -> str:
+    def _given_id(self, source: str, given: str | bytes | float | None) -> str:
         if isinstance(given, bytes):
             try:
                 given = given.decode("utf-8")
             except UnicodeDecodeError:
                 raise RowError("invalid_encoding", "input.id") from None
+        if isinstance(given, float):
+            given = _whole(given)
         if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
             raise RowError("parse_error", f"id is {type(given).__name__}")
         if given is None or (isinstance(given, str) and (not given or given.isspace())):
@@ -255,22 +259,6 @@ class Rows:
             if values:
                 chunks.append(cast_kept(pa.array(values, pa.string()), field))
                 values.clear()
-
-
-def cast_kept(array: pa.Array, field: pa.Field) -> pa.Array:
-    """A kept column in the type that it has in the whole input.
-
-    Raises:
-        ConfigError: its values do not fit that type.
-    """
-    if array.type == field.type:
-        return array
-    try:
-        return array.cast(field.type)
-    except pa.ArrowException:
-        raise ConfigError(
-            f"input.keep: column '{field.name}' is {array.type} in one file, {field.type} in another; make them alike or drop it"
-        ) from None
 
 
 def unreadable(path: str, error: OSError) -> RowError:
@@ -349,7 +337,7 @@ def decode(data: bytes, encoding: str) -> str:
 
 def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
     """The text as checked UTF-8 bytes; RowError if it is missing, blank, too large or not Unicode."""
-    if text is None:
+    if text is None or (isinstance(text, float) and math.isnan(text)):
         raise RowError("missing_text")
     if not isinstance(text, (str, bytes)):
         raise RowError("parse_error", f"text is {type(text).__name__}")
@@ -363,6 +351,13 @@ def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
     if not characters or characters.isspace():
         raise RowError("missing_text")
     return data
+
+
+def _whole(number: float) -> float | None:
+    """A whole number as an int, unless it is so large that digits may have been lost; None for NaN."""
+    if math.isnan(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _encodable(value: str) -> bool:

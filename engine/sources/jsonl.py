@@ -92,16 +92,21 @@ def _objects(config: InputConfig, stream: BinaryIO, size: int) -> Iterator[dict[
 
 
 def _object(data: bytes, encoding: str) -> dict[str, Any]:
-    """The object in one line. Control characters within strings are let through: people's exports hold tabs."""
+    """The object in one line. Control characters within strings are let through: people's exports hold tabs. NaN is null."""
     text = decode(data, encoding)
     try:
-        value = json.loads(text, strict=False)
+        value = json.loads(text, strict=False, parse_constant=_number)
     except (ValueError, RecursionError) as error:
         # Not `from error`: its message quotes the line.
         raise RowError("parse_error", type(error).__name__) from None
     if not isinstance(value, dict):
         raise RowError("parse_error", f"line is {type(value).__name__}")
     return value
+
+
+def _number(constant: str) -> float | None:
+    """`NaN`, which pandas writes for what is missing, or an infinity."""
+    return None if constant == "NaN" else float(constant)
 
 
 def _kept(value: Any) -> str | None:

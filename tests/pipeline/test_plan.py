@@ -1,11 +1,14 @@
 import json
 import os
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError, InputChanged
 from engine.pipeline import plan
-from tests.pipeline.conftest import Bench, config, texts, write_input
+from tests.pipeline.conftest import Bench, config, rows, texts, write_input
 
 
 def test_shards_cover_the_input_once_and_are_read_back_as_stored(bench):
@@ -29,6 +32,31 @@ def test_new_files_become_a_new_part(bench, tmp_path):
     assert two.plan.shards[: len(one.plan.shards)] == one.plan.shards
     assert two.plan.shards[len(one.plan.shards)].name == "0001-000000"
     assert two.plan.rows == 35
+
+
+def month(path, name, **columns):
+    path.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": [f"{name}{i}" for i in range(2)], "text": ["a", "b"], **columns}), path / f"{name}.parquet")
+
+
+def test_a_second_month_is_read_in_the_types_of_the_run(tmp_path):
+    month(tmp_path / "in", "january", age=pa.array([40, 41], pa.int32()), ward=["x", "y"])
+    settings = config(tmp_path / "in", tmp_path / "out")
+    settings = replace(settings, input=replace(settings.input, keep=("age", "ward")))
+    one = Bench(settings)
+    one.code()
+    one.publish()
+    month(tmp_path / "in", "february", age=[42.0, None], ward=pa.array(["z", None], pa.large_string()))
+    two = Bench(settings)
+    two.code()
+    two.publish()
+    assert [(row["age"], row["ward"]) for row in rows(tmp_path / "out")] == [(40, "x"), (41, "y"), (42, "z"), (None, None)]
+    schemas = [pq.read_schema(path) for path in sorted((tmp_path / "out" / "codes").iterdir())]
+    assert schemas[0] == schemas[1] and schemas[0].field("age").type == pa.int32()
+    month(tmp_path / "in", "march", age=[0.5, None], ward=["z", None])
+    with pytest.raises(ConfigError, match=r"column 'age' of march.parquet is double, in the rest of the run int32"):
+        Bench(settings)
+    assert plan.read(one.storage, one.layout) == two.plan
 
 
 def test_a_changed_file_is_named(bench, tmp_path):
