@@ -61,28 +61,48 @@ class Plan:
         return None if None in rows else sum(rows)
 
 
-def make(config: RunConfig, storage: Storage, layout: Layout) -> Plan:
-    """Reads the plan and adds what is new in the input.
+@dataclass(frozen=True)
+class Draft:
+    """The stored plan and, where there are new files, the part that they would add: its bytes, and the kept columns.
+
+    Nothing of it is written, so that an input that is refused leaves no trace.
+    """
+
+    plan: Plan
+    keep: pa.Schema
+    part: bytes | None = None
+
+
+def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
+    """Reads the plan, and checks and cuts what is new in the input.
 
     Raises:
         InputChanged: a planned file is gone or is another one now.
-        ConfigError: there is no input, or a column that is asked for is missing.
+        ConfigError: there is no input, or a column that is asked for is missing or of a type that the run cannot take.
     """
     _check_apart(config)
     reader = storage_for(config.input.path)
     found = {entry.path: entry for entry in sources.list_files(config.input, reader)}
-    while True:
-        plan = read(storage, layout)
-        _compare(plan.files, found)
-        known = {entry.path for entry in plan.files}
-        new = [entry for path, entry in found.items() if path not in known]
-        if not new:
+    plan = read(storage, layout)
+    _compare(plan.files, found)
+    known = {entry.path for entry in plan.files}
+    new = [entry for path, entry in found.items() if path not in known]
+    if not new:
+        return Draft(plan, plan.keep)
+    keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if plan.parts else None))
+    shards = sources.cut(config.input, reader, new, shard_bytes(config, sum(entry.size for entry in new)))
+    return Draft(plan, keep, b"".join(_lines(plan.parts, keep, new, shards)))
+
+
+def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -> Plan:
+    """The whole plan, with the drafted part stored, or another driver's that was faster and what that one lacks."""
+    while drafted.part is not None:
+        if storage.create(layout.part(drafted.plan.parts), drafted.part):
+            plan = read(storage, layout)
+            event("planned", part=drafted.plan.parts, files=len(plan.files) - len(drafted.plan.files))
             return plan
-        keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if plan.parts else None))
-        size = shard_bytes(config, sum(entry.size for entry in new))
-        shards = sources.cut(config.input, reader, new, size)
-        if storage.create(layout.part(plan.parts), b"".join(_lines(plan.parts, keep, new, shards))):
-            event("planned", part=plan.parts, files=len(new), shard_bytes=size)
+        drafted = draft(config, storage, layout)
+    return drafted.plan
 
 
 def shard_bytes(config: RunConfig, total: int) -> int:
