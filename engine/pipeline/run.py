@@ -77,7 +77,7 @@ def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, 
     layout = Layout(config.output)
     fingerprint.check(storage, layout, found)
     drafted = plan.draft(config, storage, layout)
-    # A column to keep may have the name of a result column.
+    # This refuses a column to keep that has the name of a result column.
     result_schema(system, drafted.keep)
     if not probe(config.output):
         event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")

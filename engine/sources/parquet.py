@@ -238,11 +238,14 @@ def _no_ids(config: InputConfig, source: str, kind: pa.DataType, more: str = "")
 
 def _fits(storage: Storage, file: Entry, theirs: pa.DataType, field: pa.Field) -> bool:
     """Whether each value of a kept column can be read in the type of the result."""
-    if not may_hold(field.type, theirs):
-        return False
+    alike = may_hold(field.type, theirs)
     try:
         with storage.open(file.path, file) as stream:
-            return all(is_preserved(array, field.type) for array in _column(_open(file, stream), field.name))
+            # Floats that are all NaN are how pandas writes what is missing, of whatever type.
+            return all(
+                array.null_count == len(array) or (alike and is_preserved(array, field.type))
+                for array in _column(_open(file, stream), field.name)
+            )
     except OSError as error:
         raise interrupted(file.path, error) from None
 

@@ -200,6 +200,9 @@ MONTHS = [
     (pa.array([["a"]]), pa.array([["b"], None], pa.large_list(pa.large_string())), [["b"], None]),
     (pa.array([["a"]]), pa.array([[]], pa.list_(pa.null())), [[]]),
     (pa.array([["a"]]), pa.array(["b"]), None),
+    (pa.array([["a"]]), pa.array([float("nan"), None]), [None, None]),
+    (pa.array([0], pa.timestamp("us")), pa.array([float("nan")]), [None]),
+    (pa.array([0], pa.timestamp("us")), pa.array([float("nan"), 1.0]), None),
     (pa.nulls(1), pa.array([3]), ["3"]),
 ]
 
