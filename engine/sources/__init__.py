@@ -24,7 +24,7 @@ from engine.sources.base import (
     to_json,
     unreadable,
 )
-from engine.sources.files import format_of, input_base, input_path, list_files, source_of
+from engine.sources.files import format_of, input_base, input_path, list_files, source_of, survey
 from engine.storage import Entry, Storage
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "list_files",
     "read",
     "source_of",
+    "survey",
     "to_json",
 ]
 
@@ -110,7 +111,7 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
             _MODULES[piece.format].read(config, storage, piece, rows, keep)
         else:
             _check_broken(storage, piece)
-            rows.fail(piece.source, 0, RowError("unreadable_file", piece.broken), record_id=piece.source)
+            rows.fail(piece.source, piece.position, RowError("unreadable_file", piece.broken), record_id=piece.source)
     return rows.table()
 
 
