@@ -52,10 +52,7 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     """
     path = input_path(config)
     base, pattern, entry = _split(path, storage)
-    if entry:
-        found = [entry]
-    else:
-        found = list(_glob(base, pattern, storage) if pattern else storage.list(base))
+    found = [entry] if entry else list(_glob(base, pattern, storage) if pattern else storage.list(base))
     wanted = _wanted(config, pattern)
     named = [part for part in pattern.split("/") if part.startswith("_")]
     aside = {e.path for e in found if _is_aside(source_of(e, base), named)}

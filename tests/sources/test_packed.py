@@ -187,5 +187,5 @@ def test_packed_files_on_an_object_store(bucket, packing):
     assert ids == [str(i) for i in range(2000)]
     with storage.writer(path) as file:
         file.write(packed(lines(2001), packing))
-    with pytest.raises(InputChanged, match="a.jsonl"):
+    with pytest.raises(InputChanged, match=r"a\.jsonl"):
         read(config, storage, shards[0], keep)

@@ -80,5 +80,5 @@ def test_a_folder_that_may_not_be_listed_is_named(storage, tmp_path, monkeypatch
         raise PermissionError(13, "denied", folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ConfigError, match="cannot list .*: Permission denied"):
+    with pytest.raises(ConfigError, match=r"cannot list .*: Permission denied"):
         list(storage.list(str(tmp_path)))
