@@ -1,9 +1,11 @@
 """Files to records: lists an input, cuts it into shards, reads a shard.
 
 Each format is a module with the same three functions: `keep_fields` (checks the named columns), `cut` (a file to slices) and
-`read` (a slice to records).
+`read` (a slice to records). Columns that stand in the names of folders are added here; the formats know nothing of them, but that
+their files may not have such a column too.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
@@ -25,6 +27,7 @@ from engine.sources.base import (
     unreadable,
 )
 from engine.sources.files import format_of, input_base, input_path, list_files, source_of, survey
+from engine.sources.partitions import grouped, kept_of, with_values, without
 from engine.storage import Entry, Storage
 
 __all__ = [
@@ -60,9 +63,15 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[Entry]) -
     base = input_base(config)
     found: dict[str, pa.DataType] = {}
     for name, module in _MODULES.items():
-        theirs = [(entry, source_of(entry, base)) for entry in files if format_of(config, entry) == name]
-        for field in module.keep_fields(config, storage, theirs) if theirs else ():
-            found[field.name] = parquet.common_type(field.name, found.get(field.name, field.type), field.type)
+        alike = defaultdict(list)
+        for entry in files:
+            if format_of(config, entry) == name:
+                source = source_of(entry, base)
+                alike[tuple(kept_of(config, source))].append((entry, source))
+        for given, theirs in alike.items():
+            fields = module.keep_fields(without(config, given), storage, theirs, given)
+            for field in [*fields, *(pa.field(each, pa.string()) for each in given)]:
+                found[field.name] = parquet.common_type(field.name, found.get(field.name, field.type), field.type)
     return [pa.field(name, found[name]) for name in config.keep]
 
 
@@ -83,8 +92,8 @@ def cut(
     waiting: list[Slice] = []
     size = 0
     for entry in files:
-        module = _MODULES[format_of(config, entry)]
-        for piece in module.cut(config, storage, entry, source_of(entry, base), shard_bytes):
+        module, source = _MODULES[format_of(config, entry)], source_of(entry, base)
+        for piece in module.cut(without(config, kept_of(config, source)), storage, entry, source, shard_bytes):
             if waiting and (size + piece.bytes > shard_bytes or len(waiting) == _MOST_SLICES):
                 yield _shard(waiting)
                 waiting, size = [], 0
@@ -105,8 +114,21 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
         InputChanged: a file is not what the plan saw.
         RetryableError: a file that could be read at planning cannot be read now.
     """
+    tables = []
+    for given, pieces in grouped(config, shard.slices):
+        theirs = [field for field in keep if field.name not in given]
+        table = _read(without(config, given), storage, pieces, theirs)
+        tables.append(with_values(table, given, keep) if given else table)
+    if len(tables) == 1:
+        return tables[0]
+    table = pa.concat_tables(tables)
+    at = table.schema.get_field_index("row")
+    return table.set_column(at, table.schema.field(at), pa.array(range(len(table)), pa.int32()))
+
+
+def _read(config: InputConfig, storage: Storage, pieces: Iterable[Slice], keep: Sequence[pa.Field]) -> pa.Table:
     rows = Rows(config, keep)
-    for piece in shard.slices:
+    for piece in pieces:
         if piece.broken is None:
             _MODULES[piece.format].read(config, storage, piece, rows, keep)
         else:

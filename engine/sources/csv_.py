@@ -20,13 +20,16 @@ from engine.sources.base import (
     unreadable,
 )
 from engine.sources.packed import end_of, open_file, plain_name
+from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, csv_records, cut_file
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """The kept columns, which are strings; checks every header.
 
     Raises:
@@ -48,6 +51,7 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
         headers += 1
         if names is not None:
             require_columns(config, source, names, header=True)
+            refuse_doubled(names, given, source)
     if not headers and "invalid_encoding" in errors:
         raise ConfigError(f"input.encoding: the first line of the input is not {config.encoding}; set the files' encoding")
     return [pa.field(name, pa.string()) for name in config.keep]

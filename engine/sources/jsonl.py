@@ -21,13 +21,16 @@ from engine.sources.base import (
     unreadable,
 )
 from engine.sources.packed import end_of, open_file
+from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, cut_file, lines
 from engine.storage import Entry, Storage
 
 _LOOK_AT = 100
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """The kept keys, which become strings; checks that each named key stands in one of the input's first 100 objects.
 
     Raises:
@@ -48,6 +51,7 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
             unreadable(file.path, error)
     if seen:
         require_columns(config, "the input", list(keys))
+        refuse_doubled(keys, given, "the input")
     return [pa.field(name, pa.string()) for name in config.keep]
 
 

@@ -19,6 +19,7 @@ from engine.sources.base import (
     require_columns,
     unreadable,
 )
+from engine.sources.partitions import folder_columns, refuse_doubled
 from engine.storage import Entry, Storage
 
 # A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
@@ -30,7 +31,9 @@ _MOST_BATCH = 4096
 _BUFFER = 1 << 20
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """The kept columns, in one type for all files; checks every readable schema.
 
     Raises:
@@ -40,13 +43,16 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
     for file, source in files:
         try:
             with storage.open(file.path, file) as stream:
-                schema = _open(file, stream).schema_arrow
+                parquet = _open(file, stream)
+                schema = parquet.schema_arrow
         except RowError:
             continue
         except OSError as error:
             unreadable(file.path, error)
             continue
         _require(config, source, schema)
+        values = dict(folder_columns(source))
+        refuse_doubled((n for n in given if n in schema.names and not _is_all(parquet.metadata, n, values[n])), given, source)
         for name in config.keep:
             theirs = _plain(schema.field(name).type)
             found[name] = common_type(name, found.get(name, theirs), theirs)
@@ -237,6 +243,30 @@ def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
     if sum(rows for _, rows, _ in groups) != metadata.num_rows:
         raise RowError("unreadable_file", "rows do not add up")
     return groups
+
+
+def _is_all(metadata: pq.FileMetaData, name: str, value: str | None) -> bool:
+    """Whether the footer proves that a column is this value, as text, in every row."""
+    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
+    for group in range(metadata.num_row_groups):
+        chunks = [metadata.row_group(group).column(leaf) for leaf in leaves]
+        known = chunks[0].statistics if chunks else None
+        if known is None or not known.has_null_count:
+            return False
+        if value is None:
+            same = known.null_count == chunks[0].num_values
+        else:
+            same = known.null_count == 0 and known.has_min_max and _shown(known) == (value, value)
+        if not same:
+            return False
+    return True
+
+
+def _shown(known: pq.Statistics) -> tuple[str, str] | None:
+    try:
+        return str(known.min), str(known.max)
+    except UnicodeDecodeError:
+        return None
 
 
 def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:
