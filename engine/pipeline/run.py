@@ -39,7 +39,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
         storage = storage_for(config.output)
     run_id = fingerprint.claim(storage, layout, found)
-    planned = plan.make(config, storage, layout)
+    planned = plan.make(config, storage, layout, progress)
     # A column to keep that has a result column's name is refused here, before any work.
     schema = result_schema(system, planned.keep)
     known = published.manifests(storage, layout)

@@ -27,6 +27,7 @@ from engine.sources.base import (
     unreadable,
 )
 from engine.sources.files import format_of, input_base, input_path, list_files, source_of, survey
+from engine.sources.packed import text_bytes
 from engine.sources.partitions import grouped, kept_of, with_values, without
 from engine.storage import Entry, Storage
 
@@ -44,6 +45,7 @@ __all__ = [
     "read",
     "source_of",
     "survey",
+    "text_bytes",
     "to_json",
 ]
 
