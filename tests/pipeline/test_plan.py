@@ -8,6 +8,7 @@ import pytest
 from engine.errors import ConfigError, InputChanged
 from engine.pipeline import plan
 from engine.pipeline.progress import Silent
+from engine.storage import storage_for
 from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 
 
@@ -93,6 +94,20 @@ def test_workers_read_a_moved_input_where_it_lies_now(bench, tmp_path):
     two.publish()
     assert_once(tmp_path / "out", list(texts(30)))
     assert sorted({row["source"] for row in rows(tmp_path / "out")}) == ["a.jsonl"]
+
+
+def test_an_input_moved_within_an_object_store_is_the_same_input(tmp_path, bucket):
+    storage = storage_for(bucket)
+    data = write_input(tmp_path / "a.jsonl", texts(30)).read_bytes()
+    assert storage.create(f"{bucket}/in/deep/a.jsonl", data)
+    one = Bench(config(f"{bucket}/in", tmp_path / "out"))
+    assert storage.link(f"{bucket}/in/deep/a.jsonl", f"{bucket}/moved/deep/a.jsonl")
+    storage.remove(f"{bucket}/in/deep/a.jsonl")
+    two = Bench(config(f"{bucket}/moved", tmp_path / "out"))
+    assert [shard.name for shard in two.plan.shards] == [shard.name for shard in one.plan.shards]
+    two.code(), two.publish()
+    assert_once(tmp_path / "out", list(texts(30)))
+    assert {row["source"] for row in rows(tmp_path / "out")} == {"deep/a.jsonl"}
 
 
 def test_a_copy_whose_times_differ_has_changed_and_the_line_says_why(bench, tmp_path):
