@@ -196,9 +196,11 @@ def _compare(plan: Plan, base: str, found: dict[str, Entry]) -> None:
     if not changed:
         return
     first = changed[0]
-    what = "missing from the input" if first.path not in found else "changed"
+    missing = first.path not in found
+    what = "missing from the input" if missing else "changed"
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     advice = "restore it or name a new output folder"
     if base not in plan.bases:
-        advice = f"the input lay in {plan.bases[-1]}; a copy must keep the times of change (cp -p), or name a new output folder"
+        keeps = "" if missing else "; a copy must keep the times of change (cp -p)"
+        advice = f"the input lay in {plan.bases[-1]}{keeps}; {advice}"
     raise InputChanged(f"{posixpath.basename(first.path)}{more}: {what} since the run was planned; {advice} ({first.path})")

@@ -119,6 +119,9 @@ def test_a_copy_whose_times_differ_has_changed_and_the_line_says_why(bench, tmp_
     with pytest.raises(InputChanged, match=r"a\.jsonl: changed .* the input lay in .*/in; a copy must keep the times of change"):
         Bench(config(tmp_path / "copy", tmp_path / "out"))
     assert one.plan.bases == (str(tmp_path / "in"),)
+    write_input(tmp_path / "other" / "b.jsonl", texts(3))
+    with pytest.raises(InputChanged, match=r"a\.jsonl: missing from the input .* the input lay in .*/in; restore it"):
+        Bench(config(tmp_path / "other", tmp_path / "out"))
 
 
 def test_a_wider_path_adds_to_what_was_planned(tmp_path):
