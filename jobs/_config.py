@@ -29,8 +29,12 @@ class Input:
         "for text files it is the file's name.",
     )
     text: str = key("text", "Column with the text of the report. Not used for text files.")
-    keep: list[str] = key([], "Columns to pass through to the result, such as [patient_id,hospital].")
-    format: str | None = key(None, "Format of all files; null goes by each file's ending.", choices=FORMATS)
+    keep: list[str] = key(
+        [], "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
+    )
+    format: str | None = key(
+        None, "Format of all files; null goes by each file's ending. jsonl also takes a folder's .json files.", choices=FORMATS
+    )
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
     delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
     id_scope: str = key(

@@ -36,7 +36,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     storage, layout = storage_for(config.output), Layout(config.output)
     system = system_of(config.model)
     found = fingerprint.fingerprint(config, system)
-    run_id, planned = begin(config, storage, system, found)
+    run_id, planned = begin(config, storage, system, found, progress)
     # What the store can do is known by now.
     storage, schema = storage_for(config.output), result_schema(system, planned.keep)
     known = published.manifests(storage, layout)
@@ -65,7 +65,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     return result
 
 
-def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, Any]) -> tuple[str, Plan]:
+def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, Any], progress: Progress) -> tuple[str, Plan]:
     """Claims the output folder and stores the plan; returns the run's id and the plan. `found` is the fingerprint.
 
     Everything that can be refused is refused before anything is written, so that the corrected command finds the folder free.
@@ -77,6 +77,9 @@ def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, 
     layout = Layout(config.output)
     fingerprint.check(storage, layout, found)
     drafted = plan.draft(config, storage, layout)
+    for note in drafted.notes:
+        event("input", note=note)
+        progress.note(note)
     # This refuses a column to keep that has the name of a result column.
     result_schema(system, drafted.keep)
     if not probe(config.output):

@@ -98,8 +98,9 @@ class Slice:
     """A piece of one file.
 
     `start` and `stop` are bytes for CSV and JSONL, rows counted from the first row of row group `group` for Parquet, and
-    nothing for a text file. `position` is the number in the file of the first record. A file that could not be read at all
-    is a slice of one record, with the class of the error as `broken`.
+    nothing for a text file; of a packed file they are bytes of what it unpacks to. `position` is the number in the file of the
+    first record. A file that could not be read at all, or the rest of a damaged one, is a slice of one record, with the class of
+    the error or the place of the damage as `broken`.
     """
 
     format: str

@@ -19,13 +19,17 @@ from engine.sources.base import (
     require_cuttable,
     unreadable,
 )
+from engine.sources.packed import end_of, open_file, plain_name
+from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, csv_records, cut_file
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """The kept columns, which are strings; checks every header.
 
     Raises:
@@ -36,7 +40,7 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
     errors: list[str] = []
     for file, source in files:
         try:
-            with storage.open(file.path, file) as stream:
+            with open_file(storage, file) as stream:
                 names, _ = _header(config, stream, file)
         except OSError as error:
             unreadable(file.path, error)
@@ -47,6 +51,7 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
         headers += 1
         if names is not None:
             require_columns(config, source, names, header=True)
+            refuse_doubled(names, given, source)
     if not headers and "invalid_encoding" in errors:
         raise ConfigError(f"input.encoding: the first line of the input is not {config.encoding}; set the files' encoding")
     return [pa.field(name, pa.string()) for name in config.keep]
@@ -59,7 +64,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
         names, start = _header(config, stream, file)
         if names is not None:
             require_columns(config, source, names, header=True)
-        return start, csv_records(stream, start, file.size, _delimiter(config, file), config.longest)
+        return start, csv_records(stream, start, end_of(file), _delimiter(config, file), config.longest)
 
     return cut_file(storage, CSV, file, source, shard_bytes, records)
 
@@ -67,7 +72,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
     """Adds the records of a slice."""
     try:
-        with storage.open(piece.file.path, piece.file) as stream:
+        with open_file(storage, piece.file) as stream:
             names, _ = _header(config, stream, piece.file)
             if names is not None:
                 require_columns(config, piece.source, names, header=True)
@@ -119,17 +124,17 @@ def _header(config: InputConfig, stream: BinaryIO, file: Entry) -> tuple[list[st
     """
     start = bom_length(config.encoding, stream.read(3))
     delimiter = _delimiter(config, file)
-    for span in csv_records(stream, start, file.size, delimiter, config.longest, chunk=_HEADER):
+    for span in csv_records(stream, start, end_of(file), delimiter, config.longest, chunk=_HEADER):
         if span.error:
             raise span.error
         names = _fields(span.data, config.encoding, delimiter.decode())
         if any("\ud800" <= character <= "\udfff" for name in names for character in name):
             raise RowError("invalid_encoding", "header")
         return names, span.stop
-    return None, file.size
+    return None, start
 
 
 def _delimiter(config: InputConfig, file: Entry) -> bytes:
     if config.delimiter is not None:
         return config.delimiter.encode("ascii")
-    return b"\t" if file.path.lower().endswith(".tsv") else b","
+    return b"\t" if plain_name(file.path).lower().endswith(".tsv") else b","

@@ -54,6 +54,11 @@ def may_hold(kind: pa.DataType, other: pa.DataType) -> bool:
     return all(len(each) < 2 or "text" in each for each in families)
 
 
+def fits(array: pa.Array, kind: pa.DataType) -> bool:
+    """Whether each value can be read in another type; nothing but null fits any, as pandas writes floats for it."""
+    return array.null_count == len(array) or (may_hold(kind, array.type) and is_preserved(array, kind))
+
+
 def is_preserved(array: pa.Array, kind: pa.DataType) -> bool:
     """Whether each value is the same in another type: it can be cast, and cast back."""
     try:

@@ -19,7 +19,8 @@ from engine.sources.base import (
     require_columns,
     unreadable,
 )
-from engine.sources.kept import cast_kept, holds, is_bytes, is_preserved, is_text, may_hold, misfit, plain, without_nan
+from engine.sources.kept import cast_kept, fits, holds, is_bytes, is_text, misfit, plain, without_nan
+from engine.sources.partitions import folder_columns, refuse_doubled
 from engine.storage import Entry, Storage
 
 # A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
@@ -31,7 +32,9 @@ _MOST_BATCH = 4096
 _BUFFER = 1 << 20
 
 
-def kept(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[tuple[Entry, str, pa.Schema]]:
+def kept(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[tuple[Entry, str, pa.Schema]]:
     """Each readable file with the types of its kept columns; checks every schema, and columns of floats by their values.
 
     Raises:
@@ -49,7 +52,9 @@ def kept(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str
         except OSError as error:
             unreadable(file.path, error)
             continue
-        kinds = [pa.field(name, plain(parquet.schema_arrow.field(name).type)) for name in config.keep]
+        schema, metadata, folders = parquet.schema_arrow, parquet.metadata, dict(folder_columns(source))
+        refuse_doubled((n for n in given if n in schema.names and not _is_all(metadata, n, folders[n])), given, source)
+        kinds = [pa.field(name, plain(schema.field(name).type)) for name in config.keep]
         found.append((file, source, pa.schema(kinds)))
     return found
 
@@ -62,11 +67,12 @@ def check_kept(storage: Storage, files: Sequence[tuple[Entry, str, pa.Schema]], 
     Raises:
         ConfigError: a column has another type than the result's, and a value of it would be lost.
     """
+    wanted = {field.name: field for field in keep}
     for file, source, kinds in files:
-        for field in keep:
-            theirs = kinds.field(field.name).type
-            if not holds(field.type, theirs) and not _fits(storage, file, theirs, field):
-                raise misfit(field, source, theirs)
+        for theirs in kinds:
+            field = wanted[theirs.name]
+            if not holds(field.type, theirs.type) and not _fits(storage, file, field):
+                raise misfit(field, source, theirs.type)
 
 
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
@@ -236,16 +242,11 @@ def _no_ids(config: InputConfig, source: str, kind: pa.DataType, more: str = "")
     )
 
 
-def _fits(storage: Storage, file: Entry, theirs: pa.DataType, field: pa.Field) -> bool:
+def _fits(storage: Storage, file: Entry, field: pa.Field) -> bool:
     """Whether each value of a kept column can be read in the type of the result."""
-    alike = may_hold(field.type, theirs)
     try:
         with storage.open(file.path, file) as stream:
-            # Floats that are all NaN are how pandas writes what is missing, of whatever type.
-            return all(
-                array.null_count == len(array) or (alike and is_preserved(array, field.type))
-                for array in _column(_open(file, stream), field.name)
-            )
+            return all(fits(array, field.type) for array in _column(_open(file, stream), field.name))
     except OSError as error:
         raise interrupted(file.path, error) from None
 
@@ -284,6 +285,30 @@ def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
     if sum(rows for _, rows, _ in groups) != metadata.num_rows:
         raise RowError("unreadable_file", "rows do not add up")
     return groups
+
+
+def _is_all(metadata: pq.FileMetaData, name: str, value: str | None) -> bool:
+    """Whether the footer proves that a column is this value, as text, in every row."""
+    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
+    for group in range(metadata.num_row_groups):
+        chunks = [metadata.row_group(group).column(leaf) for leaf in leaves]
+        known = chunks[0].statistics if chunks else None
+        if known is None or not known.has_null_count:
+            return False
+        if value is None:
+            same = known.null_count == chunks[0].num_values
+        else:
+            same = known.null_count == 0 and known.has_min_max and _shown(known) == (value, value)
+        if not same:
+            return False
+    return True
+
+
+def _shown(known: pq.Statistics) -> tuple[str, str] | None:
+    try:
+        return str(known.min), str(known.max)
+    except UnicodeDecodeError:
+        return None
 
 
 def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:

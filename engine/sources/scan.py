@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from engine.errors import RowError
 from engine.sources.base import Slice, interrupted, unreadable
+from engine.sources.packed import Damaged, open_file, slice_bytes
 from engine.storage import Entry, Storage
 
 _CHUNK = 1 << 20
@@ -133,16 +134,25 @@ def csv_records(stream: BinaryIO, start: int, stop: int, delimiter: bytes, longe
 
 
 def byte_slices(spans: Iterable[Span], format: str, file: Entry, source: str, start: int, shard_bytes: int) -> Iterator[Slice]:
-    """Cuts a file's records into slices of about `shard_bytes`; one empty slice if there are no records."""
+    """Cuts a file's records into slices of about `shard_bytes`; one empty slice if there are no records.
+
+    Where a packed file is damaged, the rest of it is one broken record.
+    """
     position = rows = 0
     begin = end = start
-    for span in spans:
-        if rows and span.stop - begin > shard_bytes:
-            yield Slice(format, file, source, rows, end - begin, begin, end, position)
-            position, rows, begin = position + rows, 0, span.start
-        rows, end = rows + 1, span.stop
-    if rows or not position:
+    damaged = False
+    try:
+        for span in spans:
+            if rows and span.stop - begin > shard_bytes:
+                yield Slice(format, file, source, rows, end - begin, begin, end, position)
+                position, rows, begin = position + rows, 0, span.start
+            rows, end = rows + 1, span.stop
+    except Damaged:
+        damaged = True
+    if rows or not (position or damaged):
         yield Slice(format, file, source, rows, end - begin, begin, end, position)
+    if damaged:
+        yield _damaged(format, file, source, end, position + rows)
 
 
 def cut_file(
@@ -159,18 +169,24 @@ def cut_file(
         RetryableError: the file could be opened, and then not be read to its end.
     """
     try:
-        stream = storage.open(file.path, file)
+        stream = open_file(storage, file)
     except OSError as error:
         yield Slice(format, file, source, 1, file.size, broken=unreadable(file.path, error).detail)
         return
     with stream:
         try:
             start, spans = records(stream)
-            yield from byte_slices(spans, format, file, source, start, shard_bytes)
+            yield from byte_slices(spans, format, file, source, start, slice_bytes(file, shard_bytes))
+        except Damaged:
+            yield _damaged(format, file, source, 0, 0)
         except RowError:
             yield Slice(format, file, source, 1, file.size, broken="header")
         except OSError as error:
             raise interrupted(file.path, error) from None
+
+
+def _damaged(format: str, file: Entry, source: str, end: int, position: int) -> Slice:
+    return Slice(format, file, source, 1, 0, end, end, position, broken=f"damaged after byte {end}")
 
 
 _LF = re.compile(rb"\n")
