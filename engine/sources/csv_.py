@@ -23,7 +23,7 @@ from engine.sources.base import (
 )
 from engine.sources.dialect import Dialect, split
 from engine.sources.scan import Span, Tear, csv_records, cut_file
-from engine.sources.tears import FEW, ODD, TORN, Judge, Tears, settled
+from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, settled
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
@@ -193,47 +193,62 @@ def _check_head(config: InputConfig, stream: BinaryIO, file: Entry, source: str,
         ConfigError: they cannot, or have not; it names the line.
     """
     judge = _judge(config, file, names, _extra(config, stream, file, names, start))
-    tears, torn, odd = Tears(), [], []
+    tears = Tears()
+    torn: list[tuple[int, Span, Verdict]] = []
+    odd: list[tuple[int, Span, Verdict]] = []
     seen, alone = 0, False
     for span in _spans(config, stream, file, start):
-        # A tear may end a while after the first records.
-        if span.start >= start + (_HEAD_BYTES if tears.begun is None else 2 * _HEAD_BYTES):
+        # A tear that begins here may end a while later.
+        if span.start >= start + 2 * _HEAD_BYTES:
             break
-        if tears.begun is None and seen >= _HEAD_RECORDS:
+        if tears.begun is None and (seen >= _HEAD_RECORDS or span.start >= start + _HEAD_BYTES):
             break
         alone, before = False, tears.begun
         verdict = judge(span)
-        for _ in tears.add(span, verdict):
-            pass
+        tears.add(span, verdict)
         seen += 1
         if before is None and tears.begun is not None:
             torn.append((tears.begun, span, verdict))
             alone = tears.begun == span.start
-        elif before is None and verdict.kind in (FEW, ODD):
+        elif before is None and verdict.kind != WHOLE:
             odd.append((span.start, span, verdict))
-    escaped = config.escape is None and any(b'\\"' in _bytes(stream, begun, span.stop) for begun, span, _ in torn)
+    # The last record of a file may be broken like any other: nothing comes after it.
     lost = len(torn) > 1 or (tears.begun is not None and not alone)
-    if not lost and not escaped and (len(odd) < 2 or len(odd) * _ODD_SHARE <= seen):
-        return
-    begun, span, verdict = (torn or odd)[0]
-    before = _bytes(stream, 0, span.start)
-    line = 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+    backslash = config.escape is None and any(b'\\"' in _torn_bytes(stream, begun, span) for begun, span, _ in torn)
+    if lost or backslash or (len(odd) > 1 and len(odd) * _ODD_SHARE > seen):
+        _, span, verdict = min((*torn, *odd), key=lambda place: place[1].start)
+        line = _line(stream, span.start)
+        raise ConfigError(f"input.path: {source}, line {line}: {_what(verdict, judge.columns)}; {_advice(verdict, backslash)}")
+
+
+def _what(verdict: Verdict, columns: int) -> str:
     if verdict.kind == TORN:
-        what = f"a quote is out of place, so that its records cannot be told apart (fields expected: {judge.columns})"
-    else:
-        others = f", and {len(odd) - 1} more of the first {seen} records are like that" if len(odd) > 1 else ""
-        what = f"fields expected: {judge.columns}, seen: {verdict.fields or 'too many bytes'}{others}"
-    if escaped:
-        advice = "a backslash seems to escape quotes: set 'input.escape=\\'"
-    elif verdict.kind == TORN:
-        advice = (
-            "set input.quoting=none if its quotes are characters like any other, or name in input.escape what escapes them; "
-            "else check input.delimiter or mend the file"
+        return f"a record of {columns} fields begins there with a quote where none can be, which hides where other records begin"
+    seen = "too many bytes" if verdict.fields is None else f"{verdict.fields} found"
+    return f"{columns} fields expected, {seen}, and it is not the only line like that"
+
+
+def _advice(verdict: Verdict, backslash: bool) -> str:
+    if backslash:
+        return "a backslash seems to escape quotes, so set 'input.escape=\\'"
+    if verdict.kind == TORN:
+        return (
+            "set input.quoting=none if quotes are characters like any other, or name in input.escape what escapes them; "
+            "else check input.delimiter, or mend the file"
         )
-    else:
-        advice = "check input.delimiter, input.quoting and input.escape; else mend the file: it must quote a field that holds "
-        advice += "delimiters or line ends, and its header must name every column"
-    raise ConfigError(f"input.path: {source}, line {line}: {what}; {advice}")
+    return (
+        "check input.delimiter, input.quoting and input.escape; else mend the file: its header must name every column, and "
+        "fields that hold delimiters or line ends must be quoted"
+    )
+
+
+def _line(stream: BinaryIO, offset: int) -> int:
+    before = _bytes(stream, 0, offset)
+    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+
+
+def _torn_bytes(stream: BinaryIO, begun: int, span: Span) -> bytes:
+    return _bytes(stream, begun, max(span.stop, span.start + len(span.head)))
 
 
 def _bytes(stream: BinaryIO, start: int, stop: int) -> bytes:

@@ -22,7 +22,7 @@ class Grammar(NamedTuple):
     torn: a record up to a closing quote with something wrong after it.
     strict: a record, or as much of it as holds no quote within an unquoted field.
     right: a record with the right number of fields, and no quote within an unquoted field.
-    tame: a record whose quotes within unquoted fields look like inches, or stand in pairs around words.
+    tame: a record whose quotes within unquoted fields are followed by more text, or close what such a one may have opened.
     proof: a quote that can only open a field or only close one: a reader who has lost count stumbles over it.
     value: a field with what ends it; its groups are the inside of quotes, blanks behind them, and a field without quotes.
     doubled, escaped: two characters that stand for one, within quotes and without.
@@ -58,7 +58,7 @@ def grammar(dialect: Dialect, columns: int = 1) -> Grammar:
         open_, close = rb"(?!)", b""
         loose = strict = any_plain + rb"++"
     quoted = open_ + inside + close + blanks
-    tame = other + rb'++(?:"' + other + rb'++"?+' + other + rb"*+)*+"
+    tame = other + rb'++(?:(?:"' + other + rb'++)++"?+)?+'
 
     def fields(plain: bytes, times: bytes = b"*+") -> bytes:
         return rb"(?:(?:" + quoted + rb"|" + plain + rb"|)" + delimiter + rb")" + times

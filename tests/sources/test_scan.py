@@ -11,7 +11,6 @@ from engine.sources.dialect import Dialect
 from engine.sources.scan import byte_slices, csv_records, lines
 from engine.storage import Entry
 
-
 COMMA = Dialect(b",")
 
 
