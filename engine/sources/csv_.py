@@ -223,7 +223,7 @@ def _check_head(config: InputConfig, stream: BinaryIO, file: Entry, source: str,
 
 def _what(verdict: Verdict, columns: int) -> str:
     if verdict.kind == TORN:
-        return f"a record of {columns} fields begins there with a quote where none can be, which hides where other records begin"
+        return f"the record that begins there, of {columns} fields, has a quote where none can be, and may run on into others"
     seen = "too many bytes" if verdict.fields is None else f"{verdict.fields} found"
     return f"{columns} fields expected, {seen}, and it is not the only line like that"
 

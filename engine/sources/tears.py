@@ -138,7 +138,7 @@ class Tears:
 
     def _within(self, span: Span, bare: Span, verdict: Verdict) -> Sequence[Tear]:
         if verdict.kind == TORN:
-            self._why, self._shows = _QUOTE, span.start + len(span.head)
+            self._why, self._shows = _QUOTE, max(self._shows, span.start + len(span.head))
         if verdict.kind != WHOLE:
             self._again()
             return ()
