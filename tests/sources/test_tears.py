@@ -2,7 +2,9 @@
 
 import csv
 import io
+import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,6 +80,27 @@ def test_tears_are_the_same_whatever_the_buffer_holds(torn, chunk, longest):
     table, data = torn
     whole = read(data.encode(), len(table[0]), longest=longest)
     assert read(data.encode(), len(table[0]), chunk=chunk, longest=longest) == whole
+
+
+LINES = [*words, "Grade: 2, ok", 'mass 3"', '3" mass', '"Mass" noted', 'said "yes", twice', 'he said "no"', "No comma"]
+
+
+@pytest.mark.parametrize("mark", ['"', '\\"'])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_quotes_that_are_never_doubled_make_no_record(mark, share):
+    choice = random.Random(5)
+
+    def text():
+        lines = [line for line in LINES if choice.random() < share or '"' not in line]
+        return "\n".join(choice.choices(lines, k=choice.randint(1, 8))).replace('"', mark)
+
+    found = 0
+    for _ in range(20):
+        table = [[str(i), "sound, one\nline" if i < 130 else text()] for i in range(100, 190)]
+        records = [row for row in read("".join(f'{i},"{text}"\n' for i, text in table).encode(), 2) if isinstance(row, list)]
+        assert all(record in table for record in records)
+        found += len(records)
+    assert found >= 20 * 30
 
 
 def sound(numbers):
