@@ -18,6 +18,8 @@ from engine.storage import Entry
 PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
 FORMATS = (PARQUET, CSV, JSONL, TEXT)
 SCOPES = ("input", "file")
+DOUBLE, NONE = "double", "none"
+QUOTING = (DOUBLE, NONE)
 
 _LONGEST_NAME = 64
 _MOST_NAMES = 40
@@ -36,6 +38,9 @@ class InputConfig:
         format: one of `FORMATS`; None decides by file ending.
         encoding: of CSV, JSONL and text files.
         delimiter: of CSV; None is a comma, and a tab in `.tsv` files.
+        quoting: of CSV; "double": a field may stand in double quotes, in which a quote is doubled; "none": a quote is a
+            character like any other.
+        escape: of CSV; the character that makes a quote, a delimiter or a line end behind it part of the field.
         id_scope: "file" puts `<source>:` in front of given ids, for tables that number from one each.
         max_bytes: a text with more bytes (of UTF-8) fails as `too_large`.
 
@@ -52,6 +57,8 @@ class InputConfig:
     delimiter: str | None = None
     id_scope: str = "input"
     max_bytes: int = 4_194_304
+    quoting: str = DOUBLE
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):
@@ -76,10 +83,22 @@ class InputConfig:
         delimiter = self.delimiter
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise ConfigError("input.delimiter: give one ASCII character, not a quote or a line end")
+        if self.quoting not in QUOTING:
+            raise ConfigError(f"input.quoting: '{self.quoting}' is neither of {', '.join(QUOTING)}")
+        escape = self.escape
+        if escape is not None and (len(escape) != 1 or not escape.isascii() or escape.isalnum() or escape in '"\r\n '):
+            raise ConfigError("input.escape: give one ASCII character such as \\, not a letter, digit, blank, quote or line end")
+        if escape is not None and escape in (delimiter or ",\t"):
+            raise ConfigError("input.escape: it is the delimiter; name another character, or leave it out")
         try:
             b"a".decode(self.encoding, "replace")
         except (LookupError, ValueError):
             raise ConfigError(f"input.encoding: no text encoding is called '{self.encoding}'; try utf-8 or cp1252") from None
+        for key, mark in (("delimiter", delimiter), ("escape", escape)):
+            if mark is not None and _second_byte(mark, self.encoding):
+                raise ConfigError(
+                    f"input.{key}: in {self.encoding} '{mark}' may be half a character; convert the files to utf-8 first"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -100,7 +119,8 @@ class Slice:
     `start` and `stop` are bytes for CSV and JSONL, rows counted from the first row of row group `group` for Parquet, and
     nothing for a text file; of a packed file they are bytes of what it unpacks to. `position` is the number in the file of the
     first record. A file that could not be read at all, or the rest of a damaged one, is a slice of one record, with the class of
-    the error or the place of the damage as `broken`.
+    the error or the place of the damage as `broken`. So is a part of a CSV file in which nobody can tell where records begin:
+    `torn` says which. `extra` is the field of each CSV record that the header does not name: "first", "last" or none.
     """
 
     format: str
@@ -114,6 +134,8 @@ class Slice:
     group: int = 0
     groups: int = 0
     broken: str | None = None
+    torn: str | None = None
+    extra: str | None = None
 
 
 @dataclass(frozen=True)
@@ -334,6 +356,12 @@ def decode(data: bytes, encoding: str) -> str:
         return data.decode(codec, "surrogateescape")
     except UnicodeError:
         raise RowError("invalid_encoding", codec) from None
+
+
+def _second_byte(mark: str, encoding: str) -> bool:
+    """Whether an ASCII character may be the second byte of another one."""
+    pairs = (bytes((lead,)) + mark.encode("ascii") for lead in range(0x80, 0x100))
+    return any(len(pair.decode(encoding, "replace")) == 1 for pair in pairs)
 
 
 def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:

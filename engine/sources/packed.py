@@ -3,15 +3,20 @@
 import io
 import posixpath
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import pyarrow as pa
 
+from engine.errors import ConfigError
 from engine.storage import Entry, Storage
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 _STEP = 1 << 16
+# Within so many steps what is unpacked of garbage shows as such.
+_READ_ON = 256
 # What a packed byte is of text, about: a file's true length shows only at its end.
 _EXPANSION = 4
 # A slice is found by unpacking all before it, so k slices unpack a file about k/2 times; they are read whole, so none is larger.
@@ -52,6 +57,21 @@ def open_file(storage: Storage, file: Entry) -> BinaryIO:
     """
     stream, codec = storage.open(file.path, file), _codec(file.path)
     return _Unpacked(stream, codec) if codec else stream
+
+
+@contextmanager
+def damage_first(stream: BinaryIO) -> Iterator[None]:
+    """Within it a file is refused for its content only if that is not what damage has made of it, as shows when one reads on.
+
+    Raises:
+        Damaged: in place of a ConfigError.
+    """
+    try:
+        yield
+    except ConfigError:
+        for _ in range(_READ_ON):
+            stream.read(_STEP)
+        raise
 
 
 def _codec(path: str) -> str | None:

@@ -28,6 +28,15 @@ from engine.storage import Entry
         ({"delimiter": ";;"}, "input.delimiter"),
         ({"delimiter": '"'}, "input.delimiter"),
         ({"delimiter": "§"}, "input.delimiter"),
+        ({"delimiter": "|", "encoding": "gb18030"}, "input.delimiter"),
+        ({"quoting": "single"}, "input.quoting"),
+        ({"escape": ""}, "input.escape"),
+        ({"escape": '"'}, "input.escape"),
+        ({"escape": "n"}, "input.escape"),
+        ({"escape": "\\\\"}, "input.escape"),
+        ({"escape": ","}, "input.escape"),
+        ({"escape": ";", "delimiter": ";"}, "input.escape"),
+        ({"escape": "\\", "encoding": "shift_jis"}, "input.escape"),
         ({"id_scope": "folder"}, "input.id_scope"),
         ({"max_bytes": 0}, "input.max_bytes"),
     ],
@@ -49,7 +58,7 @@ def test_other_encodings_can_be_cut(encoding):
 
 
 def test_a_shard_survives_json():
-    shard = Shard((Slice("csv", Entry("/a b/ü.csv", 9, "7"), "ü.csv", 2, 9, 3, 12, 1, 0, 0, "OSError"),), 2, 9)
+    shard = Shard((Slice("csv", Entry("/a b/ü.csv", 9, "7"), "ü.csv", 2, 9, 3, 12, 1, 0, 0, "OSError", "quote", "first"),), 2, 9)
     assert from_json(json.loads(json.dumps(to_json(shard)))) == shard
 
 
