@@ -80,12 +80,14 @@ class _Part:
 class Draft:
     """The stored plan and, where there are new files, the part that they would add: its bytes, and the kept columns.
 
-    Nothing of it is written, so that an input that is refused leaves no trace. `notes` say what is left out of the input.
+    Nothing of it is written, so that an input that is refused leaves no trace. `notes` say what is left out of the input, `place`
+    is the folder that the planned files lie below now; None is where each was planned.
     """
 
     plan: Plan
     keep: pa.Schema
     notes: Sequence[str]
+    place: str | None
     part: bytes | None = None
 
 
@@ -103,23 +105,24 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
     known = {entry.path for place in (base, None) for entry in _files(parts, place)}
     listing = sources.survey(config.input, reader, known)
     found = {entry.path: entry for entry in listing.files}
-    plan = _placed(parts, _place(parts, base, found))
+    place = _place(parts, base, found)
+    plan = _placed(parts, place)
     _compare(plan, base, found)
     known = {entry.path for entry in plan.files}
     new = [entry for path, entry in found.items() if path not in known]
     if not new:
-        return Draft(plan, plan.keep, listing.notes)
+        return Draft(plan, plan.keep, listing.notes, place)
     keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if parts else None))
     size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in new))
     shards = sources.cut(config.input, reader, new, size, base)
-    return Draft(plan, keep, listing.notes, b"".join(_lines(plan.parts, keep, base, new, shards)))
+    return Draft(plan, keep, listing.notes, place, b"".join(_lines(plan.parts, keep, base, new, shards)))
 
 
 def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -> Plan:
     """The whole plan, with the drafted part stored, or another driver's that was faster and what that one lacks."""
     while drafted.part is not None:
         if storage.create(layout.part(drafted.plan.parts), drafted.part):
-            plan = read(storage, layout)
+            plan = _placed(_stored(storage, layout), drafted.place)
             event("planned", part=drafted.plan.parts, files=len(plan.files) - len(drafted.plan.files))
             return plan
         drafted = draft(config, storage, layout)

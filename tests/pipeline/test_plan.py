@@ -40,7 +40,7 @@ def test_new_files_become_a_new_part(bench, tmp_path):
 
 
 def month(path, name, **columns):
-    path.mkdir(exist_ok=True)
+    path.mkdir(exist_ok=True, parents=True)
     pq.write_table(pa.table({"id": [f"{name}{i}" for i in range(2)], "text": ["a", "b"], **columns}), path / f"{name}.parquet")
 
 
@@ -137,6 +137,32 @@ def test_an_input_moved_within_an_object_store_is_the_same_input(tmp_path, bucke
     two.code(), two.publish()
     assert_once(tmp_path / "out", list(texts(30)))
     assert {row["source"] for row in rows(tmp_path / "out")} == {"deep/a.jsonl"}
+
+
+def test_a_second_month_comes_to_a_moved_input_of_folders_packed_files_and_what_is_left_out(tmp_path):
+    """The folders' column, the run's types, and names relative to the input hold together."""
+    settings = config(tmp_path / "in", tmp_path / "out")
+    settings = replace(settings, input=replace(settings.input, keep=("age", "year")))
+    (tmp_path / "in" / "_temporary").mkdir(parents=True)
+    (tmp_path / "in" / "_temporary" / "x.csv").write_text("nothing\n")
+    month(tmp_path / "in" / "year=2023", "january", age=pa.array([40, 41], pa.int32()))
+    one = Bench(settings)
+    one.code(), one.publish()
+    os.rename(tmp_path / "in", tmp_path / "moved")
+    moved = replace(settings, input=replace(settings.input, path=str(tmp_path / "moved")))
+    month(tmp_path / "moved" / "year=2024", "february", age=[42.0, None])
+    packed = tmp_path / "moved" / "year=2024" / "march.csv.gz"
+    packed.write_bytes(gzip.compress(b"id,text,age\nm0,a,43\n"))
+    with pytest.raises(ConfigError, match=r"'age' of year=2024/march.csv.gz is string, in the rest of the run int32"):
+        Bench(moved)
+    assert plan.read(one.storage, one.layout) == one.plan
+    packed.unlink()
+    two = Bench(moved)
+    two.code(), two.publish()
+    found = [(row["source"], row["age"], row["year"]) for row in rows(tmp_path / "out")]
+    january, february = "year=2023/january.parquet", "year=2024/february.parquet"
+    assert found == [(january, 40, "2023"), (january, 41, "2023"), (february, 42, "2024"), (february, None, "2024")]
+    assert two.plan.bases == (str(tmp_path / "in"), str(tmp_path / "moved"))
 
 
 def test_a_copy_whose_times_differ_has_changed_and_the_line_says_why(bench, tmp_path):

@@ -1,5 +1,6 @@
 """The guarantees, by really killing: each test ends with the same command, and every record has one row."""
 
+import gzip
 import json
 import os
 import signal
@@ -153,6 +154,8 @@ def test_a_refused_command_leaves_the_folder_as_it_was_and_the_corrected_one_run
     pq.write_table(pa.table(table), tmp_path / "in" / "a.parquet")
     other = {"ward": ["x"] * 3, "stay": [2**53 + 1] * 3}
     pq.write_table(pa.table({**table, **other}), tmp_path / "in" / "b.parquet")
+    torn = tmp_path / "torn.csv.gz"
+    torn.write_bytes(gzip.compress(b"id,text\n" + b'1,"a \\"small\\" one"\n' * 20))
     refused = [
         (replace(settings, input=replace(settings.input, text="report")), "no column 'report'"),
         (replace(settings, input=replace(settings.input, id="stay")), "column 'stay' of a.parquet is double"),
@@ -160,6 +163,7 @@ def test_a_refused_command_leaves_the_folder_as_it_was_and_the_corrected_one_run
         (keeping(settings, "stay"), "'stay' of b.parquet is int64"),
         (keeping(settings, "decision"), "name of a result column"),
         (replace(settings, input=replace(settings.input, path=str(tmp_path / "nowhere"))), "no file or folder"),
+        (replace(settings, input=replace(settings.input, path=str(torn))), r"torn\.csv\.gz, line 2: .*input\.escape"),
         (replace(settings, output=str(tmp_path / "in" / "out")), "inside the input folder"),
     ]
     for each, message in refused:
