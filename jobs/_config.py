@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.models.site_classifier.reasons import RULES
-from engine.sources.base import FORMATS, QUOTING, SCOPES
+from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES
 from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
 from jobs._storage import Storage, s3_of
@@ -38,7 +38,7 @@ class Input:
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
     delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
     quoting: str = key(
-        "double",
+        DOUBLE,
         "Quotes in CSV: double is fields in double quotes, in which a quote is doubled; none is quotes like any other character.",
         choices=QUOTING,
     )

@@ -75,6 +75,8 @@ def measured(config: "Config", summary: "Summary", known: Mapping[str, Sequence[
             spans=config.spans,
             encoding=config.encoding,
             delimiter="\t" if config.delimiter == "\\t" else config.delimiter,
+            quoting=config.quoting,
+            escape=config.escape,
             max_bytes=ours.get("input.max_bytes", 4_194_304),
             names={"path": "gold"},
         )

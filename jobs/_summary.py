@@ -78,7 +78,7 @@ _NAMED = 3
 _CHECK = {
     "missing_text": "input.text",
     "invalid_encoding": "input.encoding",
-    "parse_error": "input.id, input.format and input.delimiter",
+    "parse_error": "input.id, input.format, input.delimiter and input.quoting",
     "duplicate_id": "input.id and input.id_scope",
     "too_large": "input.max_bytes",
     "not_coded": "input.path",

@@ -116,12 +116,15 @@ def test_in_a_damaged_file_row_names_and_tears_are_what_they_are_in_a_plain_one(
 def test_what_a_plain_file_is_refused_for_a_packed_one_is_too_unless_it_is_damaged(tmp_path, load, packing):
     data = b"id,text\n" + b'1,"a \\"small\\" one"\n' * 20
     path = tmp_path / f"a.csv{packing}"
+    wrong = data.replace(b"text", b"word")
+    for each, message in ((data, rf"a\.csv\{packing}, line 2: .*input\.escape="), (wrong, "no column 'text'")):
+        path.write_bytes(packed(each, packing))
+        with pytest.raises(ConfigError, match=message):
+            load(path)
+        path.write_bytes(spoiled(each, packing))
+        assert load(path).failures[-1][0] == "unreadable_file"
     path.write_bytes(packed(data, packing))
-    with pytest.raises(ConfigError, match=rf"a\.csv\{packing}, line 2: .*input\.escape="):
-        load(path)
     assert set(load(path, escape="\\").texts) == {'a "small" one'}
-    path.write_bytes(spoiled(data, packing))
-    assert load(path).failures[-1][0] == "unreadable_file"
 
 
 @settings(max_examples=60, deadline=None)
