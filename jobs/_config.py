@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.models.site_classifier.reasons import RULES
-from engine.sources.base import FORMATS, SCOPES
+from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES
 from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
 from jobs._storage import Storage, s3_of
@@ -29,10 +29,22 @@ class Input:
         "for text files it is the file's name.",
     )
     text: str = key("text", "Column with the text of the report. Not used for text files.")
-    keep: list[str] = key([], "Columns to pass through to the result, such as [patient_id,hospital].")
-    format: str | None = key(None, "Format of all files; null goes by each file's ending.", choices=FORMATS)
+    keep: list[str] = key(
+        [], "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
+    )
+    format: str | None = key(
+        None, "Format of all files; null goes by each file's ending. jsonl also takes a folder's .json files.", choices=FORMATS
+    )
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
     delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(
+        DOUBLE,
+        "Quotes in CSV: double is fields in double quotes, in which a quote is doubled; none is quotes like any other character.",
+        choices=QUOTING,
+    )
+    escape: str | None = key(
+        None, "Character that makes a quote, delimiter or line end behind it part of a CSV column, such as \\."
+    )
     id_scope: str = key(
         "input",
         "Where ids are unique; 'file' puts the file's name in front of each, for files that number alike.",

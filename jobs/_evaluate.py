@@ -76,6 +76,8 @@ def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -
             spans=config.spans,
             encoding=config.encoding,
             delimiter="\t" if config.delimiter == "\\t" else config.delimiter,
+            quoting=config.quoting,
+            escape=config.escape,
             max_bytes=ours.get("input.max_bytes", 4_194_304),
             names={"path": "gold"},
         )

@@ -52,6 +52,9 @@ class Lines:
         self._clock = Clock(now)
         self._last = 0.0
 
+    def note(self, line: str) -> None:
+        self._say(line)
+
     def start(self, state: "Standing") -> None:
         self._clock.start(state)
         self._last = self._now()
@@ -82,6 +85,9 @@ class Bar:
         self._clock = Clock(now)
         self._bar: RichProgress | None = None
         self._task = None
+
+    def note(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
 
     def start(self, state: "Standing") -> None:
         from rich.console import Console

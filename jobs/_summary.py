@@ -22,7 +22,7 @@ def closing(summary: "Summary") -> str:
         head = f"{done[0]} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
         if summary.resumed:
             head += f" Earlier runs had {done[1]} {summary.records - summary.new_records:,}."
-    return "\n".join([head, "", *_counts(summary), "", f"Tables: {summary.folder}", *_next(summary)])
+    return "\n".join([head, "", *_counts(summary), "", f"Tables: {summary.folder}", *_next(summary), *_lost(summary)])
 
 
 def standing(summary: "Summary") -> str:
@@ -39,7 +39,7 @@ def standing(summary: "Summary") -> str:
         told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in summary.work_seconds.items())
         lines.append(f"Work of all processes: {told}.")
     lines += ["", *_counts(summary), "", f"Tables: {summary.folder} ({len(summary.files):,} files)"]
-    return "\n".join(lines + (_next(summary) if summary.files else []))
+    return "\n".join(lines + (_next(summary) if summary.files else []) + _lost(summary))
 
 
 def _counts(summary: "Summary") -> list[str]:
@@ -78,6 +78,35 @@ _LOOKS = {
         "SELECT e.type, count(*) AS found FROM (SELECT unnest(entities) AS e FROM '{}') GROUP BY ALL ORDER BY found DESC",
     ),
 }
+
+
+_NAMED = 3
+_CHECK = {
+    "missing_text": "input.text",
+    "invalid_encoding": "input.encoding",
+    "parse_error": "input.id, input.format, input.delimiter and input.quoting",
+    "duplicate_id": "input.id and input.id_scope",
+    "too_large": "input.max_bytes",
+    "not_coded": "input.path",
+    "text_changed": "input.path",
+}
+
+
+def _lost(summary: "Summary") -> list[str]:
+    """A line for each reason for which all records of a file have failed, the one that cost most last."""
+    lines = []
+    for kind, failed in sorted(summary.failures.items(), key=lambda item: item[1]):
+        files = [lost for lost in summary.lost if lost.kind == kind]
+        records = sum(lost.records for lost in files)
+        of = ", ".join(lost.source for lost in files[:_NAMED])
+        if len(files) > _NAMED:
+            of += f" and {len(files) - _NAMED} more"
+        if 1 < summary.records == failed and len(files) != 1:
+            records, of = failed, "the run"
+        if of:
+            check = f" (check {_CHECK[kind]})" if kind in _CHECK else ""
+            lines.append(f"All {records:,} records of {of} failed: {kind}{check}")
+    return ["", *lines] if lines else []
 
 
 def _next(summary: "Summary") -> list[str]:

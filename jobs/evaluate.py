@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from engine.sources.base import DOUBLE, QUOTING
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
@@ -46,6 +47,8 @@ class Config:
     )
     encoding: str = key("utf-8", "Encoding of a gold table in CSV or JSONL.")
     delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
     model: Model = section(Model)
     storage: Storage = section(Storage)
     rounds: int = key(1000, "Draws for the intervals.", low=10)

@@ -1,4 +1,4 @@
-"""Tells what a run has done, from its receipts alone."""
+"""Tells what a run has done, from its output folder alone."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Config:
 @job(
     "status",
     Config,
-    "Tells what a run has done, from its plan and receipts alone: no model, no input. Safe while the run is going on.",
+    "Tells what a run has done, from its output folder alone: no model, no input. Safe while the run is going on.",
     examples=["output.path=coded", "output.path=coded json=true"],
 )
 def main(config: Config) -> None:

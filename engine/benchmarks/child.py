@@ -53,6 +53,8 @@ class Watch:
         self.first: float | None = None
         self.first_bytes = self.bytes = self.records = 0
 
+    def note(self, line: str) -> None: ...
+
     def start(self, state: Any) -> None:
         self.bytes = state.bytes_total
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from engine import sources
 from engine.errors import ConfigError
 from engine.records import text_digest
-from engine.sources.base import PARQUET
+from engine.sources.base import DOUBLE, PARQUET
 from engine.sources.files import format_of
 from engine.storage import Storage, storage_for
 
@@ -52,6 +52,8 @@ class GoldConfig:
     keep_text: bool = False
     encoding: str = "utf-8"
     delimiter: str | None = None
+    quoting: str = DOUBLE
+    escape: str | None = None
     max_bytes: int = 4_194_304
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -144,6 +146,8 @@ def _read(config: GoldConfig) -> Iterator[pa.Table]:
             tuple(name for name in config.columns if name != stand_in),
             encoding=config.encoding,
             delimiter=config.delimiter,
+            quoting=config.quoting,
+            escape=config.escape,
             id_scope=config.id_scope,
             max_bytes=config.max_bytes,
         )

@@ -29,28 +29,46 @@ def run_id(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def check(storage: Storage, layout: Layout, found: Mapping[str, Any]) -> None:
+    """Checks that the output folder is free, or this run's already; writes nothing.
+
+    Raises:
+        ConfigError: it holds something else, or belongs to a run with other settings.
+    """
+    theirs = read(storage, layout)
+    if theirs is None and next(iter(storage.list(layout.output)), None) is not None:
+        # Read again after the listing: another driver may have claimed the folder in between.
+        theirs = read(storage, layout)
+        if theirs is None:
+            raise ConfigError(f"{layout.output} is not empty and not the output of a run; name a new folder")
+    if theirs is not None:
+        _compare(layout, theirs["settings"], found)
+
+
 def claim(storage: Storage, layout: Layout, found: Mapping[str, Any], limits: Mapping[str, str]) -> str:
-    """Makes the output folder this run's, or finds that it is; returns the run's id.
+    """Makes an output folder that `check` has passed this run's, or finds that it is; returns the run's id.
 
     Args:
         limits: what the run's system never does, kept for those who ask without the model.
 
     Raises:
-        ConfigError: the folder cannot be written, holds something else, or belongs to a run with other settings.
+        ConfigError: the folder cannot be written, or a driver with other settings was faster.
     """
     name = run_id(found)
-    if read(storage, layout) is None:
-        # Read again after the listing: another driver may have claimed the folder in between.
-        if next(iter(storage.list(layout.output)), None) is not None and read(storage, layout) is None:
-            raise ConfigError(f"{layout.output} is not empty and not the output of a run; name a new folder")
+    theirs = read(storage, layout)
+    if theirs is None:
         values = {"run_id": name, "settings": found, "limits": dict(limits)}
         storage.create(layout.run, (json.dumps(values, indent=1) + "\n").encode())
-    theirs = read(storage, layout)["settings"]
+        theirs = read(storage, layout)
+    _compare(layout, theirs["settings"], found)
+    return name
+
+
+def _compare(layout: Layout, theirs: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     if theirs != found:
         names = sorted(key for key in theirs.keys() | found.keys() if theirs.get(key) != found.get(key))
         changes = "; ".join(f"{key} was {_short(theirs.get(key))}, now {_short(found.get(key))}" for key in names)
         raise ConfigError(f"{layout.output} belongs to another run ({changes}); name a new folder or restore the settings")
-    return name
 
 
 def read(storage: Storage, layout: Layout) -> dict[str, Any] | None:

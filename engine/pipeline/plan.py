@@ -1,15 +1,16 @@
 """The plan: which files the input has, and how they are cut into shards. Stored once, read back ever after.
 
 A part is a JSONL file that is created and never changed: a header, its files as the listing saw them, its shards in input
-order. New files in the input become a new part, so whatever was done stays done.
+order. New files in the input become a new part, so whatever was done stays done. Files are named relative to the input, whose
+place is in the header: it may be moved, or mounted elsewhere, between two calls.
 """
 
 import base64
 import json
 import math
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -44,12 +45,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """All parts in order; `keep` are the columns that the user passes through."""
+    """All parts in order; `keep` are the columns that the user passes through, `bases` where the input lay at each part."""
 
     files: tuple[Entry, ...]
     shards: tuple[Planned, ...]
     keep: pa.Schema
-    parts: int
+    bases: tuple[str, ...]
+
+    @property
+    def parts(self) -> int:
+        return len(self.bases)
 
     @property
     def bytes(self) -> int:
@@ -61,32 +66,67 @@ class Plan:
         return None if None in rows else sum(rows)
 
 
-def make(config: RunConfig, storage: Storage, layout: Layout) -> Plan:
-    """Reads the plan and adds what is new in the input.
+@dataclass
+class _Part:
+    """A stored part, its files named relative to `base`, where the input lay then."""
+
+    base: str
+    keep: pa.Schema
+    files: list[Entry] = field(default_factory=list)
+    shards: list[Planned] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The stored plan and, where there are new files, the part that they would add: its bytes, and the kept columns.
+
+    Nothing of it is written, so that an input that is refused leaves no trace. `notes` say what is left out of the input, `place`
+    is the folder that the planned files lie below now; None is where each was planned.
+    """
+
+    plan: Plan
+    keep: pa.Schema
+    notes: Sequence[str]
+    place: str | None
+    part: bytes | None = None
+
+
+def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
+    """Reads the plan, and checks and cuts what is new in the input.
 
     Raises:
         InputChanged: a planned file is gone or is another one now.
-        ConfigError: there is no input, or a column that is asked for is missing.
+        ConfigError: there is no input, or a column that is asked for is missing or of a type that the run cannot take.
     """
-    _check_apart(config)
+    base = sources.input_base(config.input)
+    _check_apart(config, base)
     reader = storage_for(config.input.path)
-    found = {entry.path: entry for entry in sources.list_files(config.input, reader)}
-    while True:
-        plan = read(storage, layout)
-        _compare(plan.files, found)
-        known = {entry.path for entry in plan.files}
-        new = [entry for path, entry in found.items() if path not in known]
-        if not new:
+    parts = _stored(storage, layout)
+    known = {entry.path for place in (base, None) for entry in _files(parts, place)}
+    listing = sources.survey(config.input, reader, known)
+    found = {entry.path: entry for entry in listing.files}
+    place = _place(parts, base, found)
+    plan = _placed(parts, place)
+    _compare(plan, base, found)
+    known = {entry.path for entry in plan.files}
+    new = [entry for path, entry in found.items() if path not in known]
+    if not new:
+        return Draft(plan, plan.keep, listing.notes, place)
+    keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if parts else None))
+    size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in new))
+    shards = sources.cut(config.input, reader, new, size, base)
+    return Draft(plan, keep, listing.notes, place, b"".join(_lines(plan.parts, keep, base, new, shards)))
+
+
+def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -> Plan:
+    """The whole plan, with the drafted part stored, or another driver's that was faster and what that one lacks."""
+    while drafted.part is not None:
+        if storage.create(layout.part(drafted.plan.parts), drafted.part):
+            plan = _placed(_stored(storage, layout), drafted.place)
+            event("planned", part=drafted.plan.parts, files=len(plan.files) - len(drafted.plan.files))
             return plan
-        fields = sources.keep_fields(config.input, reader, new)
-        keep = pa.schema(fields)
-        if plan.parts and not keep.equals(plan.keep):
-            names = sorted(set(map(str, keep)) ^ set(map(str, plan.keep)))
-            raise ConfigError(f"input.keep: the types in the new files differ from the run's ({'; '.join(names)})")
-        size = shard_bytes(config, sum(entry.size for entry in new))
-        shards = sources.cut(config.input, reader, new, size)
-        if storage.create(layout.part(plan.parts), b"".join(_lines(plan.parts, keep, new, shards))):
-            event("planned", part=plan.parts, files=len(new), shard_bytes=size)
+        drafted = draft(config, storage, layout)
+    return drafted.plan
 
 
 def shard_bytes(config: RunConfig, total: int) -> int:
@@ -98,41 +138,68 @@ def shard_bytes(config: RunConfig, total: int) -> int:
     return max(size, math.ceil(total / MAX_SHARDS))
 
 
-def _check_apart(config: RunConfig) -> None:
+def _check_apart(config: RunConfig, base: str) -> None:
     """Tables within the input folder would be the next start's input."""
-    base = sources.input_base(config.input)
     if inside(config.output, base) and base == sources.input_path(config.input):
         raise ConfigError(f"output.path: {config.output} lies inside the input folder; choose a folder beside it")
 
 
 def read(storage: Storage, layout: Layout) -> Plan:
-    """The stored plan, without parts where there is none yet."""
-    files: list[Entry] = []
-    shards: list[Planned] = []
-    keep = pa.schema([])
-    number = 0
-    while (data := storage.read(layout.part(number))) is not None:
+    """The stored plan, its files where they were planned; without parts where there is none yet."""
+    return _placed(_stored(storage, layout), None)
+
+
+def _stored(storage: Storage, layout: Layout) -> list[_Part]:
+    parts: list[_Part] = []
+    while (data := storage.read(layout.part(len(parts)))) is not None:
         try:
-            for line in data.splitlines():
-                item = json.loads(line)
-                if "keep" in item:
-                    keep = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(item["keep"])))
-                elif "file" in item:
-                    files.append(Entry(*item["file"]))
+            head, *items = map(json.loads, data.splitlines())
+            part = _Part(head["base"], pa.ipc.read_schema(pa.py_buffer(base64.b64decode(head["keep"]))))
+            for item in items:
+                if "file" in item:
+                    part.files.append(Entry(*item["file"]))
                 else:
-                    shards.append(Planned(item["name"], sources.from_json(item["shard"])))
+                    part.shards.append(Planned(item["name"], sources.from_json(item["shard"])))
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{layout.part(number)} is damaged; restore it, or name a new output folder") from None
-        number += 1
-    return Plan(tuple(files), tuple(shards), keep, number)
+            raise ConfigError(f"{layout.part(len(parts))} is damaged; restore it, or name a new output folder") from None
+        parts.append(part)
+    return parts
 
 
-def _lines(part: int, keep: pa.Schema, files: Sequence[Entry], shards: Iterator[Shard]) -> Iterator[bytes]:
-    yield _line({"keep": base64.b64encode(keep.serialize().to_pybytes()).decode()})
+def _files(parts: Sequence[_Part], base: str | None) -> list[Entry]:
+    """The planned files below a folder; None is where each was planned."""
+    return [_below(part.base if base is None else base, entry) for part in parts for entry in part.files]
+
+
+def _placed(parts: Sequence[_Part], base: str | None) -> Plan:
+    """The plan with its files below a folder; None is where each was planned."""
+    shards = []
+    for part in parts:
+        place = part.base if base is None else base
+        for item in part.shards:
+            slices = tuple(replace(piece, file=_below(place, piece.file)) for piece in item.shard.slices)
+            shards.append(replace(item, shard=replace(item.shard, slices=slices)))
+    keep = parts[-1].keep if parts else pa.schema([])
+    return Plan(tuple(_files(parts, base)), tuple(shards), keep, tuple(part.base for part in parts))
+
+
+def _below(base: str, entry: Entry) -> Entry:
+    return replace(entry, path=posixpath.join(base, entry.path))
+
+
+def _place(parts: Sequence[_Part], base: str, found: Container[str]) -> str | None:
+    """Where the input lies now; but where it was planned, if the call names the planned files by another folder or pattern."""
+    here, there = ([entry.path in found for entry in _files(parts, place)] for place in (base, None))
+    return None if all(there) and not all(here) else base
+
+
+def _lines(part: int, keep: pa.Schema, base: str, files: Sequence[Entry], shards: Iterator[Shard]) -> Iterator[bytes]:
+    yield _line({"keep": base64.b64encode(keep.serialize().to_pybytes()).decode(), "base": base})
     for entry in files:
-        yield _line({"file": [entry.path, entry.size, entry.version]})
+        yield _line({"file": [sources.source_of(entry, base), entry.size, entry.version]})
     for number, shard in enumerate(shards):
-        yield _line({"name": shard_name(part, number), "shard": sources.to_json(shard)})
+        slices = tuple(replace(piece, file=replace(piece.file, path=piece.source)) for piece in shard.slices)
+        yield _line({"name": shard_name(part, number), "shard": sources.to_json(replace(shard, slices=slices))})
 
 
 def _line(item: dict) -> bytes:
@@ -140,12 +207,16 @@ def _line(item: dict) -> bytes:
     return (json.dumps(item, ensure_ascii=True) + "\n").encode()
 
 
-def _compare(planned: Sequence[Entry], found: dict[str, Entry]) -> None:
-    changed = [entry for entry in planned if found.get(entry.path) != entry]
-    if changed:
-        what = "missing from the input" if changed[0].path not in found else "changed"
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        name = posixpath.basename(changed[0].path)
-        raise InputChanged(
-            f"{name}{more}: {what} since the run was planned; restore it or name a new output folder ({changed[0].path})"
-        )
+def _compare(plan: Plan, base: str, found: dict[str, Entry]) -> None:
+    changed = [entry for entry in plan.files if found.get(entry.path) != entry]
+    if not changed:
+        return
+    first = changed[0]
+    missing = first.path not in found
+    what = "missing from the input" if missing else "changed"
+    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    advice = "restore it or name a new output folder"
+    if base not in plan.bases:
+        keeps = "" if missing else "; a copy must keep the times of change (cp -p)"
+        advice = f"the input lay in {plan.bases[-1]}{keeps}; {advice}"
+    raise InputChanged(f"{posixpath.basename(first.path)}{more}: {what} since the run was planned; {advice} ({first.path})")

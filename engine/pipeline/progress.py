@@ -19,6 +19,9 @@ class Standing:
 class Progress(Protocol):
     """Told of progress by the driver; every call comes from the same thread."""
 
+    def note(self, line: str) -> None:
+        """Before the start: something about the input that the user should know."""
+
     def start(self, state: Standing) -> None:
         """The plan stands; `state` holds what earlier runs have done."""
 
@@ -34,6 +37,8 @@ class Progress(Protocol):
 
 class Silent:
     """A reporter that says nothing."""
+
+    def note(self, line: str) -> None: ...
 
     def start(self, state: Standing) -> None: ...
 

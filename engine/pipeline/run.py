@@ -1,9 +1,10 @@
-"""A run from the driver's side: claim the folder, plan, code what has no receipt, publish, sum up."""
+"""A run from the driver's side: plan, claim the folder, code what has no receipt, publish, sum up."""
 
 import logging
 import time
 import uuid
 from dataclasses import replace
+from typing import Any
 
 from engine.errors import ContractError, TooManyFailures
 from engine.models.base import System
@@ -35,13 +36,9 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     storage, layout = storage_for(config.output), Layout(config.output)
     system = system_of(config.model)
     found = fingerprint.fingerprint(config, system)
-    if not probe(config.output):
-        event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
-        storage = storage_for(config.output)
-    run_id = fingerprint.claim(storage, layout, found, system.limits())
-    planned = plan.make(config, storage, layout)
-    # A column to keep that has a result column's name is refused here, before any work.
-    schema = result_schema(system, planned.keep)
+    run_id, planned = begin(config, storage, system, found, progress)
+    # What the store can do is known by now.
+    storage, schema = storage_for(config.output), result_schema(system, planned.keep)
     known = published.manifests(storage, layout)
     for manifest in known:
         published.settle(storage, layout, manifest)
@@ -66,6 +63,30 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
             f"all rows are in {result.folder}"
         )
     return result
+
+
+def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, Any], progress: Progress) -> tuple[str, Plan]:
+    """Claims the output folder and stores the plan; returns the run's id and the plan. `found` is the fingerprint.
+
+    Everything that can be refused is refused before anything is written, so that the corrected command finds the folder free.
+
+    Raises:
+        ConfigError: the input is wrong, or the folder is another run's or cannot be written.
+        InputChanged: a planned file is gone or is another one now.
+    """
+    layout = Layout(config.output)
+    fingerprint.check(storage, layout, found)
+    drafted = plan.draft(config, storage, layout)
+    for note in drafted.notes:
+        event("input", note=note)
+        progress.note(note)
+    # This refuses a column to keep that has the name of a result column.
+    result_schema(system, drafted.keep)
+    if not probe(config.output):
+        event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
+        storage = storage_for(config.output)
+    run_id = fingerprint.claim(storage, layout, found, system.limits())
+    return run_id, plan.store(config, storage, layout, drafted)
 
 
 def _code(

@@ -1,9 +1,14 @@
-"""What a run has done, from its plan, receipts and manifests alone: no model, no input, no Ray."""
+"""What a run has done, from its plan, receipts, manifests and tables alone: no model, no input, no Ray."""
 
 import posixpath
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.pipeline import fingerprint, plan, published
@@ -14,12 +19,22 @@ from engine.storage import Storage, storage_for
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A file of which every record failed for one reason, which tells of a wrong setting rather than of broken records."""
+
+    source: str
+    kind: str
+    records: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """Where a run stands. Counts are of records with a receipt; `decisions`, `failures` and `reasons` map a word to a count.
 
-    `records_total` is None where the input's format does not tell before reading. `files` are the published tables.
-    `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this call's, 0 in a
-    status.
+    `records_total` is None where the input's format does not tell before reading. `files` are the published tables, `lost` the
+    published files of several records that all failed alike, the largest first.
+    `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this
+    call's, 0 in a status.
     """
 
     output: str
@@ -40,6 +55,7 @@ class Summary:
     work_seconds: dict[str, float]
     settings: dict[str, object] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
+    lost: tuple[Lost, ...] = ()
     new_records: int = 0
     seconds: float = 0.0
 
@@ -113,9 +129,36 @@ def summary(
         work_seconds=_seconds(every),
         settings=found["settings"],
         limits=found["limits"],
+        lost=_lost(storage, layout, manifests, planned),
         new_records=new_records,
         seconds=0.0 if started is None else time.monotonic() - started,
     )
+
+
+def _lost(storage: Storage, layout: Layout, manifests: Sequence[published.Manifest], planned: plan.Plan) -> tuple[Lost, ...]:
+    failed: Counter[tuple[str, str]] = Counter()
+    for manifest in manifests:
+        for file in manifest["files"] if manifest["failures"] else ():
+            path = posixpath.join(layout.table(manifest["table"]), file["name"])
+            # A driver that died right after the manifest has not given it its name.
+            if storage.stat(path) is not None:
+                with storage.open(path) as stream:
+                    _count_failed(pq.ParquetFile(stream), failed)
+    rows: Counter[str] = Counter()
+    for shard in planned.shards if failed else ():
+        for piece in shard.shard.slices:
+            rows[piece.source] += piece.rows
+    lost = [Lost(source, kind, count) for (source, kind), count in failed.items() if 1 < count == rows[source]]
+    return tuple(sorted(lost, key=lambda each: (-each.records, each.source)))
+
+
+def _count_failed(table: pq.ParquetFile, failed: Counter[tuple[str, str]]) -> None:
+    """Counts failed rows by source and kind."""
+    for batch in table.iter_batches(columns=["source", "failure.kind"]):
+        rows = pa.table({"source": batch.column("source"), "kind": pc.struct_field(batch.column("failure"), "kind")})
+        counts = rows.filter(rows["kind"].is_valid()).group_by(["source", "kind"]).aggregate([([], "count_all")])
+        for each in counts.to_pylist():
+            failed[each["source"], each["kind"]] += each["count_all"]
 
 
 def _seconds(every: Iterable[Receipt]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,11 +12,14 @@ import pyarrow as pa
 
 from engine.errors import ConfigError, RetryableError, RowError
 from engine.records import records_schema
+from engine.sources.kept import cast_kept
 from engine.storage import Entry
 
 PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
 FORMATS = (PARQUET, CSV, JSONL, TEXT)
 SCOPES = ("input", "file")
+DOUBLE, NONE = "double", "none"
+QUOTING = (DOUBLE, NONE)
 
 _LONGEST_NAME = 64
 _MOST_NAMES = 40
@@ -34,6 +38,9 @@ class InputConfig:
         format: one of `FORMATS`; None decides by file ending.
         encoding: of CSV, JSONL and text files.
         delimiter: of CSV; None is a comma, and a tab in `.tsv` files.
+        quoting: of CSV; "double": a field may stand in double quotes, in which a quote is doubled; "none": a quote is a
+            character like any other.
+        escape: of CSV; the character that makes a quote, a delimiter or a line end behind it part of the field.
         id_scope: "file" puts `<source>:` in front of given ids, for tables that number from one each.
         max_bytes: a text with more bytes (of UTF-8) fails as `too_large`.
 
@@ -50,6 +57,8 @@ class InputConfig:
     delimiter: str | None = None
     id_scope: str = "input"
     max_bytes: int = 4_194_304
+    quoting: str = DOUBLE
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):
@@ -74,10 +83,22 @@ class InputConfig:
         delimiter = self.delimiter
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise ConfigError("input.delimiter: give one ASCII character, not a quote or a line end")
+        if self.quoting not in QUOTING:
+            raise ConfigError(f"input.quoting: '{self.quoting}' is neither of {', '.join(QUOTING)}")
+        escape = self.escape
+        if escape is not None and (len(escape) != 1 or not escape.isascii() or escape.isalnum() or escape in '"\r\n '):
+            raise ConfigError("input.escape: give one ASCII character such as \\, not a letter, digit, blank, quote or line end")
+        if escape is not None and escape in (delimiter or ",\t"):
+            raise ConfigError("input.escape: it is the delimiter; name another character, or leave it out")
         try:
             b"a".decode(self.encoding, "replace")
         except (LookupError, ValueError):
             raise ConfigError(f"input.encoding: no text encoding is called '{self.encoding}'; try utf-8 or cp1252") from None
+        for key, mark in (("delimiter", delimiter), ("escape", escape)):
+            if mark is not None and _second_byte(mark, self.encoding):
+                raise ConfigError(
+                    f"input.{key}: in {self.encoding} '{mark}' may be half a character; convert the files to utf-8 first"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -96,8 +117,10 @@ class Slice:
     """A piece of one file.
 
     `start` and `stop` are bytes for CSV and JSONL, rows counted from the first row of row group `group` for Parquet, and
-    nothing for a text file. `position` is the number in the file of the first record. A file that could not be read at all
-    is a slice of one record, with the class of the error as `broken`.
+    nothing for a text file; of a packed file they are bytes of what it unpacks to. `position` is the number in the file of the
+    first record. A file that could not be read at all, or the rest of a damaged one, is a slice of one record, with the class of
+    the error or the place of the damage as `broken`. So is a part of a CSV file in which nobody can tell where records begin:
+    `torn` says which. `extra` is the field of each CSV record that the header does not name: "first", "last" or none.
     """
 
     format: str
@@ -111,6 +134,8 @@ class Slice:
     group: int = 0
     groups: int = 0
     broken: str | None = None
+    torn: str | None = None
+    extra: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +179,7 @@ class Rows:
         self,
         source: str,
         position: int,
-        given: str | bytes | int | None,
+        given: str | bytes | float | None,
         text: str | bytes | None,
         kept: Sequence[str | None] | None = None,
         unclean: bool = False,
@@ -162,7 +187,7 @@ class Rows:
         """One parsed record; what is wrong with its values becomes its failure.
 
         Args:
-            given: the id in the input; not looked at where the config names no id column.
+            given: the id in the input, NaN where it is missing; not looked at where the config names no id column.
             text: the text, or its UTF-8 bytes.
             kept: values of the kept columns; None if `keep_arrays` follows.
             unclean: a kept value of it is not valid text.
@@ -235,12 +260,14 @@ class Rows:
             for values, value in zip(self._values, kept, strict=True):
                 values.append(value)
 
-    def _given_id(self, source: str, given: str | bytes | int | None) -> str:
+    def _given_id(self, source: str, given: str | bytes | float | None) -> str:
         if isinstance(given, bytes):
             try:
                 given = given.decode("utf-8")
             except UnicodeDecodeError:
                 raise RowError("invalid_encoding", "input.id") from None
+        if isinstance(given, float):
+            given = _whole(given)
         if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
             raise RowError("parse_error", f"id is {type(given).__name__}")
         if given is None or (isinstance(given, str) and (not given or given.isspace())):
@@ -255,22 +282,6 @@ class Rows:
             if values:
                 chunks.append(cast_kept(pa.array(values, pa.string()), field))
                 values.clear()
-
-
-def cast_kept(array: pa.Array, field: pa.Field) -> pa.Array:
-    """A kept column in the type that it has in the whole input.
-
-    Raises:
-        ConfigError: its values do not fit that type.
-    """
-    if array.type == field.type:
-        return array
-    try:
-        return array.cast(field.type)
-    except pa.ArrowException:
-        raise ConfigError(
-            f"input.keep: column '{field.name}' is {array.type} in one file, {field.type} in another; make them alike or drop it"
-        ) from None
 
 
 def unreadable(path: str, error: OSError) -> RowError:
@@ -347,9 +358,15 @@ def decode(data: bytes, encoding: str) -> str:
         raise RowError("invalid_encoding", codec) from None
 
 
+def _second_byte(mark: str, encoding: str) -> bool:
+    """Whether an ASCII character may be the second byte of another one."""
+    pairs = (bytes((lead,)) + mark.encode("ascii") for lead in range(0x80, 0x100))
+    return any(len(pair.decode(encoding, "replace")) == 1 for pair in pairs)
+
+
 def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
     """The text as checked UTF-8 bytes; RowError if it is missing, blank, too large or not Unicode."""
-    if text is None:
+    if text is None or (isinstance(text, float) and math.isnan(text)):
         raise RowError("missing_text")
     if not isinstance(text, (str, bytes)):
         raise RowError("parse_error", f"text is {type(text).__name__}")
@@ -363,6 +380,13 @@ def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
     if not characters or characters.isspace():
         raise RowError("missing_text")
     return data
+
+
+def _whole(number: float) -> float | None:
+    """A whole number as an int, unless it is so large that digits may have been lost; None for NaN."""
+    if math.isnan(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _encodable(value: str) -> bool:

@@ -1,7 +1,8 @@
 """CSV and TSV: a header, then one record a row, cut by byte offsets."""
 
-import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow as pa
 from engine.errors import ConfigError, RowError
 from engine.sources.base import (
     CSV,
+    DOUBLE,
     InputConfig,
     Rows,
     Slice,
@@ -19,25 +21,44 @@ from engine.sources.base import (
     require_cuttable,
     unreadable,
 )
-from engine.sources.scan import Span, csv_records, cut_file
+from engine.sources.dialect import Dialect, split
+from engine.sources.packed import Damaged, damage_first, end_of, open_file, plain_name
+from engine.sources.partitions import refuse_doubled
+from engine.sources.scan import Span, Tear, csv_records, cut_file
+from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, settled
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
+# The first records decide what an input is: so many, and no more bytes than this.
+_HEAD_RECORDS = 100
+_HEAD_BYTES = 1 << 20
+# One record in so many may have another number of fields there.
+_ODD_SHARE = 20
+
+FIRST, LAST = "first", "last"
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
-    """The kept columns, which are strings; checks every header.
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
+    """The kept columns, which are strings; checks every header, and the first records of every file.
 
     Raises:
-        ConfigError: a column is missing, or no header can be read in the config's encoding.
+        ConfigError: a column is missing, no header can be read in the config's encoding, or the first records of a file do not
+            fit the config.
     """
     require_cuttable(config)
     headers = 0
     errors: list[str] = []
     for file, source in files:
         try:
-            with storage.open(file.path, file) as stream:
-                names, _ = _header(config, stream, file)
+            with open_file(storage, file) as stream:
+                names, start = _header(config, stream, file)
+                if names is not None:
+                    with damage_first(stream):
+                        require_columns(config, source, names, header=True)
+                        refuse_doubled(names, given, source)
+                        _check_head(config, stream, file, source, names, start)
         except OSError as error:
             unreadable(file.path, error)
             continue
@@ -45,8 +66,6 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
             errors.append(error.kind)
             continue
         headers += 1
-        if names is not None:
-            require_columns(config, source, names, header=True)
     if not headers and "invalid_encoding" in errors:
         raise ConfigError(f"input.encoding: the first line of the input is not {config.encoding}; set the files' encoding")
     return [pa.field(name, pa.string()) for name in config.keep]
@@ -54,22 +73,30 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
 
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order."""
+    extra: str | None = None
 
-    def records(stream: BinaryIO) -> tuple[int, Iterator[Span]]:
+    def records(stream: BinaryIO) -> tuple[int, Iterator[Span | Tear]]:
+        nonlocal extra
         names, start = _header(config, stream, file)
-        if names is not None:
+        if names is None:
+            return start, iter(())
+        with damage_first(stream):
             require_columns(config, source, names, header=True)
-        return start, csv_records(stream, start, file.size, _delimiter(config, file), config.longest)
+        extra = _extra(config, stream, file, names, start)
+        return start, settled(_spans(config, stream, file, start), _judge(config, file, names, extra))
 
-    return cut_file(storage, CSV, file, source, shard_bytes, records)
+    for piece in cut_file(storage, CSV, file, source, shard_bytes, records):
+        yield replace(piece, extra=extra) if extra else piece
 
 
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
     """Adds the records of a slice."""
     try:
-        with storage.open(piece.file.path, piece.file) as stream:
+        with open_file(storage, piece.file) as stream:
             names, _ = _header(config, stream, piece.file)
-            if names is not None:
+            if piece.torn is not None:
+                rows.fail(piece.source, piece.position, RowError("parse_error", piece.torn))
+            elif names is not None:
                 require_columns(config, piece.source, names, header=True)
                 _read(config, stream, piece, rows, names)
     except OSError as error:
@@ -77,21 +104,16 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
 
 
 def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names: list[str]) -> None:
-    delimiter = _delimiter(config, piece.file)
-    separator = delimiter.decode()
-    csv.field_size_limit(max(csv.field_size_limit(), config.longest))
+    dialect = _dialect(config, piece.file)
     id_at = names.index(config.id) if config.id else None
     text_at = names.index(config.text)
     keep_at = [names.index(name) for name in config.keep]
-    spans = csv_records(stream, piece.start, piece.stop, delimiter, config.longest)
+    spans = csv_records(stream, piece.start, piece.stop, dialect, config.longest)
     for position, span in enumerate(spans, piece.position):
-        if span.error:
-            rows.fail(piece.source, position, span.error)
-            continue
         try:
-            values = _fields(span.data, config.encoding, separator)
-            if len(values) != len(names):
-                raise RowError("parse_error", f"fields={len(values)} expected={len(names)}")
+            if span.error:
+                raise span.error
+            values = _named(split(decode(span.data, config.encoding), dialect), len(names), piece.extra)
         except RowError as error:
             rows.fail(piece.source, position, error)
             continue
@@ -99,16 +121,18 @@ def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names
         rows.add(piece.source, position, given, values[text_at], [values[i] for i in keep_at])
 
 
-def _fields(data: bytes, encoding: str, separator: str) -> list[str]:
-    """The values of one whole record."""
-    text = decode(data, encoding)
-    if '"' not in text:
-        return text.rstrip("\r\n").split(separator)
-    try:
-        # One reader a record: whatever it makes of these bytes, it cannot run on into the next one's.
-        return next(csv.reader((text,), delimiter=separator))
-    except (csv.Error, StopIteration) as error:
-        raise RowError("parse_error", type(error).__name__) from None
+def _named(values: list[str], names: int, extra: str | None) -> list[str]:
+    """The values that the header names.
+
+    Raises:
+        RowError: there are more or fewer fields than in the file's first records.
+    """
+    expected = names + bool(extra)
+    if len(values) != expected or (extra == LAST and values[-1]):
+        raise RowError("parse_error", f"fields={len(values)} expected={expected if len(values) != expected else names}")
+    if not extra:
+        return values
+    return values[1:] if extra == FIRST else values[:-1]
 
 
 def _header(config: InputConfig, stream: BinaryIO, file: Entry) -> tuple[list[str] | None, int]:
@@ -118,18 +142,130 @@ def _header(config: InputConfig, stream: BinaryIO, file: Entry) -> tuple[list[st
         RowError: the first record cannot be parsed.
     """
     start = bom_length(config.encoding, stream.read(3))
-    delimiter = _delimiter(config, file)
-    for span in csv_records(stream, start, file.size, delimiter, config.longest, chunk=_HEADER):
+    dialect = _dialect(config, file)
+    for span in csv_records(stream, start, end_of(file), dialect, config.longest, chunk=_HEADER):
         if span.error:
             raise span.error
-        names = _fields(span.data, config.encoding, delimiter.decode())
+        names = split(decode(span.data, config.encoding), dialect)
         if any("\ud800" <= character <= "\udfff" for name in names for character in name):
             raise RowError("invalid_encoding", "header")
         return names, span.stop
-    return None, file.size
+    return None, start
 
 
-def _delimiter(config: InputConfig, file: Entry) -> bytes:
-    if config.delimiter is not None:
-        return config.delimiter.encode("ascii")
-    return b"\t" if file.path.lower().endswith(".tsv") else b","
+def _spans(config: InputConfig, stream: BinaryIO, file: Entry, start: int) -> Iterator[Span]:
+    return csv_records(stream, start, end_of(file), _dialect(config, file), config.longest)
+
+
+def _firsts(config: InputConfig, stream: BinaryIO, file: Entry, start: int) -> Iterator[Span]:
+    """The first spans, of a damaged packed file those before the damage."""
+    try:
+        yield from islice(_spans(config, stream, file, start), _HEAD_RECORDS)
+    except Damaged:
+        return
+
+
+def _dialect(config: InputConfig, file: Entry) -> Dialect:
+    delimiter = config.delimiter or ("\t" if plain_name(file.path).lower().endswith(".tsv") else ",")
+    return Dialect(delimiter.encode("ascii"), config.quoting == DOUBLE, (config.escape or "").encode("ascii"))
+
+
+def _judge(config: InputConfig, file: Entry, names: list[str], extra: str | None) -> Judge:
+    return Judge(_dialect(config, file), len(names) + bool(extra))
+
+
+def _extra(config: InputConfig, stream: BinaryIO, file: Entry, names: list[str], start: int) -> str | None:
+    """Which field the header does not name, if each of the file's first records has one more: a row name, or an empty last one.
+
+    Row names are those of R: all quoted, or numbers from 1 on. Without quotes they must not look like a text with commas.
+    """
+    firsts: list[str] = []
+    quoted = empty = True
+    prose = False
+    for span in _firsts(config, stream, file, start):
+        if span.stop > start + _HEAD_BYTES:
+            break
+        try:
+            values = [] if span.error else split(decode(span.data, config.encoding), _dialect(config, file))
+        except RowError:
+            return None
+        if len(values) != len(names) + 1:
+            return None
+        firsts.append(values[0])
+        quoted = quoted and span.data.startswith(b'"')
+        empty = empty and not values[-1]
+        prose = prose or any(value.startswith(" ") for value in values)
+    if not firsts or empty:
+        return LAST if firsts else None
+    counted = len(firsts) > 1 and not prose and firsts == [str(number) for number in range(1, len(firsts) + 1)]
+    return FIRST if counted or (quoted and len(set(firsts)) == len(firsts)) else None
+
+
+def _check_head(config: InputConfig, stream: BinaryIO, file: Entry, source: str, names: list[str], start: int) -> None:
+    """Checks that the first records of a file can be told apart, and that nearly all have the right number of fields.
+
+    Raises:
+        ConfigError: they cannot, or have not; it names the line.
+    """
+    judge = _judge(config, file, names, _extra(config, stream, file, names, start))
+    tears = Tears()
+    torn: list[tuple[int, Span, Verdict]] = []
+    odd: list[tuple[int, Span, Verdict]] = []
+    seen, alone = 0, False
+    for span in _spans(config, stream, file, start):
+        # A tear that begins here may end a while later.
+        if span.start >= start + 2 * _HEAD_BYTES:
+            break
+        if tears.begun is None and (seen >= _HEAD_RECORDS or span.start >= start + _HEAD_BYTES):
+            break
+        alone, before = False, tears.begun
+        verdict = judge(span)
+        tears.add(span, verdict)
+        seen += 1
+        if before is None and tears.begun is not None:
+            torn.append((tears.begun, span, verdict))
+            alone = tears.begun == span.start
+        elif before is None and verdict.kind != WHOLE:
+            odd.append((span.start, span, verdict))
+    # The last record of a file may be broken like any other: nothing comes after it.
+    lost = len(torn) > 1 or (tears.begun is not None and not alone)
+    backslash = config.escape is None and any(b'\\"' in _torn_bytes(stream, begun, span) for begun, span, _ in torn)
+    if lost or backslash or (len(odd) > 1 and len(odd) * _ODD_SHARE > seen):
+        _, span, verdict = min((*torn, *odd), key=lambda place: place[1].start)
+        line = _line(stream, span.start)
+        raise ConfigError(f"input.path: {source}, line {line}: {_what(verdict, judge.columns)}; {_advice(verdict, backslash)}")
+
+
+def _what(verdict: Verdict, columns: int) -> str:
+    if verdict.kind == TORN:
+        return f"the record that begins there, of {columns} fields, has a quote where none can be, and may run on into others"
+    seen = "too many bytes" if verdict.fields is None else f"{verdict.fields} found"
+    return f"{columns} fields expected, {seen}, and it is not the only line like that"
+
+
+def _advice(verdict: Verdict, backslash: bool) -> str:
+    if backslash:
+        return "a backslash seems to escape quotes, so set 'input.escape=\\'"
+    if verdict.kind == TORN:
+        return (
+            "set input.quoting=none if quotes are characters like any other, or name in input.escape what escapes them; "
+            "else check input.delimiter, or mend the file"
+        )
+    return (
+        "check input.delimiter, input.quoting and input.escape; else mend the file: its header must name every column, and "
+        "fields that hold delimiters or line ends must be quoted"
+    )
+
+
+def _line(stream: BinaryIO, offset: int) -> int:
+    before = _bytes(stream, 0, offset)
+    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+
+
+def _torn_bytes(stream: BinaryIO, begun: int, span: Span) -> bytes:
+    return _bytes(stream, begun, max(span.stop, span.start + len(span.head)))
+
+
+def _bytes(stream: BinaryIO, start: int, stop: int) -> bytes:
+    stream.seek(start)
+    return stream.read(stop - start)

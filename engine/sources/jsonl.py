@@ -20,13 +20,17 @@ from engine.sources.base import (
     require_cuttable,
     unreadable,
 )
+from engine.sources.packed import end_of, open_file
+from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, cut_file, lines
 from engine.storage import Entry, Storage
 
 _LOOK_AT = 100
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """The kept keys, which become strings; checks that each named key stands in one of the input's first 100 objects.
 
     Raises:
@@ -39,14 +43,15 @@ def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Ent
         if seen == _LOOK_AT:
             break
         try:
-            with storage.open(file.path, file) as stream:
-                for values in islice(_objects(config, stream, file.size), _LOOK_AT - seen):
+            with open_file(storage, file) as stream:
+                for values in islice(_objects(config, stream, end_of(file)), _LOOK_AT - seen):
                     keys.update(dict.fromkeys(values))
                     seen += 1
         except OSError as error:
             unreadable(file.path, error)
     if seen:
         require_columns(config, "the input", list(keys))
+        refuse_doubled(keys, given, "the input")
     return [pa.field(name, pa.string()) for name in config.keep]
 
 
@@ -55,7 +60,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
 
     def records(stream: BinaryIO) -> tuple[int, Iterator[Span]]:
         start = bom_length(config.encoding, stream.read(3))
-        return start, lines(stream, start, file.size, config.longest)
+        return start, lines(stream, start, end_of(file), config.longest)
 
     return cut_file(storage, JSONL, file, source, shard_bytes, records)
 
@@ -63,7 +68,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
     """Adds the records of a slice."""
     try:
-        with storage.open(piece.file.path, piece.file) as stream:
+        with open_file(storage, piece.file) as stream:
             spans = lines(stream, piece.start, piece.stop, config.longest)
             for position, span in enumerate(spans, piece.position):
                 try:
@@ -80,10 +85,10 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
         raise interrupted(piece.file.path, error) from None
 
 
-def _objects(config: InputConfig, stream: BinaryIO, size: int) -> Iterator[dict[str, Any]]:
+def _objects(config: InputConfig, stream: BinaryIO, stop: int) -> Iterator[dict[str, Any]]:
     """The objects of a file, broken lines left out."""
     start = bom_length(config.encoding, stream.read(3))
-    for span in lines(stream, start, size, config.longest):
+    for span in lines(stream, start, stop, config.longest):
         try:
             if span.data is not None:
                 yield _object(span.data, config.encoding)
@@ -92,16 +97,21 @@ def _objects(config: InputConfig, stream: BinaryIO, size: int) -> Iterator[dict[
 
 
 def _object(data: bytes, encoding: str) -> dict[str, Any]:
-    """The object in one line. Control characters within strings are let through: people's exports hold tabs."""
+    """The object in one line. Control characters within strings are let through: people's exports hold tabs. NaN is null."""
     text = decode(data, encoding)
     try:
-        value = json.loads(text, strict=False)
+        value = json.loads(text, strict=False, parse_constant=_number)
     except (ValueError, RecursionError) as error:
         # Not `from error`: its message quotes the line.
         raise RowError("parse_error", type(error).__name__) from None
     if not isinstance(value, dict):
         raise RowError("parse_error", f"line is {type(value).__name__}")
     return value
+
+
+def _number(constant: str) -> float | None:
+    """`NaN`, which pandas writes for what is missing, or an infinity."""
+    return None if constant == "NaN" else float(constant)
 
 
 def _kept(value: Any) -> str | None:

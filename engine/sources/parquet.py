@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, RowError
@@ -14,11 +15,12 @@ from engine.sources.base import (
     InputConfig,
     Rows,
     Slice,
-    cast_kept,
     interrupted,
     require_columns,
     unreadable,
 )
+from engine.sources.kept import cast_kept, fits, holds, is_bytes, is_text, misfit, plain, without_nan
+from engine.sources.partitions import folder_columns, refuse_doubled
 from engine.storage import Entry, Storage
 
 # A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
@@ -30,44 +32,47 @@ _MOST_BATCH = 4096
 _BUFFER = 1 << 20
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
-    """The kept columns, in one type for all files; checks every readable schema.
+def kept(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[tuple[Entry, str, pa.Schema]]:
+    """Each readable file with the types of its kept columns; checks every schema, and columns of floats by their values.
 
     Raises:
-        ConfigError: a column is missing, has a type that cannot be used, or two that do not fit together.
+        ConfigError: a column is missing, or cannot be text or ids.
     """
-    found: dict[str, pa.DataType] = {}
+    found = []
     for file, source in files:
         try:
             with storage.open(file.path, file) as stream:
-                schema = _open(file, stream).schema_arrow
+                parquet = _open(file, stream)
+                _require(config, source, parquet.schema_arrow)
+                _require_values(config, source, parquet)
         except RowError:
             continue
         except OSError as error:
             unreadable(file.path, error)
             continue
-        _require(config, source, schema)
-        for name in config.keep:
-            theirs = _plain(schema.field(name).type)
-            found[name] = common_type(name, found.get(name, theirs), theirs)
-    return [pa.field(name, found.get(name, pa.string())) for name in config.keep]
+        schema, metadata, folders = parquet.schema_arrow, parquet.metadata, dict(folder_columns(source))
+        refuse_doubled((n for n in given if n in schema.names and not _is_all(metadata, n, folders[n])), given, source)
+        kinds = [pa.field(name, plain(schema.field(name).type)) for name in config.keep]
+        found.append((file, source, pa.schema(kinds)))
+    return found
 
 
-def common_type(name: str, one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The type that holds both: numbers widen, anything else that is not equal becomes a string.
+def check_kept(storage: Storage, files: Sequence[tuple[Entry, str, pa.Schema]], keep: Sequence[pa.Field]) -> None:
+    """Checks that the files' values can stand in the result as they are; reads the columns whose types do not tell.
 
+    Args:
+        files: what `kept` gave.
     Raises:
-        ConfigError: one of them is nested and they differ.
+        ConfigError: a column has another type than the result's, and a value of it would be lost.
     """
-    if one == other:
-        return one
-    try:
-        fields = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
-        return pa.unify_schemas(fields, promote_options="permissive").field("x").type
-    except pa.ArrowException:
-        if pa.types.is_nested(one) or pa.types.is_nested(other):
-            raise ConfigError(f"input.keep: column '{name}' is {one} in one file and {other} in another; drop it") from None
-        return pa.string()
+    wanted = {field.name: field for field in keep}
+    for file, source, kinds in files:
+        for theirs in kinds:
+            field = wanted[theirs.name]
+            if not holds(field.type, theirs.type) and not _fits(storage, file, field):
+                raise misfit(field, source, theirs.type)
 
 
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
@@ -151,7 +156,7 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
     kept, unclean = [], [False] * count
     for field in keep:
-        array, bad = _valid(_decoded(batch.column(field.name)))
+        array, bad = _valid_kept(batch.column(field.name))
         kept.append(cast_kept(array, field))
         for i in bad:
             unclean[i] = True
@@ -161,11 +166,13 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
 
 
 def _values(array: pa.Array) -> list[Any]:
-    """Strings as their bytes, which may not be valid UTF-8; anything else as it is."""
+    """Strings as their bytes, which may not be valid UTF-8, UUIDs and decimals as they are written, anything else as it is."""
+    if isinstance(array.type, pa.UuidType):
+        return [None if value is None else str(value) for value in array.to_pylist()]
     array = _decoded(array)
-    if _is_string(array.type):
-        array = array.cast(pa.large_binary())
-    return array.to_pylist()
+    if pa.types.is_decimal(array.type):
+        return array.cast(pa.string()).to_pylist()
+    return (array.cast(pa.large_binary()) if is_text(array.type) else array).to_pylist()
 
 
 def _valid(array: pa.Array) -> tuple[pa.Array, list[int]]:
@@ -185,38 +192,79 @@ def _valid(array: pa.Array) -> tuple[pa.Array, list[int]]:
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    return array.cast(_plain(array.type))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, whatever they are packed in, in a layout that every Arrow function takes."""
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain(kind.storage_type)
-    if pa.types.is_string_view(kind) or pa.types.is_null(kind):
-        return pa.string()
-    return pa.binary() if pa.types.is_binary_view(kind) else kind
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return array.cast(plain(array.type))
 
 
 def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
-    """Columns that are there, with types that can be texts and ids; else ConfigError."""
+    """Columns that are there, with types that can be texts and ids; else ConfigError. Floats are for `_require_values`."""
     require_columns(config, source, schema.names)
-    kind = _plain(schema.field(config.text).type)
-    if not (_is_string(kind) or _is_binary(kind)):
-        raise ConfigError(f"input.text: column '{config.text}' of {source} is {kind}, not text; name another column")
-    if config.id is not None:
-        kind = _plain(schema.field(config.id).type)
-        if not (_is_string(kind) or _is_binary(kind) or pa.types.is_integer(kind)):
-            raise ConfigError(f"input.id: column '{config.id}' of {source} is {kind}; ids must be strings or whole numbers")
+    kind = plain(schema.field(config.text).type)
+    if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)):
+        raise _no_text(config, source, kind)
+    if config.id is not None and not _can_be_ids(schema.field(config.id).type):
+        raise _no_ids(config, source, schema.field(config.id).type)
+
+
+def _can_be_ids(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.UuidType):
+        return True
+    kind = plain(kind)
+    if pa.types.is_decimal(kind):
+        return kind.scale == 0
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return number or is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)
+
+
+def _require_values(config: InputConfig, source: str, parquet: pq.ParquetFile) -> None:
+    """Floats where text or ids belong are how pandas writes what is missing, and whole numbers beside it; else ConfigError."""
+    kind = plain(parquet.schema_arrow.field(config.text).type)
+    if pa.types.is_floating(kind) and any(array.null_count < len(array) for array in _column(parquet, config.text)):
+        raise _no_text(config, source, kind)
+    kind = None if config.id is None else plain(parquet.schema_arrow.field(config.id).type)
+    if kind is None or not pa.types.is_floating(kind):
+        return
+    # From there on not every whole number is one of the type, so that digits may have been lost.
+    end = 2 ** {16: 11, 32: 24, 64: 53}[kind.bit_width]
+    for array in _column(parquet, config.id):
+        values = array.drop_null().cast(pa.float64())
+        if not pc.all(pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), end)), min_count=0).as_py():
+            raise _no_ids(config, source, kind, f", and not all of it whole numbers below {end:,}")
+
+
+def _no_text(config: InputConfig, source: str, kind: pa.DataType) -> ConfigError:
+    return ConfigError(f"input.text: column '{config.text}' of {source} is {kind}, not text; name another column")
+
+
+def _no_ids(config: InputConfig, source: str, kind: pa.DataType, more: str = "") -> ConfigError:
+    return ConfigError(
+        f"input.id: column '{config.id}' of {source} is {kind}{more}; ids are text or whole numbers: write the column as text, "
+        "or leave input.id out"
+    )
+
+
+def _fits(storage: Storage, file: Entry, field: pa.Field) -> bool:
+    """Whether each value of a kept column can be read in the type of the result."""
+    try:
+        with storage.open(file.path, file) as stream:
+            return all(fits(array, field.type) for array in _column(_open(file, stream), field.name))
+    except OSError as error:
+        raise interrupted(file.path, error) from None
+
+
+def _column(parquet: pq.ParquetFile, name: str) -> Iterator[pa.Array]:
+    """The readable values of a column as they are kept; what is damaged becomes failed records later."""
+    for group in range(parquet.num_row_groups):
+        try:
+            for batch in parquet.iter_batches(_MOST_BATCH, row_groups=[group], columns=[name], use_threads=False):
+                yield _valid_kept(batch.column(name))[0]
+        except (pa.ArrowException, OSError) as error:
+            _corrupt(error)
+
+
+def _valid_kept(array: pa.Array) -> tuple[pa.Array, list[int]]:
+    """A column's values with null for NaN and for invalid UTF-8, and the numbers of the latter."""
+    array, bad = _valid(_decoded(array))
+    return without_nan(array), bad
 
 
 def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
@@ -237,6 +285,30 @@ def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
     if sum(rows for _, rows, _ in groups) != metadata.num_rows:
         raise RowError("unreadable_file", "rows do not add up")
     return groups
+
+
+def _is_all(metadata: pq.FileMetaData, name: str, value: str | None) -> bool:
+    """Whether the footer proves that a column is this value, as text, in every row."""
+    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
+    for group in range(metadata.num_row_groups):
+        chunks = [metadata.row_group(group).column(leaf) for leaf in leaves]
+        known = chunks[0].statistics if chunks else None
+        if known is None or not known.has_null_count:
+            return False
+        if value is None:
+            same = known.null_count == chunks[0].num_values
+        else:
+            same = known.null_count == 0 and known.has_min_max and _shown(known) == (value, value)
+        if not same:
+            return False
+    return True
+
+
+def _shown(known: pq.Statistics) -> tuple[str, str] | None:
+    try:
+        return str(known.min), str(known.max)
+    except UnicodeDecodeError:
+        return None
 
 
 def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:

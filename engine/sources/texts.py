@@ -9,7 +9,9 @@ from engine.sources.base import TEXT, InputConfig, Rows, Slice, unreadable
 from engine.storage import Entry, Storage
 
 
-def keep_fields(config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]]) -> list[pa.Field]:
+def keep_fields(
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+) -> list[pa.Field]:
     """No columns.
 
     Raises:

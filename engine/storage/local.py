@@ -1,8 +1,10 @@
 """A local or mounted file system: data goes to a temporary name, is synced, and takes its name in one step."""
 
 import errno
+import heapq
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from engine.errors import ConfigError, InputChanged, RetryableError
 from engine.storage.base import TEMPORARY, Entry
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+# A link that leads to itself leads nowhere.
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -20,11 +24,7 @@ class LocalStorage:
     """A local or mounted file system."""
 
     def list(self, folder: str) -> Iterator[Entry]:
-        found = []
-        for root, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
-            folders[:] = [f for f in folders if not f.startswith(".")]
-            found += [os.path.join(root, f) for f in files if not f.startswith(".") and not f.endswith(TEMPORARY)]
-        for path in sorted(found):
+        for path in sorted(_walk(folder)):
             entry = self.stat(path)
             if entry is not None:
                 yield entry
@@ -32,9 +32,11 @@ class LocalStorage:
     def stat(self, path: str) -> Entry | None:
         try:
             status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if not os.path.isfile(path):
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+        if not stat.S_ISREG(status.st_mode):
             return None
         return Entry(path, status.st_size, str(status.st_mtime_ns))
 
@@ -163,7 +165,34 @@ def _sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def _unreadable(error: OSError) -> None:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return
-    raise ConfigError(f"cannot list {error.filename}: {os.strerror(error.errno)}")
+def _walk(top: str) -> Iterator[str]:
+    """The files below a folder, hidden and temporary ones left out.
+
+    A folder to which links lead as well is walked once: by the name that it has below `top`, else by the first link. Names
+    that begin with `_` come last, since an input leaves them out.
+    """
+    walked: set[str] = set()
+    waiting = [(0, top)]
+    while waiting:
+        rank, folder = heapq.heappop(waiting)
+        real = os.path.realpath(folder)
+        if real in walked:
+            continue
+        walked.add(real)
+        for each in _entries(folder):
+            if each.name.startswith("."):
+                continue
+            if os.path.isdir(each.path) if each.is_symlink() else each.is_dir():
+                heapq.heappush(waiting, (max(rank, 2 if each.name.startswith("_") else each.is_symlink()), each.path))
+            elif not each.name.endswith(TEMPORARY):
+                yield each.path
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise ConfigError(f"cannot list {folder}: {os.strerror(error.errno)}") from None

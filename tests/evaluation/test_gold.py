@@ -56,6 +56,13 @@ def test_parquet_and_csv_say_the_same(tmp_path):
     )
 
 
+def test_a_refused_csv_names_the_key_that_reads_it(tmp_path):
+    path = csv(tmp_path, "id,site,note\n" + 'a,C50,"the \\"left\\" one"\n' * 3)
+    with pytest.raises(ConfigError, match=r"gold\.csv, line 2: .*set 'escape=\\'"):
+        read_gold(GoldConfig(path, {"site": "site"}, id="id"))
+    assert read_gold(GoldConfig(path, {"site": "site"}, id="id", escape="\\")).counts["repeated"] == 2
+
+
 def test_where_takes_the_rows_with_a_value(tmp_path):
     gold = read_gold(GoldConfig(parquet(tmp_path), LABELS, id="id", where={"split": "test"}))
     assert set(rows(gold)) == {"a", "b"} and gold.counts["elsewhere"] == 1

@@ -167,7 +167,7 @@ def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) 
     for job in _help.jobs():
         assert f"`jobs.{job.name}`" in README
     commands = re.findall(r"`([^`\n]*input\.path=[^`\n]*output\.path=coded)`", README)
-    assert len(commands) == 7
+    assert len(commands) == 10
     for command in commands:
         assert main.compose(shlex.split(command), {})[1] == []
 

@@ -121,7 +121,7 @@ def test_an_input_that_is_no_longer_there_must_be_named(coded_run, tmp_path, cap
     copy = tmp_path / "run"
     shutil.copytree(coded_run.output, copy)
     part = next((copy / "_plan").glob("*.jsonl"))
-    part.write_text(part.read_text().replace(str(coded_run.reports), str(tmp_path / "gone.parquet")))
+    part.write_text(part.read_text().replace(json.dumps(str(coded_run.reports.parent)), json.dumps(str(tmp_path / "gone"))))
     order = [f"run={copy}", f"model.path={coded_run.model}", f"output.path={tmp_path / 'out'}"]
     assert main.run(order) == 2
     assert "name the reports" in capsys.readouterr().err

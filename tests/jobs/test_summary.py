@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import TooManyFailures
 from engine.pipeline import Summary
+from engine.pipeline.status import Lost
 from jobs import _summary, code_reports, status
 
 
@@ -62,6 +63,41 @@ def test_what_the_model_never_does_is_told_once_and_only_where_a_record_met_it()
         assert told(summary(limits=limits, reasons=reasons)).count(line) == 1
         assert "Never." not in told(summary(limits=limits, reasons=reasons))
         assert line not in told(summary(limits=limits))
+
+
+@pytest.mark.parametrize(
+    ("lost", "failures", "lines"),
+    [
+        ([], {"missing_text": 1}, []),
+        (
+            [("feed/march.csv", "missing_text", 5000)],
+            {"missing_text": 5000},
+            ["All 5,000 records of feed/march.csv failed: missing_text (check input.text)"],
+        ),
+        (
+            [("a", "missing_text", 9), ("b", "missing_text", 4), ("c", "duplicate_id", 2), ("d", "model_error", 3)],
+            {"missing_text": 20, "duplicate_id": 2, "model_error": 3},
+            [
+                "All 2 records of c failed: duplicate_id (check input.id and input.id_scope)",
+                "All 3 records of d failed: model_error",
+                "All 13 records of a, b failed: missing_text (check input.text)",
+            ],
+        ),
+        (
+            [(name, "too_large", 2) for name in "abcde"],
+            {"too_large": 11},
+            ["All 10 records of a, b, c and 2 more failed: too_large (check input.max_bytes)"],
+        ),
+        # A folder of texts, in which each file is a record.
+        ([], {"invalid_encoding": 6000}, ["All 6,000 records of the run failed: invalid_encoding (check input.encoding)"]),
+    ],
+)
+def test_what_failed_whole_is_told_in_the_last_line(lost: list, failures: dict, lines: list) -> None:
+    files = tuple(Lost(*each) for each in lost)
+    for told in (_summary.closing, _summary.standing):
+        last = told(summary(lost=files, failures=failures, records=6000)).splitlines()
+        assert [line for line in last if line.startswith("All ")] == lines
+        assert last[len(last) - len(lines) :] == lines
 
 
 def test_a_run_that_had_nothing_to_do_says_so() -> None:

@@ -13,8 +13,10 @@ from engine.models.base import ModelSpec
 from engine.pipeline import ClusterConfig, RunConfig, fingerprint, plan, work
 from engine.pipeline.commit import commit, commit_empty
 from engine.pipeline.layout import Layout
+from engine.pipeline.progress import Silent
 from engine.pipeline.publish import publish
 from engine.pipeline.rows import result_schema
+from engine.pipeline.run import begin
 from engine.sources import InputConfig
 from engine.storage import LocalStorage
 
@@ -58,8 +60,7 @@ class Bench:
         self.config, self.storage, self.layout = settings, storage or LocalStorage(), Layout(settings.output)
         self.system = work.system_of(settings.model)
         self.found = fingerprint.fingerprint(settings, self.system)
-        self.run_id = fingerprint.claim(self.storage, self.layout, self.found, self.system.limits())
-        self.plan = plan.make(settings, self.storage, self.layout)
+        self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Silent())
         self.schema = result_schema(self.system, self.plan.keep)
         keep = self.plan.keep.serialize().to_pybytes()
         cluster = settings.cluster

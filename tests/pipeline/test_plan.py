@@ -1,11 +1,19 @@
+import gzip
 import json
 import os
+import shutil
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError, InputChanged
 from engine.pipeline import plan
-from tests.pipeline.conftest import Bench, config, texts, write_input
+from engine.pipeline.progress import Silent
+from engine.pipeline.run import begin
+from engine.storage import storage_for
+from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 
 
 def test_shards_cover_the_input_once_and_are_read_back_as_stored(bench):
@@ -31,6 +39,31 @@ def test_new_files_become_a_new_part(bench, tmp_path):
     assert two.plan.rows == 35
 
 
+def month(path, name, **columns):
+    path.mkdir(exist_ok=True, parents=True)
+    pq.write_table(pa.table({"id": [f"{name}{i}" for i in range(2)], "text": ["a", "b"], **columns}), path / f"{name}.parquet")
+
+
+def test_a_second_month_is_read_in_the_types_of_the_run(tmp_path):
+    month(tmp_path / "in", "january", age=pa.array([40, 41], pa.int32()), ward=["x", "y"])
+    settings = config(tmp_path / "in", tmp_path / "out")
+    settings = replace(settings, input=replace(settings.input, keep=("age", "ward")))
+    one = Bench(settings)
+    one.code()
+    one.publish()
+    month(tmp_path / "in", "february", age=[42.0, None], ward=pa.array(["z", None], pa.large_string()))
+    two = Bench(settings)
+    two.code()
+    two.publish()
+    assert [(row["age"], row["ward"]) for row in rows(tmp_path / "out")] == [(40, "x"), (41, "y"), (42, "z"), (None, None)]
+    schemas = [pq.read_schema(path) for path in sorted((tmp_path / "out" / "codes").iterdir())]
+    assert schemas[0] == schemas[1] and schemas[0].field("age").type == pa.int32()
+    month(tmp_path / "in", "march", age=[0.5, None], ward=["z", None])
+    with pytest.raises(ConfigError, match=r"column 'age' of march.parquet is double, in the rest of the run int32"):
+        Bench(settings)
+    assert plan.read(one.storage, one.layout) == two.plan
+
+
 def test_a_changed_file_is_named(bench, tmp_path):
     one = bench()
     write_input(tmp_path / "in" / "a.jsonl", texts(29))
@@ -52,6 +85,149 @@ def test_a_missing_file_is_named(bench, tmp_path):
     (tmp_path / "in" / "a.jsonl").unlink()
     with pytest.raises(InputChanged, match=r"a\.jsonl: missing"):
         Bench(one.config)
+
+
+def move(one, tmp_path, name):
+    """The bench's run as the same command with another input path sees it."""
+    os.rename(one.config.input.path, tmp_path / name)
+    return Bench(config(tmp_path / name, tmp_path / "out"))
+
+
+def test_an_input_that_was_moved_is_the_same_input(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "deep" / "b.jsonl", texts(10, 50))
+    one = Bench(one.config)
+    one.code(), one.publish()
+    two = move(one, tmp_path, "elsewhere")
+    assert [shard.name for shard in two.plan.shards] == [shard.name for shard in one.plan.shards]
+    assert {entry.path for entry in two.plan.files} == {str(tmp_path / "elsewhere" / n) for n in ("a.jsonl", "deep/b.jsonl")}
+    assert len(two.publish()) == 1
+    write_input(tmp_path / "elsewhere" / "c.jsonl", texts(5, 90))
+    three = Bench(two.config)
+    assert [shard.name for shard in three.plan.shards if shard.name.startswith("0002")] == ["0002-000000"]
+    four = move(three, tmp_path, "in")
+    for planned in four.plan.shards[-1:]:
+        four.commit(planned)
+    four.publish()
+    assert_once(tmp_path / "out", list({**texts(30), **texts(10, 50), **texts(5, 90)}))
+
+
+def test_workers_read_a_moved_input_where_it_lies_now(bench, tmp_path):
+    one = bench()
+    half = len(one.plan.shards) // 2
+    for planned in one.plan.shards[:half]:
+        one.commit(planned)
+    two = move(one, tmp_path, "elsewhere")
+    for planned in two.plan.shards[half:]:
+        two.commit(planned)
+    two.publish()
+    assert_once(tmp_path / "out", list(texts(30)))
+    assert sorted({row["source"] for row in rows(tmp_path / "out")}) == ["a.jsonl"]
+
+
+def test_an_input_moved_within_an_object_store_is_the_same_input(tmp_path, bucket):
+    storage = storage_for(bucket)
+    data = write_input(tmp_path / "a.jsonl", texts(30)).read_bytes()
+    assert storage.create(f"{bucket}/in/deep/a.jsonl", data)
+    one = Bench(config(f"{bucket}/in", tmp_path / "out"))
+    assert storage.link(f"{bucket}/in/deep/a.jsonl", f"{bucket}/moved/deep/a.jsonl")
+    storage.remove(f"{bucket}/in/deep/a.jsonl")
+    two = Bench(config(f"{bucket}/moved", tmp_path / "out"))
+    assert [shard.name for shard in two.plan.shards] == [shard.name for shard in one.plan.shards]
+    two.code(), two.publish()
+    assert_once(tmp_path / "out", list(texts(30)))
+    assert {row["source"] for row in rows(tmp_path / "out")} == {"deep/a.jsonl"}
+
+
+def test_a_second_month_comes_to_a_moved_input_of_folders_packed_files_and_what_is_left_out(tmp_path):
+    """The folders' column, the run's types, and names relative to the input hold together."""
+    settings = config(tmp_path / "in", tmp_path / "out")
+    settings = replace(settings, input=replace(settings.input, keep=("age", "year")))
+    (tmp_path / "in" / "_temporary").mkdir(parents=True)
+    (tmp_path / "in" / "_temporary" / "x.csv").write_text("nothing\n")
+    month(tmp_path / "in" / "year=2023", "january", age=pa.array([40, 41], pa.int32()))
+    one = Bench(settings)
+    one.code(), one.publish()
+    os.rename(tmp_path / "in", tmp_path / "moved")
+    moved = replace(settings, input=replace(settings.input, path=str(tmp_path / "moved")))
+    month(tmp_path / "moved" / "year=2024", "february", age=[42.0, None])
+    packed = tmp_path / "moved" / "year=2024" / "march.csv.gz"
+    packed.write_bytes(gzip.compress(b"id,text,age\nm0,a,43\n"))
+    with pytest.raises(ConfigError, match=r"'age' of year=2024/march.csv.gz is string, in the rest of the run int32"):
+        Bench(moved)
+    assert plan.read(one.storage, one.layout) == one.plan
+    packed.unlink()
+    two = Bench(moved)
+    two.code(), two.publish()
+    found = [(row["source"], row["age"], row["year"]) for row in rows(tmp_path / "out")]
+    january, february = "year=2023/january.parquet", "year=2024/february.parquet"
+    assert found == [(january, 40, "2023"), (january, 41, "2023"), (february, 42, "2024"), (february, None, "2024")]
+    assert two.plan.bases == (str(tmp_path / "in"), str(tmp_path / "moved"))
+
+
+def test_a_copy_whose_times_differ_has_changed_and_the_line_says_why(bench, tmp_path):
+    one = bench()
+    shutil.copytree(tmp_path / "in", tmp_path / "kept")
+    Bench(config(tmp_path / "kept", tmp_path / "out"))
+    shutil.copytree(tmp_path / "in", tmp_path / "copy", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "copy" / "a.jsonl", ns=(1, 1))
+    with pytest.raises(InputChanged, match=r"a\.jsonl: changed .* the input lay in .*/in; a copy must keep the times of change"):
+        Bench(config(tmp_path / "copy", tmp_path / "out"))
+    assert one.plan.bases == (str(tmp_path / "in"),)
+    write_input(tmp_path / "other" / "b.jsonl", texts(3))
+    with pytest.raises(InputChanged, match=r"a\.jsonl: missing from the input .* the input lay in .*/in; restore it"):
+        Bench(config(tmp_path / "other", tmp_path / "out"))
+
+
+def test_a_wider_path_adds_to_what_was_planned(tmp_path):
+    write_input(tmp_path / "in" / "2023" / "b.jsonl", texts(5, 60))
+    one = Bench(config(tmp_path / "in" / "2023", tmp_path / "out"))
+    two = Bench(config(tmp_path / "in" / "*" / "*.jsonl", tmp_path / "out"))
+    assert two.plan == one.plan
+    write_input(tmp_path / "in" / "2024" / "c.jsonl", texts(5, 70))
+    three = Bench(config(tmp_path / "in", tmp_path / "out"))
+    assert three.plan.rows == 10 and three.plan.bases == (str(tmp_path / "in" / "2023"), str(tmp_path / "in"))
+
+
+def test_a_new_name_of_a_planned_file_changes_nothing(bench, tmp_path):
+    one = bench()
+    (tmp_path / "in" / "0.jsonl").hardlink_to(tmp_path / "in" / "a.jsonl")
+    assert Bench(one.config).plan == one.plan
+    assert Bench(move(one, tmp_path, "moved").config).plan.rows == 30
+
+
+def test_what_is_left_out_is_told(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "_temporary" / "a.jsonl", texts(2))
+
+    lines = []
+
+    class Told(Silent):
+        def note(self, line):
+            lines.append(line)
+
+    assert begin(one.config, one.storage, one.system, one.found, Told()) == (one.run_id, one.plan)
+    assert [line.split(",")[0] for line in lines] == ["1 file skipped"]
+
+
+def test_shards_of_packed_files_are_sized_by_their_text(tmp_path):
+    data = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts(3000).items()).encode()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl.gz").write_bytes(gzip.compress(data))
+    one = Bench(config(tmp_path / "in", tmp_path / "out", shard_bytes=1000))
+    assert one.plan.rows == 3000 and one.plan.bytes == len(data)
+    assert len(one.plan.shards) > 20
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "3", "not json", '{"file": ["a"]}', '{"name": "x", "shard": {"slices": [{}]}}'])
+def test_a_plan_damaged_in_any_line_is_refused(bench, line):
+    one = bench()
+    path = one.layout.part(0)
+    data = one.storage.read(path)
+    one.storage.remove(path)
+    one.storage.create(path, data + line.encode() + b"\n")
+    with pytest.raises(ConfigError, match="damaged"):
+        plan.read(one.storage, one.layout)
 
 
 def test_a_damaged_plan_is_refused(bench):

@@ -1,5 +1,6 @@
 """The guarantees, by really killing: each test ends with the same command, and every record has one row."""
 
+import gzip
 import json
 import os
 import signal
@@ -9,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from engine.pipeline import run, stages, status
+from engine.errors import ConfigError
+from engine.pipeline import plan, run, stages, status
 from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 from tests.pipeline.drivers import ended, start
 
@@ -130,6 +134,69 @@ def test_a_file_that_changes_after_planning_stops_the_run_by_name(tmp_path, clus
     write_input(tmp_path / "in" / "a.jsonl", texts(31))
     with pytest.raises(InputChanged, match=r"a\.jsonl"):
         list(stages.receipts(one.plan.shards, one.job, one.config.cluster, {}))
+
+
+def keeping(settings, *names):
+    return replace(settings, input=replace(settings.input, keep=names))
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_refused_command_leaves_the_folder_as_it_was_and_the_corrected_one_runs(tmp_path, existing):
+    out = tmp_path / "out"
+    if existing:
+        out.mkdir()
+    settings = config(tmp_path / "in", out)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ConfigError, match="is empty"):
+        Bench(settings)
+    ids = [f"r{i}" for i in range(3)]
+    table = {"id": ids, "text": ["a"] * 3, "ward": [["x"]] * 3, "stay": [1.5] * 3, "decision": ["d"] * 3}
+    pq.write_table(pa.table(table), tmp_path / "in" / "a.parquet")
+    other = {"ward": ["x"] * 3, "stay": [2**53 + 1] * 3}
+    pq.write_table(pa.table({**table, **other}), tmp_path / "in" / "b.parquet")
+    torn = tmp_path / "torn.csv.gz"
+    torn.write_bytes(gzip.compress(b"id,text\n" + b'1,"a \\"small\\" one"\n' * 20))
+    refused = [
+        (replace(settings, input=replace(settings.input, text="report")), "no column 'report'"),
+        (replace(settings, input=replace(settings.input, id="stay")), "column 'stay' of a.parquet is double"),
+        (keeping(settings, "ward"), "'ward' is"),
+        (keeping(settings, "stay"), "'stay' of b.parquet is int64"),
+        (keeping(settings, "decision"), "name of a result column"),
+        (replace(settings, input=replace(settings.input, path=str(tmp_path / "nowhere"))), "no file or folder"),
+        (replace(settings, input=replace(settings.input, path=str(torn))), r"torn\.csv\.gz, line 2: .*input\.escape"),
+        (replace(settings, output=str(tmp_path / "in" / "out")), "inside the input folder"),
+    ]
+    for each, message in refused:
+        with pytest.raises(ConfigError, match=message):
+            Bench(each)
+    assert (out.exists(), [path.name for path in tmp_path.rglob("*") if path.name[0] in "._"]) == (existing, [])
+    one = Bench(keeping(settings))
+    one.code()
+    one.publish()
+    assert len(rows(out)) == 6
+
+
+def test_a_folder_of_another_run_is_refused_before_its_input_is_looked_at(tmp_path):
+    write_input(tmp_path / "in" / "a.jsonl", texts(3))
+    Bench(config(tmp_path / "in", tmp_path / "out"))
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        Bench(config(tmp_path / "nowhere", tmp_path / "out", options={"x": 1}))
+
+
+def test_a_driver_whose_settings_lose_the_race_for_the_folder_is_told(tmp_path, monkeypatch):
+    write_input(tmp_path / "in" / "a.jsonl", texts(3))
+    draft = plan.draft
+
+    def late(settings, *more):
+        """Another driver claims the folder while this one cuts its input."""
+        drafted = draft(settings, *more)
+        monkeypatch.setattr(plan, "draft", draft)
+        Bench(config(tmp_path / "in", tmp_path / "out", options={"x": 1}))
+        return drafted
+
+    monkeypatch.setattr(plan, "draft", late)
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        Bench(config(tmp_path / "in", tmp_path / "out"))
 
 
 @pytest.mark.long

@@ -208,7 +208,7 @@ def test_an_output_inside_the_input_is_refused(bucket):
     put(bucket, texts(2))
     with pytest.raises(ConfigError, match="lies inside the input folder"):
         run(config(f"{bucket}/in", f"{bucket}/in/out", s3=s3_config()))
-    assert not storage_for(bucket).is_folder(f"{bucket}/in/out/_plan")
+    assert not storage_for(bucket).is_folder(f"{bucket}/in/out")
 
 
 @pytest.mark.parametrize(

@@ -24,28 +24,166 @@ def test_text_comes_out_exactly_as_it_stands(tmp_path, load, shard_bytes):
 
 @SIZES
 def test_a_broken_row_costs_itself_only(tmp_path, load, shard_bytes):
-    lines = [b"id,text", b"1,fine", b"2", b"3,too,many", b'4,"open', b"5,bad \xff byte", b"6,", b",no id", b'7,"last"']
-    (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
+    broken = [b"2", b"3,too,many", b"5,bad \xff byte", b"6,", b",no id", b'"7","last"', b'4,"open']
+    good = [b"%d,fine" % i for i in range(100, 130)]
+    lines = [b"id,text", *(line for each in broken for line in (*good, each))]
+    data = b"\n".join(lines)
+    (tmp_path / "a.csv").write_bytes(data)
     loaded = load(tmp_path / "a.csv", shard_bytes, id="id")
-    assert loaded.failures == [
-        None,
+    assert loaded.failures[30::31] == [
         ("parse_error", "fields=1 expected=2"),
         ("parse_error", "fields=3 expected=2"),
-        ("parse_error", "quote"),
         ("invalid_encoding", ""),
         ("missing_text", ""),
         ("parse_error", "missing_id"),
         None,
+        ("parse_error", f"quote, from byte {len(data) - 7} on"),
     ]
-    assert loaded.ids == ["1", "a.csv:1", "a.csv:2", "a.csv:3", "5", "6", "a.csv:6", "7"]
-    assert loaded.places == [("a.csv", i) for i in range(8)]
+    assert loaded.ids[30::31] == ["a.csv:30", "a.csv:61", "5", "6", "a.csv:154", "7", "a.csv:216"]
+    assert loaded.texts.count("fine") == 7 * 30
+    assert loaded.places == [("a.csv", i) for i in range(7 * 31)]
 
 
-def test_an_open_quote_does_not_swallow_a_thousand_rows(tmp_path, load):
-    rows = [f"{i},report {i}" for i in range(1000)]
+def test_an_open_quote_among_plain_rows_costs_the_rows_that_could_be_its_text(tmp_path, load):
+    rows = [f"{i},report {i}" for i in range(3000)]
     (tmp_path / "a.csv").write_text('id,text\nx,"open\n' + "\n".join(rows))
     loaded = load(tmp_path / "a.csv", 5000, id="id", max_bytes=100)
-    assert loaded.texts == [None, *(f"report {i}" for i in range(1000))]
+    assert loaded.texts == [None, *(f"report {i}" for i in range(1000, 3000))]
+
+
+REPORT = "SPECIMEN: Left breast, core\n7,a line like a record\nGRADE: 2, {}\n"
+
+
+def quoted(numbers):
+    return "".join(f'{i},"{REPORT.format(i)}",A\n' for i in numbers)
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("torn", "lost"),
+    [
+        (f'x,"3" mass {REPORT}",A\n', 1),
+        (f'x,"mass 3"\n{REPORT}",A\n', 1),
+        (f'x,"{REPORT},A\n', 2),
+        (f'x,{REPORT}",A\n', 2),
+        (f'x,"A",{REPORT}",A\n', 1),
+        (f"x,{REPORT},A\n", 2),
+    ],
+)
+def test_a_torn_report_costs_itself_and_at_most_a_neighbour(tmp_path, load, shard_bytes, torn, lost):
+    (tmp_path / "a.csv").write_text(f"id,text,ward\n{quoted(range(100))}{torn}{quoted(range(100, 200))}")
+    loaded = load(tmp_path / "a.csv", shard_bytes, id="id", keep=["ward"])
+    assert [failure[0] for failure in loaded.failures if failure] == ["parse_error"]
+    assert set(loaded.ids) - {str(i) for i in range(200)} == {row["record_id"] for row in loaded.rows if row["failure"]}
+    assert all(text is None or text == REPORT.format(name) for name, text in zip(loaded.ids, loaded.texts, strict=True))
+    assert 201 - lost <= len(loaded.ids) <= 201
+    (at,) = [i for i, failure in enumerate(loaded.failures) if failure]
+    assert loaded.ids[at] == f"a.csv:{at}" and at in (99, 100)
+
+
+def test_the_rest_of_a_torn_file_is_one_failed_row_that_says_from_where(tmp_path, load):
+    start = f"id,text,ward\n{quoted(range(100))}"
+    (tmp_path / "a.csv").write_text(start + 'x,"open\n' + REPORT * 50)
+    loaded = load(tmp_path / "a.csv", 500, id="id")
+    assert loaded.ids == [*(str(i) for i in range(100)), "a.csv:100"]
+    assert loaded.failures[-1] == ("parse_error", f"quote, from byte {len(start)} on")
+
+
+def refusal(tmp_path, load, data, **settings):
+    (tmp_path / "a.csv").write_text(data)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "a.csv", id="id", **settings)
+    message = str(caught.value)
+    assert "\n" not in message and "breast" not in message
+    return message
+
+
+ESCAPED = "id,text\n" + "".join(f'{i},"SPECIMEN: Left breast\nfoo, bar\n\\"well\\", he said\n"\n' for i in range(4))
+
+
+def test_escaped_quotes_are_refused_with_the_setting_that_reads_them(tmp_path, load):
+    message = refusal(tmp_path, load, ESCAPED)
+    assert message.startswith("input.path: a.csv, line 2: ") and "'input.escape=\\'" in message
+    loaded = load(tmp_path / "a.csv", 1, id="id", escape="\\")
+    assert loaded.ids == ["0", "1", "2", "3"]
+    assert set(loaded.texts) == {'SPECIMEN: Left breast\nfoo, bar\n"well", he said\n'}
+
+
+def test_one_escaped_quote_among_the_first_records_is_enough(tmp_path, load):
+    rows = [f'{i},"Left breast, {i}"' for i in range(90)]
+    rows[70] = '70,"a 3\\" mass, Left breast"'
+    assert "a.csv, line 72: " in refusal(tmp_path, load, "\n".join(["id,text", *rows]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "words"),
+    [
+        (['1,"a"', '2,"breast', "3,b", "4,c"], 3, "the record that begins there, of 2 fields"),
+        (['1,mass of 5"', '2,mass of 6"'], 2, "input.quoting=none"),
+        (["1,Left breast", "core", "2,Left breast", "biopsy"], 3, "2 fields expected, 1 found"),
+        ([f"{i},Left breast, core" for i in range(9)], 2, "2 fields expected, 3 found"),
+        (["1;Left breast", "2;Right breast", "3;Left breast, core"], 2, "input.delimiter"),
+        (['1,"3" breast"', *(f'{i},"breast"' for i in range(9)), '2,"3" breast"'], 2, "input.escape"),
+    ],
+)
+def test_first_records_that_do_not_fit_are_refused_by_their_line(tmp_path, load, rows, line, words):
+    message = refusal(tmp_path, load, "\n".join(["id,text", *rows]))
+    assert f"a.csv, line {line}: " in message and words in message
+
+
+def test_lines_are_counted_whatever_ends_them(tmp_path, load):
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "a.csv").write_bytes(end.join(["id,text", '1,"a', 'b"', "2", "3", "4,c"]).encode())
+        with pytest.raises(ConfigError, match="line 4: 2 fields expected, 1 found"):
+            load(tmp_path / "a.csv", id="id")
+
+
+def test_one_odd_record_among_the_first_is_a_failed_row(tmp_path, load):
+    (tmp_path / "a.csv").write_text('id,text\n1,a\n2\n3,c\n4,"open')
+    loaded = load(tmp_path / "a.csv", id="id")
+    assert loaded.ids == ["1", "a.csv:1", "3", "a.csv:3"]
+
+
+def test_quotes_as_characters_like_any_other(tmp_path, load):
+    (tmp_path / "a.tsv").write_text('id\ttext\n1\t"Left" breast, 5"\n2\t"\n3\tC:\\x\ty\n')
+    loaded = load(tmp_path / "a.tsv", 1, id="id", quoting="none", escape=None)
+    assert loaded.texts == ['"Left" breast, 5"', '"', None]
+    assert loaded.failures[2] == ("parse_error", "fields=3 expected=2")
+    loaded = load(tmp_path / "a.tsv", 1, id="id", quoting="none", escape="\\")
+    assert loaded.failures[2] == ("parse_error", "fields=3 expected=2")
+
+
+def test_inches_and_quoted_words_in_a_file_without_quoted_fields(tmp_path, load):
+    (tmp_path / "a.csv").write_text('id,text\n1,5" tall\n2,so "called" cyst\n3,said "well"\n')
+    assert load(tmp_path / "a.csv", 1, id="id").texts == ['5" tall', 'so "called" cyst', 'said "well"']
+
+
+@SIZES
+def test_row_names_of_r_are_left_out(tmp_path, load, shard_bytes):
+    rows = [f'"{i}","A{i}","left, core"' for i in range(1, 300)]
+    (tmp_path / "a.csv").write_text("\n".join(['"id","text"', *rows, '"A300","one less"', '"301","A301","x","one more"']))
+    loaded = load(tmp_path / "a.csv", shard_bytes, id="id")
+    assert loaded.ids == [*(f"A{i}" for i in range(1, 300)), "a.csv:299", "a.csv:300"]
+    assert set(loaded.texts[:-2]) == {"left, core"}
+    assert [failure[1] for failure in loaded.failures[-2:]] == ["fields=2 expected=3", "fields=4 expected=3"]
+    (tmp_path / "a.csv").write_text("id,text\n1,A1,left\n2,A2,right\n")
+    assert load(tmp_path / "a.csv", 1, id="id").ids == ["A1", "A2"]
+
+
+def test_texts_with_a_comma_are_not_taken_for_row_names(tmp_path, load):
+    refusal(tmp_path, load, "id,text\n1,left breast, core\n2,right breast, core\n")
+    refusal(tmp_path, load, "id,text\n7,left,core\n8,right,core\n")
+    (tmp_path / "a.csv").write_text("id,text\n1,left,core\n")
+    assert load(tmp_path / "a.csv", id="id").failures == [("parse_error", "fields=3 expected=2")]
+
+
+@SIZES
+def test_a_comma_behind_every_record_is_left_out(tmp_path, load, shard_bytes):
+    rows = [f"{i},left {i}," for i in range(150)]
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *rows, "150,left,core", "151,left"]))
+    loaded = load(tmp_path / "a.csv", shard_bytes, id="id")
+    assert loaded.texts == [*(f"left {i}" for i in range(150)), None, None]
+    assert [failure[1] for failure in loaded.failures[-2:]] == ["fields=3 expected=2", "fields=2 expected=3"]
 
 
 def test_a_large_text_fails_alone_with_its_id(tmp_path, load):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ConfigError, InputChanged
-from engine.sources import InputConfig, cut, input_base, keep_fields, list_files, read, source_of
+from engine.sources import InputConfig, cut, input_base, keep_fields, list_files, read, source_of, survey
 from engine.sources.synthetic import CorpusConfig, Settings, write
 from engine.storage import storage_for
 
@@ -73,6 +73,17 @@ def test_globs_mean_what_they_mean_on_a_disk(bucket, tmp_path):
         assert sources(f"{bucket}/{pattern}") == sources(tmp_path / pattern), pattern
 
 
+def test_what_other_programs_keep_for_themselves_is_left_out(bucket):
+    put(bucket, "in/a.csv", "in/_temporary/0/a.csv", "in/_d=1/b.csv")
+    log = b'{"remove": {"path": "a.csv"}}\n'
+    assert storage_for(bucket).create(f"{bucket}/in/_delta_log/{1:020}.json", log)
+    assert sources(f"{bucket}/in") == sources(f"{bucket}/in/**") == ["_d=1/b.csv", "a.csv"]
+    assert sources(f"{bucket}/in/_t*/0/*") == ["_temporary/0/a.csv"]
+    for path in (f"{bucket}/in", f"{bucket}/in/*.csv"):
+        told = survey(InputConfig(path, None), storage_for(bucket)).notes
+        assert told[-1].startswith("1 file read although the Delta table")
+
+
 def test_a_bucket_is_a_folder_and_marks_of_folders_are_no_files(bucket):
     put(bucket, "a.csv", "b/c.csv")
     storage_for(bucket)._client.call("put_object", bucket.removeprefix("s3://"), Key="b/", Body=b"")
@@ -86,7 +97,7 @@ def test_a_bucket_is_a_folder_and_marks_of_folders_are_no_files(bucket):
         ([], "absent", "no file or folder"),
         ([], "absent/*.csv", "nothing matches"),
         (["x/a.csv"], "x/*.parquet", "nothing matches"),
-        (["x/a.csv.gz"], "x", "is packed"),
+        (["x/a.csv.xz"], "x", "is packed"),
     ],
 )
 def test_nothing_to_read_is_one_clear_line(bucket, names, path, message):

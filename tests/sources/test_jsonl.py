@@ -64,6 +64,22 @@ def test_kept_values_are_strings_as_they_are_and_json_otherwise(tmp_path, load):
     assert [row["keep"]["k"] for row in loaded.rows] == ["ü", "1", "1.5", "true", None, '[1, {"a": "ü"}]', None]
 
 
+def test_nan_is_missing_and_whole_floats_are_ids(tmp_path, load):
+    lines = [
+        '{"id": 1.0, "text": "a", "k": NaN}',
+        '{"id": NaN, "text": "b", "k": [1, NaN, -Infinity]}',
+        '{"id": 1.5, "text": "c"}',
+        '{"id": 9007199254740993.0, "text": "d"}',
+        '{"id": 9007199254740993, "text": NaN}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    loaded = load(tmp_path, id="id", keep=["k"])
+    assert loaded.ids == ["1", "a.jsonl:1", "a.jsonl:2", "a.jsonl:3", "9007199254740993"]
+    floats = [("parse_error", "id is float")] * 2
+    assert loaded.failures == [None, ("parse_error", "missing_id"), *floats, ("missing_text", "")]
+    assert [row["keep"]["k"] for row in loaded.rows] == [None, "[1, null, -Infinity]", None, None, None]
+
+
 def test_a_key_that_no_line_has_is_refused(tmp_path, load):
     (tmp_path / "a.jsonl").write_text('{"report": "x"}\n' * 200 + '{"text": "x"}\n')
     with pytest.raises(ConfigError, match=r"^input.text: the input has no column 'text'; it has: report$"):

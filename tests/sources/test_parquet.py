@@ -1,11 +1,14 @@
 """Parquet: how it is cut, and what its types and its damage become."""
 
+import uuid
+from datetime import datetime
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError, InputChanged
-from engine.sources import InputConfig, cut, list_files, read
+from engine.sources import InputConfig, cut, keep_fields, list_files, read
 from engine.storage import LocalStorage
 
 
@@ -163,6 +166,156 @@ def test_kept_columns_keep_their_types_and_widen_where_files_differ(tmp_path, lo
     assert [str(column.type) for column in keep] == ["int64", "string", "string", "timestamp[ns]", "list<element: string>"]
     assert [column.to_pylist() for column in keep[:3]] == [[1, 2**40], ["1", "x"], [None, "y"]]
     assert keep[3].cast(pa.int64()).to_pylist() == [1_700_000_000_000_000_001] * 2
+
+
+def test_a_column_that_is_null_throughout_one_file_takes_the_other_files_type(tmp_path, load):
+    write(tmp_path / "a.parquet", ["a"], age=pa.nulls(1), tags=pa.array([[None]]), none=pa.nulls(1))
+    write(tmp_path / "b.parquet", ["b"], age=[41], tags=[["x"]], none=pa.nulls(1))
+    loaded = load(tmp_path, 1, keep=["age", "tags", "none"])
+    assert [str(field.type) for field in loaded.tables[0].schema.field("keep").type][::2] == ["int64", "string"]
+    assert [tuple(row["keep"].values()) for row in loaded.rows] == [(None, [None], None), (41, ["x"], None)]
+
+
+MONTHS = [
+    # The run's column, the new month's, and the new month's as the run then has it: None where the month is refused.
+    (pa.array(["a"]), pa.array(["b"], pa.large_string()), ["b"]),
+    (pa.array(["a"]), pa.array(["b"], pa.dictionary(pa.int8(), pa.string())), ["b"]),
+    (pa.array(["a"]), pa.array([1.5, None]), ["1.5", None]),
+    (pa.array([1], pa.int32()), pa.array([2, None], pa.int64()), [2, None]),
+    (pa.array([1], pa.int32()), pa.array([2**40]), None),
+    (pa.array([1]), pa.array([2], pa.int8()), [2]),
+    (pa.array([1]), pa.array([2.0, float("nan"), None]), [2, None, None]),
+    (pa.array([1]), pa.array([2.5]), None),
+    (pa.array([1]), pa.nulls(2), [None, None]),
+    (pa.array([1]), pa.array(["2"]), [2]),
+    (pa.array([1]), pa.array(["two"]), None),
+    (pa.array([1]), pa.array([True]), None),
+    (pa.array([1.5]), pa.array([2]), [2.0]),
+    (pa.array([1.5]), pa.array([2**53 + 1]), None),
+    (pa.array([1], pa.decimal128(5, 2)), pa.array([2]), [2]),
+    (pa.array([0], pa.timestamp("us")), pa.array([86_400_000_000_000], pa.timestamp("ns")), [datetime(1970, 1, 2)]),
+    (pa.array([0], pa.timestamp("us")), pa.array([1], pa.timestamp("ns")), None),
+    (pa.array([0], pa.timestamp("us")), pa.array([1], pa.timestamp("us", tz="UTC")), None),
+    (pa.array([0], pa.timestamp("us")), pa.array([1], pa.date32()), [datetime(1970, 1, 2)]),
+    (pa.array([["a"]]), pa.array([["b"], None], pa.large_list(pa.large_string())), [["b"], None]),
+    (pa.array([["a"]]), pa.array([[]], pa.list_(pa.null())), [[]]),
+    (pa.array([["a"]]), pa.array(["b"]), None),
+    (pa.array([["a"]]), pa.array([float("nan"), None]), [None, None]),
+    (pa.array([0], pa.timestamp("us")), pa.array([float("nan")]), [None]),
+    (pa.array([0], pa.timestamp("us")), pa.array([float("nan"), 1.0]), None),
+    (pa.nulls(1), pa.array([3]), ["3"]),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "wanted"), MONTHS, ids=str)
+def test_a_month_whose_type_changed_is_read_in_the_runs_or_refused_by_name(tmp_path, first, second, wanted):
+    write(tmp_path / "january.parquet", ["t"] * len(first), age=first)
+    write(tmp_path / "march.parquet", ["t"] * len(second), age=second, row_group_size=1)
+    config, storage = InputConfig(str(tmp_path), None, keep=("age",)), LocalStorage()
+    january, march = list_files(config, storage)
+    run = keep_fields(config, storage, [january])
+    if wanted is None:
+        with pytest.raises(ConfigError, match=r"'age' of march.parquet is .*, in the rest of the run .*; make them alike"):
+            keep_fields(config, storage, [march], run)
+        return
+    assert keep_fields(config, storage, [march], run) == run
+    (shard,) = cut(config, storage, [march], 1 << 20)
+    assert [row["keep"]["age"] for row in read(config, storage, shard, run).to_pylist()] == wanted
+
+
+def test_in_one_run_too_a_value_that_the_common_type_cannot_hold_is_refused_before_it_is_read(tmp_path, load):
+    write(tmp_path / "a.parquet", ["a"], n=[1.5])
+    write(tmp_path / "b.parquet", ["b"], n=[2**53 + 1])
+    with pytest.raises(ConfigError, match=r"'n' of b.parquet is int64, in the rest of the run double"):
+        load(tmp_path, keep=["n"])
+
+
+def test_text_files_may_come_to_a_run_whose_column_is_text_and_to_no_other(tmp_path):
+    (tmp_path / "b.csv").write_text("text,ward\nb,7\n")
+    config, storage = InputConfig(str(tmp_path), None, keep=("ward",)), LocalStorage()
+    files = list_files(config, storage)
+    for kind in (pa.string(), pa.large_string()):
+        assert keep_fields(config, storage, files, [pa.field("ward", kind)]) == [pa.field("ward", kind)]
+    with pytest.raises(ConfigError, match=r"'ward' of b.csv is string, in the rest of the run int64"):
+        keep_fields(config, storage, files, [pa.field("ward", pa.int64())])
+
+
+def test_a_damaged_group_of_a_column_that_changed_type_costs_its_rows_only(tmp_path):
+    write(tmp_path / "a.parquet", ["a"], n=[1])
+    path = write(tmp_path / "b.parquet", ["b"] * 4, n=[1.0, 2.0, 3.0, 4.0], row_group_size=2)
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    data = bytearray(path.read_bytes())
+    data[chunk.data_page_offset : chunk.data_page_offset + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(data)
+    config, storage = InputConfig(str(tmp_path), None, keep=("n",)), LocalStorage()
+    one, other = list_files(config, storage)
+    run = keep_fields(config, storage, [one])
+    assert keep_fields(config, storage, [other], run) == run
+    tables = [read(config, storage, shard, run) for shard in cut(config, storage, [other], 1)]
+    assert [row["keep"]["n"] for table in tables for row in table.to_pylist()] == [None, None, 3, 4]
+
+
+def test_a_file_that_cannot_be_read_has_null_in_a_kept_list(tmp_path, load):
+    write(tmp_path / "a.parquet", ["a"], tags=[["x"]])
+    (tmp_path / "b.parquet").write_bytes(b"garbage")
+    assert [row["keep"]["tags"] for row in load(tmp_path, keep=["tags"]).rows] == [["x"], None]
+
+
+def test_a_kept_nan_is_null_at_any_depth(tmp_path, load):
+    nan = float("nan")
+    write(tmp_path / "a.parquet", ["a", "b"], n=[nan, 1.0], m=[[1.0, nan], None], s=[{"a": nan}, {"a": 1.0}])
+    kept = [tuple(row["keep"].values()) for row in load(tmp_path, keep=["n", "m", "s"]).rows]
+    assert kept == [(None, [1.0, None], {"a": None}), (1.0, None, {"a": 1.0})]
+
+
+def test_a_column_of_missing_texts_is_one_of_floats_to_pandas(tmp_path, load):
+    write(tmp_path / "a.parquet", pa.array([float("nan"), None]), [1.0, float("nan")])
+    loaded = load(tmp_path, id="id")
+    assert loaded.failures == [("missing_text", ""), ("parse_error", "missing_id")]
+    write(tmp_path / "b.parquet", pa.array([float("nan"), 1.0]), [1.0, 2.0])
+    with pytest.raises(ConfigError, match=r"input.text: column 'text' of b.parquet is double, not text"):
+        load(tmp_path, id="id")
+
+
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (pa.array([7, 10**37], pa.decimal128(38, 0)), ["7", "1" + "0" * 37]),
+        (pa.array([7, -100], pa.decimal32(5, 0)), ["7", "-100"]),
+        (pa.array([1.0, 2.0**53 - 1]), ["1", "9007199254740991"]),
+        (pa.array([-0.0, 2.0**24 - 1], pa.float32()), ["0", "16777215"]),
+        (pa.array([7.0, 8.0], pa.float16()), ["7", "8"]),
+        (pa.array([uuid.UUID(UUID).bytes, uuid.UUID(int=1).bytes], pa.uuid()), [UUID, str(uuid.UUID(int=1))]),
+    ],
+    ids=str,
+)
+def test_numbers_and_uuids_are_ids_as_they_are_written(tmp_path, load, ids, wanted):
+    loaded = load(write(tmp_path / "a.parquet", ["a", "b"], ids), id="id")
+    assert (loaded.ids, loaded.failures) == (wanted, [None, None])
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([1.0, 1.5]),
+        pa.array([1.0, float("inf")]),
+        pa.array([1.0, 2.0**53]),
+        pa.array([1.0, 2.0**24], pa.float32()),
+        pa.array([1, 2], pa.decimal128(5, 1)),
+        pa.array([True, False]),
+        pa.array([1, 2], pa.date32()),
+        pa.array([1, 2], pa.timestamp("us")),
+        pa.array([b"a" * 16] * 2, pa.binary(16)),
+    ],
+    ids=str,
+)
+def test_other_ids_are_refused_by_column_with_what_to_do(tmp_path, load, ids):
+    write(tmp_path / "a.parquet", ["a", "b"], ids)
+    with pytest.raises(ConfigError, match=r"column 'id' of a.parquet is .*: write the column as text, or leave input.id out"):
+        load(tmp_path, id="id")
 
 
 def test_nested_columns_that_differ_cannot_be_kept(tmp_path, load):

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.sources.dialect import Dialect
 from engine.sources.scan import byte_slices, csv_records, lines
 from engine.storage import Entry
 
+COMMA = Dialect(b",")
+
 
 def csv_spans(data, longest=1000, start=0, stop=None, chunk=7):
-    spans = csv_records(io.BytesIO(data), start, len(data) if stop is None else stop, b",", longest, chunk)
+    spans = csv_records(io.BytesIO(data), start, len(data) if stop is None else stop, COMMA, longest, chunk)
     return [span.error.detail if span.error else span.data for span in spans]
 
 
@@ -54,8 +57,8 @@ def test_a_record_longer_than_may_be_held_is_told_by_its_own_bytes(chunk):
 
 def test_a_slice_read_alone_gives_what_the_scan_saw():
     data = b'1,"a\nb"\n2,"open\n3,x\n4,"shut"\n5,"""\n6,y\n7,"last'
-    whole = list(csv_records(io.BytesIO(data), 0, len(data), b",", 1000))
-    alone = [span for s in whole for span in csv_records(io.BytesIO(data), s.start, s.stop, b",", 1000)]
+    whole = list(csv_records(io.BytesIO(data), 0, len(data), COMMA, 1000))
+    alone = [span for s in whole for span in csv_records(io.BytesIO(data), s.start, s.stop, COMMA, 1000)]
     assert [(s.start, s.stop, s.data, str(s.error)) for s in alone] == [(s.start, s.stop, s.data, str(s.error)) for s in whole]
     assert whole[0].start == 0 and whole[-1].stop == len(data)
 
@@ -68,7 +71,7 @@ def test_a_slice_read_alone_gives_what_the_scan_saw():
 )
 def test_any_bytes_give_the_same_records_however_they_are_cut_and_buffered(data, longest, chunk):
     def spans(start, stop, chunk):
-        found = csv_records(io.BytesIO(data), start, stop, b",", longest, chunk)
+        found = csv_records(io.BytesIO(data), start, stop, COMMA, longest, chunk)
         return [(s.start, s.stop, s.data, str(s.error)) for s in found]
 
     whole = spans(0, len(data), 1000)

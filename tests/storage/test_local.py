@@ -38,3 +38,47 @@ def test_a_full_disk_is_worth_another_try_and_leaves_nothing(storage, tmp_path):
 def test_other_places_are_refused_in_one_line(path):
     with pytest.raises(ConfigError, match=r"give a local path or s3://|names no bucket"):
         storage_for(path)
+
+
+def names(storage, folder):
+    return [os.path.relpath(entry.path, folder) for entry in storage.list(str(folder))]
+
+
+def test_links_lead_to_each_folder_once_and_never_in_circles(storage, tmp_path):
+    for name in ("in/b/1", "in/c/2", "elsewhere/3", "in/_old/v1/4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    links = {
+        "in/b/up": "..",
+        "in/a": "b",
+        "in/z": "../elsewhere",
+        "in/y": "../elsewhere",
+        "elsewhere/back": "../in",
+        "in/latest": "_old/v1",
+        "in/self": "self",
+        "in/gone": "nowhere",
+        "in/c/link-to-1": "../b/1",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    # A folder that begins with `_` is not preferred to a link to it.
+    assert names(storage, tmp_path / "in") == ["b/1", "c/2", "c/link-to-1", "latest/4", "y/3"]
+    assert storage.stat(str(tmp_path / "in/self")) is None
+
+
+def test_folders_that_all_link_to_each_other_are_listed_at_once(storage, tmp_path):
+    for i in range(14):
+        (tmp_path / f"{i:02}").mkdir()
+        (tmp_path / f"{i:02}" / "file").write_text("")
+        for j in range(14):
+            (tmp_path / f"{i:02}" / f"to{j:02}").symlink_to(f"../{j:02}")
+    assert names(storage, tmp_path) == [f"{i:02}/file" for i in range(14)]
+
+
+def test_a_folder_that_may_not_be_listed_is_named(storage, tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "denied", folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match=r"cannot list .*: Permission denied"):
+        list(storage.list(str(tmp_path)))

@@ -1,0 +1,56 @@
+"""What the log of a Delta table says of data files that still lie in its folder. The log is read for this one warning alone."""
+
+import json
+import posixpath
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from engine.sources.base import unreadable
+from engine.storage import Entry, Storage
+
+LOG = "_delta_log"
+
+# Of a log that is longer or larger the newest commits are read; files that older ones removed are usually gone.
+_MOST_COMMITS = 1000
+_MOST_BYTES = 16 << 20
+
+
+def outdated(storage: Storage, log: Iterable[Entry]) -> set[str]:
+    """Paths of files with rows that are deleted in their table: the file was removed from it, or some of its rows were.
+
+    Args:
+        log: files of the logs of one table or several.
+    """
+    state: dict[str, bool] = {}
+    commits = sorted((entry for entry in log if entry.path.endswith(".json")), key=lambda entry: entry.path)
+    for entry in commits[-_MOST_COMMITS:]:
+        table = posixpath.dirname(posixpath.dirname(entry.path))
+        actions = _actions(storage, entry)
+        # A commit that deletes rows within a file removes it and adds it again.
+        for name in ("remove", "add"):
+            for action in actions:
+                file = action.get(name)
+                if isinstance(file, dict) and isinstance(file.get("path"), str):
+                    path = posixpath.join(table, unquote(file["path"])) if "://" not in file["path"] else file["path"]
+                    state[path] = name == "remove" or bool(file.get("deletionVector"))
+    return {path for path, gone in state.items() if gone}
+
+
+def _actions(storage: Storage, entry: Entry) -> list[dict]:
+    """The objects of one commit; a log that cannot be read says nothing."""
+    if entry.size > _MOST_BYTES:
+        return []
+    try:
+        data = storage.read(entry.path) or b""
+    except OSError as error:
+        unreadable(entry.path, error)
+        return []
+    actions = []
+    for line in data.splitlines():
+        try:
+            action = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(action, dict):
+            actions.append(action)
+    return actions
