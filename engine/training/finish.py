@@ -1,7 +1,8 @@
 """From trained weights to a checkpoint that can be used: calibration, choice of evidence method, figures, model card.
 
-Temperature, threshold and energy floor are fitted on the valid split, the evidence method is chosen there, and every figure of
-the card is measured on the test split, which nothing before has seen. Only real reports are calibrated on and measured.
+Temperature, threshold and the centres of known reports are fitted on the valid split, the evidence method is chosen there, and
+every figure of the card is measured on the test split, which nothing before has seen. Only real reports are calibrated on and
+measured.
 """
 
 import json

@@ -1,7 +1,7 @@
 """From logits of labelled reports to a task's calibration, and what that calibration would decide about them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from engine.evaluation import calibration
 from engine.evaluation.calibration import Threshold
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import CALIBRATIONS, Task
-from engine.models.site_classifier.decide import DecisionConfig, adjusted, answer, probabilities
+from engine.models.site_classifier.decide import DecisionConfig, adjusted, answer, nearest, probabilities
 from engine.records import AUTO
 
 TEMPERATURE, ISOTONIC, PER_CLASS = CALIBRATIONS
-OUTLIERS = 0.005
+# The share of known reports that may lie farther from the centres than any other, and the fewest that can tell where it begins.
+OUTLIERS, LEAST = 0.005, 400
 _STARTS = 3
 
 
@@ -90,12 +91,14 @@ def fit(
     confidence: float = 0.95,
     method: str = TEMPERATURE,
     fitted_on: str = "valid",
+    known: TaskCalibration | None = None,
 ) -> TaskCalibration:
     """A task's calibration from labelled reports that the model has not been trained on.
 
-    Every method fits a temperature and the floor of energy. `temperature` then fits one threshold (`fit_threshold`). `isotonic`
-    adds a curve that makes the probabilities honest; it rises everywhere, so that the same reports are kept. `per_class` fits a
-    threshold for each code with reports enough, so that the promise holds for each of them alone, and one for the rest together.
+    Every method fits a temperature and where reports lie (`centred`). `temperature` then fits one threshold (`fit_threshold`).
+    `isotonic` adds a curve that makes the probabilities honest; it rises everywhere, so that the same reports are kept.
+    `per_class` fits a threshold for each code with reports enough, so that the promise holds for each of them alone, and one for
+    the rest together. With `known`, a calibration of the same model, the centres stay and the radius grows to hold these reports.
 
     Raises:
         ConfigError: `per_class` for a task with several codes a report.
@@ -122,9 +125,32 @@ def fit(
         "ece_before": calibration.expected_calibration_error(raw.sure, raw.right),
         "ece_after": calibration.expected_calibration_error(found.sure, found.right),
     }
-    energy = np.logaddexp.reduce(logits.astype(np.float64), axis=-1)
-    floor = float("-inf") if task.multi_label else float(np.quantile(energy, OUTLIERS))
-    return TaskCalibration(t, threshold, floor, figures, curve, by_code)
+    fitted = TaskCalibration(t, threshold, figures, curve, by_code)
+    if known is None:
+        return fitted if task.multi_label else replace(fitted, **centred(found.scores))
+    farthest = known.farthest
+    if known.centres is not None:
+        farthest = max(farthest, float(np.quantile(nearest(found.scores, known.centres), 1 - OUTLIERS)))
+    return replace(fitted, centres=known.centres, farthest=farthest)
+
+
+def centred(logits: NDArray) -> dict[str, Any]:
+    """`centres` and `farthest` of a calibration from logits [n, labels] of reports that the model has not been trained on.
+
+    The radius is taken from distances to centres in which a report had no part, five folds by turns. With fewer than `LEAST`
+    reports there are none, since a radius from few would shut out many that are like them.
+    """
+    if len(logits) < LEAST:
+        return {}
+    fold = np.arange(len(logits)) % 5
+    apart = np.concatenate([nearest(logits[fold == each], _centres(logits[fold != each])) for each in range(5)])
+    centres = tuple(tuple(round(float(value), 3) for value in centre) for centre in _centres(logits))
+    return {"centres": centres, "farthest": round(float(np.quantile(apart, 1 - OUTLIERS)), 3)}
+
+
+def _centres(logits: NDArray) -> NDArray:
+    given = logits.argmax(-1)
+    return np.stack([logits[given == label].mean(0, dtype=np.float64) for label in np.unique(given)])
 
 
 def decided(

@@ -59,17 +59,19 @@ _OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_samples", "phr
 class TaskCalibration:
     """How a task's logits become a decision; `threshold` above 1 means that nothing is sure enough.
 
-    `energy_floor` is the log-sum-exp of the logits under which a report is unlike those the model was calibrated on.
+    `centres` are the mean logits of the reports that the model was calibrated on, one for each code that it gave them; a report
+    whose logits lie farther than `farthest` from every one of them is unlike those.
     `isotonic` holds the knots (x, y) of a rising curve that takes the highest probability at this temperature to the share right
     that was seen there, straight between knots. `class_thresholds` stand before `threshold` for the codes they name.
     """
 
     temperature: float = 1.0
     threshold: float = 1.01
-    energy_floor: float = float("-inf")
     figures: Mapping[str, Any] | None = None
     isotonic: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     class_thresholds: Mapping[str, float] | None = None
+    centres: tuple[tuple[float, ...], ...] | None = None
+    farthest: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -293,15 +295,15 @@ def _publish_new(folder: Path, output: str) -> None:
 
 
 def _calibration(values: Mapping[str, Any]) -> TaskCalibration:
-    floor = values["energy_floor"]
-    curve = values.get("isotonic")
+    curve, centres = values.get("isotonic"), values.get("centres")
     return TaskCalibration(
         values["temperature"],
         values["threshold"],
-        float("-inf") if floor is None else floor,
         values["figures"],
         None if curve is None else (tuple(curve[0]), tuple(curve[1])),
         values.get("class_thresholds"),
+        None if centres is None else tuple(map(tuple, centres)),
+        values.get("farthest", float("inf")),
     )
 
 
@@ -311,9 +313,9 @@ def _seal(folder: Path, names: Sequence[str], calibration: Mapping[str, Any], ca
 
 
 def _plain(calibration: Mapping[str, TaskCalibration]) -> dict[str, dict[str, Any]]:
-    """Without the parts that a task does not use, so that a file of before they existed is written again byte for byte."""
-    found = {}
-    for name, task in calibration.items():
-        values = {key: None if value == float("-inf") else value for key, value in vars(task).items()}
-        found[name] = {k: v for k, v in values.items() if v is not None or k not in ("isotonic", "class_thresholds")}
-    return found
+    """Without the parts that a task does not use."""
+    parts = ("isotonic", "class_thresholds", "centres", "farthest")
+    return {
+        name: {key: value for key, value in vars(task).items() if key not in parts or value not in (None, float("inf"))}
+        for name, task in calibration.items()
+    }

@@ -86,8 +86,7 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config:
     else:
         best = int(order[0])
         sure, code, support = float(prob[best]), task.labels[best], task.support[best]
-        energy = float(np.logaddexp.reduce(logits.astype(np.float64)))
-        if energy < calibration.energy_floor:
+        if calibration.centres is not None and nearest(logits[None], calibration.centres)[0] > calibration.farthest:
             reasons.append("out_of_distribution")
     needed = threshold(task, code, calibration, config)
     if sure < needed:
@@ -97,6 +96,17 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, config:
     if support < config.min_support:
         reasons.append("rare_class_below_support")
     return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
+
+
+def nearest(logits: np.ndarray, centres: Sequence[Sequence[float]]) -> np.ndarray:
+    """Euclidean distance [n] from logits [n, labels] to the nearest centre [labels].
+
+    Texts of another kind than a model has learned from lie apart from all of its codes in this space where their energy, the
+    log-sum-exp of the logits, is that of sure answers (measured; docs/results/guard.md). After Lee et al., NeurIPS 2018, with
+    one and the same variance in every direction, which fewer reports can tell.
+    """
+    apart = logits.astype(np.float64)[:, None] - np.asarray(centres, dtype=np.float64)[None]
+    return np.sqrt((apart**2).sum(-1)).min(-1)
 
 
 def threshold(task: Task, code: str, calibration: TaskCalibration, config: DecisionConfig) -> float:

@@ -74,7 +74,7 @@ def recalibrate(
 
     def fitting(at: NDArray) -> TaskCalibration:
         mine = [values[row] for row in at]
-        return fit(task, mine, logits[at], wanted.target, wanted.confidence, wanted.method, "own sample")
+        return fit(task, mine, logits[at], wanted.target, wanted.confidence, wanted.method, "own sample", before)
 
     def deciding(found: TaskCalibration, at: NDArray) -> list[tuple[bool, bool, float]]:
         return decided(task, [values[row] for row in at], logits[at], found, wanted.min_support)

@@ -6,9 +6,10 @@ from scipy.special import log_softmax
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.models.site_classifier.calibrating import decided, fit, least_rows, outcome
+from engine.models.site_classifier.calibrating import LEAST, centred, decided, fit, least_rows, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.decide import nearest
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 100, 100))
 MANY = Task("codes", ("a", "b"), (50, 50), multi_label=True)
@@ -80,7 +81,7 @@ def test_per_class_keeps_the_promise_for_each_code():
     assert fitted.class_thresholds["C50"] < min(fitted.class_thresholds["C18"], fitted.class_thresholds["C34"])
     assert fitted.threshold == calibration.NOTHING
     kept = sum(each for each, _, _ in decided(TASK, values, logits, fitted))
-    # The floor of energy, under half a percent of the sample, holds a few more back.
+    # The distance from the centres, too far for half a percent of the sample, holds a few more back.
     assert 0 <= fitted.figures["kept"] - kept <= 15 and fitted.figures["accuracy"] > fitted.figures["bound"] > 0.95
     fresh, more = sample(3000, seed=1)
     found = outcome(TASK, fresh, more, fitted)
@@ -108,3 +109,32 @@ def test_too_few_reports_keep_nothing():
 def test_per_class_needs_one_code_a_report():
     with pytest.raises(ConfigError, match="several codes"):
         fit(MANY, [["a"]], np.zeros((1, 2)), 0.9, method="per_class")
+
+
+def test_reports_lie_around_the_centres_of_their_codes():
+    rng = np.random.default_rng(0)
+    centres = 10 * np.eye(3)
+    logits = centres[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 3))
+    fitted = centred(logits)
+    assert np.allclose(fitted["centres"], centres, atol=0.15)
+    # A half percent of three-dimensional normal distances lies beyond 3.58.
+    assert fitted["farthest"] == pytest.approx(3.58, abs=0.2)
+    fresh = centres[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 3))
+    assert 0.001 < (nearest(fresh, fitted["centres"]) > fitted["farthest"]).mean() < 0.01
+    # As sure as the others, by energy and by probability, and of another kind.
+    assert nearest(np.array([[10.0, 7.0, -9.0]]), fitted["centres"])[0] > fitted["farthest"]
+
+
+def test_few_reports_have_no_centres():
+    _, logits = sample(LEAST)
+    assert centred(logits)["centres"] and centred(logits[1:]) == {}
+
+
+def test_a_users_own_reports_are_known_from_then_on():
+    values, logits = sample()
+    before = fit(TASK, values, logits, 0.95)
+    farther = fit(TASK, values, logits + 50.0, 0.95, known=before)
+    assert farther.centres == before.centres and farther.farthest > before.farthest
+    assert np.mean(nearest(logits + 50.0, farther.centres) > farther.farthest) < 0.006
+    assert fit(TASK, values[:50], logits[:50], 0.95, known=before).farthest >= before.farthest
+    assert fit(TASK, values, logits, 0.95, known=TaskCalibration()).centres is None

@@ -43,9 +43,19 @@ def test_why_a_person_must_look(logits, reasons):
     assert found.reasons == reasons
 
 
-def test_too_little_energy_is_out_of_distribution():
-    calm = TaskCalibration(threshold=0.3, energy_floor=2.0)
-    assert answer(TASK, np.array([1.0, 0.0, 0.0]), calm, DecisionConfig()).reasons == ("out_of_distribution",)
+@pytest.mark.parametrize(
+    ("logits", "reasons"),
+    [
+        ([9.0, 0.0, 0.0], ()),
+        ([9.0, 3.0, 4.0], ()),  # exactly 5 from the first centre
+        ([9.0, 3.1, 4.0], ("out_of_distribution",)),
+        ([40.0, 0.0, 0.0], ("out_of_distribution",)),  # surer than any report was
+        ([0.0, 9.0, 0.0], ()),
+    ],
+)
+def test_what_lies_far_from_every_centre_is_out_of_distribution(logits, reasons):
+    fitted = TaskCalibration(threshold=0.3, centres=((9.0, 0.0, 0.0), (0.0, 9.0, 0.0)), farthest=5.0)
+    assert answer(TASK, np.array(logits), fitted, DecisionConfig()).reasons == reasons
 
 
 @pytest.mark.parametrize("fitted", [TaskCalibration(), TaskCalibration(threshold=0.5, class_thresholds={"C18": 1.01})])
@@ -70,7 +80,7 @@ def test_the_codes_that_can_be_auto_are_those_that_some_report_could_make_so():
 
 
 def test_a_tasks_reasons_stand_in_the_order_of_the_list():
-    cold = TaskCalibration(threshold=0.98, energy_floor=99.0)
+    cold = TaskCalibration(threshold=0.98, centres=((0.0, 0.0, 0.0),), farthest=1.0)
     found = answer(TASK, np.array([0.0, 0.9, 1.0]), cold, DecisionConfig()).reasons
     assert found == tuple(reason for reason in REASONS if reason in found) and len(found) == 4
 
