@@ -30,11 +30,12 @@ _HANGING = re.compile(
     r"(?:[,&(/]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
 )
 # `Necrosis: no` is a whole answer, unlike the beginning of `no evidence`.
-_ANSWER = re.compile(r"[:=|][ \t]*no[ \t]*$", re.IGNORECASE)
+_ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
 # Where what a heading colours ends: at an empty line, or before a line that is a heading.
 _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
 _HEADING_AT_MOST = 40
-_APART = re.compile(r"\S?(?:[ \t]*[:=|]+[ \t]*|[ \t]{3,}| *\t[ \t]*|[ \t]*\.{3,}[ \t]*)")
+_APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
+_GAP_AT_MOST = 40
 _FIELD = re.compile(r"[^\n:]{2,38}:")
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
 _COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
@@ -127,7 +128,8 @@ class Asserted:
 
 def _is_value(reading: Reading, word: int) -> bool:
     """Whether a word stands where the value of a field does: behind a colon, or apart as in a table."""
-    return word > 0 and _APART.fullmatch(reading.text, reading.end[word - 1] - 1, reading.start[word]) is not None
+    start = reading.start[word]
+    return word > 0 and _APART.search(reading.text[max(0, start - _GAP_AT_MOST) : start]) is not None
 
 
 def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
@@ -175,6 +177,9 @@ def _sentences(reading: Reading) -> list[int]:
             line = end
         elif match[0][0] == "?" and not text[match.start() - 1 : match.start()].isalnum():
             # `? metastases` asks, and ends nothing.
+            continue
+        elif match[0].startswith("....") and match[0].strip(".") == "":
+            # A leader, as in `necrosis ..... no`.
             continue
         elif match[0][0] == ".":
             # Scans have a stop at the end of each line: `no evidence. of malignancy`.
