@@ -260,7 +260,7 @@ _PARTS = [
         "carcinoma is not seen ",
         "...",
     ),
-    *("no:", "but ", "\t", "? ", "AB\n", "no evidence of\n", "Carcinoma: no\n"),
+    *("...", "no:", "but ", "\t", "? ", "AB\n", "no evidence of\n", "Carcinoma: no\n"),
 ]
 
 
