@@ -85,7 +85,7 @@ def _said(pattern: re.Pattern[str], low: str, reading: Reading, asserted: Assert
 def _apart(reading: Reading, stated: Sequence[int]) -> bool:
     """Whether two specimens of regions that lie apart each have a tumour of their own."""
     titles = list(_TITLE.finditer(reading.text))
-    seen: list[tuple[frozenset[str], set[str]]] = []
+    seen: set[tuple[frozenset[str], frozenset[str]]] = set()
     for title, following in zip(titles, [*titles[1:], None], strict=False):
         regions = _regions(title["title"])
         if not regions or _NODE in regions:
@@ -95,10 +95,11 @@ def _apart(reading: Reading, stated: Sequence[int]) -> bool:
         at = bisect_left(stated, begin)
         if at == len(stated) or stated[at] >= stop or _SPREAD.search(reading.text, title.start("title"), reading.end[stop - 1]):
             continue
-        kinds = {word for word in reading.words[max(0, stated[at] - _AROUND) : stated[at] + _AROUND] if _KINDS.fullmatch(word)}
+        around = reading.words[max(0, stated[at] - _AROUND) : stated[at] + _AROUND]
+        kinds = frozenset(word for word in around if _KINDS.fullmatch(word))
         if any(regions.isdisjoint(others) and kinds.isdisjoint(theirs) for others, theirs in seen):
             return True
-        seen.append((regions, kinds))
+        seen.add((regions, kinds))
     return False
 
 

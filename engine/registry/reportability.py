@@ -104,8 +104,8 @@ def _spoken(reading: Reading, asserted: Asserted, matches: Iterable[Match[str]])
 def _open(reading: Reading, match: Match) -> bool:
     """Whether a phrase is a box that nobody has ticked or the name of a field without a value."""
     text, begin, end = reading.text, reading.start[match.first], reading.end[match.stop - 1]
-    line = text.rfind("\n", 0, begin) + 1
-    return _BOX.search(text[max(line, begin - 60) : begin]) is not None or _OPEN.match(text, end) is not None
+    line = text[max(0, begin - 60) : begin].rpartition("\n")[2]
+    return _BOX.search(line) is not None or _OPEN.match(text, end) is not None
 
 
 def _is_blank(text: str) -> bool:

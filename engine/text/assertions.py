@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from operator import itemgetter
 
 from engine.text.phrases import Match, Phrases, Reading
 
@@ -20,20 +21,24 @@ AFFIRMED, NEGATED, UNCERTAIN, HISTORICAL, RELATIVE = KINDS = ("affirmed", "negat
 # Where several have a word in their scope, the first of these counts.
 _ORDER = (NEGATED, RELATIVE, HISTORICAL, UNCERTAIN)
 _FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "value", "end", "section", "part"
-# How many words a heading colours where no next heading is known.
-_SECTION_WORDS = 60
+# How many words a heading colours where no next heading is known, and a cue where its sentence has no end.
+_SECTION_WORDS, _FAR = 60, 100
 
-_STOP = re.compile(r"[.!?;]+(?=\s|$)|\n[ \t\r]*\n|\n")
+_STOP = re.compile(r"(?<![.!?;])[.!?;]+(?=\s|$)|\n[ \t\r]*\n|\n")
 _SHORT = re.compile(r"(?:^|[\s(])(?:[A-Za-z]|\d+|Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr|No|e\.g|i\.e|pt|hx)\.$", re.IGNORECASE)
 _HANGING = re.compile(
     r"(?:[,&(/]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
 )
+# `Necrosis: no` is a whole answer, unlike the beginning of `no evidence`.
+_ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
 # Where what a heading colours ends: at an empty line, or before a line that is a heading.
-_BELOW = re.compile(r"\S[^\n]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
-_APART = re.compile(r"\S?(?:[ \t]*[:=|]+[ \t]*|[ \t]{3,}|[ \t]*\t[ \t]*|[ \t]*\.{3,}[ \t]*)")
+_BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
+_HEADING_AT_MOST = 40
+_APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
+_GAP_AT_MOST = 40
 _FIELD = re.compile(r"[^\n:]{2,38}:")
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
-_COLON, _ALONE = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)")
+_COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
 # A line this long that ends without a stop goes on in the next one, even where that begins with a capital.
 _WRAPPED = 46
 
@@ -83,19 +88,24 @@ class Asserted:
                 elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match.first)):
                     self._scopes.append((self._backward(match, cue.reach, ends), match.first, said))
         self._scopes += _sections(reading, lexicon.headings.find(reading))
+        self._scopes.sort(key=lambda scope: scope[0])
 
     def of(self, first: int, stop: int) -> Assertion:
         """What is said of the words `first` to `stop` of the reading (half-open)."""
-        holding = [said for begin, end, said in self._scopes if begin <= first and stop <= end]
+        # No scope is longer than `_FAR` words.
+        near = bisect_left(self._scopes, first - _FAR, key=itemgetter(0)), bisect_right(self._scopes, first, key=itemgetter(0))
+        holding = [said for _, end, said in self._scopes[slice(*near)] if stop <= end]
         # Of several cues of a kind the nearest one.
         return min(holding, key=lambda said: (_ORDER.index(said.kind), abs(said.first - first)), default=_AFFIRMED)
 
     def _forward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
         """Where a cue's scope ends: with its sentence, at a word that ends scopes, or before a field's value."""
-        words, sentence, stop = self._words, self._sentence, cue.stop
+        words, stop = self._words, cue.stop
+        # A cue that a line end divides belongs to what follows.
+        same = bisect_right(self._sentence, self._sentence[cue.stop - 1])
         end = ends[at] if (at := bisect_right(ends, cue.first)) < len(ends) else len(words)
-        end = end if reach is None else min(end, stop + reach)
-        while stop < end and sentence[stop] == sentence[cue.first]:
+        end = min(end, same, stop + (reach or _FAR))
+        while stop < end:
             # `Invasion: no Histologic type: carcinoma` on one line; but `negative for the following: carcinoma`.
             if words[stop] == ":" and stop > cue.stop and words[stop - 1] not in ("following", "of", "for"):
                 break
@@ -105,7 +115,7 @@ class Asserted:
     def _backward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
         """Where a backward cue's scope begins."""
         sentence, begin = self._sentence, cue.first
-        least = 0 if reach is None else max(0, begin - reach)
+        least = max(0, begin - (reach or _FAR))
         if (at := bisect_right(ends, begin - 1)) and ends[at - 1] >= least:
             least = ends[at - 1] + 1
         while begin > least and sentence[begin - 1] == sentence[cue.first]:
@@ -118,7 +128,8 @@ class Asserted:
 
 def _is_value(reading: Reading, word: int) -> bool:
     """Whether a word stands where the value of a field does: behind a colon, or apart as in a table."""
-    return word > 0 and _APART.fullmatch(reading.text, reading.end[word - 1] - 1, reading.start[word]) is not None
+    start = reading.start[word]
+    return word > 0 and _APART.search(reading.text[max(0, start - _GAP_AT_MOST) : start]) is not None
 
 
 def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
@@ -131,9 +142,12 @@ def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[t
         end = min(len(reading), match.stop + _SECTION_WORDS)
         if following is not None:
             end = min(end, following.first)
-        below = _BELOW.search(reading.text, reading.end[match.stop - 1] + 1)
-        if below:
-            end = min(end, bisect_left(reading.start, below.end()))
+        first = match.stop + (reading.words[match.stop : match.stop + 1] == [":"])
+        if first < end:
+            # Behind the first word, or the line of the heading itself would end.
+            below = _BELOW.search(reading.text, reading.end[first], reading.end[end - 1] + _HEADING_AT_MOST)
+            if below:
+                end = min(end, bisect_left(reading.start, below.end()))
         scopes.append((match.stop, end, Assertion(match.value, match.first, match.stop, match.phrase)))
     return scopes
 
@@ -143,10 +157,10 @@ def _heads(reading: Reading, match: Match) -> bool:
     text, begin, stop = reading.text, reading.start[match.first], reading.end[match.stop - 1]
     if _COLON.match(text, stop):
         return True
-    if _ALONE.match(text, stop) and (text[begin:stop].isupper() or text[:begin].rstrip()[-1:] in ("", ".")):
+    before = text[max(0, begin - _HEADING_AT_MOST) : begin]
+    if _ALONE.match(text, stop) and (text[begin:stop].isupper() or before.rstrip()[-1:] in ("", ".")):
         return True
-    line_begins = not text[text.rfind("\n", 0, begin) + 1 : begin].strip()
-    return line_begins and not text[stop : text.find("\n", stop) if "\n" in text[stop:] else len(text)].strip()
+    return before.rstrip(" \t\r")[-1:] in ("", "\n") and _BLANK.match(text, stop) is not None
 
 
 def _sentences(reading: Reading) -> list[int]:
@@ -164,9 +178,13 @@ def _sentences(reading: Reading) -> list[int]:
         elif match[0][0] == "?" and not text[match.start() - 1 : match.start()].isalnum():
             # `? metastases` asks, and ends nothing.
             continue
+        elif match[0].startswith("....") and match[0].strip(".") == "":
+            # A leader, as in `necrosis ..... no`.
+            continue
         elif match[0][0] == ".":
             # Scans have a stop at the end of each line: `no evidence. of malignancy`.
-            if (
+            answer = _ANSWER.search(text, max(0, end - 12), end - 1) and not text[end : end + 40].lstrip()[:1].islower()
+            if not answer and (
                 _SHORT.search(text, max(0, end - 12), end)
                 or _HANGING.search(text, max(0, end - 12), end - 1)
                 or _JOINS.match(text, end)
@@ -184,8 +202,10 @@ def _goes_on(text: str, line: int, at: int, end: int) -> bool:
     if not following or re.match(r"[-•*◦▪]|\d+[.)]|[A-Za-z][.)]\s", following):
         return False
     before = text[line:at].rstrip()
-    if following[0].islower() or _HANGING.search(before[-12:]):
+    if following[0].islower() or _JOINS.match(text, at):
         return True
+    if _HANGING.search(before[-12:]):
+        return _ANSWER.search(before[-12:]) is None
     return len(before) >= _WRAPPED and before[-1] not in ".:;!?" and not _FIELD.match(following)
 
 

@@ -5,12 +5,15 @@ that a line end divides (`carci-` `noma`) are read through. Offsets are those of
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby, pairwise
 from typing import Generic, TypeVar
 
-_UNSEEN = re.compile("[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z])-[ \t]*\r?\n[ \t]*(?=[a-z])")
+_LINE_END = r"-[ \t]*\r?\n[ \t]*"
+_UNSEEN = re.compile(rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
 # Words met so far with the stems they hold; a corpus has some ten thousand, and noise has no end of them.
 _MOST_KNOWN = 100_000
@@ -22,21 +25,29 @@ class Reading:
     """A text as phrases are looked up in it.
 
     `text` is the text without characters that show nothing. `words` are its words and marks in lower case, hyphens and slashes
-    left out, `start` and `end` their half-open offsets in `text`. `places` takes words back to the original.
+    left out, `start` and `end` their half-open offsets in `text`. `divided` has the parts of those words, by number, that a line
+    end divides: the hyphen may be the phrase's own (`b-` `cell`). `places` takes words back to the original.
     """
 
     def __init__(self, original: str) -> None:
         self._kept: list[int] | None = None
         self.text = original
+        seams: list[int] = []
         if _UNSEEN.search(original):
             gaps = [match.span() for match in _UNSEEN.finditer(original)]
             edges = [0, *(edge for gap in gaps for edge in gap), len(original)]
             pieces = list(zip(edges[::2], edges[1::2], strict=True))
             self._kept = [at for begin, stop in pieces for at in range(begin, stop)]
             self.text = "".join(original[begin:stop] for begin, stop in pieces)
+            joined = accumulate(stop - begin for begin, stop in pieces)
+            seams = [at for (begin, _), at in zip(gaps, joined, strict=False) if original[begin] == "-"]
         spans = [match.span() for match in _WORD.finditer(self.text)]
         self.start = [begin for begin, _ in spans]
         self.end = [stop for _, stop in spans]
+        self.divided: dict[int, list[str]] = {}
+        for word, group in groupby(seams, key=lambda seam: bisect_right(self.start, seam) - 1):
+            edges = [self.start[word], *group, self.end[word]]
+            self.divided[word] = [self.text[begin:stop].lower() for begin, stop in pairwise(edges)]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -91,11 +102,13 @@ class Phrases(Generic[Value]):
     def find(self, reading: Reading) -> list[Match[Value]]:
         """The matches in a text from left to right, without overlap: where several begin at a word, the longest."""
         matches: list[Match[Value]] = []
-        words, known, free = reading.words, self._known, 0
+        words, divided, known, free = reading.words, reading.divided, self._known, 0
         for at, word in enumerate(words):
             nodes = known[word] if word in known else self._first(word)
+            if at in divided:
+                nodes = [*nodes, *_led([self._root], divided[at])]
             if nodes and at >= free:
-                stop, entry = _longest(nodes, words, at)
+                stop, entry = _longest(nodes, reading, at)
                 if entry is not None:
                     matches.append(Match(at, stop, *entry))
                     free = stop
@@ -109,18 +122,26 @@ class Phrases(Generic[Value]):
         return nodes
 
 
-def _longest(nodes: "Sequence[_Node[Value]]", words: Sequence[str], at: int) -> tuple[int, tuple[str, Value] | None]:
+def _longest(nodes: "Sequence[_Node[Value]]", reading: Reading, at: int) -> tuple[int, tuple[str, Value] | None]:
     """Where the longest phrase from the word `at` on ends, and its entry; None where there is none."""
-    best, entry, place = at, None, at + 1
+    words, best, entry, place = reading.words, at, None, at + 1
     while nodes:
         for node in nodes:
             if node.entry is not None and place > best:
                 best, entry = place, node.entry
         if place == len(words):
             break
-        nodes = [child for node in nodes for child in _children(node, words[place])]
+        parts = reading.divided.get(place)
+        nodes = _led(nodes, [words[place]]) + (_led(nodes, parts) if parts else [])
         place += 1
     return best, entry
+
+
+def _led(nodes: "Sequence[_Node[Value]]", words: Sequence[str]) -> "list[_Node[Value]]":
+    """The nodes that words, one after the other, lead to."""
+    for word in words:
+        nodes = [child for node in nodes for child in _children(node, word)]
+    return list(nodes)
 
 
 def _phrase_words(phrase: str) -> list[str]:

@@ -16,13 +16,15 @@ _OTHERS = re.compile(
     r"|los|las|sin|por|para|que|dos|das|sem|com|não|uma|het|een|van|geen|niet|zonder|met|bez|nie|jest|oraz|brak"
 )
 _LONGEST, _CONSONANTS = 24, re.compile(r"[bcdfghjklmnpqrstvwxz]{6}")
+_BARS = re.compile(r"[il]{4,}")
 _LATIN, _VOWEL, _REPEAT = re.compile(r"[a-z]+"), re.compile(r"[aeiouy]"), re.compile(r"(.)\1\1")
 
 
 def word_share(reading: Reading) -> float:
     """The share, 0 to 1, of a text's visible characters that lie in words; 0 for a text without any.
 
-    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants.
+    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants, nor
+    nothing but `i` and `l`, which are the bars of a code.
     """
     visible = len(re.sub(r"\s+", "", reading.text))
     return sum(len(word) for word in reading.words if _is_word(word)) / visible if visible else 0.0
@@ -44,6 +46,7 @@ def _is_word(word: str) -> bool:
         and bool(_VOWEL.search(letters))
         and not _REPEAT.search(letters)
         and not _CONSONANTS.search(letters)
+        and not _BARS.fullmatch(letters)
     )
 
 
