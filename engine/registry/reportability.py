@@ -37,7 +37,8 @@ _COUNTED = re.compile(
     r"|appears to be"
 )
 # A box before a phrase or behind it, and a field that nobody has filled in.
-_BOX = re.compile(r"(?:\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})[ \t]*(?:[\w'-]+[ ,/]*){0,3}$")
+_BOX = re.compile(r"(?:<input[^<>]*>|\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})[ \t]*(?:[\w'-]+[ ,/]*){0,3}$")
+_TAG = re.compile(r"<[A-Za-z][^<>]*$")
 _OPEN = re.compile(r"(?:\(s\)|[?])?[ \t]*(?:[:?][ \t]*(?:$|\n|_|\[[ \t]*\]|\([ \t]*\)|\.{3})|_{2,}|\[[ \t]*\]|[☐□])")
 
 
@@ -105,7 +106,8 @@ def _open(reading: Reading, match: Match) -> bool:
     """Whether a phrase is a box that nobody has ticked or the name of a field without a value."""
     text, begin, end = reading.text, reading.start[match.first], reading.end[match.stop - 1]
     line = text[max(0, begin - 60) : begin].rpartition("\n")[2]
-    return _BOX.search(line) is not None or _OPEN.match(text, end) is not None
+    # What stands within a tag, as the name of a field does, is no text.
+    return _BOX.search(line) is not None or _TAG.search(line) is not None or _OPEN.match(text, end) is not None
 
 
 def _is_blank(text: str) -> bool:

@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 _LINE_END = r"-[ \t]*\r?\n[ \t]*"
 _UNSEEN = re.compile(rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
+# Scans take an O for a zero: `rule 0ut`. Codes of stages have a letter and a digit, or two.
+_CONFUSED = re.compile(r"(?=.*0)(?=.*[a-z].*[a-z])[a-z0]+")
 # Words met so far with the stems they hold; a corpus has some ten thousand, and noise has no end of them.
 _MOST_KNOWN = 100_000
 
@@ -54,7 +56,8 @@ class Reading:
 
     @cached_property
     def words(self) -> list[str]:
-        return [self.text[begin:stop].lower().replace("’", "'") for begin, stop in zip(self.start, self.end, strict=True)]
+        words = [self.text[begin:stop].lower().replace("’", "'") for begin, stop in zip(self.start, self.end, strict=True)]
+        return [word if word.isalpha() or not _CONFUSED.fullmatch(word) else word.replace("0", "o") for word in words]
 
     def places(self, first: int, stop: int) -> tuple[int, int]:
         """Offsets in the original text of the words `first` to `stop` (half-open, at least one)."""

@@ -33,7 +33,7 @@ def spec(tmp_path_factory) -> ModelSpec:
     torch.manual_seed(3)
     network = SiteNetwork(config, load_encoder("tiny:bert", torch.float32, "eager"))
     tensors = {name: value for name, value in network.state_dict().items() if not name.startswith("encoder.")}
-    calibration = {task.name: TaskCalibration(1.0, 0.9, float("-inf"), {}) for task in tasks}
+    calibration = {task.name: TaskCalibration(1.0, 0.9, {}) for task in tasks}
     write_checkpoint(folder, config, tensors, calibration, "gradient_x_input", frozenset(), "tiny")
     return ModelSpec(SYSTEM, str(folder), {"precision": "fp32"})
 

@@ -8,7 +8,9 @@ from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import SHIPPED, TaskCalibration, _plain, read_checkpoint, write_revision
 
 FITTED = {
-    "site": TaskCalibration(1.5, 0.9, 1.0, {"n": 3}, isotonic=((0.0, 1.0), (0.1, 0.9))),
+    "site": TaskCalibration(
+        1.5, 0.9, {"n": 3}, isotonic=((0.0, 1.0), (0.1, 0.9)), centres=((1.0, 2.5), (0.0, -3.0)), farthest=4.0
+    ),
     "histology": TaskCalibration(1.2, 1.01, class_thresholds={"8140/3": 0.75}),
 }
 
