@@ -147,7 +147,7 @@ def test_boxes_and_fields(text, assertions):
     assert screen(text).reportable == ("affirmed" in assertions)
 
 
-FORM = "Patient: ____\nDiagnosis: ____\nGrade: ____\nMargins: [ ] free [ ] not\n"
+FORM = "Patient: ____\nDiagnosis: ____\nGrade: ____\nMargins: [ ] free [ ] other\n"
 
 
 def test_a_blank_form_states_nothing():
