@@ -9,7 +9,7 @@ from engine.records import check, codes_fields, records_schema, seed_of, table_s
 
 def test_the_codes_table_begins_with_identity_and_decision_and_ends_with_kept_columns():
     names = table_schema(codes_fields(["site"]), [pa.field("hospital", pa.string())]).names
-    assert names[:4] == ["record_id", "decision", "reasons", "site_code"]
+    assert names[:5] == ["record_id", "decision", "reasons", "phrases", "site_code"]
     assert names[-7:] == ["failure", "source", "position", "source_id", "run_id", "model_digest", "hospital"]
 
 

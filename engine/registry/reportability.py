@@ -26,7 +26,8 @@ _CODE = re.compile(r"[CDNRZ]\d[\dA-Z](?:\.\w+)?")
 # Fields and boxes left open, and one that is ticked: a text with many of the first, for at most
 # so many words each, and none of the second is a blank form.
 _FIELDS = re.compile(r":[ \t]*(?:_{2,}|\[[ \t]*\])|[a-z]_{2,}|\[[ \t]*\]|\([ \t]*\)|[☐□]", re.IGNORECASE)
-_TICK = re.compile(r"[\[(][ \t]*[xX✓✔][ \t]*[\])]|[☒☑■]")
+_TICKED = r"(?:[\[(][ \t]*[xX✓✔][ \t]*[\])]|[☒☑■])"
+_TICK = re.compile(_TICKED)
 _MANY, _WORDS = 5, 15
 # Letters of a name from which it is known with a letter wrong, and with two; of the longest; and pieces that one may be in.
 _NAME, _LONG, _LONGEST, _PIECES = 9, 13, 24, 3
@@ -36,8 +37,12 @@ _COUNTED = re.compile(
     r"|probabl[ey]|(most )?likely|presum(ed|ptive)|(is )?favou?r(s|ed|ing)?|in favou?r of|typical (of|for)|apparent(ly)?"
     r"|appears to be"
 )
-# A box before a phrase or behind it, and a field that nobody has filled in.
-_BOX = re.compile(r"(?:<input[^<>]*>|\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})[ \t]*(?:[\w'-]+[ ,/]*){0,3}$")
+# A box before a phrase or behind it, and a field that nobody has filled in. On a line that ends with a box, all stand behind.
+_EMPTY, _FEW = r"(?:<input[^<>]*>|\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})", r"[ \t]*(?:[\w'-]+[ ,/]*){0,3}$"
+_BOX, _TICKED_BOX = re.compile(_EMPTY + _FEW), re.compile(_TICKED + _FEW)
+_BOX_ENDS, _TICK_BEHIND = re.compile(rf"(?:{_EMPTY}|{_TICKED})[ \t\r]*$"), re.compile(rf"[ \t]*{_TICKED}")
+_LINE = 200
+# What stands within a tag, as the name of a field does, is no text.
 _TAG = re.compile(r"<[A-Za-z][^<>]*$")
 _OPEN = re.compile(r"(?:\(s\)|[?])?[ \t]*(?:[:?][ \t]*(?:$|\n|_|\[[ \t]*\]|\([ \t]*\)|\.{3})|_{2,}|\[[ \t]*\]|[☐□])")
 
@@ -105,9 +110,10 @@ def _spoken(reading: Reading, asserted: Asserted, matches: Iterable[Match[str]])
 def _open(reading: Reading, match: Match) -> bool:
     """Whether a phrase is a box that nobody has ticked or the name of a field without a value."""
     text, begin, end = reading.text, reading.start[match.first], reading.end[match.stop - 1]
-    line = text[max(0, begin - 60) : begin].rpartition("\n")[2]
-    # What stands within a tag, as the name of a field does, is no text.
-    return _BOX.search(line) is not None or _TAG.search(line) is not None or _OPEN.match(text, end) is not None
+    before, behind = text[max(0, begin - 60) : begin].rpartition("\n")[2], text[end : end + _LINE].partition("\n")[0]
+    if (_TICK_BEHIND.match(behind) if _BOX_ENDS.search(behind) else _TICKED_BOX.search(before)) is not None:
+        return False
+    return _BOX.search(before) is not None or _TAG.search(before) is not None or _OPEN.match(text, end) is not None
 
 
 def _is_blank(text: str) -> bool:
@@ -122,26 +128,38 @@ def _misspelt(reading: Reading, matches: Sequence[Match[str]]) -> Iterator[Match
     for match in matches:
         words[match.first : match.stop] = [""] * (match.stop - match.first)
     while at < len(words):
-        letters = ""
-        for stop in range(at + 1, min(at + _PIECES, len(words)) + 1):
-            letters += words[stop - 1] if words[stop - 1].isalnum() else ""
-            if not words[stop - 1] or len(letters) > _LONGEST:
+        # A mark is a piece of no name at its beginning.
+        last = min(at + _PIECES, len(words)) if words[at].isalnum() else at
+        for stop in range(at + 1, last + 1):
+            if not words[stop - 1]:
                 break
-            name = (
-                next((name for form in _forms(letters) if (name := _names().get(form))), None) if len(letters) >= _NAME else None
-            )
-            if name is not None:
+            if name := _name(words[at:stop]):
+                # `of adenocarc inoma`: what is the same name without its first piece begins behind it.
+                while _name(words[at + 1 : stop]) == name:
+                    at += 1
                 yield Match(at, stop, name, STATEMENT)
                 at = stop - 1
                 break
         at += 1
 
 
+def _name(pieces: Sequence[str]) -> str | None:
+    """The name of a tumour that pieces of a text are meant to be."""
+    letters = "".join(piece for piece in pieces if piece.isalnum())
+    if not _NAME <= len(letters) <= _LONGEST:
+        return None
+    return next((name for form in _forms(letters) if (name := _names().get(form))), None)
+
+
 @cache
 def _names() -> dict[str, str]:
-    """Forms of the long names of tumours, each with the name."""
+    """Forms of the long names of tumours, each with the name; of several the shortest."""
     names = [phrase for each, kind in _kinds().items() if kind == STATEMENT and (phrase := each.strip("*")).isalpha()]
-    return {form: name for name in names if len(name) >= _NAME for form in _forms(name)}
+    forms: dict[str, str] = {}
+    for name in sorted(names, key=len):
+        if len(name) >= _NAME:
+            forms |= {form: name for form in _forms(name) if form not in forms}
+    return forms
 
 
 def _forms(word: str) -> Iterator[str]:
@@ -169,5 +187,5 @@ def _kinds() -> dict[str, str]:
             if kind in kinds and not _CODE.fullmatch(phrase) and (kind == "Positive" or " " in phrase.strip()):
                 found[phrase.lower()] = kinds[kind]
     with room.joinpath("reportability.csv").open(encoding="utf-8", newline="") as file:
-        found.update((row["phrase"].lower(), row["kind"]) for row in csv.DictReader(file))
-    return found
+        own = {row["phrase"].lower(): row["kind"] for row in csv.DictReader(file)}
+    return {phrase: kind for phrase, kind in found.items() if phrase not in own} | own

@@ -37,6 +37,8 @@ _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
 _GAP_AT_MOST = 40
 _FIELD = re.compile(r"[^\n:]{2,38}:")
+# A dash, a number, a letter or a box begins an item of a list.
+_ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
 _COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
 # A line this long that ends without a stop goes on in the next one, even where that begins with a capital.
@@ -199,7 +201,7 @@ def _sentences(reading: Reading) -> list[int]:
 def _goes_on(text: str, line: int, at: int, end: int) -> bool:
     """Whether a line that ends at `at` goes on in the next one."""
     following = text[end : end + 40].lstrip(" \t\r")
-    if not following or re.match(r"[-•*◦▪]|\d+[.)]|[A-Za-z][.)]\s", following):
+    if not following or _ITEM.match(following):
         return False
     before = text[line:at].rstrip()
     if following[0].islower() or _JOINS.match(text, at):

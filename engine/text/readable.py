@@ -16,18 +16,20 @@ _OTHERS = re.compile(
     r"|los|las|sin|por|para|que|dos|das|sem|com|não|uma|het|een|van|geen|niet|zonder|met|bez|nie|jest|oraz|brak|voor|negatief|uitgesloten|esclude|pregresso"
 )
 _LONGEST, _CONSONANTS = 24, re.compile(r"[bcdfghjklmnpqrstvwxz]{6}")
-_BARS = re.compile(r"[il]{4,}")
+_BARS, _ENCODED = re.compile(r"[il]{4,}"), re.compile(r"[a-z][A-Z]+[a-z]+[A-Z]")
 _LATIN, _VOWEL, _REPEAT = re.compile(r"[a-z]+"), re.compile(r"[aeiouy]"), re.compile(r"(.)\1\1")
 
 
 def word_share(reading: Reading) -> float:
     """The share, 0 to 1, of a text's visible characters that lie in words; 0 for a text without any.
 
-    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants, nor
-    nothing but `i` and `l`, which are the bars of a code.
+    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants; not
+    only `i` and `l`, the bars of a code, nor capitals in two places within.
     """
-    visible = len(re.sub(r"\s+", "", reading.text))
-    return sum(len(word) for word in reading.words if _is_word(word)) / visible if visible else 0.0
+    text, places = reading.text, zip(reading.words, reading.start, reading.end, strict=True)
+    visible = len(re.sub(r"\s+", "", text))
+    inside = sum(stop - start for word, start, stop in places if _is_word(word) and not _ENCODED.search(text, start, stop))
+    return inside / visible if visible else 0.0
 
 
 def unreadable(reading: Reading) -> bool:

@@ -116,6 +116,7 @@ def test_words_that_only_look_like_cues(text, kinds):
         ("No carcinoma\n\nMelanoma.", [NEGATED, AFFIRMED]),
         ("No carcinoma\n- melanoma", [NEGATED, AFFIRMED]),
         ("No carcinoma\n2. Melanoma", [NEGATED, AFFIRMED]),
+        ("No carcinoma or\n[x] melanoma", [NEGATED, AFFIRMED]),
         ("No carcinoma, melanoma or lymphoma.", [NEGATED, NEGATED, NEGATED]),
     ],
 )

@@ -31,11 +31,12 @@ def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
 def test_a_task_tells_its_own_reasons_and_the_row_those_of_the_deciding_tasks(tmp_path):
     base = read_checkpoint(str(write_tiny(tmp_path / "model", threshold=0.0)))
     write_revision(str(tmp_path / "revised"), base, {**base.calibration, "histology": TaskCalibration()}, "")
-    for row in coded(coder(tmp_path / "revised", min_support=0, method="none"), TEXTS[:3]):
+    for row in coded(coder(tmp_path / "revised", min_support=0, method="none", rules=()), TEXTS[:3]):
         assert (row["site_decision"], row["site_reasons"]) == ("auto", [])
         assert row["histology_decision"] == "review" and "no_threshold" in row["histology_reasons"]
         assert (row["decision"], row["reasons"]) == ("auto", [])
-    for row in coded(coder(tmp_path / "revised", min_support=0, method="none", tasks=("site", "histology")), TEXTS[:3]):
+    both = coder(tmp_path / "revised", min_support=0, method="none", rules=(), tasks=("site", "histology"))
+    for row in coded(both, TEXTS[:3]):
         assert (row["decision"], row["reasons"]) == ("review", row["histology_reasons"])
 
 
@@ -111,7 +112,35 @@ def test_an_empty_shard(tiny):
 
 def test_digits_only_go_to_review(tiny):
     (row,) = coded(coder(tiny), ["7" * 10_000])
-    assert row["decision"] == "review" and "no_diagnosis_text" in row["reasons"]
+    assert row["decision"] == "review" and "unreadable_text" in row["reasons"]
+    assert row["phrases"] == []
+
+
+def test_phrases_of_the_reportability_lists_where_they_stand(tiny):
+    text = "😀 Colon, biopsy:\nADENO\u00adCARCINOMA. No lymphoma."
+    (row,) = coded(coder(tiny), [text])
+    shown = [(text[phrase["start"] : phrase["end"]], phrase["assertion"]) for phrase in row["phrases"]]
+    assert shown == [("ADENO\u00adCARCINOMA", "affirmed"), ("lymphoma", "negated")]
+    assert [phrase["kind"] for phrase in row["phrases"]] == ["statement", "statement"]
+    assert row["phrases"][0]["phrase"] == "adenocarcinoma"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Tubular adenoma. Negative for carcinoma.", "no_reportable_tumour"),
+        ("Invasives duktales Karzinom der Brust.", "no_diagnosis_text"),
+        ("IIIIIIIIIIIIII |||| 0001", "unreadable_text"),
+    ],
+)
+def test_a_text_without_a_reportable_tumour_goes_to_review(tmp_path, text, reason):
+    folder = write_tiny(tmp_path / "model", threshold=0.0)
+    (row,) = coded(coder(folder, min_support=0, method="none"), [text])
+    assert (row["decision"], row["reasons"]) == ("review", [reason])
+    # The codes are suggested all the same, and a rule may be switched off.
+    assert row["site_decision"] == "auto" and row["site_code"]
+    (row,) = coded(coder(folder, min_support=0, method="none", rules=("section_missing",)), [text])
+    assert (row["decision"], row["reasons"]) == ("auto", [])
 
 
 def test_logits_come_in_the_order_of_the_rows(tiny):

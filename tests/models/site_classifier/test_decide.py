@@ -13,6 +13,7 @@ from engine.models.site_classifier.decide import (
     row_decision,
 )
 from engine.records import REASONS
+from engine.registry.wording import SIGNS
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 50, 2))
 
@@ -127,7 +128,7 @@ def sure(code, *reasons):
 
 
 def decided(answers, **changes):
-    values = {"truncated_chars": 0, "letters": 500, "pairs": frozenset(), **changes}
+    values = {"truncated_chars": 0, "pairs": frozenset(), **changes}
     return row_decision(answers, DecisionConfig(), **values)
 
 
@@ -139,18 +140,17 @@ def test_only_the_required_tasks_must_be_sure():
 def test_reasons_of_the_whole_report():
     answers = {"site": sure("C18"), "histology": sure("8041/3")}
     assert decided(answers, truncated_chars=7) == ("review", ["text_truncated"])
-    assert decided(answers, letters=3) == ("review", ["no_diagnosis_text"])
     assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == ("review", ["unseen_code_pair"])
     assert decided(answers, pairs=frozenset({("C18", "8041/3")})) == ("auto", [])
 
 
 def test_rules_send_to_review_unless_they_are_switched_off():
     answers = {"site": sure("C50"), "histology": sure("8140/3")}
-    assert decided(answers, signs=["metastatic_specimen"]) == ("review", ["metastatic_specimen"])
     quiet = DecisionConfig(rules=("section_missing",))
-    assert (
-        row_decision(answers, quiet, truncated_chars=0, letters=99, pairs=frozenset(), signs=["metastatic_specimen"])[0] == "auto"
-    )
+    for sign in SIGNS:
+        assert decided(answers, signs=[sign]) == ("review", [sign])
+        kept = ("auto", []) if sign != "section_missing" else ("review", [sign])
+        assert row_decision(answers, quiet, truncated_chars=0, pairs=frozenset(), signs=[sign]) == kept
 
 
 def test_codes_that_contradict_each_other_need_both_to_be_more_sure_than_not():
