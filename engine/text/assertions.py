@@ -36,7 +36,7 @@ _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)
 _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
 _GAP_AT_MOST = 40
-_FIELD = re.compile(r"[^\n:]{2,38}:")
+_FIELD = re.compile(r"[^\n:.]{2,38}:")
 # A dash, a number, a letter or a box begins an item of a list.
 _ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
