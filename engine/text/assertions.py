@@ -35,7 +35,7 @@ _ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECAS
 _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
 _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
-_GAP_AT_MOST = 40
+_GAP_AT_MOST, _DECIMALS = 40, re.compile(r"[.,]\d")
 _FIELD = re.compile(r"[^\n:.]{2,38}:")
 # A dash, a number, a letter or a box begins an item of a list.
 _ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
@@ -87,7 +87,7 @@ class Asserted:
                 said = Assertion(cue.kind, match.first, match.stop, match.phrase)
                 if cue.scope == _FORWARD:
                     self._scopes.append((match.stop, self._forward(match, cue.reach, ends), said))
-                elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match.first)):
+                elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match)):
                     self._scopes.append((self._backward(match, cue.reach, ends), match.first, said))
         self._scopes += _sections(reading, lexicon.headings.find(reading))
         self._scopes.sort(key=lambda scope: scope[0])
@@ -128,10 +128,11 @@ class Asserted:
         return begin
 
 
-def _is_value(reading: Reading, word: int) -> bool:
-    """Whether a word stands where the value of a field does: behind a colon, or apart as in a table."""
-    start = reading.start[word]
-    return word > 0 and _APART.search(reading.text[max(0, start - _GAP_AT_MOST) : start]) is not None
+def _is_value(reading: Reading, cue: Match[object]) -> bool:
+    """Whether a cue stands where the value of a field does: behind a colon, or apart as in a table; `0.6` is no `0`."""
+    start, stop = reading.start[cue.first], reading.end[cue.stop - 1]
+    before = reading.text[max(0, start - _GAP_AT_MOST) : start]
+    return cue.first > 0 and _APART.search(before) is not None and _DECIMALS.match(reading.text, stop) is None
 
 
 def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
