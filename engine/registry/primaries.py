@@ -58,8 +58,7 @@ _KINDS = re.compile(
 
 def metastatic_specimen(reading: Reading, asserted: Asserted) -> bool:
     """Whether a text calls a specimen the metastasis of a tumour that is named or unknown."""
-    low = reading.text.lower()
-    return _said(_UNKNOWN, low, reading, asserted) or ("metasta" in low and _said(_METASTASIS, low, reading, asserted))
+    return _said(_UNKNOWN, reading, asserted) or ("metasta" in reading.low and _said(_METASTASIS, reading, asserted))
 
 
 def multiple_primaries_suspected(reading: Reading, asserted: Asserted, stated: Sequence[int]) -> bool:
@@ -68,11 +67,12 @@ def multiple_primaries_suspected(reading: Reading, asserted: Asserted, stated: S
     Args:
         stated: the words, by number and rising, at which it states a tumour.
     """
-    return _said(_SEVERAL, reading.text.lower(), reading, asserted) or _apart(reading, stated)
+    return _said(_SEVERAL, reading, asserted) or _apart(reading, stated)
 
 
-def _said(pattern: re.Pattern[str], low: str, reading: Reading, asserted: Asserted) -> bool:
+def _said(pattern: re.Pattern[str], reading: Reading, asserted: Asserted) -> bool:
     """Whether a pattern stands in a text in lower case and is not denied there."""
+    low = reading.low
     if len(low) != len(reading.text):
         return pattern.search(low) is not None
     for match in pattern.finditer(low):

@@ -11,7 +11,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import combinations
 
@@ -146,8 +146,11 @@ def _misspelt(reading: Reading, matches: Sequence[Match[str]]) -> Iterator[Match
 def _name(pieces: Sequence[str]) -> str | None:
     """The name of a tumour that pieces of a text are meant to be."""
     letters = "".join(piece for piece in pieces if piece.isalnum())
-    if not _NAME <= len(letters) <= _LONGEST:
-        return None
+    return _meant(letters) if _NAME <= len(letters) <= _LONGEST else None
+
+
+@lru_cache(1 << 16)
+def _meant(letters: str) -> str | None:
     return next((name for form in _forms(letters) if (name := _names().get(form))), None)
 
 

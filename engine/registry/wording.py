@@ -48,7 +48,7 @@ def wording(text: str) -> Wording:
         NO_TUMOUR: diagnosis and not screening.reportable,
         SEVERAL: multiple_primaries_suspected(reading, asserted, screening.stated),
         METASTATIC: metastatic_specimen(reading, asserted),
-        MISSING: section_missing(reading.text.lower()),
+        MISSING: section_missing(reading.low),
     }
     return Wording(tuple(sign for sign in SIGNS if held.get(sign)), screening.phrases)
 

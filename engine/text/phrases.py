@@ -59,6 +59,11 @@ class Reading:
         words = [self.text[begin:stop].lower().replace("’", "'") for begin, stop in zip(self.start, self.end, strict=True)]
         return [word if word.isalpha() or not _CONFUSED.fullmatch(word) else word.replace("0", "o") for word in words]
 
+    @cached_property
+    def low(self) -> str:
+        """`text` in lower case."""
+        return self.text.lower()
+
     def places(self, first: int, stop: int) -> tuple[int, int]:
         """Offsets in the original text of the words `first` to `stop` (half-open, at least one)."""
         start, end = self.start[first], self.end[stop - 1]

@@ -13,7 +13,8 @@ _ENGLISH = re.compile(
 _OTHERS = re.compile(
     r"der|die|und|mit|ohne|keine?|keinen|nicht|sind|einer?|des|dem|den|von|zum|zur|bei|auf|für|kann|wird"
     r"|les|une|est|sont|sans|pas|avec|dans|pour|sur|aux|absence|chez|dei|delle|della|del|gli|con|senza|una|nel|non|sono"
-    r"|los|las|sin|por|para|que|dos|das|sem|com|não|uma|het|een|van|geen|niet|zonder|met|bez|nie|jest|oraz|brak|voor|negatief|uitgesloten|esclude|pregresso"
+    r"|los|las|sin|por|para|que|dos|das|sem|com|não|uma|het|een|van|geen|niet|zonder|met|bez|nie|jest|oraz|brak"
+    r"|voor|negatief|uitgesloten|esclude|pregresso"
 )
 _LONGEST, _CONSONANTS = 24, re.compile(r"[bcdfghjklmnpqrstvwxz]{6}")
 _BARS, _ENCODED = re.compile(r"[il]{4,}"), re.compile(r"[a-z][A-Z]+[a-z]+[A-Z]")
