@@ -155,9 +155,9 @@ class Config:
     "<output.path>/results.md has the table, results.parquet the same with intervals. A key that is null or empty takes the "
     "experiment's own value.",
     examples=[
-        "experiment=explain/methods data.path='../shared/data/pathology_tcga/*.parquet' output.path=methods",
+        "experiment=explain/methods data.path='<folder>/pathology_tcga/*.parquet' output.path=methods",
         "experiment=explain/calibration data.path=reports.parquet model.path=my_model output.path=calibration",
-        "experiment=rationale/augment data.path=../shared/data/hoc_rationales model.states=states output.path=augment",
+        "experiment=rationale/augment data.path='<folder>/hoc_rationales' model.states=states output.path=augment",
     ],
 )
 def main(config: Config) -> None:

@@ -15,7 +15,7 @@ from jobs._train import MRC, Config, fit_config
     "model card. The site classifier needs Parquet files with a column that says train, valid or test; prompt_mrc needs "
     "annotated text: IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and spans.",
     examples=[
-        "model=site_classifier experiment=tcga data.path='../shared/data/pathology_tcga/*.parquet' output.path=model",
+        "model=site_classifier experiment=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet 'data.labels={site: site_code}' train.epochs=2 output.path=model",
         "model=prompt_mrc data.path=NCBI-disease.parquet model.mode=hybrid output.path=diseases",
     ],

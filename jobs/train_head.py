@@ -68,7 +68,7 @@ class Config:
     "states. Calibrates them on valid, measures them on test, and writes a new checkpoint folder that has the old head and "
     "these; jobs.code_reports takes one with model.head.",
     examples=[
-        "experiment=tcga data.path='../shared/data/pathology_tcga/*.parquet' model.heads=[cls,dpla] output.path=heads",
+        "experiment=tcga data.path='<folder>/pathology_tcga/*.parquet' model.heads=[cls,dpla] output.path=heads",
         "model.path=my_model model.heads=[cls,target] data.path=reports.parquet output.path=my_model_2",
     ],
 )
