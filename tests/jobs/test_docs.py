@@ -1,4 +1,4 @@
-"""The documents keep up with the code: columns, words, keys, and every query that the README shows."""
+"""The documents keep up with the code: columns, words, keys, and every query that they show."""
 
 import re
 from pathlib import Path
@@ -92,30 +92,34 @@ def test_the_examples_of_a_job_compose(job) -> None:
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+QUERIES = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", QUERIES, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def analyst(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with reports.parquet and its table of codes: three good reports, one broken."""
+    """A folder with reports.csv and its table of codes: three good reports, one broken."""
+    import csv
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = tmp_path_factory.mktemp("analyst")
-    texts = {"a": "Brêast 🩺  carcinoma", "b": "Colon, NOS", "c": "Lung?", "d": None}
-    pq.write_table(pa.table({"record_id": list(texts), "text": list(texts.values())}), folder / "reports.parquet")
+    texts = {"007": "Brêast 🩺  carcinoma", "b": "Colon, NOS", "c": "Lung?", "d": None}
+    with (folder / "reports.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("report_no", "report"), *texts.items()])
     schema = records.table_schema(records.codes_fields(["site", "histology"]))
 
     def row(record_id: str, decision: str, code: str | None, prob: float | None, reasons: list, spans: list) -> dict:
         evidence = [{"start": a, "end": b, "score": w, "weight": w} for a, b, w in spans]
         failure = {"kind": "missing_text", "detail": ""} if decision == "failed" else None
-        known = {"source": "reports.parquet", "position": 0, "run_id": "r", "model_digest": "m", "failure": failure}
+        known = {"source": "reports.csv", "position": 0, "run_id": "r", "model_digest": "m", "failure": failure}
         return {"record_id": record_id, "decision": decision, "reasons": reasons, **known} | (
             {"site_code": code, "site_prob": prob, "site_evidence": evidence} if code else {}
         )
 
     rows = [
-        row("a", "auto", "C50", 0.99, [], [(0, 6, 0.5), (10, 19, 0.25)]),
+        row("007", "auto", "C50", 0.99, [], [(0, 6, 0.5), (10, 19, 0.25)]),
         row("b", "review", "C18", 0.75, ["low_confidence"], [(0, 5, 0.5)]),
         row("c", "review", "C34", 0.5, ["low_confidence", "low_margin"], []),
         row("d", "failed", None, None, [], []),
@@ -131,8 +135,8 @@ EXPECTED = [
     {("auto", 1), ("review", 2), ("failed", 1)},
     {("c", "C34", 0.5, "low_confidence, low_margin"), ("b", "C18", 0.75, "low_confidence")},
     {("low_confidence", 2), ("low_margin", 1)},
-    {("reports.parquet", "missing_text", 1)},
-    {("a", "C50", "Brêast", 0.5), ("a", "C50", "carcinoma", 0.25), ("b", "C18", "Colon", 0.5)},
+    {("reports.csv", "missing_text", 1)},
+    {("007", "C50", "Brêast", 0.5), ("007", "C50", "carcinoma", 0.25), ("b", "C18", "Colon", 0.5)},
 ]
 
 
@@ -159,17 +163,56 @@ def test_the_example_of_asking_about_one_text_gives_what_is_shown() -> None:
     assert space["answer"] == ast.literal_eval(shown)
 
 
-def test_the_readme_tells_of_every_job_and_its_commands_compose(tmp_path: Path) -> None:
+def test_the_readme_tells_of_every_job_within_two_hundred_lines() -> None:
+    assert first_cells(README.split("\n## Every command\n")[1]) == {job.name for job in _help.jobs()}
+    assert len(README.splitlines()) <= 200
+
+
+def test_the_commands_for_every_kind_of_input_compose() -> None:
     import shlex
 
     from jobs.code_reports import main
 
-    for job in _help.jobs():
-        assert f"`jobs.{job.name}`" in README
-    commands = re.findall(r"`([^`\n]*input\.path=[^`\n]*output\.path=coded)`", README)
+    page = (ROOT / "docs" / "input.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`([^`\n]*input\.path=[^`\n]*output\.path=coded)`", page)
     assert len(commands) == 10
     for command in commands:
         assert main.compose(shlex.split(command), {})[1] == []
+
+
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading() -> None:
+    def anchors(page: Path) -> set[str]:
+        titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "engine").rglob("README.md")]:
+        for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            assert target.exists(), f"{page.relative_to(ROOT)}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_the_data_sets_are_those_that_figures_were_measured_on() -> None:
+    import hashlib
+
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\S+)` \| `([0-9a-f]{64})` \|", page, re.MULTILINE))
+    commands = "".join(path.read_text(encoding="utf-8") for path in [*(ROOT / "docs").rglob("*.md"), *(ROOT / "engine").rglob("*.md")])
+    assert set(re.findall(r"<folder>/(\w+)", commands)) <= {name.split("/")[0] for name in listed}
+    data = ROOT.parent / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("the public data sets are not at hand")
+    for name, digest in listed.items():
+        assert hashlib.sha256((data / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_notice_names_every_licence_of_others() -> None:
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    licences = [path.relative_to(ROOT).as_posix() for path in (ROOT / "engine").rglob("LICENSE.*")]
+    shipped = [path.relative_to(ROOT).as_posix() for path in (ROOT / "engine" / "models").glob("*/shipped")]
+    assert len(licences) >= 2 and len(shipped) >= 2
+    assert all(name in notice for name in (*licences, *shipped))
 
 
 def test_the_readme_names_the_sites_that_the_shipped_model_can_code_without_review() -> None:
