@@ -1,5 +1,4 @@
-"""A whole evaluation: from a run's files and gold to every row of the tables `metrics` and `wrong`, and what a reader must be told
-with them."""
+"""A whole evaluation: from a run's files and gold to every row of `metrics` and `wrong`, and what a reader must be told."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """From answers and gold to the rows of the `metrics` table.
 
 Arrays run over labelled records. A record that failed or was not applicable is not answered: it counts in `answered` and in the
-shares of what was coded, and in nothing else. What would rest on fewer than `FEWEST` groups has no value, but the number of them in
+shares of what was coded, and in nothing else. What would rest on fewer than `FEWEST` groups has no value, but their number in
 `params.too_few`; counts have no such floor. `docs/data-dictionary.md` says what each metric is.
 """
 
@@ -224,6 +224,7 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     for code in codes:
         is_it, called_it = (np.array([code in each for each in sets]) for sets in (gold, called))
         columns |= {("support", code): is_it, ("called", code): called_it, ("hits", code): is_it & called_it}
+        columns["either", code] = is_it | called_it
     total = {name: [(name, code) for code in codes] for name in ("support", "called", "hits")}
 
     def counts(drawn: Drawn) -> tuple[NDArray, NDArray, NDArray]:
@@ -261,11 +262,19 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     found = []
     for (name, code), estimate in totals.estimates(figures, **vars(rounds)).items():
         if code is None:
+            # Where all are right, so is every resample: no interval.
+            estimate = Estimate(estimate.value) if estimate.low == estimate.high else estimate
             params = {"classes": sum(bool(columns[("support", c)].any()) for c in codes)} if name == "macro_f1" else {}
             found.append(_metric(answers.task, name, ALL, estimate, int(answered.sum()), totals.groups, params))
             continue
         below = ("called" if name == "precision" else "support", code)
         n, groups = int(columns[below].sum()), totals.resting(below)
+        if estimate.value in (0.0, 1.0):
+            own = totals.resting(("either", code)) if name == "f1" else groups
+            low, high = share_interval(int(estimate.value) * own, own, rounds.level)
+            # F1 = 2J / (1 + J), J being the share of hits among the records that are it or were called it.
+            low, high = (2 * end / (1 + end) if name == "f1" else end for end in (low, high))
+            estimate = Estimate(estimate.value, low, high)
         found.append(_metric(answers.task, name, f"{answers.task}={code}", estimate, n, groups))
     return found
 

@@ -11,6 +11,9 @@ from engine.evaluation.joined import Joined
 from engine.evaluation.measure import Answers
 from engine.records import AUTO, wrong_schema
 
+WRONG = "wrong/wrong.parquet"
+"""The table's place in the folder of an evaluation."""
+
 
 def wrong_answers(
     joined: Joined, answers: Mapping[str, tuple[Answers, NDArray]], parts: Mapping[str, NDArray], slices: Sequence[str]

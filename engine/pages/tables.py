@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from engine.errors import ContractError
 from engine.pages.highlight import shown
 
-_NUMBER = ' class="num"'
-
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, plain text; `number` aligns its cells at their right."""
+    """A column's name, plain text; `number` aligns its cells at their right, `wide` gives them a line of their own in a card."""
 
     name: str
     number: bool = False
+    wide: bool = False
+
+    @property
+    def style(self) -> str:
+        return ' class="num"' if self.number else ' class="wide"' if self.wide else ""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
@@ -27,11 +30,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """
     if any(len(row) != len(columns) for row in rows):
         raise ContractError(f"a row that has not {len(columns)} cells")
-    heads = "".join(f"<th{_NUMBER * column.number}>{shown(column.name)}</th>" for column in columns)
+    heads = "".join(f"<th{column.style}>{shown(column.name)}</th>" for column in columns)
     lines = "".join(f"<tr>{''.join(map(_cell, range(len(row)), columns, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table class="stack"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def _cell(at: int, column: Column, content: str) -> str:
     label = f' data-label="{shown(column.name)}"' if at else ""
-    return f"<td{_NUMBER * column.number}{label}>{content}</td>"
+    return f"<td{column.style}{label}>{content}</td>"

@@ -121,6 +121,19 @@ def test_all_right_has_the_exact_interval_over_patients():
     assert rows["accuracy", ALL].value == 1.0
     assert (rows["accuracy", ALL].low, rows["accuracy", ALL].high) == pytest.approx((0.025 ** (1 / 6), 1.0))
     assert rows["auroc_right", ALL].value is None
+    for name in ("recall", "precision"):
+        assert (rows[name, "site=a"].low, rows[name, "site=a"].high) == pytest.approx((0.025 ** (1 / 6), 1.0))
+    least = 0.025 ** (1 / 6)
+    assert (rows["f1", "site=a"].low, rows["f1", "site=a"].high) == pytest.approx((2 * least / (1 + least), 1.0))
+    # No resample of right answers differs from another: that is no interval.
+    assert (rows["macro_f1", ALL].value, rows["macro_f1", ALL].low, rows["macro_f1", ALL].high) == (1.0, None, None)
+
+
+def test_a_code_that_is_never_right_has_the_exact_interval_over_all_that_it_rests_on():
+    rows = found(task_metrics(answers(["a"] * 6 + ["b"] * 8, ["c"] * 6 + ["a"] * 8), {}, ROUNDS))
+    highest = 1 - 0.025 ** (1 / 14)
+    row = rows["f1", "site=a"]
+    assert (row.value, row.low, row.high, row.n) == (0.0, 0.0, pytest.approx(2 * highest / (1 + highest)), 6)
 
 
 def test_slices_part_the_records_and_leave_out_those_in_no_part():

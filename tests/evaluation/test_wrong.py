@@ -32,9 +32,8 @@ def wrong(tmp_path):
         row("e", "review", ("C61", 0.40, "review"), ("8140/3", 0.8, "auto")),
     ]
     schema = table_schema(codes_fields(TASKS), [pa.field("ward", pa.string())])
-    pq.write_table(
-        pa.Table.from_pylist([each | {"ward": "w" + each["record_id"]} for each in rows], schema=schema), tmp_path / "0"
-    )
+    rows = [each | {"ward": "w" + each["record_id"]} for each in rows]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "0")
     labels = {
         "id": list("abcde"),
         "site": ["C34", "C50", "C34", "C50", None],
