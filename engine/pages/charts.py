@@ -22,7 +22,7 @@ svg.chart { width:100%; height:auto; max-width:34rem; display:block; margin:.3re
 .chart .end3 { fill:var(--lane3) }
 .chart .ideal { stroke:var(--soft); stroke-dasharray:4 4 } .chart .here { fill:var(--auto); font-weight:600 }
 .key { display:flex; flex-wrap:wrap; gap:.2rem 1.2rem; font-size:.88rem; margin:.3rem 0 }
-.key svg { width:2rem; height:.7rem; margin-right:.4rem }
+.key svg.chart { display:inline-block; width:2rem; height:.7rem; margin:0 .4rem 0 0; vertical-align:middle }
 .rows { max-width:34rem; margin:.3rem 0; font-size:.88rem }
 .rows .row { display:grid; grid-template-columns:minmax(0,1fr) auto; gap:0 .8rem; padding:.2rem 0 }
 .rows .name { overflow-wrap:anywhere } .rows .note { color:var(--soft); font-variant-numeric:tabular-nums; text-align:right }

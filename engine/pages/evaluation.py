@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import pyarrow.compute as pc
 
 from engine.evaluation.evaluate import Evaluation
-from engine.evaluation.measure import Metric
+from engine.evaluation.measure import TOO_FEW, Metric
 from engine.evaluation.resample import FEWEST
 from engine.evaluation.wrong import WRONG
 from engine.pages import charts, words
@@ -263,12 +263,22 @@ def _slices(evaluation: Evaluation, task: str, word: str, names: Names) -> str:
         told = ["Right of answered records, with intervals."] if points else []
         if len(enough) > _ROWS:
             told.append(f"The {_ROWS} largest of {len(enough)}.")
-        few = [f"{m.slice.partition('=')[2]} ({m.n:,})" for m in metrics if m.value is None]
-        if few:
-            more = f" and {len(few) - _ROWS} more" if len(few) > _ROWS else ""
-            told.append(f"Too few for a figure: {', '.join(few[:_ROWS])}{more}.")
+        told += _few([m for m in metrics if m.value is None], str)
         blocks.append(f'<div><h3>Right code by {shown(name)}</h3>{picture}<p class="soft">{shown(" ".join(told))}</p></div>')
     return f'<div class="parts">{"".join(blocks)}</div>' if blocks else ""
+
+
+def _few(metrics: Sequence[Metric], named: Callable[[str], str], most: int = _ROWS) -> list[str]:
+    """A sentence with the parts that have no figure and their records, the largest first; of patients where these are fewer."""
+    if not metrics:
+        return []
+    parts = []
+    for m in metrics[:most]:
+        groups = m.params.get(TOO_FEW, m.n)
+        patients = "" if groups == m.n else f" of {groups} patient{'s' if groups > 1 else ''}"
+        parts.append(f"{named(m.slice.partition('=')[2])} ({m.n:,}{patients})")
+    more = f" and {len(metrics) - most} more" if len(metrics) > most else ""
+    return [f"Too few for a figure: {', '.join(parts)}{more}."]
 
 
 def _errors(evaluation: Evaluation, task: str, names: Names) -> str:
@@ -339,16 +349,20 @@ def _evidence(evaluation: Evaluation, task: str) -> str:
 
 
 def _codes(evaluation: Evaluation, task: str, names: Names) -> str:
-    lines = []
-    recall = {m.slice: m for m in evaluation.rows(task, "recall")}
-    for m in sorted(evaluation.rows(task, "f1"), key=lambda m: (-m.n, m.slice)):
-        code = m.slice.partition("=")[2]
-        precision = evaluation.get(task, "precision", m.slice)
-        figures = [_figure(each) for each in (recall[m.slice], precision, m)]
-        lines.append([_code(task, code, names), f"{m.n:,}", *figures, _interval(m)])
+    lines, few = [], []
+    recall, precision = ({m.slice: m for m in evaluation.rows(task, name)} for name in ("recall", "precision"))
+    every = sorted(evaluation.rows(task, "f1"), key=lambda m: (-m.n, m.slice))
+    for m in every:
+        figures = (recall[m.slice], precision[m.slice], m)
+        if all(each.value is None for each in figures):
+            few.append(m)
+            continue
+        code = _code(task, m.slice.partition("=")[2], names)
+        lines.append([code, f"{m.n:,}", *(_figure(each) for each in figures), _interval(m)])
     figures = ("records", "found (recall)", "right when given (precision)", "F1")
     heads = [Column("code"), *(Column(name, True) for name in figures), Column("interval of F1")]
-    return f"<details><summary>Every code ({len(lines)})</summary>{table(heads, lines)}</details>"
+    rest = "".join(f'<p class="soft">{shown(each)}</p>' for each in _few(few, lambda c: _named(task, c, names), len(few)))
+    return f"<details><summary>Every code ({len(every)})</summary>{table(heads, lines) if lines else ''}{rest}</details>"
 
 
 def _reading(level: float) -> str:

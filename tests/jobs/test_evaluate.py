@@ -148,6 +148,8 @@ def test_the_report_stands_alone_and_holds_no_text_of_a_report(coded_run, evalua
     texts = pl.read_parquet(coded_run.reports)["text"].drop_nulls().to_list()
     pieces = {text[at : at + 40] for text in texts for at in range(0, len(text) - 40, 20)}
     assert len(pieces) > 300 and not [piece for piece in pieces if piece in html.unescape(page)]
+    wrong = pl.read_parquet(evaluated / "wrong" / "wrong.parquet").write_ndjson()
+    assert not [piece for piece in pieces if piece in wrong]
 
 
 def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):

@@ -97,7 +97,13 @@ def test_few_records_have_their_number_and_no_figure(tmp_path):
     assert "Too few for a figure: C34 (4)." in page and "Too few for a figure: D (2)." in page
     few = '<td class="num" data-label="{}"><span class="soft">too few</span></td>'
     assert few.format("figure") + '<td data-label="95% interval"></td><td class="num" data-label="out of">5</td>' in page
-    assert f'<td class="num" data-label="records">4</td>{few.format("found (recall)")}' in page
+    codes = page.split("Every code (3)")[1]
+    assert '<td class="num" data-label="records">16</td>' in codes and "C34</span>" not in codes.split("</details>")[0]
+    assert "Too few for a figure: C34 lung and bronchus (4), C18 colon (0)." in codes
+    few_patients = Metric("site", "accuracy", "facility=E", None, None, None, 7, {"too_few": 3})
+    crowded = evaluation()
+    crowded.metrics.append(few_patients)
+    assert "D (2), " not in page and "Too few for a figure: E (7 of 3 patients), D (2)." in write(tmp_path, crowded)
     assert "fewer than 6 patients" in page
 
 
