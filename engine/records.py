@@ -107,6 +107,27 @@ METRICS = pa.schema(
 )
 
 
+def wrong_schema(slices: Iterable[str]) -> pa.Schema:
+    """What an evaluation writes of the answers that are wrong; a column `slice_<name>` for each part that was asked for."""
+    return pa.schema(
+        [
+            pa.field("record_id", pa.string(), nullable=False),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("decision", pa.string(), nullable=False),
+            pa.field("code", pa.string(), nullable=False),
+            pa.field("gold", pa.string(), nullable=False),
+            pa.field("prob", pa.float32()),
+            pa.field("reasons", pa.list_(pa.string())),
+            pa.field("task_decision", pa.string()),
+            pa.field("task_reasons", pa.list_(pa.string())),
+            pa.field("group", pa.string()),
+            *(pa.field(f"slice_{name}", pa.string()) for name in slices),
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("model_digest", pa.string(), nullable=False),
+        ]
+    )
+
+
 def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
     """What a source gives for one shard, one row a record in input order.
 

@@ -1,5 +1,6 @@
 """From the settings of `jobs.evaluate` to its table, its report and its last words."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -
 
     if not summary.files:
         raise ConfigError(f"run: {summary.output} has no tables yet; let the run finish first")
-    for name in (_table(config), _report(config)):
+    for name in (_table(config), _wrong(config), _report(config)):
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
     with storage_for(summary.files[0]).open(summary.files[0]) as stream:
@@ -87,18 +88,20 @@ def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -
     return evaluate(summary.files, gold, list(labels), slices, known, rounds)
 
 
-def write(config: "Config", summary: "Summary", evaluation: "Evaluation", model: "Checkpoint | None") -> tuple[str, str]:
-    """Writes the table and the report; returns their names."""
+def write(config: "Config", summary: "Summary", evaluation: "Evaluation", model: "Checkpoint | None") -> tuple[str, str, str]:
+    """Writes the tables and the report; returns their names."""
     import pyarrow.parquet as pq
 
     from engine.evaluation.measure import to_table
     from engine.pages.evaluation import write_evaluation_page
-    from engine.records import METRICS, check
+    from engine.records import METRICS, check, wrong_schema
 
-    table, report = _table(config), _report(config)
+    table, wrong, report = _table(config), _wrong(config), _report(config)
     digest = str(summary.settings["model.digest"])
-    with storage_for(table).writer(table) as file:
-        pq.write_table(check(to_table(evaluation.metrics, summary.run_id, digest), METRICS), file, compression="zstd")
+    metrics = check(to_table(evaluation.metrics, summary.run_id, digest), METRICS)
+    for name, content in ((table, metrics), (wrong, check(evaluation.wrong, wrong_schema(config.slices)))):
+        with storage_for(name).writer(name) as file:
+            pq.write_table(content, file, compression="zstd")
     write_evaluation_page(
         report,
         config.title,
@@ -108,7 +111,17 @@ def write(config: "Config", summary: "Summary", evaluation: "Evaluation", model:
         auto=None if model is None else _auto(model, summary),
         note=f"run {summary.run_id}, model {digest[:12]}{'' if summary.finished else '; the run is not finished'}",
     )
-    return table, report
+    return table, wrong, report
+
+
+def wrong_figures(evaluation: "Evaluation") -> str:
+    """How many answers of each task are wrong."""
+    from engine.records import AUTO
+
+    answers = Counter(zip(*(evaluation.wrong[name].to_pylist() for name in ("task", "decision")), strict=True))
+    every = {task: sum(count for (name, _), count in answers.items() if name == task) for task in evaluation.tasks}
+    told = [f"{task} {count:,} ({answers[task, AUTO]:,} coded without a person)" for task, count in every.items()]
+    return f"Wrong answers: {', '.join(told)}."
 
 
 def main_figures(evaluation: "Evaluation", summary: "Summary", level: float) -> str:
@@ -120,7 +133,10 @@ def main_figures(evaluation: "Evaluation", summary: "Summary", level: float) -> 
         lines.append(f"{task}:" if task in deciding else f"{task} (no part in the decision to code without a person):")
         for name, told in {**_TOLD, **(_DECIDING if task in deciding else _ALONE), **_EVIDENCE}.items():
             metric = evaluation.get(task, name)
-            if metric is None or metric.value is None:
+            if metric is None or (metric.value is None and not metric.too_few):
+                continue
+            if metric.value is None:
+                lines.append(f"  {told.format(level=f'{level:.0%}'):<40} too few ({metric.n:,})")
                 continue
             form = "{:.2f}" if name == "cov_lift" else "{:.1%}"
             spread = "" if metric.low is None else f"  ({form.format(metric.low)} to {form.format(metric.high)})"
@@ -164,6 +180,12 @@ def _auto(model: "Checkpoint", summary: "Summary") -> dict[str, list[str]]:
 
 def _table(config: "Config") -> str:
     return f"{config.output.path.rstrip('/')}/metrics/metrics.parquet"
+
+
+def _wrong(config: "Config") -> str:
+    from engine.evaluation.wrong import WRONG
+
+    return f"{config.output.path.rstrip('/')}/{WRONG}"
 
 
 def _report(config: "Config") -> str:

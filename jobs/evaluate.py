@@ -10,7 +10,11 @@ from jobs._storage import Storage, use
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Folder for metrics/metrics.parquet and report.html; must not hold an evaluation yet.", path=True)
+    path: str = key(
+        MISSING,
+        "Folder for metrics/metrics.parquet, wrong/wrong.parquet and report.html; must not hold an evaluation yet.",
+        path=True,
+    )
 
 
 @dataclass
@@ -60,25 +64,25 @@ class Config:
 @job(
     "evaluate",
     Config,
-    "Measures a finished run against the right codes: a metrics table with confidence intervals and slices, and a self-contained "
-    "HTML report. Neither holds text of a report.",
+    "Measures a finished run against the right codes: a metrics table with confidence intervals and slices, a table of the wrong "
+    "answers by record id, and a self-contained HTML report. None of them holds text of a report.",
     examples=[
         "run=coded gold=labels.csv labels='{site: site_code}' group=patient_id output.path=evaluation",
         "run=coded gold='data/*.parquet' where='{split: test}' slices=[facility,ocr_source] output.path=evaluation",
     ],
 )
 def main(config: Config) -> None:
-    """Measures, writes the table and the report, prints the main figures."""
+    """Measures, writes the tables and the report, prints the main figures."""
     from engine.pipeline import status
-    from jobs._evaluate import main_figures, measured, model_of, write
+    from jobs._evaluate import main_figures, measured, model_of, write, wrong_figures
 
     use(config.storage)
     summary = status(config.run)
     model = model_of(config.model.path, summary)
     evaluation = measured(config, summary, model)
-    table, report = write(config, summary, evaluation, model)
+    table, wrong, report = write(config, summary, evaluation, model)
     print(main_figures(evaluation, summary, config.level))
-    print(f"\nTable: {table}\nReport: {report}")
+    print(f"\n{wrong_figures(evaluation)}\nWrong answers by record id: {wrong}\nTable: {table}\nReport: {report}")
 
 
 if __name__ == "__main__":

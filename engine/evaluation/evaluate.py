@@ -1,15 +1,18 @@
-"""A whole evaluation: from a run's files and gold to every row of the `metrics` table, and what a reader must be told with it."""
+"""A whole evaluation: from a run's files and gold to every row of `metrics` and `wrong`, and what a reader must be told."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from engine.evaluation.gold import Gold
 from engine.evaluation.joined import Joined, agreement_of, answers_of, checks_of, join, parts_of, unknown_labels
-from engine.evaluation.measure import ALL, Metric, Rounds, mean_metrics, record_metrics, task_metrics
+from engine.evaluation.measure import ALL, Answers, Metric, Rounds, mean_metrics, record_metrics, task_metrics
+from engine.evaluation.wrong import wrong_answers
+from engine.records import wrong_schema
 
 _SHOWN = 5
 _LONGEST_CODE = 12
@@ -17,12 +20,14 @@ _LONGEST_CODE = 12
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics, and in `notes` what was left out or could not be said, one sentence each."""
+    """The metrics, in `notes` what was left out or could not be said, one sentence each, and the answers that are `wrong`, worst
+    first."""
 
     tasks: tuple[str, ...]
     metrics: list[Metric]
     notes: list[str]
     counts: Mapping[str, int] = field(default_factory=dict)
+    wrong: pa.Table = field(default_factory=lambda: wrong_schema(()).empty_table())
 
     def get(self, task: str | None, metric: str, part: str = ALL) -> Metric | None:
         """One row, if it is there."""
@@ -57,12 +62,14 @@ def evaluate(
     found, notes = [], _notes(counts)
     parts = parts_of(joined, slices, tasks[0])
     right: dict[str, NDArray] = {}
+    given: dict[str, tuple[Answers, NDArray]] = {}
     for task in tasks:
         answers, rows = answers_of(joined, task)
         if not rows.size:
             notes.append(f"{task}: no record of the run has a label for it.")
             continue
         found += task_metrics(answers, {name: values[rows] for name, values in parts.items()}, rounds)
+        given[task] = answers, rows
         right[task] = np.zeros(len(joined), dtype=bool)
         right[task][rows] = answers.right
         notes += about_labels(task, answers.gold, known)
@@ -78,7 +85,7 @@ def evaluate(
     found += record_metrics(joined.decision, joined.group, right, complete, rounds)
     for name in ("rows", "used", "matched", "without_row", "elsewhere", "unreadable", "unlabelled", "repeated", "conflicting"):
         found.append(Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]))
-    return Evaluation(tuple(right), found, notes, counts)
+    return Evaluation(tuple(right), found, notes, counts, wrong_answers(joined, given, parts, slices))
 
 
 def _evidence(joined: Joined, task: str, notes: list[str], rounds: Rounds) -> list[Metric]:

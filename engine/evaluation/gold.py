@@ -129,6 +129,8 @@ def read_gold(config: GoldConfig) -> Gold:
         )
     for name in config.slices:
         _check_parts(config, name, table[f"slice_{name}"])
+    if config.group:
+        _check_group(config, config.group, table["group"])
     for task, column in config.labels.items():
         _check_codes(config, column, table[task])
     multi |= {task for task in config.labels if pc.any(pc.match_substring(table[task], ";")).as_py()}
@@ -286,6 +288,15 @@ def _check_parts(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None
     if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
         told = f"{len(values):,} different values" if len(values) > _MOST_PARTS else f"values of up to {longest:,} characters"
         raise ConfigError(f"{config.named('slices')}: column '{name}' has {told}; name one that parts the records into a few")
+
+
+def _check_group(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:
+    """A patient's id stands in a table, so a column with something longer, such as a text, must not pass for it."""
+    longest = pc.max(pc.utf8_length(column)).as_py() or 0
+    if longest > _LONGEST_PART:
+        raise ConfigError(
+            f"{config.named('group')}: column '{name}' has values of up to {longest:,} characters; name one with ids"
+        )
 
 
 def _check_codes(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:

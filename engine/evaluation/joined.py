@@ -53,8 +53,8 @@ def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence
     ids = gold.table["record_id"].combine_chunks()
     with storage_for(files[0]).open(files[0]) as stream:
         schema = pq.read_schema(stream)
-    ends = ("code", "prob", "decision", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
-    wanted = ["record_id", "decision", "text_sha256", "n_tokens", "source", "run_id", "model_digest"]
+    ends = ("code", "prob", "decision", "reasons", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
+    wanted = ["record_id", "decision", "reasons", "text_sha256", "n_tokens", "source", "run_id", "model_digest"]
     wanted += [f"{task}_{end}" for task in tasks for end in ends]
     missing = [name for name in extra if name not in schema.names]
     if missing:

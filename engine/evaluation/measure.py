@@ -1,7 +1,8 @@
 """From answers and gold to the rows of the `metrics` table.
 
 Arrays run over labelled records. A record that failed or was not applicable is not answered: it counts in `answered` and in the
-shares of what was coded, and in nothing else. `docs/data-dictionary.md` says what each metric is.
+shares of what was coded, and in nothing else. What would rest on fewer than `FEWEST` groups has no value, but their number in
+`params.too_few`; counts have no such floor. `docs/data-dictionary.md` says what each metric is.
 """
 
 import json
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from engine.evaluation import calibration, classes
-from engine.evaluation.resample import Drawn, Estimate, Totals, divide, ratio, share_interval
+from engine.evaluation.resample import FEWEST, Drawn, Estimate, Totals, divide, ratio, share_interval
 from engine.records import AUTO, DECISIONS, METRICS, REVIEW
 
 ALL = "all"
 BINS = 15
 ERRORS = 20
+TOO_FEW = "too_few"
 TARGETS = (0.95, 0.97, 0.98, 0.99)
 
 _SHARES = {
@@ -49,6 +51,11 @@ class Metric:
     high: float | None
     n: int
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are records, and too few groups of them for a figure."""
+        return TOO_FEW in self.params
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,9 @@ def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, round
         return []
     totals = Totals(group, columns)
     estimates = totals.estimates({name: ratio(*pair) for name, pair in figures.items()}, **vars(rounds))
-    return [_metric(task, name, ALL, e, int(columns[f"{name}.n"].sum())) for name, e in estimates.items()]
+    return [
+        _metric(task, name, ALL, e, int(columns[f"{name}.n"].sum()), totals.resting(f"{name}.n")) for name, e in estimates.items()
+    ]
 
 
 def to_table(metrics: Sequence[Metric], run_id: str, model_digest: str) -> pa.Table:
@@ -173,11 +182,13 @@ def _shares(answers: Answers, parts: Mapping[str, NDArray], rounds: Rounds) -> l
     figures = {name: pair for name, pair in _SHARES.items() if not (answers.multi and name == "accuracy_top")}
     columns = {name: ({key: values * mask for key, values in base.items()}, figures) for name, mask in parts.items()}
     found = _ratios(answers.task, columns, answers.group, rounds)
+    shares = {(m.metric, m.slice): m for m in found}
     for name, mask in parts.items():
         for word, kept in (("auto", auto), ("sure", sure)):
-            n, hits = int((kept & mask).sum()), int((kept & right & mask).sum())
-            bound = calibration.lower_bound(hits, n, rounds.level) if n else None
-            found.append(Metric(answers.task, f"{word}_accuracy_bound", name, bound, None, None, n))
+            share = shares[f"{word}_accuracy", name]
+            hits = int((kept & right & mask).sum())
+            bound = None if share.value is None else calibration.lower_bound(hits, share.n, rounds.level)
+            found.append(Metric(answers.task, f"{word}_accuracy_bound", name, bound, None, None, share.n, share.params))
     return found
 
 
@@ -195,13 +206,12 @@ def _ratios(
     )
     found = []
     for (part, name), estimate in estimates.items():
-        below = np.asarray(columns[(part, wanted[(part, name)][1])], dtype=float)
-        n = int(below.sum())
-        if estimate.value in (0.0, 1.0) and n:
+        below = (part, wanted[(part, name)][1])
+        n, groups = int(np.sum(columns[below])), totals.resting(below)
+        if estimate.value in (0.0, 1.0):
             # A resample of rows that are all alike is always alike: the exact interval, over groups as the independent ones.
-            groups = int(np.unique(group[below > 0]).size)
             estimate = Estimate(estimate.value, *share_interval(int(estimate.value) * groups, groups, rounds.level))
-        found.append(_metric(task, name, part, estimate, n))
+        found.append(_metric(task, name, part, estimate, n, groups))
     return found
 
 
@@ -214,6 +224,7 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     for code in codes:
         is_it, called_it = (np.array([code in each for each in sets]) for sets in (gold, called))
         columns |= {("support", code): is_it, ("called", code): called_it, ("hits", code): is_it & called_it}
+        columns["either", code] = is_it | called_it
     total = {name: [(name, code) for code in codes] for name in ("support", "called", "hits")}
 
     def counts(drawn: Drawn) -> tuple[NDArray, NDArray, NDArray]:
@@ -250,9 +261,21 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     totals = Totals(answers.group[answered], columns)
     found = []
     for (name, code), estimate in totals.estimates(figures, **vars(rounds)).items():
-        n = int(answered.sum()) if code is None else int(columns[("called" if name == "precision" else "support", code)].sum())
-        params = {"classes": sum(bool(columns[("support", c)].any()) for c in codes)} if name == "macro_f1" else {}
-        found.append(_metric(answers.task, name, ALL if code is None else f"{answers.task}={code}", estimate, n, params))
+        if code is None:
+            # Where all are right, so is every resample: no interval.
+            estimate = Estimate(estimate.value) if estimate.low == estimate.high else estimate
+            params = {"classes": sum(bool(columns[("support", c)].any()) for c in codes)} if name == "macro_f1" else {}
+            found.append(_metric(answers.task, name, ALL, estimate, int(answered.sum()), totals.groups, params))
+            continue
+        below = ("called" if name == "precision" else "support", code)
+        n, groups = int(columns[below].sum()), totals.resting(below)
+        if estimate.value in (0.0, 1.0):
+            own = totals.resting(("either", code)) if name == "f1" else groups
+            low, high = share_interval(int(estimate.value) * own, own, rounds.level)
+            # F1 = 2J / (1 + J), J being the share of hits among the records that are it or were called it.
+            low, high = (2 * end / (1 + end) if name == "f1" else end for end in (low, high))
+            estimate = Estimate(estimate.value, low, high)
+        found.append(_metric(answers.task, name, f"{answers.task}={code}", estimate, n, groups))
     return found
 
 
@@ -264,7 +287,10 @@ def _certainty(answers: Answers, rounds: Rounds) -> list[Metric]:
     """Whether stated probabilities mean what they say, and what a threshold on them would keep."""
     task, mask = answers.task, answers.answered
     prob, right, n = answers.prob[mask], answers.right[mask], int(mask.sum())
-    bins = [part for part in np.array_split(np.argsort(prob, kind="stable"), BINS) if part.size]
+    _, group = np.unique(answers.group[mask], return_inverse=True)
+    groups = _groups(group)
+    rising = np.argsort(prob, kind="stable")
+    bins = np.array_split(rising, max(1, min(BINS, groups // FEWEST)))
     columns: dict[Any, NDArray] = {"n": np.ones(n), "brier": (prob - right) ** 2}
     for number, rows in enumerate(bins):
         inside = np.isin(np.arange(n), rows)
@@ -274,27 +300,35 @@ def _certainty(answers: Answers, rounds: Rounds) -> list[Metric]:
         "ece": lambda drawn: divide(np.abs(drawn.many(names[0]) - drawn.many(names[1])).sum(1), drawn["n"]),
         "brier_top": ratio("brier", "n"),
     }
-    estimates = Totals(answers.group[mask], columns).estimates(figures, **vars(rounds))
-    found = [_metric(task, name, ALL, e, n, {"bins": len(bins)} if name == "ece" else {}) for name, e in estimates.items()]
+    estimates = Totals(group, columns).estimates(figures, **vars(rounds))
+    found = [
+        _metric(task, name, ALL, e, n, groups, {"bins": len(bins)} if name == "ece" else {}) for name, e in estimates.items()
+    ]
     auroc = float(roc_auc_score(right, prob)) if 0 < right.sum() < n else None
-    found.append(Metric(task, "auroc_right", ALL, auroc, None, None, n))
+    sides = min(_groups(group[right]), _groups(group[~right]))
+    found.append(_metric(task, "auroc_right", ALL, Estimate(auroc), n, sides))
     for number, rows in enumerate(bins, 1):
         hits = int(right[rows].sum())
-        low, high = share_interval(hits, rows.size, rounds.level)
+        estimate = Estimate(hits / rows.size, *share_interval(hits, rows.size, rounds.level))
         params = {"mean_prob": float(prob[rows].mean()), "from": float(prob[rows].min()), "to": float(prob[rows].max())}
-        found.append(Metric(task, "reliability", f"bin={number:02d}", hits / rows.size, low, high, rows.size, params))
+        found.append(_metric(task, "reliability", f"bin={number:02d}", estimate, rows.size, _groups(group[rows]), params))
     every = answers.gold.size
     for target in TARGETS:
-        share = classes.keepable_share(prob, right, target) * n / every
-        found.append(Metric(task, "keepable_share", f"target={target:g}", share, None, None, every))
+        share = classes.keepable_share(prob, right, target)
+        kept = rising[n - round(share * n) :]
+        # That nothing can be kept rests on all records; a share that is kept, on those alone.
+        resting = _groups(group[kept]) if kept.size else groups
+        found.append(_metric(task, "keepable_share", f"target={target:g}", Estimate(share * n / every), every, resting))
     cuts, coverage, risk = classes.risk_coverage(prob, right)
     coverage = coverage * n / every
     for wanted in np.arange(1, 21) / 20:
         at = int(np.searchsorted(coverage, wanted - 1e-9))
         if at < cuts.size:
             params = {"threshold": float(cuts[at]), "coverage": float(coverage[at])}
-            kept = round(float(coverage[at]) * every)
-            found.append(Metric(task, "risk", f"coverage={wanted:.2f}", float(risk[at]), None, None, kept, params))
+            kept = prob >= cuts[at]
+            resting = _groups(group[kept])
+            part = f"coverage={wanted:.2f}"
+            found.append(_metric(task, "risk", part, Estimate(float(risk[at])), int(kept.sum()), resting, params))
     return found
 
 
@@ -322,7 +356,20 @@ def _errors(answers: Answers) -> list[Metric]:
     ]
 
 
+def _groups(group: NDArray) -> int:
+    return int(np.unique(group).size)
+
+
 def _metric(
-    task: str | None, name: str, part: str, estimate: Estimate, n: int, params: Mapping[str, Any] | None = None
+    task: str | None,
+    name: str,
+    part: str,
+    estimate: Estimate,
+    n: int,
+    groups: int,
+    params: Mapping[str, Any] | None = None,
 ) -> Metric:
+    """The row of a figure that rests on so many groups."""
+    if groups < FEWEST and estimate.value is not None:
+        return Metric(task, name, part, None, None, None, n, {TOO_FEW: groups})
     return Metric(task, name, part, estimate.value, estimate.low, estimate.high, n, params or {})

@@ -1,4 +1,7 @@
-"""Plots as inline SVG: nothing runs, nothing is fetched, colours follow the page's light or dark style."""
+"""Plots as inline SVG and plain boxes: nothing runs, nothing is fetched, colours follow the page's light or dark style.
+
+A picture shrinks with the page, so that on a narrow one its letters are drawn larger; the margins leave room for that.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +18,30 @@ svg.chart { width:100%; height:auto; max-width:34rem; display:block; margin:.3re
 .chart .range { stroke:var(--lane0); stroke-width:2; stroke-opacity:.55 }
 .chart .line1 { stroke:var(--lane1) } .chart .line2 { stroke:var(--lane2) } .chart .line3 { stroke:var(--lane3) }
 .chart .again { stroke-dasharray:6 3 }
+.chart .end0 { fill:var(--lane0) } .chart .end1 { fill:var(--lane1) } .chart .end2 { fill:var(--lane2) }
+.chart .end3 { fill:var(--lane3) }
 .chart .ideal { stroke:var(--soft); stroke-dasharray:4 4 } .chart .here { fill:var(--auto); font-weight:600 }
+.key { display:flex; flex-wrap:wrap; gap:.2rem 1.2rem; font-size:.88rem; margin:.3rem 0 }
+.key svg.chart { display:inline-block; width:2rem; height:.7rem; margin:0 .4rem 0 0; vertical-align:middle }
+.rows { max-width:34rem; margin:.3rem 0; font-size:.88rem }
+.rows .row { display:grid; grid-template-columns:minmax(0,1fr) auto; gap:0 .8rem; padding:.2rem 0 }
+.rows .name { overflow-wrap:anywhere } .rows .note { color:var(--soft); font-variant-numeric:tabular-nums; text-align:right }
+.rows .track { grid-column:1/-1; position:relative; height:.7rem; margin:0 .3rem; border-bottom:1px solid var(--line) }
+.rows .range, .rows .dot { position:absolute; background:var(--lane0); print-color-adjust:exact;
+  -webkit-print-color-adjust:exact }
+.rows .range { top:.22rem; height:3px; opacity:.55 } .rows .dot { top:.02rem; width:9px; height:9px; margin-left:-4.5px;
+  border-radius:50% } .rows .ends { display:flex; justify-content:space-between; color:var(--soft); font-size:.78rem }
+@media screen and (max-width:40rem) { svg.chart { font-size:16px } }
 """
 
-_LEFT, _TOP, _RIGHT, _BOTTOM = 52, 14, 16, 44
-_WIDTH, _HEIGHT = 480, 320
-_NAME = 26
+_LEFT, _TOP, _RIGHT, _BOTTOM = 60, 34, 24, 48
+_WIDTH, _HEIGHT = 480, 340
 _COLOURS = 4
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval; `label` and `note` are only used in rows."""
+    """A value with its interval; `label` stands beside it, `note` says more."""
 
     x: float
     y: float
@@ -66,9 +81,9 @@ def risk_coverage(points: Sequence[Point], here: Point | None, told: str) -> str
     if here is not None:
         x, y = frame.at(here.x, here.y)
         anchor, shift = ("end", -9) if here.x > 0.5 else ("start", 9)
-        body.append(f'<circle class="mark" cx="{x}" cy="{y}" r="6"><title>{shown(here.label)}</title></circle>')
+        body.append(f'<circle class="mark" cx="{x}" cy="{y}" r="6"><title>{shown(here.note)}</title></circle>')
         body.append(f'<text class="here" x="{x + shift}" y="{y - 8}" text-anchor="{anchor}">{shown(here.label)}</text>')
-    return _svg(body, _HEIGHT, told)
+    return _svg(body, told)
 
 
 def reliability(points: Sequence[Point], told: str) -> str:
@@ -84,47 +99,47 @@ def reliability(points: Sequence[Point], told: str) -> str:
         if p.low is not None and p.high is not None:
             body.append(_line("range", (x, frame.at(p.x, max(floor, p.low))[1]), (x, frame.at(p.x, p.high)[1])))
         body.append(f'<circle class="dot" cx="{x}" cy="{y}" r="4"><title>{shown(p.note)}</title></circle>')
-    return _svg(body, _HEIGHT, told)
+    return _svg(body, told)
 
 
 def rows(points: Sequence[Point], told: str) -> str:
-    """One line a part: its name, its value (x, a share) with interval, and a note at the end."""
-    step, left, right = 22, 190, 110
-    height = 34 + step * len(points)
-    least = min([p.x if p.low is None else p.low for p in points] + [0.9])
-    floor = _floor(least)
+    """One part after the other: its name, a note at the right, and below them its value (x, a share) with interval on a line."""
+    floor = _floor(min([p.x if p.low is None else p.low for p in points] + [0.9]))
 
     def place(value: float) -> float:
-        return round(left + (value - floor) / (1 - floor) * (_WIDTH + 60 - left - right), 1)
+        return round(100 * max(0.0, value - floor) / (1 - floor), 2)
 
-    body = []
-    for i in range(6):
-        value = floor + (1 - floor) * i / 5
-        body.append(_line("grid", (place(value), 4), (place(value), height - 26)))
-        body.append(f'<text x="{place(value)}" y="{height - 10}" text-anchor="middle">{value:.0%}</text>')
-    for number, p in enumerate(points):
-        y = 16 + step * number
-        name = p.label if len(p.label) <= _NAME else p.label[: _NAME - 1] + "…"
-        body.append(f'<text class="name" x="{left - 10}" y="{y + 4}" text-anchor="end">{shown(name)}</text>')
+    parts = []
+    for p in points:
+        track = f'<i class="dot" style="left:{place(p.x)}%"></i>'
         if p.low is not None and p.high is not None:
-            body.append(_line("range", (place(max(floor, p.low)), y), (place(p.high), y)))
-        body.append(f'<circle class="dot" cx="{place(p.x)}" cy="{y}" r="4"/>')
-        body.append(f'<text x="{_WIDTH + 60 - right + 12}" y="{y + 4}">{shown(p.note)}</text>')
-    return _svg(body, height, told, _WIDTH + 60)
+            width = round(place(p.high) - place(p.low), 2)
+            track = f'<i class="range" style="left:{place(p.low)}%;width:{width}%"></i>{track}'
+        parts.append(
+            f'<div class="row"><span class="name">{shown(p.label)}</span><span class="note">{shown(p.note)}</span>'
+            f'<div class="track">{track}</div></div>'
+        )
+    ends = f'<div class="ends"><span>{floor:.0%}</span><span>100%</span></div>'
+    return f'<div class="rows" role="group" aria-label="{shown(told)}">{"".join(parts)}{ends}</div>'
 
 
 def curves(series: Mapping[str, Sequence[Point]], below: str, beside: str, told: str) -> str:
-    """Named lines over the same axes, the names at their right ends; y from 0. Colours repeat after four lines, then dashed."""
+    """Named lines over the same axes, their names in a key below; y from 0. Colours repeat after four lines, then dashed."""
     points = [point for line in series.values() for point in line]
     across, up = _round_ticks(max(p.x for p in points)), _round_ticks(max(p.y for p in points))
     frame = _Frame((0.0, across[-1]), (0.0, up[-1]))
-    body = [_axes(frame, across, up, below, beside, "{:g}")]
+    body, key = [_axes(frame, across, up, below, beside, "{:g}")], []
     for number, (name, line) in enumerate(series.items()):
         kind = f"line line{number % _COLOURS}{' again' if number >= _COLOURS else ''}"
         body.append(f'<polyline class="{kind}" points="{" ".join(_pair(frame.at(p.x, p.y)) for p in line)}"/>')
         x, y = frame.at(line[-1].x, line[-1].y)
-        body.append(f'<text class="name" x="{x - 4}" y="{y - 6}" text-anchor="end">{shown(name)}</text>')
-    return _svg(body, _HEIGHT, told)
+        body.append(f'<circle class="end{number % _COLOURS}" cx="{x}" cy="{y}" r="3.5"/>')
+        stroke = _line(kind, (0, 5), (32, 5))
+        key.append(
+            f'<span><svg class="chart" viewBox="0 0 32 10" aria-hidden="true">{stroke}</svg>{shown(name)} '
+            f'<span class="soft">{line[-1].y:.3g}</span></span>'
+        )
+    return f'{_svg(body, told)}<div class="key">{"".join(key)}</div>'
 
 
 def _round_ticks(highest: float) -> list[float]:
@@ -144,7 +159,7 @@ def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], below: st
     parts = []
     for value in across:
         x, y = frame.at(value, frame.y[0])
-        parts.append(f'<text x="{x}" y="{y + 17}" text-anchor="middle">{(form or "{:.0%}").format(value)}</text>')
+        parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{(form or "{:.0%}").format(value)}</text>')
     for value in up:
         x, y = frame.at(frame.x[0], value)
         parts.append(_line("grid", (x, y), (_WIDTH - _RIGHT, y)))
@@ -152,9 +167,8 @@ def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], below: st
         parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{(form or share).format(value)}</text>')
     x, y = frame.at(frame.x[0], frame.y[0])
     parts.append(_line("axis", (x, y), (_WIDTH - _RIGHT, y)))
-    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
-    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{shown(below)}</text>')
-    parts.append(f'<text transform="rotate(-90 12 {middle})" x="12" y="{middle}" text-anchor="middle">{shown(beside)}</text>')
+    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{shown(below)}</text>')
+    parts.append(f'<text x="2" y="{_TOP - 18}">{shown(beside)}</text>')
     return "".join(parts)
 
 
@@ -166,6 +180,6 @@ def _pair(place: tuple[float, float]) -> str:
     return f"{place[0]},{place[1]}"
 
 
-def _svg(body: Sequence[str], height: float, told: str, width: int = _WIDTH) -> str:
+def _svg(body: Sequence[str], told: str) -> str:
     label = shown(told)
-    return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(body)}</svg>'
+    return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(body)}</svg>'

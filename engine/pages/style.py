@@ -42,6 +42,16 @@ mark { color:inherit; background:none; border-radius:.15rem; padding:.08em 0; pr
   -webkit-print-color-adjust:exact } mark:target, a:target + mark { outline:2px solid var(--ink) }
 .gap { color:var(--soft); font-style:italic; display:block }
 .swatch { display:inline-block; padding:0 .5rem }
+.stack td.num, .stack th.num { text-align:right; padding-right:1.2rem }
+@media screen and (max-width:40rem) { main { padding:1rem .7rem 3rem } article { padding:.8rem .9rem }
+  .stack, .stack tbody { display:block; min-width:0 } .stack thead { display:none }
+  .stack tr { display:grid; grid-template-columns:repeat(auto-fit,minmax(6rem,1fr)); gap:.2rem .8rem; padding:.5rem 0;
+    border-bottom:1px solid var(--line) }
+  .stack td { display:block; min-width:0; padding:0; border:0; overflow-wrap:anywhere }
+  .stack td.num { text-align:left; padding:0; white-space:normal }
+  .stack td:first-child, .stack td.wide { grid-column:1/-1 } .stack td:empty { display:none }
+  .stack td[data-label]::before { content:attr(data-label); display:block; color:var(--soft); font-size:.78rem;
+    line-height:1.25 } }
 @media print { body { background:#fff } main { max-width:none; padding:0 } .text { max-height:none; overflow:visible }
   article { break-inside:auto; border-color:#bbb } article header, table, .chips { break-inside:avoid } nav { display:none } }
 """

@@ -27,8 +27,9 @@ def write_training_page(path: Path, title: str, curve: Sequence[Mapping[str, Any
     kept = f"<p>The weights kept are those of epoch {best:g}.</p>" if best is not None else ""
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-        f'content="{_POLICY}"><title>{shown(title)}</title><style>{style()}{CHART_STYLE}</style></head>'
-        f"<body><main><h1>{shown(title)}</h1>{kept}{''.join(plots)}</main></body></html>\n"
+        f'content="{_POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{shown(title)}</title>'
+        f"<style>{style()}{CHART_STYLE}</style></head><body><main><h1>{shown(title)}</h1>{kept}{''.join(plots)}</main></body>"
+        "</html>\n"
     )
 
 

@@ -34,17 +34,18 @@ def found(metrics):
     return {(m.metric, m.slice): m for m in metrics}
 
 
+# Six records, each of them six times, so that no figure rests on too few.
 SMALL = answers(
-    gold=["C50", "C50", "C34", "C34", "C61", "C61"],
-    code=["C50", "C34", "C34", "C34", "C18", None],
-    prob=[0.9, 0.6, 0.8, 0.7, 0.5, 0.0],
-    decision=["auto", "auto", "auto", "review", "review", "failed"],
-    top=[["C50"], ["C34", "C50"], ["C34"], ["C34"], ["C18", "C20"], []],
+    gold=["C50", "C50", "C34", "C34", "C61", "C61"] * 6,
+    code=["C50", "C34", "C34", "C34", "C18", None] * 6,
+    prob=[0.9, 0.6, 0.8, 0.7, 0.5, 0.0] * 6,
+    decision=["auto", "auto", "auto", "review", "review", "failed"] * 6,
+    top=[["C50"], ["C34", "C50"], ["C34"], ["C34"], ["C18", "C20"], []] * 6,
 )
 
 
 def test_shares_by_hand():
-    # Five of six answered, three of them right; three auto with two right, two to review with one right.
+    # Of six, five answered, three of them right; three auto with two right, two to review with one right.
     rows = found(task_metrics(SMALL, {}, ROUNDS))
     expected = {
         "answered": (5 / 6, 6),
@@ -56,17 +57,17 @@ def test_shares_by_hand():
         "review_accuracy": (1 / 2, 2),
     }
     for name, (value, n) in expected.items():
-        assert (rows[name, ALL].value, rows[name, ALL].n) == (pytest.approx(value), n), name
+        assert (rows[name, ALL].value, rows[name, ALL].n) == (pytest.approx(value), 6 * n), name
         assert rows[name, ALL].low <= value <= rows[name, ALL].high
-    assert rows["auto_accuracy_bound", ALL].value == calibration.lower_bound(2, 3)
+    assert rows["auto_accuracy_bound", ALL].value == calibration.lower_bound(12, 18)
 
 
 def test_classes_by_hand():
     # As in test_classes: F1 2/3 for C50, 4/5 for C34, 0 for C61 (its other record has no answer) and for C18.
     rows = found(task_metrics(SMALL, {}, ROUNDS))
-    assert rows["f1", "site=C50"].value == pytest.approx(2 / 3) and rows["f1", "site=C50"].n == 2
-    assert rows["precision", "site=C34"].value == pytest.approx(2 / 3) and rows["precision", "site=C34"].n == 3
-    assert rows["recall", "site=C61"].value == 0.0 and rows["recall", "site=C61"].n == 1
+    assert rows["f1", "site=C50"].value == pytest.approx(2 / 3) and rows["f1", "site=C50"].n == 12
+    assert rows["precision", "site=C34"].value == pytest.approx(2 / 3) and rows["precision", "site=C34"].n == 18
+    assert rows["recall", "site=C61"].value == 0.0 and rows["recall", "site=C61"].n == 6
     assert rows["recall", "site=C18"].value is None and rows["recall", "site=C18"].n == 0
     assert rows["macro_f1", ALL].value == pytest.approx((2 / 3 + 4 / 5) / 3)
     assert rows["macro_f1", ALL].params == {"classes": 3}
@@ -76,8 +77,8 @@ def test_classes_by_hand():
 def test_errors_are_counted_with_how_many_nobody_saw():
     rows = [m for m in task_metrics(SMALL, {}, ROUNDS) if m.metric == "confusion"]
     assert [(m.slice, m.value, m.n, m.params["auto"]) for m in rows] == [
-        ("gold=C50,given=C34", 1.0, 2, 1),
-        ("gold=C61,given=C18", 1.0, 1, 0),
+        ("gold=C50,given=C34", 6.0, 12, 6),
+        ("gold=C61,given=C18", 6.0, 6, 0),
     ]
 
 
@@ -116,23 +117,36 @@ def test_intervals_are_those_of_a_bootstrap_by_patient():
 
 
 def test_all_right_has_the_exact_interval_over_patients():
-    rows = found(task_metrics(answers(["a"] * 6, ["a"] * 6, group=list("ppqqrr")), {}, ROUNDS))
+    rows = found(task_metrics(answers(["a"] * 12, ["a"] * 12, group=list("ppqqrrssttuu")), {}, ROUNDS))
     assert rows["accuracy", ALL].value == 1.0
-    assert (rows["accuracy", ALL].low, rows["accuracy", ALL].high) == pytest.approx((0.025 ** (1 / 3), 1.0))
+    assert (rows["accuracy", ALL].low, rows["accuracy", ALL].high) == pytest.approx((0.025 ** (1 / 6), 1.0))
     assert rows["auroc_right", ALL].value is None
+    for name in ("recall", "precision"):
+        assert (rows[name, "site=a"].low, rows[name, "site=a"].high) == pytest.approx((0.025 ** (1 / 6), 1.0))
+    least = 0.025 ** (1 / 6)
+    assert (rows["f1", "site=a"].low, rows["f1", "site=a"].high) == pytest.approx((2 * least / (1 + least), 1.0))
+    # No resample of right answers differs from another: that is no interval.
+    assert (rows["macro_f1", ALL].value, rows["macro_f1", ALL].low, rows["macro_f1", ALL].high) == (1.0, None, None)
+
+
+def test_a_code_that_is_never_right_has_the_exact_interval_over_all_that_it_rests_on():
+    rows = found(task_metrics(answers(["a"] * 6 + ["b"] * 8, ["c"] * 6 + ["a"] * 8), {}, ROUNDS))
+    highest = 1 - 0.025 ** (1 / 14)
+    row = rows["f1", "site=a"]
+    assert (row.value, row.low, row.high, row.n) == (0.0, 0.0, pytest.approx(2 * highest / (1 + highest)), 6)
 
 
 def test_slices_part_the_records_and_leave_out_those_in_no_part():
-    rows = found(task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""])}, ROUNDS))
-    assert (rows["accuracy", "facility=x"].value, rows["accuracy", "facility=x"].n) == (pytest.approx(2 / 3), 3)
+    rows = found(task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""] * 6)}, ROUNDS))
+    assert (rows["accuracy", "facility=x"].value, rows["accuracy", "facility=x"].n) == (pytest.approx(2 / 3), 18)
     assert (rows["auto_share", "facility=y"].value, rows["auto_accuracy", "facility=y"].value) == (0.0, None)
     assert {part for _, part in rows if part.startswith("facility")} == {"facility=x", "facility=y"}
 
 
 def test_several_labels_count_one_by_one():
-    # Gold a+b, b, none; given a, b, none. a: 1 of 1; b: found once of two. Micro F1: 2 * 2 / (3 + 2).
-    many = answers(["a;b", "b", ""], ["a", "b", ""], multi=True)
-    many = Answers(**{**vars(many), "answered": np.ones(3, bool), "prob": np.full(3, 0.9)})
+    # Six times gold a+b, b, none; given a, b, none. a: 1 of 1; b: found once of two. Micro F1: 2 * 2 / (3 + 2).
+    many = answers(["a;b", "b", ""] * 6, ["a", "b", ""] * 6, multi=True)
+    many = Answers(**{**vars(many), "answered": np.ones(18, bool), "prob": np.full(18, 0.9)})
     rows = found(task_metrics(many, {}, ROUNDS))
     assert rows["accuracy", ALL].value == pytest.approx(2 / 3)
     assert rows["micro_f1", ALL].value == pytest.approx(4 / 5)
@@ -141,29 +155,75 @@ def test_several_labels_count_one_by_one():
 
 
 def test_nothing_answered_leaves_shares_alone():
-    rows = found(task_metrics(answers(["a", "b"], [None, None], decision=["failed"] * 2), {}, ROUNDS))
+    rows = found(task_metrics(answers(["a", "b"] * 3, [None] * 6, decision=["failed"] * 6), {}, ROUNDS))
     assert (rows["answered", ALL].value, rows["auto_share", ALL].value, rows["accuracy", ALL].value) == (0.0, 0.0, None)
     assert ("ece", ALL) not in rows
 
 
 def test_whole_records():
-    decision, group = np.array(["auto", "auto", "review", "failed"]), np.array(list("abcd"))
-    right = {"site": np.array([1, 1, 1, 0], bool), "histology": np.array([1, 0, 1, 0], bool)}
-    rows = found(record_metrics(decision, group, right, np.array([1, 1, 0, 1], bool), ROUNDS))
+    decision, group = np.array(["auto", "auto", "review", "failed"] * 6), np.arange(24)
+    right = {"site": np.array([1, 1, 1, 0] * 6, bool), "histology": np.array([1, 0, 1, 0] * 6, bool)}
+    rows = found(record_metrics(decision, group, right, np.array([1, 1, 0, 1] * 6, bool), ROUNDS))
     assert rows["auto_share", ALL].value == 0.5 and rows["failed_share", ALL].value == 0.25
     # The third has no gold for histology; of the two answered ones that do, one has both right, and both are auto.
-    assert (rows["all_right", ALL].value, rows["all_right", ALL].n) == (0.5, 2)
-    assert (rows["auto_all_right", ALL].value, rows["auto_all_right", ALL].n) == (0.5, 2)
+    assert (rows["all_right", ALL].value, rows["all_right", ALL].n) == (0.5, 12)
+    assert (rows["auto_all_right", ALL].value, rows["auto_all_right", ALL].n) == (0.5, 12)
 
 
 def test_means_are_over_the_records_that_have_the_measure():
-    values = {"comprehensiveness": np.array([0.2, np.nan, 0.4]), "nobody": np.full(3, np.nan)}
-    (row,) = mean_metrics("site", values, np.array(list("abc")), ROUNDS)
-    assert (row.metric, row.value, row.n) == ("comprehensiveness", pytest.approx(0.3), 2)
+    values = {"comprehensiveness": np.array([0.2, np.nan, 0.4] * 3), "nobody": np.full(9, np.nan)}
+    (row,) = mean_metrics("site", values, np.arange(9), ROUNDS)
+    assert (row.metric, row.value, row.n) == ("comprehensiveness", pytest.approx(0.3), 6)
+    (row,) = mean_metrics("site", values, np.arange(9) // 2, ROUNDS)
+    assert (row.value, row.n, row.params) == (None, 6, {"too_few": 5})
+
+
+def test_nothing_that_rests_on_fewer_than_six_patients_has_a_figure():
+    # Twenty records of a, five of them of one patient each in ward y, beside ten records of a single patient in z.
+    group = [f"p{i}" for i in range(20)] + ["q"] * 10
+    ward = np.array(["x"] * 15 + ["y"] * 5 + ["z"] * 10)
+    code = ["a"] * 12 + ["b"] * 3 + ["a"] * 4 + ["b"] + ["a"] * 10
+    prob = list(np.linspace(0.5, 0.9, 30))
+    rows = found(task_metrics(answers(["a"] * 29 + ["c"], code, prob, group=group), {"ward": ward}, ROUNDS))
+    assert rows["accuracy", "ward=x"].value == pytest.approx(12 / 15)
+    for part, n, groups in (("ward=y", 5, 5), ("ward=z", 10, 1)):
+        for name in ("answered", "accuracy", "accuracy_top", "mean_prob", "auto_share", "auto_accuracy", "auto_accuracy_bound"):
+            row = rows[name, part]
+            assert (row.value, row.low, row.high, row.n, row.params) == (None, None, None, n, {"too_few": groups}), name
+    # One record is c and none was given it; four were given b and none is it.
+    assert (rows["recall", "site=c"].n, rows["recall", "site=c"].params) == (1, {"too_few": 1})
+    assert (rows["precision", "site=b"].n, rows["precision", "site=b"].params) == (4, {"too_few": 4})
+    assert (rows["f1", "site=b"].value, rows["f1", "site=b"].n) == (None, 0)
+    assert (rows["precision", "site=c"].value, rows["precision", "site=c"].params) == (None, {})
+    # Four wrong answers of patients p and one of q; so many of the surest are of q that risk begins late.
+    assert rows["auroc_right", ALL].params == {"too_few": 5}
+    risks = {name: row for (metric, name), row in rows.items() if metric == "risk"}
+    assert risks["coverage=0.30"].params == {"too_few": 1} and risks["coverage=0.30"].n == 9
+    assert risks["coverage=0.50"].value == pytest.approx(2 / 15)
+    bins = [row for (metric, _), row in rows.items() if metric == "reliability"]
+    assert rows["ece", ALL].params == {"bins": 3} and [(row.n, row.value is None) for row in bins] == [
+        (10, False),
+        (10, False),
+        (10, True),
+    ]
+
+
+def test_a_single_record_has_counts_and_no_figure():
+    for code in ("a", "b"):
+        rows = task_metrics(answers(["a"], [code]), {"ward": np.array(["x"])}, ROUNDS)
+        assert [(m.metric, m.value) for m in rows if m.value is not None] == ([] if code == "a" else [("confusion", 1.0)])
+
+
+def test_a_share_that_could_be_kept_rests_on_what_is_kept():
+    # Of the surest five all are right, below them none.
+    rows = found(task_metrics(answers(["a"] * 30, ["a"] * 5 + ["b"] * 25, list(np.linspace(0.9, 0.1, 30))), {}, ROUNDS))
+    assert rows["keepable_share", "target=0.98"].params == {"too_few": 5} and rows["keepable_share", "target=0.98"].n == 30
+    none = found(task_metrics(answers(["a"] * 30, ["b"] * 30, list(np.linspace(0.9, 0.1, 30))), {}, ROUNDS))
+    assert none["keepable_share", "target=0.98"].value == 0.0
 
 
 def test_the_table_is_as_the_contract_has_it_without_nan():
-    rows = task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""])}, ROUNDS)
+    rows = task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""] * 6)}, ROUNDS)
     table = check(to_table(rows, "run", "digest"), METRICS)
     assert len(table) == len(rows)
     for name in ("value", "ci_lo", "ci_hi"):

@@ -47,6 +47,15 @@ def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of
     assert all(f"`{word}`" in fields for word in STATUSES)
 
 
+def test_the_data_dictionary_has_every_column_of_wrong_answers() -> None:
+    schema = records.wrong_schema(["S"])
+    told = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part("wrong"), re.MULTILINE)
+    assert [name for name, _ in told] == schema.names
+    for (name, kind), field in zip(told, schema, strict=True):
+        words = {"float": "float32", "list<element: string>": "list of string", "list<item: string>": "list of string"}
+        assert kind == words.get(str(field.type), str(field.type)) + ", never null" * (not field.nullable), name
+
+
 def test_the_data_dictionary_has_every_column_of_a_rationale_bank() -> None:
     from engine.training.rationales import REASONS, REJECTED
     from engine.training.score_rationales import TABLE

@@ -55,6 +55,41 @@ def test_the_figures_are_those_of_the_tables(coded_run, evaluated):
     assert found["site", "comprehensiveness", "all"]["value"] == pytest.approx(checked.mean(), rel=1e-5)
 
 
+def test_the_wrong_answers_are_those_of_the_tables(coded_run, evaluated):
+    wrong = pl.read_parquet(evaluated / "wrong" / "wrong.parquet")
+    gold = pl.read_parquet(coded_run.reports).select(
+        "record_id",
+        "split",
+        "facility",
+        pl.col("patient").cast(pl.String),
+        gold_site="site",
+        gold_histology="histology",
+    )
+    both = coded_run.codes.drop("facility").join(gold, on="record_id").filter(pl.col("decision") != "failed")
+    for task in ("site", "histology"):
+        rows = both.filter(pl.col(f"{task}_code") != pl.col(f"gold_{task}"))
+        expected = rows.select(
+            "record_id",
+            "decision",
+            "reasons",
+            code=f"{task}_code",
+            gold=f"gold_{task}",
+            prob=f"{task}_prob",
+            task_decision=f"{task}_decision",
+            task_reasons=f"{task}_reasons",
+            group="patient",
+            slice_facility="facility",
+            slice_split="split",
+        ).sort("record_id")
+        told = wrong.filter(pl.col("task") == task).select(expected.columns).sort("record_id")
+        assert told.equals(expected) and told.height > 10
+    keys = wrong.select(pl.col("decision") != "auto", -pl.col("prob")).rows()
+    assert keys == sorted(keys)
+    page = (evaluated / "report.html").read_text("utf-8")
+    assert f"{wrong.filter(pl.col('task') == 'site').height} wrong answers by record" in page
+    assert html.escape(wrong["record_id"][0]) in page
+
+
 def test_evidence_is_held_against_marked_words(evaluated):
     found = metrics(evaluated)
     for name in ("cov_topk", "cov_mass", "cov_lift", "auprc"):
@@ -113,6 +148,8 @@ def test_the_report_stands_alone_and_holds_no_text_of_a_report(coded_run, evalua
     texts = pl.read_parquet(coded_run.reports)["text"].drop_nulls().to_list()
     pieces = {text[at : at + 40] for text in texts for at in range(0, len(text) - 40, 20)}
     assert len(pieces) > 300 and not [piece for piece in pieces if piece in html.unescape(page)]
+    wrong = pl.read_parquet(evaluated / "wrong" / "wrong.parquet").write_ndjson()
+    assert not [piece for piece in pieces if piece in wrong]
 
 
 def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):
@@ -120,6 +157,23 @@ def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "40 records compared, 60 rows" in told and "coded without a person" in told
     assert "records have a code that the model does not know (C" in told and "histology (no part in the decision" in told
+    wrong = pl.read_parquet(tmp_path / "e" / "wrong" / "wrong.parquet")
+    counts = [
+        (task, rows.height, (rows["decision"] == "auto").sum())
+        for task in ("site", "histology")
+        for rows in [wrong.filter(pl.col("task") == task)]
+    ]
+    line = ", ".join(f"{task} {every} ({unseen} coded without a person)" for task, every, unseen in counts)
+    assert f"Wrong answers: {line}.\nWrong answers by record id: {tmp_path}/e/wrong/wrong.parquet" in told
+
+
+def test_a_few_records_have_no_figures_in_the_terminal(coded_run, tmp_path, capsys):
+    pl.read_parquet(coded_run.reports).head(6).write_parquet(tmp_path / "gold.parquet")
+    more = [f"gold={tmp_path / 'gold.parquet'}", "labels={site: site}", "group=patient"]
+    assert evaluate(coded_run, tmp_path / "e", *more) == 0
+    told = capsys.readouterr().out
+    assert "6 records compared" in told and "%" not in told.replace("95% confidence", "")
+    assert re.search(r"right of all answered +too few \(5\)", told)
 
 
 def test_gold_that_is_not_in_the_run_is_told_and_the_rest_goes_on(coded_run, tmp_path, capsys):
@@ -160,6 +214,7 @@ def test_one_class_only_is_told(coded_run, tmp_path, capsys):
         (["id_scope=file"], "none of 60 ids of the gold table stands in the run"),
         (["labels={place: site}"], "the run has no task 'place'; it has site, histology"),
         (["labels={site: facility}"], "is a code of task site"),
+        (["group=text"], "group: column 'text' has values of up to"),
         (["slices=[place]"], "has no column 'place'"),
         (["slices=[text]"], "parts the records into a few"),
         (["gold=nowhere.csv"], "gold: "),
@@ -191,7 +246,9 @@ def test_run_gold_and_evaluation_on_s3(coded_run, tmp_path, bucket, store, capsy
     assert evaluate(coded_run, tmp_path / "here", "group=patient") == 0
     theirs = pl.read_parquet(storage.read(f"{bucket}/evaluation/metrics/metrics.parquet"))
     assert theirs.equals(pl.read_parquet(tmp_path / "here" / "metrics" / "metrics.parquet"))
-    names = [entry.path for entry in storage.list(f"{bucket}/evaluation")]
-    assert names == [f"{bucket}/evaluation/metrics/metrics.parquet", f"{bucket}/evaluation/report.html"]
+    names = [entry.path.removeprefix(f"{bucket}/evaluation/") for entry in storage.list(f"{bucket}/evaluation")]
+    assert names == ["metrics/metrics.parquet", "report.html", "wrong/wrong.parquet"]
+    theirs = pl.read_parquet(storage.read(f"{bucket}/evaluation/wrong/wrong.parquet"))
+    assert theirs.equals(pl.read_parquet(tmp_path / "here" / "wrong" / "wrong.parquet"))
     assert evaluate(coded_run, f"{bucket}/evaluation", *there) == 2
     assert "exists; name a new folder" in capsys.readouterr().err

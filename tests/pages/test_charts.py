@@ -16,10 +16,10 @@ def parts(svg, tag):
 
 
 def test_the_curve_goes_from_corner_to_corner():
-    # The plot spans x 52 to 464 and y 14 to 276 of 480 x 320; the axis of errors ends at 10 %.
+    # The plot spans x 60 to 456 and y 34 to 292 of 480 x 340; the axis of errors ends at 10 %.
     svg = charts.risk_coverage([Point(0.0, 0.0), Point(0.5, 0.05), Point(1.0, 0.1)], None, "told")
     (line,) = parts(svg, "polyline")
-    assert line.get("points") == "52.0,276.0 258.0,145.0 464.0,14.0"
+    assert line.get("points") == "60.0,292.0 258.0,163.0 456.0,34.0"
     assert ElementTree.fromstring(svg).get("aria-label") == "told"
     texts = [each.text for each in parts(svg, "text")]
     assert texts[:6] == ["0%", "20%", "40%", "60%", "80%", "100%"] and texts[6:12] == ["0%", "2%", "4%", "6%", "8%", "10%"]
@@ -28,24 +28,25 @@ def test_the_curve_goes_from_corner_to_corner():
 def test_the_run_itself_is_marked():
     svg = charts.risk_coverage([Point(1.0, 0.1)], Point(0.5, 0.05, label="here & now"), "")
     (circle,) = parts(svg, "circle")
-    assert (circle.get("cx"), circle.get("cy")) == ("258.0", "145.0")
+    assert (circle.get("cx"), circle.get("cy")) == ("258.0", "163.0")
     assert "here &amp; now" in svg
 
 
 def test_reliability_begins_where_the_bins_do():
     svg = charts.reliability([Point(0.5, 0.5, 0.5, 1.0, note="n"), Point(1.0, 1.0)], "")
-    assert [(c.get("cx"), c.get("cy")) for c in parts(svg, "circle")] == [("52.0", "276.0"), ("464.0", "14.0")]
+    assert [(c.get("cx"), c.get("cy")) for c in parts(svg, "circle")] == [("60.0", "292.0"), ("456.0", "34.0")]
     spread = next(line for line in parts(svg, "line") if line.get("class") == "range")
-    assert (spread.get("y1"), spread.get("y2")) == ("276.0", "14.0")
+    assert (spread.get("y1"), spread.get("y2")) == ("292.0", "34.0")
     assert "50%" in [each.text for each in parts(svg, "text")]
 
 
 def test_rows_have_name_value_and_note():
-    svg = charts.rows([Point(1.0, 0, 0.5, 1.0, "<b>" + "x" * 40, "12"), Point(0.75, 0, label="y", note="3")], "")
-    one, two = parts(svg, "circle")
-    assert one.get("cx") == "430.0" and two.get("cx") == "310.0"  # from 190 at 50 % to 430 at 100 %
-    names = [each.text for each in parts(svg, "text") if each.get("class") == "name"]
-    assert names == ["<b>" + "x" * 22 + "…", "y"]
+    html = charts.rows([Point(1.0, 0, 0.625, 1.0, "<b>" + "x" * 40, "12"), Point(0.75, 0, label="y", note="3")], "")
+    # The line goes from 50 % to 100 %.
+    assert [each.get("style") for each in parts(html, "i")] == ["left:25.0%;width:75.0%", "left:100.0%", "left:50.0%"]
+    spans = [(each.get("class"), each.text) for each in parts(html, "span")]
+    assert spans[:4] == [("name", "<b>" + "x" * 40), ("note", "12"), ("name", "y"), ("note", "3")]
+    assert [text for kind, text in spans[4:]] == ["50%", "100%"]
 
 
 @pytest.mark.parametrize("values", [[0.0], [1.0], [0.999, 0.001], [0.95]])
@@ -53,8 +54,10 @@ def test_no_value_falls_out_of_the_picture(values):
     pictures = [
         charts.risk_coverage([Point(v, v) for v in values], Point(values[0], values[0]), ""),
         charts.reliability([Point(v, v, 0.0, 1.0) for v in values], ""),
-        charts.rows([Point(v, 0, 0.0, 1.0, "a", "b") for v in values], ""),
     ]
+    for box in parts(charts.rows([Point(v, 0, 0.0, 1.0, "a", "b") for v in values], ""), "i"):
+        ends = [float(each) for each in re.findall(r"[\d.]+", box.get("style"))]
+        assert 0 <= sum(ends) <= 100
     for svg in pictures:
         width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
         for circle in parts(svg, "circle"):
@@ -69,7 +72,7 @@ def test_curves_share_their_axes_and_stay_inside():
     lines = re.findall(r'<polyline class="line line(\d)" points="([^"]*)"', picture)
     assert [number for number, _ in lines] == ["0", "1"]
     (x0, y0), (x1, y1) = (tuple(map(float, pair.split(","))) for pair in lines[0][1].split())
-    assert x0 == 52.0 and x1 == 464.0 and y0 == 14.0 < y1
+    assert x0 == 60.0 and x1 == 456.0 and y0 == 34.0 < y1
     ticks = re.findall(r">([\d.]+)</text>", picture)
     assert ticks == ["0", "0.4", "0.8", "1.2", "1.6", "2", "0", "0.6", "1.2", "1.8", "2.4", "3"]
 
@@ -79,4 +82,4 @@ def test_curves_of_any_size_fit(values):
     picture = charts.curves({"a": [Point(place, value) for place, value in enumerate(values, 1)]}, "x", "y", "told")
     for pair in re.search(r'points="([^"]*)"', picture)[1].split():
         x, y = map(float, pair.split(","))
-        assert 52 <= x <= 464 and 13.9 <= y <= 276
+        assert 60 <= x <= 456 and 33.9 <= y <= 292

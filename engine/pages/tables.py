@@ -1,0 +1,40 @@
+"""Tables that stay readable on a narrow screen, where each row becomes a card and each figure stands below its column's name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.errors import ContractError
+from engine.pages.highlight import shown
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name, plain text; `number` aligns its cells at their right, `wide` gives them a line of their own in a card."""
+
+    name: str
+    number: bool = False
+    wide: bool = False
+
+    @property
+    def style(self) -> str:
+        return ' class="num"' if self.number else ' class="wide"' if self.wide else ""
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """The table; the title of a card is its row's first cell.
+
+    Args:
+        rows: cells as HTML, one for each column; a card leaves empty ones out.
+    Raises:
+        ContractError: a row of another length.
+    """
+    if any(len(row) != len(columns) for row in rows):
+        raise ContractError(f"a row that has not {len(columns)} cells")
+    heads = "".join(f"<th{column.style}>{shown(column.name)}</th>" for column in columns)
+    lines = "".join(f"<tr>{''.join(map(_cell, range(len(row)), columns, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table class="stack"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _cell(at: int, column: Column, content: str) -> str:
+    label = f' data-label="{shown(column.name)}"' if at else ""
+    return f"<td{column.style}{label}>{content}</td>"
