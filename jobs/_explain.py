@@ -8,14 +8,17 @@ from jobs._ray_job import check_paths
 from jobs._storage import s3_of, use
 
 if TYPE_CHECKING:
+    from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import RunConfig, Summary
     from engine.sources import InputConfig
+    from engine.storage import Entry
     from jobs.explain import Config
 
 CODED_BY = "engine.models.site_classifier"
 SYSTEM = "engine.models.site_classifier.explanations"
-# How much dearer than coding an explanation is, about: shards are smaller by that, so that a lost one costs seconds.
-_DEARER = 50
+# A shard is about so many seconds of work, for bytes of text that go through the encoder once a second, in fp32 on one core; a
+# GPU is some fifty times as fast. What the sample leaves out is read all the same.
+_SECONDS, _RATE, _GPU, _READING = 20, 8 * KIBI, 50, 0.2
 
 
 def run_config(config: "Config") -> "RunConfig":
@@ -36,13 +39,12 @@ def run_config(config: "Config") -> "RunConfig":
     explain, cluster = config.explain, config.cluster
     summary = status(config.run)
     answered = _answered(summary)
-    _check_model(config.model.path, summary)
+    checkpoint = _checkpoint(config.model.path, summary)
     below = None
     if explain.sample is not None and explain.sample < answered:
         below = sample_below(summary.files, explain.sample, explain.seed)
-    reading = {
-        name: summary.settings[f"model.options.{name}"] for name in _READING if f"model.options.{name}" in summary.settings
-    }
+    reading = {name: summary.settings[f"model.options.{name}"] for name in _OF_RUN if f"model.options.{name}" in summary.settings}
+    settings = {name: getattr(explain, name) for name in _SETTINGS}
     options: dict[str, Any] = {
         "run": summary.run_id,
         "method": explain.method,
@@ -55,27 +57,30 @@ def run_config(config: "Config") -> "RunConfig":
         "faithfulness": explain.faithfulness,
         "stability": explain.stability,
         "erasure": explain.erasure,
-        "settings": {name: getattr(explain, name) for name in _SETTINGS},
+        "settings": settings,
         "precision": cluster.precision,
         "deterministic": config.deterministic,
         **reading,
     }
     share = 1.0 if below is None else below / 2**63
+    reports, files = _input(config, summary)
     return RunConfig(
-        input=_input(config, summary),
+        input=reports,
         model=ModelSpec(
             SYSTEM, config.model.path, options, {**runtime_of(cluster), "answers": [full_path(f) for f in summary.files]}
         ),
         output=config.output.path,
         cluster=cluster_of(cluster),
-        shard_bytes=(cluster.shard_kb or max(32, int(1024 / (1 + _DEARER * share)))) * KIBI,
+        files=files,
+        shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
+        usual_bytes=_usual_bytes(config, settings, len(explain.tasks or checkpoint.config.tasks), share),
         max_failed=config.max_failed,
         memory=int(config.output.memory_gb * GIBI),
         s3=s3_of(config.storage),
     )
 
 
-_READING = ("max_tokens", "pair", "head")
+_OF_RUN = ("max_tokens", "pair", "head")
 _SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "seed")
 
 
@@ -93,45 +98,73 @@ def _answered(summary: "Summary") -> int:
     return answered
 
 
-def _check_model(path: str, summary: "Summary") -> None:
+def _checkpoint(path: str, summary: "Summary") -> "Checkpoint":
     from engine.models.site_classifier.checkpoint import read_checkpoint
 
-    if read_checkpoint(path, summary.settings.get("model.options.head")).digest != summary.settings["model.digest"]:
+    found = read_checkpoint(path, summary.settings.get("model.options.head"))
+    if found.digest != summary.settings["model.digest"]:
         raise ConfigError(
             f"model.path: {path} is not the model of this run (its digest differs); give the checkpoint that it used"
         )
+    return found
 
 
-def _input(config: "Config", summary: "Summary") -> "InputConfig":
-    """The run's input settings; of the columns that it kept only the second text of a pair is needed."""
+def _usual_bytes(config: "Config", settings: dict[str, Any], tasks: int, share: float) -> int:
+    """Text of a shard, so that progress shows, all actors have work, and a lost shard costs seconds."""
+    from engine.explain.cost import passes
+    from engine.explain.settings import Measures, Settings
+
+    explain = config.explain
+    each = passes(explain.method, Settings(**settings), Measures(), tasks, explain.units, explain.faithfulness, explain.stability)
+    rate = _RATE * (_GPU if config.cluster.gpus_per_actor else 1)
+    return max(1, min(KIBI * KIBI, int(_SECONDS * rate / (_READING + share * each))))
+
+
+def _input(config: "Config", summary: "Summary") -> "tuple[InputConfig, list[Entry] | None]":
+    """The run's input settings, and the files of its plan where they lie now; None where the user names other reports.
+
+    Of the columns that the run kept only the second text of a pair is needed.
+
+    Raises:
+        InputChanged: a file that the run read is gone or is another one now.
+    """
     from engine.pipeline import plan
     from engine.pipeline.layout import Layout
-    from engine.sources import InputConfig, list_files
+    from engine.sources import InputConfig, input_base, survey
     from engine.storage import storage_for
 
     ours = {name.removeprefix("input."): value for name, value in summary.settings.items() if name.startswith("input.")}
     pair = summary.settings.get("model.options.pair")
     ours["keep"] = (pair,) if pair else ()
+    storage, layout = storage_for(config.run), Layout(config.run)
+    planned = plan.read(storage, layout).bases[-1]
     if config.input.path is not None:
         check_paths({"input.path": config.input.path})
-        return InputConfig(**{**ours, "path": config.input.path})
-    planned = plan.read(storage_for(config.run), Layout(config.run))
-    base = _base(planned)
-    found = InputConfig(**{**ours, "path": base})
-    try:
-        same = list_files(found, storage_for(base)) == sorted(planned.files, key=lambda entry: entry.path)
-    except (ConfigError, OSError):
-        same = False
-    if not same:
+        given = InputConfig(**{**ours, "path": config.input.path})
+        for base in (input_base(given), planned):
+            files = plan.files(storage, layout, base)
+            known = {entry.path for entry in files}
+            if set(files) <= set(survey(given, storage_for(base), known).files):
+                return InputConfig(**{**ours, "path": base}), files
+        return given, None
+    files = plan.files(storage, layout, planned)
+    changed = _changed(planned, files)
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise InputChanged(
-            f"input.path: what {base} holds is not what the run read, or the run read only a part of it; name the reports"
+            f"input.path: {changed[0].path}{more} is gone or changed since the run read it; restore it, or name the reports "
+            "where they lie now"
         )
-    return found
+    return InputConfig(**{**ours, "path": planned}), files
 
 
-def _base(planned: Any) -> str:
-    """The file that a run read, or the folder that all its files lie in."""
-    if len(planned.files) == 1:
-        return planned.files[0].path
-    piece = planned.shards[0].shard.slices[0]
-    return piece.file.path.removesuffix(piece.source).rstrip("/") or "/"
+def _changed(base: str, files: "list[Entry]") -> "list[Entry]":
+    """Those of the files below a folder that are not there as they were planned."""
+    from engine.storage import is_s3, storage_for
+
+    storage = storage_for(base)
+    if not is_s3(base):
+        return [entry for entry in files if storage.stat(entry.path) != entry]
+    # There a question for each file would take longer than a listing.
+    there = {entry.path: entry for entry in storage.list(base)}
+    return [entry for entry in files if there.get(entry.path) != entry]

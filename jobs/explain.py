@@ -13,7 +13,8 @@ from jobs._storage import Storage
 class Input:
     path: str | None = key(
         None,
-        "Where the reports are now, all of them or some; null is where the run read them. How they are read is the run's.",
+        "Where the reports are now: the run's input in a new place, or other files with some of its reports; null is where the "
+        "run read them. How they are read is the run's.",
         path=True,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.explain.explanation import OK, Explanation
-from engine.explain.passes import Variant, Work
+from engine.explain.passes import Variant, Work, erased
 from engine.explain.settings import Measures
 
 _NOTHING = 1e-6
@@ -56,21 +56,29 @@ class Faithfulness:
 
 def reference(work: Work, measures: Measures) -> Reference:
     """The part of the measures that all methods share; ask once and hand it to `faithfulness` for each method."""
-    whole, bare = work.whole("probability"), work.bare("probability", measures.erasure)
-    shape = (work.records, len(measures.shares))
+    return references([work], measures)[0]
+
+
+def references(works: Sequence[Work], measures: Measures) -> list[Reference]:
+    """`reference` for several targets of the same records, over the same copies: the control is drawn as for the first target."""
+    first = works[0]
+    everything = [(record, np.ones(len(units), dtype=bool)) for record, units in enumerate(first.units)]
+    nothing = [(record, np.zeros(len(units), dtype=bool)) for record, units in enumerate(first.units)]
+    whole, bare = erased(works, everything, "probability"), erased(works, nothing, "probability", measures.erasure)
+    shape = (len(works), first.records, len(measures.shares))
     comp, suff = np.full(shape, np.nan), np.full(shape, np.nan)
     variants: list[Variant] = []
     places = []
-    for record, units in enumerate(work.units):
+    for record, units in enumerate(first.units):
         for draw in range(measures.draws if len(units) else 0):
-            order = np.random.default_rng(work.seed(record, "control", draw)).permutation(len(units))
+            order = np.random.default_rng(first.seed(record, "control", draw)).permutation(len(units))
             variants += both(record, order, measures.shares)
             places.append(record)
-    falls = _falls(work, variants, whole, measures)
+    falls = _falls(works, variants, whole, measures)
     for record in set(places):
-        mine = falls[np.asarray(places) == record].mean(0)
-        comp[record], suff[record] = mine[:, 0], mine[:, 1]
-    return Reference(whole, bare, comp, suff)
+        mine = falls[:, np.asarray(places) == record].mean(1)
+        comp[:, record], suff[:, record] = mine[..., 0], mine[..., 1]
+    return [Reference(*each) for each in zip(whole, bare, comp, suff, strict=True)]
 
 
 def faithfulness(
@@ -83,7 +91,7 @@ def faithfulness(
     for record in members:
         variants += both(record, ranking(explanations[record], measures.rank), measures.shares)
     found: list[Faithfulness | None] = [None] * work.records
-    for record, fall in zip(members, _falls(work, variants, shared.whole, measures), strict=True):
+    for record, fall in zip(members, _falls([work], variants, shared.whole[None], measures)[0], strict=True):
         comp, suff = fall[:, 0], fall[:, 1]
         norm_comp, norm_suff = normalised(comp, suff, float(shared.whole[record]), float(shared.bare[record]))
         found[record] = Faithfulness(comp, suff, shared.comp[record], shared.suff[record], norm_comp, norm_suff)
@@ -122,11 +130,11 @@ def normalised(comp: np.ndarray, suff: np.ndarray, whole: float, bare: float) ->
     return float(norm_comp.mean()), float(norm_suff.mean())
 
 
-def _falls(work: Work, variants: Sequence[Variant], whole: np.ndarray, measures: Measures) -> np.ndarray:
-    """How far the probability falls, [rows of `both`, shares, 2]."""
-    values = work.erased(variants, "probability", measures.erasure)
-    before = np.array([whole[record] for record, _ in variants])
-    return (before - values).reshape(-1, len(measures.shares), 2)
+def _falls(works: Sequence[Work], variants: Sequence[Variant], whole: np.ndarray, measures: Measures) -> np.ndarray:
+    """How far the probabilities fall from `whole` [works, records], [works, rows of `both`, shares, 2]."""
+    values = erased(works, variants, "probability", measures.erasure)
+    before = whole[:, [record for record, _ in variants]]
+    return (before - values).reshape(len(works), -1, len(measures.shares), 2)
 
 
 def _mean(values: np.ndarray) -> float | None:

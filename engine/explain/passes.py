@@ -89,16 +89,9 @@ class Work:
         of = self.units[record].of_position
         return np.bincount(of[of >= 0], weights=values[of >= 0], minlength=len(self.units[record]))
 
-    @torch.no_grad()
     def erased(self, variants: Sequence[Variant], read: str = "score", how: str = "mask") -> np.ndarray:
         """The model's `score` or `probability` [variants]."""
-        found = np.zeros(len(variants))
-        for places, batch, targets in self.passes([record for record, _ in variants]):
-            keep = np.concatenate([self.keep(*variants[place]) for place in places])
-            changed = self.model.erase(batch, keep, how)
-            values = self.model.score(changed, targets) if read == "score" else self.model.probability(changed, targets)
-            found[places] = values.double().cpu().numpy()
-        return found
+        return erased([self], variants, read, how)[0]
 
     def whole(self, read: str = "score") -> np.ndarray:
         """The reading [records] of the records as they are."""
@@ -122,3 +115,25 @@ class Scores:
     units: list[np.ndarray]
     whole: np.ndarray | None = None
     bare: np.ndarray | None = None
+
+
+@torch.no_grad()
+def erased(works: Sequence[Work], variants: Sequence[Variant], read: str = "score", how: str = "mask") -> np.ndarray:
+    """What several targets of the same records become in the same copies: `score` or `probability` [works, variants].
+
+    A copy is read for all targets while it is at hand, so that their models may share what they make of it.
+
+    Raises:
+        ContractError: the works are not of the same records.
+    """
+    first = works[0]
+    if any(work.ids != first.ids or not np.array_equal(work.sizes, first.sizes) for work in works):
+        raise ContractError("copies are shared by targets of the same records only")
+    found = np.zeros((len(works), len(variants)))
+    for places, batch, _ in first.passes([record for record, _ in variants]):
+        changed = first.model.erase(batch, np.concatenate([first.keep(*variants[place]) for place in places]), how)
+        members = [variants[place][0] for place in places]
+        for row, work in zip(found, works, strict=True):
+            ask = work.model.score if read == "score" else work.model.probability
+            row[places] = ask(changed, work.targets[members]).double().cpu().numpy()
+    return found

@@ -1,11 +1,12 @@
 """What the user decides about a run; plain values, checked before any work."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.sources import InputConfig
-from engine.storage import S3Config
+from engine.storage import Entry, S3Config
 
 MEBI = 1024 * 1024
 
@@ -51,7 +52,8 @@ class ClusterConfig:
 class RunConfig:
     """One run: what is read, what codes it, where the tables go.
 
-    `shard_bytes` is the text of one shard in bytes (None: chosen from the input's size and the number of actors); `max_failed`
+    `files` are what is read of the input, as another run's plan names it; None lists what is there. `shard_bytes` is the text of
+    one shard in bytes (None: chosen from the input's size and the number of actors, `usual_bytes` at most); `max_failed`
     the share of failed records, 0 to 1, above which a finished run ends with TooManyFailures; `memory` the bytes that publishing
     may use for its sorting.
     """
@@ -60,7 +62,9 @@ class RunConfig:
     model: ModelSpec
     output: str
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    files: Sequence[Entry] | None = None
     shard_bytes: int | None = None
+    usual_bytes: int = MEBI
     max_failed: float = 1.0
     memory: int = 1024 * MEBI
     s3: S3Config = field(default_factory=S3Config)
@@ -70,6 +74,8 @@ class RunConfig:
             raise ConfigError("output.path is empty: name the folder for the tables")
         if self.shard_bytes is not None and self.shard_bytes < 1:
             raise ConfigError(f"shard_bytes={self.shard_bytes}: must be at least 1 (or null: chosen from the input)")
+        if self.usual_bytes < 1:
+            raise ConfigError(f"usual_bytes={self.usual_bytes}: must be at least 1")
         if not 0.0 <= self.max_failed <= 1.0:
             raise ConfigError(f"max_failed={self.max_failed}: must be a share between 0 and 1")
         if self.memory < 64 * MEBI:

@@ -19,12 +19,11 @@ from engine.errors import ConfigError, InputChanged
 from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout, shard_name
-from engine.sources import Shard
+from engine.sources import Listing, Shard
 from engine.storage import Entry, Storage, inside, storage_for
 
 MAX_SHARDS = 20_000
 SHARDS_PER_ACTOR = 8
-_LEAST, _USUAL = 64 * 1024, 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,14 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
         ConfigError: there is no input, or a column that is asked for is missing or of a type that the run cannot take.
     """
     base = sources.input_base(config.input)
-    _check_apart(config, base)
     reader = storage_for(config.input.path)
     parts = _stored(storage, layout)
     known = {entry.path for place in (base, None) for entry in _files(parts, place)}
-    listing = sources.survey(config.input, reader, known)
+    if config.files is None:
+        _check_apart(config, base)
+        listing = sources.survey(config.input, reader, known)
+    else:
+        listing = Listing(list(config.files), [])
     found = {entry.path: entry for entry in listing.files}
     place = _place(parts, base, found)
     plan = _placed(parts, place)
@@ -130,11 +132,11 @@ def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -
 
 
 def shard_bytes(config: RunConfig, total: int) -> int:
-    """Bytes of text a shard: as asked or about 1 MiB, less to give every actor its share, more to keep the plan small."""
+    """Bytes of text a shard: as asked or `usual_bytes`, less to give every actor its share, more to keep the plan small."""
     size = config.shard_bytes
     if size is None:
         share = math.ceil(total / (SHARDS_PER_ACTOR * config.cluster.actors))
-        size = min(_USUAL, max(_LEAST, share))
+        size = min(config.usual_bytes, max(config.usual_bytes // 16, share))
     return max(size, math.ceil(total / MAX_SHARDS))
 
 
@@ -147,6 +149,11 @@ def _check_apart(config: RunConfig, base: str) -> None:
 def read(storage: Storage, layout: Layout) -> Plan:
     """The stored plan, its files where they were planned; without parts where there is none yet."""
     return _placed(_stored(storage, layout), None)
+
+
+def files(storage: Storage, layout: Layout, base: str | None = None) -> list[Entry]:
+    """The files of the stored plan as they were seen, below a folder; None is where each was planned."""
+    return _files(_stored(storage, layout), base)
 
 
 def _stored(storage: Storage, layout: Layout) -> list[_Part]:

@@ -26,7 +26,7 @@ from engine.sources.base import (
     to_json,
     unreadable,
 )
-from engine.sources.files import format_of, input_base, input_path, list_files, source_of, survey
+from engine.sources.files import Listing, format_of, input_base, input_path, list_files, source_of, survey
 from engine.sources.kept import common_type, fits, holds, misfit, settled
 from engine.sources.packed import text_bytes
 from engine.sources.partitions import grouped, kept_of, with_values, without
@@ -35,6 +35,7 @@ from engine.storage import Entry, Storage
 __all__ = [
     "FORMATS",
     "InputConfig",
+    "Listing",
     "Shard",
     "Slice",
     "cut",

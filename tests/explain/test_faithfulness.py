@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ContractError
 from engine.explain.explain import explained, work_for
-from engine.explain.faithfulness import faithfulness, normalised, ranking, reference, top_counts
+from engine.explain.faithfulness import faithfulness, normalised, ranking, reference, references, top_counts
 from engine.explain.settings import SHARES, Measures, Settings
 from tests.explain.toys import Linear, docs
 
@@ -39,6 +39,40 @@ def test_the_control_erases_as_many_units_drawn_at_random():
     mixed = work_for(Linear([4, 0]), docs([1, 2, 2, 2]), FIRST)
     share = reference(mixed, Measures(shares=(0.25,), draws=400)).comp[0, 0] / (p(4) - p(0))
     assert share == pytest.approx(0.25, abs=0.08)
+
+
+def test_targets_of_a_record_share_their_control():
+    values, batch = [2, -1, 0.5, 3], docs([1, 2, 3, 4, 1, 3], [4, 4, 2])
+    works = [work_for(Linear(values), batch, torch.tensor([target] * 2)) for target in (0, 1)]
+    alone = reference(works[0], Measures())
+    one, other = references(works, Measures())
+    for name in ("whole", "bare", "comp", "suff"):
+        assert np.array_equal(getattr(one, name), getattr(alone, name))
+        # The second target speaks against what the first speaks for, so the same copies take away what they added.
+        sign = -1 if name in ("comp", "suff") else 1
+        wanted = getattr(one, name) if sign < 0 else 1 - getattr(one, name)
+        assert sign * getattr(other, name) == pytest.approx(wanted, abs=1e-6)
+    assert not np.allclose(reference(works[1], Measures()).comp, other.comp)
+
+
+def test_a_shared_copy_is_made_once():
+    made = []
+
+    class Counted(Linear):
+        def erase(self, batch, keep, how="mask"):
+            made.append(len(batch.ids))
+            return super().erase(batch, keep, how)
+
+    batch = docs([1, 2, 1, 2], [2, 1, 1])
+    works = [work_for(Counted([1, -1]), batch, torch.tensor([target] * 2)) for target in (0, 1)]
+    references(works, Measures(shares=(0.25, 0.5), draws=3))
+    assert sum(made) == 2 * (1 + 1 + 3 * 2 * 2)
+
+
+def test_targets_of_other_records_share_nothing():
+    works = [work_for(Linear([1]), docs([1, 1], names=[name]), FIRST) for name in "ab"]
+    with pytest.raises(ContractError, match="the same records"):
+        references(works, Measures())
 
 
 def test_units_against_the_answer_go_last_or_by_loudness():

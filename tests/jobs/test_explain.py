@@ -2,22 +2,26 @@
 
 import contextlib
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
 
-from engine.pipeline import stages, work
+from engine.models.base import ModelSpec
+from engine.pipeline import ClusterConfig, RunConfig, stages, work
 from engine.pipeline.commit import commit
 from engine.pipeline.layout import Layout
+from engine.sources import InputConfig
 from engine.storage import storage_for
 from jobs import code_reports
 from jobs.explain import main
+from tests.pipeline.conftest import Bench
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,14 +121,97 @@ def test_a_wrong_setting_is_refused_in_one_line(coded_run, tmp_path, capsys, mor
     assert told in err and err.count("\n") == 1
 
 
-def test_an_input_that_is_no_longer_there_must_be_named(coded_run, tmp_path, capsys):
-    copy = tmp_path / "run"
-    shutil.copytree(coded_run.output, copy)
-    part = next((copy / "_plan").glob("*.jsonl"))
-    part.write_text(part.read_text().replace(json.dumps(str(coded_run.reports.parent)), json.dumps(str(tmp_path / "gone"))))
-    order = [f"run={copy}", f"model.path={coded_run.model}", f"output.path={tmp_path / 'out'}"]
+@pytest.fixture
+def month_by_month(coded_run, tmp_path):
+    """A finished run over a folder of two files that number their records themselves; its input, model and output."""
+    table = pl.read_parquet(coded_run.reports).select("text")
+    write(tmp_path / "in" / "2024" / "january.parquet", table[:4])
+    write(tmp_path / "in" / "2024" / "february.parquet", table[4:7])
+    options = {"precision": "fp32", "method": "none"}
+    spec = ModelSpec("engine.models.site_classifier", str(coded_run.model), options, {"threads": 1})
+    bench = Bench(RunConfig(InputConfig(str(tmp_path / "in"), id=None), spec, str(tmp_path / "run"), ClusterConfig()))
+    bench.code()
+    bench.publish()
+    return replace(coded_run, reports=tmp_path / "in", output=tmp_path / "run")
+
+
+def write(path, table):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    table.write_parquet(path)
+
+
+def decisions(output):
+    return dict(table(output).sort("record_id").select("record_id", "decision").iter_rows())
+
+
+def test_what_the_run_read_is_explained_though_more_has_come_since(month_by_month, tmp_path, plainly, capsys):
+    order = arguments(month_by_month, tmp_path / "one", "explain.method=pooling")
+    assert main.run(order) == 0
+    before = decisions(tmp_path / "one")
+    assert len(before) == 7 and set(before.values()) == {"auto", "failed"}
+    write(month_by_month.reports / "2024" / "march.parquet", pl.DataFrame({"text": ["New."]}))
+    (month_by_month.reports / "notes.txt").write_text("No report.")
+    assert main.run(arguments(month_by_month, tmp_path / "two", "explain.method=pooling")) == 0
+    assert decisions(tmp_path / "two") == before
+    capsys.readouterr()
+    assert main.run(order) == 0 and "Nothing new to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_an_input_that_was_moved_is_told_by_its_new_place(month_by_month, tmp_path, plainly, capsys, grown):
+    order = arguments(month_by_month, tmp_path / "out", "explain.method=pooling")
+    month_by_month.reports.rename(tmp_path / "moved")
     assert main.run(order) == 2
-    assert "name the reports" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "2024/february.parquet (and 1 more) is gone or changed" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    if grown:
+        write(tmp_path / "moved" / "2024" / "march.parquet", pl.DataFrame({"text": ["New."]}))
+    assert main.run([*order, f"input.path={tmp_path / 'moved'}"]) == 0
+    found = table(tmp_path / "out")
+    assert len(found) == 7 and set(found["source"]) == {"2024/january.parquet", "2024/february.parquet"}
+    assert found["failure"].struct.field("kind").drop_nulls().to_list() == ["missing_text"]
+
+
+def test_a_wider_folder_that_holds_the_input_is_the_input(month_by_month, tmp_path, plainly):
+    write(tmp_path / "other.parquet", pl.DataFrame({"text": ["New."]}))
+    wider = f"input.path={tmp_path}/*/*/*.parquet"
+    assert main.run(arguments(month_by_month, tmp_path / "out", "explain.method=pooling", wider)) == 0
+    assert set(table(tmp_path / "out")["source"]) == {"2024/january.parquet", "2024/february.parquet"}
+
+
+def test_a_file_that_changed_since_the_run_is_named(month_by_month, tmp_path, capsys):
+    file = month_by_month.reports / "2024" / "january.parquet"
+    os.utime(file, ns=(1, 1))
+    assert main.run(arguments(month_by_month, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "2024/january.parquet is gone or changed since the run read it" in error and error.count("\n") == 1
+
+
+def test_tables_may_stand_beside_a_single_file_of_reports(coded_run, tmp_path, plainly, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    order = arguments(coded_run, coded_run.reports.parent / "explained", "explain.method=pooling", "explain.sample=2")
+    assert main.run(order) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "actors", "most"),
+    [
+        (["explain.steps=50", "explain.faithfulness=1"], 1, 2),
+        (["explain.method=attnlrp", "explain.faithfulness=1"], 1, 7),
+        (["explain.method=attnlrp", "explain.faithfulness=0"], 4, 6),
+        (["explain.method=attnlrp", "explain.faithfulness=0"], 1, 7),
+        (["explain.method=attnlrp", "explain.faithfulness=1", "explain.sample=10"], 1, 7),
+        (["explain.method=attnlrp", "explain.faithfulness=1", "cluster.gpus_per_actor=1"], 1, 30),
+    ],
+)
+def test_shards_are_small_where_explaining_is_slow(coded_run, tmp_path, monkeypatch, more, actors, most):
+    """60 reports of some 200 bytes; a second of one core's work is 8 KiB of text once through the encoder."""
+    seen = []
+    monkeypatch.setattr("jobs._run.run_and_tell", seen.append)
+    order = [f"run={coded_run.output}", f"model.path={coded_run.model}", f"output.path={tmp_path / 'out'}"]
+    assert main.run([*order, f"cluster.actors={actors}", "explain.stability=0", *more]) == 0
+    assert max(shard.rows for shard in Bench(seen[0]).plan.shards) == most
 
 
 def test_run_reports_model_and_explanations_on_s3(coded_run, tmp_path, plainly, capsys, monkeypatch, bucket, store):

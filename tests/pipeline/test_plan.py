@@ -270,6 +270,24 @@ def test_shard_size(tmp_path, asked, total, actors, wanted):
     assert plan.shard_bytes(settings, total) == wanted
 
 
+@pytest.mark.parametrize(("total", "wanted"), [(100, 100), (16_000, 1000), (10**6, 1600), (10**9, 50_000)])
+def test_shards_of_slow_work_are_smaller_by_as_much(tmp_path, total, wanted):
+    settings = config(tmp_path, tmp_path / "out", shard_bytes=None, cluster={"actors": 2}, usual_bytes=1600)
+    assert plan.shard_bytes(settings, total) == wanted
+
+
+def test_files_that_are_named_are_read_whatever_lies_beside_them(bench, tmp_path):
+    one = bench()
+    write_input(tmp_path / "in" / "b.jsonl", texts(5, 100))
+    (tmp_path / "in" / "c.txt").write_text("no table")
+    files = plan.files(one.storage, one.layout)
+    two = Bench(replace(one.config, output=str(tmp_path / "in" / "other"), files=files))
+    assert two.plan.files == one.plan.files and two.plan.rows == 30
+    assert Bench(two.config).plan == two.plan
+    with pytest.raises(InputChanged, match=r"a\.jsonl: missing"):
+        Bench(replace(two.config, files=[]))
+
+
 def test_the_plan_holds_no_text(bench):
     one = bench({"a": "CANARYPHRASE in a report", "b": "x"})
     assert b"CANARYPHRASE" not in one.storage.read(one.layout.part(0))

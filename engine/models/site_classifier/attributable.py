@@ -21,6 +21,7 @@ from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.evidence import METHODS, target_score
 from engine.models.site_classifier.network import Batch, Pooled
 from engine.models.site_classifier.prepare import collate
+from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import Units
 
 _OWN = frozenset({"attention", "pooling"})
@@ -60,7 +61,8 @@ class SiteExplainable:
 
     score_kind = "log_odds"
 
-    def __init__(self, coder: SiteCoder, task: str) -> None:
+    def __init__(self, coder: SiteCoder, task: str, remembered: Remembered | None = None) -> None:
+        """`remembered` holds windows that were encoded; tasks of one coder may share it."""
         if coder.method == "attention_constant":
             raise ContractError("load the coder with another method: this one changes the gradients of its network")
         self.coder = coder
@@ -70,6 +72,7 @@ class SiteExplainable:
         self.score_kind = "logit" if self.task.multi_label else "log_odds"
         self.temperature = coder.checkpoint.calibration.get(task, TaskCalibration()).temperature
         self.device = next(self.network.parameters()).device
+        self.remembered = Remembered() if remembered is None else remembered
         self._constant_pooling = False
         self.own_methods = _OWN & set(self.config.evidence_methods)
 
@@ -181,15 +184,12 @@ class SiteExplainable:
         return self._pooled(windows, states).logits[self.task.name]
 
     def _encoded(self, windows: Batch) -> Tensor:
-        """Token states; copies of a report share most of their windows, and equal windows are encoded once."""
-        key = torch.cat([windows.ids, windows.mask, windows.types], 1)
-        _, group = torch.unique(key, dim=0, return_inverse=True)
-        if not len(group):
+        """Token states; windows that were encoded before, for another copy or task, are not encoded again."""
+        if not len(windows.ids):
             return torch.zeros(*windows.ids.shape, self.network.encoder.config.hidden_size, device=self.device)
-        first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
-        first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
-        once = replace(windows, ids=windows.ids[first], mask=windows.mask[first], types=windows.types[first])
-        return self.network.encode(once, chunk=self._chunk(windows))[group]
+        # Under the rules of relevance the last bits of a state may be others.
+        known = Remembered() if self._constant_pooling else self.remembered
+        return known.states(windows, lambda once: self.network.encode(once, chunk=self._chunk(windows)))
 
     def _differentiable(self, windows: Batch, embeds: Tensor) -> Tensor:
         inputs = self.network.embed(windows.ids).detach().clone()

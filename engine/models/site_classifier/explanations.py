@@ -31,7 +31,9 @@ from engine.text.units import Units, sentences
 
 if TYPE_CHECKING:
     from engine.explain.explanation import Explanation
+    from engine.explain.passes import Work
     from engine.models.site_classifier.attributable import Reports, SiteExplainable
+    from engine.models.site_classifier.remembered import Remembered
 
 _INTS = PREPARED.field("input_ids").type
 _OWN = [
@@ -40,6 +42,8 @@ _OWN = [
     pa.field("sentence_end", _INTS),
 ]
 _ONE_PASS = 16384
+# Batches of tokens whose states are kept: the copies of a report of some thousand tokens come back to the same windows in these.
+_REMEMBERED = 8
 
 
 @dataclass(frozen=True)
@@ -179,35 +183,45 @@ class SiteExplanations:
             yield chosen.take(pa.array(members)).combine_chunks()
 
     @cached_property
+    def _remembered(self) -> "Remembered":
+        from engine.models.site_classifier.remembered import Remembered
+
+        return Remembered(_REMEMBERED * self.coder.budget)
+
+    @cached_property
     def _models(self) -> "list[SiteExplainable]":
         from engine.models.site_classifier.attributable import SiteExplainable
 
-        return [SiteExplainable(self.coder, task.name) for task in self.tasks]
+        return [SiteExplainable(self.coder, task.name, self._remembered) for task in self.tasks]
 
     def _explained(self, part: pa.Table) -> list[dict[str, Any]]:
+        from engine.explain.explain import explained
         from engine.models.site_classifier.attributable import reports
 
+        self._remembered.forget()
         batch = reports(part)
         units = self._units(part, batch)
         share = {"faithfulness": self.options.faithfulness, "stability": self.options.stability}
         measured = {what: [self._measured(name, what, part_of) for name in batch.record_ids] for what, part_of in share.items()}
-        targets: list[list[dict[str, Any]]] = [[] for _ in range(len(batch))]
         codes = part["codes"].to_pylist()
+        works, same = [], []
         for number, model in enumerate(self._models):
-            found = self._by_task(model, batch, units, [row[number] for row in codes], measured)
-            for index, target in enumerate(found):
-                targets[index].append(target)
+            work, own = self._work(model, batch, units, [row[number] for row in codes])
+            works.append(work)
+            same.append(own)
+        found = self._checked(works, [explained(work, self.options.method) for work in works], measured)
+        targets = zip(*(self._targets(*each) for each in zip(works, same, found, strict=True)), strict=True)
         meta = part.select(["row", "text_sha256", "n_windows", "truncated_chars"]).to_pylist()
         return [
             self._row(
-                decision=AUTO if all(target["status"] == OK for target in targets[index]) else REVIEW,
+                decision=AUTO if all(target["status"] == OK for target in of_record) else REVIEW,
                 n_tokens=len(batch.ids[index]),
                 faithfulness_sampled=measured["faithfulness"][index],
                 stability_sampled=measured["stability"][index],
-                targets=targets[index],
+                targets=list(of_record),
                 **about,
             )
-            for index, about in enumerate(meta)
+            for index, (about, of_record) in enumerate(zip(meta, targets, strict=True))
         ]
 
     def _units(self, part: pa.Table, batch: "Reports") -> Sequence[Units]:
@@ -216,53 +230,54 @@ class SiteExplanations:
         bounds = zip(list_values(part["sentence_start"]), list_values(part["sentence_end"]), strict=True)
         return [words.merged("sentence", start, end) for words, (start, end) in zip(batch.words, bounds, strict=True)]
 
-    def _by_task(
-        self,
-        model: "SiteExplainable",
-        batch: "Reports",
-        units: Sequence[Units],
-        codes: Sequence[str | None],
-        measured: Mapping[str, Sequence[bool]],
-    ) -> list[dict[str, Any]]:
-        from engine.explain.explain import explained, work_for
+    def _work(
+        self, model: "SiteExplainable", batch: "Reports", units: Sequence[Units], codes: Sequence[str | None]
+    ) -> "tuple[Work, list[bool]]":
+        """What is to be explained for a task, and whether it is the model's own answer [records]."""
+        from engine.explain.explain import work_for
 
         predicted = model.predicted(batch)
         answers = [target.name for target in model.named(predicted)]
         targets = model.targets([answer if code is None else code for code, answer in zip(codes, answers, strict=True)])
         same = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
-        named = model.task.name in self.options.targets
-        work = work_for(model, batch, targets, self.settings, units)
-        found = self._checked(work, explained(work, self.options.method), measured)
+        return work_for(model, batch, targets, self.settings, units), same
+
+    def _targets(self, work: "Work", same: Sequence[bool], found: Sequence["Explanation"]) -> list[dict[str, Any]]:
+        """A task's values in the rows of its records."""
+        options, named = self.options, work.model.task.name in self.options.targets
         rows = []
-        for name, explanation, own, of in zip(batch.record_ids, found, same, units, strict=True):
+        for name, explanation, own, of in zip(work.ids, found, same, work.units, strict=True):
             if named and not own and explanation.target is not None:
                 explanation = replace(explanation, target=replace(explanation.target, source="counterfactual"))
-            options = self.options
             row = target_row(name, explanation, spans=options.spans, max_units=options.max_units, spoken=of.spoken)
             if not named and not own and row["status"] == OK:
                 row["status"] = OTHER_ANSWER
             rows.append(row)
         return rows
 
-    def _checked(self, work: Any, found: Sequence["Explanation"], measured: Mapping[str, Sequence[bool]]) -> list["Explanation"]:
-        """The explanations with what erasure and changed copies say of them, for the records chosen for it."""
+    def _checked(
+        self, works: "Sequence[Work]", found: Sequence[Sequence["Explanation"]], measured: Mapping[str, Sequence[bool]]
+    ) -> list[list["Explanation"]]:
+        """Each task's explanations with what erasure and changed copies say of them, for the records chosen for it."""
         from engine.explain.explain import explained
-        from engine.explain.faithfulness import faithfulness
+        from engine.explain.faithfulness import faithfulness, references
         from engine.explain.stability import perturbed, stability
 
-        found = list(found)
+        known = [list(each) for each in found]
         members = [index for index, chosen in enumerate(measured["faithfulness"]) if chosen]
         if members:
-            faithful = faithfulness(work.only(members), [found[m] for m in members], self.measures)
-            for index, one in zip(members, faithful, strict=True):
-                found[index] = found[index] if one is None else found[index].checked(one.checks())
+            some = [work.only(members) for work in works]
+            for work, shared, mine in zip(some, references(some, self.measures), known, strict=True):
+                faithful = faithfulness(work, [mine[m] for m in members], self.measures, shared)
+                for index, one in zip(members, faithful, strict=True):
+                    mine[index] = mine[index] if one is None else mine[index].checked(one.checks())
         members = [index for index, chosen in enumerate(measured["stability"]) if chosen]
-        if members:
-            some, those = work.only(members), [found[m] for m in members]
-            steady = stability(some, self.options.method, those, perturbed(some), explained)
+        for work, mine in zip(works, known, strict=True) if members else ():
+            some = work.only(members)
+            steady = stability(some, self.options.method, [mine[m] for m in members], perturbed(some), explained)
             for index, one in zip(members, steady, strict=True):
-                found[index] = found[index].checked(one.checks())
-        return found
+                mine[index] = mine[index].checked(one.checks())
+        return known
 
 
 def _unfit(answer: Mapping[str, Any] | None, text: str) -> dict[str, str] | None:

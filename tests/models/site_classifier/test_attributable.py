@@ -11,6 +11,7 @@ from engine.explain.methods import known_methods
 from engine.explain.protocol import Explainable
 from engine.explain.settings import Measures, Settings
 from engine.models.site_classifier.attributable import SiteExplainable, reports
+from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import sentences
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
@@ -179,14 +180,16 @@ def test_weights_first_used_for_prediction_can_still_be_explained(tiny):
     assert explain(model, batch, model.predicted(batch), "pooling")[0].status == "ok"
 
 
-def test_copies_of_a_report_are_encoded_window_by_window_once(model, batch):
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_copies_of_a_report_are_encoded_window_by_window_once(system, batch, room):
     seen = []
+    model = SiteExplainable(system, "site", Remembered(room))
     encoder = model.network.encoder
     hook = encoder.register_forward_hook(lambda module, args, kwargs, out: seen.append(len(out[0])), with_kwargs=True)
     one = model.take(batch, [2])
     words = len(one.words[0])
     try:
-        explain(model, one, torch.tensor([0]), "occlusion", Settings(residual=False))
+        explain(model, one, torch.tensor([0]), "occlusion", Settings(residual=False, tokens_per_pass=200 if room else 16384))
     finally:
         hook.remove()
     windows = -(-len(one.ids[0]) // 24)

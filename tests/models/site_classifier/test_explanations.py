@@ -111,6 +111,50 @@ def test_a_record_is_explained_the_same_whatever_stands_beside_it(tiny, answers,
                 assert one[name] == pytest.approx(other[name], abs=1e-5)
 
 
+def encoded(made, texts, monkeypatch):
+    """Windows that go through the encoder to explain texts, those with a way back apart."""
+    counts = {True: 0, False: 0}
+    encode = made.coder.network.encode
+
+    def counted(batch, embeds=None, chunk=0):
+        counts[embeds is not None] += len(batch.ids)
+        return encode(batch, embeds, chunk)
+
+    monkeypatch.setattr(made.coder.network, "encode", counted)
+    explained(made, texts)
+    return counts[False]
+
+
+def test_tasks_share_the_copies_of_a_text(tiny, answers, monkeypatch):
+    more = {
+        tasks: encoded(system(tiny, answers, method="pooling", faithfulness=1.0, tasks=tasks), SHORT[:1], monkeypatch)
+        for tasks in (("site",), ("site", "histology"))
+    }
+    # The 50 random copies and the text itself are encoded once; the other task adds ten copies of its own at most.
+    windows = -(-len(SHORT[0].split()) // 10)
+    assert more[("site", "histology")] - more[("site",)] <= 10 * windows
+
+
+def test_the_first_task_is_measured_as_if_it_were_alone(tiny, answers):
+    options = {"method": "pooling", "faithfulness": 1.0, "stability": 1.0}
+    _, both = explained(system(tiny, answers, **options))
+    _, one = explained(system(tiny, answers, **options, tasks=("site",)))
+    for index, row in one.items():
+        (alone,), (first, _) = row["targets"], both[index]["targets"]
+        names = [name for name in alone if name.startswith("m_")]
+        assert [first[n] for n in names] == pytest.approx([alone[n] for n in names], abs=1e-6)
+
+
+def test_nothing_is_remembered_of_the_records_before(tiny, answers):
+    made = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
+    _, together = explained(made)
+    _, prepared = work.prepare(made, records(SHORT).slice(2, 1))
+    (alone,) = work.answer(made, prepared, NO_KEEP).to_pylist()
+    fresh = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
+    (again,) = work.answer(fresh, prepared, NO_KEEP).to_pylist()
+    assert alone["targets"] == again["targets"] == together[2]["targets"]
+
+
 def test_integrated_gradients_leave_little_unexplained(tiny, answers):
     _, rows = explained(system(tiny, answers))
     for row in rows.values():
@@ -215,7 +259,7 @@ def test_several_labels_at_once_are_explained_together(tmp_path):
 
 def test_a_model_that_fails_on_everything_is_told_from_a_bad_record(tiny, answers, monkeypatch):
     made = system(tiny, answers, method="pooling")
-    monkeypatch.setattr(made, "_by_task", lambda *_: 1 / 0)
+    monkeypatch.setattr(made, "_work", lambda *_: 1 / 0)
     with pytest.raises(ContractError, match="fails on any record"):
         explained(made)
 

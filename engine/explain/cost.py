@@ -1,0 +1,40 @@
+"""About how much work explanations are, counted in passes of a record through the model; a way back counts as two."""
+
+from engine.explain.settings import Measures, Settings
+
+# Of a report of some 3,500 characters.
+_UNITS = {"word": 700, "sentence": 60}
+# Leaving out a word changes one window of the report, so that a hundred of them are about as much as one pass a window.
+_WORDS_A_PASS = 7
+_ONE_WAY, _BOTH_WAYS = 1, 3
+
+
+def passes(
+    method: str,
+    settings: Settings,
+    measures: Measures,
+    targets: int,
+    units: str = "word",
+    faithfulness: float = 0.0,
+    stability: float = 0.0,
+) -> float:
+    """Passes a record to explain so many targets of it, the shares of the records that are measured reckoned in."""
+    one, copies = _method(method, settings, units), 2 * len(measures.shares)
+    again = settings.perturbations * (one + _ONE_WAY)
+    # The copies with random units erased are the same for all targets.
+    shared = 2 + faithfulness * copies * measures.draws
+    return shared + targets * (one + faithfulness * copies + stability * again)
+
+
+def _method(method: str, settings: Settings, units: str) -> float:
+    if method == "integrated_gradients":
+        return _BOTH_WAYS * settings.steps
+    if method in ("gradient_x_input", "grad_l2", "attnlrp"):
+        return _BOTH_WAYS
+    if method == "occlusion":
+        return _UNITS[units] / _WORDS_A_PASS
+    if method in ("lime", "kernel_shap"):
+        return settings.samples or max(64, 4 * _UNITS[units])
+    if method == "fused":
+        return sum(_method(part, settings, units) * (1 + settings.perturbations) + 2 for part in settings.fuse)
+    return _ONE_WAY
