@@ -40,7 +40,7 @@ def rows() -> list[dict[str, Any]]:
         "reasons",
         "phrases",
         "failure",
-        *(f"{t}_{c}" for t in ("site", "histology") for c in ("code", "prob", "reasons")),
+        *(f"{t}_{c}" for t in ("site", "histology") for c in ("code", "name", "prob", "reasons")),
     )
     table = answers.select(["row", *names]).to_pylist()
     return [

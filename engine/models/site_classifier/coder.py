@@ -19,6 +19,7 @@ from engine.models.site_classifier.decide import Answer, DecisionConfig, answer,
 from engine.models.site_classifier.prepare import collate, prepare
 from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
+from engine.registry import code_name
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
@@ -181,6 +182,7 @@ class SiteCoder:
             answers[task.name] = found
             row |= {
                 f"{task.name}_code": found.code,
+                f"{task.name}_name": code_name(task.name, found.code),
                 f"{task.name}_prob": found.prob,
                 f"{task.name}_decision": found.decision,
                 f"{task.name}_reasons": found.reasons,
