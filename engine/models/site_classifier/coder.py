@@ -1,7 +1,7 @@
 """The site classifier as a system: prepared reports in, rows of the `codes` table out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class CoderOptions:
     checks: float = 0.02
     tasks: tuple[str, ...] = ("site",)
     min_support: int = 10
-    thresholds: Mapping[str, float] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     rules: tuple[str, ...] = RULES
     precision: str = "auto"
     deterministic: bool = False
