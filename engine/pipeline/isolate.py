@@ -52,7 +52,7 @@ class _Death:
 
 
 def code_isolated(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
-    """(meta, answers) of a shard, as `work.prepare` and `work.answer` give them.
+    """(meta, answers) of a shard, as `prepare` and `answer` of the plain loop give them.
 
     Raises:
         EngineError: what a child raised on purpose (a changed file).
