@@ -19,7 +19,6 @@ class Output:
 @dataclass
 class Export:
     path: str = key(MISSING, "CSV file to write; one that is there is replaced.", path=True)
-    rows: str = key(ALL, "Which rows, by their decision.", choices=ROWS)
     delimiter: str = key(
         ",",
         "What stands between cells: a semicolon where Excel writes numbers with a comma, as in most of Europe; "
@@ -33,6 +32,7 @@ class Config:
     output: Output = section(Output)
     export: Export = section(Export)
     storage: Storage = section(Storage)
+    rows: str = key(ALL, "Which rows, by their decision.", choices=ROWS)
 
 
 @job(
@@ -42,7 +42,7 @@ class Config:
     "report. Of a run that is not finished it has what is published.",
     examples=[
         "output.path=coded export.path=coded.csv",
-        "output.path=coded export.path=review.csv export.rows=review",
+        "output.path=coded export.path=review.csv rows=review",
         "output.path=coded export.path=coded.csv 'export.delimiter=;'",
     ],
 )
@@ -58,12 +58,12 @@ def main(config: Config) -> None:
         raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
     if inside(path, summary.folder):
         raise ConfigError(f"export.path: {summary.folder} holds the run's tables; name another folder")
-    lines = write_sheet(path, summary.files, config.export.rows, config.export.delimiter)
+    lines = write_sheet(path, summary.files, config.rows, config.export.delimiter)
     print(f"{path}: {lines:,} lines and a header")
     if not summary.finished:
         print("The run is not finished: the file has what is published so far, and jobs.status tells how far the run is.")
     if lines > MOST_LINES:
-        print(f"Excel opens the first {MOST_LINES:,} only: choose fewer by export.rows, or read the Parquet files.")
+        print(f"Excel opens the first {MOST_LINES:,} only: choose fewer by rows=..., or read the Parquet files.")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_rows_of_one_decision(coded_run, tmp_path):
     counts = status(str(coded_run.output)).decisions
     for decision in ("auto", "review", "failed"):
         path = tmp_path / f"{decision}.csv"
-        order = [f"output.path={coded_run.output}", f"export.path={path}", f"export.rows={decision}", "export.delimiter=;"]
+        order = [f"output.path={coded_run.output}", f"export.path={path}", f"rows={decision}", "export.delimiter=;"]
         assert export.main.run(order) == 0
         with open(path, encoding="utf-8-sig", newline="") as file:
             assert sum(1 for _ in csv.reader(file, delimiter=";")) - 1 == counts.get(decision, 0)
@@ -65,7 +65,7 @@ def test_more_lines_than_excel_opens_are_told_of(coded_run, tmp_path, capsys, mo
     [
         ("export.path={run}/codes/review.csv", "holds the run's tables; name another folder"),
         ("export.path={run}", "is a folder; name a file to write"),
-        ("export.rows=reviewed", "did you mean 'review'?"),
+        ("rows=reviewed", "did you mean 'review'?"),
         ("export.delimiter=|", "wants one of ,, ;"),
         ("output.path={run}/codes", "holds no run"),
     ],
