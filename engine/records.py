@@ -152,6 +152,7 @@ def task_fields(task: str) -> list[pa.Field]:
     """The columns of one task of the `codes` table; `docs/data-dictionary.md` says what each one means."""
     return [
         pa.field(f"{task}_code", pa.string()),
+        pa.field(f"{task}_name", pa.string()),
         pa.field(f"{task}_prob", pa.float32()),
         pa.field(f"{task}_decision", pa.string()),
         pa.field(f"{task}_reasons", pa.list_(pa.string())),

@@ -7,13 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from engine import __version__
-from engine.models.base import ModelSpec, load
-from engine.pipeline.work import answer, prepare
-from engine.records import records_schema
+from engine.models.run import rows as plain_rows
 from engine.sources.synthetic import generate, unreportable
 
 RECORDED = Path(__file__).parent / "data" / f"rows-{__version__}.json"
@@ -25,27 +22,16 @@ def rows() -> list[dict[str, Any]]:
     """The rows of 50 reports and of 20 texts that are none, in fp32, each text in a batch of its own."""
     tables = [generate(50, 7), unreportable.generate(20, 7)]
     ids, texts = ([value for table in tables for value in table[name].to_pylist()] for name in ("record_id", "text"))
-    number = len(ids)
-    columns = [range(number), ids, ["made up"] * number, range(number), texts, [None] * number, [{}] * number]
-    schema = records_schema()
-    records = pa.table([pa.array(each, field.type) for each, field in zip(columns, schema, strict=True)], schema=schema)
     options = {"method": "none", "precision": "fp32", "deterministic": True}
-    system = load(ModelSpec("engine.models.site_classifier", "shipped", options))
-    meta, prepared = prepare(system, records)
-    answers = answer(system, prepared, pa.schema([]))
-    assert meta["failure"].null_count == number
-    order = {row: record_id for row, record_id in zip(meta["row"].to_pylist(), ids, strict=True)}
     names = (
+        "record_id",
         "decision",
         "reasons",
         "phrases",
         "failure",
-        *(f"{t}_{c}" for t in ("site", "histology") for c in ("code", "prob", "reasons")),
+        *(f"{t}_{c}" for t in ("site", "histology") for c in ("code", "name", "prob", "reasons")),
     )
-    table = answers.select(["row", *names]).to_pylist()
-    return [
-        {"record_id": order[row["row"]], **{name: row[name] for name in names}} for row in sorted(table, key=lambda r: r["row"])
-    ]
+    return plain_rows(dict(zip(ids, texts, strict=True)), options=options).select(names).to_pylist()
 
 
 @pytest.mark.timeout(300)

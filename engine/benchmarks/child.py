@@ -135,6 +135,7 @@ def run_loop(request: Mapping[str, Any]) -> Ran:
     """A plain Python loop over the same shards around the same system class, one table written at the end."""
     from engine import sources
     from engine.benchmarks.memory import PeakMemory
+    from engine.models.run import probe, system_of
     from engine.pipeline import plan, work
     from engine.storage import storage_for
 
@@ -145,8 +146,8 @@ def run_loop(request: Mapping[str, Any]) -> Ran:
     shards = list(sources.cut(config.input, reader, files, plan.shard_bytes(config, sum(entry.size for entry in files))))
     job = work.Job(config.input, config.model, config.output, "plain", keep.serialize().to_pybytes(), "plain", 1, 0)
     with PeakMemory() as memory:
-        system = work.system_of(config.model)
-        work.probe(system, keep)
+        system = system_of(config.model)
+        probe(system, keep)
         begun = time.perf_counter()
         tables = [work.code(job, system, shard) for shard in shards]
         Path(config.output).mkdir(parents=True, exist_ok=True)

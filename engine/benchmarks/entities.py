@@ -14,7 +14,7 @@ from engine.benchmarks.memory import MEBI, PeakMemory, size_of
 from engine.errors import ContractError
 from engine.models.prompt_mrc.checkpoint import load_tensors
 from engine.models.prompt_mrc.extractor import Extractor
-from engine.records import records_schema
+from engine.models.run import records_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def cost(extractor: Extractor, texts: Sequence[str], *, separate: bool = False, 
     for each in passes:
         each.network = extractor.network
         each.asked  # noqa: B018 (encodes the prompts)
-    groups = [texts[at : at + at_once] for at in range(0, len(texts), at_once)]
-    prepared = [(extractor.prepare(_records(group)), len(group)) for group in groups]
+    named = [(f"document {number}", text) for number, text in enumerate(texts)]
+    groups = [dict(named[at : at + at_once]) for at in range(0, len(texts), at_once)]
+    prepared = [(extractor.prepare(records_of(group)), len(group)) for group in groups]
     peak = _peak(passes, [table for table, _ in prepared], extractor.device)
     taken = []
     for _ in range(repeats):
@@ -99,9 +100,3 @@ def _peak(passes: Sequence[Extractor], tables: Sequence[pa.Table], device: str) 
 def _run(passes: Sequence[Extractor], table: pa.Table) -> None:
     for each in passes:
         each.run(table)
-
-
-def _records(texts: Sequence[str]) -> pa.Table:
-    plain = {"source": "", "position": 0, "failure": None, "keep": {}}
-    rows = [{"row": number, "record_id": f"document {number}", "text": text, **plain} for number, text in enumerate(texts)]
-    return pa.Table.from_pylist(rows, schema=records_schema())

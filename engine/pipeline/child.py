@@ -34,7 +34,8 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
         MemoryError: outside any record.
     """
     from engine import sources
-    from engine.pipeline.work import answer, prepare, probe, read_shard, system_of
+    from engine.models.run import answer, prepare, probe, system_of
+    from engine.pipeline.work import read_shard
     from engine.storage import use_s3
 
     job = _job(order["job"])
@@ -87,8 +88,7 @@ def _send(frames: BinaryIO, kind: str, table: Any = None, **facts: Any) -> None:
 
 
 def _fail(frames: BinaryIO, error: Exception) -> None:
-    from engine.errors import EngineError
-    from engine.pipeline.work import where
+    from engine.errors import EngineError, where
 
     known = isinstance(error, EngineError)
     message = str(error) if known else f"a child process raised {type(error).__name__} at {where(error)}"

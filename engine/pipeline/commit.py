@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.models.rows import tally
 from engine.pipeline.ahead import ahead
 from engine.pipeline.layout import Layout, shard_of
-from engine.pipeline.rows import tally
 from engine.storage import Entry, Storage
 
 _WANTED = {"shard": str, "rows": int, "decisions": dict, "failures": dict, "reasons": dict, "bytes": int}

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from engine import sources
 from engine.errors import RetryableError
-from engine.pipeline.rows import answers_schema
+from engine.models.rows import answers_schema
+from engine.models.run import system_of
 from engine.pipeline.wire import error_of, from_bytes
-from engine.pipeline.work import Job, system_of
+from engine.pipeline.work import Job
 from engine.records import FAILURE, records_schema
 from engine.sources import Shard
 
@@ -51,7 +52,7 @@ class _Death:
 
 
 def code_isolated(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
-    """(meta, answers) of a shard, as `work.prepare` and `work.answer` give them.
+    """(meta, answers) of a shard, as `prepare` and `answer` of the plain loop give them.
 
     Raises:
         EngineError: what a child raised on purpose (a changed file).

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ContractError
+from engine.models.rows import add, as_duplicates, tally
 from engine.pipeline import published
 from engine.pipeline.ahead import ahead
 from engine.pipeline.commit import Receipt, receipts
@@ -26,7 +27,6 @@ from engine.pipeline.events import event
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan
 from engine.pipeline.published import Manifest
-from engine.pipeline.rows import add, as_duplicates, tally
 from engine.records import check
 from engine.storage import Storage
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from engine.errors import ContractError, TooManyFailures
 from engine.models.base import System
+from engine.models.rows import result_schema
+from engine.models.run import system_of
 from engine.pipeline import fingerprint, plan, published
 from engine.pipeline.commit import Receipt, commit_empty, receipts
 from engine.pipeline.config import RunConfig
@@ -16,9 +18,8 @@ from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan, Planned
 from engine.pipeline.progress import Progress, Silent, Standing
 from engine.pipeline.publish import publish
-from engine.pipeline.rows import result_schema
 from engine.pipeline.status import Summary, summary
-from engine.pipeline.work import Job, system_of
+from engine.pipeline.work import Job
 from engine.storage import Storage, probe, s3_config, storage_for, use_s3
 
 

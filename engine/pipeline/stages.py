@@ -18,16 +18,17 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 
 from engine import sources
-from engine.errors import ContractError, EngineError, RetryableError
+from engine.errors import ContractError, EngineError, RetryableError, where
+from engine.models.rows import finish
+from engine.models.run import answer, prepare, probe, system_of
 from engine.pipeline import allocator, attempts, wire
 from engine.pipeline.commit import Receipt, commit
 from engine.pipeline.config import ClusterConfig
 from engine.pipeline.isolate import code_isolated
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Planned
-from engine.pipeline.rows import finish
 from engine.pipeline.wire import Parcel
-from engine.pipeline.work import Job, answer, prepare, probe, read_shard, system_of, where
+from engine.pipeline.work import Job, read_shard
 from engine.storage import Storage, storage_for, use_s3
 
 # More shards than this go through Ray in waves: each holds an object and a task in the driver.
@@ -201,7 +202,7 @@ def _model(parcel: Parcel, job: Job) -> Parcel:
 def _commit(parcel: Parcel, job: Job) -> Parcel:
     begun = time.perf_counter()
     storage, layout = _output(job)
-    table = finish(job, system_of(job.model), parcel.meta, parcel.body)
+    table = finish(system_of(job.model), job.keep_schema, job.run_id, parcel.meta, parcel.body)
     facts = _took(parcel, "commit", begun, None)
     receipt = commit(storage, layout, parcel.shard, facts["attempts"]["model"], table, **facts)
     return replace(parcel, facts=receipt, meta=None, body=None)

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
+from engine.models.rows import add
 from engine.pipeline import fingerprint, plan, published
 from engine.pipeline.commit import Receipt, receipts
 from engine.pipeline.layout import Layout
-from engine.pipeline.rows import add
 from engine.storage import Storage, storage_for
 
 

@@ -1,29 +1,17 @@
-"""One shard, from its slices to its rows, without Ray: what the stages, the child process and the plain loop all do.
+"""One shard, from its slices to its rows, without Ray: what the stages and the child process do around the plain loop."""
 
-The work goes in three steps with tables between them, joined by `row` and never by position:
-
-    read     ->  meta: the records without their text;  prepared: what the system made of the readable ones
-    model    ->  answers: `row`, `failure` and the system's own columns
-    finish   ->  the rows of the result table (rows.py)
-"""
-
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine import sources
-from engine.errors import ConfigError, ContractError, EngineError, RetryableError, RowError, where
-from engine.models.base import ModelSpec, System, load
-from engine.pipeline.rows import answers_schema, finish, keyed, nan_rows
-from engine.records import FAILURE, records_schema
+from engine.errors import ContractError, EngineError, where
+from engine.models.base import ModelSpec, System
+from engine.models.rows import finish, keyed
+from engine.models.run import answer, prepare
+from engine.records import records_schema
 from engine.sources import InputConfig, Shard
 from engine.storage import S3Config, storage_for
-
-PROBE_TEXT = "Specimen received in formalin."
-_systems: dict[str, System] = {}
 
 
 @dataclass(frozen=True)
@@ -43,14 +31,6 @@ class Job:
     @property
     def keep_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(self.keep))
-
-
-def system_of(spec: ModelSpec) -> System:
-    """The system of a spec, built once a process."""
-    key = json.dumps([spec.system, spec.path, dict(spec.options), dict(spec.runtime)], sort_keys=True, default=list)
-    if key not in _systems:
-        _systems[key] = load(spec)
-    return _systems[key]
 
 
 def read_shard(job: Job, shard: Shard) -> pa.Table:
@@ -73,121 +53,7 @@ def read_shard(job: Job, shard: Shard) -> pa.Table:
     return records
 
 
-def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Records to (meta, prepared). `meta` has every record, without text; a record that cannot be prepared has its failure there.
-
-    `prepared` has the others.
-    """
-    meta = records.drop_columns(["text"])
-    readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
-    tables, failed = _guarded(system, system.prepare, readable, "prepare", _kept(records))
-    prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
-    if "failure" in prepared.column_names:
-        broken = prepared.filter(prepared["failure"].is_valid())
-        failed += list(zip(broken["row"].to_pylist(), broken["failure"].to_pylist(), strict=True))
-        prepared = prepared.filter(prepared["failure"].is_null())
-    return _with_failures(meta, dict(failed)), prepared
-
-
-def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
-    """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed.
-
-    `keep` are the columns that the records had in `keep`.
-    """
-    schema = answers_schema(system.fields())
-    tables, failed = _guarded(system, system.run, prepared, "run", keep) if prepared.num_rows else ([], [])
-    parts = []
-    for table in tables:
-        missing = set(schema.names) - set(table.column_names)
-        if missing:
-            raise ContractError(f"run gave no column {sorted(missing)}")
-        parts.append(table.select(schema.names).cast(schema))
-    blank = {name: pa.nulls(len(failed), schema.field(name).type) for name in schema.names}
-    blank["row"] = pa.array([row for row, _ in failed], pa.int32())
-    blank["failure"] = pa.array([failure for _, failure in failed], FAILURE)
-    answers = pa.concat_tables([*parts, pa.table(blank, schema=schema)])
-    broken = {row: {"kind": "model_error", "detail": f"NaN in {name}"} for row, name in nan_rows(answers).items()}
-    return _with_failures(answers, broken)
-
-
 def code(job: Job, system: System, shard: Shard) -> pa.Table:
     """The rows of one shard: the plain loop around a system that the engine is measured against."""
     meta, prepared = prepare(system, read_shard(job, shard))
-    return finish(job, system, meta, answer(system, prepared, job.keep_schema))
-
-
-def probe(system: System, keep: pa.Schema) -> None:
-    """Codes one made-up record with those kept columns: loads the weights, and tells a broken system from a broken record by
-    raising."""
-    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
-    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": kept}
-    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
-
-
-def _kept(records: pa.Table) -> pa.Schema:
-    return pa.schema(list(records.schema.field("keep").type))
-
-
-def _guarded(
-    system: System, call: Callable, table: pa.Table, name: str, keep: pa.Schema
-) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
-    """Calls a system on a table; if it raises, on the halves, down to the single row that then fails alone."""
-    done: list[pa.Table] = []
-    failed: list[tuple[int, dict]] = []
-    probed = False
-    waiting = [table] if table.num_rows else []
-    while waiting:
-        part = waiting.pop()
-        try:
-            result = call(part)
-        except (EngineError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            if not probed:
-                probed = True
-                _blame(system, error, name, keep)
-            if part.num_rows == 1:
-                failed.append((part["row"][0].as_py(), _failure(error)))
-            else:
-                half = part.num_rows // 2
-                waiting += [part.slice(half), part.slice(0, half)]
-            continue
-        if sorted(keyed(result, name)) != sorted(part["row"].to_pylist()):
-            raise ContractError(f"{name} gave rows for other records than it was asked for")
-        done.append(result)
-    return done, failed
-
-
-def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None:
-    """Raises if the system fails on a harmless record too: then no record is to blame."""
-    try:
-        probe(system, keep)
-    except EngineError:
-        raise
-    except Exception as again:
-        kind, place = type(again).__name__, where(again)
-        if _failure(again)["kind"] == "out_of_memory":
-            raise RetryableError(
-                f"the model has no memory for even one short record ({kind}); free some, and try again"
-            ) from None
-        if isinstance(again, ImportError):
-            raise ConfigError(f"the model cannot be loaded: {kind} at {place}") from None
-        raise ContractError(f"the model fails on any record: {name} raised {type(error).__name__}, {kind} at {place}") from None
-
-
-def _failure(error: Exception) -> dict[str, str]:
-    if isinstance(error, RowError):
-        return {"kind": error.kind, "detail": error.detail}
-    name = type(error).__name__
-    # torch is not imported here: its error is known by name.
-    memory = isinstance(error, MemoryError) or name in ("OutOfMemoryError", "ArrowMemoryError")
-    return {"kind": "out_of_memory" if memory else "model_error", "detail": name}
-
-
-def _with_failures(table: pa.Table, failures: dict[int, dict]) -> pa.Table:
-    if not failures:
-        return table
-    rows = table["row"]
-    found = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
-    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([found]), table["failure"])
-    return table.set_column(table.column_names.index("failure"), table.schema.field("failure"), merged)
+    return finish(system, job.keep_schema, job.run_id, meta, answer(system, prepared, job.keep_schema))

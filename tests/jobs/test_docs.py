@@ -162,6 +162,35 @@ def test_every_query_of_the_readme_gives_the_right_answer_both_ways(analyst: Pat
         assert len(rows) == len(set(rows)) and set(rows) == EXPECTED[number // 2], query
 
 
+PANDAS = [
+    {("auto", 1), ("review", 2), ("failed", 1)},
+    {("c", "C34", 0.5, "low_confidence, low_margin"), ("b", "C18", 0.75, "low_confidence")},
+    {("reports.parquet", "missing_text", 1)},
+    EXPECTED[4],
+]
+
+
+def test_every_example_of_the_python_page_gives_what_is_shown_or_right(analyst: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ast
+
+    pd = pytest.importorskip("pandas")
+    monkeypatch.chdir(analyst)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    space: dict = {}
+    frames = []
+    blocks = re.findall(r"^```python\n(.*?)^```\n(?:\n    (\[\n.*?\n    \])\n)?", page, re.MULTILINE | re.DOTALL)
+    for code, shown in blocks:
+        space["answer"] = None
+        exec(code, space)
+        answer = space["answer"]
+        if shown:
+            assert answer == ast.literal_eval(shown), code
+        elif answer is not None:
+            frame = answer.reset_index() if isinstance(answer, pd.Series) else answer
+            frames.append(set(frame.itertuples(index=False, name=None)))
+    assert frames == PANDAS and sum(bool(shown) for _, shown in blocks) == 3
+
+
 def test_the_example_of_asking_about_one_text_gives_what_is_shown() -> None:
     import ast
 

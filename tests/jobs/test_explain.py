@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from engine.models.base import ModelSpec
+from engine.models.run import system_of
 from engine.pipeline import ClusterConfig, RunConfig, stages, work
 from engine.pipeline.commit import commit
 from engine.pipeline.layout import Layout
@@ -35,7 +36,7 @@ def plainly(monkeypatch):
 
     def receipts(todo, job, *_):
         for planned in todo:
-            table = work.code(job, work.system_of(job.model), planned.shard)
+            table = work.code(job, system_of(job.model), planned.shard)
             done.append(planned.name)
             yield commit(storage_for(job.output), Layout(job.output), planned.name, 1, table, bytes=planned.bytes, seconds={})
 

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.models.base import ModelSpec
+from engine.models.rows import result_schema
+from engine.models.run import system_of
 from engine.pipeline import ClusterConfig, RunConfig, fingerprint, plan, work
 from engine.pipeline.commit import commit, commit_empty
 from engine.pipeline.layout import Layout
 from engine.pipeline.progress import Silent
 from engine.pipeline.publish import publish
-from engine.pipeline.rows import result_schema
 from engine.pipeline.run import begin
 from engine.sources import InputConfig
 from engine.storage import LocalStorage
@@ -58,7 +59,7 @@ class Bench:
 
     def __init__(self, settings: RunConfig, storage: LocalStorage | None = None) -> None:
         self.config, self.storage, self.layout = settings, storage or LocalStorage(), Layout(settings.output)
-        self.system = work.system_of(settings.model)
+        self.system = system_of(settings.model)
         self.found = fingerprint.fingerprint(settings, self.system)
         self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Silent())
         self.schema = result_schema(self.system, self.plan.keep)

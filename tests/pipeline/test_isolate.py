@@ -3,14 +3,14 @@
 import pytest
 
 from engine.errors import InputChanged, RetryableError
+from engine.models.rows import finish
 from engine.pipeline import isolate, work
-from engine.pipeline.rows import finish
 from tests.pipeline.conftest import texts, write_input
 
 
 def coded(one) -> dict[str, dict]:
     meta, answers = isolate.code_isolated(one.job, one.plan.shards[0].shard)
-    return {row["record_id"]: row for row in finish(one.job, one.system, meta, answers).to_pylist()}
+    return {row["record_id"]: row for row in finish(one.system, one.plan.keep, one.run_id, meta, answers).to_pylist()}
 
 
 def test_the_same_rows_as_without_a_child(bench):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from engine.models.base import ModelSpec
+from engine.models.run import probe
 from engine.pipeline import RunConfig, isolate, work
 from engine.sources import InputConfig
 from tests.models.conftest import tiny_config, write_tiny
@@ -32,7 +33,7 @@ def probs(table):
 
 def test_the_second_text_reaches_the_model(paired):
     bench = Bench(paired())
-    work.probe(bench.system, bench.plan.keep)
+    probe(bench.system, bench.plan.keep)
     (shard,) = [planned.shard for planned in bench.plan.shards]
     table = work.code(bench.job, bench.system, shard)
     assert [row["failure"] for row in table.to_pylist()] == [None] * 3

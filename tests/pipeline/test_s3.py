@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError, RetryableError
+from engine.models.rows import finish
 from engine.pipeline import RunConfig, isolate, run, status
-from engine.pipeline.rows import finish
 from engine.storage import s3_config, storage_for
 from tests.pipeline.conftest import MEBI, Bench, config, texts
 from tests.pipeline.conftest import rows as local_rows
@@ -239,5 +239,5 @@ def test_a_child_process_reads_from_s3_too(bucket):
     one = Bench(settings(bucket, shard_bytes=100_000), storage_for(bucket))
     job = replace(one.job, s3=s3_config(), child_memory=1024 * MEBI)
     meta, answers = isolate.code_isolated(job, one.plan.shards[0].shard)
-    found = finish(job, one.system, meta, answers).to_pylist()
+    found = finish(one.system, one.plan.keep, one.run_id, meta, answers).to_pylist()
     assert [row["record_id"] for row in found if row["failure"]] == ["killer"] and len(found) == 5

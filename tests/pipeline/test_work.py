@@ -2,9 +2,10 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import ContractError
+from engine.models import run
 from engine.models.base import ModelSpec
+from engine.models.rows import finish, nan_rows
 from engine.pipeline import work
-from engine.pipeline.rows import finish, nan_rows
 from engine.records import EVIDENCE, FAILURE
 from tests.toys.plain import Plain
 
@@ -60,9 +61,9 @@ def test_memory_errors_are_told_by_name():
     class OutOfMemoryError(RuntimeError):
         pass
 
-    assert work._failure(OutOfMemoryError())["kind"] == "out_of_memory"
-    assert work._failure(MemoryError())["kind"] == "out_of_memory"
-    assert work._failure(RuntimeError())["kind"] == "model_error"
+    assert run._failure(OutOfMemoryError())["kind"] == "out_of_memory"
+    assert run._failure(MemoryError())["kind"] == "out_of_memory"
+    assert run._failure(RuntimeError())["kind"] == "model_error"
 
 
 class Lossy(Plain):
@@ -92,18 +93,18 @@ def test_a_system_that_breaks_its_promise_is_loud(bench, system, words):
 
 def test_rows_are_joined_by_key_and_never_by_position(bench):
     one = bench({"a": "x", "b": "xx", "c": ""})
-    meta, prepared = work.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
-    answers = work.answer(one.system, prepared, one.plan.keep)
-    forward = finish(one.job, one.system, meta, answers)
-    backward = finish(one.job, one.system, meta.take([2, 0, 1]), answers.take([1, 0]))
+    meta, prepared = run.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
+    answers = run.answer(one.system, prepared, one.plan.keep)
+    forward = finish(one.system, one.plan.keep, one.run_id, meta, answers)
+    backward = finish(one.system, one.plan.keep, one.run_id, meta.take([2, 0, 1]), answers.take([1, 0]))
     assert forward.equals(backward)
 
 
 def test_an_answer_for_a_record_that_failed_before_is_refused(bench):
     one = bench({"a": "x", "b": "xx"})
-    meta, prepared = work.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
-    answers = work.answer(one.system, prepared, one.plan.keep)
+    meta, prepared = run.prepare(one.system, work.read_shard(one.job, one.plan.shards[0].shard))
+    answers = run.answer(one.system, prepared, one.plan.keep)
     failed = pa.array([{"kind": "too_large", "detail": ""}, None], FAILURE)
     meta = meta.set_column(meta.column_names.index("failure"), meta.schema.field("failure"), failed)
     with pytest.raises(ContractError):
-        finish(one.job, one.system, meta, answers)
+        finish(one.system, one.plan.keep, one.run_id, meta, answers)

@@ -1,7 +1,7 @@
 """The site classifier as a system: prepared reports in, rows of the `codes` table out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from engine.models.site_classifier.decide import Answer, DecisionConfig, answer,
 from engine.models.site_classifier.prepare import collate, prepare
 from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
+from engine.registry import code_name
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
@@ -45,7 +46,7 @@ class CoderOptions:
     checks: float = 0.02
     tasks: tuple[str, ...] = ("site",)
     min_support: int = 10
-    thresholds: Mapping[str, float] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     rules: tuple[str, ...] = RULES
     precision: str = "auto"
     deterministic: bool = False
@@ -181,6 +182,7 @@ class SiteCoder:
             answers[task.name] = found
             row |= {
                 f"{task.name}_code": found.code,
+                f"{task.name}_name": code_name(task.name, found.code),
                 f"{task.name}_prob": found.prob,
                 f"{task.name}_decision": found.decision,
                 f"{task.name}_reasons": found.reasons,

@@ -10,6 +10,16 @@ from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
 from engine.records import REASONS, text_digest
 from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
 
+NAMES = {
+    "C18": "colon",
+    "C34": "lung and bronchus",
+    "C50": "breast",
+    "C61": "prostate",
+    "8070/3": "squamous cell carcinoma",
+    "8140/3": "adenocarcinoma",
+    "8500/3": "invasive ductal carcinoma",
+}
+
 
 def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
     rows = coded(coder(tiny, checks=1.0), TEXTS)
@@ -21,6 +31,7 @@ def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
         for task in ("site", "histology"):
             assert 0 < row[f"{task}_prob"] <= 1
             assert row[f"{task}_top"][0]["code"] == row[f"{task}_code"]
+            assert row[f"{task}_name"] == NAMES[row[f"{task}_code"]]
             assert 1 <= len(row[f"{task}_evidence"]) <= 5
             for span in row[f"{task}_evidence"]:
                 shown = text[span["start"] : span["end"]]

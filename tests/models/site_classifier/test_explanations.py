@@ -9,12 +9,12 @@ import torch
 from engine.errors import ConfigError, ContractError
 from engine.explain.explanation import OTHER_ANSWER
 from engine.explain.methods import known_methods
+from engine.models import run
 from engine.models.base import ModelSpec
 from engine.models.site_classifier.answered import Answered, draw, sample_below
 from engine.models.site_classifier.attributable import SiteExplainable
 from engine.models.site_classifier.config import EXPLAIN_METHODS
 from engine.models.site_classifier.explanations import load
-from engine.pipeline import work
 from engine.records import AUTO, NOT_APPLICABLE, REVIEW
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
@@ -56,9 +56,9 @@ def system(folder, answers, runtime=None, **options):
 
 def explained(made, texts=SHORT):
     """Rows by record as the pipeline makes them: (meta failures, answers)."""
-    meta, prepared = work.prepare(made, records(texts))
+    meta, prepared = run.prepare(made, records(texts))
     failed = {row["row"]: row["failure"] for row in meta.to_pylist() if row["failure"]}
-    return failed, {row["row"]: row for row in work.answer(made, prepared, NO_KEEP).to_pylist()}
+    return failed, {row["row"]: row for row in run.answer(made, prepared, NO_KEEP).to_pylist()}
 
 
 def test_the_methods_are_those_of_the_model(tiny):
@@ -101,8 +101,8 @@ def test_a_record_is_explained_the_same_whatever_stands_beside_it(tiny, answers,
     alone = {}
     single = system(tiny, answers, {"batch_tokens": 60}, **options)
     for index in range(len(SHORT)):
-        _, prepared = work.prepare(single, records(SHORT).slice(index, 1))
-        alone |= {row["row"]: row for row in work.answer(single, prepared, NO_KEEP).to_pylist()}
+        _, prepared = run.prepare(single, records(SHORT).slice(index, 1))
+        alone |= {row["row"]: row for row in run.answer(single, prepared, NO_KEEP).to_pylist()}
     for index, row in together.items():
         for one, other in zip(row["targets"], alone[index]["targets"], strict=True):
             assert one["explanation_id"] == other["explanation_id"]

@@ -1,7 +1,7 @@
 """From answers to the rows of a result table: joined by key, failed rows filled in, every promise checked."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,9 +9,6 @@ import pyarrow.compute as pc
 from engine.errors import ContractError
 from engine.models.base import System
 from engine.records import DECISIONS, FAILED, FAILURE, FAILURE_KINDS, check, table_schema
-
-if TYPE_CHECKING:
-    from engine.pipeline.work import Job
 
 
 def answers_schema(fields: Sequence[pa.Field]) -> pa.Schema:
@@ -35,16 +32,17 @@ def keyed(table: pa.Table, name: str) -> list[int]:
     return rows
 
 
-def finish(job: "Job", system: System, meta: pa.Table, answers: pa.Table) -> pa.Table:
+def finish(system: System, keep: pa.Schema, run_id: str, meta: pa.Table, answers: pa.Table) -> pa.Table:
     """Joins the records of a shard with their answers.
 
     Args:
+        keep: the columns that the records have in `keep`.
         meta: every record of the shard, without text; `failure` set where it could not be read or prepared.
         answers: one row for each record without such a failure, by `row`.
     Raises:
         ContractError: a record has no answer or two, or a row breaks the table's schema.
     """
-    schema = result_schema(system, job.keep_schema)
+    schema = result_schema(system, keep)
     expected = meta.filter(meta["failure"].is_null())["row"].to_pylist()
     if sorted(keyed(answers, "run")) != sorted(expected):
         raise ContractError("run gave answers for other records than it was asked for")
@@ -61,9 +59,9 @@ def finish(job: "Job", system: System, meta: pa.Table, answers: pa.Table) -> pa.
         columns[name] = meta[name]
     columns["failure"] = failure
     columns["source_id"] = pa.nulls(count, pa.string())
-    columns["run_id"] = pa.repeat(job.run_id, count)
+    columns["run_id"] = pa.repeat(run_id, count)
     columns["model_digest"] = pa.repeat(system.digest, count)
-    for index, field in enumerate(job.keep_schema):
+    for index, field in enumerate(keep):
         columns[field.name] = pc.struct_field(meta["keep"], index) if count else pa.nulls(0, field.type)
     table = pa.table([columns[name] for name in schema.names], schema=schema)
     return _checked(table, schema)

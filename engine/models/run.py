@@ -1,0 +1,185 @@
+"""The plain loop around a system: records to rows without Ray. What the pipeline does with a shard, `rows` does with a few texts.
+
+The work goes in three steps with tables between them, joined by `row` and never by position:
+
+    prepare  ->  meta: the records without their text;  prepared: what the system made of the readable ones
+    answer   ->  answers: `row`, `failure` and the system's own columns
+    finish   ->  the rows of the result table (engine/models/rows.py)
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import ConfigError, ContractError, EngineError, RetryableError, RowError, where
+from engine.models.base import ModelSpec, System, load
+from engine.models.rows import answers_schema, finish, keyed, nan_rows
+from engine.records import FAILURE, records_schema
+from engine.sources.base import InputConfig, Rows
+
+PROBE_TEXT = "Specimen received in formalin."
+_systems: dict[str, System] = {}
+
+
+def rows(
+    texts: Mapping[str, str | None],
+    *,
+    system: str = "engine.models.site_classifier",
+    model: str = "shipped",
+    options: Mapping[str, Any] | None = None,
+    runtime: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """The rows that the job of a system writes for some texts, in their order. `source` and `run_id` are empty.
+
+    A text that cannot be coded, such as an empty one, is a failed row. A process loads a model once for
+    each set of the other arguments.
+
+    Args:
+        texts: id -> text.
+        system: the package of the system; `engine.models.prompt_mrc` gives the table `entities`, this one `codes`.
+        model: a checkpoint folder.
+        options: settings that change a value in a row, as the system's own options class names them; the others are the job's
+            defaults.
+        runtime: `device`, `threads` and `batch_tokens`.
+    Raises:
+        ConfigError: the system knows no such option, or the checkpoint is not there or damaged.
+    """
+    if not isinstance(texts, Mapping):
+        raise ConfigError("texts: give ids with their texts, as in {'a': 'Breast: invasive ductal carcinoma.'}")
+    made = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {})))
+    meta, prepared = prepare(made, records_of(texts))
+    nothing = pa.schema([])
+    return finish(made, nothing, "", meta, answer(made, prepared, nothing))
+
+
+def records_of(texts: Mapping[str, str | None]) -> pa.Table:
+    """Texts by their ids as the records of a source; what is wrong with one is its failure."""
+    gathered = Rows(InputConfig("texts", id="id"), ())
+    for position, (record_id, text) in enumerate(texts.items()):
+        gathered.add("", position, record_id, text, ())
+    return gathered.table()
+
+
+def system_of(spec: ModelSpec) -> System:
+    """The system of a spec, built once a process."""
+    key = json.dumps([spec.system, spec.path, dict(spec.options), dict(spec.runtime)], sort_keys=True, default=list)
+    if key not in _systems:
+        _systems[key] = load(spec)
+    return _systems[key]
+
+
+def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Records to (meta, prepared). `meta` has every record, without text; a record that cannot be prepared has its failure there.
+
+    `prepared` has the others.
+    """
+    meta = records.drop_columns(["text"])
+    readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
+    tables, failed = _guarded(system, system.prepare, readable, "prepare", _kept(records))
+    prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
+    if "failure" in prepared.column_names:
+        broken = prepared.filter(prepared["failure"].is_valid())
+        failed += list(zip(broken["row"].to_pylist(), broken["failure"].to_pylist(), strict=True))
+        prepared = prepared.filter(prepared["failure"].is_null())
+    return _with_failures(meta, dict(failed)), prepared
+
+
+def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
+    """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed.
+
+    `keep` are the columns that the records had in `keep`.
+    """
+    schema = answers_schema(system.fields())
+    tables, failed = _guarded(system, system.run, prepared, "run", keep) if prepared.num_rows else ([], [])
+    parts = []
+    for table in tables:
+        missing = set(schema.names) - set(table.column_names)
+        if missing:
+            raise ContractError(f"run gave no column {sorted(missing)}")
+        parts.append(table.select(schema.names).cast(schema))
+    blank = {name: pa.nulls(len(failed), schema.field(name).type) for name in schema.names}
+    blank["row"] = pa.array([row for row, _ in failed], pa.int32())
+    blank["failure"] = pa.array([failure for _, failure in failed], FAILURE)
+    answers = pa.concat_tables([*parts, pa.table(blank, schema=schema)])
+    broken = {row: {"kind": "model_error", "detail": f"NaN in {name}"} for row, name in nan_rows(answers).items()}
+    return _with_failures(answers, broken)
+
+
+def probe(system: System, keep: pa.Schema) -> None:
+    """Codes one made-up record with those kept columns: loads the weights, and tells a broken system from a broken record by
+    raising."""
+    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
+    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": kept}
+    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
+
+
+def _kept(records: pa.Table) -> pa.Schema:
+    return pa.schema(list(records.schema.field("keep").type))
+
+
+def _guarded(
+    system: System, call: Callable, table: pa.Table, name: str, keep: pa.Schema
+) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
+    """Calls a system on a table; if it raises, on the halves, down to the single row that then fails alone."""
+    done: list[pa.Table] = []
+    failed: list[tuple[int, dict]] = []
+    probed = False
+    waiting = [table] if table.num_rows else []
+    while waiting:
+        part = waiting.pop()
+        try:
+            result = call(part)
+        except (EngineError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if not probed:
+                probed = True
+                _blame(system, error, name, keep)
+            if part.num_rows == 1:
+                failed.append((part["row"][0].as_py(), _failure(error)))
+            else:
+                half = part.num_rows // 2
+                waiting += [part.slice(half), part.slice(0, half)]
+            continue
+        if sorted(keyed(result, name)) != sorted(part["row"].to_pylist()):
+            raise ContractError(f"{name} gave rows for other records than it was asked for")
+        done.append(result)
+    return done, failed
+
+
+def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None:
+    """Raises if the system fails on a harmless record too: then no record is to blame."""
+    try:
+        probe(system, keep)
+    except EngineError:
+        raise
+    except Exception as again:
+        kind, place = type(again).__name__, where(again)
+        if _failure(again)["kind"] == "out_of_memory":
+            raise RetryableError(
+                f"the model has no memory for even one short record ({kind}); free some, and try again"
+            ) from None
+        if isinstance(again, ImportError):
+            raise ConfigError(f"the model cannot be loaded: {kind} at {place}") from None
+        raise ContractError(f"the model fails on any record: {name} raised {type(error).__name__}, {kind} at {place}") from None
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    if isinstance(error, RowError):
+        return {"kind": error.kind, "detail": error.detail}
+    name = type(error).__name__
+    # torch is not imported here: its error is known by name.
+    memory = isinstance(error, MemoryError) or name in ("OutOfMemoryError", "ArrowMemoryError")
+    return {"kind": "out_of_memory" if memory else "model_error", "detail": name}
+
+
+def _with_failures(table: pa.Table, failures: dict[int, dict]) -> pa.Table:
+    if not failures:
+        return table
+    rows = table["row"]
+    found = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
+    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([found]), table["failure"])
+    return table.set_column(table.column_names.index("failure"), table.schema.field("failure"), merged)

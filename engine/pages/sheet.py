@@ -1,0 +1,154 @@
+"""A run's table as CSV for a spreadsheet: one line a report or an entity, lists as words, and no cell that runs."""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.pages.examples import tasks_of
+from engine.records import AUTO, FAILED, REVIEW
+from engine.storage import storage_for
+
+ALL = "all"
+ROWS = (ALL, AUTO, REVIEW, FAILED)
+DELIMITERS = (",", ";")
+_WHO = ("record_id", "source", "position", "decision")
+_OF_TASK = ("code", "name", "prob", "top")
+_OF_ENTITY = ("type", "start", "end", "score", "zero_shot")
+_BATCH = 4096
+_SHOWN = 3
+# What makes a cell a formula, behind blanks and in full width too (OWASP, CSV injection). Apostrophes before it count, so that
+# one that stands in the text is told from one that was put there.
+_FORMULA = re.compile(r"'*[\s\x00-\x1f\ufeff]*[=+\-@\t\r\n＝＋－＠]")
+
+
+def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str = ",") -> int:
+    """Writes the rows of `codes` or `entities` as CSV, whole or not at all; returns the number of lines under the header.
+
+    The columns: record_id, source, position, decision, reasons; for each task code, name, probability and the most probable
+    codes, or one entity's type, place and score; the kind of failure; the kept columns. A report without entities has one line.
+    UTF-8 with its mark and `\\r\\n`, as spreadsheets want it; with `;` between cells numbers have a decimal comma.
+
+    Args:
+        files: the published files of the table, in order. They are read a few thousand rows at a time.
+        rows: one of `ROWS`: which decisions.
+        delimiter: one of `DELIMITERS`.
+    Raises:
+        ConfigError: a file is missing, the table is another one, or the path is a folder's.
+    """
+    storage = storage_for(path)
+    if storage.is_folder(path):
+        raise ConfigError(f"{path} is a folder; name a file to write")
+    lines = -1
+    with storage.writer(path) as file:
+        file.write(codecs.BOM_UTF8)
+        for part in _parts(files, rows, "," if delimiter == ";" else "."):
+            text = io.StringIO(newline="")
+            csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerows(part)
+            file.write(text.getvalue().encode("utf-8"))
+            lines += len(part)
+    return lines
+
+
+def harmless(text: str) -> str:
+    """The text, with an apostrophe in front where a spreadsheet might take it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _parts(files: Sequence[str], rows: str, point: str) -> Iterator[list[Sequence[str]]]:
+    """The header, then the lines of some rows at a time. `point` is the decimal mark."""
+    for number, path in enumerate(files):
+        storage = storage_for(path)
+        if storage.stat(path) is None:
+            raise ConfigError(f"{path} is missing; start the run's own command again, which puts its tables in place")
+        with storage.open(path) as stream:
+            parquet = pq.ParquetFile(stream)
+            names = _names(parquet.schema_arrow)
+            if number == 0:
+                yield [[harmless(name) for name in _cells(parquet.schema_arrow.empty_table().select(names), point)]]
+            for batch in parquet.iter_batches(_BATCH, columns=names):
+                table = pa.Table.from_batches([batch]).select(names)
+                if rows != ALL:
+                    table = table.filter(pc.equal(table["decision"], rows))
+                yield list(zip(*_cells(table, point).values(), strict=True))
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    """The columns to read.
+
+    Raises:
+        ConfigError: it is no table of codes or entities.
+    """
+    answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_OF_TASK)]
+    if "entities" in schema.names:
+        answers.append("entities")
+    if not answers:
+        raise ConfigError("the run has neither codes nor entities; name the output.path of jobs.code_reports or extract_entities")
+    kept = schema.names[schema.names.index("model_digest") + 1 :]
+    return [name for name in (*_WHO, "reasons", *answers, "failure", *kept) if name in schema.names]
+
+
+def _cells(table: pa.Table, point: str) -> dict[str, list[str]]:
+    """Header -> the cells under it."""
+    found: dict[str, list[str]] = {}
+    if "entities" in table.column_names:
+        every = table["entities"].to_pylist()
+        pairs = [(row, entity) for row, entities in enumerate(every) for entity in entities or [{}]]
+        table = table.take(pa.array([row for row, _ in pairs], pa.int64()))
+        kinds = table.schema.field("entities").type.value_type
+        for name in _OF_ENTITY:
+            values = pa.array([entity.get(name) for _, entity in pairs], kinds.field(name).type)
+            found[f"entity_{name}"] = _probs(values, point) if name == "score" else _texts(values, point)
+    for task in tasks_of(table.schema):
+        for end in _OF_TASK:
+            if (name := f"{task}_{end}") in table.column_names:
+                values = table[name]
+                found[name] = {"prob": _probs, "top": _tops}.get(end, _texts)(values, point)
+    who = {name: _texts(table[name], point) for name in _WHO}
+    reasons = [harmless("; ".join(each or ())) for each in table["reasons"].to_pylist()]
+    kinds = _texts(pc.struct_field(table["failure"], "kind"), point)
+    kept = table.column_names[table.column_names.index("failure") + 1 :]
+    return {**who, "reasons": reasons, **found, "failure": kinds, **{name: _texts(table[name], point) for name in kept}}
+
+
+def _texts(values: pa.Array | pa.ChunkedArray, point: str) -> list[str]:
+    """Cells of any type; nothing for null."""
+    kind = values.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return [_number(value, point) for value in values.cast(pa.string()).to_pylist()]
+    if pa.types.is_nested(kind):
+        texts = [value if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values.to_pylist()]
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        texts = [value if value is None else value.hex() for value in values.to_pylist()]
+    else:
+        texts = values.cast(pa.string()).to_pylist()
+    return [_text(value) for value in texts]
+
+
+def _text(value: str | None) -> str:
+    return "" if value is None else harmless(value)
+
+
+def _number(value: str | None, point: str) -> str:
+    # An infinite one is no number to a spreadsheet.
+    return value.replace(".", point) if value and value[-1].isdigit() else _text(value)
+
+
+def _probs(values: pa.Array | pa.ChunkedArray, point: str) -> list[str]:
+    return [_prob(value, point) for value in values.to_pylist()]
+
+
+def _prob(value: float | None, point: str) -> str:
+    return "" if value is None else f"{value:.4f}".replace(".", point)
+
+
+def _tops(values: pa.ChunkedArray, point: str) -> list[str]:
+    tops: Iterable = ([f"{top['code']} {_prob(top['prob'], point)}" for top in each or ()] for each in values.to_pylist())
+    return [harmless("; ".join(top[:_SHOWN])) for top in tops]

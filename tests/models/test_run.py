@@ -1,0 +1,124 @@
+"""The plain loop: the rows of a few texts are those that the job writes, and Ray is not needed for them."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.models import run
+from engine.models.base import ModelSpec, load
+from engine.models.run import rows
+from engine.pipeline import ClusterConfig, RunConfig
+from engine.sources import InputConfig
+from tests.models.conftest import TEXTS
+from tests.models.prompt_mrc.conftest import World, taught, tiny_learner, write
+from tests.pipeline.conftest import Bench, write_input
+
+FAILING = {"empty": "", "blank": " \n", "silent": "\x00\x01"}
+REPORTS = {f"r{number}": text for number, text in enumerate(TEXTS)} | FAILING
+
+
+@pytest.fixture(scope="module")
+def extractor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extractor")
+    learner = tiny_learner()
+    taught(learner, folder)
+    return write(learner, folder / "model")
+
+
+def written(tmp_path, system, model, options, texts):
+    """The table that a job writes for some texts, two files of them, in the order of the texts."""
+    names = list(texts)
+    for part in range(2):
+        write_input(tmp_path / "in" / f"{part}.jsonl", {name: texts[name] for name in names[part::2]})
+    spec = ModelSpec(system, str(model), options, {"threads": 1})
+    bench = Bench(RunConfig(InputConfig(str(tmp_path / "in"), id="id"), spec, str(tmp_path / "out"), ClusterConfig()))
+    bench.code()
+    bench.publish()
+    table = pa.concat_tables(pq.read_table(path) for path in sorted((tmp_path / "out" / bench.system.table).glob("*.parquet")))
+    order = table["record_id"].to_pylist()
+    return table.take([order.index(name) for name in names])
+
+
+def same(table, job):
+    """Whether two tables are alike but for where the records came from."""
+    apart = ["source", "position", "run_id"]
+    assert table.schema.equals(job.schema)
+    return table.drop_columns(apart).to_pylist() == job.drop_columns(apart).to_pylist()
+
+
+def test_codes_are_those_that_the_job_writes(tmp_path, tiny):
+    options = {"precision": "fp32", "deterministic": True, "checks": 0.5}
+    table = rows(REPORTS, model=str(tiny), options=options, runtime={"threads": 1})
+    assert same(table, written(tmp_path, "engine.models.site_classifier", tiny, options, REPORTS))
+    found = {row["record_id"]: row for row in table.to_pylist()}
+    assert list(found) == list(REPORTS)
+    assert {name: row["failure"]["kind"] for name, row in found.items() if row["failure"]} == dict.fromkeys(
+        FAILING, "missing_text"
+    )
+    assert found["r0"]["site_evidence"] and found["r0"]["site_name"]
+    assert any(row["site_comprehensiveness"] is not None for row in found.values())
+
+
+def test_entities_are_those_that_the_job_writes(tmp_path, extractor):
+    options = {"precision": "fp32", "deterministic": True}
+    texts = {f"r{number}": text for number, text in enumerate(World.make(6, seed=5).texts)} | FAILING
+    table = rows(texts, system="engine.models.prompt_mrc", model=str(extractor), options=options, runtime={"threads": 1})
+    assert same(table, written(tmp_path, "engine.models.prompt_mrc", extractor, options, texts))
+    assert sum(len(found or ()) for found in table["entities"].to_pylist()) > 6
+
+
+def test_without_options_a_system_has_the_defaults_of_its_job():
+    from jobs import _config, _entities
+    from jobs._keys import build
+
+    for jobs, schema in ((_config, _config.CodeReports), (_entities, _entities.ExtractEntities)):
+        spec = jobs.run_config(build(schema, {"input": {"path": "in"}, "output": {"path": "out"}})).model
+        assert load(ModelSpec(spec.system, spec.path)).options == load(spec).options
+
+
+def test_ids_and_texts_that_are_none_are_failed_rows(tiny):
+    texts = {"a": None, "b": "colon \ud800", " ": "colon", "c": "x" * 5_000_000}
+    found = rows(texts, model=str(tiny), options={"method": "none"})
+    assert [row["failure"]["kind"] for row in found.to_pylist()] == [
+        "missing_text",
+        "invalid_encoding",
+        "parse_error",
+        "too_large",
+    ]
+
+
+def test_no_text_gives_a_table_without_rows(tiny):
+    assert rows({}, model=str(tiny)).num_rows == 0
+
+
+def test_what_is_no_mapping_is_refused():
+    with pytest.raises(ConfigError, match="give ids with their texts"):
+        rows(["colon"])
+
+
+def test_a_model_is_loaded_once(tiny, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(run, "_systems", {})
+    monkeypatch.setattr(run, "load", lambda spec: loaded.append(spec) or load(spec))
+    for _ in range(2):
+        rows({"a": "colon"}, model=str(tiny), options={"method": "none"})
+    rows({"a": "colon"}, model=str(tiny), options={"method": "none", "min_support": 3})
+    assert len(loaded) == 2
+
+
+def test_ray_is_not_imported(tiny):
+    code = (
+        "import json, sys\n"
+        "from engine.models.run import rows\n"
+        f"table = rows({{'a': 'colon'}}, model={str(tiny)!r})\n"
+        "print(json.dumps([table['decision'][0].as_py(), 'ray' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    decision, has_ray = json.loads(done.stdout)
+    assert decision in ("auto", "review") and not has_ray
