@@ -148,10 +148,10 @@ def test_the_first_task_is_measured_as_if_it_were_alone(tiny, answers):
 def test_nothing_is_remembered_of_the_records_before(tiny, answers):
     made = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
     _, together = explained(made)
-    _, prepared = work.prepare(made, records(SHORT).slice(2, 1))
-    (alone,) = work.answer(made, prepared, NO_KEEP).to_pylist()
+    _, prepared = run.prepare(made, records(SHORT).slice(2, 1))
+    (alone,) = run.answer(made, prepared, NO_KEEP).to_pylist()
     fresh = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
-    (again,) = work.answer(fresh, prepared, NO_KEEP).to_pylist()
+    (again,) = run.answer(fresh, prepared, NO_KEEP).to_pylist()
     assert alone["targets"] == again["targets"] == together[2]["targets"]
 
 
