@@ -45,10 +45,10 @@ def sifted_by(row: Mapping[str, Any]) -> str:
 
 def sift(examples: Sequence[Example]) -> str:
     """Two lists to choose from, each with how many cards it leaves; nothing where there is nothing to choose."""
+    if len({sifted_by(example.row) for example in examples}) < 2:
+        return ""
     decisions = Counter(example.row["decision"] for example in examples)
     reasons = Counter(reason for example in examples for reason in example.row["reasons"] or ())
-    if len(decisions) < 2 and len(reasons) < 2:
-        return ""
     by_decision = [(each, words.DECISIONS[each], decisions[each]) for each in IN_TURN if each in decisions]
     by_reason = [(each, each.replace("_", " "), count) for each, count in reasons.most_common()]
     return (
