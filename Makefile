@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help install install-dev demo test test-long check docs lock clean
+.PHONY: help install install-dev demo test test-long check docs lock lock-notebook notebook clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,16 @@ install-dev: .venv/.installed-dev
 .venv/.installed-dev: .venv/.installed requirements-dev.lock
 	$(PIP) install --quiet --no-deps -r requirements-dev.lock
 	touch $@
+
+.venv/.installed-notebook: .venv/.installed requirements-notebook.lock
+	$(PIP) install --quiet --no-deps -r requirements-notebook.lock
+	touch $@
+
+# JupyterLab would ask the network for its own updates, news and extensions.
+OFFLINE := --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None --LabApp.extension_manager=readonly
+
+notebook: .venv/.installed-notebook  ## Open the notebook in the browser, on what the demo left
+	$(PYTHON) -m jupyterlab $(OFFLINE) notebooks/first_look.ipynb
 
 demo: install  ## Code 2,000 made-up reports and show the result (under 2 minutes)
 	rm -rf demo
@@ -62,6 +72,17 @@ lock:  ## Make the lock files anew from pyproject.toml
 	.lock/bin/pip install --quiet '.[dev]'
 	.lock/bin/pip freeze --all --exclude pip --exclude marginalia | grep -vxFf requirements.lock > requirements-dev.lock
 	rm -rf .lock build
+
+# After `make lock`: what JupyterLab wants beside requirements.lock, in the versions that the locks have.
+lock-notebook:
+	rm -rf .lock
+	$(BASE) -m venv .lock
+	.lock/bin/pip install --quiet uv
+	sed 's/ --hash.*//' requirements.lock requirements-dev.lock | grep -v '^torch==' > .lock/pins
+	sed 's/==.*/==/; s/[-_.]/[-_.]/g; s/^/^/' requirements.lock > .lock/there
+	echo jupyterlab | .lock/bin/uv pip compile --quiet --generate-hashes --no-annotate --no-header -c .lock/pins - \
+	  | sed -z 's/ \\\n */ /g' | grep -ivf .lock/there > requirements-notebook.lock
+	rm -rf .lock
 
 clean:  ## Remove what make made: .venv, demo/, caches
 	rm -rf .venv .lock demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from engine.records import DECISIONS
+from engine.records import AUTO, DECISIONS, FAILED, NOT_APPLICABLE, REVIEW
 from jobs._progress import duration
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def closing(summary: "Summary") -> str:
     if summary.new_records == 0:
         head = "Nothing new to do: every record of the input has its row."
     else:
-        rate = f"{summary.new_records / summary.seconds:,.1f}/s" if summary.seconds else ""
+        rate = f"{summary.rate:,.1f}/s" if summary.rate >= 1 else f"{summary.seconds / summary.new_records:,.1f} s a record"
         done = ("Coded", "coded") if summary.table == "codes" else ("Read", "read")
         head = f"{done[0]} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
         if summary.resumed:
@@ -42,20 +42,40 @@ def standing(summary: "Summary") -> str:
     return "\n".join(lines + (_next(summary) if summary.files else []) + _lost(summary))
 
 
+# The tables of jobs that decide nothing, and what their rows' decisions say of the records.
+_OUTCOMES = {
+    EXPLANATIONS: {
+        "explained": (AUTO,),
+        "explained in part": (REVIEW,),
+        "not in the sample": (NOT_APPLICABLE,),
+        "failed": (FAILED,),
+    },
+    ENTITIES: {"read": (AUTO, REVIEW), "failed": (FAILED,)},
+}
+
+
 def _counts(summary: "Summary") -> list[str]:
-    lines = ["Records by decision:"]
-    known = {word: summary.decisions.get(word, 0) for word in DECISIONS}
-    lines += _table(known, summary.records)
+    outcomes = _OUTCOMES.get(summary.table)
+    words = outcomes or {word: (word,) for word in DECISIONS}
+    known = {word: sum(summary.decisions.get(each, 0) for each in of) for word, of in words.items()}
+    lines = ["Records by decision:" if outcomes is None else "Records:", *_table(known, summary.records)]
+    if summary.entities:
+        found = sum(summary.entities.values())
+        lines += [f"Entities by type, {found:,} in all:", *_table(_ranked(summary.entities), found)]
     # Several reasons may share a line.
     limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
     for title, counts, notes in (
-        ("Reasons for review:", summary.reasons, limits),
+        ("Reasons for review:" if outcomes is None else "Of these:", summary.reasons, limits),
         ("Failed because of:", summary.failures, ()),
     ):
         if counts:
-            lines += [title, *_table(dict(sorted(counts.items(), key=lambda item: -item[1])), summary.records)]
+            lines += [title, *_table(_ranked(counts), summary.records)]
             lines += [f"  {note}" for note in notes]
     return lines
+
+
+def _ranked(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _table(counts: Mapping[str, int], total: int) -> list[str]:

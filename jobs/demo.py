@@ -52,6 +52,7 @@ class Config:
 )
 def main(config: Config) -> None:
     """The four steps of a first look."""
+    from engine.pages.examples import Choice
     from engine.pipeline import run
     from engine.sources.synthetic import CorpusConfig, Settings, write
     from jobs._evidence import write_page
@@ -73,7 +74,7 @@ def main(config: Config) -> None:
         show(title, query.format(codes=f"{summary.folder}/*.parquet".replace("'", "''")))
 
     print("\n4. The evidence, and the diseases, chemicals, parts of the body and cancers that the texts name", flush=True)
-    shown = write_page(summary, settings.input, page, 20, "Twenty synthetic reports", finder())
+    shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", finder())
     print(f"{page}: {shown} reports with the words that decided, for your browser")
 
 

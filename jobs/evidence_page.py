@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from engine.records import DECISIONS, REASONS
 from jobs._front import job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
@@ -20,7 +21,16 @@ class Output:
 @dataclass
 class Page:
     path: str = key(MISSING, "HTML file to write. It will hold the text of reports.", path=True)
-    reports: int = key(20, "How many reports to show: coded, to review and failed ones.", low=1, high=500)
+    reports: int = key(20, "How many reports to show; all of page.ids where these are given.", low=1, high=500)
+    decision: str | None = key(None, "Show reports with this decision only; null is all.", choices=DECISIONS)
+    reasons: list[str] = key([], "Show reports with one of these reasons only; [] is all.", choices=REASONS)
+    ids: list[str] = key([], "Show the reports with these ids, whatever else is chosen by.")
+    order: str = key(
+        "mixed",
+        "Which reports where there are more: mixed is some of every decision and code, least_sure those with the lowest "
+        "probability. Those to review stand first on the page, the least sure before the others.",
+        choices=("mixed", "least_sure"),
+    )
 
 
 @dataclass
@@ -35,17 +45,24 @@ class Config:
     "evidence_page",
     Config,
     "Writes one self-contained HTML page that shows reports of a run with their evidence highlighted.",
-    examples=["input.path=reports.parquet output.path=coded page.path=evidence.html"],
+    examples=[
+        "input.path=reports.parquet output.path=coded page.path=evidence.html",
+        "input.path=reports.parquet output.path=coded page.path=review.html page.decision=review page.order=least_sure",
+        "input.path=reports.parquet output.path=coded page.path=spread.html page.reasons=[metastatic_specimen] page.reports=100",
+        "input.path=reports.parquet output.path=coded page.path=these.html page.ids=[r-17,r-25]",
+    ],
 )
 def main(config: Config) -> None:
     """Picks rows, brings back their texts, writes the page."""
+    from engine.pages.examples import Choice
     from engine.pipeline import status
     from jobs._evidence import input_of, write_page
 
     use(config.storage)
-    summary = status(config.output.path)
-    shown = write_page(summary, input_of(summary, config.input.path), config.page.path, config.page.reports, "Evidence")
-    print(f"{config.page.path}: {shown} reports with their evidence")
+    summary, page = status(config.output.path), config.page
+    choice = Choice(page.reports, page.decision, page.reasons, page.ids, page.order)
+    shown = write_page(summary, input_of(summary, config.input.path), page.path, choice, "Evidence")
+    print(f"{page.path}: {shown} reports with their evidence")
 
 
 if __name__ == "__main__":

@@ -89,12 +89,14 @@ def as_duplicates(table: pa.Table, found: Mapping[int, str]) -> pa.Table:
 
 
 def tally(table: pa.Table) -> dict:
-    """Counts of a result table: rows, by decision, by failure kind, by reason."""
+    """Counts of a result table: rows, by decision, by failure kind, by reason; and entities by type."""
+    names = table.column_names
     counts = {
         "rows": table.num_rows,
         "decisions": _counts(table["decision"]),
         "failures": _counts(pc.struct_field(table["failure"], "kind")),
-        "reasons": _counts(pc.list_flatten(table["reasons"])) if "reasons" in table.column_names else {},
+        "reasons": _counts(pc.list_flatten(table["reasons"])) if "reasons" in names else {},
+        "entities": _counts(pc.struct_field(pc.list_flatten(table["entities"]), "type")) if "entities" in names else {},
     }
     if sum(counts["decisions"].values()) != counts["rows"] or set(counts["decisions"]) - set(DECISIONS):
         raise ContractError("rows are not the sum of auto, review, not_applicable and failed")
@@ -104,8 +106,9 @@ def tally(table: pa.Table) -> dict:
 def add(total: dict, counts: dict) -> dict:
     """Two tallies in one."""
     added = {"rows": total.get("rows", 0) + counts["rows"]}
-    for name in ("decisions", "failures", "reasons"):
-        ours, theirs = total.get(name, {}), counts[name]
+    for name in ("decisions", "failures", "reasons", "entities"):
+        # Of entities a receipt from before they were counted says nothing.
+        ours, theirs = total.get(name, {}), counts.get(name, {})
         added[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in sorted(ours.keys() | theirs.keys())}
     return added
 

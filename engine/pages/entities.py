@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.pages.highlight import LANES, Span, highlight, shown
+from engine.pages.highlight import LANES, Span, alike, highlight, shown
 
 
 def entities_part(text: str, entities: Sequence[Mapping[str, Any]]) -> str:
@@ -29,12 +29,5 @@ def entities_part(text: str, entities: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _line(text: str, lane: int, name: str, spans: Sequence[Span]) -> str:
-    counts: dict[str, int] = {}
-    for span in spans:
-        words = " ".join(text[span.start : span.end].split())
-        counts[words] = counts.get(words, 0) + 1
-    chips = " ".join(
-        f'<mark class="lane{lane % LANES} swatch">{shown(words)}{f" × {count}" if count > 1 else ""}</mark>'
-        for words, count in counts.items()
-    )
+    chips = " ".join(f'<mark class="lane{lane % LANES} swatch">{told}</mark>' for _, told in alike(text, spans))
     return f'<p class="chips"><span class="soft">{shown(name)}:</span> {chips}</p>'

@@ -1,4 +1,4 @@
-"""One self-contained page that shows coded reports with the words that decided: no script, no outside resource."""
+"""One self-contained page that shows coded reports with the words that decided: no outside resource, one script of its own."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +8,15 @@ from typing import Any
 from engine.pages import words
 from engine.pages.entities import entities_part
 from engine.pages.examples import Example, verified
-from engine.pages.highlight import LANES, STRENGTHS, Span, highlight, shown, strength
+from engine.pages.highlight import LANES, STRENGTHS, Span, alike, highlight, shown, strength
+from engine.pages.sifting import POLICY, SCRIPT, sift, sifted_by
 from engine.pages.style import style
 from engine.records import AUTO, DECISIONS, FAILED, REVIEW
 from engine.registry.morphology import histology_name
 from engine.registry.topography import is_site, site_name
 from engine.storage import storage_for
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_FOLLOWING, _CHECK = "next in line", "without the evidence"
 
 
 def _site(code: str) -> str:
@@ -37,22 +38,23 @@ def write_evidence_page(
     """Writes the page, whole or not at all.
 
     Args:
-        examples: rows of `codes` with their texts; each text is checked against the row's digest.
+        examples: rows of `codes` with their texts, in the order of the page; each text is checked against the row's digest.
         summary: tiles on top, in order; values under the names of decisions are counts and are also drawn as a bar.
         tasks: the tasks of the table, as `examples.tasks_of` tells them.
-        names: from a code to its name, a task; codes of other tasks stand alone.
+        names: from a code to its name, a task, where the row has no `T_name`; codes of other tasks stand alone.
         note: one line under the title, such as the model and the date.
     Raises:
         ConfigError: a text is not the one that was coded.
     """
     examples = [replace(verified(example.row, example.text), entities=example.entities) for example in examples]
     held = sum(example.text is not None for example in examples)
-    cards = [_card(number, example, tasks, names) for number, example in enumerate(examples, 1)]
+    columns = _columns(examples, tasks)
+    cards = [_card(number, example, tasks, columns, names) for number, example in enumerate(examples, 1)]
     page = "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{shown(title)}</title><style>{style()}</style></head><body><main>",
             f"<h1>{shown(title)}</h1>",
@@ -61,9 +63,10 @@ def write_evidence_page(
             "Keep it where the reports themselves may be kept.</p>",
             _tiles(summary),
             _legend(tasks),
+            sift(examples),
             _contents(examples, tasks),
             *cards,
-            "</main></body></html>\n",
+            f"</main><script>{SCRIPT}</script></body></html>\n",
         ]
     )
     with storage_for(path).writer(path) as file:
@@ -96,18 +99,24 @@ def _legend(tasks: Sequence[str]) -> str:
 
 def _contents(examples: Sequence[Example], tasks: Sequence[str]) -> str:
     entries = "".join(
-        f'<li><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
+        f'<li {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
         f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
     return f"<nav><ol>{entries}</ol></nav>"
 
 
-def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]) -> str:
+def _card(
+    number: int,
+    example: Example,
+    tasks: Sequence[str],
+    columns: Sequence[str],
+    names: Mapping[str, Callable[[str], str]],
+) -> str:
     row = example.row
     badges = "".join(_badge(decision, told) for decision, told in _standing(row, tasks))
     head = (
-        f'<article id="r{number}"><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
+        f'<article id="r{number}" {sifted_by(row)}><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
         f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
     )
     if row["decision"] == FAILED:
@@ -116,13 +125,14 @@ def _card(number: int, example: Example, tasks: Sequence[str], names: Mapping[st
         told = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
         return f'{head}<ul class="reasons"><li>{told}</li></ul></article>'
     spans = _spans(number, row, tasks)
+    of_tasks = {reason for task in tasks for reason in row.get(f"{task}_reasons") or ()}
     return "".join(
         [
             head,
-            _reasons(row["reasons"]),
-            _answers(row, tasks, names),
+            _reasons([each for each in row["reasons"] or () if each not in of_tasks]),
+            _answers(row, tasks, columns, names),
             *(_chips(task, spans[task], example.text) for task in tasks),
-            f'<div class="text" dir="auto" tabindex="0">{highlight(example.text, [s for t in tasks for s in spans[t]])}</div>',
+            _text(example.text, spans, tasks),
             "" if example.entities is None else entities_part(example.text, example.entities),
             _counts(row),
             "</article>",
@@ -152,33 +162,63 @@ def _spans(number: int, row: Mapping[str, Any], tasks: Sequence[str]) -> dict[st
     }
 
 
-def _answers(row: Mapping[str, Any], tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]) -> str:
+def _columns(examples: Sequence[Example], tasks: Sequence[str]) -> list[str]:
+    """The columns of the cards' tables; of those that a run may not have filled, the ones that some row here has."""
+    every = [(example.row, task) for example in examples for task in tasks]
+    there = {
+        _FOLLOWING: any(_others(row, task) for row, task in every),
+        _CHECK: any(row.get(f"{task}_comprehensiveness") is not None for row, task in every),
+    }
+    return [name for name in ("task", "code", "probability", "decision", *there) if there.get(name, True)]
+
+
+def _answers(
+    row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str], names: Mapping[str, Callable[[str], str]]
+) -> str:
     lines = []
     for task in tasks:
-        code, prob, decision = row[f"{task}_code"], row[f"{task}_prob"], row[f"{task}_decision"]
-        others = [top for top in row[f"{task}_top"] or () if top["code"] != code]
-        lines.append(
-            f"<tr><td>{shown(task)}</td>"
-            f'<td><span class="code">{shown(code or "none")}</span> {_name(task, code, names)}</td>'
-            f'<td class="num">{_prob(prob)}</td>'
-            f"<td>{_badge(decision, words.DECISIONS[decision]) if decision else ''}{_reasons(row.get(f'{task}_reasons'))}</td>"
-            f"<td>{'<br>'.join(_other(task, top, names) for top in others)}</td><td>{_check(row, task)}</td></tr>"
-        )
-    heads = "".join(f"<th>{h}</th>" for h in ("task", "code", "probability", "decision", "next in line", "without the evidence"))
-    return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
+        code, decision = row[f"{task}_code"], row[f"{task}_decision"]
+        badge = _badge(decision, words.DECISIONS[decision]) if decision else ""
+        cells = {
+            "task": shown(task),
+            "code": f'<span class="code">{shown(code or "none")}</span> {_name(row, task, names)}',
+            "probability": _prob(row[f"{task}_prob"]),
+            "decision": badge + _reasons(row.get(f"{task}_reasons")),
+            _FOLLOWING: "<br>".join(_other(task, top, names) for top in _others(row, task)),
+            _CHECK: _check(row, task),
+        }
+        lines.append("".join(f'<td class="a-{name.split()[0]}" data-label="{name}">{cells[name]}</td>' for name in columns))
+    heads = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table class="answers"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _name(task: str, code: str | None, names: Mapping[str, Callable[[str], str]]) -> str:
+def _others(row: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
+    return [top for top in row[f"{task}_top"] or () if top["code"] != row[f"{task}_code"]]
+
+
+def _name(row: Mapping[str, Any], task: str, names: Mapping[str, Callable[[str], str]]) -> str:
+    return shown(row.get(f"{task}_name") or _named(task, row[f"{task}_code"], names))
+
+
+def _named(task: str, code: str | None, names: Mapping[str, Callable[[str], str]]) -> str:
     name = names[task](code) if code and task in names else ""
-    return shown(name) if name != code else ""
+    return name if name != code else ""
 
 
 def _other(task: str, top: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> str:
-    return f'{shown(top["code"])} {_name(task, top["code"], names)} <span class="soft">{top["prob"]:.1%}</span>'
+    return f'{shown(top["code"])} {shown(_named(task, top["code"], names))} <span class="soft">{_percent(top["prob"])}</span>'
 
 
 def _prob(prob: float | None) -> str:
-    return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {prob:.1%}'
+    return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {_percent(prob)}'
+
+
+def _percent(prob: float) -> str:
+    """To a tenth of a percent; nothing that is possible reads as impossible, and nothing that is not certain as certain."""
+    if 0 < prob < 0.001:
+        return "&lt;&nbsp;0.1%"
+    return "&gt;&nbsp;99.9%" if 0.999 < prob < 1 else f"{prob:.1%}"
 
 
 def _check(row: Mapping[str, Any], task: str) -> str:
@@ -189,14 +229,24 @@ def _check(row: Mapping[str, Any], task: str) -> str:
     return f"{-fall:+.2f}" + ("" if chance is None else f' <span class="soft">({-chance:+.2f} without random words)</span>')
 
 
+def _text(text: str, spans: Mapping[str, Sequence[Span]], tasks: Sequence[str]) -> str:
+    """The text with its marks; the strongest one of the first task that has any is brought into view."""
+    leading = next((spans[task] for task in tasks if spans[task]), ())
+    strongest = max(leading, key=lambda span: abs(span.weight), default=None)
+    seen = "" if strongest is None else f' data-strongest="{strongest.anchor}"'
+    return f'<div class="text" dir="auto" tabindex="0"{seen}>{highlight(text, [s for t in tasks for s in spans[t]])}</div>'
+
+
 def _chips(task: str, spans: Sequence[Span], text: str) -> str:
+    """The words of the evidence, strongest first; those that are alike as one, with their count."""
     if not spans:
         return f'<p class="chips soft">{shown(task)}: no evidence</p>'
     strongest = max(abs(span.weight) for span in spans)
+    ranked = sorted(spans, key=lambda s: -abs(s.weight))
     chips = [
-        f'<a href="#{span.anchor}"><mark class="{"for" if span.score >= 0 else "against"}{strength(span, strongest)} '
-        f'lane{span.lane % LANES}">{shown(" ".join(text[span.start : span.end].split()))}</mark></a>'
-        for span in sorted(spans, key=lambda s: -abs(s.weight))
+        f'<a href="#{first.anchor}"><mark class="{"for" if first.score >= 0 else "against"}{strength(first, strongest)} '
+        f'lane{first.lane % LANES}">{told}</mark></a>'
+        for first, told in alike(text, ranked)
     ]
     return f'<p class="chips"><span class="soft">{shown(task)}:</span> {" ".join(chips)}</p>'
 

@@ -38,6 +38,23 @@ def strength(span: Span, strongest: float) -> int:
     return max(1, min(STRENGTHS, round(share * STRENGTHS)))
 
 
+def alike(text: str, spans: Sequence[Span]) -> list[tuple[Span, str]]:
+    """Spans that say the same, whatever their case and blanks, as the first of them and its words as HTML with the count of all.
+
+    A span that speaks for something is not like one that speaks against it.
+    """
+    groups: dict[tuple[str, bool], list[Span]] = {}
+    for span in spans:
+        groups.setdefault((_words(text, span).casefold(), span.score >= 0), []).append(span)
+    return [
+        (group[0], shown(_words(text, group[0])) + (f" × {len(group)}" if len(group) > 1 else "")) for group in groups.values()
+    ]
+
+
+def _words(text: str, span: Span) -> str:
+    return " ".join(text[span.start : span.end].split())
+
+
 def highlight(text: str, spans: Sequence[Span], max_chars: int = 20_000, context: int = 300) -> str:
     """The text with its spans marked.
 

@@ -29,7 +29,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class Summary:
-    """Where a run stands. Counts are of records with a receipt; `decisions`, `failures` and `reasons` map a word to a count.
+    """Where a run stands. Counts are of records with a receipt; `decisions`, `failures`, `reasons` and `entities` (by type)
+    map a word to a count.
 
     `records_total` is None where the input's format does not tell before reading. `files` are the published tables, `lost` the
     published files of several records that all failed alike, the largest first.
@@ -55,6 +56,7 @@ class Summary:
     work_seconds: dict[str, float]
     settings: dict[str, object] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
+    entities: dict[str, int] = field(default_factory=dict)
     lost: tuple[Lost, ...] = ()
     new_records: int = 0
     seconds: float = 0.0
@@ -129,6 +131,7 @@ def summary(
         work_seconds=_seconds(every),
         settings=found["settings"],
         limits=found["limits"],
+        entities=counts.get("entities", {}),
         lost=_lost(storage, layout, manifests, planned),
         new_records=new_records,
         seconds=0.0 if started is None else time.monotonic() - started,

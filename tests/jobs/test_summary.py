@@ -55,6 +55,36 @@ def test_the_closing_words_count_everything() -> None:
     assert "Tables: out's/codes" in told
 
 
+@pytest.mark.parametrize(
+    ("table", "decisions", "counted"),
+    [
+        ("entities", {"auto": 6, "review": 3, "failed": 1}, {"read": 9, "failed": 1}),
+        (
+            "explanations",
+            {"auto": 2, "review": 1, "not_applicable": 6, "failed": 1},
+            {"explained": 2, "explained in part": 1, "not in the sample": 6, "failed": 1},
+        ),
+    ],
+)
+def test_where_nothing_was_decided_nothing_is_said_of_decisions(table: str, decisions: dict, counted: dict) -> None:
+    plain = summary(table=table, decisions=decisions, failures={}, reasons={"text_truncated": 3} if table == "entities" else {})
+    for told in (_summary.closing(plain), _summary.standing(plain)):
+        for word in ("decision", "auto", "review", "not_applicable", "oded"):
+            assert word not in told
+        rows = re.findall(r"^  (\w[\w ]*?)  +([\d,]+) +[\d.]+%$", told, re.MULTILINE)
+        assert {word: int(count) for word, count in rows if word != "text_truncated"} == counted
+        assert told.count("text_truncated") == (table == "entities")
+
+
+def test_entities_are_counted_by_type() -> None:
+    told = _summary.closing(summary(table="entities", entities={"Chemical": 1000, "Disease": 3000}))
+    assert "Entities by type, 4,000 in all:\n  Disease         3,000   75.0%\n  Chemical        1,000   25.0%\n" in told
+
+
+def test_a_slow_rate_is_told_by_the_record() -> None:
+    assert "Coded 8 records in 28 s (3.5 s a record, start included)." in _summary.closing(summary(seconds=28.0))
+
+
 def test_what_the_model_never_does_is_told_once_and_only_where_a_record_met_it() -> None:
     line = "2 of 3 codes."
     limits = {"rare_class_below_support": line, "no_threshold": line, "low_margin": "Never."}

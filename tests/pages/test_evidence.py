@@ -1,6 +1,9 @@
 """The page: everything a row says is on it, escaped, and nothing is fetched."""
 
+import base64
+import hashlib
 import html.parser
+import re
 
 import pytest
 
@@ -53,9 +56,11 @@ class _Reader(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.tags, self.links, self.marks, self.open = [], [], [], None
+        self.sifted = []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.sifted += [(tag, value) for name, value in attrs if name == "data-decision"]
         self.links += [value for name, value in attrs if name in ("href", "src", "data", "action", "srcset")]
         if tag == "mark":
             self.open = ""
@@ -96,7 +101,7 @@ def test_a_coded_card_shows_which_task_must_still_be_looked_at_and_why(tmp_path)
     head = content.split("<header>")[1].split("</header>")[0]
     assert '<span class="badge auto">coded</span><span class="badge review">histology: to review</span>' in head
     assert "coded, histology: to review" in content.split("<nav>")[1].split("</nav>")[0]
-    site, histology = content.split("<tr><td>")[1:3]
+    site, histology = content.split('<tr><td class="a-task"')[1:3]
     assert "badge auto" in site and "badge review" in histology
     assert "No probability was shown to be high enough" in histology and "<code>no_threshold</code>" in histology
     both, _ = _write(tmp_path, [Example(row | {"histology_decision": "auto", "histology_reasons": []}, TEXT)])
@@ -111,9 +116,13 @@ def test_a_table_of_before_tasks_told_their_reasons_is_shown_all_the_same(tmp_pa
     assert "histology: to review" in _write(tmp_path, [Example(old, TEXT)])[0]
 
 
-def test_nothing_runs_and_nothing_is_fetched(tmp_path):
+def test_nothing_runs_but_its_own_script_and_nothing_is_fetched(tmp_path):
     content, reader = _write(tmp_path, [Example(_row(), TEXT)])
-    assert "script" not in reader.tags and "&lt;script&gt;alert(1)&lt;/script&gt;" in content
+    assert reader.tags.count("script") == 1 and "&lt;script&gt;alert(1)&lt;/script&gt;" in content
+    (script,) = re.findall(r"<script>(.*?)</script>", content, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="(.*?)"', content)
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert {"link", "img", "iframe", "object"}.isdisjoint(reader.tags)
     assert all(link.startswith("#") for link in reader.links)
     assert "url(" not in content and "@import" not in content
@@ -152,3 +161,80 @@ def test_entities_stand_below_the_text_by_type(tmp_path):
     without, _ = _write(tmp_path, [Example(_row(), TEXT)])
     assert "entities" not in without
     assert "entities: none" in _write(tmp_path, [Example(_row(), TEXT, [])])[0]
+
+
+def _heads(content):
+    return re.findall(r"<th>(.*?)</th>", content)
+
+
+def test_a_column_that_no_row_of_the_page_has_is_left_out(tmp_path):
+    bare = {"site_comprehensiveness": None, "site_top": [{"code": "C50", "prob": 0.914}]}
+    every = ["task", "code", "probability", "decision", "next in line", "without the evidence"]
+    content, _ = _write(tmp_path, [Example(_row(**bare), TEXT)])
+    assert _heads(content) == every[:4] and "not measured" not in content
+    # One row that has it is enough, and the others say that they have not.
+    content, _ = _write(tmp_path, [Example(_row(**bare), TEXT), Example(_row(), TEXT)])
+    assert _heads(content) == every * 2 and "not measured" in content
+
+
+def test_what_a_task_says_is_not_said_again_of_the_whole_report(tmp_path):
+    row = _row(reasons=["low_margin", "section_missing"])
+    content, _ = _write(tmp_path, [Example(row, TEXT)])
+    above, table = content.split("<article")[1].split("<table")[:2]
+    assert "section_missing</code>" in above and "low_margin</code>" not in above
+    assert table.count("low_margin</code>") == 1 and "section_missing" not in table
+
+
+def test_words_that_are_alike_are_told_once_with_their_count(tmp_path):
+    text = "Carcinoma here, carcinoma there,\ncarcinoma  in situ; no Carcinoma in situ"
+    places = [(0, 9, 1.0, 0.4), (16, 25, 1.0, 0.2), (33, 51, 1.0, 0.1), (56, 73, 1.0, 0.15), (56, 65, -1.0, 0.05)]
+    spans = [dict(zip(("start", "end", "score", "weight"), each, strict=True)) for each in places]
+    row = _row(site_evidence=spans, histology_evidence=[], text_sha256=text_digest(text))
+    content, _ = _write(tmp_path, [Example(row, text)])
+    chips = content.split('<p class="chips">')[1].split("</p>")[0]
+    # The strongest names them and is where the link leads; what speaks against the code is not what speaks for it.
+    assert re.findall(r'<a href="#(\S+)"><mark class="(\w+) lane0">(.*?)</mark>', chips) == [
+        ("r1-0-0", "for10", "Carcinoma × 2"),
+        ("r1-0-3", "for4", "Carcinoma in situ × 2"),
+        ("r1-0-4", "against1", "Carcinoma"),
+    ]
+    assert content.split('class="text"')[1].count("<mark") == 5
+
+
+def test_the_strongest_mark_of_the_first_task_is_the_one_to_bring_into_view(tmp_path):
+    spans = [_evidence("breast", 1.0, 0.2), _evidence("carcinoma é", -0.5, 0.6)]
+    content, _ = _write(tmp_path, [Example(_row(site_evidence=spans), TEXT)])
+    assert 'data-strongest="r1-0-1"' in content and 'id="r1-0-1"' in content
+    content, _ = _write(tmp_path, [Example(_row(site_evidence=[]), TEXT)])
+    assert 'data-strongest="r1-1-0"' in content
+    content, _ = _write(tmp_path, [Example(_row(site_evidence=None, histology_evidence=None), TEXT)])
+    assert "data-strongest=" not in content
+
+
+def test_cards_and_their_entries_can_be_sifted_by_decision_and_reason(tmp_path):
+    examples = [Example(_row(), TEXT), Example(_row(decision="auto", reasons=[]), TEXT)]
+    content, reader = _write(tmp_path, examples)
+    assert reader.sifted == [(tag, decision) for tag in ("li", "article") for decision in ("review", "auto")]
+    options = re.findall(r'<option value="(\w*)">(.*?)</option>', content)
+    assert options == [
+        ("", "all 2 reports"),
+        ("review", "to review (1)"),
+        ("auto", "coded (1)"),
+        ("", "any reason"),
+        ("low_margin", "low margin (1)"),
+    ]
+    alike = [Example(_row(reasons=["low_margin", "section_missing"]), TEXT)] * 2
+    assert "<form" not in _write(tmp_path, alike)[0] and "<form" not in _write(tmp_path, [])[0]
+
+
+def test_a_name_in_the_row_is_taken_before_our_own(tmp_path):
+    assert "breast" in _write(tmp_path, [Example(_row(), TEXT)])[0].split('class="a-code"')[1].split("</td>")[0]
+    content, _ = _write(tmp_path, [Example(_row(site_name="Brust <links>"), TEXT)])
+    assert "C50</span> Brust &lt;links&gt;</td>" in content
+
+
+def test_no_probability_reads_as_certain_or_impossible(tmp_path):
+    top = [{"code": "C34", "prob": 0.0004}, {"code": "C44", "prob": 0.0}]
+    content, _ = _write(tmp_path, [Example(_row(site_prob=0.99996, histology_prob=0.999, site_top=top), TEXT)])
+    told = re.findall(r"(?:</meter> |soft\">)((?:&[lg]t;&nbsp;)?[\d.]+%)", content)
+    assert told == ["&gt;&nbsp;99.9%", "&lt;&nbsp;0.1%", "0.0%", "99.9%"]

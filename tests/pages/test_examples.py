@@ -3,20 +3,23 @@
 from collections import Counter
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.pages.examples import join_text, pick_examples, tasks_of
+from engine.pages.examples import LEAST_SURE, MIXED, Choice, join_text, pick_examples, tasks_of
 from engine.records import codes_fields, records_schema, table_schema, text_digest
 
 SCHEMA = table_schema(codes_fields(["site", "histology"]))
 
 
-def _row(i, decision="auto", code="C50", failure=None):
+def _row(i, decision="auto", code="C50", failure=None, prob=0.9, reasons=()):
     row = dict.fromkeys(SCHEMA.names)
     return row | {
         "record_id": f"r{i}",
         "decision": decision,
+        "reasons": list(reasons),
+        "site_prob": None if failure else prob,
         "site_code": None if failure else code,
         "text_sha256": None if failure else text_digest(f"text {i}"),
         "failure": {"kind": failure, "detail": ""} if failure else None,
@@ -43,23 +46,113 @@ def test_tasks_are_told_by_the_columns():
     assert tasks_of(SCHEMA) == ["site", "histology"]
 
 
-def test_a_mixed_sample():
+def _files(tmp_path, rows, files=2):
+    """A table of two files, of which the first has many row groups."""
+    paths = []
+    for number in range(files):
+        paths.append(str(tmp_path / f"{number}.parquet"))
+        pq.write_table(_table(rows[number::files]), paths[-1], row_group_size=7 if number == 0 else 1000)
+    return paths
+
+
+def _picked(tmp_path, rows, **choice):
+    return pick_examples(_files(tmp_path, rows), Choice(**choice), ["site"])
+
+
+def test_a_mixed_sample_with_what_must_be_looked_at_first(tmp_path):
     rows = [_row(i, code=f"C{i % 20:02}") for i in range(100)]
     rows += [_row(100 + i, "review", "C34") for i in range(50)]
     rows += [_row(200 + i, "failed", failure=("missing_text", "too_large")[i % 2]) for i in range(20)]
-    picked = pick_examples(_table(rows), 20)
-    assert Counter(row["decision"] for row in picked) == {"auto": 9, "review": 9, "failed": 2}
-    assert [row["decision"] for row in picked] == ["auto"] * 9 + ["review"] * 9 + ["failed"] * 2
+    picked = _picked(tmp_path, rows)
+    assert [row["decision"] for row in picked] == ["review"] * 9 + ["auto"] * 9 + ["failed"] * 2
     assert len({row["site_code"] for row in picked if row["decision"] == "auto"}) == 9
     assert {row["failure"]["kind"] for row in picked[-2:]} == {"missing_text", "too_large"}
-    assert picked == pick_examples(_table(rows[::-1]), 20)
+    assert picked == _picked(tmp_path, rows[::-1])
+    by_id = {row["record_id"]: row for row in _table(rows).to_pylist()}
+    assert all(row == by_id[row["record_id"]] for row in picked)
 
 
-def test_few_of_one_decision_leave_room_for_the_others():
+def test_few_of_one_decision_leave_room_for_the_others(tmp_path):
     rows = [_row(i) for i in range(3)] + [_row(10 + i, "review") for i in range(30)]
-    assert Counter(row["decision"] for row in pick_examples(_table(rows), 20)) == {"auto": 3, "review": 17}
-    assert len(pick_examples(_table(rows[:2]), 20)) == 2
-    assert pick_examples(_table([]), 20) == []
+    assert Counter(row["decision"] for row in _picked(tmp_path, rows)) == {"auto": 3, "review": 17}
+    rows = [_row(i) for i in range(30)] + [_row(40 + i, "review") for i in range(3)]
+    assert Counter(row["decision"] for row in _picked(tmp_path, rows)) == {"auto": 17, "review": 3}
+    assert len(_picked(tmp_path, rows[:2])) == 2
+    assert _picked(tmp_path, []) == []
+
+
+def test_the_least_sure_of_what_must_be_looked_at(tmp_path):
+    rows = [_row(i, "review", prob=(i * 7 % 40) / 40) for i in range(40)] + [_row(50 + i, prob=0.01 * i) for i in range(9)]
+    rows += [_row(70, "review", prob=None), _row(80, "failed", failure="too_large")]
+    picked = _picked(tmp_path, rows, reports=6, order=LEAST_SURE)
+    assert picked[0]["record_id"] == "r70"
+    assert [row["site_prob"] for row in picked[1:]] == pytest.approx([0, 1 / 40, 2 / 40, 3 / 40, 4 / 40])
+    picked = _picked(tmp_path, rows, reports=100, order=LEAST_SURE)
+    assert [row["decision"] for row in picked] == ["review"] * 41 + ["auto"] * 9 + ["failed"]
+    assert [row["record_id"] for row in _picked(tmp_path, rows, decision="auto", order=LEAST_SURE)] == [
+        f"r{50 + i}" for i in range(9)
+    ]
+
+
+def test_the_lowest_of_several_tasks_tells_how_sure_a_row_is(tmp_path):
+    rows = [_row(0, "review", prob=0.9) | {"histology_prob": 0.2}, _row(1, "review", prob=0.5) | {"histology_prob": 0.5}]
+    for tasks, order in ((["site"], ["r1", "r0"]), (["site", "histology"], ["r0", "r1"])):
+        for choice in (Choice(), Choice(order=LEAST_SURE)):
+            assert [row["record_id"] for row in pick_examples(_files(tmp_path, rows), choice, tasks)] == order
+
+
+def test_by_decision_and_reason(tmp_path):
+    rows = [_row(i, "review", reasons=["low_margin"] if i % 3 else ["low_margin", "section_missing"]) for i in range(30)]
+    rows += [_row(40 + i, reasons=["section_missing"]) for i in range(4)]
+    for order in (MIXED, LEAST_SURE):
+        assert Counter(r["decision"] for r in _picked(tmp_path, rows, decision="review", order=order)) == {"review": 20}
+        picked = _picked(tmp_path, rows, reasons=["section_missing", "text_truncated"], order=order)
+        assert Counter(row["decision"] for row in picked) == {"review": 10, "auto": 4}
+        assert len(_picked(tmp_path, rows, decision="auto", reasons=["section_missing"], order=order)) == 4
+        assert _picked(tmp_path, rows, reasons=["no_threshold"], order=order) == []
+
+
+def test_by_id_as_many_as_are_asked_for(tmp_path):
+    rows = [_row(i) for i in range(50)] + [_row(60, "review"), _row(70, "failed", failure="too_large")]
+    ids = ["r3", "r70", "r60", "r3", "r44"]
+    assert [row["record_id"] for row in _picked(tmp_path, rows, reports=1, ids=ids, decision="auto")] == [
+        "r60",
+        "r3",
+        "r44",
+        "r70",
+    ]
+    with pytest.raises(ConfigError, match=r"^page\.ids: the table has no record 'x 1'$"):
+        _picked(tmp_path, rows, ids=["r1", "x 1"])
+    with pytest.raises(ConfigError, match=r"no record 'x', nor 1 more"):
+        _picked(tmp_path, rows, ids=["x", "r1", "y", "x"])
+
+
+def test_rows_are_found_in_groups_of_many_batches(tmp_path):
+    count = 140_000
+    one = _table([_row(0)])
+    ids = pa.array([f"r{i}" for i in range(count)])
+    table = pa.table({name: ids if name == "record_id" else pa.repeat(one[name][0], count) for name in one.column_names})
+    path = str(tmp_path / "big.parquet")
+    pq.write_table(table.cast(SCHEMA), path, row_group_size=count)
+    wanted = ["r65535", "r65536", "r139999", "r0"]
+    assert [row["record_id"] for row in pick_examples([path], Choice(ids=wanted), ["site"])] == sorted(wanted)
+
+
+def test_the_rest_of_a_table_is_not_read(tmp_path, monkeypatch):
+    files = _files(tmp_path, [_row(i) for i in range(60)])
+    read = []
+    original = pq.ParquetFile.iter_batches
+
+    def iter_batches(self, *args, row_groups=None, columns=None, **more):
+        read.append((row_groups, columns and set(columns)))
+        return original(self, *args, row_groups=row_groups, columns=columns, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    (row,) = pick_examples(files, Choice(ids=["r22"]), ["site"])
+    assert row["record_id"] == "r22"
+    choosing = {"record_id", "decision", "reasons", "failure.kind", "site_code", "site_prob"}
+    # The twelfth row of the first file, which has seven to a group.
+    assert read == [(None, choosing)] * 2 + [([1], None)]
 
 
 def test_texts_are_joined_by_source_and_position():

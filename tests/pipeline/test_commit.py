@@ -1,10 +1,13 @@
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import RetryableError
 from engine.pipeline.commit import intact, parse, receipts
+from engine.pipeline.rows import add, tally
+from engine.records import ENTITY, FAILURE
 from tests.pipeline.conftest import Faulty
 
 
@@ -22,6 +25,24 @@ def test_a_receipt_counts_what_its_file_holds(bench):
     assert receipt["reasons"] == {"low_confidence": 1}
     assert pq.read_table(f"{one.layout.shards}/{receipt['file']}").num_rows == 4
     assert receipts(one.storage, one.layout) == {"0000-000000": json.loads(json.dumps(receipt))}
+
+
+def test_entities_are_counted_by_type_and_a_receipt_from_before_that_adds_none():
+    rows = [["Disease", "Chemical", "Disease"], [], None, ["Chemical"]]
+    table = pa.table(
+        {
+            "decision": ["auto", "auto", "failed", "review"],
+            "failure": pa.array([None, None, {"kind": "too_large", "detail": ""}, None], FAILURE),
+            "reasons": [[], [], [], ["text_truncated"]],
+            "entities": pa.array([row and [{"type": name} for name in row] for row in rows], pa.list_(ENTITY)),
+        }
+    )
+    counts = tally(table)
+    assert counts["entities"] == {"Disease": 2, "Chemical": 2}
+    old = {name: value for name, value in counts.items() if name != "entities"}
+    for pair in ((old, counts), (counts, old)):
+        assert add(*pair)["entities"] == {"Chemical": 2, "Disease": 2}
+    assert tally(table.drop_columns("entities"))["entities"] == {}
 
 
 def test_of_two_tries_the_first_receipt_counts_and_the_other_removes_its_file(bench):

@@ -1,0 +1,63 @@
+"""What moves on the evidence page: its one script, and the choice of cards by decision and reason that the script serves."""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.pages import words
+from engine.pages.examples import IN_TURN, Example
+from engine.pages.highlight import shown
+
+# Boxes are scrolled by themselves: the page stays where it is. Without a script all cards are there, and the choice is not.
+SCRIPT = """
+function look(root) {
+  for (const box of root.querySelectorAll("[data-strongest]")) {
+    const mark = document.getElementById(box.dataset.strongest);
+    box.scrollTop += mark.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 3;
+  }
+}
+look(document);
+const form = document.querySelector("form.sift");
+if (form) {
+  form.hidden = false;
+  form.oninput = () => {
+    const [decision, reason] = [form.elements.decision.value, form.elements.reason.value];
+    for (const each of document.querySelectorAll("[data-decision]")) {
+      const hidden = each.hidden, {decision: is, reasons} = each.dataset;
+      each.hidden = (decision && is !== decision) || (reason && !reasons.split(" ").includes(reason));
+      if (hidden && !each.hidden) look(each);
+    }
+  };
+}
+"""
+
+# No other script runs, whatever a report holds.
+_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"
+
+
+def sifted_by(row: Mapping[str, Any]) -> str:
+    """The attributes of a part of the page that is of one row."""
+    return f'data-decision="{shown(row["decision"])}" data-reasons="{shown(" ".join(row["reasons"] or ()))}"'
+
+
+def sift(examples: Sequence[Example]) -> str:
+    """Two lists to choose from, each with how many cards it leaves; nothing where there is nothing to choose."""
+    if len({sifted_by(example.row) for example in examples}) < 2:
+        return ""
+    decisions = Counter(example.row["decision"] for example in examples)
+    reasons = Counter(reason for example in examples for reason in example.row["reasons"] or ())
+    by_decision = [(each, words.DECISIONS[each], decisions[each]) for each in IN_TURN if each in decisions]
+    by_reason = [(each, each.replace("_", " "), count) for each, count in reasons.most_common()]
+    return (
+        '<form class="sift" hidden autocomplete="off">'
+        f"{_list('decision', 'Show', f'all {len(examples)} reports', by_decision)}"
+        f"{_list('reason', 'because of', 'any reason', by_reason)}</form>"
+    )
+
+
+def _list(name: str, label: str, every: str, entries: Sequence[tuple[str, str, int]]) -> str:
+    options = "".join(f'<option value="{shown(value)}">{shown(told)} ({count})</option>' for value, told, count in entries)
+    return f'<label>{label} <select name="{name}"><option value="">{every}</option>{options}</select></label>'
