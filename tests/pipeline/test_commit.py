@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import RetryableError
+from engine.models.rows import add, tally
 from engine.pipeline.commit import intact, parse, receipts
-from engine.pipeline.rows import add, tally
 from engine.records import ENTITY, FAILURE
 from tests.pipeline.conftest import Faulty
 
