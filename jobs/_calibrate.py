@@ -39,8 +39,8 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     coder = _coder(config)
     tasks = _tasks(config, coder)
     sample = _sample(config, [task.name for task in tasks])
-    _require(config, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
+    _require(config, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
     table, logits = _scored(coder, sample.table, say)
     print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
     print("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")

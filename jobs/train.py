@@ -66,7 +66,6 @@ def _extractor(config: Config) -> None:
     from engine.training.run import train_system
 
     settings = fit_config(config)
-    _say("reading the annotated texts")
     corpus = load_corpus(DataConfig(**settings.settings["data"]))
     asked = with_templates(settings.settings, corpus, config.model.ontology, config.model.mentions)
     check(asked, corpus)

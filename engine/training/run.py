@@ -111,14 +111,13 @@ def train_site_classifier(
     from engine.training.site_classifier import classifier_config, write_examples
 
     data = DataConfig(**_anywhere(config.settings)["data"])
-    say("reading the labelled reports")
     given, found = _listed(data), survey(data)
     found.require()
     classifier = classifier_config(_anywhere(config.settings)["model"], found.labels, data)
 
     @contextmanager
     def prepared(config: FitConfig, work: Path, examples: str) -> Iterator[FitConfig]:
-        say("tokenizing them")
+        say("tokenizing the reports")
         # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
         with session() if len(list(pieces(data))) > 1 else nullcontext():
             write_examples(data, classifier, found, examples, work / "_sorting")

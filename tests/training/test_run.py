@@ -180,7 +180,7 @@ def test_wrong_places_are_refused_before_any_work(bucket, tmp_path):
 def test_what_highlights_gave_and_what_they_did_not_is_said_and_kept(tmp_path, place):
     marks = [[{"start": 0, "end": 1}], [{"start": 0, "end": 9}], None, None, None]
     trained(tmp_path, place, {"rationales": "marks", "samples": ["rationale"]}, {"marks": marks})
-    assert SAID[1] == "highlights: 1 rationales for train; not used: 1 outside_report"
+    assert SAID[0] == "highlights: 1 rationales for train; not used: 1 outside_report"
     rejected = pq.read_table(tmp_path / "model" / "rejected_rationales.parquet").to_pylist()
     assert [(row["origin"], row["reason"]) for row in rejected] == [("b", "outside_report")]
 
