@@ -1,6 +1,7 @@
 """From the settings of `jobs.calibrate` to the revision and to what it shows."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine.evaluation.evaluate import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.calibrating import PER_CLASS, least_rows
+from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
 from engine.models.site_classifier.checkpoint import TaskCalibration, check_new, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
@@ -25,30 +26,39 @@ if TYPE_CHECKING:
 SYSTEM = "engine.models.site_classifier"
 _PAIR = pa.field("pair", pa.string())
 _CHUNK = 256
+_DIALECT = ("encoding", "delimiter", "quoting", "escape")
 
 
 def calibrate(config: "Config", say: Callable[[str], None]) -> None:
     """Does the whole job; prints its result, and its progress through `say`.
 
     Raises:
-        ConfigError: the output exists, or the sample cannot be used.
+        ConfigError: the output exists, the sample cannot be used or is too small, or no threshold could be fitted.
     """
     check_new(config.output.path)
     coder = _coder(config)
     tasks = _tasks(config, coder)
     sample = _sample(config, [task.name for task in tasks])
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
+    _require(config, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
     table, logits = _scored(coder, sample.table, say)
     print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
+    print("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
-    fitted = dict(coder.checkpoint.calibration)
+    fitted, coded = dict(coder.checkpoint.calibration), set()
     wanted = Wanted(config.target, config.confidence, config.method, config.folds, config.min_support)
     for task in tasks:
         before = fitted.get(task.name, TaskCalibration())
         found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, wanted)
         fitted[task.name] = before if found is None else found.fitted
+        coded.update(() if found is None else _auto_codes(config, task, found.fitted))
         lines += _told(config, task, found)
     print("\n".join(lines))
+    if not coded:
+        raise ConfigError(
+            "target: no revision is written, since with it every report would go to a person; give more labelled reports, or a "
+            "target that the model reaches"
+        )
     old_card = (coder.checkpoint.head or coder.checkpoint.folder) / "README.md"
     card = f"{_card(config, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
     head = "" if config.model.head is None else f" model.head={config.model.head}"
@@ -61,15 +71,29 @@ def calibrate(config: "Config", say: Callable[[str], None]) -> None:
 def _told(config: "Config", task: Task, found: Recalibrated | None) -> list[str]:
     if found is None:
         return [f"{task.name}: no labels; its calibration stays."]
-    after = "  after: cannot be shown on reports of one group alone"
+    after = ["  after: cannot be shown on reports of one group alone"]
     if found.after is not None:
-        after = f"  after, cross-fitted {_effect(found.after, config.confidence)}"
+        after = [f"  after, cross-fitted {_effect(found.after, config.confidence)}", *_why_nothing(config, found)]
     return [
         f"{task.name}, {found.before.n:,} reports:",
         f"  before              {_effect(found.before, config.confidence)}",
-        after,
+        *after,
         f"  {_threshold(config, found.fitted, found.before.n)}",
         f"  {_auto(config, task, found.fitted)}",
+    ]
+
+
+def _why_nothing(config: "Config", found: Recalibrated) -> list[str]:
+    """Why cross-fitting coded no report."""
+    if found.after.kept:
+        return []
+    n, folds, least = found.after.n, found.folds, _least(config)
+    others = n - n // folds
+    if others >= least:
+        return [f"    in {folds} parts, {others:,} reports each: none of them shows the promise below"]
+    return [
+        f"    in {folds} parts, so that {others:,} reports must do for each, and {least:,} without an error are the least:",
+        f"    from {_shown_from(config):,} reports on there is something to see here",
     ]
 
 
@@ -84,7 +108,7 @@ def _effect(effect: Effect, confidence: float) -> str:
 
 
 def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
-    promise = f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+    promise = _promise(config)
     cuts = {} if found.class_thresholds is None else {c: cut for c, cut in found.class_thresholds.items() if cut <= 1}
     rest = "nothing" if found.threshold > 1 else f"a probability of {found.threshold:.4f}"
     if cuts:
@@ -92,14 +116,18 @@ def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
         return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
     if found.threshold <= 1:
         return f"sure from {rest} on, for {promise}"
-    least = least_rows(config.target, config.confidence)
+    least = _least(config)
     few = f"; {least:,} reports without an error are the least" if n < least else ""
     each = " of any code" if config.method == PER_CLASS else ""
     return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
 
 
+def _auto_codes(config: "Config", task: Task, found: TaskCalibration) -> Sequence[str]:
+    return auto_codes(task, found, DecisionConfig(min_support=config.min_support))
+
+
 def _auto(config: "Config", task: Task, found: TaskCalibration) -> str:
-    codes = auto_codes(task, found, DecisionConfig(min_support=config.min_support))
+    codes = _auto_codes(config, task, found)
     told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={config.min_support})"
     return f"{told}: {', '.join(codes)}" if codes else told
 
@@ -125,7 +153,7 @@ def _tasks(config: "Config", coder: SiteCoder) -> list[Task]:
 
 def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
     data = config.data
-    keys = ("path", "id", "id_scope", "text", "labels", "group", "where", "pair", "encoding")
+    keys = ("path", "id", "id_scope", "text", "labels", "group", "where", "pair", *_DIALECT)
     return read_gold(
         GoldConfig(
             path=data.path,
@@ -138,9 +166,44 @@ def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
             pair=data.pair,
             keep_text=True,
             encoding=data.encoding,
+            delimiter="\t" if data.delimiter == "\\t" else data.delimiter,
+            quoting=data.quoting,
+            escape=data.escape,
             names={name: f"data.{name}" for name in keys},
         )
     )
+
+
+def _require(config: "Config", counts: Mapping[str, int]) -> None:
+    """Sees that some task has as many labels as any threshold takes.
+
+    Raises:
+        ConfigError: none has.
+    """
+    most, least = max(counts.values()), _least(config)
+    if most >= least:
+        return
+    have = ", ".join(f"{count:,} reports with a code of {task}" for task, count in counts.items())
+    reach = math.floor(100 * highest_target(most, config.confidence, config.method)) / 100 if most else 0.0
+    lower = f"; with so few target={reach:g} is the most that can be asked" if reach >= 0.5 else ""
+    each = " of one code" if config.method == PER_CLASS else ""
+    raise ConfigError(
+        f"data.path: {have}: too few. {_promise(config)} takes at the least {least:,} reports{each} without an error, and "
+        f"{_shown_from(config):,} to show its effect{lower}"
+    )
+
+
+def _promise(config: "Config") -> str:
+    return f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+
+
+def _least(config: "Config") -> int:
+    return least_rows(config.target, config.confidence, config.method)
+
+
+def _shown_from(config: "Config") -> int:
+    """The reports of which all folds but one are as many as a threshold takes."""
+    return math.ceil(_least(config) * config.folds / (config.folds - 1))
 
 
 def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
@@ -192,7 +255,7 @@ def _records(part: pa.Table) -> pa.Table:
 
 
 def _card(config: "Config", coder: SiteCoder, lines: Sequence[str]) -> str:
-    promise = f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+    promise = _promise(config)
     return "\n".join(
         [
             "# Revision of a calibration",

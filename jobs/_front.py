@@ -24,9 +24,12 @@ Exit codes: 0 done; 1 a bug; 2 wrong configuration or input; 3 try again; 4 done
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -74,6 +77,10 @@ class Job:
         """Does what a command line asks; returns the exit code and lets no exception out but SystemExit."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        with _interrupts() as came:
+            return self._run(argv, came)
+
+    def _run(self, argv: Sequence[str], came: Sequence[int]) -> int:
         try:
             flags, overrides = _split(argv)
             if "--help" in flags:
@@ -92,15 +99,18 @@ class Job:
                 told = "; ".join(f"{key.name} ({key.help.rstrip('.')})" for key in missing)
                 raise ConfigError(f"missing {told}: give {' '.join(f'{key.name}=...' for key in missing)}")
             return self.body(build(self.schema, values)) or EXIT_OK
-        except EngineError as error:
-            _say(self.name, str(error))
-            if error.exit_code == EXIT_BUG:
-                _say_where(error)
-            return error.exit_code
-        except KeyboardInterrupt:
-            _say(self.name, "interrupted")
+        except KeyboardInterrupt as error:
+            _say(self.name, ": ".join(["interrupted", *map(str, error.args)]))
             return EXIT_INTERRUPTED
         except Exception as error:
+            if came:
+                _say(self.name, "interrupted")
+                return EXIT_INTERRUPTED
+            if isinstance(error, EngineError):
+                _say(self.name, str(error))
+                if error.exit_code == EXIT_BUG:
+                    _say_where(error)
+                return error.exit_code
             _say(self.name, f"unexpected {_name(error)}; this is a bug")
             _say_where(error)
             return EXIT_BUG
@@ -215,6 +225,27 @@ class _Texts:
         if isinstance(value, str) and "text_value_" in value:
             return re.sub(r"text_value_\d{4}_", lambda m: self.held.get(m[0], m[0]), value)
         return value
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The SIGINTs that come during the block, each a KeyboardInterrupt as ever: DuckDB and Ray make other errors of that."""
+    came: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    # In another thread Python lets nobody set a handler, and one that is not Python's own says what it wants by itself.
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    is_ours = is_ours and threading.current_thread() is threading.main_thread()
+    if is_ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _split(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SITE, MRC = SYSTEMS = ("engine.models.site_classifier", "engine.models.prompt_mrc")
 # Keys that both systems take, and those of prompt_mrc alone; every other one is of the site classifier alone.
-_BOTH_KEYS = {"data": ("path",), "model": ("encoder", "rank", "window"), "learn": ("masking", "budget")}
+_BOTH_KEYS = {"data": ("path", "cut_share"), "model": ("encoder", "rank", "window"), "learn": ("masking", "budget")}
 _MRC_KEYS = {
-    "data": ("types", "share", "eval_share", "cut_share"),
+    "data": ("types", "share", "eval_share"),
     "model": (
         *("mode", "domain", "language", "style", "version", "questions", "ontology", "mentions"),
         *("shared_soft", "type_soft", "depth", "share_layers", "deep", "reparameterise", "overlap", "prompt_room"),
@@ -36,8 +36,13 @@ class SiteData:
     path: str = key(MISSING, "Parquet file, folder or glob with labelled reports.", path=True)
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
     text: str = key("text", "Column with the text.")
-    split: str = key("split", "Column that says train, valid or test.")
-    group: str = key("patient_id", "Column whose values must not cross splits.")
+    split: str | None = key(
+        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
+    )
+    group: str | None = key(
+        "patient_id",
+        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
+    )
     labels: dict[str, str] = key(
         {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
     )
@@ -62,6 +67,13 @@ class SiteData:
         "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
         low=1,
     )
+    cut_share: float = key(
+        0.1,
+        "Share cut off for test, and of the rest for valid, where nothing says the split; of prompt_mrc the share of train that "
+        "becomes the split which a corpus lacks.",
+        low=0.01,
+        high=0.5,
+    )
 
 
 @dataclass
@@ -69,7 +81,6 @@ class Data(SiteData):
     types: list[str] = key([], "prompt_mrc: entity types to learn; none: all that train has.")
     share: float = key(1.0, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float = key(1.0, "prompt_mrc: share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
-    cut_share: float = key(0.1, "prompt_mrc: share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
 
 
 @dataclass
@@ -184,6 +195,7 @@ def fit_config(config: Config) -> "FitConfig":
         ConfigError: a path that would vanish with the folder of a Ray job, a figure to watch that nobody measures, or the weight
             of a task that is none.
     """
+    from engine.training.data import noted
     from engine.training.fit import FitConfig
     from engine.training.loop import LoopConfig
 
@@ -193,10 +205,7 @@ def fit_config(config: Config) -> "FitConfig":
         return _extractor(config)
     data, model, learn = (_own(config, part, _site_keys(config, part)) for part in ("data", "model", "learn"))
     tasks = tasks_of(config.data)
-    data["labels"] = tasks
-    if data["rationale_rule"] is None:
-        # Not named where it is not set, so that trainings of before there was one go on.
-        del data["rationale_rule"]
+    data = noted({**data, "labels": tasks})
     check_watch(config.train.watch, tasks)
     unknown = sorted(set(config.learn.weights) - set(tasks))
     if unknown:

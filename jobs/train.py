@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 
 from jobs._front import job
 from jobs._storage import use
@@ -12,22 +13,32 @@ from jobs._train import MRC, Config, fit_config
     "train",
     Config,
     "Trains a system through Ray Train, calibrates it on valid, measures it on test, and writes a checkpoint folder with its "
-    "model card. The site classifier needs Parquet files with a column that says train, valid or test; prompt_mrc needs "
-    "annotated text: IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and spans.",
+    "model card. The site classifier needs Parquet files with a column for id, text and codes, and best some for patient and "
+    "split, which otherwise a hash makes; a threshold by which it may code anything without a person takes 203 valid reports at "
+    "the least. prompt_mrc needs annotated text: IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and spans.",
     examples=[
         "model=site_classifier experiment=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet 'data.labels={site: site_code}' train.epochs=2 output.path=model",
+        "data.path=mine.parquet data.id=number data.text=report 'data.labels={site: site}' data.group=null output.path=mine",
         "model=prompt_mrc data.path=NCBI-disease.parquet model.mode=hybrid output.path=diseases",
     ],
 )
 def main(config: Config) -> None:
     """Trains, then calibrates and measures."""
-    from engine.benchmarks.baseline import baseline_figures
-    from engine.training.run import train_site_classifier
+    from engine.training.run import continues
 
     use(config.storage)
-    if config.model.system == MRC:
-        return _extractor(config)
+    try:
+        (_extractor if config.model.system == MRC else _site_classifier)(config)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(continues(config.output.path)) from None
+
+
+def _site_classifier(config: Config) -> None:
+    from engine.benchmarks.baseline import baseline_figures
+    from engine.training.cautions import of_tasks
+    from engine.training.run import train_site_classifier
+
     figures = train_site_classifier(
         fit_config(config),
         config.output.path,
@@ -40,7 +51,7 @@ def main(config: Config) -> None:
         model, rival = task["model"], task["baseline"]
         beside = f" (baseline {rival['accuracy']:.3f}, {rival['macro_f1']:.3f})" if rival else ""
         print(f"{name}: accuracy {model['accuracy']:.3f}, macro-F1 {model['macro_f1']:.3f} on {model['n']} test reports{beside}")
-    print(f"checkpoint: {config.output.path}; its figures: {config.output.path}/README.md")
+    _close(config, of_tasks(figures))
 
 
 def _extractor(config: Config) -> None:
@@ -48,6 +59,7 @@ def _extractor(config: Config) -> None:
     from functools import partial
 
     from engine.models.prompt_mrc.checkpoint import read_checkpoint
+    from engine.training.cautions import of_entities
     from engine.training.prompt_mrc import DataConfig, check, corpus_digest, load_corpus, spent
     from engine.training.prompt_mrc_finish import finish, marks_told
     from engine.training.prompt_mrc_templates import with_templates
@@ -75,7 +87,15 @@ def _extractor(config: Config) -> None:
                 if values[name][0] is not None
             )
             print(f"{part.removeprefix('type=')}: exact F1 {values['f1'][0]:.3f} on test, {rest}")
-    print(f"checkpoint: {config.output.path}; its figures: {config.output.path}/README.md")
+    _close(config, of_entities(figures))
+
+
+def _close(config: Config, cautions: Sequence[str]) -> None:
+    job = "extract_entities" if config.model.system == MRC else "code_reports"
+    print(f"Checkpoint: {config.output.path}; its model card, with all figures: {config.output.path}/README.md")
+    print(f"To use it: python -m jobs.{job} model.path={config.output.path} input.path=... output.path=...")
+    if cautions:
+        print("\n".join(["Before you use it:", *(f"* {line}" for line in cautions)]))
 
 
 def _command() -> str:

@@ -47,7 +47,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     except Exception as error:
         with _hushed():
             ray.shutdown()
-        raise _told(error, address) from None
+        raise not_started(error, address) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         _check_room(cluster, here=not address)
@@ -93,7 +93,7 @@ def _check_address(address: str) -> None:
         raise ConfigError(f"cluster.address: no Ray cluster answers at '{address}'") from None
 
 
-def _told(error: Exception, address: str | None) -> Exception:
+def not_started(error: Exception, address: str | None) -> Exception:
     """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time."""
     name = type(error).__name__
     if address and isinstance(error, ray.exceptions.AuthenticationError):

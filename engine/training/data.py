@@ -13,23 +13,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from posixpath import basename
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.records import seed_of
 from engine.sources.base import PARQUET, InputConfig
 from engine.sources.files import list_files
 from engine.storage import Entry, storage_for
+from engine.training.columns import OPTIONAL, SPLITS, Splits, columns_of, completed, stand_ins, told_of
 from engine.training.rationales import MARKS, Sampler, SideTable, codes, damaged, held_words, highlights
 from engine.training.repeats import Repeats
 
-SPLITS = ("train", "valid", "test")
 CODES = pa.list_(pa.string())
 TASKS = {"site": "site", "histology": "histology"}
+# Settings that came later. What is as before is not noted beside a training, so that those of before go on.
+_LATER = {"rationale_rule": None, "cut_share": 0.1}
 # Rows that are read at a time, and that a piece of the input has; a range in a row group is found by decoding it from the start.
 _BATCH = 512
 _PIECE = 4096
@@ -42,7 +43,9 @@ class DataConfig:
 
     `labels` maps a task to its column (none: `TASKS`); the column of a task in `multi_label` holds lists of codes. `pair` names
     the column with the second text of a paired model. `split` names the column with train, valid or test; `group` one whose
-    values (patients) never cross splits. `synthetic` adds that many generated reports to train, `synthetic_seed` and
+    values (patients) never cross splits. Where one is None, or no file has a column of its default name, see
+    `engine.training.columns`; `cut_share` is the share that becomes test there, and that of the rest which becomes valid.
+    `synthetic` adds that many generated reports to train, `synthetic_seed` and
     `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
@@ -55,8 +58,8 @@ class DataConfig:
     path: str
     id: str = "record_id"
     text: str = "text"
-    split: str = "split"
-    group: str = "patient_id"
+    split: str | None = OPTIONAL["split"]
+    group: str | None = OPTIONAL["group"]
     labels: Mapping[str, str] = field(default_factory=dict)
     multi_label: Sequence[str] = ()
     pair: str | None = None
@@ -69,9 +72,12 @@ class DataConfig:
     rationale_rule: str | None = None
     samples: Sequence[str] = ("rationale",)
     held: int = 8192
+    cut_share: float = 0.1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
+        if not 0 < self.cut_share < 1:
+            raise ConfigError("data.cut_share: must lie between 0 and 1")
         if self.rationale_rule and not self.rationale_table:
             raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
 
@@ -79,6 +85,11 @@ class DataConfig:
     def highlighted(self) -> bool:
         """Whether there may be highlights."""
         return bool(self.rationales or self.rationale_table)
+
+
+def noted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a `DataConfig` as a training keeps them to know itself again."""
+    return {name: value for name, value in settings.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)
@@ -97,12 +108,12 @@ class Survey:
     `counts` by kind and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not
     stand in an earlier split too, and `repeated` those that did and are left out, by split; the `pairs` of codes that train has
     of the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
-    `engine.training.rationales.REJECTED`.
+    `engine.training.rationales.REJECTED`. `lacking` are the columns that the files do without.
     """
 
-    tasks: Mapping[str, bool]
+    config: DataConfig
     repeats: Repeats
-    highlighted: bool = False
+    lacking: Sequence[str] = ()
     counts: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -111,6 +122,11 @@ class Survey:
     rejected: pa.Table | None = None
     _train: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _real: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    @property
+    def tasks(self) -> dict[str, bool]:
+        """The tasks, and whether each has several codes a report."""
+        return {task: task in self.config.multi_label for task in self.config.labels}
 
     @property
     def labels(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
@@ -122,10 +138,11 @@ class Survey:
         return found
 
     def told(self) -> list[str]:
-        """Lines for who waits: texts that were left out, and what highlights gave and what they did not."""
+        """Lines for who waits: what stands in for columns, texts that were left out, and what highlights gave and did not."""
+        lines = told_of(self.config, self.lacking, self.counts)
         lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
-        lines = [f"left out, since the same text stands in a later split: {lost}"] if lost else []
-        return [*lines, self._highlights()] if self.highlighted else lines
+        lines += [f"left out, since the same text stands in a later split: {lost}"] if lost else []
+        return [*lines, self._highlights()] if self.config.highlighted else lines
 
     def _highlights(self) -> str:
         kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
@@ -141,8 +158,14 @@ class Survey:
         """
         there = {counted.split()[1] for counted in self.counts}
         if not set(splits) <= there:
+            if "split" in self.lacking:
+                raise ConfigError(
+                    f"data.path: {sum(self.counts.values()):,} reports are too few to cut valid and test from; give more, or set "
+                    "data.cut_share=0.3"
+                )
             needed = f"{', '.join(splits[:-1])} and {splits[-1]}"
-            raise ConfigError(f"data.split: needs reports of {needed}; there are only {', '.join(sorted(there))}")
+            known = ", ".join(sorted(there))
+            raise ConfigError(f"data.split: needs reports of {needed}; there are only {known}; data.split=null cuts them anew")
         for task in self.tasks:
             for split in splits:
                 if not self.labelled[task, split] or (split == "train" and not self._train[task]):
@@ -208,7 +231,7 @@ def survey(config: DataConfig) -> Survey:
                 held.update(side.held_words(table) if side else held_words(table))
                 yield table
 
-    found = Survey(tasks, repeats=Repeats.of(first()), highlighted=config.highlighted)
+    found = Survey(config, Repeats.of(first()), _lacking(config))
     sampler = Sampler(config.samples, tasks, vocabulary, held, found.repeats.holds)
     made, rejected = [], []
     for each in reports(config, side, found.repeats, found):
@@ -234,7 +257,7 @@ def reports(
     _check(config)
     side = side or beside(config)
     repeats = repeats or Repeats.of(table for piece in pieces(config) if piece.file for table in _usable(config, piece))
-    splits, usable = _Splits(), 0
+    splits, usable = Splits(), 0
     for piece in pieces(config):
         for table in read_piece(config, piece, side, repeats, splits, found):
             usable += len(table)
@@ -267,7 +290,7 @@ def pieces(config: DataConfig) -> Iterator[Piece]:
     """The input in order, cut into ranges of rows, from the files' footers alone."""
     for file in _files(config):
         bounds = [0]
-        with _opened(config, file) as parquet:
+        with _opened(config, file) as (parquet, _):
             for group in range(parquet.num_row_groups):
                 first, rows = bounds[-1], parquet.metadata.row_group(group).num_rows
                 step = max(_PIECE, -(-rows // _MOST_RANGES))
@@ -276,12 +299,30 @@ def pieces(config: DataConfig) -> Iterator[Piece]:
     yield from (Piece(None, at, min(at + _PIECE, config.synthetic)) for at in range(0, config.synthetic, _PIECE))
 
 
+def _lacking(config: DataConfig) -> tuple[str, ...]:
+    """Which of split and group the files do without.
+
+    Raises:
+        ConfigError: some have such a column and some have none.
+    """
+    found = set()
+    for file in _files(config):
+        with _opened(config, file) as (_, columns):
+            found.add(stand_ins(columns))
+    if len(found) > 1:
+        name = next(name for name in OPTIONAL if len({name in each for each in found}) > 1)
+        raise ConfigError(
+            f"data.{name}: some files have a column {OPTIONAL[name]} and some have none; give all of them one, or none"
+        )
+    return found.pop()
+
+
 def read_piece(
     config: DataConfig,
     piece: Piece,
     side: SideTable | None,
     repeats: Repeats,
-    splits: "_Splits | None" = None,
+    splits: Splits | None = None,
     found: Survey | None = None,
 ) -> Iterator[pa.Table]:
     """The usable reports of a piece, some hundreds at a time, with their highlights; `splits` and `found` take note of them."""
@@ -294,7 +335,7 @@ def read_piece(
         yield kept
 
 
-def _usable(config: DataConfig, piece: Piece, splits: "_Splits | None" = None) -> Iterator[pa.Table]:
+def _usable(config: DataConfig, piece: Piece, splits: Splits | None = None) -> Iterator[pa.Table]:
     """What a piece has of reports with a text and a label."""
     for table in _synthetic(config, piece) if piece.file is None else _read(config, piece):
         if splits is not None and piece.file is not None:
@@ -318,31 +359,26 @@ def _files(config: DataConfig) -> list[Entry]:
 
 
 @contextmanager
-def _opened(config: DataConfig, file: Entry) -> Iterator[pq.ParquetFile]:
-    """A file of the input, its columns checked; what is broken in it is told by its name, there or while it is read."""
+def _opened(config: DataConfig, file: Entry) -> Iterator[tuple[pq.ParquetFile, dict[str, str]]]:
+    """A file of the input and its columns; what is broken in it is told by its name, there or while it is read."""
     name = basename(file.path)
     try:
         with storage_for(file.path).open(file.path, file) as stream:
             parquet = pq.ParquetFile(stream, buffer_size=1 << 20)
-            known = parquet.schema_arrow.names
-            missing = sorted(set(_wanted(config).values()) - set(known))
-            if missing:
-                raise ConfigError(f"data: {name} has no column {', '.join(missing)}; it has {', '.join(known)}")
-            yield parquet
+            yield parquet, columns_of(config, parquet.schema_arrow.names, name)
     except (pa.ArrowException, OSError) as error:
         if not damaged(error):
             raise
-        raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
-
-
-def _wanted(config: DataConfig) -> dict[str, str]:
-    wanted = {"record_id": config.id, "text": config.text, "split": config.split, "group": config.group, **config.labels}
-    further = (("leak", config.leak), ("pair", config.pair), ("marks", config.rationales))
-    return wanted | {key: column for key, column in further if column}
+        if name.lower().endswith((".parquet", ".pq")):
+            raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
+        raise ConfigError(
+            f"data.path: {name} is no Parquet file, and training reads no other; "
+            f"duckdb.sql(\"COPY (FROM '{name}') TO 'reports.parquet'\") in Python makes one of CSV or JSON lines"
+        ) from None
 
 
 def _read(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
-    with _opened(config, piece.file) as parquet:
+    with _opened(config, piece.file) as (parquet, columns):
         groups, at = [], 0
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows
@@ -350,25 +386,26 @@ def _read(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
                 groups.append((at, group))
             at += rows
         at = groups[0][0] if groups else 0
-        wanted = sorted(set(_wanted(config).values()))
+        wanted = sorted(set(columns.values()))
         for batch in parquet.iter_batches(_BATCH, row_groups=[group for _, group in groups], columns=wanted):
             first, last = max(piece.start - at, 0), min(piece.stop - at, batch.num_rows)
             at += batch.num_rows
             if first < last:
-                yield _typed(config, pa.Table.from_batches([batch.slice(first, last - first)]), basename(piece.file.path))
+                table = pa.Table.from_batches([batch.slice(first, last - first)])
+                yield _typed(config, table, columns, basename(piece.file.path))
             if at >= piece.stop:
                 return
 
 
-def _typed(config: DataConfig, table: pa.Table, name: str) -> pa.Table:
+def _typed(config: DataConfig, table: pa.Table, wanted: Mapping[str, str], name: str) -> pa.Table:
     types = {"leak": pa.bool_(), **dict.fromkeys(config.multi_label, CODES)}
-    wanted = _wanted(config)
     try:
         columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items() if key != "marks"}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ConfigError(
             f"data: a column of {name} has the wrong type; codes are text, lists of it for data.multi_label"
         ) from None
+    columns = completed(columns, config.cut_share)
     columns["marks"] = (
         highlights(table[config.rationales], "data.rationales") if config.rationales else pa.nulls(len(table), MARKS)
     )
@@ -407,28 +444,3 @@ def _synthetic(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
 
 def _columns(config: DataConfig) -> list[str]:
     return ["record_id", "source", "text", "split", "group", "kind", "leak", "pair", "marks", "unknown", *config.labels]
-
-
-class _Splits:
-    """Sees that values are known and that no group stands in two splits, by eight bytes a report."""
-
-    def __init__(self) -> None:
-        self._unknown: set[str] = set()
-        self._seen: list[np.ndarray] = []
-
-    def see(self, reports: pa.Table) -> None:
-        splits = reports["split"].to_pylist()
-        self._unknown |= set(splits) - set(SPLITS)
-        number = {split: place for place, split in enumerate(SPLITS)}
-        both = zip(reports["group"].to_pylist(), splits, strict=True)
-        self._seen.append(
-            np.unique(np.array([seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in both], np.int64))
-        )
-
-    def check(self) -> None:
-        if self._unknown:
-            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(self._unknown)} others")
-        groups = np.unique(np.concatenate(self._seen)) >> 2 if self._seen else np.empty(0, np.int64)
-        crossing = int((np.unique(groups, return_counts=True)[1] > 1).sum())
-        if crossing:
-            raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")

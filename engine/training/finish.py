@@ -110,14 +110,14 @@ def calibrated(
     valid, test = (real.filter(pc.equal(real["split"], split)) for split in ("valid", "test"))
     coder = _coder(spec, "none")
     say(f"scoring {len(valid)} valid and {len(test)} test reports")
-    scored = {name: _logits(coder, table) for name, table in (("valid", valid), ("test", test))}
+    scored = {name: _logits(coder, table, name, say) for name, table in (("valid", valid), ("test", test))}
     fitted = {task.name: fit(task, valid[task.name].to_pylist(), scored["valid"][task.name], TARGET) for task in config.tasks}
     figures: dict[str, Any] = {"tasks": {}, "examples": dict(found.counts), "curve": curve}
     for task in config.tasks:
-        say(f"measuring {task.name}")
         figures["tasks"][task.name] = {
             "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
             "calibration": fitted[task.name].figures,
+            "codes": {"all": len(task.labels), "supported": sum(n >= DecisionConfig().min_support for n in task.support)},
             "auto_codes": auto_codes(task, fitted[task.name], DecisionConfig()),
             "baseline": _rival(baseline, everything(), test, task.name, say) if baseline and not task.multi_label else None,
         }
@@ -125,6 +125,7 @@ def calibrated(
     figures["evidence"] = _evidence(spec, config.evidence_methods, valid, test, evidence_sample, say)
     best = max(figures["evidence"]["valid"], key=lambda row: row["gain"])["method"]
     figures["evidence"]["chosen"] = best
+    say(f"writing the checkpoint, with evidence by {best}")
     figures["digest"] = write(fitted, best, card(figures))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     write_curve(output, curve)
@@ -153,9 +154,12 @@ def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
     return load(replace(spec, options=options))
 
 
-def _logits(coder: SiteCoder, table: pa.Table) -> dict[str, np.ndarray]:
+def _logits(coder: SiteCoder, table: pa.Table, name: str, say: Say) -> dict[str, np.ndarray]:
     """Of every task, [reports, labels]; what is prepared for it is held of a thousand reports at a time."""
-    parts = [coder.logits(coder.prepare(records_of(table.slice(at, 1024)))) for at in range(0, len(table), 1024)]
+    parts = []
+    for at in range(0, len(table), 1024):
+        parts.append(coder.logits(coder.prepare(records_of(table.slice(at, 1024)))))
+        say(f"scored {min(at + 1024, len(table)):,} of {len(table):,} {name} reports")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -195,6 +199,7 @@ def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str, 
     if len(set(labels)) < 2:
         say(f"no baseline for {task}: there is only one code")
         return None
+    say(f"fitting the baseline for {task} on {len(texts):,} reports (TF-IDF, logistic regression; baseline=false leaves it out)")
     return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
 
 
@@ -204,13 +209,15 @@ def _evidence(spec: ModelSpec, methods: Sequence[str], valid: pa.Table, test: pa
     Beside them the share of the attention that lies on special tokens, in no unit of the evidence.
     """
     found: dict[str, Any] = {}
+    begun = 0
     for name, table in (("valid", valid), ("test", test)):
         chosen = np.random.default_rng(7).permutation(len(table))[:sample]
         records = records_of(table.take(pa.array(np.sort(chosen))))
         rows = []
         base = _timed(spec, "none", records)[1]
         for method in methods:
-            say(f"evidence by {method} on {len(records)} {name} reports")
+            begun += 1
+            say(f"measuring evidence, {begun} of {2 * len(methods)}: {method} on {len(records):,} {name} reports")
             coded, seconds = _timed(spec, method, records)
             row = {"method": method, "cost": seconds / base, **_gains(coded)}
             if method == "attention":

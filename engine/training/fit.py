@@ -22,6 +22,9 @@ from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.state import STATE
 
+# Below the work folder: a line for each report of the workers.
+PROGRESS = "_progress.jsonl"
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -62,14 +65,19 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
             if not worth_retrying(worker_exceptions.values()):
                 raise ours(worker_exceptions.values())
 
+    class Trainer(TorchTrainer):
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Sets none: Ray's ends the process by SystemExit, and outlives the training. Here KeyboardInterrupt does."""
+
     work.mkdir(parents=True, exist_ok=True)
-    told = work.resolve() / "_progress.jsonl"
-    told.write_text("")
+    told = work.resolve() / PROGRESS
+    last = last_saved(work)
+    told.write_text("" if last is None else json.dumps(last) + "\n")
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
     # In a closure, since Ray keeps the loop's settings in its records of runs.
     s3 = replace(s3_config(), proven=True)
     # Workers claim little of the CPUs, so that some is left for the tasks that read ahead for them.
-    trainer = TorchTrainer(
+    trainer = Trainer(
         lambda values: _work(values, s3, remote),
         train_loop_config={**asdict(config), "threads": threads},
         scaling_config=ScalingConfig(
@@ -97,6 +105,15 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     return kept
 
 
+def last_saved(work: Path) -> dict[str, Any] | None:
+    """The last progress that a checkpoint was kept of in a work folder on this machine; None before the first."""
+    path = work / PROGRESS
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    # The last line is torn where its writer was killed.
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return next((row for row in reversed(rows) if row.get("saved")), None)
+
+
 def _keep(folder: Path, kept: str) -> None:
     """Copies the last state: whoever finds it under its name goes on from it, so it has that name only when it is whole."""
     with open(folder / STATE, "rb") as source, storage_for(kept).writer(f"{kept}/{STATE}") as file:
@@ -105,15 +122,25 @@ def _keep(folder: Path, kept: str) -> None:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Ray for the block; one that runs already is used and left as it is."""
+    """Ray for the block; one that runs already is used and left as it is.
+
+    Raises:
+        ConfigError: the cluster of RAY_ADDRESS will not have us. RetryableError: Ray did not start in time.
+    """
     import ray
+
+    from engine.pipeline.cluster import not_started
 
     if ray.is_initialized():
         yield
         return
     # Ray lets its workers stand back behind everything else on the machine, where training would starve.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    except Exception as error:
+        ray.shutdown()
+        raise not_started(error, os.environ.get("RAY_ADDRESS")) from None
     try:
         yield
     finally:
@@ -122,11 +149,12 @@ def session() -> Iterator[None]:
 
 @contextmanager
 def _told(path: Path, progress: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
-    """Calls `progress` for each line as it appears in a file, until the block ends."""
-    over = threading.Event()
+    """Calls `progress` for each line as it is added to a file, until the block ends."""
+    over, begin = threading.Event(), path.stat().st_size
 
     def follow() -> None:
         with open(path) as file:
+            file.seek(begin)
             while True:
                 last = over.wait(0.5)
                 for line in file.readlines():
@@ -168,7 +196,7 @@ def _train(values: Mapping[str, Any], remote: str | None) -> None:
             _keep(folder, remote)
         elif folder:
             checkpoint = ray_train.Checkpoint.from_directory(str(folder))
-        ray_train.report(dict(metrics), checkpoint=checkpoint)
+        ray_train.report({**metrics, "saved": folder is not None}, checkpoint=checkpoint)
 
     loop = LoopConfig(**values["loop"])
     worker = Worker(context.get_world_rank(), context.get_world_size(), device, report, loop.batch)

@@ -37,7 +37,7 @@ from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.card import model_card
-from engine.training.data import DataConfig, load_examples, survey
+from engine.training.data import DataConfig, load_examples, noted, survey
 from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
@@ -196,10 +196,7 @@ def _claim(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, output: st
     # All that teaches or measures; the name of the file does neither, and codes that nothing is known of follow from the marks.
     for batch in examples.drop_columns(["source", "unknown"]).to_batches(1024):
         texts.update(repr(batch.to_pydict()).encode())
-    data = {**vars(config.data), "path": "", "rationale_table": ""}
-    if config.data.rationale_rule is None:
-        # Not named where it is not set, so that trainings of before there was one go on.
-        del data["rationale_rule"]
+    data = {**noted(vars(config.data)), "path": "", "rationale_table": ""}
     ours = {
         "model": coder.digest,
         "heads": list(config.heads),

@@ -18,7 +18,7 @@ from engine.models.prompt_mrc.learner import MrcLearner
 from engine.models.prompt_mrc.soft_words import soft_words
 from engine.models.prompt_mrc.templates import source
 from engine.sources.annotated import lost_mentions
-from engine.sources.annotated.splits import TEST
+from engine.sources.annotated.splits import TEST, VALID
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import (
     Corpus,
@@ -85,9 +85,9 @@ def finish(
     trained, kept = prepared(settings, corpus, Worker(device=device_called(device)))
     tensors, curve = read_state(state)
     restore(trained, tensors)
-    say("tuning thresholds on valid")
+    say(f"tuning thresholds on {len(members_of(corpus, VALID)):,} valid texts")
     valid = tuned(trained)
-    say(f"measuring on {len(members_of(corpus, TEST))} test texts")
+    say(f"measuring on {len(members_of(corpus, TEST)):,} test texts")
     measured = outcome(trained, corpus)
     lost, mentions = lost_mentions(corpus.documents, corpus.types)
     spent = spent_of(corpus, trained)

@@ -22,9 +22,9 @@ from engine.errors import ConfigError, InputChanged
 from engine.models.folder import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.data import DataConfig, listing, load_examples, pieces, survey
-from engine.training.fit import STATE, FitConfig, fit, session
+from engine.training.fit import STATE, FitConfig, fit, last_saved, session
 
-WORK, EXAMPLES = "_training", "_examples"
+WORK, EXAMPLES, NOTE = "_training", "_examples", "settings.json"
 REJECTED_FILE = "rejected_rationales.parquet"
 CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
@@ -64,6 +64,7 @@ def train_system(
     if figures is None:
         if not (work / "_last" / STATE).is_file():
             with prepare(config, work, examples) as ready:
+                say("starting the workers")
                 fit(ready, work, lambda row: say(_line(row)), remote)
         figures = finish(config.settings, work / "_last", made)
         publish_checkpoint(made, output)
@@ -75,6 +76,25 @@ def train_system(
     if remote is not None:
         storage_for(remote).remove(f"{remote}/{STATE}")
     return figures
+
+
+def continues(output: str) -> str:
+    """What the same command does next with an output, for who has interrupted it."""
+    output = full_path(os.path.expanduser(output))
+    note = storage_for(output).read(f"{output}/{WORK}/{NOTE}")
+    if note is None:
+        return "nothing is trained yet; the same command begins anew"
+    work = _work(output, note)
+    if _finished(output) is not None:
+        return "the checkpoint is whole; the same command shows its figures"
+    if (work / "_last" / STATE).is_file():
+        return "all steps are done; the same command goes on with measuring"
+    saved = last_saved(work)
+    if saved is not None:
+        return f"the same command goes on after step {saved['step']} of {saved['steps']}"
+    if is_s3(output) and storage_for(output).stat(f"{output}/{WORK}/{STATE}") is not None:
+        return "the same command goes on from the checkpoint that is there"
+    return "no step is saved yet; the same command begins at the first"
 
 
 def train_site_classifier(
@@ -97,6 +117,7 @@ def train_site_classifier(
 
     @contextmanager
     def prepared(config: FitConfig, work: Path, examples: str) -> Iterator[FitConfig]:
+        say("tokenizing the reports")
         # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
         with session() if len(list(pieces(data))) > 1 else nullcontext():
             write_examples(data, classifier, found, examples, work / "_sorting")
@@ -144,7 +165,7 @@ def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _claim(output: str, settings: Mapping[str, Any], given: Any) -> Path:
     """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in."""
-    storage, note = storage_for(output), f"{output}/{WORK}/settings.json"
+    storage, note = storage_for(output), f"{output}/{WORK}/{NOTE}"
     ours = json.loads(json.dumps(settings))
     found = storage.read(note)
     if found is None:
@@ -160,7 +181,12 @@ def _claim(output: str, settings: Mapping[str, Any], given: Any) -> Path:
     # A training of before this was noted has no input to compare.
     if theirs.get("input", given) != json.loads(json.dumps(given)):
         raise InputChanged(CHANGED)
-    return cache_folder("training") / hashlib.sha256(found).hexdigest()[:32] if is_s3(output) else Path(output, WORK)
+    return _work(output, found)
+
+
+def _work(output: str, note: bytes) -> Path:
+    """The folder on this machine that the training with such a note works in."""
+    return cache_folder("training") / hashlib.sha256(note).hexdigest()[:32] if is_s3(output) else Path(output, WORK)
 
 
 def _holds_something(output: str) -> bool:
@@ -178,8 +204,10 @@ def _finished(output: str) -> dict[str, Any] | None:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    left = (row["steps"] - row["step"]) / max(row["steps_per_second"], 1e-9) / 60
+    left = (row["steps"] - row["step"]) / max(row["steps_per_second"], 1e-9)
     parts = [f"step {row['step']} of {row['steps']}", f"epoch {row['epoch']:.2f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
     parts += [f"{name.removeprefix('loss_')} loss {value:.3f}" for name, value in row.items() if name.startswith("loss_")]
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name.startswith("valid_")]
-    return ", ".join([*parts, f"{left:.0f} min left"])
+    # The last step is not the end: what is left then says its own name.
+    left = f"{left / 60:.0f} min left for the steps" if left >= 90 else f"{left:.0f} s left for the steps"
+    return ", ".join([*parts, left] if row["step"] < row["steps"] else parts)

@@ -56,13 +56,40 @@ def test_a_revision_is_written_and_codes(sample, tmp_path, capsys):
     assert {row["site_decision"] for row in rows if "low_confidence" in row["reasons"]} <= {"review"}
 
 
-def test_too_few_reports_are_told_and_nothing_will_be_coded(sample, tmp_path, capsys):
-    assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 0
-    told = capsys.readouterr().out
-    assert "40 labelled reports" in told
-    assert "0 of 4 codes can be coded without a person (min_support=10)\n" in told
-    assert "40 reports do not show 98 % right with 95 % confidence; 203 reports without an error are the least" in told
-    assert read_checkpoint(str(tmp_path / "new")).calibration["site"].threshold > 1
+def test_too_few_reports_are_refused_before_any_work(sample, tmp_path, capsys):
+    assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == (
+        "calibrate: data.path: 40 reports with a code of site: too few. 98 % right with 95 % confidence takes at the least 203 "
+        "reports without an error, and 254 to show its effect; with so few target=0.9 is the most that can be asked\n"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_target_that_nothing_reaches_writes_nothing_and_says_why(sample, tmp_path, capsys):
+    # Every tenth report is wrong.
+    assert calibrate(sample, tmp_path / "new", "target=0.95", "data.labels={site: site}") == 2
+    printed = capsys.readouterr()
+    assert "before " in printed.out and "0 of 4 codes can be coded without a person (min_support=10)\n" in printed.out
+    assert "80 reports do not show 95 % right with 95 % confidence: nothing will be coded without a person" in printed.out
+    # Four fifths of 80 are fewer than the 80 that 95 % takes.
+    assert "in 5 parts, so that 64 reports must do for each, and 80 without an error are the least:" in printed.out
+    assert "from 100 reports on there is something to see here" in printed.out and "To use it" not in printed.out
+    assert printed.err.splitlines()[-1].startswith(
+        "calibrate: target: no revision is written, since with it every report would go"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_csv_is_read_as_the_input_is(sample, tmp_path, capsys):
+    table = pl.read_parquet(sample / "sample.parquet").select("record_id", "text", "site", "patient")
+    table.write_csv(tmp_path / "sample.csv", separator=";")
+    more = [f"data.path={tmp_path / 'sample.csv'}", "data.labels={site: site}", "target=0.6"]
+    assert calibrate(sample, tmp_path / "comma", *more) == 2
+    assert "it has: record_id;text;site;patient" in capsys.readouterr().err
+    assert calibrate(sample, tmp_path / "new", *more, "data.delimiter=;") == 0
+    assert calibrate(sample, tmp_path / "parquet", "data.labels={site: site}", "target=0.6") == 0
+    assert read_checkpoint(str(tmp_path / "new")).digest == read_checkpoint(str(tmp_path / "parquet")).digest
 
 
 def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):

@@ -110,7 +110,7 @@ def test_tasks_that_are_named_take_the_place_of_the_usual_ones(tmp_path):
         {"record_id": ["a"], "text": ["Colon."], "code": ["C18"], "split": ["train"], "patient_id": ["p"]}
     ).write_parquet(tmp_path / "one.parquet")
     assert survey(DataConfig(str(tmp_path / "one.parquet"), labels={"site": "code"})).labels == {"site": (("C18",), (1,))}
-    with pytest.raises(ConfigError, match="no column histology, site"):
+    with pytest.raises(ConfigError, match="no column site, histology"):
         load_examples(DataConfig(str(tmp_path / "one.parquet")))
 
 
@@ -163,7 +163,10 @@ def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(tmp_path, sp
 
 
 def test_a_split_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"^data\.split: needs reports of train, valid and test; there are only train, valid$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^data\.split: needs reports of train, valid and test; there are only train, valid; data\.split=null cuts",
+    ):
         survey(write(tmp_path)).require()
 
 

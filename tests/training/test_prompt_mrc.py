@@ -439,7 +439,7 @@ def test_the_job_trains_through_ray_and_a_second_start_does_nothing(path, tmp_pa
     words = [sys.executable, "-m", "jobs.train", "model=prompt_mrc", f"data.path={path}", f"output.path={tmp_path / 'model'}"]
     words += job_keys()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    for told in ("checkpoint:", "nothing to do"):
+    for told in ("Checkpoint:", "nothing to do"):
         done = subprocess.run(words, capture_output=True, text=True, timeout=500, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
         assert told in done.stdout + done.stderr and "all: exact F1" in done.stdout

@@ -67,7 +67,8 @@ def template(name: str, language: str, style: str, version: int = 1) -> Template
     if not mine:
         known = sorted({each.type for each in templates() if each.language == language})
         raise ConfigError(
-            f"there is no question for the type '{name}' in '{language}'; give your own in questions, or use {', '.join(known)}"
+            f"there is no question for the type '{name}' in '{language}'; give your own, "
+            f"model.questions.{name}=<question>, or use {', '.join(known)}"
         )
     for each in mine:
         if (each.style, each.version) == (style, version):

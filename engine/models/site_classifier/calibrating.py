@@ -163,9 +163,19 @@ def decided(
     return [(a.decision == AUTO, bool(right), a.prob) for a, right in zip(answers, found.right, strict=True)]
 
 
-def least_rows(target: float, confidence: float) -> int:
-    """The fewest labelled reports, all of them right, from which a threshold can be fitted."""
-    return calibration.smallest_provable(target, (1 - confidence) / _STARTS)
+def least_rows(target: float, confidence: float, method: str = TEMPERATURE) -> int:
+    """The fewest labelled reports, all of them right, from which a threshold can be fitted; for `per_class`, of one code."""
+    return calibration.smallest_provable(target, _level(confidence, method))
+
+
+def highest_target(rows: int, confidence: float, method: str = TEMPERATURE) -> float:
+    """The highest target for which `least_rows` is no more than `rows`, which is above 0."""
+    return _level(confidence, method) ** (1 / rows)
+
+
+def _level(confidence: float, method: str) -> float:
+    """The error level of the first test, which decides how few reports can pass it."""
+    return (1 - confidence) / (1 if method == PER_CLASS else _STARTS)
 
 
 def _by_code(found: Outcome, target: float, confidence: float) -> tuple[dict[str, float], Threshold]:

@@ -36,11 +36,18 @@ def drawn(record_id: str, share: float, *purpose: object) -> bool:
     return seed_of(record_id, *purpose) / 2**63 < share
 
 
+def cut(name: str, held: float = 0.1) -> str:
+    """The split of what has none, by a hash of its name: a share `held` is test, as much of the rest valid."""
+    if drawn(name, held, "test split"):
+        return TEST
+    return VALID if drawn(name, held, "valid split") else TRAIN
+
+
 def _split(document: Document, found: dict[str | None, set[str | None]], held: float) -> str | None:
     splits, split = found[document.dataset], document.split
     if splits == {None}:
-        split = TEST if drawn(document.record_id, held, "test split") else TRAIN
-    elif TEST not in splits and split == VALID and TRAIN in splits:
+        return cut(document.record_id, held)
+    if TEST not in splits and split == VALID and TRAIN in splits:
         return TEST
     if split == TRAIN and not {VALID, TEST} <= splits:
         return VALID if drawn(document.record_id, held, "valid split") else TRAIN

@@ -1,0 +1,103 @@
+"""Columns that a table of reports may lack, and what is told of those that it must have."""
+
+import polars as pl
+import pytest
+
+from engine.errors import ConfigError
+from engine.sources.annotated.splits import cut
+from engine.training.data import DataConfig, load_examples, noted, survey
+
+ONE = {"site": "site"}
+
+
+def table(folder, name="reports.parquet", **columns):
+    """Sixty reports with some columns more, or those that are None less."""
+    made = {"record_id": [f"r{n}" for n in range(60)], "text": [f"text {n}" for n in range(60)], "site": ["C18", "C34"] * 30}
+    kept = {key: value for key, value in (made | columns).items() if value is not None}
+    pl.DataFrame(kept).write_parquet(folder / name)
+    return DataConfig(path=str(folder / name), labels=ONE)
+
+
+def by_id(config, column):
+    found = load_examples(config)
+    return dict(zip(found["record_id"].to_pylist(), found[column].to_pylist(), strict=True))
+
+
+def test_without_a_split_the_patients_are_cut_as_the_annotated_texts_are(tmp_path):
+    patients = [f"p{n // 2}" if n < 50 else None for n in range(60)]
+    found = by_id(table(tmp_path, patient_id=patients), "split")
+    # A report of nobody is a patient by itself.
+    assert found == {f"r{n}": cut(patient or f"r{n}") for n, patient in enumerate(patients)}
+
+
+def test_without_patients_the_reports_are_cut_and_it_is_said(tmp_path):
+    config = table(tmp_path)
+    found = survey(config)
+    assert by_id(config, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
+    assert by_id(config, "group") == {f"r{n}": f"r{n}" for n in range(60)}
+    first, second = found.told()
+    assert first.startswith("no column patient_id: every report counts as a patient of its own")
+    counts = [found.counts[f"real {split}"] for split in ("train", "valid", "test")]
+    assert second == (
+        "no column split: train, valid and test are cut by a hash of record_id (data.cut_share=0.1): "
+        f"{counts[0]} train, {counts[1]} valid, {counts[2]} test"
+    )
+    larger = survey(DataConfig(path=config.path, labels=ONE, cut_share=0.4)).counts
+    assert larger["real test"] > counts[2] and larger["real valid"] > counts[1]
+
+
+def test_null_cuts_anew_what_has_a_split(tmp_path):
+    config = table(tmp_path, split=["train"] * 60, patient_id=["p"] * 60)
+    assert set(by_id(config, "split").values()) == {"train"}
+    anew = DataConfig(path=config.path, labels=ONE, split=None, group=None)
+    assert by_id(anew, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
+    assert [line.partition(":")[0] for line in survey(anew).told()] == ["data.group=null", "data.split=null"]
+    # A patient is in one split, whatever the column of splits said.
+    assert len(set(by_id(DataConfig(path=config.path, labels=ONE, split=None), "split").values())) == 1
+
+
+def test_too_few_to_cut_are_refused(tmp_path):
+    config = table(tmp_path, patient_id=["p"] * 60)
+    with pytest.raises(ConfigError, match=r"^data\.path: 60 reports are too few to cut valid and test from"):
+        survey(config).require()
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "told"),
+    [
+        ({"record_id": None, "number": list(range(60))}, {}, r"^data\.id=record_id: reports\.parquet has no column record_id"),
+        ({"text": None, "report": ["x"] * 60}, {}, r"^data\.text=text: .*; it has record_id, site, report$"),
+        ({"site": None}, {}, r"^data\.labels\.site=site: .* or leave the task out of data\.labels; it has"),
+        ({}, {"split": "part"}, r"^data\.split=part: "),
+        ({}, {"group": "case"}, r"^data\.group=case: "),
+        (
+            {"record_id": None, "text": None, "note": ["x"] * 60},
+            {},
+            r"^data\.id=record_id, data\.text=text: .* name others",
+        ),
+    ],
+)
+def test_a_missing_column_is_told_with_its_key(tmp_path, columns, more, told):
+    config = table(tmp_path, **columns)
+    with pytest.raises(ConfigError, match=told):
+        survey(DataConfig(path=config.path, labels=ONE, **more))
+
+
+def test_files_that_differ_in_what_they_lack_are_refused(tmp_path):
+    table(tmp_path, "a.parquet", patient_id=list(range(60)))
+    table(tmp_path, "b.parquet")
+    with pytest.raises(ConfigError, match=r"^data\.group: some files have a column patient_id and some have none"):
+        survey(DataConfig(path=str(tmp_path), labels=ONE))
+
+
+def test_a_csv_file_is_told_from_a_broken_one(tmp_path):
+    for name, told in (("a.csv", "training reads no other"), ("b.parquet", "cannot be read as Parquet")):
+        (tmp_path / name).write_text("record_id,text\n1,x\n")
+        with pytest.raises(ConfigError, match=rf"^data\.path: {name} .*{told}"):
+            survey(DataConfig(path=str(tmp_path / name)))
+
+
+def test_what_came_later_is_noted_only_where_it_is_set():
+    plain = {"path": "x", "rationale_rule": None, "cut_share": 0.1}
+    assert noted(plain) == {"path": "x"}
+    assert noted({**plain, "cut_share": 0.2}) == {"path": "x", "cut_share": 0.2}
