@@ -55,6 +55,8 @@ class Watch:
 
     def note(self, line: str) -> None: ...
 
+    def wait(self, what: str) -> None: ...
+
     def start(self, state: Any) -> None:
         self.bytes = state.bytes_total
 
@@ -62,8 +64,6 @@ class Watch:
         self.records = state.records
         if self.first is None:
             self.first, self.first_bytes = time.perf_counter(), state.bytes
-
-    def publish(self) -> None: ...
 
     def close(self) -> None: ...
 
