@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -128,7 +129,8 @@ def test_a_sign_left_by_a_driver_that_died_while_it_cleaned_up_is_removed_by_the
 
 def test_a_run_that_is_refused_or_breaks_off_leaves_no_sign(bench, monkeypatch):
     one = bench()
-    monkeypatch.setattr("engine.pipeline.run._Driver.code", lambda *_: 1 / 0)
+    # The package has the function under the module's name.
+    monkeypatch.setattr(sys.modules["engine.pipeline.run"]._Driver, "code", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(one.config)
     assert list(one.storage.list(one.layout.drivers)) == []
