@@ -1,4 +1,4 @@
-"""All jobs by one name: `python -m jobs`, or `marginalia`, lists them; followed by a job's name and key=value it runs that job."""
+"""All jobs by one name: `marginalia`, or `python -m jobs`, lists them; with a job's name and key=value it runs that job."""
 
 import ast
 import importlib
@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from engine.errors import EXIT_CONFIG, EXIT_OK
+from jobs import interrupted
 from jobs._front import piped
 from jobs._keys import closest
 
@@ -15,6 +16,7 @@ WIDTH = 110
 
 def main() -> None:
     """Runs the job that the command line names, or lists the jobs."""
+    sys.excepthook = interrupted
     words = sys.argv[1:]
     if words and words[0] in job_names():
         # A job that records its command reads it here.

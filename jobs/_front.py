@@ -352,7 +352,7 @@ def _flat(error: BaseException) -> str:
 
 
 def piped(work: Callable[[], int]) -> int:
-    """The exit code of work that prints: a reader that has seen enough, such as `head`, ends it as it ends any tool of a shell."""
+    """The exit code of work that prints: a reader that has seen enough, such as `head`, ends it like any tool of a shell."""
     try:
         code = work()
         # What is still held back would meet the closed pipe after the end.

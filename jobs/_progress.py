@@ -1,5 +1,5 @@
-"""Progress of a run on stderr: a bar on a terminal, elsewhere a plain line at least every ten seconds. It counts committed records,
-and says what is waited for while there are none."""
+"""Progress of a run on stderr: a bar on a terminal, elsewhere a plain line at least every ten seconds. It counts committed
+records, and says what is waited for while there are none."""
 
 import os
 import sys
@@ -37,8 +37,8 @@ def _stderr() -> TextIO:
 class Clock:
     """Rate and time left, from when the model began to work: neither start-up nor earlier runs' work counts.
 
-    Both are as they were at the last commit. There are none before as many shards are done as are worked on at the same time, whose
-    share would not show in them.
+    Both are as they were at the last commit. There are none before as many shards are done as are worked on at the same time: the
+    first one alone says nothing of the others.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

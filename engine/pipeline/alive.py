@@ -23,7 +23,7 @@ SILENCE = 45.0
 
 @dataclass(frozen=True)
 class Sign:
-    """The youngest sign of any driver: its age in seconds by this machine's clock, and what the driver waited for, if anything."""
+    """A driver's last sign: its age in seconds by this machine's clock, and what the driver waited for, if anything."""
 
     age: float
     waits: str | None

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-
 # The phases in which a driver waits; between the last two of them shards come in.
 PLANNING = "looking through the input"
 STARTING = "starting Ray"

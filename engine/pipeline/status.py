@@ -37,9 +37,9 @@ class Summary:
     `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this
     call's, 0 in a status.
 
-    In a status, `running` is whether a driver has given a sign of life lately, `last_sign` how many seconds ago it did, None where
-    none is there: a driver takes it away when it ends, unless it is killed. `waits` is what it waited for then, None while shards
-    come in. `last_shard` is how many seconds ago a shard was done.
+    In a status, `running` is whether a driver has given a sign of life lately, and `last_sign` how many seconds ago one did, None
+    where there is none: a driver takes its sign away when it ends, unless it is killed. `waits` is what it waited for then, None
+    while shards come in. `last_shard` is how many seconds ago a shard was done.
     """
 
     output: str

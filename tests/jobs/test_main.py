@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -103,3 +104,18 @@ def test_a_wheel_has_all_that_the_jobs_need(tmp_path: Path) -> None:
     where = [sys.executable, "-c", "import jobs, engine; print(jobs.__file__, engine.__file__)"]
     found = subprocess.run(where, cwd=elsewhere, env=environment, capture_output=True, text=True).stdout
     assert found.count(str(site)) == 2
+
+
+def test_an_interrupt_before_a_job_has_begun_is_one_line() -> None:
+    # The module's own loading is interrupted, as by Ctrl-C in its first second.
+    script = (
+        "import runpy, sys; sys.argv[0] = '-m'; import jobs\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'jobs._front': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "runpy.run_module('jobs.status', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    # A shell shows the death by this signal as 130.
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted; run the same command again\n")

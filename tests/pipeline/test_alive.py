@@ -127,7 +127,7 @@ def test_a_sign_left_by_a_driver_that_died_while_it_cleaned_up_is_removed_by_the
     assert list(one.storage.list(one.layout.drivers)) == []
 
 
-def test_a_run_that_is_refused_or_breaks_off_leaves_no_sign(bench, monkeypatch):
+def test_a_run_that_breaks_off_leaves_no_sign(bench, monkeypatch):
     one = bench()
     # The package has the function under the module's name.
     monkeypatch.setattr(sys.modules["engine.pipeline.run"]._Driver, "code", lambda *_: 1 / 0)
