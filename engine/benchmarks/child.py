@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,4 +195,7 @@ def main(what: str, question: str, answer: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    # Ctrl-C reaches the parent as well, which says what there is to say.
+    with suppress(KeyboardInterrupt):
+        sys.exit(main(*sys.argv[1:]))
+    sys.exit(130)

@@ -95,6 +95,7 @@ def test_a_model_that_works_shows_by_its_own_drivers_marker_on_a_shard_that_is_n
     assert attempts.reached(storage, layout, attempts.MODEL, todo, "d")
 
 
+@pytest.mark.timeout(500)
 def test_a_run_is_running_then_left_by_a_killed_driver_then_finished(tmp_path, cluster, monkeypatch):
     write_input(tmp_path / "in" / "a.jsonl", texts(60))
     out = str(tmp_path / "out")
