@@ -196,7 +196,7 @@ class Bar:
     def start(self, state: "Standing") -> None:
         self._clock.start(state)
         self._bar.live.transient = False
-        self._bar.update(self._task, description="coding", total=max(1, state.bytes_total), completed=state.bytes)
+        self._bar.update(self._task, total=max(1, state.bytes_total), completed=state.bytes)
 
     def update(self, state: "Standing") -> None:
         self._waits = None
@@ -212,14 +212,13 @@ class Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[told]}", markup=False),
             TimeElapsedColumn(),
         )
         # A run that has nothing to do leaves no bar behind.
         self._bar = Progress(*columns, console=Console(file=self._stream), transient=True)
-        self._task = self._bar.add_task("starting", total=None, told=self)
+        self._task = self._bar.add_task("", total=None, told=self)
         self._bar.start()
 
 
