@@ -18,12 +18,15 @@ logging set-up, no change of folder.
 Text values never pass through Hydra's parser. A stand-in is composed in their place and replaced afterwards, so that a file may
 be called `my reports [2024], a=b~.csv` and needs no quotes beyond those for the shell.
 
-Exit codes: 0 done; 1 a bug; 2 wrong configuration or input; 3 try again; 4 done, with too many failed records; 130 interrupted.
+Exit codes: 0 done; 1 a bug; 2 wrong configuration or input; 3 try again; 4 done, with too many failed records; 130 interrupted;
+141 nobody reads the output any more, such as `head`.
 """
 
+import contextlib
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -32,13 +35,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
 from jobs._keys import Key, build, check_value, closest, keys_of
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+RESUMES = "the same command again goes on where it stopped"
 DEBUG = "MARGINALIA_DEBUG"
 
 _QUIET = {
@@ -59,7 +64,10 @@ _TAKES_VALUE = ("--cfg", "--config-dir", "--config-name")
 
 @dataclass(frozen=True)
 class Job:
-    """A job: its name, its configuration dataclass and what it does. Calling it is running it from the command line."""
+    """A job: its name, its configuration dataclass and what it does. Calling it is running it from the command line.
+
+    `again` is what to do after it was interrupted.
+    """
 
     name: str
     schema: type
@@ -67,6 +75,7 @@ class Job:
     examples: Sequence[str]
     body: Callable[[Any], int | None]
     conf: Path = CONF
+    again: str = "run the same command again"
 
     def __call__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -78,7 +87,7 @@ class Job:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         with _interrupts() as came:
-            return self._run(argv, came)
+            return piped(lambda: self._run(argv, came))
 
     def _run(self, argv: Sequence[str], came: Sequence[int]) -> int:
         try:
@@ -87,25 +96,27 @@ class Job:
                 from jobs._help import help_text
 
                 values, _ = self.compose(overrides, flags)
-                _print(help_text(self, values, self.groups(flags)))
+                print(help_text(self, values, self.groups(flags)))
                 return EXIT_OK
             values, missing = self.compose(overrides, flags)
             if "--cfg" in flags:
                 import yaml
 
-                _print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip())
+                print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip())
                 return EXIT_OK
             if missing:
                 told = "; ".join(f"{key.name} ({key.help.rstrip('.')})" for key in missing)
                 raise ConfigError(f"missing {told}: give {' '.join(f'{key.name}=...' for key in missing)}")
             return self.body(build(self.schema, values)) or EXIT_OK
         except KeyboardInterrupt as error:
-            _say(self.name, ": ".join(["interrupted", *map(str, error.args)]))
+            _say(self.name, ": ".join(["interrupted", *map(str, error.args)]) if error.args else f"interrupted; {self.again}")
             return EXIT_INTERRUPTED
         except Exception as error:
             if came:
-                _say(self.name, "interrupted")
+                _say(self.name, f"interrupted; {self.again}")
                 return EXIT_INTERRUPTED
+            if isinstance(error, BrokenPipeError) and _unread():
+                raise
             if isinstance(error, EngineError):
                 _say(self.name, str(error))
                 if error.exit_code == EXIT_BUG:
@@ -200,10 +211,10 @@ class Job:
 
 
 def job(
-    name: str, schema: type, about: str, examples: Sequence[str] = (), conf: Path = CONF
+    name: str, schema: type, about: str, examples: Sequence[str] = (), conf: Path = CONF, again: str = Job.again
 ) -> Callable[[Callable[[Any], int | None]], Job]:
     """Makes a function of a configuration a job. The function returns an exit code, or None for 0."""
-    return lambda body: Job(name, schema, about, tuple(examples), body, conf)
+    return lambda body: Job(name, schema, about, tuple(examples), body, conf, again)
 
 
 @dataclass
@@ -368,12 +379,28 @@ def _flat(error: BaseException) -> str:
     return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
 
 
-def _print(text: str) -> None:
-    """To stdout; a reader that has seen enough, such as `head`, is no error."""
+def piped(work: Callable[[], int]) -> int:
+    """The exit code of work that prints: a reader that has seen enough, such as `head`, ends it like any tool of a shell."""
     try:
-        print(text, flush=True)
+        code = work()
+        # What is still held back would meet the closed pipe after the end.
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in _unread():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return EXIT_UNREAD
+
+
+def _unread() -> list[TextIO]:
+    """Which of stdout and stderr nobody reads any more."""
+    closed = []
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # A stand-in has no descriptor.
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            closed += [stream] if poll.poll(0) else []
+    return closed
 
 
 def _say(name: str, message: str) -> None:

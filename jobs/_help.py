@@ -17,7 +17,8 @@ _PREFACE = """# Configuration
 
 Made by `make docs` from the keys themselves; do not edit it by hand.
 
-Every job is started as `python -m jobs.<name> key=value ...`. `--help` shows what stands here, `--cfg job` what would run.
+Every job is started as `marginalia <name> key=value ...` or `python -m jobs.<name> key=value ...`. `--help` shows what stands
+here, `--cfg job` what would run; `marginalia` alone lists the jobs.
 
 * `???` must be given.
 * A text value is taken as the shell gives it: a file name needs quotes for the shell only. A path may begin with `~/`.

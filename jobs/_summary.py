@@ -28,10 +28,9 @@ def closing(summary: "Summary") -> str:
 def standing(summary: "Summary") -> str:
     """For `jobs.status`."""
     total = "an unknown number of" if summary.records_total is None else f"{summary.records_total:,}"
-    state = "finished" if summary.finished else "not finished: the same command again continues it"
     share = f" ({summary.bytes / summary.bytes_total:.0%} of the text)" if summary.bytes_total else ""
     lines = [
-        f"Run {summary.run_id} in {summary.output}: {state}.",
+        f"Run {summary.run_id} in {summary.output}: {_life(summary)}.",
         f"{summary.records:,} of {total} records{share}, {summary.shards:,} of {summary.shards_total:,} shards; "
         f"{summary.retried:,} shards were tried more than once.",
     ]
@@ -52,6 +51,18 @@ _OUTCOMES = {
     },
     ENTITIES: {"read": (AUTO, REVIEW), "failed": (FAILED,)},
 }
+
+
+def _life(summary: "Summary") -> str:
+    """Whether the run is finished, at work, or left behind."""
+    if summary.finished:
+        return "finished"
+    sign = "" if summary.last_sign is None else f"last sign of life {duration(summary.last_sign)} ago"
+    shard = "" if summary.last_shard is None else f"last shard done {duration(summary.last_shard)} ago"
+    if summary.running:
+        return "running: " + ", ".join(filter(None, [sign, summary.waits or shard]))
+    told = ", ".join(filter(None, [sign, shard]))
+    return f"not finished, and no command is at work on it{f' ({told})' if told else ''}: the same command again continues it"
 
 
 def _counts(summary: "Summary") -> list[str]:

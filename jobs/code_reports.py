@@ -1,7 +1,7 @@
 """Codes a corpus of reports: one row a report, with the evidence beside the code."""
 
 from jobs._config import CodeReports, run_config
-from jobs._front import job
+from jobs._front import RESUMES, job
 
 
 @job(
@@ -15,6 +15,7 @@ from jobs._front import job
         "input.path=texts input.encoding=cp1252 explain=none output.path=coded",
         "input.path=reports cluster=gpu_box output.path=coded",
     ],
+    again=RESUMES,
 )
 def main(config: CodeReports) -> None:
     """Runs the engine and tells what came of it."""

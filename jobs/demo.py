@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from jobs._config import CodeReports, Decision, Explain, Input, Model, Output, Text, run_config
-from jobs._front import job
+from jobs._front import RESUMES, job
 from jobs._keys import key, section
 
 # The default evidence takes twice as long, and nobody waits for a first look.
@@ -49,6 +49,7 @@ class Config:
     Config,
     "Writes synthetic reports, codes them with the shipped model, queries the result and shows the evidence of twenty reports.",
     examples=["", "records=200 output.path=small_demo"],
+    again=RESUMES,
 )
 def main(config: Config) -> None:
     """The four steps of a first look."""
@@ -98,7 +99,11 @@ def show(title: str, query: str) -> None:
     for row in result.fetchall():
         table.add_row(*map(str, row))
     print(f"\n{title}\n\n{query}\n")
-    Console().print(table)
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    # By itself, rich ends the process with 1 where nobody reads any more.
+    print(drawn.get(), end="")
 
 
 if __name__ == "__main__":

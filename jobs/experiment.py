@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import DEVICES, MODES
 from engine.training.rationales import KINDS
-from jobs._front import job
+from jobs._front import RESUMES, job
 from jobs._keys import MISSING, key, section
 
 # One grid, each time with other heads and regimes.
@@ -159,6 +159,7 @@ class Config:
         "experiment=explain/calibration data.path=reports.parquet model.path=my_model output.path=calibration",
         "experiment=rationale/augment data.path='<folder>/hoc_rationales' model.states=states output.path=augment",
     ],
+    again=RESUMES,
 )
 def main(config: Config) -> None:
     """Measures, and prints the table."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engine.models.site_classifier.config import EXPLAIN_METHODS
 from jobs._config import Cluster, Output
-from jobs._front import job
+from jobs._front import RESUMES, job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage
 
@@ -86,6 +86,7 @@ class Config:
         "run=coded output.path=shap explain.method=kernel_shap explain.units=sentence explain.sample=30 explain.faithfulness=1",
         "run=coded input.path=these.parquet model.path=my_model explain.targets='{site: C50}' output.path=why_not_breast",
     ],
+    again=RESUMES,
 )
 def main(config: Config) -> None:
     """Runs the engine over the run's input and tells what came of it."""

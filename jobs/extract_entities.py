@@ -1,7 +1,7 @@
 """Extracts entities from a corpus of reports: one row a report, with where each stands and why."""
 
 from jobs._entities import ExtractEntities, run_config
-from jobs._front import job
+from jobs._front import RESUMES, job
 
 
 @job(
@@ -17,6 +17,7 @@ from jobs._front import job
         "input.path=reports.parquet 'entities.questions.Device=Which implants, or stents, are named?' output.path=found",
         "input.path=reports.parquet entities.questions_file=questions.yaml output.path=found",
     ],
+    again=RESUMES,
 )
 def main(config: ExtractEntities) -> None:
     """Runs the engine and tells what came of it."""

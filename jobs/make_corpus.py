@@ -4,7 +4,7 @@ texts that are not reportable, against which to measure what a coder makes of th
 from dataclasses import dataclass
 
 from engine.errors import ConfigError
-from jobs._front import job
+from jobs._front import RESUMES, job
 from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
@@ -48,6 +48,7 @@ class Config:
         "records=2000 broken=0.015 output.path=demo output.format=csv",
         "corpus=unreportable records=2000 output.path=unreportable",
     ],
+    again=RESUMES,
 )
 def main(config: Config) -> None:
     from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write

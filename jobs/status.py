@@ -22,7 +22,8 @@ class Config:
 @job(
     "status",
     Config,
-    "Tells what a run has done, from its output folder alone: no model, no input. Safe while the run is going on.",
+    "Tells what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
+    "while the run is going on.",
     examples=["output.path=coded", "output.path=coded json=true"],
 )
 def main(config: Config) -> None:
@@ -37,7 +38,7 @@ def main(config: Config) -> None:
     if config.json:
         import json
 
-        print(json.dumps(asdict(summary), sort_keys=True))
+        print(json.dumps({**asdict(summary), "finished": summary.finished}, sort_keys=True))
     else:
         print(standing(summary))
 

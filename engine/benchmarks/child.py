@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ class Watch:
 
     def note(self, line: str) -> None: ...
 
+    def wait(self, what: str) -> None: ...
+
     def start(self, state: Any) -> None:
         self.bytes = state.bytes_total
 
@@ -62,8 +65,6 @@ class Watch:
         self.records = state.records
         if self.first is None:
             self.first, self.first_bytes = time.perf_counter(), state.bytes
-
-    def publish(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -195,4 +196,7 @@ def main(what: str, question: str, answer: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    # Ctrl-C reaches the parent as well, which says what there is to say.
+    with suppress(KeyboardInterrupt):
+        sys.exit(main(*sys.argv[1:]))
+    sys.exit(130)

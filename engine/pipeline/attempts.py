@@ -6,10 +6,11 @@ process may die without saying why; the markers that they leave are counted, and
 
 import json
 import socket
+from collections.abc import Container
 from datetime import UTC, datetime
 
 from engine.errors import RetryableError
-from engine.pipeline.layout import Layout
+from engine.pipeline.layout import Layout, shard_of
 from engine.storage import Storage
 
 READ, MODEL = "read", "model"
@@ -41,6 +42,12 @@ def begin(storage: Storage, layout: Layout, shard: str, stage: str, driver: str,
     while not storage.create(layout.attempt(shard, stage, number), data):
         number += 1
     return number
+
+
+def reached(storage: Storage, layout: Layout, stage: str, shards: Container[str], driver: str) -> bool:
+    """Whether this driver's work on any of these shards has come to a stage."""
+    markers = [each.path for each in storage.list(layout.attempts) if f".{stage}-" in each.path and shard_of(each.path) in shards]
+    return any(_driver(storage.read(path)) == driver for path in markers)
 
 
 def _count(storage: Storage, layout: Layout, shard: str, stage: str) -> int:

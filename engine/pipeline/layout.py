@@ -5,6 +5,7 @@
     _attempts/<shard>.<stage>-<n>     one empty-handed marker a try
     _shards/<shard>-<attempt>.parquet rows of one try
     _receipts/<shard>.json            which try counts
+    _drivers/<driver>.json            a running driver's sign of life, written again and again
     _publish/<generation>-<x>/        tables on their way out
     _manifests/0001.json              what a generation published, 0001.receipts.jsonl the receipts it used up
     codes/0001-0000.parquet           the result, named as the system's table
@@ -33,6 +34,10 @@ class Layout:
         return self._path("_attempts")
 
     @property
+    def drivers(self) -> str:
+        return self._path("_drivers")
+
+    @property
     def shards(self) -> str:
         return self._path("_shards")
 
@@ -53,6 +58,9 @@ class Layout:
 
     def attempt(self, shard: str, stage: str, number: int) -> str:
         return posixpath.join(self.attempts, f"{shard}.{stage}-{number}")
+
+    def driver(self, driver: str) -> str:
+        return posixpath.join(self.drivers, f"{driver}.json")
 
     def shard(self, shard: str, attempt: int) -> str:
         return posixpath.join(self.shards, f"{shard}-{attempt}.parquet")

@@ -65,11 +65,13 @@ def settle(storage: Storage, layout: Layout, manifest: Manifest) -> None:
 
 
 def clean(storage: Storage, layout: Layout, done: Iterable[str], generation: int) -> None:
-    """Removes what published shards have left: rows, receipts, attempts, and the staging of generations up to this one."""
+    """Removes what published shards have left: rows, receipts, attempts, and the staging of generations up to this one; and the
+    signs of life, which a driver that is still at work gives again."""
     names = set(done)
     # Receipts first: one without its rows would be an absent one, rows without a receipt are only waste.
     for folder in (layout.receipts, layout.shards, layout.attempts):
         storage.remove_all(entry.path for entry in list(storage.list(folder)) if shard_of(entry.path) in names)
+    storage.remove_all(entry.path for entry in list(storage.list(layout.drivers)))
     stages = {posixpath.relpath(entry.path, layout.staging).split("/")[0] for entry in storage.list(layout.staging)}
     for stage in stages:
         if int(stage[:4]) <= generation:

@@ -1,22 +1,25 @@
 """A run from the driver's side: plan, claim the folder, code what has no receipt, publish, sum up."""
 
 import logging
+import threading
 import time
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from engine.errors import ContractError, TooManyFailures
 from engine.models.base import System
 from engine.models.rows import result_schema
 from engine.models.run import system_of
-from engine.pipeline import fingerprint, plan, published
+from engine.pipeline import attempts, fingerprint, plan, published
+from engine.pipeline.alive import SignOfLife
 from engine.pipeline.commit import Receipt, commit_empty, receipts
 from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan, Planned
-from engine.pipeline.progress import Progress, Silent, Standing
+from engine.pipeline.progress import FIRST, LOADING, PLANNING, PUBLISHING, STARTING, Progress, Silent, Standing
 from engine.pipeline.publish import publish
 from engine.pipeline.status import Summary, summary
 from engine.pipeline.work import Job
@@ -33,26 +36,31 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     """
     started = time.monotonic()
     progress = progress or Silent()
-    use_s3(config.s3)
-    storage, layout = storage_for(config.output), Layout(config.output)
-    system = system_of(config.model)
-    found = fingerprint.fingerprint(config, system)
-    run_id, planned = begin(config, storage, system, found, progress)
-    # What the store can do is known by now.
-    storage, schema = storage_for(config.output), result_schema(system, planned.keep)
-    known = published.manifests(storage, layout)
-    for manifest in known:
-        published.settle(storage, layout, manifest)
-    folded = published.folded(storage, layout, known)
-    received = receipts(storage, layout)
-    done = {**received, **folded}
-    event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))
     try:
-        new = _code(config, storage, layout, system, run_id, planned, done, progress)
-        # Receipts of what is published are what a driver left that died while it cleaned up.
-        if new or len(folded) < len(planned.shards) or not known or received.keys() & folded.keys():
-            progress.publish()
-            publish(storage, layout, run_id, system.table, schema, planned, config.memory, done)
+        progress.wait(PLANNING)
+        use_s3(config.s3)
+        storage, layout = storage_for(config.output), Layout(config.output)
+        system = system_of(config.model)
+        found = fingerprint.fingerprint(config, system)
+        run_id, planned = begin(config, storage, system, found, progress)
+        # What the store can do is known by now.
+        storage, schema = storage_for(config.output), result_schema(system, planned.keep)
+        known = published.manifests(storage, layout)
+        for manifest in known:
+            published.settle(storage, layout, manifest)
+        folded = published.folded(storage, layout, known)
+        received = receipts(storage, layout)
+        done = {**received, **folded}
+        event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))
+        new = 0
+        # Receipts of what is published, and signs of life, are what a driver left that died while it cleaned up.
+        left = received.keys() & folded.keys() or next(iter(storage.list(layout.drivers)), None)
+        if len(folded) < len(planned.shards) or not known or left:
+            driver = _Driver(config, storage, layout, progress)
+            with driver.alive():
+                new = driver.code(system, run_id, planned, done)
+                driver.wait(PUBLISHING)
+                publish(storage, layout, run_id, system.table, schema, planned, config.memory, done)
     finally:
         progress.close()
     result = summary(storage, layout, {"run_id": run_id, "settings": found, "limits": system.limits()}, planned, new, started)
@@ -90,61 +98,100 @@ def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, 
     return run_id, plan.store(config, storage, layout, drafted)
 
 
-def _code(
-    config: RunConfig,
-    storage: Storage,
-    layout: Layout,
-    system: System,
-    run_id: str,
-    planned: Plan,
-    done: dict[str, Receipt],
-    progress: Progress,
-) -> int:
-    """Codes every shard without a receipt; returns the number of records that this took."""
-    todo: list[Planned] = []
-    for shard in planned.shards:
-        if shard.name in done:
-            continue
-        if shard.rows == 0:
-            done[shard.name] = commit_empty(storage, layout, shard.name)
-        else:
-            todo.append(shard)
-    if not todo:
-        return 0
-    # Ray takes seconds to import and to start, which a finished run is spared.
-    from engine.pipeline import cluster, stages
+class _Driver:
+    """One call's work on the shards, and what it waits for meanwhile."""
 
-    records = 0
-    state = _standing(planned, done)
-    progress.start(state)
-    job = Job(
-        input=config.input,
-        model=config.model,
-        output=config.output,
-        run_id=run_id,
-        keep=planned.keep.serialize().to_pybytes(),
-        driver=uuid.uuid4().hex,
-        max_attempts=config.cluster.max_attempts,
-        child_memory=config.cluster.child_memory,
-        # The input was listed and the output claimed: what fails from here on may work later.
-        s3=replace(s3_config(), proven=True),
-    )
-    with cluster.connected(config.cluster):
-        for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):
-            done[receipt["shard"]] = receipt
-            state = replace(
-                state, shards=len(done), bytes=state.bytes + receipt["bytes"], records=state.records + receipt["rows"]
-            )
-            records += receipt["rows"]
-            event("committed", run_id=run_id, **{k: receipt[k] for k in ("shard", "attempt", "rows", "decisions", "seconds")})
-            progress.update(state)
-    missing = [shard.name for shard in todo if shard.name not in done]
-    if missing:
-        raise ContractError(f"{len(missing)} shards came back without a receipt, {missing[0]} first")
-    return records
+    def __init__(self, config: RunConfig, storage: Storage, layout: Layout, progress: Progress) -> None:
+        self._config, self._storage, self._layout, self._progress = config, storage, layout, progress
+        self._name = uuid.uuid4().hex
+        self._todo: frozenset[str] = frozenset()
+        self._waits: str | None = None
+        self._turn = threading.Lock()
+
+    def alive(self) -> SignOfLife:
+        """The driver's sign of life, for the length of a block."""
+        return SignOfLife(self._storage, self._layout, self._name, self._look)
+
+    def wait(self, what: str | None) -> None:
+        """Tells what is waited for from now on; None while shards come in."""
+        with self._turn:
+            self._waits = what
+            if what is not None:
+                self._progress.wait(what)
+
+    def _look(self) -> str | None:
+        """What is waited for. That a model has begun to work shows in the folder alone."""
+        if self._waits == LOADING and attempts.reached(self._storage, self._layout, attempts.MODEL, self._todo, self._name):
+            with self._turn:
+                if self._waits == LOADING:
+                    self._waits = FIRST
+                    self._progress.wait(FIRST)
+        return self._waits
+
+    def code(self, system: System, run_id: str, planned: Plan, done: dict[str, Receipt]) -> int:
+        """Codes every shard without a receipt; returns the number of records that this took."""
+        todo: list[Planned] = []
+        for shard in planned.shards:
+            if shard.name in done:
+                continue
+            if shard.rows == 0:
+                done[shard.name] = commit_empty(self._storage, self._layout, shard.name)
+            else:
+                todo.append(shard)
+        if not todo:
+            return 0
+        config = self._config
+        self._todo = frozenset(shard.name for shard in todo)
+        state = _standing(planned, done, min(config.cluster.actors, len(todo)))
+        self._progress.start(state)
+        self.wait(STARTING)
+        # Ray takes seconds to import and to start, which a finished run is spared.
+        from engine.pipeline import cluster, stages
+
+        records = 0
+        job = Job(
+            input=config.input,
+            model=config.model,
+            output=config.output,
+            run_id=run_id,
+            keep=planned.keep.serialize().to_pybytes(),
+            driver=self._name,
+            max_attempts=config.cluster.max_attempts,
+            child_memory=config.cluster.child_memory,
+            # The input was listed and the output claimed: what fails from here on may work later.
+            s3=replace(s3_config(), proven=True),
+        )
+        with cluster.connected(config.cluster):
+            self.wait(LOADING)
+            for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):
+                self.wait(None)
+                done[receipt["shard"]] = receipt
+                state = replace(
+                    state,
+                    shards=len(done),
+                    bytes=state.bytes + receipt["bytes"],
+                    records=state.records + receipt["rows"],
+                    since=_since(receipt),
+                )
+                records += receipt["rows"]
+                facts = {k: receipt[k] for k in ("shard", "attempt", "rows", "decisions", "seconds")}
+                event("committed", run_id=run_id, **facts)
+                self._progress.update(state)
+        missing = [shard.name for shard in todo if shard.name not in done]
+        if missing:
+            raise ContractError(f"{len(missing)} shards came back without a receipt, {missing[0]} first")
+        return records
 
 
-def _standing(planned: Plan, done: dict[str, Receipt]) -> Standing:
+def _since(receipt: Receipt) -> float:
+    """Seconds from when the model began on a shard to its receipt. By the times where they are plausible: work in between that is
+    no stage's, such as the start of a process that commits, is in these alone."""
+    worked = sum(receipt["seconds"].get(stage, 0.0) for stage in ("model", "commit"))
+    begun, ended = (datetime.fromisoformat(receipt[key]) for key in ("model_at", "at"))
+    return max(worked, (ended - begun).total_seconds())
+
+
+def _standing(planned: Plan, done: dict[str, Receipt], at_once: int) -> Standing:
     return Standing(
         shards=len(done),
         shards_total=len(planned.shards),
@@ -152,6 +199,7 @@ def _standing(planned: Plan, done: dict[str, Receipt]) -> Standing:
         bytes_total=planned.bytes,
         records=sum(receipt["rows"] for receipt in done.values()),
         records_total=planned.rows,
+        at_once=at_once,
     )
 
 

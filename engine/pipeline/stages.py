@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -187,7 +188,7 @@ def _read(parcel: Parcel, job: Job) -> Parcel:
 
 
 def _model(parcel: Parcel, job: Job) -> Parcel:
-    begun = time.perf_counter()
+    begun, at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="milliseconds")
     storage, layout = _output(job)
     number = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
     isolate = parcel.state == wire.ISOLATE or attempts.isolated(number)
@@ -195,7 +196,7 @@ def _model(parcel: Parcel, job: Job) -> Parcel:
         meta, answers = code_isolated(job, _shard(parcel))
     else:
         meta, answers = parcel.meta, answer(system_of(job.model), parcel.body, job.keep_schema)
-    facts = {**_took(parcel, "model", begun, number), "isolated": isolate}
+    facts = {**_took(parcel, "model", begun, number), "isolated": isolate, "model_at": at}
     return replace(parcel, state=wire.CODED, plan=None, facts=facts, meta=meta, body=answers)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from engine.errors import ConfigError
 from engine.models.rows import add
 from engine.pipeline import fingerprint, plan, published
+from engine.pipeline.alive import Sign, age, last_sign
 from engine.pipeline.commit import Receipt, receipts
 from engine.pipeline.layout import Layout
 from engine.storage import Storage, storage_for
@@ -36,6 +37,10 @@ class Summary:
     published files of several records that all failed alike, the largest first.
     `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this
     call's, 0 in a status.
+
+    In a status, `running` is whether a driver has given a sign of life lately, and `last_sign` how many seconds ago one did, None
+    where there is none: a driver takes its sign away when it ends, unless it is killed. `waits` is what it waited for then, None
+    while shards come in. `last_shard` is how many seconds ago a shard was done.
     """
 
     output: str
@@ -60,6 +65,10 @@ class Summary:
     lost: tuple[Lost, ...] = ()
     new_records: int = 0
     seconds: float = 0.0
+    running: bool = False
+    last_sign: float | None = None
+    waits: str | None = None
+    last_shard: float | None = None
 
     @property
     def folder(self) -> str:
@@ -95,12 +104,20 @@ def status(output: str) -> Summary:
     found = fingerprint.read(storage, layout)
     if found is None:
         raise ConfigError(f"{output} holds no run; give the output.path of one")
+    # Before the receipts: a driver that ends in between has then left its last ones.
+    sign = last_sign(storage, layout)
     planned = plan.read(storage, layout)
-    return summary(storage, layout, found, planned)
+    return summary(storage, layout, found, planned, sign=sign)
 
 
 def summary(
-    storage: Storage, layout: Layout, found: dict, planned: plan.Plan, new_records: int = 0, started: float | None = None
+    storage: Storage,
+    layout: Layout,
+    found: dict,
+    planned: plan.Plan,
+    new_records: int = 0,
+    started: float | None = None,
+    sign: Sign | None = None,
 ) -> Summary:
     """The summary of a run whose `_run.json` and plan are known."""
     manifests = published.manifests(storage, layout)
@@ -135,6 +152,10 @@ def summary(
         lost=_lost(storage, layout, manifests, planned),
         new_records=new_records,
         seconds=0.0 if started is None else time.monotonic() - started,
+        running=sign is not None and sign.alive,
+        last_sign=sign and round(sign.age, 1),
+        waits=sign and sign.waits,
+        last_shard=round(age(max(receipt["at"] for receipt in every)), 1) if every else None,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from engine.errors import ConfigError, ContractError, RetryableError, TooManyFailures
 from jobs._front import DEBUG, Job, job
 from jobs._keys import MISSING, key, keys_of, section
+from tests.jobs.conftest import CodedRun
 
 ODD_NAMES = [
     "plain.csv",
@@ -286,7 +287,47 @@ def test_an_expected_end_has_one_line_and_its_code(
 ) -> None:
     assert raising(conf, error).run(["input.path=x"]) == code
     err = capsys.readouterr().err
-    assert err == f"toy: {str(error) or 'interrupted'}\n"
+    assert err == f"toy: {str(error) or 'interrupted; run the same command again'}\n"
+
+
+def closed_pipe(command: list[str]) -> tuple[int, str]:
+    """Exit code and stderr of a command whose reader has left before its first word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, *command], cwd=root, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    return ended.returncode, ended.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_a_job_quietly(coded_run: CodedRun) -> None:
+    assert closed_pipe(["-m", "jobs.status", f"output.path={coded_run.output}"]) == (141, "")
+    assert closed_pipe(["-m", "jobs.status", "--help"]) == (141, "")
+    assert closed_pipe(["-m", "jobs"]) == (141, "")
+
+
+def test_both_streams_closed_in_the_middle_of_the_work(conf: Path) -> None:
+    """As `2>&1 | head` leaves them, with more than a pipe holds still to come."""
+    script = (
+        "import sys; from tests.jobs.test_front import Config; from jobs._front import job\n"
+        "def body(config):\n"
+        "    for number in range(100_000): print(number)\n"
+        "    print('not stopped', file=open(sys.argv[1], 'w'))\n"
+        "job('toy', Config, 'Prints.')(body).run(['input.path=x']) == 141 or sys.exit(9)\n"
+    )
+    witness = conf / "witness"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(witness)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert not witness.exists()
+
+
+def test_a_broken_pipe_that_is_not_ours_is_a_bug(conf: Path, capsys: pytest.CaptureFixture) -> None:
+    assert raising(conf, BrokenPipeError(32, "the other end of a socket")).run(["input.path=x"]) == 1
+    assert "unexpected BrokenPipeError; this is a bug" in capsys.readouterr().err
 
 
 def test_a_bug_shows_where_but_not_what(conf: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,12 +149,35 @@ def test_the_standing_of_an_unfinished_run() -> None:
     assert "duckdb" not in told
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, "not finished, and no command is at work on it: the same command again continues it."),
+        (
+            {"last_sign": 200.0, "last_shard": 230.0, "waits": "starting Ray"},
+            "not finished, and no command is at work on it (last sign of life 3 min 20 s ago, last shard done 3 min 50 s ago): "
+            "the same command again continues it.",
+        ),
+        ({"running": True, "last_sign": 4.0, "waits": "starting Ray"}, "running: last sign of life 4 s ago, starting Ray."),
+        (
+            {"running": True, "last_sign": 4.0, "last_shard": 12.0},
+            "running: last sign of life 4 s ago, last shard done 12 s ago.",
+        ),
+        ({"generations": 1, "shards": 2, "last_sign": 4.0, "running": True}, "finished."),
+    ],
+)
+def test_whether_a_run_is_at_work_is_told_first(changed: dict, told: str) -> None:
+    run = summary(**{"shards": 1, "generations": 0, **changed})
+    assert _summary.standing(run).splitlines()[0] == f"Run abc in out's: {told}"
+
+
 def test_status_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("engine.pipeline.status", lambda output: summary(output=output))
     assert status.main.run(["output.path=a=b [1]"]) == 0
     assert "Run abc in a=b [1]: finished." in capsys.readouterr().out
     assert status.main.run(["output.path=x", "json=true"]) == 0
-    assert json.loads(capsys.readouterr().out)["decisions"]["auto"] == 6
+    told = json.loads(capsys.readouterr().out)
+    assert (told["decisions"]["auto"], told["finished"], told["running"], told["last_sign"]) == (6, True, False, None)
 
 
 def test_status_where_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

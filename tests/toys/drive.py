@@ -13,6 +13,7 @@ import sys
 from engine.errors import EngineError
 from engine.models.base import ModelSpec
 from engine.pipeline import ClusterConfig, RunConfig, Silent, Standing, published, run
+from engine.pipeline.progress import PUBLISHING
 from engine.sources import InputConfig
 from engine.storage import S3Config
 
@@ -31,8 +32,8 @@ class Killer(Silent):
         if self._when.startswith("update:") and state.shards >= int(self._when.split(":")[1]):
             die()
 
-    def publish(self) -> None:
-        if self._when == "publish":
+    def wait(self, what: str) -> None:
+        if self._when == "publish" and what == PUBLISHING:
             die()
 
 
