@@ -110,7 +110,8 @@ def test_the_versions_are_those_of_the_lock_and_of_the_product() -> None:
 
     for manifest in OF_RAY.values():
         assert manifest["spec"].get("rayClusterSpec", manifest["spec"])["rayVersion"] == version("ray")
-    images = {container["image"] for m in MANIFESTS.values() for t in templates(m["spec"]) for container in t["spec"]["containers"]}
+    pods = [template["spec"] for manifest in MANIFESTS.values() for template in templates(manifest["spec"])]
+    images = {container["image"] for pod in pods for container in pod["containers"]}
     assert images == {f"marginalia:{__version__}", f"marginalia:{__version__}-gpu"}
 
 
