@@ -59,11 +59,12 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def terminal(lines: str, home: Path, prefix: list[str]) -> Iterator[None]:
-    """Lines of which the last stays; once more where a busy machine does not keep the half minute that Ray gives a node."""
+    """Lines of which the last stays; once more where a busy machine does not keep the seconds that Ray gives a node to start."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     environment = {**inherited, "HOME": str(home), "RAY_TMPDIR": str(home), "PYTHONPATH": str(ROOT)}
+    environment["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "600"  # after a minute, Ray goes on without
     log = home / "head.log"
-    for _ in range(5):
+    for _ in range(10):
         with log.open("w") as out:
             head = subprocess.Popen(
                 [*prefix, "bash", "-ec", lines], cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True
