@@ -52,6 +52,6 @@ def test_the_steps_of_the_build_end_with_a_product_that_codes_reports(built: Pat
     scratch = Path(tempfile.mkdtemp(dir=built, prefix="s"))
     environment = {"PATH": f"{built}/.venv/bin:/usr/bin:/bin", "USER": "marginalia", "HF_HUB_OFFLINE": "1"}
     environment |= {"HOME": str(scratch), "TMPDIR": str(scratch), "RAY_TMPDIR": str(scratch)}
-    check = [built / "infra" / "docker" / "check.sh", "explain=none"]
-    run = subprocess.run([*STRANGER, *check], cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check = [*STRANGER, built / "infra" / "docker" / "check.sh", "explain=none"]
+    run = subprocess.run(check, cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert run.returncode == 0 and "Coded 20 records in " in run.stdout, run.stdout
