@@ -115,6 +115,10 @@ def _code(
 
     records = 0
     state = _standing(planned, done)
+    line = cluster.note(config.cluster)
+    if line is not None:
+        event("machine", note=line)
+        progress.note(line)
     progress.start(state)
     job = Job(
         input=config.input,

@@ -6,6 +6,7 @@ is on S3, checkpoints go there instead, so that any machine can go on from them.
 
 import importlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,7 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine import local_ray
 from engine.errors import ContractError, EngineError, where
+from engine.machine import processors
 from engine.storage import S3Config, s3_config, storage_for, use_s3
 from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
@@ -65,7 +68,7 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     work.mkdir(parents=True, exist_ok=True)
     told = work.resolve() / "_progress.jsonl"
     told.write_text("")
-    threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+    threads = config.threads or max(1, processors() // config.workers)
     # In a closure, since Ray keeps the loop's settings in its records of runs.
     s3 = replace(s3_config(), proven=True)
     # Workers claim little of the CPUs, so that some is left for the tasks that read ahead for them.
@@ -105,15 +108,22 @@ def _keep(folder: Path, kept: str) -> None:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Ray for the block; one that runs already is used and left as it is."""
+    """Ray for the block, started here if RAY_ADDRESS names none; one that runs already is used and left as it is.
+
+    Raises:
+        ConfigError: Ray's folder cannot be had or has too long a name.
+    """
     import ray
 
     if ray.is_initialized():
         yield
         return
-    # Ray lets its workers stand back behind everything else on the machine, where training would starve.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    address, local = os.environ.get("RAY_ADDRESS") or "local", {}
+    if address == "local":
+        local, line = local_ray.arguments(), local_ray.note()
+        if line is not None:
+            logging.getLogger("marginalia").warning(line)
+    ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
     try:
         yield
     finally:
