@@ -91,9 +91,6 @@ STARTED = """
 import json, os
 from {module} import {name} as start
 import ray
-from ray._private import services
-from tests.toys.nodes import patient
-services.get_node = patient(services.get_node)
 # One processor for the one who starts Ray; Ray itself needs what there is, or a busy machine makes it late.
 os.sched_getaffinity = lambda _: {{0}}
 
@@ -117,15 +114,20 @@ with start({arguments}):
 )
 def test_ray_that_is_started_here_has_our_processors_our_priority_and_a_folder_that_fits(module, name, arguments):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    # Behind the tests themselves, so that a priority that is nobody's would be seen.
-    told = subprocess.run(
-        [sys.executable, "-c", STARTED.format(module=module, name=name, arguments=arguments)],
-        cwd=Path(__file__).parents[1],
-        env=environment,
-        preexec_fn=lambda: os.nice(1),
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", STARTED.format(module=module, name=name, arguments=arguments)]
+    for _ in range(8):
+        # Behind the tests themselves, so that a priority that is nobody's would be seen.
+        told = subprocess.run(
+            command,
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            preexec_fn=lambda: os.nice(1),
+            capture_output=True,
+            text=True,
+        )
+        # Ray gives the start of its own processes 15 seconds, which a busy machine does not keep.
+        if told.returncode == 0:
+            break
     assert told.returncode == 0, told.stderr
     driver, worker, processors, sockets = json.loads(told.stdout.splitlines()[-1])
     assert (worker, processors) == (driver, 1)

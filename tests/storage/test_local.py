@@ -46,7 +46,7 @@ def test_a_share_without_hard_links_is_a_mistake_of_the_user_and_left_clean(stor
         lambda: storage.create(str(tmp_path / "a"), b"x"),
         lambda: storage.link(str(tmp_path / "staged"), str(tmp_path / "a")),
     ):
-        with pytest.raises(ConfigError, match="without hard links.*name an output folder on a local disk") as error:
+        with pytest.raises(ConfigError, match=r"without hard links.*name an output folder on a local disk") as error:
             take()
         assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == ["staged"]

@@ -109,7 +109,7 @@ def main(each: list[dict]) -> None:
     from ray._private import services
     from ray.cluster_utils import Cluster
 
-    services.get_node = patient(services.get_node)
+    services.get_node = _patient(services.get_node)
     cluster = Cluster()
     started = [cluster.add_node(**{**_defaults(), **node}) for node in each]
     try:
@@ -125,7 +125,7 @@ def main(each: list[dict]) -> None:
         cluster.shutdown()
 
 
-def patient(call: Callable) -> Callable:
+def _patient(call: Callable) -> Callable:
     """Ray gives a node half a minute to start, which a busy machine does not keep."""
 
     def ask(*arguments):
