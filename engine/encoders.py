@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
+from engine.machine import processors
 
 if TYPE_CHECKING:
     import torch
@@ -188,6 +189,15 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def set_threads(threads: int) -> None:
+    """Lets torch have so many threads on the processor; 0 is its own choice, cut to what this process may keep busy."""
+    import torch
+
+    threads = threads or min(torch.get_num_threads(), processors())
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
 
 
 def pick_precision(wanted: str, device: str) -> "torch.dtype":

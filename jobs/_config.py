@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
+from engine.machine import memory, processors
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES
@@ -117,7 +118,9 @@ class Cluster:
     cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
     precision: str = key("auto", "Arithmetic of the encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
-    object_store_gb: float | None = key(None, "Memory of Ray's object store, in GiB; null leaves it to Ray.", low=0.1)
+    object_store_gb: float | None = key(
+        None, "Memory of Ray's object store, in GiB; null is what Ray takes, or what fits into /dev/shm.", low=0.1
+    )
     child_memory_gb: float = key(8.0, "Memory of the process that retries a shard lost twice, in GiB.", low=0.25)
     max_attempts: int = key(10, "Tries of one shard before the run gives up with exit code 3.", low=3)
     stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing happens for so long.", low=60)
@@ -253,5 +256,4 @@ def _actors(cluster: Cluster) -> int:
         )
     if cluster.gpus_per_actor or cluster.threads or os.environ.get("RAY_ADDRESS"):
         return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(os.cpu_count() or 1, memory // (3 * GIBI)))
+    return max(1, min(processors(), memory() // (3 * GIBI)))

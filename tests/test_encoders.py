@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from engine import encoders
 from engine.encoders import (
     MINILM_SHA256,
     check_window,
@@ -13,6 +14,7 @@ from engine.encoders import (
     load_tokenizer,
     pick_precision,
     positions,
+    set_threads,
 )
 from engine.errors import ConfigError
 
@@ -104,3 +106,19 @@ def test_windows_that_do_not_fit_the_positions_are_refused():
     check_window("tiny:longformer", 4349)
     with pytest.raises(ConfigError, match="at most 4,349"):
         check_window("tiny:longformer", 4350)
+
+
+def test_torch_leaves_the_processors_alone_that_a_container_does_not_grant(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        monkeypatch.setattr(encoders, "processors", lambda: 8)
+        set_threads(0)
+        assert torch.get_num_threads() == 4
+        monkeypatch.setattr(encoders, "processors", lambda: 1)
+        set_threads(0)
+        assert torch.get_num_threads() == 1
+        set_threads(3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

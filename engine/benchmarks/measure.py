@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ContractError
+from engine.machine import processors
 from engine.storage import storage_for
 
 AT_LEAST, AT_MOST = "at least", "at most"
@@ -102,7 +103,7 @@ def machine() -> str:
         with open("/proc/cpuinfo") as file:
             model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{len(os.sched_getaffinity(0))} cores, {model}{device}, torch {torch.__version__}"
+    return f"{processors()} cores, {model}{device}, torch {torch.__version__}"
 
 
 def to_table(benchmark: str, rows: Sequence[Measurement]) -> pa.Table:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision, special_ids
+from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision, set_threads, special_ids
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import SETS, TASK, kind_of, marked_digest, read_marked
 from engine.experiments.rationales import drawn
@@ -102,10 +102,7 @@ class Frozen:
         self.kind = kind_of(config.path)
         self.set = SETS[self.kind]
         self._tokenizer = load_tokenizer(encoder_folder(config.encoder))
-        if config.threads:
-            import torch
-
-            torch.set_num_threads(config.threads)
+        set_threads(config.threads)
 
     @cached_property
     def texts(self) -> Texts:

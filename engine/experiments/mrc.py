@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.encoders import file_digest
+from engine.encoders import file_digest, set_threads
 from engine.errors import ConfigError
 from engine.evaluation.significance import over_seeds
 from engine.evaluation.spans import ALL, Mention, Mentions, difference
@@ -253,8 +253,7 @@ def _prepared(recipe: MrcRecipe, settings: Mapping[str, Any]) -> tuple[MrcLearne
 
 def use_threads(recipe: MrcRecipe) -> None:
     """Lets torch have as many threads as the recipe says."""
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    set_threads(recipe.threads)
 
 
 def _seconds(curve: Sequence[Mapping[str, Any]]) -> float:

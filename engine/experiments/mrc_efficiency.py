@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from engine.benchmarks.entities import cost
-from engine.encoders import attention_for, encoder_folder, load_tokenizer
+from engine.encoders import attention_for, encoder_folder, load_tokenizer, set_threads
 from engine.errors import ConfigError, RetryableError
 from engine.experiments.mrc import (
     MrcRecipe,
@@ -152,7 +152,7 @@ def in_a_process(function: Callable[..., Any], *given: Any) -> Any:
 def figures(values: Mapping[str, Any], corpus: str, mode: str, layers: str, how: str, at_once: int) -> list[dict[str, Any]]:
     """The figures of one arm at a number of texts at once, as plain values."""
     config = EfficiencyConfig(**values)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    set_threads(config.threads)
     settings = settings_of(config, corpus, config.seeds[0], mode=mode, share_layers=int(layers))
     read = corpus_of(DataConfig(**settings["data"]))
     model = completed(MrcConfig(types=read.types, seed=config.seeds[0], **settings["model"]))

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import ray
 
+from engine import local_ray
 from engine.errors import ConfigError, RetryableError
+from engine.machine import processors
 from engine.pipeline import allocator
 from engine.pipeline.config import ClusterConfig
 from engine.pipeline.events import LOGGER
@@ -26,7 +28,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     """Ray for the length of the block; one that runs in this process already is used and left alone.
 
     Raises:
-        ConfigError: no cluster at the address, one that will not have us, or a machine without what the actors claim.
+        ConfigError: no cluster at the address, one that will not have us, or a machine without what the actors or Ray want.
         RetryableError: Ray did not start in time.
     """
     if ray.is_initialized():
@@ -40,7 +42,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     if address:
         _check_address(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    local = {} if address else {"include_dashboard": False, "object_store_memory": cluster.object_store_memory}
+    local = {} if address else local_ray.arguments(cluster.object_store_memory)
     try:
         with _hushed():
             ray.init(address=address or "local", runtime_env={"env_vars": _environment()}, **quiet, **local)
@@ -56,9 +58,18 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def note(cluster: ClusterConfig) -> str | None:
+    """A line for the user where `connected` would start a Ray that keeps texts on a disk; else None.
+
+    Raises:
+        ConfigError: as `connected`.
+    """
+    return None if ray.is_initialized() or _address(cluster) else local_ray.note(cluster.object_store_memory)
+
+
 def model_environment(cluster: ClusterConfig) -> dict[str, str]:
     """Environment of a model actor: its CPU threads and its allocator."""
-    threads = cluster.threads or max(1, (os.cpu_count() or 1) // cluster.actors)
+    threads = cluster.threads or max(1, processors() // cluster.actors)
     return {**_ALL, **allocator.ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
 
 
@@ -106,6 +117,12 @@ def not_started(error: Exception, address: str | None) -> Exception:
         return ConfigError(
             f"the Ray cluster at '{address}' refuses this command ({name}): the address must be its head's, and Ray and Python "
             "the same there as here"
+        )
+    if not address and isinstance(error, ValueError):
+        # What it is asked for has been checked: this is what it says where others have taken the memory meanwhile.
+        return RetryableError(
+            "Ray finds too little free memory on this machine; free some, or lower cluster.object_store_gb, and run the same "
+            "command again"
         )
     if type(error) is Exception or isinstance(error, (OSError, RuntimeError, ray.exceptions.RayError)):
         where = f"Ray at '{address}' did not answer" if address else "Ray did not start on this machine"

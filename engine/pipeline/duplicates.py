@@ -40,13 +40,14 @@ def later(
     Args:
         ids: batches of `IDS`, in any order.
         published: batches with `record_id`.
-        folder: an existing local folder for what does not fit into `memory`, bytes.
+        folder: an existing local folder for what does not fit into `memory`, bytes. It may lie on a share without record locks.
     Raises:
         RetryableError: no space left, or too little memory.
     """
     settings = {"memory_limit": f"{memory // 2**20}MiB", "threads": 2, "preserve_insertion_order": False}
     try:
-        with duckdb.connect(f"{folder}/ids.duckdb", config={**settings, "temp_directory": f"{folder}/spill"}) as database:
+        # A database in a file wants a lock on it, which not every share has. One in memory spills just as well.
+        with duckdb.connect(config={**settings, "temp_directory": f"{folder}/spill"}) as database:
             _load(database, "ids", pa.RecordBatchReader.from_batches(IDS, ids))
             _load(database, "old", pa.RecordBatchReader.from_batches(pa.schema([IDS.field("record_id")]), published))
             database.execute("CREATE VIEW every AS SELECT record_id FROM ids UNION ALL SELECT record_id FROM old")

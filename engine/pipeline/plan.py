@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import posixpath
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -115,9 +115,18 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
     if not new:
         return Draft(plan, plan.keep, listing.notes, place)
     keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if parts else None))
-    size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in new))
-    shards = sources.cut(config.input, reader, new, size, base)
+    shards = _cut(config, reader, new, base)
     return Draft(plan, keep, listing.notes, place, b"".join(_lines(plan.parts, keep, base, new, shards)))
+
+
+def _cut(config: RunConfig, reader: Storage, new: Sequence[Entry], base: str) -> list[Shard]:
+    """The shards of new files. The size of a small file says little of its text, so what gives some actor none is cut anew."""
+    size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in new))
+    shards = list(sources.cut(config.input, reader, new, size, base))
+    if config.shard_bytes is None and len(shards) < config.cluster.actors:
+        size = max(1, math.ceil(sum(shard.bytes for shard in shards) / config.cluster.actors))
+        shards = list(sources.cut(config.input, reader, new, size, base))
+    return shards
 
 
 def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -> Plan:
@@ -200,7 +209,7 @@ def _place(parts: Sequence[_Part], base: str, found: Container[str]) -> str | No
     return None if all(there) and not all(here) else base
 
 
-def _lines(part: int, keep: pa.Schema, base: str, files: Sequence[Entry], shards: Iterator[Shard]) -> Iterator[bytes]:
+def _lines(part: int, keep: pa.Schema, base: str, files: Sequence[Entry], shards: Iterable[Shard]) -> Iterator[bytes]:
     yield _line({"keep": base64.b64encode(keep.serialize().to_pybytes()).decode(), "base": base})
     for entry in files:
         yield _line({"file": [sources.source_of(entry, base), entry.size, entry.version]})

@@ -148,6 +148,10 @@ class _Driver:
         # Ray takes seconds to import and to start, which a finished run is spared.
         from engine.pipeline import cluster, stages
 
+        line = cluster.note(config.cluster)
+        if line is not None:
+            event("machine", note=line)
+            self._progress.note(line)
         records = 0
         job = Job(
             input=config.input,

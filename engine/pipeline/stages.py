@@ -98,7 +98,7 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
         .map_batches(
             ModelStage,
             fn_constructor_kwargs={"job": job},
-            compute=ActorPoolStrategy(size=cluster.actors),
+            compute=ActorPoolStrategy(size=min(cluster.actors, len(todo))),
             num_cpus=cluster.cpus_per_actor,
             num_gpus=cluster.gpus_per_actor or None,
             runtime_env={"env_vars": environment},

@@ -18,6 +18,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 # A link that leads to itself leads nowhere.
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# How file systems say that they have no hard links, FUSE and network shares each in their own way.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 class LocalStorage:
@@ -114,6 +116,13 @@ class LocalStorage:
                 os.link(source, target)
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise ConfigError(
+                    f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by which "
+                    "a file is whole or not there; name an output folder on a local disk, on another share, or on s3://"
+                ) from None
             _sync_folder(target)
         return True
 

@@ -6,6 +6,7 @@ is on S3, checkpoints go there instead, so that any machine can go on from them.
 
 import importlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,7 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine import local_ray
 from engine.errors import ContractError, EngineError, where
+from engine.machine import processors
 from engine.storage import S3Config, s3_config, storage_for, use_s3
 from engine.training.failures import ours, stopped, worth_retrying
 from engine.training.loop import LoopConfig, Worker, train
@@ -73,7 +76,7 @@ def fit(config: FitConfig, work: Path, progress: Callable[[Mapping[str, Any]], N
     told = work.resolve() / PROGRESS
     last = last_saved(work)
     told.write_text("" if last is None else json.dumps(last) + "\n")
-    threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+    threads = config.threads or max(1, processors() // config.workers)
     # In a closure, since Ray keeps the loop's settings in its records of runs.
     s3 = replace(s3_config(), proven=True)
     # Workers claim little of the CPUs, so that some is left for the tasks that read ahead for them.
@@ -122,10 +125,11 @@ def _keep(folder: Path, kept: str) -> None:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Ray for the block; one that runs already is used and left as it is.
+    """Ray for the block, started here if RAY_ADDRESS names none; one that runs already is used and left as it is.
 
     Raises:
-        ConfigError: the cluster of RAY_ADDRESS will not have us. RetryableError: Ray did not start in time.
+        ConfigError: Ray's folder cannot be had or has too long a name, or the cluster of RAY_ADDRESS will not have us.
+        RetryableError: Ray did not start in time.
     """
     import ray
 
@@ -134,13 +138,16 @@ def session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Ray lets its workers stand back behind everything else on the machine, where training would starve.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    address, local = os.environ.get("RAY_ADDRESS") or "local", {}
+    if address == "local":
+        local, line = local_ray.arguments(), local_ray.note()
+        if line is not None:
+            logging.getLogger("marginalia").warning(line)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
     except Exception as error:
         ray.shutdown()
-        raise not_started(error, os.environ.get("RAY_ADDRESS")) from None
+        raise not_started(error, None if address == "local" else address) from None
     try:
         yield
     finally:

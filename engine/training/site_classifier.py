@@ -1,7 +1,6 @@
 """The site classifier in the training loop: settings to a learner, in each worker."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -24,6 +23,7 @@ from engine.encoders import (
     special_ids,
 )
 from engine.errors import ConfigError, ContractError, InputChanged
+from engine.machine import processors
 from engine.models.adapter import attach
 from engine.models.columns import list_values, lists
 from engine.models.site_classifier.calibrating import gold
@@ -115,7 +115,7 @@ def write_examples(data: DataConfig, config: ClassifierConfig, found: Survey, fo
             )
         return index
     rows, work = shard_rows(data.held), Tokenize(data, config, found.repeats, replace(s3_config(), proven=True))
-    tables = in_order(pieces(data), work, os.cpu_count() or 1) if ray_runs() and len(given) > 1 else map(work, pieces(data))
+    tables = in_order(pieces(data), work, processors()) if ray_runs() and len(given) > 1 else map(work, pieces(data))
     tokenizer = load_tokenizer(encoder_folder(config.encoder))
     samples = (encoded(found.samples.slice(at, rows), config, tokenizer) for at in range(0, len(found.samples), rows))
     return write_shards(chain(tables, samples), _schema(config), folder, scratch, rows, {"labels": found.labels, "input": given})

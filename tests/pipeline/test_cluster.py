@@ -4,6 +4,7 @@ The nodes stand on this machine and share its disk. Their GPUs are declared, and
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import local_ray
 from engine.errors import ConfigError, RetryableError
 from engine.pipeline import ClusterConfig, cluster, status
 from tests.pipeline.conftest import assert_once, texts, write_input
@@ -139,6 +141,31 @@ def test_ray_that_cannot_start_in_time_is_worth_another_try(refused):
         assert str(told).startswith(f"Ray did not start on this machine in time ({type(error).__name__})")
     for error in (Exception("No node info found"), RuntimeError("GCS")):
         assert str(refused(error, "head:1")).startswith("Ray at 'head:1' did not answer in time")
+
+
+def test_memory_that_others_have_taken_is_worth_another_try(refused):
+    # Ray says so of what it is asked for, which has been held against the whole machine before.
+    assert isinstance(refused(ValueError("the amount of memory on this node")), RetryableError)
+
+
+def test_a_cluster_elsewhere_is_neither_warned_about_nor_started_with_anything_of_ours(monkeypatch):
+    told: list[dict] = []
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", lambda **arguments: told.append(arguments))
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr(cluster, "_check_address", lambda _: None)
+    monkeypatch.setattr(local_ray, "shared_memory", lambda: 64 * 2**20)
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    there, here = ClusterConfig(address="head:1"), ClusterConfig()
+    with cluster.connected(there):
+        assert "RAY_worker_niceness" not in os.environ
+    with cluster.connected(here):
+        assert os.environ.pop("RAY_worker_niceness") == "0"
+    ours = {"num_cpus", "object_store_memory", "include_dashboard"}
+    assert [ours & arguments.keys() for arguments in told] == [set(), ours]
+    assert cluster.note(there) is None and "/dev/shm has only 64 MiB free" in cluster.note(here)
 
 
 def test_a_cluster_that_will_not_have_us_is_a_mistake_of_the_settings(refused):

@@ -288,6 +288,27 @@ def test_files_that_are_named_are_read_whatever_lies_beside_them(bench, tmp_path
         Bench(replace(two.config, files=[]))
 
 
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_a_small_input_has_a_shard_for_each_actor_where_there_are_records(tmp_path, format):
+    # Of a small Parquet file most is no text at all.
+    given = texts(9)
+    if format == "jsonl":
+        write_input(tmp_path / "in" / "a.jsonl", given)
+    else:
+        (tmp_path / "in").mkdir()
+        pq.write_table(pa.table({"id": list(given), "text": list(given.values())}), tmp_path / "in" / "a.parquet")
+    for actors, least in ((1, 1), (3, 3), (4, 4), (50, 9)):
+        one = Bench(config(tmp_path / "in", tmp_path / f"out{actors}", shard_bytes=None, cluster={"actors": actors}))
+        assert least <= len(one.plan.shards) <= 9
+        assert one.plan.rows == 9 and (actors > 1 or len(one.plan.shards) == 1)
+    # What is stored stays, whoever goes on with it.
+    again = Bench(config(tmp_path / "in", tmp_path / "out3", shard_bytes=None, cluster={"actors": 50}))
+    assert 3 <= len(again.plan.shards) < 9
+    again.code()
+    again.publish()
+    assert_once(tmp_path / "out3", list(given))
+
+
 def test_the_plan_holds_no_text(bench):
     one = bench({"a": "CANARYPHRASE in a report", "b": "x"})
     assert b"CANARYPHRASE" not in one.storage.read(one.layout.part(0))

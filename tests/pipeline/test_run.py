@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,18 @@ def test_two_drivers_at_once(tmp_path, cluster):
         assert code == 0, err
     assert_once(tmp_path / "out", list(texts(60)))
     assert status(str(tmp_path / "out")).generations == 1
+
+
+def test_a_single_record_starts_a_single_actor_and_ray_has_nothing_to_say(tmp_path, cluster):
+    write_input(tmp_path / "in" / "a.jsonl", texts(1))
+    places = tmp_path / "places"
+    places.mkdir()
+    settings = config(tmp_path / "in", tmp_path / "out", shard_bytes=None, cluster={"actors": 3}, runtime={"places": str(places)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        run(settings)
+    assert len(list(places.glob("run-*"))) == 1
+    assert_once(tmp_path / "out", list(texts(1)))
 
 
 def test_rows_do_not_depend_on_shards_and_actors(tmp_path, cluster):

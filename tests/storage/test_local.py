@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 
@@ -32,6 +33,23 @@ def test_a_full_disk_is_worth_another_try_and_leaves_nothing(storage, tmp_path):
         assert storage.create(str(disk / "c"), b"small")
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV])
+def test_a_share_without_hard_links_is_a_mistake_of_the_user_and_left_clean(storage, tmp_path, monkeypatch, code):
+    def refuse(source, target):
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "staged").write_text("")
+    monkeypatch.setattr(os, "link", refuse)
+    for take in (
+        lambda: storage.create(str(tmp_path / "a"), b"x"),
+        lambda: storage.link(str(tmp_path / "staged"), str(tmp_path / "a")),
+    ):
+        with pytest.raises(ConfigError, match=r"without hard links.*name an output folder on a local disk") as error:
+            take()
+        assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["staged"]
 
 
 @pytest.mark.parametrize("path", ["gs://bucket/folder", "http://host/file", "s3://", "s3:///folder"])

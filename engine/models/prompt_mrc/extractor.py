@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from engine.batching import token_budget_batches
-from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision
+from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision, set_threads
 from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
@@ -144,9 +144,7 @@ class Extractor:
         from engine.models.prompt_mrc.prompts import PromptModule
 
         # The number of threads decides how a sum is split, and with it the last bits.
-        threads = 1 if self.options.deterministic else self.threads
-        if threads:
-            torch.set_num_threads(threads)
+        set_threads(1 if self.options.deterministic else self.threads)
         with torch.inference_mode(False):
             dtype = pick_precision(self.options.precision, self.device)
             network = build_network(self.checkpoint, dtype, attention_for(self.device))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.batching import token_budget_batches
-from engine.encoders import attention_for, load_tokenizer, pick_precision
+from engine.encoders import attention_for, load_tokenizer, pick_precision, set_threads
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
@@ -101,9 +101,7 @@ class SiteCoder:
         from engine.explain import attention_constant
 
         # The number of threads decides how a sum is split, and with it the last bits.
-        threads = 1 if self.options.deterministic else self.threads
-        if threads:
-            torch.set_num_threads(threads)
+        set_threads(1 if self.options.deterministic else self.threads)
         attention = attention_constant.register() if self.method == "attention_constant" else attention_for(self.device)
         # Weights made in inference mode, where the first prediction may ask for them, would be closed to gradients for good.
         with torch.inference_mode(False):
