@@ -165,7 +165,7 @@ def test_every_query_of_the_readme_gives_the_right_answer_both_ways(analyst: Pat
 PANDAS = [
     {("auto", 1), ("review", 2), ("failed", 1)},
     {("c", "C34", 0.5, "low_confidence, low_margin"), ("b", "C18", 0.75, "low_confidence")},
-    {("reports.parquet", "missing_text", 1)},
+    {("reports.csv", "missing_text", 1)},
     EXPECTED[4],
 ]
 
