@@ -56,11 +56,10 @@ def write_shards(
         RetryableError: no space left.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    database_file = scratch / "sorting.duckdb"
-    database_file.unlink(missing_ok=True)
     settings = {"memory_limit": _MEMORY, "threads": 1, "preserve_insertion_order": False, "temp_directory": f"{scratch}/spill"}
     try:
-        with duckdb.connect(str(database_file), config=settings) as database:
+        # A database in a file wants a lock on it, which not every share has. One in memory spills just as well.
+        with duckdb.connect(config=settings) as database:
             stored = pa.schema([*schema, pa.field("key", pa.int64()), pa.field("place", pa.int64())])
             # One by one: an error of theirs would come out of a reader as one of the database, with all that it quotes.
             database.register("given", stored.empty_table())
@@ -76,8 +75,6 @@ def write_shards(
             f"sorting the examples needs more disk or memory than there is ({type(error).__name__}); "
             "free some, and run the same command again"
         ) from None
-    finally:
-        database_file.unlink(missing_ok=True)
     counts = {"reports": [n for n, _ in train], "samples": [n for _, n in train], "valid": [n for n, _ in valid]}
     data = json.dumps({**counts, "facts": facts}).encode()
     storage_for(folder).create(f"{folder}/{INDEX}", data)
