@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -38,7 +39,8 @@ def plainly(monkeypatch):
         for planned in todo:
             table = work.code(job, system_of(job.model), planned.shard)
             done.append(planned.name)
-            yield commit(storage_for(job.output), Layout(job.output), planned.name, 1, table, bytes=planned.bytes, seconds={})
+            facts = {"bytes": planned.bytes, "seconds": {}, "model_at": datetime.now(UTC).isoformat()}
+            yield commit(storage_for(job.output), Layout(job.output), planned.name, 1, table, **facts)
 
     monkeypatch.setattr(stages, "receipts", receipts)
     monkeypatch.setattr(cluster, "connected", lambda _: contextlib.nullcontext())
