@@ -88,7 +88,7 @@ class Clock:
             words.append(f"{rate:,.1f}/s")
         if left is not None and not self.finished:
             words.append(f"{duration(left)} left")
-        if self.silence() >= PLAIN_SECONDS:
+        if self._last is not self._first and self.silence() >= PLAIN_SECONDS:
             words.append(f"last shard {duration(self.silence())} ago")
         return ", ".join(words)
 
@@ -199,8 +199,9 @@ class Bar:
         self._bar.update(self._task, total=max(1, state.bytes_total), completed=state.bytes)
 
     def update(self, state: "Standing") -> None:
-        self._waits = None
+        # In this order: the bar's own thread may look in between.
         self._clock.update(state)
+        self._waits = None
         self._bar.update(self._task, completed=state.bytes)
 
     def close(self) -> None:

@@ -144,7 +144,7 @@ def run_loop(request: Mapping[str, Any]) -> Ran:
     reader = storage_for(config.input.path)
     files = list(sources.list_files(config.input, reader))
     keep = pa.schema(sources.keep_fields(config.input, reader, files))
-    shards = list(sources.cut(config.input, reader, files, plan.shard_bytes(config, sum(entry.size for entry in files))))
+    shards = plan.cut(config, reader, files, sources.input_base(config.input))
     job = work.Job(config.input, config.model, config.output, "plain", keep.serialize().to_pybytes(), "plain", 1, 0)
     with PeakMemory() as memory:
         system = system_of(config.model)

@@ -90,7 +90,8 @@ def as_duplicates(table: pa.Table, found: Mapping[int, str]) -> pa.Table:
 
 def tally(table: pa.Table) -> dict:
     """Counts of a result table: rows, by decision, by failure kind, by reason; and entities by type."""
-    names = table.column_names
+    # Kept columns come after these, under any name that the system itself does not use.
+    names = table.column_names[: table.column_names.index("failure")]
     counts = {
         "rows": table.num_rows,
         "decisions": _counts(table["decision"]),

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,7 +88,7 @@ def _names(schema: pa.Schema) -> list[str]:
         ConfigError: it is no table of codes or entities.
     """
     answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_OF_TASK)]
-    if "entities" in schema.names:
+    if "entities" in _own(schema):
         answers.append("entities")
     if not answers:
         raise ConfigError("the run has neither codes nor entities; name the output.path of jobs.code_reports or extract_entities")
@@ -95,10 +96,15 @@ def _names(schema: pa.Schema) -> list[str]:
     return [name for name in (*_WHO, "reasons", *answers, "failure", *kept) if name in schema.names]
 
 
+def _own(schema: pa.Schema) -> list[str]:
+    """The columns of the system: a kept one, which stands behind the failure, may have the name of another system's column."""
+    return list(takewhile(lambda name: name != "failure", schema.names))
+
+
 def _cells(table: pa.Table, point: str) -> dict[str, list[str]]:
     """Header -> the cells under it."""
     found: dict[str, list[str]] = {}
-    if "entities" in table.column_names:
+    if "entities" in _own(table.schema):
         every = table["entities"].to_pylist()
         pairs = [(row, entity) for row, entities in enumerate(every) for entity in entities or [{}]]
         table = table.take(pa.array([row for row, _ in pairs], pa.int64()))

@@ -21,6 +21,8 @@ _ALL = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "TOKENIZERS_PARAL
 # Where Ray's job server leaves what the submitted job's own environment is.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PATIENCE = 20.0
+# Ray does not start with less than half of this beside its object store, and what others hold changes from one look to the next.
+_SCARCE = 2 * 10**8
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     except Exception as error:
         with _hushed():
             ray.shutdown()
-        raise not_started(error, address) from None
+        raise not_started(error, address, local.get("object_store_memory")) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         _check_room(cluster, here=not address)
@@ -104,8 +106,11 @@ def _check_address(address: str) -> None:
         raise ConfigError(f"cluster.address: no Ray cluster answers at '{address}'") from None
 
 
-def not_started(error: Exception, address: str | None) -> Exception:
-    """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time."""
+def not_started(error: Exception, address: str | None, object_store: int | None = None) -> Exception:
+    """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time.
+
+    `object_store` are the bytes that a Ray on this machine was to have for it; None is its own choice.
+    """
     name = type(error).__name__
     if address and isinstance(error, ray.exceptions.AuthenticationError):
         return ConfigError(
@@ -118,8 +123,8 @@ def not_started(error: Exception, address: str | None) -> Exception:
             f"the Ray cluster at '{address}' refuses this command ({name}): the address must be its head's, and Ray and Python "
             "the same there as here"
         )
-    if not address and isinstance(error, ValueError):
-        # What it is asked for has been checked: this is what it says where others have taken the memory meanwhile.
+    if not address and isinstance(error, ValueError) and _scarce(object_store):
+        # What it is asked for has been checked against the whole machine: others have the memory.
         return RetryableError(
             "Ray finds too little free memory on this machine; free some, or lower cluster.object_store_gb, and run the same "
             "command again"
@@ -128,6 +133,13 @@ def not_started(error: Exception, address: str | None) -> Exception:
         where = f"Ray at '{address}' did not answer" if address else "Ray did not start on this machine"
         return RetryableError(f"{where} in time ({name}); when there is less load, run the same command again")
     return error
+
+
+def _scarce(object_store: int | None) -> bool:
+    """Whether this machine's free memory is what keeps Ray from starting, counted as Ray counts it."""
+    from ray._private.utils import estimate_available_memory
+
+    return estimate_available_memory() - (object_store or 0) < _SCARCE
 
 
 def _check_room(cluster: ClusterConfig, here: bool) -> None:

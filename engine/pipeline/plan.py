@@ -115,17 +115,19 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
     if not new:
         return Draft(plan, plan.keep, listing.notes, place)
     keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if parts else None))
-    shards = _cut(config, reader, new, base)
+    shards = cut(config, reader, new, base)
     return Draft(plan, keep, listing.notes, place, b"".join(_lines(plan.parts, keep, base, new, shards)))
 
 
-def _cut(config: RunConfig, reader: Storage, new: Sequence[Entry], base: str) -> list[Shard]:
-    """The shards of new files. The size of a small file says little of its text, so what gives some actor none is cut anew."""
-    size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in new))
-    shards = list(sources.cut(config.input, reader, new, size, base))
+def cut(config: RunConfig, reader: Storage, files: Sequence[Entry], base: str) -> list[Shard]:
+    """The shards of some files. The size of a small file says little of its text, so what gives some actor none is cut anew."""
+    size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in files))
+    shards = list(sources.cut(config.input, reader, files, size, base))
     if config.shard_bytes is None and len(shards) < config.cluster.actors:
-        size = max(1, math.ceil(sum(shard.bytes for shard in shards) / config.cluster.actors))
-        shards = list(sources.cut(config.input, reader, new, size, base))
+        share = max(1, math.ceil(sum(shard.bytes for shard in shards) / config.cluster.actors))
+        # A larger one, where a few long records are most of the text, would give fewer shards still.
+        if share < size:
+            shards = list(sources.cut(config.input, reader, files, share, base))
     return shards
 
 

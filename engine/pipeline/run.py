@@ -142,7 +142,9 @@ class _Driver:
             return 0
         config = self._config
         self._todo = frozenset(shard.name for shard in todo)
-        state = _standing(planned, done, min(config.cluster.actors, len(todo)))
+        # No more than there is work for, so that these few have all threads.
+        crew = replace(config.cluster, actors=min(config.cluster.actors, len(todo)))
+        state = _standing(planned, done, crew.actors)
         self._progress.start(state)
         self.wait(STARTING)
         # Ray takes seconds to import and to start, which a finished run is spared.
@@ -167,7 +169,8 @@ class _Driver:
         )
         with cluster.connected(config.cluster):
             self.wait(LOADING)
-            for receipt in stages.receipts(todo, job, config.cluster, cluster.model_environment(config.cluster)):
+            ready = time.monotonic()
+            for receipt in stages.receipts(todo, job, crew, cluster.model_environment(crew)):
                 self.wait(None)
                 done[receipt["shard"]] = receipt
                 state = replace(
@@ -175,7 +178,7 @@ class _Driver:
                     shards=len(done),
                     bytes=state.bytes + receipt["bytes"],
                     records=state.records + receipt["rows"],
-                    since=_since(receipt),
+                    since=_since(receipt, time.monotonic() - ready),
                 )
                 records += receipt["rows"]
                 facts = {k: receipt[k] for k in ("shard", "attempt", "rows", "decisions", "seconds")}
@@ -187,12 +190,15 @@ class _Driver:
         return records
 
 
-def _since(receipt: Receipt) -> float:
+def _since(receipt: Receipt, most: float) -> float:
     """Seconds from when the model began on a shard to its receipt. By the times where they are plausible: work in between that is
-    no stage's, such as the start of a process that commits, is in these alone."""
+    no stage's, such as the start of a process that commits, is in these alone.
+
+    `most` are the seconds since Ray was there: the two times are of two nodes' clocks, which may not agree.
+    """
     worked = sum(receipt["seconds"].get(stage, 0.0) for stage in ("model", "commit"))
     begun, ended = (datetime.fromisoformat(receipt[key]) for key in ("model_at", "at"))
-    return max(worked, (ended - begun).total_seconds())
+    return min(most, max(worked, (ended - begun).total_seconds()))
 
 
 def _standing(planned: Plan, done: dict[str, Receipt], at_once: int) -> Standing:

@@ -19,7 +19,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # How file systems say that they have no hard links, FUSE and network shares each in their own way.
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+# What stands in the way of a link where the file system knows them.
+_NO_LINK = {
+    errno.EXDEV: "another file system or mount lies within the output folder",
+    errno.EMLINK: "its file system allows no more links to the file",
+}
 
 
 class LocalStorage:
@@ -117,8 +122,15 @@ class LocalStorage:
             except FileExistsError:
                 return False
             except OSError as error:
+                if error.errno in _NO_LINK:
+                    raise ConfigError(f"cannot make {target}: {_NO_LINK[error.errno]}; name another output folder") from None
                 if error.errno not in _NO_LINKS:
                     raise
+                if error.errno == errno.EPERM and not _is_ours(source):
+                    raise ConfigError(
+                        f"cannot make {target}: another user has written {source}, and Linux links only files that we may write; "
+                        "start the command as that user, or get the right to read and write what lies in the output folder"
+                    ) from None
                 raise ConfigError(
                     f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by which "
                     "a file is whole or not there; name an output folder on a local disk, on another share, or on s3://"
@@ -137,6 +149,11 @@ class LocalStorage:
             self.remove(temporary)
             raise
         return temporary
+
+
+def _is_ours(path: str) -> bool:
+    """Whether the kernel would let us link the file, also with `fs.protected_hardlinks`."""
+    return os.stat(path).st_uid == os.geteuid() or os.access(path, os.R_OK | os.W_OK)
 
 
 def _temporary(path: str) -> str:

@@ -147,7 +147,7 @@ def session() -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
     except Exception as error:
         ray.shutdown()
-        raise not_started(error, None if address == "local" else address) from None
+        raise not_started(error, None if address == "local" else address, local.get("object_store_memory")) from None
     try:
         yield
     finally:

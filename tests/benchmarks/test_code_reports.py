@@ -18,8 +18,10 @@ from engine.models.base import ModelSpec, load
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.network import SiteNetwork
+from engine.pipeline import plan, work
+from engine.pipeline.layout import Layout
 from engine.sources import InputConfig
-from engine.storage import S3Config, storage_for, use_s3
+from engine.storage import LocalStorage, S3Config, storage_for, use_s3
 
 SYSTEM = "engine.models.site_classifier"
 
@@ -98,17 +100,24 @@ def test_real_reports_are_sampled_by_their_text(spec, tmp_path):
         code_reports.reports(_config(spec, tmp_path, input=InputConfig(str(tmp_path / "a.parquet"), id=None)), 31, 100)
 
 
-def test_the_plain_loop_codes_every_report(spec, tmp_path):
+def test_the_plain_loop_codes_every_report_in_the_shards_of_the_engine(spec, tmp_path, monkeypatch):
     code_reports._write(tmp_path / "in", [code_reports.reports(_config(spec, tmp_path), 20, 30)], rows=8)
     request = {
         "input": asdict(InputConfig(str(tmp_path / "in"), id="record_id")),
         "model": asdict(spec),
         "output": str(tmp_path / "out"),
+        "cluster": {"actors": 3},
     }
+    cut = []
+    monkeypatch.setattr(work, "code", lambda job, system, shard, code=work.code: cut.append(shard) or code(job, system, shard))
     ran = child.run_loop(json.loads(json.dumps(request)))
     coded = pq.read_table(tmp_path / "out" / "codes.parquet")
     assert ran.records == coded.num_rows == len(set(coded["record_id"].to_pylist())) == 20
     assert ran.seconds > 0 and ran.peak > 50
+    settings, reader = child._config(request), LocalStorage()
+    drafted = plan.draft(settings, reader, Layout(str(tmp_path / "engine")))
+    assert len(cut) >= 3 and plan.store(settings, reader, Layout(str(tmp_path / "engine")), drafted).rows == 20
+    assert cut == [planned.shard for planned in plan.read(reader, Layout(str(tmp_path / "engine"))).shards]
 
 
 @pytest.mark.parametrize(

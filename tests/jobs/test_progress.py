@@ -175,6 +175,35 @@ def test_what_stands_beside_the_bar_is_what_is_waited_for_then_counts_and_rate()
     bar.close()
 
 
+def test_what_the_bars_own_thread_sees_at_the_first_shard_is_never_half_of_it() -> None:
+    clock, seen = Clock(), []
+    clock.now += 100_000
+    bar = Bar(io.StringIO(), clock)
+    bar.wait("starting Ray")
+    bar.start(standing(0, 0))
+
+    class Looked(_progress.Clock):
+        def update(self, state: Standing) -> None:
+            seen.append(str(bar))
+            super().update(state)
+
+    bar._clock.__class__ = Looked
+    bar.update(standing(1, 100, since=20))
+    assert seen == ["starting Ray: 0 s"]
+    bar.close()
+
+
+def test_before_the_first_shard_there_is_no_age_of_the_last() -> None:
+    clock = Clock()
+    clock.now += 100_000
+    bar = Bar(io.StringIO(), clock)
+    bar.wait("starting Ray")
+    bar.start(standing(0, 0))
+    bar._waits = None
+    assert str(bar) == "0 of 400 reports"
+    bar.close()
+
+
 def test_a_bar_that_never_started_can_be_closed() -> None:
     Bar(io.StringIO()).close()
 

@@ -179,6 +179,13 @@ def test_kept_columns_of_every_type(tmp_path):
     assert list(found)[-1] == "'=title"
 
 
+def test_a_kept_column_may_have_the_name_of_another_tables_column(tmp_path):
+    file = write(codes({**CODED, "entities": "two"}, keep=[pa.field("entities", pa.string())]), tmp_path / "codes.parquet")
+    assert write_sheet(str(tmp_path / "out.csv"), [file]) == 1
+    (line,) = cells(tmp_path / "out.csv")
+    assert (line["site_code"], line["entities"]) == ("C50", "two")
+
+
 DANGEROUS = set("=+-@\t\r\n＝＋－＠")
 texts = st.text() | st.text(alphabet="'=+-@\t\r\n \x00\xa0\u3000\ufeff＝＋－＠a1,;\"")
 

@@ -61,10 +61,70 @@ def test_a_sign_that_cannot_be_given_is_logged_and_the_next_one_is_tried(layout,
             return super().writer(path)
 
     monkeypatch.setattr(alive, "BEAT", 0.02)
+    caplog.set_level("INFO")
     storage = Moody()
     with SignOfLife(storage, layout, "d", lambda: "starting Ray"):
         until(lambda: (sign := last_sign(storage, layout)) and sign.waits)
     assert [json.loads(record.message)["event"] for record in caplog.records] == ["no_sign_of_life"]
+    # A warning would come out on stderr, raw and within the bar.
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+class Stuck(LocalStorage):
+    """A store that fails from some moment on, and takes its time for it."""
+
+    def __init__(self) -> None:
+        self.fails, self.removed = threading.Event(), []
+
+    def writer(self, path):
+        if self.fails.is_set():
+            time.sleep(0.4)
+            raise RetryableError("the store does not answer")
+        return super().writer(path)
+
+    def remove(self, path):
+        self.removed.append(path)
+        if self.fails.is_set():
+            raise RetryableError("the store does not answer")
+        super().remove(path)
+
+
+def test_a_store_that_fails_is_not_asked_again_at_the_end(layout, caplog):
+    caplog.set_level("INFO")
+    storage = Stuck()
+    with pytest.raises(RetryableError, match="the run"), SignOfLife(storage, layout, "d", lambda: None):
+        raise RetryableError("the run's own")
+    assert storage.removed == [] and last_sign(storage, layout).alive
+    assert [(record.levelname, json.loads(record.message)) for record in caplog.records] == [
+        ("INFO", {"event": "sign_of_life_left"})
+    ]
+
+
+def test_a_sign_that_is_being_written_is_not_waited_for_without_end(layout, monkeypatch, caplog):
+    monkeypatch.setattr(alive, "BEAT", 0.01)
+    monkeypatch.setattr(alive, "_PATIENCE", 0.01)
+    caplog.set_level("INFO")
+    storage, looks = Stuck(), threading.Event()
+
+    def look():
+        storage.fails.set()
+        looks.set()
+
+    sign = SignOfLife(storage, layout, "d", look)
+    with sign:
+        assert looks.wait(20)
+    assert sign._thread.is_alive() and storage.removed == []
+    assert json.loads(caplog.records[0].message) == {"event": "sign_of_life_left"}
+    sign._thread.join()
+
+
+def test_a_sign_that_cannot_be_removed_is_logged(layout, caplog):
+    caplog.set_level("INFO")
+    storage = Stuck()
+    with SignOfLife(storage, layout, "d", lambda: None):
+        storage.fails.set()
+    (record,) = caplog.records
+    assert (record.levelname, json.loads(record.message)["error"]) == ("INFO", "RetryableError")
 
 
 def test_the_youngest_sign_counts_and_what_is_none_does_not(layout):
@@ -81,7 +141,14 @@ def test_the_youngest_sign_counts_and_what_is_none_does_not(layout):
 
 def test_a_clock_that_is_behind_sees_no_negative_age(layout):
     leave(layout, "ahead", -5)
-    assert last_sign(LocalStorage(), layout).age == 0
+    assert last_sign(LocalStorage(), layout).age == 0 and last_sign(LocalStorage(), layout).alive
+
+
+def test_a_killed_driver_whose_clock_was_ahead_does_not_stay_alive(layout):
+    leave(layout, "ahead", -5000, "starting Ray")
+    assert last_sign(LocalStorage(), layout).age == 0 and not last_sign(LocalStorage(), layout).alive
+    leave(layout, "young", 20)
+    assert last_sign(LocalStorage(), layout).waits is None and last_sign(LocalStorage(), layout).alive
 
 
 def test_a_model_that_works_shows_by_its_own_drivers_marker_on_a_shard_that_is_not_done(layout):
@@ -130,8 +197,15 @@ def test_a_sign_left_by_a_driver_that_died_while_it_cleaned_up_is_removed_by_the
 
 def test_a_run_that_breaks_off_leaves_no_sign(bench, monkeypatch):
     one = bench()
+    signs = []
+
+    def broken(*_):
+        signs.extend(one.storage.list(one.layout.drivers))
+        raise ZeroDivisionError
+
     # The package has the function under the module's name.
-    monkeypatch.setattr(sys.modules["engine.pipeline.run"]._Driver, "code", lambda *_: 1 / 0)
+    monkeypatch.setattr(sys.modules["engine.pipeline.run"]._Driver, "code", broken)
     with pytest.raises(ZeroDivisionError):
         run(one.config)
+    assert len(signs) == 1
     assert list(one.storage.list(one.layout.drivers)) == []

@@ -143,9 +143,20 @@ def test_ray_that_cannot_start_in_time_is_worth_another_try(refused):
         assert str(refused(error, "head:1")).startswith("Ray at 'head:1' did not answer in time")
 
 
-def test_memory_that_others_have_taken_is_worth_another_try(refused):
+def test_memory_that_others_have_taken_is_worth_another_try(refused, monkeypatch):
     # Ray says so of what it is asked for, which has been held against the whole machine before.
-    assert isinstance(refused(ValueError("the amount of memory on this node")), RetryableError)
+    error = ValueError("the amount of memory on this node")
+    monkeypatch.setattr("ray._private.utils.estimate_available_memory", lambda: 10**8)
+    assert isinstance(refused(error), RetryableError)
+    assert cluster.not_started(error, None, 10**9) is not error
+    monkeypatch.setattr("ray._private.utils.estimate_available_memory", lambda: 10**9 + 10**8)
+    assert isinstance(cluster.not_started(error, None, 10**9), RetryableError)
+
+
+def test_where_memory_is_free_another_error_of_rays_is_not_told_as_a_lack_of_it(refused, monkeypatch):
+    monkeypatch.setattr("ray._private.utils.estimate_available_memory", lambda: 10**10)
+    error = ValueError("RAY_worker_niceness must be a number; no memory was harmed")
+    assert refused(error) is error
 
 
 def test_a_cluster_elsewhere_is_neither_warned_about_nor_started_with_anything_of_ours(monkeypatch):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ from engine.errors import RetryableError
 from engine.models.rows import add, tally
 from engine.pipeline.commit import intact, parse, receipts
 from engine.records import ENTITY, FAILURE
-from tests.pipeline.conftest import Faulty
+from tests.pipeline.conftest import Bench, Faulty, config, rows
 
 
 def shards(one):
@@ -28,13 +29,13 @@ def test_a_receipt_counts_what_its_file_holds(bench):
 
 
 def test_entities_are_counted_by_type_and_a_receipt_from_before_that_adds_none():
-    rows = [["Disease", "Chemical", "Disease"], [], None, ["Chemical"]]
+    types = [["Disease", "Chemical", "Disease"], [], None, ["Chemical"]]
     table = pa.table(
         {
             "decision": ["auto", "auto", "failed", "review"],
-            "failure": pa.array([None, None, {"kind": "too_large", "detail": ""}, None], FAILURE),
             "reasons": [[], [], [], ["text_truncated"]],
-            "entities": pa.array([row and [{"type": name} for name in row] for row in rows], pa.list_(ENTITY)),
+            "entities": pa.array([row and [{"type": name} for name in row] for row in types], pa.list_(ENTITY)),
+            "failure": pa.array([None, None, {"kind": "too_large", "detail": ""}, None], FAILURE),
         }
     )
     counts = tally(table)
@@ -43,6 +44,21 @@ def test_entities_are_counted_by_type_and_a_receipt_from_before_that_adds_none()
     for pair in ((old, counts), (counts, old)):
         assert add(*pair)["entities"] == {"Chemical": 2, "Disease": 2}
     assert tally(table.drop_columns("entities"))["entities"] == {}
+
+
+def test_kept_columns_with_the_names_of_another_systems_columns_are_not_counted(tmp_path):
+    columns = {"id": ["a", "b"], "text": ["aa", "b" * 12], "entities": ["x", "y"]}
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "in" / "a.parquet")
+    settings = config(tmp_path / "in", tmp_path / "out")
+    one = Bench(replace(settings, input=replace(settings.input, keep=("entities",))))
+    receipt = one.commit(one.plan.shards[0])
+    one.publish()
+    assert (receipt["entities"], receipt["reasons"]) == ({}, {"low_confidence": 1})
+    assert [row["entities"] for row in rows(tmp_path / "out")] == ["x", "y"]
+    # As in the table of explanations, which has no reasons of its own.
+    table = pa.table({"decision": ["auto"], "failure": pa.nulls(1, FAILURE), "reasons": ["z"], "entities": ["x"]})
+    assert (tally(table)["reasons"], tally(table)["entities"]) == ({}, {})
 
 
 def test_of_two_tries_the_first_receipt_counts_and_the_other_removes_its_file(bench):

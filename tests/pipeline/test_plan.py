@@ -288,6 +288,12 @@ def test_files_that_are_named_are_read_whatever_lies_beside_them(bench, tmp_path
         Bench(replace(two.config, files=[]))
 
 
+def test_one_long_record_makes_no_fewer_shards_for_the_others(tmp_path):
+    write_input(tmp_path / "in" / "a.jsonl", {"long": "x " * 2**21, "b": "y " * 50_000, "c": "z " * 50_000})
+    settings = config(tmp_path / "in", tmp_path / "out", shard_bytes=None, cluster={"actors": 4})
+    assert [shard.rows for shard in Bench(settings).plan.shards] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_a_small_input_has_a_shard_for_each_actor_where_there_are_records(tmp_path, format):
     # Of a small Parquet file most is no text at all.

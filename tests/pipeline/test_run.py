@@ -5,9 +5,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.pipeline import cluster as local
 from engine.pipeline import plan, run, stages, status
+from engine.pipeline.progress import Silent
 from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 from tests.pipeline.drivers import ended, start
 
@@ -219,3 +224,44 @@ def test_a_record_that_kills_the_reader(tmp_path, cluster):
     write_input(tmp_path / "in" / "a.jsonl", records)
     run(config(tmp_path / "in", tmp_path / "out", options={"stage": "prepare"}))
     assert_once(tmp_path / "out", list(records), {"r0005": "killed_worker"})
+
+
+RUN = sys.modules["engine.pipeline.run"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "most", "since"),
+    [
+        (20, 100.0, 20.0),
+        (2, 100.0, 5.0),  # less than was worked: the clocks do not agree
+        (9000, 100.0, 100.0),  # longer than Ray has been there: the model's clock is behind
+    ],
+)
+def test_how_long_a_shard_took_is_bounded_by_what_this_process_has_seen(begun, most, since):
+    ended = datetime.now(UTC)
+    times = {"model_at": (ended - timedelta(seconds=begun)).isoformat(), "at": ended.isoformat()}
+    assert RUN._since({**times, "seconds": {"read": 50.0, "model": 4.0, "commit": 1.0}}, most) == pytest.approx(since)
+
+
+@pytest.mark.parametrize(("actors", "threads", "working"), [(2, 4, 2), (8, 2, 4)])
+def test_models_that_have_no_work_take_no_threads_from_the_others(bench, monkeypatch, actors, threads, working):
+    one = bench()
+    todo = one.plan.shards[-4:]
+    for planned in one.plan.shards[:-4]:
+        one.commit(planned)
+    seen, standing = [], []
+
+    def receipts(todo, job, crew, environment):
+        seen.append((crew.actors, environment["OMP_NUM_THREADS"]))
+        return [{**one.commit(planned), "seconds": {}} for planned in todo]
+
+    class Told(Silent):
+        def start(self, state):
+            standing.append(state.at_once)
+
+    monkeypatch.setattr(stages, "receipts", receipts)
+    monkeypatch.setattr(local, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(local, "processors", lambda: 8)
+    monkeypatch.setattr(RUN, "_since", lambda *_: 1.0)
+    run(replace(one.config, cluster=replace(one.config.cluster, actors=actors)), Told())
+    assert len(todo) == 4 and seen == [(working, str(threads))] and standing == [working]

@@ -35,7 +35,7 @@ def test_a_full_disk_is_worth_another_try_and_leaves_nothing(storage, tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_share_without_hard_links_is_a_mistake_of_the_user_and_left_clean(storage, tmp_path, monkeypatch, code):
     def refuse(source, target):
         raise OSError(code, os.strerror(code))
@@ -49,6 +49,28 @@ def test_a_share_without_hard_links_is_a_mistake_of_the_user_and_left_clean(stor
         with pytest.raises(ConfigError, match=r"without hard links.*name an output folder on a local disk") as error:
             take()
         assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["staged"]
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (errno.EXDEV, "another file system or mount lies within the output folder"),
+        (errno.EMLINK, "allows no more links"),
+        (errno.EPERM, "another user has written .*staged"),
+    ],
+)
+def test_a_link_that_cannot_be_made_though_there_are_links_is_told_as_what_it_is(storage, tmp_path, monkeypatch, code, line):
+    def refuse(source, target):
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "staged").write_text("")
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path / "staged").st_uid + 1)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=line) as error:
+        storage.link(str(tmp_path / "staged"), str(tmp_path / "a"))
+    assert "\n" not in str(error.value) and "without hard links" not in str(error.value)
     assert os.listdir(tmp_path) == ["staged"]
 
 

@@ -24,6 +24,7 @@ from engine.registry import code_name
 if TYPE_CHECKING:
     from engine.models.site_classifier.network import Batch, SiteNetwork
 
+_BUDGET = 4096
 _META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "signs", "phrases"]
 # Reasons that hold a code back whatever the report says.
 _NEVER = ("rare_class_below_support", "no_threshold")
@@ -75,7 +76,8 @@ class SiteCoder:
         self.options = options
         self.device = str(runtime.get("device", "cpu"))
         self.threads = int(runtime.get("threads", 0))
-        self.budget = int(runtime.get("batch_tokens", 4096))
+        # How windows pass together decides the last bits: with `deterministic` by nothing that a machine may choose.
+        self.budget = _BUDGET if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
         names = [task.name for task in self.config.tasks]
         unknown = [name for name in options.tasks if name not in names]
         if unknown:

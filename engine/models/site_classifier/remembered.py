@@ -21,10 +21,12 @@ class Remembered:
         """`tokens`: positions kept from one call to the next; with 0, equal windows of one call are still encoded once."""
         self._room = tokens
         self._states: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._held = 0
 
     def forget(self) -> None:
         """Keeps nothing of what was encoded so far."""
         self._states.clear()
+        self._held = 0
 
     def states(self, windows: Batch, encode: Callable[[Batch], Tensor]) -> Tensor:
         """Token states [W, L, d]; `encode` gives those of windows that are not known, each different from the others."""
@@ -33,7 +35,7 @@ class Remembered:
         for number, key in enumerate(keys):
             if key not in self._states:
                 fresh.setdefault(key, number)
-        known = dict(self._states)
+        known = {key: self._states[key] for key in keys if key in self._states}
         if fresh:
             chosen = torch.tensor(list(fresh.values()), device=windows.ids.device)
             once = replace(windows, ids=windows.ids[chosen], mask=windows.mask[chosen], types=windows.types[chosen])
@@ -46,6 +48,7 @@ class Remembered:
         if key not in self._states:
             # A copy: a window's part would keep the whole call's states in memory.
             self._states[key] = states.clone() if self._room else states
+            self._held += len(states)
         self._states.move_to_end(key)
-        while sum(map(len, self._states.values())) > self._room:
-            self._states.popitem(last=False)
+        while self._held > self._room:
+            self._held -= len(self._states.popitem(last=False)[1])

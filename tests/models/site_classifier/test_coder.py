@@ -92,6 +92,18 @@ def test_deterministic_is_bit_for_bit(tiny):
     ]
 
 
+def test_deterministic_encodes_the_same_windows_together_whatever_the_batches(tiny, monkeypatch):
+    """On a machine where a matrix's rows come out the same in any company the bits alone would not tell."""
+    seen = []
+    for tokens in (64, 9999):
+        made = coder(tiny, {"batch_tokens": tokens}, deterministic=True)
+        passes, states = [], made.network._states
+        monkeypatch.setattr(made.network, "_states", lambda *args, p=passes, s=states: p.append(args[0].shape) or s(*args))
+        coded(made, TEXTS)
+        seen.append(passes)
+    assert seen[0] == seen[1] and max(shape[0] for shape in seen[0]) > 5
+
+
 def test_no_evidence_when_none_is_asked_for(tiny):
     for row in coded(coder(tiny, method="none"), TEXTS):
         assert row["site_evidence"] is None and row["site_comprehensiveness"] is None

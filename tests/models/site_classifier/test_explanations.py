@@ -145,14 +145,39 @@ def test_the_first_task_is_measured_as_if_it_were_alone(tiny, answers):
         assert [first[n] for n in names] == pytest.approx([alone[n] for n in names], abs=1e-6)
 
 
-def test_nothing_is_remembered_of_the_records_before(tiny, answers):
-    made = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
+def test_nothing_is_remembered_of_the_records_before(tiny, answers, monkeypatch):
+    options = {"method": "pooling", "deterministic": True, "faithfulness": 1.0, "tasks": ("site",)}
+
+    def one(made):
+        """The third record's row, and how many windows were encoded for it."""
+        windows, encode = [], made.coder.network.encode
+        monkeypatch.setattr(
+            made.coder.network, "encode", lambda batch, *a, **k: windows.append(len(batch.ids)) or encode(batch, *a, **k)
+        )
+        _, prepared = run.prepare(made, records(SHORT).slice(2, 1))
+        (row,) = run.answer(made, prepared, NO_KEEP).to_pylist()
+        return row["targets"], sum(windows)
+
+    made = system(tiny, answers, **options)
     _, together = explained(made)
-    _, prepared = run.prepare(made, records(SHORT).slice(2, 1))
-    (alone,) = run.answer(made, prepared, NO_KEEP).to_pylist()
-    fresh = system(tiny, answers, method="pooling", deterministic=True, faithfulness=1.0)
-    (again,) = run.answer(fresh, prepared, NO_KEEP).to_pylist()
-    assert alone["targets"] == again["targets"] == together[2]["targets"]
+    alone, again = one(made), one(system(tiny, answers, **options))
+    assert alone == again and alone[1] > 0
+    assert alone[0] == together[2]["targets"]
+
+
+@pytest.mark.parametrize("method", ["pooling", "occlusion"])
+def test_deterministic_is_bit_for_bit_whatever_the_batches(tiny, answers, method, monkeypatch):
+    """The bits of a tiny model may be equal by chance, so what goes through the encoder together must be the same as well."""
+
+    def explain(batch_tokens):
+        made = system(tiny, answers, {"batch_tokens": batch_tokens}, method=method, deterministic=True, faithfulness=1.0)
+        passes, states = [], made.coder.network._states
+        monkeypatch.setattr(made.coder.network, "_states", lambda *args: passes.append(args[0].shape) or states(*args))
+        return explained(made), passes
+
+    (_, first), passes = explain(128)
+    (_, second), others = explain(9999)
+    assert first == second and passes == others
 
 
 def test_integrated_gradients_leave_little_unexplained(tiny, answers):

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 
@@ -63,3 +65,40 @@ def test_what_is_kept_holds_no_more_memory_than_its_own_and_can_be_forgotten():
     known.forget()
     known.states(windows([49, 49]), encode)
     assert len(encode.calls) == 2
+
+
+def test_room_is_for_tokens_of_windows_of_any_length_and_stays_right_over_many_calls():
+    known, encode = Remembered(10), Encoder()
+    for number in range(200):
+        known.states(windows([number] * (1 + number % 7)), encode)
+        held = [len(states) for states in known._states.values()]
+        assert sum(held) == known._held <= 10
+        if number % 50 == 49:
+            known.forget()
+            assert known._held == 0
+    # Of 4, 3, 2 and 1 tokens that came last, all are still there; a longer window turns out the oldest of them.
+    for length in (4, 3, 2, 1, 5):
+        known.states(windows([length] * length), encode)
+    assert [len(states) for states in known._states.values()] == [2, 1, 5]
+
+
+def test_a_call_costs_no_more_for_what_is_held_from_before():
+    """Counted and not timed: looks at what is held, for each window that is asked for."""
+
+    class Counted(OrderedDict):
+        looks = 0
+
+        def __iter__(self):
+            for key in super().__iter__():
+                Counted.looks += 1
+                yield key
+
+        def values(self):
+            Counted.looks += len(self)
+            return super().values()
+
+    known, encode = Remembered(10_000), Encoder()
+    known._states = Counted()
+    known.states(windows(*([n, n] for n in range(1000))), encode)
+    known.states(windows([1, 1], [2, 2]), encode)
+    assert Counted.looks == 0
