@@ -99,7 +99,7 @@ def _legend(tasks: Sequence[str]) -> str:
 
 def _contents(examples: Sequence[Example], tasks: Sequence[str]) -> str:
     entries = "".join(
-        f'<li {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
+        f'<li value="{number}" {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
         f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
