@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.errors import EXIT_CONFIG, EXIT_OK
 from jobs import interrupted
-from jobs._front import piped
 from jobs._keys import closest
+from jobs._streams import open_streams, piped
 
 WIDTH = 110
 
@@ -17,12 +17,13 @@ WIDTH = 110
 def main() -> None:
     """Runs the job that the command line names, or lists the jobs."""
     sys.excepthook = interrupted
+    open_streams()
     words = sys.argv[1:]
     if words and words[0] in job_names():
         # A job that records its command reads it here.
         sys.argv[1:] = words[1:]
         importlib.import_module(f"jobs.{words[0]}").main()
-    sys.exit(piped(lambda: _answer(words)))
+    sys.exit(piped("marginalia", lambda: _answer(words)))
 
 
 def job_names() -> list[str]:

@@ -19,6 +19,7 @@ from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
 from engine.records import records_schema
+from jobs._config import delimiter_of
 
 if TYPE_CHECKING:
     from jobs.calibrate import Config
@@ -166,7 +167,7 @@ def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
             pair=data.pair,
             keep_text=True,
             encoding=data.encoding,
-            delimiter="\t" if data.delimiter == "\\t" else data.delimiter,
+            delimiter=delimiter_of(data.delimiter),
             quoting=data.quoting,
             escape=data.escape,
             names={name: f"data.{name}" for name in keys},

@@ -198,7 +198,12 @@ def reading_of(given: Input) -> "InputConfig":
     """The engine's settings of an input."""
     from engine.sources import InputConfig
 
-    return InputConfig(**{**vars(given), "delimiter": "\t" if given.delimiter == "\\t" else given.delimiter})
+    return InputConfig(**{**vars(given), "delimiter": delimiter_of(given.delimiter)})
+
+
+def delimiter_of(given: str | None) -> str | None:
+    """What separates columns of CSV; a tab may be written as `\\t`, which a shell passes on more readily."""
+    return "\t" if given == "\\t" else given
 
 
 def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
 from engine.storage import storage_for
+from jobs._config import delimiter_of
+from jobs._finished import SITE_CLASSIFIER, checkpoint_of
 
 if TYPE_CHECKING:
     from engine.evaluation.evaluate import Evaluation
     from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import Summary
     from jobs.evaluate import Config
-
-SYSTEM = "engine.models.site_classifier"
 
 
 def model_of(path: str | None, summary: "Summary") -> "Checkpoint | None":
@@ -22,22 +22,15 @@ def model_of(path: str | None, summary: "Summary") -> "Checkpoint | None":
     Raises:
         ConfigError: the checkpoint that was named is another one.
     """
-    from engine.models.site_classifier.checkpoint import read_checkpoint
-
-    if summary.settings["model.system"] != SYSTEM:
+    if summary.settings["model.system"] != SITE_CLASSIFIER:
         return None
     try:
-        checkpoint = read_checkpoint(path or "shipped", summary.settings.get("model.options.head"))
+        return checkpoint_of(path or "shipped", summary)
     except ConfigError:
         # The run may have used a model that is elsewhere, with a head that the one that comes along has not.
         if path is not None:
             raise
         return None
-    if checkpoint.digest != summary.settings["model.digest"]:
-        if path is None:
-            return None
-        raise ConfigError(f"model.path: {path} is not the model of this run (its digest differs); give that one, or leave it out")
-    return checkpoint
 
 
 def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -> "Evaluation":
@@ -76,7 +69,7 @@ def measured(config: "Config", summary: "Summary", model: "Checkpoint | None") -
             where=config.where,
             spans=config.spans,
             encoding=config.encoding,
-            delimiter="\t" if config.delimiter == "\\t" else config.delimiter,
+            delimiter=delimiter_of(config.delimiter),
             quoting=config.quoting,
             escape=config.escape,
             max_bytes=ours.get("input.max_bytes", 4_194_304),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine import sources
 from engine.errors import ConfigError
 from engine.storage import storage_for
+from jobs._finished import reading_of_run
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,8 +20,7 @@ _SHARD_BYTES = 4 * 1024 * 1024
 
 def input_of(summary: "Summary", path: str) -> sources.InputConfig:
     """How the run read its input, which now lies at `path`."""
-    settings = {key.removeprefix("input."): value for key, value in summary.settings.items() if key.startswith("input.")}
-    return sources.InputConfig(path=path, **settings)
+    return sources.InputConfig(path=path, **reading_of_run(summary))
 
 
 def write_page(

@@ -4,17 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, InputChanged
 from jobs._config import GIBI, KIBI, cluster_of, runtime_of
+from jobs._finished import SITE_CLASSIFIER, checkpoint_of, reading_of_run
 from jobs._ray_job import check_paths
 from jobs._storage import s3_of, use
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import RunConfig, Summary
     from engine.sources import InputConfig
     from engine.storage import Entry
     from jobs.explain import Config
 
-CODED_BY = "engine.models.site_classifier"
 SYSTEM = "engine.models.site_classifier.explanations"
 # A shard is about so many seconds of work, for bytes of text that go through the encoder once a second, in fp32 on one core; a
 # GPU is some fifty times as fast. What the sample leaves out is read all the same.
@@ -39,7 +38,7 @@ def run_config(config: "Config") -> "RunConfig":
     explain, cluster = config.explain, config.cluster
     summary = status(config.run)
     answered = _answered(summary)
-    checkpoint = _checkpoint(config.model.path, summary)
+    checkpoint = checkpoint_of(config.model.path, summary)
     below = None
     if explain.sample is not None and explain.sample < answered:
         below = sample_below(summary.files, explain.sample, explain.seed)
@@ -86,7 +85,7 @@ _SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "
 
 def _answered(summary: "Summary") -> int:
     """How many answers of the run there are to explain."""
-    if summary.settings["model.system"] != CODED_BY or summary.table != "codes":
+    if summary.settings["model.system"] != SITE_CLASSIFIER or summary.table != "codes":
         raise ConfigError(
             f"run: {summary.output} is no run of jobs.code_reports with the site classifier; give the folder of one"
         )
@@ -96,17 +95,6 @@ def _answered(summary: "Summary") -> int:
     if not answered:
         raise ConfigError(f"run: {summary.output} holds no answer to explain, its records have all failed")
     return answered
-
-
-def _checkpoint(path: str, summary: "Summary") -> "Checkpoint":
-    from engine.models.site_classifier.checkpoint import read_checkpoint
-
-    found = read_checkpoint(path, summary.settings.get("model.options.head"))
-    if found.digest != summary.settings["model.digest"]:
-        raise ConfigError(
-            f"model.path: {path} is not the model of this run (its digest differs); give the checkpoint that it used"
-        )
-    return found
 
 
 def _usual_bytes(config: "Config", settings: dict[str, Any], tasks: int, share: float) -> int:
@@ -133,7 +121,7 @@ def _input(config: "Config", summary: "Summary") -> "tuple[InputConfig, list[Ent
     from engine.sources import InputConfig, input_base, survey
     from engine.storage import storage_for
 
-    ours = {name.removeprefix("input."): value for name, value in summary.settings.items() if name.startswith("input.")}
+    ours = reading_of_run(summary)
     pair = summary.settings.get("model.options.pair")
     ours["keep"] = (pair,) if pair else ()
     storage, layout = storage_for(config.run), Layout(config.run)

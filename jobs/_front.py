@@ -22,11 +22,9 @@ Exit codes: 0 done; 1 a bug; 2 wrong configuration or input; 3 try again; 4 done
 141 nobody reads the output any more, such as `head`.
 """
 
-import contextlib
 import logging
 import os
 import re
-import select
 import signal
 import sys
 import threading
@@ -35,14 +33,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
 from jobs._keys import Key, build, check_value, closest, keys_of
+from jobs._streams import is_full, open_streams, piped, unread
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141
 RESUMES = "the same command again goes on where it stopped"
 DEBUG = "MARGINALIA_DEBUG"
 
@@ -78,6 +76,7 @@ class Job:
     again: str = "run the same command again"
 
     def __call__(self) -> None:
+        open_streams()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")
         sys.exit(self.run(sys.argv[1:]))
@@ -87,7 +86,7 @@ class Job:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         with _interrupts() as came:
-            return piped(lambda: self._run(argv, came))
+            return piped(self.name, lambda: self._run(argv, came))
 
     def _run(self, argv: Sequence[str], came: Sequence[int]) -> int:
         try:
@@ -115,7 +114,7 @@ class Job:
             if came:
                 _say(self.name, f"interrupted; {self.again}")
                 return EXIT_INTERRUPTED
-            if isinstance(error, BrokenPipeError) and _unread():
+            if (isinstance(error, BrokenPipeError) and unread()) or is_full(error):
                 raise
             if isinstance(error, EngineError):
                 _say(self.name, str(error))
@@ -377,30 +376,6 @@ def _one_line(error: BaseException, keys: Mapping[str, Key]) -> str:
 def _flat(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
-
-
-def piped(work: Callable[[], int]) -> int:
-    """The exit code of work that prints: a reader that has seen enough, such as `head`, ends it like any tool of a shell."""
-    try:
-        code = work()
-        # What is still held back would meet the closed pipe after the end.
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        for stream in _unread():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return EXIT_UNREAD
-
-
-def _unread() -> list[TextIO]:
-    """Which of stdout and stderr nobody reads any more."""
-    closed = []
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # A stand-in has no descriptor.
-            poll = select.poll()
-            poll.register(stream.fileno(), 0)
-            closed += [stream] if poll.poll(0) else []
-    return closed
 
 
 def _say(name: str, message: str) -> None:

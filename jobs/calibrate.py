@@ -27,7 +27,7 @@ class Data:
     path: str = key(
         MISSING,
         "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob; none that the model learned from. At the least 203 "
-        "with a code, better 1,500; see target.",
+        "with a code for the default target and confidence, better 1,500; see target.",
         path=True,
     )
     id: str | None = key(None, "Column with the reports' ids, so that one that stands twice counts once.")

@@ -18,7 +18,7 @@ class Output:
 
 @dataclass
 class Export:
-    path: str = key(MISSING, "CSV file to write; one that is there is replaced.", path=True)
+    path: str = key(MISSING, "CSV file to write; an earlier export that is there is replaced, and no other file.", path=True)
     delimiter: str = key(
         ",",
         "What stands between cells: a semicolon where Excel writes numbers with a comma, as in most of Europe; "

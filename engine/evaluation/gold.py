@@ -128,13 +128,30 @@ def read_gold(config: GoldConfig) -> Gold:
             f"{config.named('id_scope')}=file"
         )
     for name in config.slices:
-        _check_parts(config, name, table[f"slice_{name}"])
+        check_parts(name, table[f"slice_{name}"], config.named("slices"))
     if config.group:
         _check_group(config, config.group, table["group"])
     for task, column in config.labels.items():
         _check_codes(config, column, table[task])
     multi |= {task for task in config.labels if pc.any(pc.match_substring(table[task], ";")).as_py()}
     return Gold(table, frozenset(multi), counts)
+
+
+def check_parts(name: str, column: pa.ChunkedArray, key: str = "slices") -> pa.ChunkedArray:
+    """The values of a column as texts, if they part records into a few. They stand in tables and pages, where no text may stand.
+
+    Args:
+        key: what the user calls the setting that names the column.
+    Raises:
+        ConfigError: the values are too many or too long, or lists.
+    """
+    column = _texts(column)
+    values = pc.unique(column).drop_null()
+    longest = pc.max(pc.utf8_length(values)).as_py() or 0
+    if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
+        told = f"{len(values):,} different values" if len(values) > _MOST_PARTS else f"values of up to {longest:,} characters"
+        raise ConfigError(f"{key}: column '{name}' has {told}; name one that parts the records into a few")
+    return column
 
 
 def _read(config: GoldConfig) -> Iterator[pa.Table]:
@@ -280,14 +297,6 @@ def _once(table: pa.Table, tasks: Sequence[str]) -> tuple[pa.Table, int, int]:
     keep = [row for name, row in first.items() if name not in bad]
     conflicting = sum(name in bad for name in ids)
     return table.take(pa.array(keep, pa.int64())), len(table) - len(keep) - conflicting, conflicting
-
-
-def _check_parts(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:
-    values = pc.unique(column).drop_null()
-    longest = pc.max(pc.utf8_length(values)).as_py() or 0
-    if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
-        told = f"{len(values):,} different values" if len(values) > _MOST_PARTS else f"values of up to {longest:,} characters"
-        raise ConfigError(f"{config.named('slices')}: column '{name}' has {told}; name one that parts the records into a few")
 
 
 def _check_group(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:

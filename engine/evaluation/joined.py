@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, RowError
-from engine.evaluation.gold import Gold
+from engine.evaluation.gold import Gold, check_parts
 from engine.evaluation.measure import Answers
 from engine.evaluation.rationales import evidence_agreement
 from engine.storage import storage_for
@@ -100,13 +100,17 @@ def answers_of(joined: Joined, task: str) -> tuple[Answers, NDArray]:
 
 
 def parts_of(joined: Joined, slices: Sequence[str], first: str | None) -> dict[str, NDArray]:
-    """What each record belongs to: the gold code of the first task, the named columns, the quarter by length."""
+    """What each record belongs to: the gold code of the first task, the named columns, the quarter by length.
+
+    Raises:
+        ConfigError: a column of the run does not part the records into a few; those of gold have been checked.
+    """
     found: dict[str, NDArray] = {}
     if first is not None and first not in joined.multi:
         found[first] = _words(joined.gold[first])
     for name in slices:
-        column = joined.gold[f"slice_{name}"] if f"slice_{name}" in joined.gold.column_names else joined.codes[name]
-        found[name] = _words(column.cast(pa.string()))
+        of_gold = f"slice_{name}" in joined.gold.column_names
+        found[name] = _words(joined.gold[f"slice_{name}"] if of_gold else check_parts(name, joined.codes[name]))
     lengths = np.array([np.nan if n is None else n for n in joined.codes["n_tokens"].to_pylist()], dtype=float)
     known = lengths[~np.isnan(lengths)]
     if known.size and "length" not in found:

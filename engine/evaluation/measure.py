@@ -186,8 +186,7 @@ def _shares(answers: Answers, parts: Mapping[str, NDArray], rounds: Rounds) -> l
     for name, mask in parts.items():
         for word, kept in (("auto", auto), ("sure", sure)):
             share = shares[f"{word}_accuracy", name]
-            hits = int((kept & right & mask).sum())
-            bound = None if share.value is None else calibration.lower_bound(hits, share.n, rounds.level)
+            bound = None if share.value is None else _bound(right[kept & mask], answers.group[kept & mask], rounds.level)
             found.append(Metric(answers.task, f"{word}_accuracy_bound", name, bound, None, None, share.n, share.params))
     return found
 
@@ -208,11 +207,25 @@ def _ratios(
     for (part, name), estimate in estimates.items():
         below = (part, wanted[(part, name)][1])
         n, groups = int(np.sum(columns[below])), totals.resting(below)
-        if estimate.value in (0.0, 1.0):
-            # A resample of rows that are all alike is always alike: the exact interval, over groups as the independent ones.
-            estimate = Estimate(estimate.value, *share_interval(int(estimate.value) * groups, groups, rounds.level))
+        # A mean of probabilities is no share of hits.
+        estimate = estimate if name == "mean_prob" else _exact(estimate, groups, rounds.level)
         found.append(_metric(task, name, part, estimate, n, groups))
     return found
+
+
+def _exact(estimate: Estimate, groups: int, level: float) -> Estimate:
+    """A share; where every row or none is a hit, all resamples are alike, and it gets the exact interval, over the groups as the
+    independent ones."""
+    if estimate.value not in (0.0, 1.0):
+        return estimate
+    return Estimate(estimate.value, *share_interval(int(estimate.value) * groups, groups, level))
+
+
+def _bound(right: NDArray, group: NDArray, level: float) -> float:
+    """The lower bound of a share right, which holds by records and by groups: a group counts as right where all of it is."""
+    wrong = _groups(group[~right])
+    by_records = calibration.lower_bound(int(right.sum()), right.size, level)
+    return min(by_records, calibration.lower_bound(_groups(group) - wrong, _groups(group), level))
 
 
 def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
@@ -262,19 +275,16 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     found = []
     for (name, code), estimate in totals.estimates(figures, **vars(rounds)).items():
         if code is None:
-            # Where all are right, so is every resample: no interval.
-            estimate = Estimate(estimate.value) if estimate.low == estimate.high else estimate
             params = {"classes": sum(bool(columns[("support", c)].any()) for c in codes)} if name == "macro_f1" else {}
             found.append(_metric(answers.task, name, ALL, estimate, int(answered.sum()), totals.groups, params))
             continue
-        below = ("called" if name == "precision" else "support", code)
+        below = ({"precision": "called", "recall": "support", "f1": "either"}[name], code)
         n, groups = int(columns[below].sum()), totals.resting(below)
-        if estimate.value in (0.0, 1.0):
-            own = totals.resting(("either", code)) if name == "f1" else groups
-            low, high = share_interval(int(estimate.value) * own, own, rounds.level)
+        exact = _exact(estimate, groups, rounds.level)
+        if exact is not estimate and name == "f1":
             # F1 = 2J / (1 + J), J being the share of hits among the records that are it or were called it.
-            low, high = (2 * end / (1 + end) if name == "f1" else end for end in (low, high))
-            estimate = Estimate(estimate.value, low, high)
+            exact = Estimate(exact.value, *(2 * end / (1 + end) for end in (exact.low, exact.high)))
+        estimate = exact
         found.append(_metric(answers.task, name, f"{answers.task}={code}", estimate, n, groups))
     return found
 
@@ -294,24 +304,25 @@ def _certainty(answers: Answers, rounds: Rounds) -> list[Metric]:
     columns: dict[Any, NDArray] = {"n": np.ones(n), "brier": (prob - right) ** 2}
     for number, rows in enumerate(bins):
         inside = np.isin(np.arange(n), rows)
-        columns |= {("prob", number): inside * prob, ("right", number): inside * right}
+        columns |= {("prob", number): inside * prob, ("right", number): inside & right, ("n", number): inside}
     names = [[(word, i) for i in range(len(bins))] for word in ("prob", "right")]
     figures = {
         "ece": lambda drawn: divide(np.abs(drawn.many(names[0]) - drawn.many(names[1])).sum(1), drawn["n"]),
         "brier_top": ratio("brier", "n"),
     }
-    estimates = Totals(group, columns).estimates(figures, **vars(rounds))
+    in_bins = {number: ratio(("right", number), ("n", number)) for number in range(len(bins))}
+    estimates = Totals(group, columns).estimates({**figures, **in_bins}, **vars(rounds))
     found = [
-        _metric(task, name, ALL, e, n, groups, {"bins": len(bins)} if name == "ece" else {}) for name, e in estimates.items()
+        _metric(task, name, ALL, estimates[name], n, groups, {"bins": len(bins)} if name == "ece" else {}) for name in figures
     ]
     auroc = float(roc_auc_score(right, prob)) if 0 < right.sum() < n else None
     sides = min(_groups(group[right]), _groups(group[~right]))
     found.append(_metric(task, "auroc_right", ALL, Estimate(auroc), n, sides))
-    for number, rows in enumerate(bins, 1):
-        hits = int(right[rows].sum())
-        estimate = Estimate(hits / rows.size, *share_interval(hits, rows.size, rounds.level))
+    for number, rows in enumerate(bins):
+        resting = _groups(group[rows])
+        estimate = _exact(estimates[number], resting, rounds.level)
         params = {"mean_prob": float(prob[rows].mean()), "from": float(prob[rows].min()), "to": float(prob[rows].max())}
-        found.append(_metric(task, "reliability", f"bin={number:02d}", estimate, rows.size, _groups(group[rows]), params))
+        found.append(_metric(task, "reliability", f"bin={number + 1:02d}", estimate, rows.size, resting, params))
     every = answers.gold.size
     for target in TARGETS:
         share = classes.keepable_share(prob, right, target)
@@ -371,5 +382,8 @@ def _metric(
 ) -> Metric:
     """The row of a figure that rests on so many groups."""
     if groups < FEWEST and estimate.value is not None:
-        return Metric(task, name, part, None, None, None, n, {TOO_FEW: groups})
+        return Metric(task, name, part, None, None, None, n, {TOO_FEW: groups} if groups else {})
+    if estimate.low == estimate.high:
+        # Where all resamples are alike they say nothing of others.
+        estimate = Estimate(estimate.value)
     return Metric(task, name, part, estimate.value, estimate.low, estimate.high, n, params or {})

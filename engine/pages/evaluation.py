@@ -351,14 +351,14 @@ def _evidence(evaluation: Evaluation, task: str) -> str:
 def _codes(evaluation: Evaluation, task: str, names: Names) -> str:
     lines, few = [], []
     recall, precision = ({m.slice: m for m in evaluation.rows(task, name)} for name in ("recall", "precision"))
-    every = sorted(evaluation.rows(task, "f1"), key=lambda m: (-m.n, m.slice))
+    every = sorted(evaluation.rows(task, "f1"), key=lambda m: (-recall[m.slice].n, m.slice))
     for m in every:
         figures = (recall[m.slice], precision[m.slice], m)
         if all(each.value is None for each in figures):
-            few.append(m)
+            few.append(recall[m.slice])
             continue
         code = _code(task, m.slice.partition("=")[2], names)
-        lines.append([code, f"{m.n:,}", *(_figure(each) for each in figures), _interval(m)])
+        lines.append([code, f"{recall[m.slice].n:,}", *(_figure(each) for each in figures), _interval(m)])
     figures = ("records", "found (recall)", "right when given (precision)", "F1")
     heads = [Column("code"), *(Column(name, True) for name in figures), Column("interval of F1")]
     rest = "".join(f'<p class="soft">{shown(each)}</p>' for each in _few(few, lambda c: _named(task, c, names), len(few)))
@@ -373,7 +373,8 @@ def _reading(level: float) -> str:
         "it. Where every record is right, or none, the exact interval for so many patients is given instead.",
         "Too few": f"There is no figure where fewer than {FEWEST} patients (or records, where no group was named) stand behind "
         "it. Were all of five right, their interval would still hold the half that a coin gives.",
-        "At least": f"With {level:.0%} confidence the share right is not below this (Clopper and Pearson, one-sided, records).",
+        "At least": f"With {level:.0%} confidence the share right is not below this (Clopper and Pearson, one-sided; the "
+        "smaller of the bound over records and that over patients, who count as right where all their records are).",
         "F1, each code counting alike": "A code with three records counts as much as one with three hundred. Any single figure "
         "of accuracy hides how the rare codes fare; this one does not.",
         "Stated and true certainty": "Of records for which the model states 90 %, nine in ten should be right.",

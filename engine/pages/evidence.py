@@ -9,14 +9,20 @@ from engine.pages import words
 from engine.pages.entities import entities_part
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, alike, highlight, shown, strength
-from engine.pages.sifting import POLICY, SCRIPT, sift, sifted_by
+from engine.pages.sifting import POLICY, SCRIPT, SIFT_STYLE, sift, sifted_by
 from engine.pages.style import style
+from engine.pages.tables import Column, table
 from engine.records import AUTO, DECISIONS, FAILED, REVIEW
 from engine.registry.morphology import histology_name
 from engine.registry.topography import is_site, site_name
 from engine.storage import storage_for
 
 _FOLLOWING, _CHECK = "next in line", "without the evidence"
+_WIDE = ("code", "decision", _FOLLOWING, _CHECK)
+_STYLE = """
+td ul.reasons { margin:.2rem 0 0 } td.num meter { margin-right:.3rem }
+@media screen and (max-width:40rem) { nav ol { columns:1 } .stack td.num { grid-column:1/-1 } }
+"""
 
 
 def _site(code: str) -> str:
@@ -56,7 +62,7 @@ def write_evidence_page(
             '<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{shown(title)}</title><style>{style()}</style></head><body><main>",
+            f"<title>{shown(title)}</title><style>{style()}{_STYLE}{SIFT_STYLE}</style></head><body><main>",
             f"<h1>{shown(title)}</h1>",
             f'<p class="soft">{shown(note)}</p>' if note else "",
             f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
@@ -99,7 +105,7 @@ def _legend(tasks: Sequence[str]) -> str:
 
 def _contents(examples: Sequence[Example], tasks: Sequence[str]) -> str:
     entries = "".join(
-        f'<li {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
+        f'<li value="{number}" {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
         f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
@@ -175,7 +181,7 @@ def _columns(examples: Sequence[Example], tasks: Sequence[str]) -> list[str]:
 def _answers(
     row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str], names: Mapping[str, Callable[[str], str]]
 ) -> str:
-    lines = []
+    rows = []
     for task in tasks:
         code, decision = row[f"{task}_code"], row[f"{task}_decision"]
         badge = _badge(decision, words.DECISIONS[decision]) if decision else ""
@@ -187,10 +193,8 @@ def _answers(
             _FOLLOWING: "<br>".join(_other(task, top, names) for top in _others(row, task)),
             _CHECK: _check(row, task),
         }
-        lines.append("".join(f'<td class="a-{name.split()[0]}" data-label="{name}">{cells[name]}</td>' for name in columns))
-    heads = "".join(f"<th>{name}</th>" for name in columns)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table class="answers"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+        rows.append([cells[name] for name in columns])
+    return table([Column(name, number=name == "probability", wide=name in _WIDE) for name in columns], rows)
 
 
 def _others(row: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:

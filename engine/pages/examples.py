@@ -72,9 +72,10 @@ class Example:
 
 
 def tasks_of(schema: pa.Schema) -> list[str]:
-    """The tasks of a `codes` table, in table order."""
-    ends = "_decision"
-    return [name[: -len(ends)] for name in schema.names if name.endswith(ends) and f"{name[: -len(ends)]}_code" in schema.names]
+    """The tasks of a `codes` table, in table order. Columns that the user passed through, which stand last, make none."""
+    ends, names = "_decision", schema.names
+    ours = names[: names.index("failure")] if "failure" in names else names
+    return [name[: -len(ends)] for name in ours if name.endswith(ends) and f"{name[: -len(ends)]}_code" in ours]
 
 
 def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -82,8 +83,8 @@ def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str]) ->
 
     Of the whole table only the columns that choose are read, then the row groups that hold chosen rows. The choice is the same
     each time, whatever the order of the table. A mixed one has coded rows and rows to review in equal parts, spread over the
-    codes of the first task; failed and not applicable rows up to a tenth each, spread over the kinds of failure. Where one
-    decision has too few rows the others fill up.
+    codes of the first task; failed and not applicable rows up to a tenth each, spread over the kinds of failure, and none before
+    each of the others has one. Where one decision has too few rows the others fill up.
 
     Args:
         tasks: those whose probability says how sure a row is; the lowest counts.
@@ -141,7 +142,11 @@ def _mixed(found: Sequence[tuple], n: int) -> list[tuple]:
         decision: [each for turn in zip_longest(*kinds.values()) for each in turn if each is not None]
         for decision, kinds in by_decision.items()
     }
-    chosen = {decision: min(len(queues[decision]), max(1, n // share)) for decision, share in _FEW.items()}
+    room = max(0, n - sum(bool(queues[decision]) for decision in (REVIEW, AUTO)))
+    chosen = {}
+    for decision, share in _FEW.items():
+        chosen[decision] = min(len(queues[decision]), max(1, n // share), room)
+        room -= chosen[decision]
     rest = max(0, n - sum(chosen.values()))
     chosen[REVIEW] = min(len(queues[REVIEW]), rest - min(len(queues[AUTO]), rest // 2))
     chosen[AUTO] = min(len(queues[AUTO]), rest - chosen[REVIEW])

@@ -23,6 +23,7 @@ DELIMITERS = (",", ";")
 _WHO = ("record_id", "source", "position", "decision")
 _OF_TASK = ("code", "name", "prob", "top")
 _OF_ENTITY = ("type", "start", "end", "score", "zero_shot")
+_BEGINNING = codecs.BOM_UTF8 + _WHO[0].encode()
 _BATCH = 4096
 _SHOWN = 3
 # What makes a cell a formula, behind blanks and in full width too (OWASP, CSV injection). Apostrophes before it count, so that
@@ -42,11 +43,15 @@ def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str
         rows: one of `ROWS`: which decisions.
         delimiter: one of `DELIMITERS`.
     Raises:
-        ConfigError: a file is missing, the table is another one, or the path is a folder's.
+        ConfigError: a file is missing, the table is another one, or the path is that of a folder, or of a file that is no export.
     """
     storage = storage_for(path)
     if storage.is_folder(path):
         raise ConfigError(f"{path} is a folder; name a file to write")
+    if storage.stat(path) is not None:
+        with storage.open(path) as old:
+            if old.read(len(_BEGINNING)) != _BEGINNING:
+                raise ConfigError(f"{path} is there and is no export of a run; name another file, or remove it first")
     lines = -1
     with storage.writer(path) as file:
         file.write(codecs.BOM_UTF8)
@@ -73,12 +78,12 @@ def _parts(files: Sequence[str], rows: str, point: str) -> Iterator[list[Sequenc
             parquet = pq.ParquetFile(stream)
             names = _names(parquet.schema_arrow)
             if number == 0:
-                yield [[harmless(name) for name in _cells(parquet.schema_arrow.empty_table().select(names), point)]]
+                yield [[harmless(name) for name, _ in _cells(parquet.schema_arrow.empty_table().select(names), point)]]
             for batch in parquet.iter_batches(_BATCH, columns=names):
                 table = pa.Table.from_batches([batch]).select(names)
                 if rows != ALL:
                     table = table.filter(pc.equal(table["decision"], rows))
-                yield list(zip(*_cells(table, point).values(), strict=True))
+                yield list(zip(*(cells for _, cells in _cells(table, point)), strict=True))
 
 
 def _names(schema: pa.Schema) -> list[str]:
@@ -101,9 +106,9 @@ def _own(schema: pa.Schema) -> list[str]:
     return list(takewhile(lambda name: name != "failure", schema.names))
 
 
-def _cells(table: pa.Table, point: str) -> dict[str, list[str]]:
-    """Header -> the cells under it."""
-    found: dict[str, list[str]] = {}
+def _cells(table: pa.Table, point: str) -> list[tuple[str, list[str]]]:
+    """The headers with the cells under each; a kept column may have the name of one of ours."""
+    found: list[tuple[str, list[str]]] = []
     if "entities" in _own(table.schema):
         every = table["entities"].to_pylist()
         pairs = [(row, entity) for row, entities in enumerate(every) for entity in entities or [{}]]
@@ -111,17 +116,18 @@ def _cells(table: pa.Table, point: str) -> dict[str, list[str]]:
         kinds = table.schema.field("entities").type.value_type
         for name in _OF_ENTITY:
             values = pa.array([entity.get(name) for _, entity in pairs], kinds.field(name).type)
-            found[f"entity_{name}"] = _probs(values, point) if name == "score" else _texts(values, point)
+            found.append((f"entity_{name}", _probs(values, point) if name == "score" else _texts(values, point)))
     for task in tasks_of(table.schema):
         for end in _OF_TASK:
             if (name := f"{task}_{end}") in table.column_names:
                 values = table[name]
-                found[name] = {"prob": _probs, "top": _tops}.get(end, _texts)(values, point)
-    who = {name: _texts(table[name], point) for name in _WHO}
+                found.append((name, {"prob": _probs, "top": _tops}.get(end, _texts)(values, point)))
+    who = [(name, _texts(table[name], point)) for name in _WHO]
     reasons = [harmless("; ".join(each or ())) for each in table["reasons"].to_pylist()]
     kinds = _texts(pc.struct_field(table["failure"], "kind"), point)
     kept = table.column_names[table.column_names.index("failure") + 1 :]
-    return {**who, "reasons": reasons, **found, "failure": kinds, **{name: _texts(table[name], point) for name in kept}}
+    ours = [*who, ("reasons", reasons), *found, ("failure", kinds)]
+    return ours + [(name, _texts(table[name], point)) for name in kept]
 
 
 def _texts(values: pa.Array | pa.ChunkedArray, point: str) -> list[str]:

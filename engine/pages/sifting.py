@@ -33,6 +33,13 @@ if (form) {
 }
 """
 
+SIFT_STYLE = """
+.sift { display:flex; flex-wrap:wrap; gap:.5rem 1.2rem; margin:1rem 0 } .sift[hidden] { display:none }
+.sift select { font:inherit; max-width:100%; color:inherit; background:var(--card); border:1px solid var(--line);
+  border-radius:.35rem; padding:.2rem .4rem }
+@media print { .sift { display:none } }
+"""
+
 # No other script runs, whatever a report holds.
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"

@@ -56,25 +56,6 @@ mark { color:inherit; background:none; border-radius:.15rem; padding:.08em 0; pr
   article { break-inside:auto; border-color:#bbb } article header, table, .chips { break-inside:avoid } nav { display:none } }
 """
 
-# The evidence page: narrow, a row of a card's table becomes a block, so that nothing of it lies off the screen.
-_EVIDENCE = """
-.sift { display:flex; flex-wrap:wrap; gap:.5rem 1.2rem; margin:1rem 0 } .sift[hidden] { display:none }
-.sift select { font:inherit; max-width:100%; color:inherit; background:var(--card); border:1px solid var(--line);
-  border-radius:.35rem; padding:.2rem .4rem }
-.answers .a-probability { white-space:nowrap; font-variant-numeric:tabular-nums }
-.answers ul.reasons { margin:.2rem 0 0 }
-@media screen and (max-width:44rem) { .answers { min-width:0 } .answers thead { display:none }
-  .answers, .answers tbody { display:block }
-  .answers tr { display:grid; grid-template-columns:1fr auto; gap:.25rem .8rem; padding:.5rem 0;
-    border-bottom:1px solid var(--line) }
-  .answers td { display:block; grid-column:1/-1; padding:0; border:0; min-width:0; overflow-wrap:anywhere }
-  .answers .a-task { color:var(--soft); font-size:.82rem } .answers .a-code { grid-column:1 }
-  .answers .a-probability { grid-column:2 } .answers .a-next:not(:empty)::before, .answers .a-without::before {
-    content:attr(data-label); display:block; color:var(--soft); font-size:.82rem }
-  nav ol { columns:1 } }
-@media print { .sift { display:none } }
-"""
-
 _LANES = {
     "lane0": "border-bottom:2px solid var(--lane0)",
     "lane1": "text-decoration:underline 2px dashed var(--lane1); text-underline-offset:.32em",
@@ -84,7 +65,7 @@ _LANES = {
 
 
 def style() -> str:
-    rules = [_BASE, _EVIDENCE]
+    rules = [_BASE]
     for step in range(1, STRENGTHS + 1):
         alpha = round(0.06 + 0.54 * step / STRENGTHS, 3)
         rules += [f".{sign}{step} {{ background:rgb(var(--{sign}) / {alpha}) }}" for sign in ("for", "against")]

@@ -56,7 +56,7 @@ def completed(columns: Mapping[str, pa.ChunkedArray], share: float) -> dict[str,
     given = columns["group"].to_pylist() if "group" in columns else ids
     groups = [own if group is None else group for group, own in zip(given, ids, strict=True)]
     found = dict(columns)
-    if "group" not in columns or "split" not in columns:
+    if groups != given or "group" not in columns or "split" not in columns:
         found["group"] = pa.chunked_array([groups], pa.string())
     if "split" not in columns:
         found["split"] = pa.chunked_array([[cut(str(group), share) for group in groups]], pa.string())

@@ -1,5 +1,7 @@
 """A run's table beside gold: rows by id, parts of the records, checks, and agreement with marks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -117,3 +119,29 @@ def test_a_whole_evaluation_tells_what_it_left_out(files, tmp_path):
     assert any("C18" in note and "count as wrong" in note for note in found.notes)
     with pytest.raises(ConfigError, match="none of the 2 different labels"):
         evaluate(files, labels, ["site"], known={"site": ["X1"]}, rounds=Rounds(10))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["x" * 101] * 3, r"^slices: column 'note' has values of up to 101 characters; name one that parts the records"),
+        ([["x"]] * 3, r"^a column to group, part or choose by holds lists"),
+    ],
+)
+def test_a_kept_column_of_texts_is_no_slice(files, tmp_path, values, told):
+    joined = join(files, gold(tmp_path), ["site"])
+    kept = replace(joined, codes=joined.codes.append_column("note", [pa.array(values)]))
+    with pytest.raises(ConfigError, match=told):
+        parts_of(kept, ["note"], "site")
+
+
+def test_a_kept_column_of_many_values_is_no_slice(tmp_path):
+    ids = [f"r{number}" for number in range(1001)]
+    pq.write_table(pa.table({"id": ids, "site": ["C50"] * 1001}), tmp_path / "gold.parquet")
+    known = {"source": "s", "position": 0, "run_id": "r", "model_digest": "m", "reasons": [], "decision": "review"}
+    rows = [{**known, "record_id": name, "visit": name, "site_code": "C50", "site_prob": 0.5} for name in ids]
+    schema = table_schema(codes_fields(["site"]), [pa.field("visit", pa.string())])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "codes.parquet")
+    labels = read_gold(GoldConfig(str(tmp_path / "gold.parquet"), {"site": "site"}, id="id"))
+    with pytest.raises(ConfigError, match=r"^slices: column 'visit' has 1,001 different values; name one that parts"):
+        evaluate([str(tmp_path / "codes.parquet")], labels, ["site"], ["visit"], rounds=Rounds(10))

@@ -62,6 +62,46 @@ def test_shares_by_hand():
     assert rows["auto_accuracy_bound", ALL].value == calibration.lower_bound(12, 18)
 
 
+@pytest.mark.parametrize("name", ["auto_accuracy_bound", "sure_accuracy_bound"])
+def test_the_bound_holds_by_patients_too(name):
+    # Thirty records of six patients; with one wrong, five patients are all right.
+    group = [f"p{number // 5}" for number in range(30)]
+    rows = found(task_metrics(answers(["a"] * 30, ["a"] * 30, group=group), {}, ROUNDS))
+    assert rows[name, ALL].value == calibration.lower_bound(6, 6) == pytest.approx(0.05 ** (1 / 6))
+    rows = found(task_metrics(answers(["a"] * 30, ["a"] * 29 + ["b"], group=group), {}, ROUNDS))
+    assert (rows[name, ALL].value, rows[name, ALL].n) == (calibration.lower_bound(5, 6), 30)
+    # Errors that gather in few of many patients: the records decide.
+    group = [f"p{number}" for number in range(20)] + ["q"] * 10
+    rows = found(task_metrics(answers(["a"] * 30, ["a"] * 20 + ["b"] * 10, group=group), {}, ROUNDS))
+    assert rows[name, ALL].value == calibration.lower_bound(20, 30) < calibration.lower_bound(20, 21)
+
+
+def test_the_intervals_of_bins_draw_patients():
+    # One bin: of six patients three are right throughout, so that a resample has any number of them.
+    group = [f"p{number // 5}" for number in range(30)]
+    code = ["a"] * 15 + ["b"] * 15
+    row = found(task_metrics(answers(["a"] * 30, code, group=group), {}, ROUNDS))["reliability", "bin=01"]
+    plain = classes.bootstrap_interval(lambda at: np.mean(np.array(code)[at] == "a"), group, 100)
+    assert (row.value, row.low, row.high) == (0.5, pytest.approx(plain.low), pytest.approx(plain.high))
+    row = found(task_metrics(answers(["a"] * 30, ["a"] * 30, group=group), {}, ROUNDS))["reliability", "bin=01"]
+    assert (row.value, row.low, row.high) == (1.0, pytest.approx(0.025 ** (1 / 6)), 1.0)
+
+
+def test_a_mean_that_no_resample_changes_has_no_interval():
+    rows = found(task_metrics(answers(["a"] * 12, ["a", "b"] * 6, [1.0] * 12), {}, ROUNDS))
+    assert (rows["mean_prob", ALL].value, rows["mean_prob", ALL].low, rows["mean_prob", ALL].high) == (1.0, None, None)
+    (row,) = mean_metrics("site", {"comprehensiveness": np.full(9, 0.25)}, np.arange(9), ROUNDS)
+    assert (row.value, row.low, row.high) == (0.25, None, None)
+
+
+def test_the_f1_of_a_code_that_is_only_given_rests_on_those_it_was_given_to():
+    rows = found(task_metrics(answers(["a"] * 20, ["b"] * 6 + ["c"] * 5 + ["a"] * 9), {}, ROUNDS))
+    assert (rows["f1", "site=b"].value, rows["f1", "site=b"].n) == (0.0, 6)
+    assert (rows["f1", "site=c"].value, rows["f1", "site=c"].n, rows["f1", "site=c"].params) == (None, 5, {"too_few": 5})
+    # Nothing to rest on is not too little of it.
+    assert not [m for m in rows.values() if m.params.get("too_few") == 0]
+
+
 def test_classes_by_hand():
     # As in test_classes: F1 2/3 for C50, 4/5 for C34, 0 for C61 (its other record has no answer) and for C18.
     rows = found(task_metrics(SMALL, {}, ROUNDS))
@@ -133,7 +173,7 @@ def test_a_code_that_is_never_right_has_the_exact_interval_over_all_that_it_rest
     rows = found(task_metrics(answers(["a"] * 6 + ["b"] * 8, ["c"] * 6 + ["a"] * 8), {}, ROUNDS))
     highest = 1 - 0.025 ** (1 / 14)
     row = rows["f1", "site=a"]
-    assert (row.value, row.low, row.high, row.n) == (0.0, 0.0, pytest.approx(2 * highest / (1 + highest)), 6)
+    assert (row.value, row.low, row.high, row.n) == (0.0, 0.0, pytest.approx(2 * highest / (1 + highest)), 14)
 
 
 def test_slices_part_the_records_and_leave_out_those_in_no_part():
@@ -193,7 +233,7 @@ def test_nothing_that_rests_on_fewer_than_six_patients_has_a_figure():
     # One record is c and none was given it; four were given b and none is it.
     assert (rows["recall", "site=c"].n, rows["recall", "site=c"].params) == (1, {"too_few": 1})
     assert (rows["precision", "site=b"].n, rows["precision", "site=b"].params) == (4, {"too_few": 4})
-    assert (rows["f1", "site=b"].value, rows["f1", "site=b"].n) == (None, 0)
+    assert (rows["f1", "site=b"].n, rows["f1", "site=b"].params) == (4, {"too_few": 4})
     assert (rows["precision", "site=c"].value, rows["precision", "site=c"].params) == (None, {})
     # Four wrong answers of patients p and one of q; so many of the surest are of q that risk begins late.
     assert rows["auroc_right", ALL].params == {"too_few": 5}

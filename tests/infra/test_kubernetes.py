@@ -124,6 +124,28 @@ def test_the_object_store_fits_into_shared_memory() -> None:
             assert group["template"]["spec"]["volumes"][0]["emptyDir"]["sizeLimit"] == "3Gi"
 
 
+def test_what_a_run_may_take_fits_into_its_pods() -> None:
+    """Actors, shared memory and the child that retries a shard, beside 2 GiB for Ray and the readers: otherwise the pod is killed
+    before the child's own limit can tell which record it was."""
+    pod = MANIFESTS["job.yaml"]["spec"]["template"]["spec"]
+    workers = MANIFESTS["rayjob.yaml"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    worker = workers[0]["template"]["spec"]
+    for spec, words in (
+        (pod, pod["containers"][0]["args"]),
+        (worker, shlex.split(MANIFESTS["rayjob.yaml"]["spec"]["entrypoint"])),
+    ):
+        cluster = code_reports.main.compose(words[3:], {})[0]["cluster"]
+        limits = spec["containers"][0]["resources"]["limits"]
+        actors = min(cluster["actors"], int(limits["cpu"]))
+        shared = spec["volumes"][0]["emptyDir"]["sizeLimit"]
+        assert 1.3 * actors + gibi(shared) + cluster["child_memory_gb"] + 2 <= gibi(limits["memory"])
+
+
+def gibi(size: str) -> float:
+    assert size.endswith("Gi")
+    return float(size.removesuffix("Gi"))
+
+
 def test_the_job_has_every_key_of_its_commands() -> None:
     alone = MANIFESTS["job.yaml"]["spec"]["template"]["spec"]["containers"][0]["args"]
     for words in (alone, shlex.split(MANIFESTS["rayjob.yaml"]["spec"]["entrypoint"])):

@@ -306,6 +306,26 @@ def test_a_reader_that_has_seen_enough_ends_a_job_quietly(coded_run: CodedRun) -
     assert closed_pipe(["-m", "jobs"]) == (141, "")
 
 
+@pytest.mark.parametrize("door", ["jobs", "jobs.status output.path=/nowhere"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_was_closed_from_the_start_changes_no_exit_code(door: str, closed: str) -> None:
+    command = f"{sys.executable} -m {door} {closed}"
+    ended = subprocess.run(["bash", "-c", command], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert ended.returncode == (2 if "nowhere" in door else 0)
+    assert "Traceback" not in ended.stderr and "bug" not in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("door", ["jobs", "jobs.status --help"])
+def test_a_full_disk_behind_the_printed_lines_is_no_bug(door: str) -> None:
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(["bash", "-c", f"{sys.executable} -m {door} >/dev/full"], cwd=root, capture_output=True, text=True)
+    assert ended.returncode == 3
+    assert ended.stderr.count("\n") == 1 and "a disk is full" in ended.stderr
+    both = subprocess.run(["bash", "-c", f"{sys.executable} -m {door} &>/dev/full"], cwd=root)
+    assert both.returncode == 3
+
+
 def test_both_streams_closed_in_the_middle_of_the_work(conf: Path) -> None:
     """As `2>&1 | head` leaves them, with more than a pipe holds still to come."""
     script = (

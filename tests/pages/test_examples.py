@@ -44,6 +44,24 @@ def _records(positions, source="a.csv", texts=None):
 
 def test_tasks_are_told_by_the_columns():
     assert tasks_of(SCHEMA) == ["site", "histology"]
+    kept = table_schema(codes_fields(["site"]), [pa.field("old_code", pa.string()), pa.field("old_decision", pa.string())])
+    assert tasks_of(kept) == ["site"]
+
+
+@pytest.mark.parametrize(
+    ("reports", "decisions"),
+    [
+        (1, ["review"]),
+        (2, ["review", "auto"]),
+        (3, ["review", "auto", "failed"]),
+        (4, ["review", "auto", "not_applicable", "failed"]),
+    ],
+)
+def test_what_was_coded_is_shown_before_what_failed(tmp_path, reports, decisions):
+    rows = [_row(number, decision) for number, decision in enumerate(["auto", "review", "not_applicable"] * 3)]
+    rows += [_row(number, "failed", failure="missing_text") for number in range(9, 15)]
+    assert [row["decision"] for row in _picked(tmp_path, rows, reports=reports)] == decisions
+    assert [row["decision"] for row in _picked(tmp_path, rows[9:], reports=1)] == ["failed"]
 
 
 def _files(tmp_path, rows, files=2):

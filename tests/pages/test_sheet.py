@@ -231,10 +231,10 @@ def test_few_rows_are_held_at_a_time(tmp_path, monkeypatch):
 
 def test_what_breaks_leaves_the_old_file(tmp_path):
     file = write(codes(CODED), tmp_path / "1.parquet")
-    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "out.csv").write_bytes(b"\xef\xbb\xbfrecord_id,old")
     with pytest.raises(ConfigError, match="is missing"):
         write_sheet(str(tmp_path / "out.csv"), [file, str(tmp_path / "gone.parquet")])
-    assert (tmp_path / "out.csv").read_text() == "old"
+    assert (tmp_path / "out.csv").read_bytes() == b"\xef\xbb\xbfrecord_id,old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.parquet", "out.csv"]
 
 
@@ -247,6 +247,40 @@ def test_folders_and_other_tables_are_refused(tmp_path):
         write_sheet(str(tmp_path / "out.csv"), [other])
 
 
+def test_a_kept_column_named_as_one_of_the_export_is_beside_it(tmp_path):
+    entity = {"type": "Disease", "start": 3, "end": 9, "score": 0.75, "zero_shot": False, "evidence": []}
+    keep = [pa.field("entity_type", pa.string())]
+    table = pa.Table.from_pylist([row(1, entities=[entity], entity_type="old")], schema=table_schema(entities_fields(), keep))
+    write_sheet(str(tmp_path / "out.csv"), [write(table, tmp_path / "e.parquet")])
+    header, line = read(tmp_path / "out.csv")
+    cells_of = [cell for name, cell in zip(header, line, strict=True) if name == "entity_type"]
+    assert cells_of == ["Disease", "old"]
+
+
+def test_kept_columns_named_as_those_of_a_task_stay_as_they_are(tmp_path):
+    keep = [pa.field("old_code", pa.int64()), pa.field("old_decision", pa.string())]
+    file = write(codes(row(1, old_code=7, old_decision="review"), keep=keep), tmp_path / "1.parquet")
+    write_sheet(str(tmp_path / "out.csv"), [file])
+    header, line = read(tmp_path / "out.csv")
+    assert (header[-3:], line[-2:]) == (["failure", "old_code", "old_decision"], ["7", "review"])
+    assert header.count("old_code") == 1
+
+
+OTHERS = [b"", b"report_no,report\r\n", b'{"run_id": "x"}', b"record_id,site_code\r\n", b"\xef\xbb\xbfreport_no,report\r\n"]
+
+
+@pytest.mark.parametrize("content", OTHERS)
+def test_only_an_export_is_replaced(tmp_path, content):
+    file = write(codes(CODED), tmp_path / "1.parquet")
+    (tmp_path / "out.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"out\.csv is there and is no export of a run; name another file"):
+        write_sheet(str(tmp_path / "out.csv"), [file])
+    assert (tmp_path / "out.csv").read_bytes() == content
+    (tmp_path / "out.csv").unlink()
+    write_sheet(str(tmp_path / "out.csv"), [file])
+    assert write_sheet(str(tmp_path / "out.csv"), [file], delimiter=";") == 1
+
+
 def test_from_and_to_s3(tmp_path, bucket):
     table = codes(CODED, FAILED)
     storage = storage_for(bucket)
@@ -256,3 +290,7 @@ def test_from_and_to_s3(tmp_path, bucket):
     write_sheet(str(tmp_path / "out.csv"), [write(table, tmp_path / "1.parquet")])
     assert storage.read(f"{bucket}/out.csv") == (tmp_path / "out.csv").read_bytes()
     assert len(list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text("utf-8-sig"))))) == 3
+    assert write_sheet(f"{bucket}/out.csv", [f"{bucket}/run/codes/1.parquet"]) == 2
+    assert storage.create(f"{bucket}/reports.csv", b"report_no,report")
+    with pytest.raises(ConfigError, match="is no export of a run"):
+        write_sheet(f"{bucket}/reports.csv", [f"{bucket}/run/codes/1.parquet"])

@@ -30,6 +30,13 @@ def test_without_a_split_the_patients_are_cut_as_the_annotated_texts_are(tmp_pat
     assert found == {f"r{n}": cut(patient or f"r{n}") for n, patient in enumerate(patients)}
 
 
+def test_a_report_without_a_patient_is_one_by_itself_beside_a_split_too(tmp_path):
+    patients = [None if n % 10 == 0 else f"p{n}" for n in range(60)]
+    config = table(tmp_path, patient_id=patients, split=["train", "valid", "test"] * 20)
+    assert by_id(config, "group") == {f"r{n}": patient or f"r{n}" for n, patient in enumerate(patients)}
+    assert survey(config).counts["real train"] == 20
+
+
 def test_without_patients_the_reports_are_cut_and_it_is_said(tmp_path):
     config = table(tmp_path)
     found = survey(config)

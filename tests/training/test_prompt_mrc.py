@@ -159,7 +159,7 @@ def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_pa
     assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2, "coordinated": 0}
     card = (tmp_path / "model" / "README.md").read_text()
     assert told in card and "2 marked spans were widened to whole words." in card
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
+    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
     words = ["model=prompt_mrc", f"data.path={given['data']['path']}", f"output.path={tmp_path / 'other'}", *job_keys()]
     silent = [word for word in words if not word.startswith(("model.questions", "model.shared_soft", "model.type_soft"))]
     silent = [word for word in silent if not word.startswith("model.prompt_room")]

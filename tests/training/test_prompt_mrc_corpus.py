@@ -35,7 +35,7 @@ def test_texts_that_cannot_be_used_are_told_with_their_reasons(tmp_path, monkeyp
     path = write(tmp_path / "a.parquet", sound(3, "train", "valid", "test"), flagged("train", IOBES.format(2), IOBES.format(7)))
     corpus = load_corpus(DataConfig(path))
     assert (corpus.broken.count, corpus.broken.texts, corpus.counts()["broken"]) == (2, 11, 2)
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
+    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
     assert main.run(words(path, tmp_path, "model.questions={A: which man}")) == 0
     said = capsys.readouterr().err.splitlines()
     assert f"2 of 11 texts cannot be used: {IOBES.format(2)} (2, the first is 'train-x0')" in said
@@ -99,7 +99,7 @@ def test_coordinations_are_counted_of_the_types_and_texts_that_are_learned(tmp_p
     some = load_corpus(DataConfig(path, share=0.5))
     ids = {each.record_id for each in some.documents}
     assert some.coordinated == sum(f"{split}{at}" in ids for split in ("train", "valid", "test") for at in (1, 2)) < 6
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}})
+    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
     assert main.run(words(path, tmp_path)) == 0
     assert "6 marked spans are coordinations" in capsys.readouterr().err
     given = settings(path) | {"questions": {}}
