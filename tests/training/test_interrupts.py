@@ -47,19 +47,9 @@ def entities(folder):
     return ["model=prompt_mrc", *job_keys(), *steps, f"data.path={data}", f"output.path={folder / 'model'}"]
 
 
-@pytest.mark.parametrize(
-    ("words", "late", "next_step"),
-    [
-        (site, "scoring", "train: interrupted: all steps are done; the same command goes on with measuring"),
-        pytest.param(
-            entities,
-            "tuning",
-            "train: interrupted: all steps are done; the same command goes on with measuring",
-            marks=pytest.mark.long,
-        ),
-    ],
-)
-def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path, words, late, next_step):
+@pytest.mark.long
+@pytest.mark.parametrize(("words", "late"), [(site, "scoring"), (entities, "tuning")])
+def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path, words, late):
     words = words(tmp_path)
     _, after = interrupted(words, "step 3 of")
     told = [line for line in after if line.startswith("train: ")]
@@ -68,6 +58,7 @@ def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path
     # Some steps may have been done and told between the line and the signal.
     assert saved >= 2 and saved % 2 == 0
     before, after = interrupted(words, late)
+    next_step = "train: interrupted: all steps are done; the same command goes on with measuring"
     steps = [line.split()[1] for line in before if line.startswith("step ")]
     assert steps[0] == str(saved + 1)
     assert [line for line in after if line.startswith("train: ")] == [next_step] and after[-1] == next_step
