@@ -55,7 +55,7 @@ tools:  ## Install what some tests use and PyPI has not: chromium, prometheus (b
 	$(if $(filter 0,$(shell id -u)),,sudo) apt-get update --quiet
 	$(if $(filter 0,$(shell id -u)),,sudo) apt-get install --quiet --yes --no-install-recommends chromium prometheus
 
-demo: install  ## Code 2,000 made-up reports and show the result (under 2 minutes)
+demo: install  ## Code 2,000 made-up reports and show the result
 	rm -rf demo
 	$(PYTHON) -m jobs.demo
 
