@@ -223,6 +223,12 @@ def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> p
     return schema
 
 
+def system_columns(names: Sequence[str]) -> Sequence[str]:
+    """Of the columns of a result table those that the system made. What the user kept stands behind `failure`, and may have the
+    name of another system's column."""
+    return names[: names.index("failure")] if "failure" in names else names
+
+
 def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table, if it has exactly this schema and no null where none may be; else ContractError (names only, no values)."""
     if not table.schema.equals(schema):

@@ -1,7 +1,7 @@
 """Shared fixtures: where the public data lies, and an environment without network."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,20 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the public data folder beside the checkout")
     return SHARED
+
+
+@pytest.fixture
+def locked() -> Callable[[Path], list[Path]]:
+    """Tells which files of a folder somebody has locked."""
+    listing = Path("/proc/locks")
+    if not listing.exists():
+        pytest.skip("needs the kernel's list of locks")
+
+    def tell(folder: Path) -> list[Path]:
+        inodes = {int(line.split()[-3].split(":")[-1]) for line in listing.read_text().splitlines()}
+        return [path for path in folder.rglob("*") if path.stat().st_ino in inodes]
+
+    return tell
 
 
 @pytest.fixture(scope="session")

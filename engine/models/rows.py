@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from engine.errors import ContractError
 from engine.models.base import System
-from engine.records import DECISIONS, FAILED, FAILURE, FAILURE_KINDS, check, table_schema
+from engine.records import DECISIONS, FAILED, FAILURE, FAILURE_KINDS, check, system_columns, table_schema
 
 
 def answers_schema(fields: Sequence[pa.Field]) -> pa.Schema:
@@ -90,8 +90,7 @@ def as_duplicates(table: pa.Table, found: Mapping[int, str]) -> pa.Table:
 
 def tally(table: pa.Table) -> dict:
     """Counts of a result table: rows, by decision, by failure kind, by reason; and entities by type."""
-    # Kept columns come after these, under any name that the system itself does not use.
-    names = table.column_names[: table.column_names.index("failure")]
+    names = system_columns(table.column_names)
     counts = {
         "rows": table.num_rows,
         "decisions": _counts(table["decision"]),

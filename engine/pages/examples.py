@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.records import AUTO, FAILED, NOT_APPLICABLE, REVIEW, text_digest
+from engine.records import AUTO, FAILED, NOT_APPLICABLE, REVIEW, system_columns, text_digest
 from engine.storage import storage_for
 
 # In the order of a page: what a person must look at comes first.
@@ -73,8 +73,7 @@ class Example:
 
 def tasks_of(schema: pa.Schema) -> list[str]:
     """The tasks of a `codes` table, in table order. Columns that the user passed through, which stand last, make none."""
-    ends, names = "_decision", schema.names
-    ours = names[: names.index("failure")] if "failure" in names else names
+    ends, ours = "_decision", system_columns(schema.names)
     return [name[: -len(ends)] for name in ours if name.endswith(ends) and f"{name[: -len(ends)]}_code" in ours]
 
 

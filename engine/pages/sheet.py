@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.pages.examples import tasks_of
-from engine.records import AUTO, FAILED, REVIEW
+from engine.records import AUTO, FAILED, REVIEW, system_columns
 from engine.storage import storage_for
 
 ALL = "all"
@@ -93,7 +92,7 @@ def _names(schema: pa.Schema) -> list[str]:
         ConfigError: it is no table of codes or entities.
     """
     answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_OF_TASK)]
-    if "entities" in _own(schema):
+    if "entities" in system_columns(schema.names):
         answers.append("entities")
     if not answers:
         raise ConfigError("the run has neither codes nor entities; name the output.path of jobs.code_reports or extract_entities")
@@ -101,15 +100,10 @@ def _names(schema: pa.Schema) -> list[str]:
     return [name for name in (*_WHO, "reasons", *answers, "failure", *kept) if name in schema.names]
 
 
-def _own(schema: pa.Schema) -> list[str]:
-    """The columns of the system: a kept one, which stands behind the failure, may have the name of another system's column."""
-    return list(takewhile(lambda name: name != "failure", schema.names))
-
-
 def _cells(table: pa.Table, point: str) -> list[tuple[str, list[str]]]:
     """The headers with the cells under each; a kept column may have the name of one of ours."""
     found: list[tuple[str, list[str]]] = []
-    if "entities" in _own(table.schema):
+    if "entities" in system_columns(table.column_names):
         every = table["entities"].to_pylist()
         pairs = [(row, entity) for row, entities in enumerate(every) for entity in entities or [{}]]
         table = table.take(pa.array([row for row, _ in pairs], pa.int64()))

@@ -2,10 +2,8 @@
 
 import os
 import random
-from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
 from engine.pipeline.duplicates import IDS, later
 
@@ -18,13 +16,9 @@ def batch(names: list[str]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(column, field.type) for column, field in zip(columns, IDS, strict=True)], schema=IDS)
 
 
-def test_no_file_is_locked_since_not_every_share_can(tmp_path):
-    if not Path("/proc/locks").exists():
-        pytest.skip("needs the kernel's list of locks")
+def test_no_file_is_locked_since_not_every_share_can(tmp_path, locked):
     with later([batch(["a", "b", "a"])], [], str(tmp_path), 64 * MEBI) as duplicates:
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        inodes = {path.stat().st_ino for path in tmp_path.rglob("*")}
-        assert not [lock for lock in locks if int(lock[-3].split(":")[-1]) in inodes]
+        assert locked(tmp_path) == []
         assert [(duplicate.row, duplicate.new_id) for duplicate in duplicates] == [(2, "a.jsonl#2")]
 
 

@@ -56,19 +56,16 @@ def test_shards_are_random_samples_by_the_ids_alone_and_reports_come_first(reque
         assert numbers[-1] - numbers[0] > 25
 
 
-def test_sorting_locks_no_file_since_not_every_share_can(tmp_path):
-    if not Path("/proc/locks").exists():
-        pytest.skip("needs the kernel's list of locks")
-    locked = []
+def test_sorting_locks_no_file_since_not_every_share_can(tmp_path, locked):
+    held = []
 
     def tables():
         for at in (0, 20):
             yield table().slice(at, 20)
-            locks = [int(line.split()[-3].split(":")[-1]) for line in Path("/proc/locks").read_text().splitlines()]
-            locked.extend(path for path in (tmp_path / "scratch").rglob("*") if path.stat().st_ino in locks)
+            held.extend(locked(tmp_path / "scratch"))
 
     write_shards(tables(), SCHEMA, str(tmp_path / "out"), tmp_path / "scratch", 16, {})
-    assert locked == []
+    assert held == []
 
 
 def test_without_its_end_there_is_nothing(tmp_path):
