@@ -139,7 +139,7 @@ def test_every_command_comes_after_those_whose_results_it_reads(sizes):
     for at, case in enumerate(every):
         assert set(case.after) <= set(names[:at])
     only = [case.name for case in chosen(every, ["evaluate"], quick=True, real=True)]
-    assert only == ["corpus", "coded", "evaluated"]
+    assert only == ["corpus", "gold", "coded", "evaluated"]
     assert not any(case.tcga for case in chosen(every, [], quick=False, real=False))
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.errors import EXIT_RETRY
 from tests.unchanged import inputs
 from tests.unchanged.allowed import reason
 from tests.unchanged.cases import FULL, QUICK, Case, cases
@@ -22,7 +23,8 @@ START = "1596810"
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("old", "new")
 SHIPPED = "shipped"
-_LIMIT = 3600
+# Ray does not start under much load; the same command again goes on.
+_LIMIT, _TRIES, _PAUSE = 3600, 6, 30
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,13 @@ class Comparison:
 
     def _run(self, side: str, case: Case) -> subprocess.CompletedProcess[str]:
         words, _ = case.spelled(self.trees[side])
-        began = time.perf_counter()
-        done = self._python(side, ["-m", *words] if words[0].startswith("jobs.") else words)
-        self.seconds.setdefault(case.name, {})[side] = round(time.perf_counter() - began, 1)
+        for _ in range(_TRIES):
+            began = time.perf_counter()
+            done = self._python(side, ["-m", *words] if words[0].startswith("jobs.") else words)
+            self.seconds.setdefault(case.name, {})[side] = round(time.perf_counter() - began, 1)
+            if done.returncode != EXIT_RETRY:
+                break
+            time.sleep(_PAUSE)
         log = f"{' '.join(words)}\n\n{done.stdout}\n{done.stderr}"
         (self.folder / "logs" / f"{case.name}.{side}.txt").write_text(log, "utf-8")
         return done

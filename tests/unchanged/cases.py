@@ -10,13 +10,13 @@ EXPLAIN_METHODS = (
     *("attention", "pooling", "random"),
 )
 FULL = {"demo": 200, "tcga": 300, "tokens": 512, "few": 6, "entities": 30, "explained": 3, "labelled": 250, "sentences": 240}
-QUICK = {"demo": 40, "tcga": 12, "tokens": 256, "few": 2, "entities": 6, "explained": 2, "labelled": 120, "sentences": 80}
+QUICK = {"demo": 40, "tcga": 12, "tokens": 256, "few": 2, "entities": 6, "explained": 2, "labelled": 100, "sentences": 80}
 EVIDENCE = Path(__file__).with_name("evidence.py")
 
 _RUN = ("cluster.actors=1", "cluster.threads=1", "cluster.precision=fp32", "deterministic=true")
 _ALONE = ("threads=1", "precision=fp32")
 _TRAIN = ("cluster.threads=1", "cluster.precision=fp32", "train.batch=12", "train.rate=1e-3", "train.seed=7")
-_MEASURE = ("baseline=false", "evidence_sample=4")
+_MEASURE = ("baseline=false", "evidence_sample=2")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def cases(sizes: dict[str, int]) -> list[Case]:
         *("train.batch=12", "train.rate=1e-3", "train.seed=7", *_MEASURE),
     )
     return [
-        Case("corpus", "corpus", _corpus("corpus", demo, 7, "broken=0.015")),
+        Case("corpus", "corpus", _corpus("corpus", demo, 7, "broken=0.1")),
+        Case("corpus", "gold", _corpus("gold", demo, 7)),
         Case("corpus", "few", _corpus("few", few, 9)),
         Case("corpus", "texts", _corpus("texts", sizes["entities"], 13)),
-        Case("corpus", "labelled", _corpus("labelled", sizes["labelled"], 5, "skew=uniform", "text.median_words=60")),
+        Case("corpus", "labelled", _corpus("labelled", sizes["labelled"], 5, "skew=uniform", "text.median_words=40")),
         Case(
             *("run", "coded"),
             (*_read("code_reports", "corpus", "coded"), "input.keep=[site,histology,facility]", *_RUN),
@@ -101,11 +102,11 @@ def cases(sizes: dict[str, int]) -> list[Case]:
         Case(
             *("evaluate", "evaluated"),
             (
-                *("jobs.evaluate", "run=coded", "gold=corpus", "output.path=evaluated", "id=record_id", "group=patient_id"),
+                *("jobs.evaluate", "run=coded", "gold=gold", "output.path=evaluated", "id=record_id", "group=patient_id"),
                 *("slices=[facility,style]", "text=text", "spans={site: evidence_site, histology: evidence_histology}"),
-                *("rounds=200", "where={broken: null}"),
+                *("rounds=200", "model.path=shipped"),
             ),
-            after=["coded"],
+            after=["coded", "gold"],
             said=True,
         ),
         Case(
