@@ -1,14 +1,18 @@
 """`python -m jobs.bench bench=code_reports output.path=bench.parquet`: how fast, how frugal, against whom."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.keys import MISSING, build, composed, key, section
 from engine.models.options import options_of
-from jobs import _run
 from jobs._config import Cluster, Input, Model
 from jobs._front import job
+from jobs._run import run_config
+from jobs._run import schema as run_schema
 from jobs._storage import Storage, use
+
+if TYPE_CHECKING:
+    from engine.pipeline import RunConfig
 
 PARTS = ("core", "loop", "evidence", "memory", "s3")
 
@@ -59,6 +63,13 @@ def schema(package: str) -> type:
     return composed(Measured, options_of(package), Running)
 
 
+def run_of(config: Any) -> "RunConfig":
+    """The run that is measured."""
+    values = {name: each for name, each in asdict(config).items() if name != "bench"}
+    values["input"]["path"] = config.input.path or "synthetic"
+    return run_config(build(run_schema(config.model.system), values))
+
+
 @job(
     "bench",
     schema,
@@ -73,11 +84,7 @@ def main(config: Any) -> None:
     from engine.benchmarks import code_reports, measure
 
     use(config.storage)
-    same = {name: values for name, values in asdict(config).items() if name not in ("input", "output", "bench")}
-    reports = {**vars(config.input), "path": config.input.path or "synthetic"}
-    run = _run.run_config(
-        build(_run.schema(config.model.system), {**same, "input": reports, "output": {"path": config.output.path}})
-    )
+    run = run_of(config)
     sizes = {name: value for name, value in vars(config.bench).items() if name not in ("name", "memory_reports")}
     bench = code_reports.BenchConfig(
         model=run.model,
