@@ -37,6 +37,7 @@ from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
 from engine.keys import Key, build, check_value, composed, keys_of, value_at
 from jobs._overrides import SYSTEM, Texts, at_home, choosing, flat, in_one_line, quoted, split, translate
 from jobs._streams import is_full, open_streams, piped, unread
+from jobs._usage import help_text
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXIT_INTERRUPTED = 130
@@ -88,8 +89,6 @@ class Job:
             flags, overrides = split(argv)
             values, missing = self.compose(overrides, flags)
             if "--help" in flags:
-                from jobs._usage import help_text
-
                 keys = keys_of(self.schema_of(values))
                 print(help_text(self.name, self.about, self.examples, keys, values, self.groups(flags, keys), self.chooses))
                 return EXIT_OK

@@ -131,6 +131,30 @@ def test_sections_of_settings_that_are_frozen_and_have_tuples_are_built() -> Non
     assert build(Settings, {"learn": {"steps": [3]}}) == Settings(Learn(steps=(3,)))
 
 
+def test_two_may_declare_the_same_section() -> None:
+    @dataclass
+    class Model:
+        system: str = key(MISSING, "Package.")
+
+    @dataclass
+    class Common:
+        model: Model = section(Model)
+        output: Output = section(Output)
+
+    @dataclass(frozen=True)
+    class Network:
+        rank: int = key(32, "Rank.", low=1)
+
+    @dataclass(frozen=True)
+    class Settings:
+        model: Network = section(Network)
+
+    made = composed(Common, Settings)
+    assert [each.name for each in keys_of(made)] == ["model.system", "model.rank", "output.path"]
+    config = build(made, {"model": {"system": "x", "rank": 2}, "output": {"path": "y"}})
+    assert taken(Settings, config) == Settings(Network(2)) and taken(Common, config) == Common(Model("x"), Output("y"))
+
+
 def test_options_are_made_of_plain_values() -> None:
     found = options_from(Options, {"tasks": ["a"], "rules": None, "checks": 1, "thresholds": {"a": 1}, "made": "x"})
     assert found == Options(tasks=("a",), checks=1, thresholds={"a": 1}, made="x")
