@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 from engine.errors import EXIT_CONFIG, EXIT_OK
+from engine.keys import closest
 from jobs import interrupted
-from jobs._keys import closest
 from jobs._streams import open_streams, piped
 
 WIDTH = 110

@@ -1,21 +1,16 @@
-"""What a user may set for coding reports, key by key, and how it becomes the engine's own settings."""
+"""What every job that runs a system may set, key by key, and how it becomes the engine's own settings."""
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key
 from engine.machine import memory, processors
-from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
-from engine.models.site_classifier.reasons import RULES
 from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES
-from jobs._keys import MISSING, key, section
-from jobs._ray_job import check_paths
-from jobs._storage import Storage, s3_of
 
 if TYPE_CHECKING:
-    from engine.pipeline import ClusterConfig, RunConfig
+    from engine.pipeline import ClusterConfig
     from engine.sources import InputConfig
 
 GIBI, KIBI = 1024**3, 1024
@@ -62,44 +57,8 @@ class Output:
 
 @dataclass
 class Model:
-    system: str = key("engine.models.site_classifier", "The package of the coding system.")
+    system: str = key(MISSING, "The package of the system; model=<name> sets it.")
     path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
-    head: str | None = key(
-        None, "Head of the checkpoint, of those that jobs.train_head gave it; null is the checkpoint's own.", choices=HEADS
-    )
-
-
-@dataclass
-class Text:
-    max_tokens: int = key(
-        16_384, "Tokens read of a report. What lies beyond is counted in truncated_chars and sends the report to review.", low=16
-    )
-    pair: str | None = key(None, "Column with the second text, for a model that reads pairs; name it in input.keep too.")
-
-
-@dataclass
-class Explain:
-    method: str = key(
-        "default",
-        "How evidence is found: default is what the checkpoint names, none is no evidence.",
-        choices=("default", "none", *EVIDENCE_METHODS),
-    )
-    spans: int = key(5, "Most evidence spans for each task.", low=1, high=50)
-    checks_fraction: float = key(
-        0.02, "Share of reports, chosen by id, whose evidence is checked against erasing random words.", low=0.0, high=1.0
-    )
-
-
-@dataclass
-class Decision:
-    tasks: list[str] = key(["site"], "Tasks that must all be sure for a report to be coded without review.")
-    thresholds: dict[str, float] = key(
-        {}, "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.", low=0.0, high=1.0
-    )
-    min_support: int = key(10, "A code with fewer training reports than this always goes to review.", low=0)
-    rules: list[str] = key(
-        list(RULES), "Rules that send a report to review whatever the model says; they read English only.", choices=RULES
-    )
 
 
 @dataclass
@@ -117,7 +76,6 @@ class Cluster:
     readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
     cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
-    precision: str = key("auto", "Arithmetic of the encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
     object_store_gb: float | None = key(
         None, "Memory of Ray's object store, in GiB; null is what Ray takes, or what fits into /dev/shm.", low=0.1
     )
@@ -125,73 +83,6 @@ class Cluster:
     max_attempts: int = key(10, "Tries of one shard before the run gives up with exit code 3.", low=3)
     stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing happens for so long.", low=60)
     shard_kb: int | None = key(None, "Text of one shard in KiB; null chooses by the size of the input.", low=1)
-
-
-@dataclass
-class Coding:
-    """The sections of every job that codes."""
-
-    input: Input = section(Input)
-    output: Output = section(Output)
-    model: Model = section(Model)
-    text: Text = section(Text)
-    explain: Explain = section(Explain)
-    decision: Decision = section(Decision)
-    cluster: Cluster = section(Cluster)
-
-
-@dataclass
-class CodeReports(Coding):
-    storage: Storage = section(Storage)
-    deterministic: bool = key(False, "The same bits whatever the batches and shards: slower, each report goes alone.")
-    max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
-
-
-def run_config(config: CodeReports) -> "RunConfig":
-    """The engine's settings.
-
-    Raises:
-        ConfigError: settings that cannot go together.
-    """
-    from engine.models.base import ModelSpec
-    from engine.pipeline import RunConfig
-
-    cluster, model = config.cluster, config.model
-    check_paths({"input.path": config.input.path, "output.path": config.output.path})
-    if model.path != Model.path:
-        check_paths({"model.path": model.path})
-    if config.text.pair is not None and config.text.pair not in config.input.keep:
-        raise ConfigError(f"text.pair: name the column '{config.text.pair}' in input.keep too")
-    if not _exists(model.system):
-        raise ConfigError(f"model.system: there is no package '{model.system}'; the one that comes along is {Model.system}")
-    return RunConfig(
-        input=reading_of(config.input),
-        model=ModelSpec(
-            system=model.system,
-            path=model.path,
-            options={
-                "max_tokens": config.text.max_tokens,
-                "pair": config.text.pair,
-                "method": config.explain.method,
-                "spans": config.explain.spans,
-                "checks": config.explain.checks_fraction,
-                "tasks": config.decision.tasks,
-                "thresholds": config.decision.thresholds,
-                "min_support": config.decision.min_support,
-                "rules": config.decision.rules,
-                "precision": cluster.precision,
-                "deterministic": config.deterministic,
-                # Not named where it is the checkpoint's own, so that runs of before heads could be chosen go on.
-                **({} if model.head is None else {"head": model.head}),
-            },
-            runtime=runtime_of(cluster),
-        ),
-        output=config.output.path,
-        cluster=cluster_of(cluster),
-        max_failed=config.max_failed,
-        s3=s3_of(config.storage),
-        **sizes_of(cluster, config.output),
-    )
 
 
 def reading_of(given: Input) -> "InputConfig":
@@ -244,13 +135,6 @@ def cluster_of(cluster: Cluster) -> "ClusterConfig":
         max_attempts=cluster.max_attempts,
         stall_seconds=cluster.stall_seconds,
     )
-
-
-def _exists(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _actors(cluster: Cluster) -> int:

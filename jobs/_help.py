@@ -1,18 +1,15 @@
-"""The help page of a job and docs/configuration.md, both made from the keys themselves."""
+"""docs/configuration.md, made from the keys themselves: `python -m jobs._help`."""
 
 import importlib
 import pkgutil
-import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jobs._keys import keys_of
+import jobs as package
+from engine.keys import Key, keys_of, value_at
+from jobs._front import Job
+from jobs._overrides import SYSTEM
+from jobs._usage import choices_line, table
 
-if TYPE_CHECKING:
-    from jobs._front import Job
-
-WIDTH = 110
-_INDENT = " " * 8
 _PREFACE = """# Configuration
 
 Made by `make docs` from the keys themselves; do not edit it by hand.
@@ -25,49 +22,13 @@ here, `--cfg job` what would run; `marginalia` alone lists the jobs.
 * A list may be written `[a,b]` or `a,b`; an item with a comma needs quotes inside: `'input.keep=["a, b",c]'`.
 * A choice such as `cluster=gpu_box` takes its values from `conf/cluster/gpu_box.yaml`, or from the same place in the folder that
   `--config-dir` names; `experiment=screen` sets several keys at once. Keys given on the command line win over both.
+* `model=<name>` chooses a system and with it some of the keys; a key of another system is unknown then. A system of your own is a
+  package with `Options` and `load`, and a file `model/<name>.yaml` with `system: <package>` in the folder of `--config-dir`.
 """
 
 
-def help_text(job: "Job", values: Mapping[str, Any], groups: Mapping[str, list[str]]) -> str:
-    """Everything a person needs to start the job: what it does, every key with its value now, choices, examples."""
-    lines = [textwrap.fill(job.about, WIDTH), "", f"usage: python -m jobs.{job.name} key=value ...", ""]
-    lines += ["Keys, with their values now (??? must be given):", ""]
-    for key in keys_of(job.schema):
-        lines.append(f"    {key.name} [{shown(value_at(values, key.name))}]")
-        lines += textwrap.wrap(f"{key.help} ({key.wants})", WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
-    if groups:
-        lines += ["", "Choices (a file each in conf/<group>/, or in --config-dir):", ""]
-        lines += [f"    {group}={'|'.join(choices) or 'null'}" for group, choices in groups.items()]
-    lines += [
-        "",
-        "Options: --help, --cfg job (print the configuration), --config-dir FOLDER (look there for choices too),",
-        "--config-name NAME (another primary file). File names need quotes for the shell only.",
-        "",
-        "Exit codes: 0 done, 2 configuration or input, 3 try again, 4 done with more failed records than allowed, 1 bug.",
-    ]
-    if job.examples:
-        lines += ["", "Examples:", ""] + [f"    python -m jobs.{job.name} {example}" for example in job.examples]
-    return "\n".join(lines)
-
-
-def markdown(job: "Job", values: Mapping[str, Any], groups: Mapping[str, list[str]]) -> str:
-    """The section of docs/configuration.md about one job."""
-    lines = [f"## jobs.{job.name}", "", job.about, "", "| key | default | wants | meaning |", "|---|---|---|---|"]
-    for key in keys_of(job.schema):
-        lines.append(f"| `{key.name}` | `{shown(value_at(values, key.name))}` | {_cell(key.wants)} | {_cell(key.help)} |")
-    if groups:
-        lines += [
-            "",
-            "Choices: " + ", ".join(f"`{group}={'|'.join(choices) or 'null'}`" for group, choices in groups.items()) + ".",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def jobs() -> list["Job"]:
+def jobs() -> list[Job]:
     """Every job of this package, by name."""
-    import jobs as package
-    from jobs._front import Job
-
     found = []
     for module in pkgutil.iter_modules(package.__path__):
         main = None if module.name.startswith("_") else getattr(importlib.import_module(f"jobs.{module.name}"), "main", None)
@@ -76,34 +37,41 @@ def jobs() -> list["Job"]:
     return found
 
 
+def systems(job: Job) -> dict[str, dict]:
+    """The systems that come along and that a job may have, by their names as choices, each with the composed values."""
+    return {name: job.compose([f"model={name}"], {})[0] for name in job.groups({})["model"]} if job.chooses else {}
+
+
+def chapter(job: Job) -> str:
+    """The chapter about one job. Where a system makes the keys, those that all systems share stand there once."""
+
+    def keys(values: dict) -> dict[str, tuple[Key, Any]]:
+        return {each.name: (each, value_at(values, each.name)) for each in keys_of(job.schema_of(values))}
+
+    values, own = job.compose([], {})[0], systems(job)
+    shared = {name: each for name, each in keys(values).items() if all(keys(of).get(name) == each for of in own.values())}
+    lines = [f"## jobs.{job.name}", "", job.about, "", *table([each for each, _ in shared.values()], values)]
+    lines += choices_line(job.groups({}))
+    for name, of in own.items():
+        lines += ["", f"### jobs.{job.name} model={name}", ""]
+        lines += table([each for each, _ in keys(of).values() if each.name not in shared], of)
+    return "\n".join(lines) + "\n"
+
+
+def same_as(job: Job, other: Job) -> str:
+    """The chapter about a job that is another one by a name of its own."""
+    system = value_at(job.compose([], {})[0], SYSTEM)
+    link = f"[jobs.{other.name}](#jobs{other.name})"
+    return f"## jobs.{job.name}\n\n{job.about}\n\nKeys and choices are those of {link}, with `{SYSTEM}={system}` for a default.\n"
+
+
 def page() -> str:
     """docs/configuration.md."""
-    chapters = [markdown(job, job.compose([], {})[0], job.groups({})) for job in jobs()]
+    chapters, first = [], {}
+    for job in jobs():
+        other = first.setdefault(job.schema, job)
+        chapters.append(chapter(job) if other is job else same_as(job, other))
     return "\n".join([_PREFACE, *chapters])
-
-
-def value_at(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a dotted key in nested values."""
-    for part in name.split("."):
-        values = values[part]
-    return values
-
-
-def shown(value: Any) -> str:
-    """A value as the command line would have it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(map(shown, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{k}:{shown(v)}" for k, v in value.items()) + "}"
-    return str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "&#124;")
 
 
 if __name__ == "__main__":

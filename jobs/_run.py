@@ -1,17 +1,76 @@
-"""A run of the engine as a front door shows it: progress while it works, and what came of it."""
+"""The job that runs a system over a corpus: its keys, the engine's settings that they become, and what a person sees of it.
 
-from engine import pipeline
-from engine.errors import TooManyFailures
-from jobs._progress import reporter
-from jobs._summary import closing
+`jobs.code_reports` and `jobs.extract_entities` are its names; each has another system for its default.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.keys import composed, key, section, taken
+from engine.models.options import options_of
+from jobs._config import Cluster, Input, Model, Output, cluster_of, reading_of, runtime_of, sizes_of
+from jobs._ray_job import check_paths
+from jobs._storage import Storage, s3_of
+
+if TYPE_CHECKING:
+    from engine.pipeline import RunConfig
 
 
-def run_and_tell(settings: pipeline.RunConfig) -> None:
+@dataclass
+class Reading:
+    input: Input = section(Input)
+    output: Output = section(Output)
+    model: Model = section(Model)
+
+
+@dataclass
+class Running:
+    cluster: Cluster = section(Cluster)
+    storage: Storage = section(Storage)
+    max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
+
+
+def schema(package: str) -> type:
+    """The configuration of a run of the system in a package."""
+    return composed(Reading, options_of(package), Running)
+
+
+def run_config(config: Any) -> "RunConfig":
+    """The engine's settings, of an instance of `schema`.
+
+    Raises:
+        ConfigError: settings that cannot go together.
+    """
+    from engine.models.base import ModelSpec
+    from engine.pipeline import RunConfig
+
+    model = config.model
+    check_paths({"input.path": config.input.path, "output.path": config.output.path})
+    if model.path != Model.path:
+        check_paths({"model.path": model.path})
+    options = taken(options_of(model.system), config).completed(config.input.keep)
+    return RunConfig(
+        input=reading_of(config.input),
+        model=ModelSpec(model.system, model.path, options, runtime_of(config.cluster)),
+        output=config.output.path,
+        cluster=cluster_of(config.cluster),
+        max_failed=config.max_failed,
+        s3=s3_of(config.storage),
+        **sizes_of(config.cluster, config.output),
+    )
+
+
+def run_and_tell(settings: "RunConfig") -> None:
     """Runs and prints the closing summary, also of a run that finished with too many failures.
 
     Raises:
         EngineError: as `engine.pipeline.run`.
     """
+    from engine import pipeline
+    from engine.errors import TooManyFailures
+    from jobs._progress import reporter
+    from jobs._summary import closing
+
     try:
         print(closing(pipeline.run(settings, reporter())))
     except TooManyFailures:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs._keys import key
+from engine.keys import key
 
 if TYPE_CHECKING:
     from engine.storage import S3Config

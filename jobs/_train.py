@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key, section
 from engine.models.prompt_mrc.config import HARD, HYBRID, MODES, SOFT, STYLES, TAGGER
 from engine.models.site_classifier.config import BRANCHES, HEADS
 from engine.training.rationales import KINDS
-from jobs._keys import MISSING, key, section
 from jobs._ray_job import check_paths
 from jobs._storage import Storage
 

@@ -1,12 +1,18 @@
 """`python -m jobs.bench bench=code_reports output.path=bench.parquet`: how fast, how frugal, against whom."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from jobs._config import CodeReports, Coding, Input, run_config
-from jobs._config import Output as Tables
+from engine.keys import MISSING, build, composed, key, section
+from engine.models.options import options_of
+from jobs._config import Cluster, Input, Model
 from jobs._front import job
-from jobs._keys import MISSING, key, section
+from jobs._run import run_config
+from jobs._run import schema as run_schema
 from jobs._storage import Storage, use
+
+if TYPE_CHECKING:
+    from engine.pipeline import RunConfig
 
 PARTS = ("core", "loop", "evidence", "memory", "s3")
 
@@ -39,16 +45,34 @@ class Bench:
 
 
 @dataclass
-class Config(Coding):
-    bench: Bench = section(Bench)
+class Measured:
     input: Reports = section(Reports)
     output: Output = section(Output)
+    model: Model = section(Model)
+
+
+@dataclass
+class Running:
+    cluster: Cluster = section(Cluster)
+    bench: Bench = section(Bench)
     storage: Storage = section(Storage)
+
+
+def schema(package: str) -> type:
+    """The configuration of measurements of the system in a package."""
+    return composed(Measured, options_of(package), Running)
+
+
+def run_of(config: Any) -> "RunConfig":
+    """The run that is measured."""
+    values = {name: each for name, each in asdict(config).items() if name != "bench"}
+    values["input"]["path"] = config.input.path or "synthetic"
+    return run_config(build(run_schema(config.model.system), values))
 
 
 @job(
     "bench",
-    Config,
+    schema,
     "Measures the engine against its rivals on this machine, prints a table and writes it as Parquet.",
     examples=[
         "bench=code_reports output.path=bench.parquet",
@@ -56,13 +80,11 @@ class Config(Coding):
         "bench=smoke output.path=smoke.parquet",
     ],
 )
-def main(config: Config) -> None:
+def main(config: Any) -> None:
     from engine.benchmarks import code_reports, measure
 
     use(config.storage)
-    same = {name: getattr(config, name) for name in ("model", "text", "explain", "decision", "cluster")}
-    reports = Input(**{**vars(config.input), "path": config.input.path or "synthetic"})
-    run = run_config(CodeReports(input=reports, output=Tables(path=config.output.path), **same))
+    run = run_of(config)
     sizes = {name: value for name, value in vars(config.bench).items() if name not in ("name", "memory_reports")}
     bench = code_reports.BenchConfig(
         model=run.model,

@@ -5,10 +5,10 @@
 
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import CALIBRATIONS, HEADS
 from engine.sources.base import DOUBLE, QUOTING
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
 

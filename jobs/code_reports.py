@@ -1,12 +1,14 @@
 """Codes a corpus of reports: one row a report, with the evidence beside the code."""
 
-from jobs._config import CodeReports, run_config
+from typing import Any
+
 from jobs._front import RESUMES, job
+from jobs._run import run_and_tell, run_config, schema
 
 
 @job(
     "code_reports",
-    CodeReports,
+    schema,
     "Codes reports from Parquet, CSV, JSONL or text files: one row a report in <output.path>/codes, with the evidence beside "
     "each code and the reasons for review. The same command again continues where it stopped, or does nothing.",
     examples=[
@@ -17,13 +19,9 @@ from jobs._front import RESUMES, job
     ],
     again=RESUMES,
 )
-def main(config: CodeReports) -> None:
+def main(config: Any) -> None:
     """Runs the engine and tells what came of it."""
-    settings = run_config(config)
-
-    from jobs._run import run_and_tell
-
-    run_and_tell(settings)
+    run_and_tell(run_config(config))
 
 
 if __name__ == "__main__":

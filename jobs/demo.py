@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from jobs._config import CodeReports, Decision, Explain, Input, Model, Output, Text, run_config
+from engine.keys import build, key, keys_of, section
+from engine.models.site_classifier import Options
+from jobs import _config
 from jobs._front import RESUMES, job
-from jobs._keys import key, section
+from jobs._run import run_config, schema
 
 # The default evidence takes twice as long, and nobody waits for a first look.
 QUICK = "pooling"
@@ -34,6 +36,12 @@ QUERIES = (
 @dataclass
 class Folder:
     path: str = key("demo", "Folder for the corpus, the tables and the page.", path=True)
+
+
+@dataclass
+class Model(_config.Model):
+    system: str = key("engine.models.site_classifier", "The package of the coding system.")
+    head: str | None = next(each for each in keys_of(Options) if each.name == "model.head").declared()
 
 
 @dataclass
@@ -65,8 +73,13 @@ def main(config: Config) -> None:
     write(CorpusConfig(corpus, config.records, Settings(config.seed, broken=0.015)))
 
     print(f"2. Coding them, with the quick kind of evidence (explain.method=pooling) -> {coded}", flush=True)
-    read = Input(path=corpus, id="record_id", keep=["site", "histology", "facility"])
-    settings = run_config(CodeReports(read, Output(path=coded), config.model, Text(), Explain(method=QUICK), Decision()))
+    values = {
+        "input": {"path": corpus, "id": "record_id", "keep": ["site", "histology", "facility"]},
+        "output": {"path": coded},
+        "model": vars(config.model),
+        "explain": {"method": QUICK},
+    }
+    settings = run_config(build(schema(config.model.system), values))
     summary = run(settings, reporter())
     print(closing(summary))
 

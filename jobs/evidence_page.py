@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from engine.records import DECISIONS, REASONS
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
 

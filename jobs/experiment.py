@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key, section
 from engine.models.prompt_mrc.config import DEVICES, MODES
 from engine.training.rationales import KINDS
 from jobs._front import RESUMES, job
-from jobs._keys import MISSING, key, section
 
 # One grid, each time with other heads and regimes.
 GRIDS = ("base_control", "augment", "ratio", "noise", "architecture", "sufficiency", "synthetic", "plausible", "cross_domain")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import EXPLAIN_METHODS
 from jobs._config import Cluster, Output
 from jobs._front import RESUMES, job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage
 
 
@@ -91,12 +91,9 @@ class Config:
 def main(config: Config) -> None:
     """Runs the engine over the run's input and tells what came of it."""
     from jobs._explain import run_config
-
-    settings = run_config(config)
-
     from jobs._run import run_and_tell
 
-    run_and_tell(settings)
+    run_and_tell(run_config(config))
 
 
 if __name__ == "__main__":

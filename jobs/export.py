@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key, section
 from engine.pages.sheet import ALL, DELIMITERS, ROWS
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
 MOST_LINES = 1_048_575

@@ -1,12 +1,14 @@
 """Extracts entities from a corpus of reports: one row a report, with where each stands and why."""
 
-from jobs._entities import ExtractEntities, run_config
+from typing import Any
+
 from jobs._front import RESUMES, job
+from jobs._run import run_and_tell, run_config, schema
 
 
 @job(
     "extract_entities",
-    ExtractEntities,
+    schema,
     "Finds diseases, chemicals and other entities in reports from Parquet, CSV, JSONL or text files: one row a report in "
     "<output.path>/entities. Types that the model was not trained for are asked for in your own words. The same command again "
     "continues where it stopped, or does nothing.",
@@ -19,13 +21,9 @@ from jobs._front import RESUMES, job
     ],
     again=RESUMES,
 )
-def main(config: ExtractEntities) -> None:
+def main(config: Any) -> None:
     """Runs the engine and tells what came of it."""
-    settings = run_config(config)
-
-    from jobs._run import run_and_tell
-
-    run_and_tell(settings)
+    run_and_tell(run_config(config))
 
 
 if __name__ == "__main__":

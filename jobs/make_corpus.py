@@ -4,8 +4,8 @@ texts that are not reportable, against which to measure what a coder makes of th
 from dataclasses import dataclass
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key, section
 from jobs._front import RESUMES, job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
 

@@ -3,10 +3,10 @@
 import sys
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import HEADS
 from engine.training.synthetic_rationales import MODES
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 from jobs._train import SiteData, tasks_of
 

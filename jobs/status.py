@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 
 

@@ -4,9 +4,9 @@ import shlex
 import sys
 from dataclasses import dataclass
 
+from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import BRANCHES, HEADS
 from jobs._front import job
-from jobs._keys import MISSING, key, section
 from jobs._storage import Storage, use
 from jobs._train import SiteData, Train, check_watch, tasks_of
 

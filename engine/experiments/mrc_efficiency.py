@@ -43,10 +43,11 @@ from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, trained_tensors, write_checkpoint
 from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER, Decoding, MrcConfig
-from engine.models.prompt_mrc.extractor import Extractor, ExtractorOptions
+from engine.models.prompt_mrc.extractor import Extractor
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.learner import prepare_training
 from engine.models.prompt_mrc.network import MrcNetwork, collate
+from engine.models.prompt_mrc.options import Options
 from engine.sources.annotated import Document
 from engine.sources.annotated.splits import TEST
 from engine.text.tokens import TokenizedText, tokenize
@@ -162,7 +163,7 @@ def figures(values: Mapping[str, Any], corpus: str, mode: str, layers: str, how:
         write_checkpoint(Path(folder), model, trained_tensors(network), Decoding(), "of an experiment\n")
         del network
         runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
-        extractor = Extractor(read_checkpoint(folder), ExtractorOptions(precision=config.precision), runtime)
+        extractor = Extractor(read_checkpoint(folder), Options(precision=config.precision), runtime)
         opened = open_heads(extractor.network, documents)
         texts = [each.text for each in documents]
         found = cost(extractor, texts, separate=how == APART, repeats=config.repeats, at_once=at_once)

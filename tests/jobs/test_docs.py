@@ -80,10 +80,11 @@ def test_the_data_dictionary_has_every_word() -> None:
 
 
 def test_every_key_of_every_job_has_a_meaning() -> None:
-    from jobs._keys import keys_of
+    from engine.keys import keys_of
 
     for job in _help.jobs():
-        for key in keys_of(job.schema):
+        composed = [job.compose([], {})[0], *_help.systems(job).values()]
+        for key in [key for values in composed for key in keys_of(job.schema_of(values))]:
             assert len(key.help.split()) >= 2 and key.help.endswith("."), f"jobs.{job.name}: {key.name}"
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from engine.experiments import mrc_efficiency
 from engine.experiments.run import Arm, Result
+from engine.keys import build
 from jobs import experiment
-from jobs._keys import build
 from jobs.experiment import main
 
 METHODS = experiment.EXPERIMENTS["explain/methods"]

@@ -1,17 +1,19 @@
 """The front door to entities: what is said on a command line reaches the model."""
 
+from typing import Any
+
 import pytest
 
 from engine.errors import ConfigError
-from jobs._entities import ExtractEntities, run_config
-from jobs._keys import build
+from jobs import code_reports
+from jobs._run import run_config
 from jobs.extract_entities import main
 
 
-def config(*overrides: str) -> ExtractEntities:
-    values, missing = main.compose(["input.path=in", "output.path=out", *overrides], {})
+def config(*overrides: str, door=main) -> Any:
+    values, missing = door.compose(["input.path=in", "output.path=out", *overrides], {})
     assert missing == []
-    return build(ExtractEntities, values)
+    return door.configured(values)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,33 @@ def test_types_thresholds_and_ways_to_decode_reach_the_model():
     assert found.options["thresholds"] == {"start": 0.6} and found.options["nested"] is False
 
 
-def test_a_model_that_codes_reports_is_refused():
-    with pytest.raises(ConfigError, match="does not extract entities"):
-        run_config(config("model=site_classifier"))
+def test_either_name_runs_either_system():
+    for model in ("prompt_mrc", "site_classifier"):
+        one, other = (run_config(config(f"model={model}", door=door)) for door in (main, code_reports.main))
+        assert one == other and one.model.system == f"engine.models.{model}"
+
+
+def test_the_options_of_a_run_are_named_as_ever():
+    names = "max_tokens types questions prompts nested flat_across_types thresholds evidence spans every margins precision"
+    assert set(run_config(config()).model.options) == {*names.split(), "deterministic"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("explain.checks_fraction=1", "unknown key 'explain.checks_fraction'"),
+        ("model.head=cls", "unknown key 'model.head'"),
+        ("decision=site", "unknown key 'decision'"),
+        ("entities.typs=[A]", "did you mean 'entities.types'?"),
+        ("explain=default", "explain.method: 'default' is not allowed; wants one of gradient_x_input, none"),
+    ],
+)
+def test_a_key_or_choice_of_another_system_is_refused_in_one_line(argument, told, capsys):
+    assert main.run(["input.path=in", "output.path=out", argument]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and told in err and err.count("\n") == 1 and err.startswith("extract_entities: ")
+
+
+def test_no_evidence_is_one_choice_for_every_system():
+    assert run_config(config("explain=none")).model.options["evidence"] == "none"
+    assert run_config(config("explain=none", "model=site_classifier")).model.options["method"] == "none"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ConfigError, ContractError, RetryableError, TooManyFailures
+from engine.keys import MISSING, key, keys_of, section
 from jobs._front import DEBUG, Job, job
-from jobs._keys import MISSING, key, keys_of, section
 from tests.jobs.conftest import CodedRun
 
 ODD_NAMES = [

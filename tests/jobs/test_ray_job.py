@@ -3,9 +3,8 @@
 import pytest
 
 from engine.errors import ConfigError
-from jobs._config import run_config
-from jobs._keys import build
 from jobs._ray_job import check_paths
+from jobs._run import run_config
 from jobs.code_reports import main
 
 COPY = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1/coded"
@@ -14,7 +13,7 @@ COPY = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1/coded"
 def settings(*overrides: str):
     values, missing = main.compose(["input.path=/in", "output.path=/out", *overrides], {})
     assert not missing
-    return run_config(build(main.schema, values))
+    return run_config(main.configured(values))
 
 
 def test_outside_a_job_any_path_goes(monkeypatch: pytest.MonkeyPatch) -> None:

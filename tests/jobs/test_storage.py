@@ -5,14 +5,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.keys import build
 from engine.storage import S3Config, s3_config, storage_for
-from jobs._config import CodeReports, Input, Output, run_config
-from jobs._storage import Storage
+from jobs._run import run_config, schema
 from jobs._summary import closing
 from jobs.make_corpus import main as make_corpus
 from jobs.status import main as status
 from tests.jobs.test_summary import summary
 
+SYSTEM = "engine.models.site_classifier"
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -51,8 +52,13 @@ def test_a_wrong_setting_is_exit_2_and_one_line(place, capsys, path, more, messa
 def test_the_engine_gets_what_is_set_and_no_credentials(monkeypatch):
     for name in CREDENTIALS:
         monkeypatch.setenv(name, "hush-hush")
-    config = CodeReports(Input(path="s3://b/in"), Output(path="s3://b/out"), storage=Storage("https://s3.local", "eu", 5.0, 3.0))
-    found = run_config(config)
+    values = {
+        "input": {"path": "s3://b/in"},
+        "output": {"path": "s3://b/out"},
+        "model": {"system": SYSTEM},
+        "storage": {"endpoint": "https://s3.local", "region": "eu", "retry_seconds": 5.0, "timeout_seconds": 3.0},
+    }
+    found = run_config(build(schema(SYSTEM), values))
     assert found.s3 == S3Config("https://s3.local", "eu", 5.0, 3.0)
     assert (found.input.path, found.output) == ("s3://b/in", "s3://b/out")
     assert "hush" not in repr(found)

@@ -217,12 +217,13 @@ def test_every_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_options_are_those_that_the_site_classifier_knows() -> None:
     from dataclasses import fields
 
-    from engine.models.site_classifier.coder import CoderOptions
-    from jobs._config import CodeReports, Input, Model, Output, run_config
+    from engine.models.site_classifier import Options
+    from jobs._run import run_config
 
-    known = {field.name for field in fields(CoderOptions)}
-    for head, missing in (("dpla", set()), (None, {"head"})):
-        config = run_config(CodeReports(Input(path="x"), Output(path="y"), Model(head=head)))
+    known = {field.name for field in fields(Options)}
+    for head, missing in (("dpla", set()), ("null", {"head"})):
+        values, _ = code_reports.main.compose(["input.path=x", "output.path=y", f"model.head={head}"], {})
+        config = run_config(code_reports.main.configured(values))
         assert set(config.model.options) == known - missing
 
 

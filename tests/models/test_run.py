@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from engine.errors import ConfigError
 from engine.models import run
@@ -73,11 +75,13 @@ def test_entities_are_those_that_the_job_writes(tmp_path, extractor):
 
 
 def test_without_options_a_system_has_the_defaults_of_its_job():
-    from jobs import _config, _entities
-    from jobs._keys import build
+    from engine.keys import build
+    from jobs._run import run_config, schema
 
-    for jobs, schema in ((_config, _config.CodeReports), (_entities, _entities.ExtractEntities)):
-        spec = jobs.run_config(build(schema, {"input": {"path": "in"}, "output": {"path": "out"}})).model
+    for path in sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")):
+        model = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = {"input": {"path": "in"}, "output": {"path": "out"}, "model": model}
+        spec = run_config(build(schema(model["system"]), values)).model
         assert load(ModelSpec(spec.system, spec.path)).options == load(spec).options
 
 

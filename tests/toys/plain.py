@@ -1,6 +1,6 @@
 """A system without a model: the decision by the text's length, one span of evidence, a probability from a hash.
 
-Words in a text make it misbehave, each in one way, so that tests can plant them; `options.stage` says whether in `prepare` or
+Words in a text make it misbehave, each in one way, so that tests can plant them; `Options.stage` says whether in `prepare` or
 `run`. `runtime.pause` makes a batch last, `runtime.pids` is a folder where each process that runs the model leaves its id, and
 `runtime.places` one where each that prepares or runs leaves its node's process id and its GPUs, as `<step>-<its id>`.
 `runtime.gate` is a file that each process waits for before its fourth batch.
@@ -11,14 +11,22 @@ import json
 import os
 import pathlib
 import time
+from dataclasses import dataclass
 
 import pyarrow as pa
 
+from engine.keys import key, options_from
 from engine.models.base import ModelSpec
+from engine.models.options import SystemOptions
 from engine.records import EVIDENCE, FAILURE, TOP, text_digest
 
 EXIT, HOG, RAISE, SLOW, NAN = "EXITNOW", "HOGMEMORY", "RAISENOW", "SLOWNOW", "NANNOW"
 HOG_BYTES = 768 * 2**20
+
+
+@dataclass(frozen=True)
+class Options(SystemOptions):
+    stage: str = key("run", "Where a text may misbehave.", at="toy.stage", choices=("prepare", "run"))
 
 
 class Plain:
@@ -26,7 +34,7 @@ class Plain:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.digest = hashlib.sha256(repr(sorted(spec.options.items())).encode()).hexdigest()
-        self._stage = spec.options.get("stage", "run")
+        self._stage = options_from(Options, spec.options).stage
         self._pause = float(spec.runtime.get("pause", 0.0))
         self._pids = spec.runtime.get("pids")
         self._places = spec.runtime.get("places")

@@ -163,14 +163,13 @@ def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained,
 def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp_path, capsys):
     from engine.models.base import load
     from jobs import _explain, calibrate, explain
-    from jobs._config import CodeReports, Decision, Input, Model, Output, run_config
+    from jobs._config import Output
+    from jobs._run import run_config
+    from jobs.code_reports import main
 
-    read = Input(f"{trained}/reports.parquet", id="record_id")
     model, output = f"{trained}/model", str(tmp_path / "run")
-    configs = [
-        run_config(CodeReports(read, Output(path=output), Model(path=model, head=head), decision=Decision()))
-        for head in (None, "dpla")
-    ]
+    words = [f"input.path={trained}/reports.parquet", "input.id=record_id", f"output.path={output}", f"model.path={model}"]
+    configs = [run_config(main.configured(main.compose([*words, f"model.head={head}"], {})[0])) for head in ("null", "dpla")]
     assert "head" not in configs[0].model.options and configs[1].model.options["head"] == "dpla"
     prints = [fingerprint(config, load(config.model)) for config in configs]
     assert prints[0]["model.digest"] != prints[1]["model.digest"] and prints[1]["model.options.head"] == "dpla"

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,12 @@ import pyarrow as pa
 from engine.batching import token_budget_batches
 from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision, set_threads
 from engine.errors import ConfigError, ContractError
+from engine.keys import options_from
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
 from engine.models.prompt_mrc.instances import Window, windows
+from engine.models.prompt_mrc.options import Options
 from engine.models.prompt_mrc.prepare import WORDS, prepare
 from engine.models.prompt_mrc.templates import questions_of
 from engine.records import AUTO, FAILURE, REVIEW, entities_fields, seed_of
@@ -25,63 +27,19 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.decode import Candidate, Start
     from engine.models.prompt_mrc.network import Asked, MrcNetwork
 
-EVIDENCE_METHODS = ("gradient_x_input", "none")
-_THRESHOLDS = ("start", "end", "match")
-
-
-@dataclass(frozen=True)
-class ExtractorOptions:
-    """Settings that change a value in a row; they are part of a run's fingerprint.
-
-    `types` are those to look for, all of the model where empty. `questions` are a user's own, type -> text, which are looked for
-    too: for a type of the model in place of its template, for any other without training (zero-shot). `prompts` is a file of soft
-    prompts in place of the checkpoint's. `nested` and `thresholds` (`start`, `end`, `match`) go before the checkpoint's.
-    `evidence` is a method, and `spans` the most runs of words it shows; with `every` all entities have it, else the best of each
-    type in a report. `margins` is the share of reports whose spans are scored under the other types.
-    """
-
-    max_tokens: int = 16384
-    types: tuple[str, ...] = ()
-    questions: Mapping[str, str] = field(default_factory=dict)
-    prompts: str | None = None
-    nested: bool | None = None
-    flat_across_types: bool | None = None
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    evidence: str = EVIDENCE_METHODS[0]
-    spans: int = 3
-    every: bool = False
-    margins: float = 1.0
-    precision: str = "auto"
-    deterministic: bool = False
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.spans < 1 or not 0 <= self.margins <= 1:
-            raise ConfigError(
-                "text.max_tokens and explain.spans must be at least 1, explain.margins_fraction a share from 0 to 1"
-            )
-        if self.evidence not in EVIDENCE_METHODS:
-            raise ConfigError(f"explain.method: '{self.evidence}' is none of {', '.join(EVIDENCE_METHODS)}")
-        unknown = sorted(set(self.thresholds) - set(_THRESHOLDS))
-        if unknown:
-            raise ConfigError(f"entities.thresholds: there is no '{unknown[0]}'; there are {', '.join(_THRESHOLDS)}")
-        for name, value in self.thresholds.items():
-            if not 0 < value < 1:
-                raise ConfigError(f"entities.thresholds: {name} must lie between 0 and 1, and is {value:g}")
-        if self.every and self.evidence == "none":
-            raise ConfigError("explain.every: with explain.method=none there is no evidence; leave one of them out")
-
 
 class Extractor:
     """See `engine.models.base.System`."""
 
     table = "entities"
 
-    def __init__(self, checkpoint: Checkpoint, options: ExtractorOptions, runtime: Mapping[str, Any]) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
         self.checkpoint, self.config, self.options = checkpoint, checkpoint.config, options
         self.device = str(runtime.get("device", "cpu"))
         self.threads = int(runtime.get("threads", 0))
         self.budget = int(runtime.get("batch_tokens", 4096))
-        self.questions = questions_of(options.questions, "entities.questions") if options.questions else {}
+        questions = options.asked
+        self.questions = questions_of(questions, "entities.questions") if questions else {}
         if self.questions and not self.config.is_hard:
             raise ConfigError(f"entities.questions: a model of the mode '{self.config.mode}' reads no questions")
         for name, words in self._words.items():
@@ -309,9 +267,4 @@ class Extractor:
 
 def load(spec: ModelSpec) -> Extractor:
     """The extractor that a spec describes; weights are read at the first `run`."""
-    known = {each.name for each in fields(ExtractorOptions)}
-    unknown = sorted(set(spec.options) - known)
-    if unknown:
-        raise ConfigError(f"model: this one extracts entities and has no option {', '.join(unknown)}; use jobs.extract_entities")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
-    return Extractor(read_checkpoint(spec.path), ExtractorOptions(**values), spec.runtime)
+    return Extractor(read_checkpoint(spec.path), options_from(Options, spec.options), spec.runtime)

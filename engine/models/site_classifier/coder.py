@@ -1,7 +1,6 @@
 """The site classifier as a system: prepared reports in, rows of the `codes` table out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,13 @@ import pyarrow as pa
 from engine.batching import token_budget_batches
 from engine.encoders import attention_for, load_tokenizer, pick_precision, set_threads
 from engine.errors import ConfigError
+from engine.keys import options_from
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, build_network, read_checkpoint
-from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, auto_codes, row_decision
+from engine.models.site_classifier.options import Options
 from engine.models.site_classifier.prepare import collate, prepare
-from engine.models.site_classifier.reasons import RULES
 from engine.records import FAILURE, codes_fields, seed_of
 from engine.registry import code_name
 
@@ -31,45 +30,12 @@ _NEVER = ("rare_class_below_support", "no_threshold")
 _WORDS = ("input_ids", "word_of_token", "word_start", "word_end", "word_spoken")
 
 
-@dataclass(frozen=True)
-class CoderOptions:
-    """Settings that change a value in a row; they are part of a run's fingerprint.
-
-    `method` is an evidence method, `default` the checkpoint's own, `none` for no evidence. `checks` is the share of rows whose
-    evidence is checked by erasure. `rules` are those of `RULES` that send a row to review. `deterministic` gives each report a
-    batch of its own, so that nothing depends on its neighbours. `pair` names the kept column with the second text of a paired
-    model, `head` one of the checkpoint's heads in place of its own.
-    """
-
-    max_tokens: int = 16384
-    method: str = "default"
-    spans: int = 5
-    checks: float = 0.02
-    tasks: tuple[str, ...] = ("site",)
-    min_support: int = 10
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    rules: tuple[str, ...] = RULES
-    precision: str = "auto"
-    deterministic: bool = False
-    pair: str | None = None
-    head: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.spans < 1 or not 0 <= self.checks <= 1:
-            raise ConfigError("text.max_tokens and explain.spans must be at least 1, explain.checks a share from 0 to 1")
-        if self.method not in {"none", "default", *EVIDENCE_METHODS}:
-            raise ConfigError(f"explain.method: '{self.method}' is none of none, default, {', '.join(EVIDENCE_METHODS)}")
-        unknown = sorted(set(self.rules) - set(RULES))
-        if unknown:
-            raise ConfigError(f"decision.rules: there is no rule '{unknown[0]}'; the rules are {', '.join(RULES)}")
-
-
 class SiteCoder:
     """See `engine.models.base.System`."""
 
     table = "codes"
 
-    def __init__(self, checkpoint: Checkpoint, options: CoderOptions, runtime: Mapping[str, Any]) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
         self.digest = checkpoint.digest
@@ -237,9 +203,5 @@ class SiteCoder:
 
 def load(spec: ModelSpec) -> SiteCoder:
     """The coder that a spec describes; weights are read at the first `run`."""
-    known = {field.name for field in fields(CoderOptions)}
-    unknown = sorted(set(spec.options) - known)
-    if unknown:
-        raise ConfigError(f"model: unknown options {', '.join(unknown)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
-    return SiteCoder(read_checkpoint(spec.path, values.get("head")), CoderOptions(**values), spec.runtime)
+    options = options_from(Options, spec.options)
+    return SiteCoder(read_checkpoint(spec.path, options.head), options, spec.runtime)

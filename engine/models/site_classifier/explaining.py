@@ -21,7 +21,7 @@ from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, targ
 from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.coder import CoderOptions
+    from engine.models.site_classifier.options import Options
 
 COMPLETE = frozenset({"gradient_x_input", "attention_constant"})
 
@@ -29,7 +29,7 @@ COMPLETE = frozenset({"gradient_x_input", "attention_constant"})
 class Explainer:
     """Predicts and explains batches with one method."""
 
-    def __init__(self, network: SiteNetwork, method: str, options: "CoderOptions", temperatures: Mapping[str, float]) -> None:
+    def __init__(self, network: SiteNetwork, method: str, options: "Options", temperatures: Mapping[str, float]) -> None:
         self.network = network
         self.method = method
         self.spans = options.spans

@@ -23,8 +23,9 @@ from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.site_classifier.answered import Answered, draw
 from engine.models.site_classifier.checkpoint import Checkpoint, read_checkpoint
-from engine.models.site_classifier.coder import CoderOptions, SiteCoder
+from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import EVIDENCE_METHODS, EXPLAIN_METHODS
+from engine.models.site_classifier.options import Options
 from engine.models.site_classifier.prepare import PREPARED
 from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
 from engine.text.units import Units, sentences
@@ -89,7 +90,7 @@ class SiteExplanations:
     table = "explanations"
 
     def __init__(self, checkpoint: Checkpoint, options: ExplainOptions, runtime: Mapping[str, Any]) -> None:
-        reading = CoderOptions(
+        reading = Options(
             max_tokens=options.max_tokens,
             method="none",
             tasks=(),

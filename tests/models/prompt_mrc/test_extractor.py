@@ -179,7 +179,8 @@ def test_a_consultation_answers_with_words(model):
     assert {each["type"] for each in consult(NESTED, model=str(model), options=given)} == {"A"}
     for text, types, options, told in (
         ("  ", [], {}, "empty"),
-        (NESTED, [], {"max_tokens": 2}, f"{len(NESTED) - 8} characters lie beyond"),
+        # It has 15 tokens, so that one of the second is read.
+        (f"{NESTED} {NESTED}", [], {"max_tokens": 16}, f"{len(NESTED) - len('today')} characters lie beyond"),
         (NESTED, ["B"], {"types": ["A"]}, "name them once"),
         ("a \ud800 b", [], {}, "no Unicode text"),
     ):
@@ -224,8 +225,8 @@ def test_a_long_report_is_read_a_window_at_a_time_where_bits_must_be_the_same(mo
 
 
 def test_a_cut_or_empty_report_is_told(model):
-    system = extractor(model, max_tokens=6)
-    prepared = system.prepare(records([NESTED, "  "]))
+    system = extractor(model, max_tokens=16)
+    prepared = system.prepare(records([f"{NESTED} {NESTED}", "  "]))
     assert [each and each["kind"] for each in prepared["failure"].to_pylist()] == [None, "missing_text"]
     (row,) = system.run(prepared.slice(0, 1)).to_pylist()
     assert row["reasons"] == ["text_truncated"] and row["decision"] == "review" and row["truncated_chars"] > 0
@@ -246,9 +247,11 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
         ({"thresholds": {"start": 0}}, "entities.thresholds: start must lie between 0 and 1, and is 0"),
         ({"nested": True, "flat_across_types": True}, "exclude each other; set one of the two to false"),
         ({"every": True, "evidence": "none"}, "explain.every: with explain.method=none there is no evidence"),
-        ({"evidence": "lime"}, "none of gradient_x_input"),
+        ({"evidence": "lime"}, r"^evidence \(explain.method\): 'lime' is not allowed; wants one of gradient_x_input, none$"),
+        ({"margins": 1.5}, r"^margins \(explain.margins_fraction\): 1.5 is not allowed; wants a number from 0 to 1$"),
+        ({"questions_file": "nowhere"}, "cannot read"),
         ({"prompts": "nowhere"}, "no file nowhere"),
-        ({"tasks": ["site"]}, "use jobs.extract_entities"),
+        ({"tasks": ["site"]}, "^model: unknown options tasks; this system has max_tokens, .*types"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(model, options, told):

@@ -214,8 +214,11 @@ def test_a_digest_that_was_made_to_fit_is_refused(tmp_path):
     [
         ({"tasks": ["grade"]}, "no task 'grade'"),
         ({"method": "magic"}, "explain.method"),
-        ({"checks": 2.0}, "share"),
+        ({"checks": 2.0}, "checks (explain.checks_fraction): 2.0 is not allowed; wants a number from 0 to 1"),
+        ({"spans": "three"}, "spans (explain.spans): 'three' is not allowed; wants a whole number from 1 to 50"),
+        ({"rules": ["no_rule"]}, "rules (decision.rules): 'no_rule' is not allowed"),
         ({"nonsense": 1}, "nonsense"),
+        ({"thresold": {}}, "did you mean 'thresholds'?"),
     ],
 )
 def test_wrong_options_are_one_line(tiny, options, told):

@@ -1,0 +1,70 @@
+"""What a run of the site classifier may set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.keys import key
+from engine.models.options import TextOptions
+from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
+from engine.models.site_classifier.reasons import RULES
+
+
+@dataclass(frozen=True)
+class Options(TextOptions):
+    """`pair` names the kept column with the second text of a paired model, `head` one of the checkpoint's heads in place of its
+    own."""
+
+    method: str = key(
+        "default",
+        "How evidence is found: default is what the checkpoint names, none is no evidence.",
+        at="explain.method",
+        choices=("default", "none", *EVIDENCE_METHODS),
+    )
+    spans: int = key(5, "Most evidence spans for each task.", at="explain.spans", low=1, high=50)
+    checks: float = key(
+        0.02,
+        "Share of reports, chosen by id, whose evidence is checked against erasing random words.",
+        at="explain.checks_fraction",
+        low=0.0,
+        high=1.0,
+    )
+    tasks: tuple[str, ...] = key(
+        ("site",), "Tasks that must all be sure for a report to be coded without review.", at="decision.tasks"
+    )
+    thresholds: Mapping[str, float] = key(
+        {},
+        "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.",
+        at="decision.thresholds",
+        low=0.0,
+        high=1.0,
+    )
+    min_support: int = key(
+        10, "A code with fewer training reports than this always goes to review.", at="decision.min_support", low=0
+    )
+    rules: tuple[str, ...] = key(
+        RULES,
+        "Rules that send a report to review whatever the model says; they read English only.",
+        at="decision.rules",
+        choices=RULES,
+    )
+    pair: str | None = key(
+        None, "Column with the second text, for a model that reads pairs; name it in input.keep too.", at="text.pair"
+    )
+    head: str | None = key(
+        None,
+        "Head of the checkpoint, of those that jobs.train_head gave it; null is the checkpoint's own.",
+        at="model.head",
+        choices=HEADS,
+    )
+
+    def completed(self, kept: Sequence[str]) -> dict[str, Any]:
+        """See `SystemOptions`. The head is named where it is not the checkpoint's own.
+
+        Raises:
+            ConfigError: the column of the second text is not kept.
+        """
+        if self.pair is not None and self.pair not in kept:
+            raise ConfigError(f"text.pair: name the column '{self.pair}' in input.keep too")
+        return {name: value for name, value in super().completed(kept).items() if name != "head" or value is not None}

@@ -1,0 +1,96 @@
+"""The job that runs a system, by either name: a system of a user's own is a package with options and one file in their folder."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.pipeline import RunConfig
+from jobs import bench, code_reports, extract_entities
+from jobs._run import run_config
+from tests.jobs.test_summary import summary
+from tests.pipeline.conftest import Bench, rows, write_input
+
+DOORS = [code_reports.main, extract_entities.main]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> list[str]:
+    """The words of a command line that name the toy system."""
+    folder = tmp_path / "my conf"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "toy.yaml").write_text("# A toy.\nsystem: tests.toys.plain\npath: nowhere\n")
+    return ["--config-dir", str(folder), "model=toy"]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+def test_its_keys_are_in_the_help_and_no_others(door, own: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert door.run([*own, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "    toy.stage [run]\n        Where a text may misbehave. (one of prepare, run)\n" in told
+    assert "    model.system [tests.toys.plain]\n" in told and "    model.path [nowhere]\n" in told
+    assert "Some keys are those of the system, here tests.toys.plain; model= takes another one, with its own." in told
+    assert "model=prompt_mrc|site_classifier|toy\n" in told and "input.path [???]" in told
+    assert not any(f"    {section}." in told for section in ("text", "explain", "decision", "entities"))
+    assert "    decision=" not in told and "    explain=" not in told and "    cluster=" in told
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunConfig] = []
+    monkeypatch.setattr("engine.pipeline.run", lambda config, progress: seen.append(config) or summary())
+    path = write_input(tmp_path / "in" / "a.jsonl", {"a": "one", "b": "RAISENOW"})
+    words = [f"input.path={path}", "input.id=id", f"output.path={tmp_path}/out"]
+    assert door.run([*words, *own, "toy.stage=prepare"]) == 0
+    assert door.run([*words, "model.system=tests.toys.plain"]) == 0
+    model, plain = (config.model for config in seen)
+    assert (model.system, model.path, model.options) == ("tests.toys.plain", "nowhere", {"stage": "prepare"})
+    assert (plain.path, plain.options) == ("shipped", {"stage": "run"})
+    table = Bench(seen[0])
+    table.code()
+    table.publish()
+    assert {row["record_id"]: row["decision"] for row in rows(tmp_path / "out")} == {"a": "review", "b": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["toy.stage=sometime"], "toy.stage: 'sometime' is not allowed; wants one of prepare, run"),
+        (["toy.stag=run"], "unknown key 'toy.stag' (did you mean 'toy.stage'?); --help lists them all"),
+        (["decision.tasks=[site]"], "unknown key 'decision.tasks'; --help lists them all"),
+        (["model=site_clasifier"], "model: no choice 'site_clasifier' (did you mean 'site_classifier'?)"),
+        (["model=null"], "model.system: no system is chosen; give model=prompt_mrc or model=site_classifier or model=toy"),
+        (["model.system=engine.models"], "model.system: engine.models is no system that a job can run, it has no Options"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(own: list[str], words: list[str], told: str, capsys: pytest.CaptureFixture) -> None:
+    assert code_reports.main.run([*own, "input.path=x", "output.path=y", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and told in err
+
+
+def test_a_system_that_cannot_be_imported_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (tmp_path / "broken_system.py").write_text("import no_such_package_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert code_reports.main.run(["input.path=x", "output.path=y", "model.system=broken_system"]) == 2
+    err = capsys.readouterr().err
+    assert "model.system: broken_system cannot be imported: No module named 'no_such_package_at_all'" in err
+    assert err.count("\n") == 1
+
+
+def test_a_choice_of_several_settings_may_choose_the_system(own: list[str]) -> None:
+    folder = Path(own[1])
+    (folder / "experiment").mkdir()
+    (folder / "experiment" / "toys.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: toy\ntoy:\n  stage: prepare\n"
+    )
+    values, missing = code_reports.main.compose(["experiment=toys"], {"--config-dir": str(folder)})
+    assert values["toy"] == {"stage": "prepare"} and [key.name for key in missing] == ["input.path", "output.path"]
+
+
+def test_the_benchmark_measures_what_a_run_would_do() -> None:
+    words = ["output.path=bench.parquet", "explain.spans=2", "decision.thresholds.site=0.9"]
+    found = bench.run_of(bench.main.configured(bench.main.compose(words, {})[0]))
+    words = ["input.path=synthetic", "output.path=bench.parquet", *words[1:]]
+    assert found == run_config(code_reports.main.configured(code_reports.main.compose(words, {})[0]))
