@@ -12,9 +12,10 @@ from engine.evaluation import calibration
 from engine.evaluation.evaluate import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
+from engine.models.checkpoint import check_new
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
-from engine.models.site_classifier.checkpoint import TaskCalibration, check_new, write_revision
+from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate

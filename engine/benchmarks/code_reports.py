@@ -21,7 +21,7 @@ from engine.benchmarks import child, rival, store
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave, turns
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, System, load
-from engine.models.site_classifier.checkpoint import build_network, checkpoint_folder, read_checkpoint, write_checkpoint
+from engine.models.site_classifier.checkpoint import build_network, read_checkpoint, write_checkpoint
 from engine.pipeline.config import ClusterConfig
 from engine.records import seed_of, text_digest
 from engine.sources import InputConfig
@@ -269,7 +269,7 @@ def object_store(config: BenchConfig, folder: Path, say: Say) -> list[Measuremen
     """
     local = folder / "s3"
     # Who knows moto's service does not reach a model on the user's own.
-    model = replace(config.model, path=str(checkpoint_folder(config.model.path)))
+    model = replace(config.model, path=str(read_checkpoint(config.model.path).folder))
     _write(local / "in", [reports(config, config.s3_reports, SHORT_WORDS)], rows=512)
     ran: dict[str, list[child.Ran]] = {S3: [], "disk": []}
     requests = []

@@ -51,7 +51,7 @@ class HeadsConfig:
 
     path: str
     model: str = "shipped"
-    heads: tuple[str, ...] = ("pooling", "cls", "dpla")
+    heads: tuple[str, ...] = ("pooling", "dpla")
     task: str = "site"
     records: int = 0
     slow_records: int = 200

@@ -22,16 +22,10 @@ from torch import Tensor
 
 from engine.errors import ConfigError, InputChanged
 from engine.models.base import ModelSpec
+from engine.models.checkpoint import check_new, copy, publish_checkpoint
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors
-from engine.models.site_classifier.checkpoint import (
-    Checkpoint,
-    TaskCalibration,
-    check_new,
-    copy_checkpoint,
-    publish_checkpoint,
-    write_head,
-)
+from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, write_head
 from engine.models.site_classifier.config import HEADS, ClassifierConfig
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
@@ -100,7 +94,7 @@ def train_heads(
         _clear(config, work)
         return {head: json.loads(storage_for(output).read(f"{output}/heads/{head}/figures.json") or b"") for head in config.heads}
     made = work / "checkpoint"
-    copy_checkpoint(coder.checkpoint, made)
+    copy(coder.checkpoint.folder, made)
     texts, states = _encoded(config, coder, examples, work / "states", say)
     figures = {}
     for head in config.heads:
@@ -122,7 +116,7 @@ def train_heads(
         )
         if config.data.highlighted:
             pq.write_table(known.rejected, made / "heads" / head / REJECTED_FILE)
-    copy_checkpoint(coder.checkpoint, made, card=_card(coder.checkpoint, figures, command))
+    copy(coder.checkpoint.folder, made, card=_card(coder.checkpoint, figures, command))
     publish_checkpoint(made, output)
     _clear(config, work)
     return figures
