@@ -23,6 +23,7 @@ from torch import Tensor
 from engine.errors import ConfigError, InputChanged
 from engine.models.base import ModelSpec
 from engine.models.checkpoint import check_new, copy, publish_checkpoint
+from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors
 from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, write_head
@@ -32,7 +33,7 @@ from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.card import model_card
 from engine.training.data import DataConfig, load_examples, noted, survey
-from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
+from engine.training.finish import Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.run import CHANGED, REJECTED_FILE
