@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from engine.encoders import attention_for, file_digest
-from engine.errors import ConfigError, ContractError
+from engine.errors import ConfigError, ContractError, RowError
 from engine.models.columns import list_values
 from engine.models.prompt_mrc import scores
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
@@ -188,13 +188,20 @@ class Extractor(TokenSystem):
         return [settle(each, self.decoding) for each in per_text], Counter(text for text, _, _ in lost)
 
     def _answers(self, cut: Sequence[Sequence[Window]]) -> "Iterator[tuple[list[Window], Contexts, Found]]":
-        """What the network makes of all windows under all types, batch by batch."""
+        """What the network makes of all windows under all types, batch by batch.
+
+        Raises:
+            RowError: it is not a number, which no threshold would tell from an answer of no entities.
+        """
         from engine.models.prompt_mrc.network import collate, pairs
 
         for group in self._batches(cut):
             contexts = collate(group, self.config.special).to(self.device)
             window, prompt = pairs(len(group), len(self.asked), self.device)
-            yield group, contexts, self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
+            found = self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
+            if (found.start + found.end if found.tags is None else found.tags).isnan().any():
+                raise RowError("model_error", "NaN in the logits")
+            yield group, contexts, found
 
     def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
         """All windows in batches of like length; with `deterministic` each alone, whatever stands beside it and however long its
