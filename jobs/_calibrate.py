@@ -12,20 +12,21 @@ from engine.evaluation import calibration
 from engine.evaluation.evaluate import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
+from engine.models.checkpoint import check_new
+from engine.models.columns import matrix
+from engine.models.run import PAIR, records_of
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
-from engine.models.site_classifier.checkpoint import TaskCalibration, check_new, write_revision
+from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
-from engine.records import records_schema
 from jobs._config import delimiter_of
 
 if TYPE_CHECKING:
     from jobs.calibrate import Config
 
 SYSTEM = "engine.models.site_classifier"
-_PAIR = pa.field("pair", pa.string())
 _CHUNK = 256
 _DIALECT = ("encoding", "delimiter", "quoting", "escape")
 
@@ -140,7 +141,7 @@ def _coder(config: "Config") -> SiteCoder:
         "tasks": (),
         "max_tokens": config.max_tokens,
         "precision": config.precision,
-        "pair": None if config.data.pair is None else _PAIR.name,
+        "pair": None if config.data.pair is None else PAIR.name,
         "head": config.model.head,
     }
     runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
@@ -226,33 +227,18 @@ def _scored(coder: SiteCoder, table: pa.Table, say: Callable[[str], None]) -> tu
     found: dict[str, list[np.ndarray]] = {task.name: [] for task in coder.config.tasks}
     for start in range(0, len(table), _CHUNK):
         part = table.slice(start, _CHUNK)
-        prepared = coder.prepare(_records(part))
+        prepared = coder.prepare(records_of(*(part[name].to_pylist() for name in ("record_id", "text", "pair"))))
         sound = prepared["failure"].is_null()
         part, prepared = part.filter(sound), prepared.filter(sound)
         if len(prepared):
             kept.append(part.drop_columns(["text"]))
-            for name, values in coder.logits(prepared).items():
-                found[name].append(values)
+            scores = coder.scores(prepared)
+            for name, values in found.items():
+                values.append(matrix(scores[f"{name}_logits"]))
         say(f"scored {min(start + _CHUNK, len(table)):,} of {len(table):,}")
     if not kept:
         raise ConfigError("data.text: none of the labelled reports has a text")
     return pa.concat_tables(kept), {name: np.concatenate(values) for name, values in found.items()}
-
-
-def _records(part: pa.Table) -> pa.Table:
-    count = len(part)
-    return pa.table(
-        {
-            "row": pa.array(range(count), pa.int32()),
-            "record_id": part["record_id"],
-            "source": pa.array([""] * count),
-            "position": pa.array(range(count), pa.int64()),
-            "text": part["text"].cast(pa.large_string()),
-            "failure": pa.nulls(count, records_schema().field("failure").type),
-            "keep": pa.array([{"pair": pair} for pair in part["pair"].to_pylist()], pa.struct([_PAIR])),
-        },
-        schema=records_schema([_PAIR]),
-    )
 
 
 def _card(config: "Config", coder: SiteCoder, lines: Sequence[str]) -> str:

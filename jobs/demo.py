@@ -95,8 +95,8 @@ def main(config: Config) -> None:
 def finder() -> Callable[[str], list[dict[str, Any]]]:
     """From a text to its entities, by the extractor that comes along."""
     from engine.models.base import ModelSpec
+    from engine.models.prompt_mrc import load
     from engine.models.prompt_mrc.consult import answer
-    from engine.models.prompt_mrc.extractor import load
 
     return partial(answer, load(ModelSpec("engine.models.prompt_mrc", "shipped", {"evidence": "none", "margins": 0.0}, {})))
 

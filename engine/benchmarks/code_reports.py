@@ -21,7 +21,8 @@ from engine.benchmarks import child, rival, store
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave, turns
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, System, load
-from engine.models.site_classifier.checkpoint import build_network, checkpoint_folder, read_checkpoint, write_checkpoint
+from engine.models.run import records_of
+from engine.models.site_classifier.checkpoint import build_network, read_checkpoint, write_checkpoint
 from engine.pipeline.config import ClusterConfig
 from engine.records import seed_of, text_digest
 from engine.sources import InputConfig
@@ -129,7 +130,7 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
     device = str(config.model.runtime.get("device", "cpu"))
     system = load(without_evidence(with_options(config.model, max_tokens=PIPELINE_TOKENS - 2)))
     texts = rival.cut_texts(reports(config, config.core_reports, LONG_WORDS)["text"].to_pylist(), folder, PIPELINE_TOKENS)
-    records = records_of(texts)
+    records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
     contenders: dict[str, Callable[[], object]] = {"engine": lambda: code(system, records)}
     sample = texts[:: max(1, len(texts) // 64)]
     best: dict[str, int] = {}
@@ -199,7 +200,7 @@ def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurem
     The model with fewer tasks is the same checkpoint with the other tasks' pools and heads left out.
     """
     texts = reports(config, config.evidence_reports, LONG_WORDS)["text"].to_pylist()
-    records = records_of(texts)
+    records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
     tasks = read_checkpoint(config.model.path).config.tasks
     contenders: dict[str, Callable[[], object]] = {}
     counts = range(1, min(2, len(tasks)) + 1)
@@ -269,7 +270,7 @@ def object_store(config: BenchConfig, folder: Path, say: Say) -> list[Measuremen
     """
     local = folder / "s3"
     # Who knows moto's service does not reach a model on the user's own.
-    model = replace(config.model, path=str(checkpoint_folder(config.model.path)))
+    model = replace(config.model, path=str(read_checkpoint(config.model.path).folder))
     _write(local / "in", [reports(config, config.s3_reports, SHORT_WORDS)], rows=512)
     ran: dict[str, list[child.Ran]] = {S3: [], "disk": []}
     requests = []
@@ -337,20 +338,6 @@ def code(system: System, records: pa.Table) -> pa.Table:
     """What is timed of a system: both of its calls, one after the other, on one shard."""
     prepared = system.prepare(records)
     return system.run(prepared.filter(prepared["failure"].is_null()))
-
-
-def records_of(texts: Sequence[str]) -> pa.Table:
-    """A shard's readable records, as a system's `prepare` takes them."""
-    count = len(texts)
-    return pa.table(
-        {
-            "row": pa.array(range(count), pa.int32()),
-            "record_id": [f"bench-{i}" for i in range(count)],
-            "source": ["bench"] * count,
-            "position": pa.array(range(count), pa.int64()),
-            "text": pa.array(texts, pa.large_string()),
-        }
-    )
 
 
 def reports(config: BenchConfig, count: int, words: int) -> pa.Table:

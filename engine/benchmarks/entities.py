@@ -59,7 +59,7 @@ def cost(extractor: Extractor, texts: Sequence[str], *, separate: bool = False, 
         each.asked  # noqa: B018 (encodes the prompts)
     named = [(f"document {number}", text) for number, text in enumerate(texts)]
     groups = [dict(named[at : at + at_once]) for at in range(0, len(texts), at_once)]
-    prepared = [(extractor.prepare(records_of(group)), len(group)) for group in groups]
+    prepared = [(extractor.prepare(records_of(group, group.values())), len(group)) for group in groups]
     peak = _peak(passes, [table for table, _ in prepared], extractor.device)
     taken = []
     for _ in range(repeats):

@@ -26,6 +26,7 @@ from engine.evaluation.classes import bootstrap_interval, keepable_share
 from engine.evaluation.resample import Totals, ratio
 from engine.experiments.run import Arm, Result, Say
 from engine.models.base import ModelSpec
+from engine.models.columns import matrix
 from engine.models.site_classifier import load
 from engine.models.site_classifier.calibrating import ISOTONIC, TEMPERATURE, Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration
@@ -125,7 +126,8 @@ class Calibration:
         if not file.is_file():
             table = self._splits[split]
             say(f"predicting {len(table)} reports of {split}")
-            found = self._coder.logits(self._coder.prepare(records_of(table)))
+            scores = self._coder.scores(self._coder.prepare(records_of(table)))
+            found = {name: matrix(scores[f"{name}_logits"]) for name in self._coder.known()}
             part = file.with_suffix(".tmp.npz")
             np.savez(part, **found)
             os.replace(part, file)

@@ -29,8 +29,8 @@ from engine.text.tokens import TokenizedText, tokenize
 if TYPE_CHECKING:
     from engine.models.site_classifier.config import ClassifierConfig
     from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
-    from engine.models.site_classifier.network import Batch
     from engine.models.site_classifier.shelf import Shelf
+    from engine.models.tokens import Batch
 
 STILL = "dpla0"
 ALL = 10**6

@@ -25,6 +25,7 @@ from engine.experiments.rationale_sets import SETS, Marked, kind_of, marked_dige
 from engine.experiments.rationales import drawn, flags, means, prepared_texts, quality, scored
 from engine.experiments.run import Arm, Result, Say
 from engine.explain.methods import METHODS
+from engine.models.columns import matrix
 from engine.models.site_classifier.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class HeadsConfig:
 
     path: str
     model: str = "shipped"
-    heads: tuple[str, ...] = ("pooling", "cls", "dpla")
+    heads: tuple[str, ...] = ("pooling", "dpla")
     task: str = "site"
     records: int = 0
     slow_records: int = 200
@@ -154,7 +155,7 @@ class Heads:
 
         coder = model.coder
         prepared = prepared_texts(coder, texts)
-        best = coder.logits(prepared)[model.task.name].argmax(-1)
+        best = matrix(coder.scores(prepared)[f"{model.task.name}_logits"]).argmax(-1)
         codes = [model.task.labels[number] for number in best]
         asked = [place for place in places if texts[place].labels[0] == codes[place]]
         if not asked:

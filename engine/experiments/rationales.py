@@ -39,6 +39,8 @@ from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe, put_table, train
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_units
+from engine.models import run
+from engine.models.columns import matrix
 from engine.records import seed_of
 from engine.text.units import Units
 from engine.training.rationales import MARKS
@@ -152,7 +154,7 @@ class Rationales:
 
             folder = work / f"{self.kind}_model"
             self._train(work / f"{self.kind}.parquet", folder, say)
-            options = {"method": "none", "tasks": (), "precision": "fp32", "pair": PAIR}
+            options = {"method": "none", "tasks": (), "precision": "fp32", "pair": run.PAIR.name}
             spec = ModelSpec("engine.models.site_classifier", str(folder), options, {"threads": self.config.threads})
             self._model = SiteExplainable(load(spec), TASK)
         return self._model
@@ -206,7 +208,7 @@ class Rationales:
     def _given(self, model: "SiteExplainable") -> list[list[str]]:
         """The labels that the model gives to each text of the test split."""
         if self._answers is None:
-            logits = model.coder.logits(prepared_texts(model.coder, self._test))[TASK]
+            logits = matrix(model.coder.scores(prepared_texts(model.coder, self._test))[f"{TASK}_logits"])
             chosen = logits > 0 if model.task.multi_label else logits == logits.max(-1, keepdims=True)
             self._answers = [[label for label, yes in zip(model.task.labels, row, strict=True) if yes] for row in chosen]
         return self._answers
@@ -379,16 +381,8 @@ def _gain(name: str, control: str) -> Callable[[Drawn], NDArray]:
 
 def prepared_texts(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
     """Texts as the coder reads them, in their order."""
-    keep = pa.struct([pa.field(PAIR, pa.string())])
-    records = pa.table(
-        {
-            "row": pa.array(range(len(texts)), pa.int32()),
-            "record_id": pa.array([text.record_id for text in texts]),
-            "text": pa.array([text.text for text in texts], pa.large_string()),
-            "keep": pa.array([{PAIR: text.question} for text in texts], keep),
-        }
-    )
-    prepared = coder.prepare(records).sort_by("row")
+    columns = ([getattr(text, name) for text in texts] for name in ("record_id", "text", "question"))
+    prepared = coder.prepare(run.records_of(*columns)).sort_by("row")
     if pc.any(prepared["failure"].is_valid()).as_py():
         raise ConfigError("data.path: a text of the test split has no words")
     return prepared

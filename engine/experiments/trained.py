@@ -128,11 +128,9 @@ def put_table(file: Path, table: pa.Table) -> None:
 
 def records(record_ids: Sequence[str], texts: Sequence[str]) -> pa.Table:
     """Reports as the coder takes them."""
-    from engine.training.finish import records_of
+    from engine.models.run import records_of
 
-    count = len(texts)
-    columns = {"record_id": list(record_ids), "source": [""] * count, "text": list(texts), "pair": [None] * count}
-    return records_of(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}))
+    return records_of(record_ids, texts)
 
 
 def coder(folder: Path, method: str, precision: str = "auto") -> "SiteCoder":

@@ -35,11 +35,6 @@ def attach(encoder: nn.Module, rank: int) -> None:
                     setattr(parent, name, LowRank(child, rank))
 
 
-def adapter_state(encoder: nn.Module) -> dict[str, Tensor]:
-    """The trained part: `<layer>.down` and `<layer>.up` for each adapted layer."""
-    return {name: value for name, value in encoder.state_dict().items() if name.endswith((".down", ".up"))}
-
-
 @torch.no_grad()
 def merge(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Adds the differences to a plain encoder's weights, in place.

@@ -1,12 +1,15 @@
-"""What a system is: the protocol between the pipeline and the models.
+"""What a system is: the protocol between the models and all that is done with them.
 
-A system is a package under `engine/models/` with a function `load(spec) -> System`. It says nothing about files, Ray, ids,
-retries or timing. The pipeline calls `prepare` in a CPU task and `run` in a model actor, with a whole shard each; the same two
-calls in a row are the plain loop that the engine is measured against.
+A system is a package, here or anywhere, with a function `load(spec) -> System`, the name `TABLE` of the table that it fills, and
+`Options`, what a run of it may set (see `engine.models.options`); importing it takes no torch. A system says nothing about files,
+Ray, ids, retries or timing. The pipeline calls `prepare` in a CPU task and `run` in a model actor, with a whole shard each; the
+same two calls in a row are the plain loop that the engine is measured against. Thresholds are settled on `scores`, and all is
+measured there that a decision does not show.
 """
 
 import importlib
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,12 +52,36 @@ class System(Protocol):
             A record that cannot be prepared has its `failure` set.
         """
 
+    def scores(self, prepared: pa.Table) -> pa.Table:
+        """Model part without any decision or evidence: the raw answers to each prepared row, from which thresholds and
+        probabilities can be settled without the network.
+
+        Returns:
+            `row`, each key once, and the system's own columns: logits of every label, candidate spans.
+        """
+
     def run(self, prepared: pa.Table) -> pa.Table:
         """Model part: one row for each prepared row without failure.
 
         Returns:
             `row`, `failure` and every column of `fields()`, in any order, each key once.
         """
+
+    def known(self) -> Mapping[str, Sequence[str]]:
+        """What it can answer under its options: the codes of each task, or of entities `{"entities": types}`."""
+
+    def auto(self) -> Mapping[str, Sequence[str]]:
+        """Of these the answers that its options let through without a person; empty where that does not depend on the answer."""
+
+
+def systems() -> dict[str, str]:
+    """The packages of the systems that come along, each with the name of the table that it fills."""
+    found = {}
+    for package in pkgutil.iter_modules(importlib.import_module(__package__).__path__, f"{__package__}."):
+        table = getattr(importlib.import_module(package.name), "TABLE", None) if package.ispkg else None
+        if table is not None:
+            found[package.name] = table
+    return found
 
 
 def load(spec: ModelSpec) -> System:

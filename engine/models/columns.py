@@ -24,3 +24,15 @@ def lists(arrays: Sequence[np.ndarray | None], kind: type[np.integer] = np.int32
     return pa.LargeListArray.from_arrays(
         pa.array(offsets, pa.int64()), pa.array(values), mask=pa.array(missing) if len(missing) else None
     )
+
+
+def matrix_column(values: np.ndarray) -> pa.Array:
+    """Rows of numbers [n, k] as a column of n lists."""
+    count, width = values.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * width, pa.int32()), pa.array(values.reshape(-1)))
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of lists of one length as rows of numbers [n, k]; [0, 0] where there is none."""
+    rows = list_values(column)
+    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)

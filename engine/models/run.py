@@ -8,26 +8,29 @@ The work goes in three steps with tables between them, joined by `row` and never
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError, ContractError, EngineError, RetryableError, RowError, where
-from engine.models.base import ModelSpec, System, load
+from engine.models import checkpoint
+from engine.models.base import ModelSpec, System, load, systems
 from engine.models.rows import answers_schema, finish, keyed, nan_rows
 from engine.records import FAILURE, records_schema
 from engine.sources.base import InputConfig, Rows
 
 PROBE_TEXT = "Specimen received in formalin."
+PAIR = pa.field("pair", pa.string())
+CODES = "codes"
 _systems: dict[str, System] = {}
 
 
 def rows(
     texts: Mapping[str, str | None],
     *,
-    system: str = "engine.models.site_classifier",
+    system: str | None = None,
     model: str = "shipped",
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
@@ -39,7 +42,8 @@ def rows(
 
     Args:
         texts: id -> text.
-        system: the package of the system; `engine.models.prompt_mrc` gives the table `entities`, this one `codes`.
+        system: the package of the system; without one that of the checkpoint, or for `shipped` the one that comes along for
+            the table `codes`.
         model: a checkpoint folder.
         options: settings that change a value in a row, as the system's own options class names them; the others are the job's
             defaults.
@@ -49,17 +53,38 @@ def rows(
     """
     if not isinstance(texts, Mapping):
         raise ConfigError("texts: give ids with their texts, as in {'a': 'Breast: invasive ductal carcinoma.'}")
+    system = system or (coding_system() if model in ("", "shipped") else checkpoint.system_of(model))
     made = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {})))
-    meta, prepared = prepare(made, records_of(texts))
+    meta, prepared = prepare(made, records_of(texts, texts.values()))
     nothing = pa.schema([])
     return finish(made, nothing, "", meta, answer(made, prepared, nothing))
 
 
-def records_of(texts: Mapping[str, str | None]) -> pa.Table:
-    """Texts by their ids as the records of a source; what is wrong with one is its failure."""
-    gathered = Rows(InputConfig("texts", id="id"), ())
-    for position, (record_id, text) in enumerate(texts.items()):
-        gathered.add("", position, record_id, text, ())
+def coding_system() -> str:
+    """The package of the system that fills the table `codes` and has a checkpoint that comes along.
+
+    Raises:
+        ConfigError: there is not just one.
+    """
+    found = [name for name, table in systems().items() if table == CODES and checkpoint.shipped(name).is_dir()]
+    if len(found) != 1:
+        raise ConfigError(f"system: name one; those that fill the table {CODES} are: {', '.join(found) or 'none'}")
+    return found[0]
+
+
+def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[str | None] | None = None) -> pa.Table:
+    """Texts with their ids as the records of a source, numbered in their order; what is wrong with one is its failure.
+
+    Args:
+        pairs: second texts, for a model that reads pairs; they are kept in the column `pair`.
+    """
+    gathered = Rows(InputConfig("texts", id="id"), () if pairs is None else (PAIR,))
+    if pairs is None:
+        for position, (record_id, text) in enumerate(zip(ids, texts, strict=True)):
+            gathered.add("", position, record_id, text, ())
+    else:
+        for position, (record_id, text, pair) in enumerate(zip(ids, texts, pairs, strict=True)):
+            gathered.add("", position, record_id, text, (pair,))
     return gathered.table()
 
 

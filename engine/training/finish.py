@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 import torch
 
 from engine.evaluation import calibration, classes
+from engine.models import run
 from engine.models.base import ModelSpec
+from engine.models.columns import matrix
+from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
@@ -26,7 +29,6 @@ from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.evidence import specials_mass
 from engine.models.site_classifier.learner import MARKER
-from engine.records import records_schema
 from engine.training.card import model_card
 from engine.training.data import Survey
 from engine.training.state import read_state, write_curve
@@ -34,7 +36,6 @@ from engine.training.state import read_state, write_curve
 Say = Callable[[str], None]
 Baseline = Callable[..., Mapping[str, Any]]
 Write = Callable[[Mapping[str, TaskCalibration], str, str], str]
-PAIR = pa.field("pair", pa.string())
 TARGET = 0.98
 
 
@@ -134,19 +135,7 @@ def calibrated(
 
 def records_of(examples: pa.Table) -> pa.Table:
     """Examples as records, their number as key."""
-    count = len(examples)
-    return pa.table(
-        {
-            "row": pa.array(range(count), pa.int32()),
-            "record_id": examples["record_id"],
-            "source": examples["source"],
-            "position": pa.array(range(count), pa.int64()),
-            "text": examples["text"].cast(pa.large_string()),
-            "failure": pa.nulls(count, records_schema().field("failure").type),
-            "keep": pa.array([{"pair": pair} for pair in examples["pair"].to_pylist()], pa.struct([PAIR])),
-        },
-        schema=records_schema([PAIR]),
-    )
+    return run.records_of(*(examples[name].to_pylist() for name in ("record_id", "text", "pair")))
 
 
 def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
@@ -158,9 +147,10 @@ def _logits(coder: SiteCoder, table: pa.Table, name: str, say: Say) -> dict[str,
     """Of every task, [reports, labels]; what is prepared for it is held of a thousand reports at a time."""
     parts = []
     for at in range(0, len(table), 1024):
-        parts.append(coder.logits(coder.prepare(records_of(table.slice(at, 1024)))))
+        parts.append(coder.scores(coder.prepare(records_of(table.slice(at, 1024)))))
         say(f"scored {min(at + 1024, len(table)):,} of {len(table):,} {name} reports")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    scores = pa.concat_tables(parts)
+    return {task: matrix(scores[f"{task}_logits"]) for task in coder.known()}
 
 
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:

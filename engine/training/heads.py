@@ -22,23 +22,18 @@ from torch import Tensor
 
 from engine.errors import ConfigError, InputChanged
 from engine.models.base import ModelSpec
+from engine.models.checkpoint import check_new, copy, publish_checkpoint
+from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors
-from engine.models.site_classifier.checkpoint import (
-    Checkpoint,
-    TaskCalibration,
-    check_new,
-    copy_checkpoint,
-    publish_checkpoint,
-    write_head,
-)
+from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, write_head
 from engine.models.site_classifier.config import HEADS, ClassifierConfig
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.card import model_card
 from engine.training.data import DataConfig, load_examples, noted, survey
-from engine.training.finish import PAIR, Baseline, Say, Write, calibrated, records_of
+from engine.training.finish import Baseline, Say, Write, calibrated, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.run import CHANGED, REJECTED_FILE
@@ -100,7 +95,7 @@ def train_heads(
         _clear(config, work)
         return {head: json.loads(storage_for(output).read(f"{output}/heads/{head}/figures.json") or b"") for head in config.heads}
     made = work / "checkpoint"
-    copy_checkpoint(coder.checkpoint, made)
+    copy(coder.checkpoint.folder, made)
     texts, states = _encoded(config, coder, examples, work / "states", say)
     figures = {}
     for head in config.heads:
@@ -122,7 +117,7 @@ def train_heads(
         )
         if config.data.highlighted:
             pq.write_table(known.rejected, made / "heads" / head / REJECTED_FILE)
-    copy_checkpoint(coder.checkpoint, made, card=_card(coder.checkpoint, figures, command))
+    copy(coder.checkpoint.folder, made, card=_card(coder.checkpoint, figures, command))
     publish_checkpoint(made, output)
     _clear(config, work)
     return figures

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, InputChanged
-from engine.models.folder import publish_checkpoint
+from engine.models.checkpoint import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.data import DataConfig, listing, load_examples, pieces, survey
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session

@@ -23,6 +23,7 @@ import torch
 from engine.encoders import attention_for, load_encoder
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
+from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner, States, encode
 from engine.models.site_classifier.config import ClassifierConfig, Task
@@ -31,7 +32,7 @@ from engine.models.site_classifier.network import SiteNetwork
 from engine.storage import is_s3
 from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, load_examples, survey
-from engine.training.finish import PAIR, Say, records_of
+from engine.training.finish import Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule

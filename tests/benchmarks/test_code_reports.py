@@ -15,6 +15,7 @@ from engine.benchmarks.code_reports import CORE, EVIDENCE, LOOP, MEMORY, S3, Ben
 from engine.encoders import encoder_digest, load_encoder
 from engine.errors import EXIT_CONFIG, ConfigError
 from engine.models.base import ModelSpec, load
+from engine.models.run import records_of
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.network import SiteNetwork
@@ -74,7 +75,7 @@ def test_settings_travel_as_plain_values(spec, tmp_path):
 
 
 def test_a_model_of_fewer_tasks_gives_the_same_answers(spec, tmp_path):
-    records = code_reports.records_of(["carcinoma of the left breast", "the lung is clear"])
+    records = records_of("ab", ["carcinoma of the left breast", "the lung is clear"])
     whole = code_reports.code(load(spec), records)
     part = code_reports.code(load(code_reports.with_tasks(spec, 1, tmp_path / "one")), records)
     assert "histology_code" not in part.column_names
@@ -82,7 +83,7 @@ def test_a_model_of_fewer_tasks_gives_the_same_answers(spec, tmp_path):
 
 
 def test_without_evidence_there_is_none(spec):
-    records = code_reports.records_of(["carcinoma of the left breast"])
+    records = records_of("a", ["carcinoma of the left breast"])
     assert code_reports.code(load(spec), records)["site_evidence"][0].as_py()
     assert not code_reports.code(load(code_reports.without_evidence(spec)), records)["site_evidence"][0].as_py()
 

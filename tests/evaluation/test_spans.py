@@ -11,8 +11,8 @@ from engine.errors import ContractError
 from engine.evaluation.resample import Estimate
 from engine.evaluation.spans import difference, iou, matches, mean_difference, measure
 from engine.models.base import ModelSpec
+from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.consult import answer
-from engine.models.prompt_mrc.extractor import load
 from engine.sources.annotated import Span
 from engine.sources.annotated.iob2 import joined
 from tests.sources.annotated.tagged import tags

@@ -15,7 +15,7 @@ from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import Regime
 from engine.experiments.run import run
 from engine.experiments.whole import Headline, HeadlineConfig, Whole
-from engine.models.site_classifier.prepare import collate
+from engine.models.tokens import collate
 from engine.text.windows import window_bounds
 from tests.experiments.marked import write_abstracts
 

@@ -264,9 +264,9 @@ def test_the_readme_names_the_sites_that_the_shipped_model_can_code_without_revi
     from engine.models.site_classifier import load
 
     coder = load(ModelSpec("engine.models.site_classifier", "shipped"))
-    codes = coder.auto_codes("site")
+    codes = coder.auto()["site"]
     (told,) = re.findall(r"With the shipped model (.*?)\.\s", README, re.DOTALL)
-    assert re.findall(r"C\d\d", told) == codes and coder.auto_codes("histology") == []
+    assert re.findall(r"C\d\d", told) == codes and coder.auto()["histology"] == []
     assert told.startswith(f"{len(codes)} of its {len(coder.config.task('site').labels)} sites can be `auto`")
 
 

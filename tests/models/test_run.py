@@ -69,7 +69,7 @@ def test_codes_are_those_that_the_job_writes(tmp_path, tiny):
 def test_entities_are_those_that_the_job_writes(tmp_path, extractor):
     options = {"precision": "fp32", "deterministic": True}
     texts = {f"r{number}": text for number, text in enumerate(World.make(6, seed=5).texts)} | FAILING
-    table = rows(texts, system="engine.models.prompt_mrc", model=str(extractor), options=options, runtime={"threads": 1})
+    table = rows(texts, model=str(extractor), options=options, runtime={"threads": 1})
     assert same(table, written(tmp_path, "engine.models.prompt_mrc", extractor, options, texts))
     assert sum(len(found or ()) for found in table["entities"].to_pylist()) > 6
 
@@ -103,6 +103,22 @@ def test_no_text_gives_a_table_without_rows(tiny):
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(ConfigError, match="give ids with their texts"):
         rows(["colon"])
+
+
+def test_without_a_system_and_a_model_the_codes_of_the_one_that_comes_along(monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "system_of", lambda spec: asked.append(spec) or (_ for _ in ()).throw(ConfigError("enough")))
+    for given in ({}, {"system": "engine.models.prompt_mrc"}):
+        with pytest.raises(ConfigError, match="enough"):
+            rows({"a": "colon"}, **given)
+    assert [spec.system for spec in asked] == ["engine.models.site_classifier", "engine.models.prompt_mrc"]
+
+
+@pytest.mark.parametrize("known", [{}, {"engine.models.site_classifier": "codes", "engine.models.prompt_mrc": "codes"}])
+def test_where_codes_could_come_of_several_systems_one_must_be_named(monkeypatch, known):
+    monkeypatch.setattr(run, "systems", lambda: known)
+    with pytest.raises(ConfigError, match=f"^system: name one; .* are: {', '.join(known) or 'none'}$"):
+        rows({"a": "colon"})
 
 
 def test_a_model_is_loaded_once(tiny, monkeypatch):

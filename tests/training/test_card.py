@@ -10,7 +10,7 @@ from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.training.card import model_card
 
 
-@pytest.mark.parametrize("head", [None, "cls", "dpla"])
+@pytest.mark.parametrize("head", [None, "dpla"])
 def test_the_cards_that_come_along_say_what_their_checkpoints_say(head):
     found = read_checkpoint("shipped", head)
     folder = found.head or found.folder

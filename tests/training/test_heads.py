@@ -193,7 +193,7 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
 
 
 def test_a_model_on_s3_brings_its_heads(trained, bucket):
-    from engine.models.site_classifier.checkpoint import publish_checkpoint
+    from engine.models.checkpoint import publish_checkpoint
 
     publish_checkpoint(trained / "model", f"{bucket}/model")
     assert read_checkpoint(f"{bucket}/model", "dpla").digest == read_checkpoint(str(trained / "model"), "dpla").digest

@@ -1,18 +1,13 @@
-"""A checkpoint folder of an extractor: what it holds, how it is written, and how it becomes a network again.
+"""The checkpoint of an extractor, beside what every checkpoint has, and how it becomes a network again.
 
 config.json           architecture, types, and the encoder's name and digest
 templates.json        what is asked for each type, and where the text comes from, see `templates.source`
 model.safetensors     adapter (fp16), or a tuned encoder, and heads (fp32)
 prompts.safetensors   soft vectors of the domain and of each type; can be exchanged for another domain's
-tokenizer.json        the encoder's fast tokenizer
 decoding.json         thresholds, which spans may stand together, and the figures they were set by
-README.md             the model card
-digest.json           SHA-256 of every file, and the digest that names the model (card left out)
 """
 
 import hashlib
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.models.folder import located, save_tensors, seal, verified, write_json
+from engine.models import checkpoint as checkpoints
+from engine.models.checkpoint import MODEL, TOKENIZER, fill
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.models.prompt_mrc.templates import source
 
@@ -29,9 +25,10 @@ if TYPE_CHECKING:
 
     from engine.models.prompt_mrc.network import MrcNetwork
 
-SHIPPED = Path(__file__).parent / "shipped"
-MODEL, PROMPTS = "model.safetensors", "prompts.safetensors"
-_VALUES = ("config.json", "templates.json", MODEL, PROMPTS, "tokenizer.json", "decoding.json")
+SYSTEM = __package__
+TEMPLATES, PROMPTS, DECODING = "templates.json", "prompts.safetensors", "decoding.json"
+FILES = (TEMPLATES, PROMPTS, DECODING)
+SHIPPED = checkpoints.shipped(SYSTEM)
 _ENCODER = "encoder."
 _ADAPTER = (".down", ".up")
 
@@ -53,12 +50,10 @@ def read_checkpoint(path: str) -> Checkpoint:
     Raises:
         ConfigError: a file is missing or is not the one that was written.
     """
-    folder = located(path, SHIPPED, _VALUES)
-    _, digest = verified(folder, _VALUES)
-    values, decoding = (json.loads((folder / name).read_text()) for name in ("config.json", "decoding.json"))
-    asked = json.loads((folder / "templates.json").read_text())
-    config = MrcConfig.from_json({**values, "queries": [each["text"] for each in asked]})
-    return Checkpoint(folder, digest, config, Decoding(**decoding["decoding"]), decoding["figures"])
+    whole = checkpoints.read(path, SYSTEM, FILES)
+    decoding = whole.values(DECODING)
+    config = MrcConfig.from_json({**whole.config, "queries": [each["text"] for each in whole.values(TEMPLATES)]})
+    return Checkpoint(whole.folder, whole.digest, config, Decoding(**decoding["decoding"]), decoding["figures"])
 
 
 def write_checkpoint(
@@ -70,17 +65,21 @@ def write_checkpoint(
     figures: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes a checkpoint and returns its digest. `tensors` are those of `trained_tensors`, and what a base model had."""
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def prompts(path: Path) -> None:
+        weights = weights_digest(folder, config) if config.is_soft else None
+        replace(_module(config, tensors), weights=weights).save(path)
+
     plain = config.to_json()
     texts = plain.pop("queries")
-    write_json(folder / "config.json", plain)
     asked = [{"type": name, "text": text, **source(config, name, text)} for name, text in zip(config.types, texts, strict=False)]
-    write_json(folder / "templates.json", asked)
-    save_tensors(folder / MODEL, {name: value for name, value in tensors.items() if not name.startswith("soft.")})
-    replace(_module(config, tensors), weights=weights_digest(folder, config) if config.is_soft else None).save(folder / PROMPTS)
-    shutil.copyfile(encoder_folder(config.encoder) / "tokenizer.json", folder / "tokenizer.json")
-    write_json(folder / "decoding.json", {"decoding": decoding.to_json(), "figures": dict(figures or {})})
-    return seal(folder, _VALUES, card)
+    files = {
+        TEMPLATES: asked,
+        PROMPTS: prompts,
+        DECODING: {"decoding": decoding.to_json(), "figures": dict(figures or {})},
+    }
+    kept = {name: value for name, value in tensors.items() if not name.startswith("soft.")}
+    return checkpoints.write(folder, SYSTEM, plain, kept, encoder_folder(config.encoder) / TOKENIZER, files, card)
 
 
 def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
@@ -140,12 +139,7 @@ def assemble(config: MrcConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "t
         ConfigError: a tensor is missing, or the encoder is not the one that was trained on.
     """
     network = _with_encoder(config, tensors, dtype, attention)
-    rest = {name: value for name, value in tensors.items() if not name.startswith(_ENCODER)}
-    missing = [name for name in network.state_dict() if not name.startswith("parted.") and name not in rest]
-    if missing:
-        raise ConfigError(f"model.path: model.safetensors lacks {', '.join(missing[:3])}")
-    network.load_state_dict(rest, strict=False)
-    return network.eval().requires_grad_(False)
+    return fill(network, {name: value for name, value in tensors.items() if not name.startswith(_ENCODER)}, "parted.")
 
 
 def check_base(base: Checkpoint, config: MrcConfig) -> None:

@@ -11,7 +11,7 @@ MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
 # Where to calculate; auto is a GPU where there is one.
 DEVICES = ("auto", "cpu", "cuda")
 STYLES = ("question", "definition", "definition+examples")
-# Ways of learning soft vectors that came after the first checkpoints.
+# Ways of learning soft vectors.
 _OF_SOFT = ("deep", "reparameterise")
 
 
@@ -144,8 +144,8 @@ class MrcConfig:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for config.json; what came later and is off is left out, so that a model without it keeps its digest."""
-        return {name: value for name, value in asdict(self).items() if value or name not in _OF_SOFT}
+        """Plain values for config.json."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "MrcConfig":

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
-from engine.models.prompt_mrc.extractor import Extractor, load
-from engine.records import records_schema
+from engine.models.prompt_mrc import Extractor, load
+from engine.models.run import records_of
 
 QUESTION = "question"
 
@@ -51,12 +51,10 @@ def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:
     Raises:
         ConfigError: the text is empty, no Unicode text, or longer than the extractor reads.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError("the text is no Unicode text: it has half of a surrogate pair; decode it anew") from None
-    record = {"row": 0, "record_id": "consultation", "source": "", "position": 0, "text": text, "failure": None, "keep": {}}
-    prepared = extractor.prepare(pa.Table.from_pylist([record], schema=records_schema()))
+    records = records_of(["consultation"], [text])
+    if pc.struct_field(records["failure"], "kind")[0].as_py() == "invalid_encoding":
+        raise ConfigError("the text is no Unicode text: it has half of a surrogate pair; decode it anew")
+    prepared = extractor.prepare(records)
     if prepared["failure"][0].is_valid:
         raise ConfigError("the text is empty")
     beyond = prepared["truncated_chars"][0].as_py()

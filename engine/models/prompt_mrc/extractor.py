@@ -10,34 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from engine.batching import token_budget_batches
-from engine.encoders import attention_for, file_digest, load_tokenizer, pick_precision, set_threads
-from engine.errors import ConfigError, ContractError
-from engine.keys import options_from
-from engine.models.base import ModelSpec
+from engine.encoders import attention_for, file_digest
+from engine.errors import ConfigError, ContractError, RowError
 from engine.models.columns import list_values
+from engine.models.prompt_mrc import scores
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
 from engine.models.prompt_mrc.instances import Window, windows
 from engine.models.prompt_mrc.options import Options
-from engine.models.prompt_mrc.prepare import WORDS, prepare
+from engine.models.prompt_mrc.prepare import prepare
 from engine.models.prompt_mrc.templates import questions_of
-from engine.records import AUTO, FAILURE, REVIEW, entities_fields, seed_of
+from engine.models.token_system import TokenSystem
+from engine.models.tokens import WORDS
+from engine.records import AUTO, REVIEW, entities_fields, seed_of
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.models.prompt_mrc.decode import Candidate, Start
-    from engine.models.prompt_mrc.network import Asked, MrcNetwork
+    from engine.models.prompt_mrc.network import Asked, Contexts, Found, MrcNetwork
+
+TABLE = "entities"
 
 
-class Extractor:
+class Extractor(TokenSystem):
     """See `engine.models.base.System`."""
 
-    table = "entities"
+    table, Options = TABLE, Options
 
     def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
-        self.checkpoint, self.config, self.options = checkpoint, checkpoint.config, options
-        self.device = str(runtime.get("device", "cpu"))
-        self.threads = int(runtime.get("threads", 0))
-        self.budget = int(runtime.get("batch_tokens", 4096))
+        super().__init__(checkpoint, options, runtime)
         questions = options.asked
         self.questions = questions_of(questions, "entities.questions") if questions else {}
         if self.questions and not self.config.is_hard:
@@ -63,7 +64,6 @@ class Extractor:
             key = "entities.nested" if options.nested else f"entities.thresholds.{idle[0]}"
             raise ConfigError(f"{key}: a tagger has one threshold, match, and no nested spans; leave it out")
         self.decoding = replace(checkpoint.decoding, **options.thresholds, **changed)
-        self.digest = checkpoint.digest
         if options.prompts is not None:
             if not self.config.is_soft:
                 raise ConfigError(f"model.prompts: a model of the mode '{self.config.mode}' has no soft prompts to exchange")
@@ -83,9 +83,9 @@ class Extractor:
             PromptModule.read(path).check(self.config, own.shared.shape[1], weights)
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self.checkpoint.folder)
+    @classmethod
+    def read(cls, path: str, options: Options) -> Checkpoint:
+        return read_checkpoint(path)
 
     @cached_property
     def _words(self) -> dict[str, list[int]]:
@@ -95,22 +95,15 @@ class Extractor:
         found = pieces(self.tokenizer, list(self.questions.values())) if self.questions else []
         return dict(zip(self.questions, found, strict=True))
 
-    @cached_property
-    def network(self) -> "MrcNetwork":
-        import torch
-
+    def build(self, dtype: "torch.dtype") -> "MrcNetwork":
         from engine.models.prompt_mrc.prompts import PromptModule
 
-        # The number of threads decides how a sum is split, and with it the last bits.
-        set_threads(1 if self.options.deterministic else self.threads)
-        with torch.inference_mode(False):
-            dtype = pick_precision(self.options.precision, self.device)
-            network = build_network(self.checkpoint, dtype, attention_for(self.device))
-            if self.options.prompts is not None:
-                network.soft.swap(PromptModule.read(Path(self.options.prompts).expanduser()))
-            for name, words in self._words.items():
-                network.ask_anew(self.names.index(name), words)
-            return network.to(self.device)
+        network = build_network(self.checkpoint, dtype, attention_for(self.device))
+        if self.options.prompts is not None:
+            network.soft.swap(PromptModule.read(Path(self.options.prompts).expanduser()))
+        for name, words in self._words.items():
+            network.ask_anew(self.names.index(name), words)
+        return network
 
     @cached_property
     def asked(self) -> "Asked":
@@ -123,61 +116,67 @@ class Extractor:
     def fields(self) -> list[pa.Field]:
         return entities_fields()
 
-    def limits(self) -> dict[str, str]:
-        return {}
+    def known(self) -> dict[str, list[str]]:
+        return {TABLE: [self.names[number] for number in self.types]}
 
     def prepare(self, records: pa.Table) -> pa.Table:
         return prepare(records, self.tokenizer, self.options.max_tokens)
 
-    def run(self, prepared: pa.Table) -> pa.Table:
-        """See `engine.models.base.System`.
+    def scores(self, prepared: pa.Table) -> pa.Table:
+        """`row` and `candidates`, see `engine.models.prompt_mrc.scores`."""
+        import torch
+
+        from engine.models.prompt_mrc.decode import candidates
+        from engine.models.prompt_mrc.tuning import tried
+
+        per_text: list[list[scores.Scored]] = [[] for _ in range(len(prepared))]
+        with torch.inference_mode():
+            for group, contexts, answers in self._answers(self._windows(prepared)):
+                for decoding in tried(self.decoding, self.config.is_tagger):
+                    for each in candidates(self.network, answers, contexts, group, self.types, decoding)[0]:
+                        per_text[each.text].append((each, decoding.outside))
+        return scores.table(prepared, per_text, self.names)
+
+    def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
+        """See `TokenSystem`.
 
         Raises:
             ContractError: an entity does not lie in its text.
         """
-        schema = pa.schema([pa.field("row", pa.int32()), pa.field("failure", FAILURE), *self.fields()])
         words = {name: list_values(prepared[name]) for name in WORDS}
-        cut = [
-            windows(number, ids, of, self.config.window, self.config.overlap)
-            for number, (ids, of) in enumerate(zip(words["input_ids"], words["word_of_token"], strict=True))
-        ]
+        cut = self._windows(prepared)
         meta = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
         found, lost = self._found(cut, [each["record_id"] for each in meta])
         told = self._evidence(found, cut, words) if self.options.evidence != "none" else {}
-        rows = []
         for number, each in enumerate(meta):
             reasons = ["text_truncated"] if each["truncated_chars"] else []
-            rows.append(
-                {
-                    "row": each["row"],
-                    "failure": None,
-                    "decision": REVIEW if reasons else AUTO,
-                    "reasons": reasons,
-                    "entities": [self._entity(span, words, told.get(span, {}), each["text_chars"]) for span in found[number]],
-                    "invalid_start_gt_end": lost[number],
-                    "text_sha256": each["text_sha256"],
-                    "n_tokens": len(words["input_ids"][number]),
-                    "n_windows": len(cut[number]),
-                    "truncated_chars": each["truncated_chars"],
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=schema)
+            yield {
+                "row": each["row"],
+                "decision": REVIEW if reasons else AUTO,
+                "reasons": reasons,
+                "entities": [self._entity(span, words, told.get(span, {}), each["text_chars"]) for span in found[number]],
+                "invalid_start_gt_end": lost[number],
+                "text_sha256": each["text_sha256"],
+                "n_tokens": len(words["input_ids"][number]),
+                "n_windows": len(cut[number]),
+                "truncated_chars": each["truncated_chars"],
+            }
+
+    def _windows(self, prepared: pa.Table) -> list[list[Window]]:
+        texts = zip(list_values(prepared["input_ids"]), list_values(prepared["word_of_token"]), strict=True)
+        return [windows(number, ids, of, self.config.window, self.config.overlap) for number, (ids, of) in enumerate(texts)]
 
     def _found(self, cut: Sequence[Sequence[Window]], record_ids: Sequence[str]) -> tuple[list[list["Candidate"]], Counter[int]]:
         """The spans of each report, and how many starts had ends before them only, in every window that has them."""
         import torch
 
         from engine.models.prompt_mrc.decode import candidates, margins, settle
-        from engine.models.prompt_mrc.network import collate, pairs
 
         per_text: list[list[Candidate]] = [[] for _ in cut]
         lost: set[Start] = set()
         sampled = [seed_of(name, "margins") < self.options.margins * 2**63 for name in record_ids]
         with torch.inference_mode():
-            for group in self._batches(cut):
-                contexts = collate(group, self.config.special).to(self.device)
-                window, prompt = pairs(len(group), len(self.asked), self.device)
-                answers = self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
+            for group, contexts, answers in self._answers(cut):
                 some, orphans = candidates(self.network, answers, contexts, group, self.types, self.decoding)
                 asked = [each for each in some if sampled[each.text]]
                 some = [each for each in some if not sampled[each.text]] + margins(self.network, answers, asked, self.types)
@@ -188,15 +187,28 @@ class Extractor:
         lost -= {(each.text, each.first, each.type) for some in per_text for each in some}
         return [settle(each, self.decoding) for each in per_text], Counter(text for text, _, _ in lost)
 
+    def _answers(self, cut: Sequence[Sequence[Window]]) -> "Iterator[tuple[list[Window], Contexts, Found]]":
+        """What the network makes of all windows under all types, batch by batch.
+
+        Raises:
+            RowError: it is not a number, which no threshold would tell from an answer of no entities.
+        """
+        from engine.models.prompt_mrc.network import collate, pairs
+
+        for group in self._batches(cut):
+            contexts = collate(group, self.config.special).to(self.device)
+            window, prompt = pairs(len(group), len(self.asked), self.device)
+            found = self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
+            if (found.start + found.end if found.tags is None else found.tags).isnan().any():
+                raise RowError("model_error", "NaN in the logits")
+            yield group, contexts, found
+
     def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
         """All windows in batches of like length; with `deterministic` each alone, whatever stands beside it and however long its
         report is."""
-        if self.options.deterministic:
-            yield from ([window] for each in cut for window in each)
-            return
         every = [window for each in cut for window in each]
         prompts, width = self.asked.mask.shape
-        for group in token_budget_batches([prompts] * len(every), [len(window) + width + 1 for window in every], self.budget):
+        for group in self.together([prompts] * len(every), [len(window) + width + 1 for window in every]):
             yield [every[at] for at in group]
 
     def _evidence(
@@ -215,10 +227,9 @@ class Extractor:
                     best[key] = each
             chosen = list(best.values())
         lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
-        # A backward pass holds about twice what a forward does.
-        budget = 1 if self.options.deterministic else max(1, self.budget // 2)
         told: dict[Candidate, dict[str, Any]] = {}
-        for group in token_budget_batches([1] * len(chosen), lengths, budget):
+        # A backward pass holds about twice what a forward does.
+        for group in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
             mine = [chosen[place] for place in group]
             wanted = [
                 Wanted(
@@ -263,8 +274,3 @@ class Extractor:
             "confused_with": None if span.rival is None else self.names[span.rival],
             **told,
         }
-
-
-def load(spec: ModelSpec) -> Extractor:
-    """The extractor that a spec describes; weights are read at the first `run`."""
-    return Extractor(read_checkpoint(spec.path), options_from(Options, spec.options), spec.runtime)

@@ -33,7 +33,7 @@ class PromptModule:
     """What is learned for some types in one domain: `shared` [m, d], and `own` [k, d] of each type; `deep` ones [.., layers * d].
 
     `encoder` is the digest of the pretrained encoder that the vectors belong to, and `weights` that of all else that they were
-    learned with (`checkpoint.weights_digest`); None in files from before it was told.
+    learned with (`checkpoint.weights_digest`), None where there are no vectors.
     """
 
     domain: str
@@ -47,9 +47,7 @@ class PromptModule:
         """Writes a safetensors file that says what it is."""
         from safetensors.torch import save_file
 
-        told = {"domain": self.domain, "encoder": self.encoder, "types": sorted(self.own)}
-        told |= {"deep": True} if self.deep else {}
-        told |= {"weights": self.weights} if self.weights else {}
+        told = {name: getattr(self, name) for name in ("domain", "encoder", "deep", "weights")} | {"types": sorted(self.own)}
         tensors = {f"own/{name}": value for name, value in self.own.items()} | {"shared": self.shared}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(
@@ -87,7 +85,7 @@ class PromptModule:
         """
         if self.encoder != config.encoder_digest:
             raise ConfigError(f"model.prompts: those of '{self.domain}' were learned with another encoder")
-        if self.weights and weights and self.weights != weights:
+        if weights is not None and self.weights != weights:
             raise ConfigError(
                 f"model.prompts: those of '{self.domain}' were learned with another model, whose trained weights or layers "
                 "differ; take others, or learn them with this model as model.base, its encoder and heads frozen"
@@ -123,7 +121,8 @@ def _told(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, "pt") as file:
-            return {"deep": False, "weights": None, **json.loads((file.metadata() or {})["prompts"])}
+            told = json.loads((file.metadata() or {})["prompts"])
+            return {name: told[name] for name in ("domain", "encoder", "types", "deep", "weights")}
     except (OSError, SafetensorError, KeyError, ValueError):
         raise ConfigError(f"model.prompts: {path} is no file with prompts of this system") from None
 

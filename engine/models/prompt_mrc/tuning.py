@@ -22,6 +22,13 @@ def floor(decoding: Decoding) -> Decoding:
     return replace(decoding, **{name: FLOOR - 1e-6 for name in _NAMES})
 
 
+def tried(decoding: Decoding, tagger: bool) -> list[Decoding]:
+    """The decodings whose candidates are enough to find the best one: of a tagger one for each of `OFFSETS`, since `outside`
+    changes what the candidates are."""
+    offsets = dict.fromkeys((*OFFSETS, decoding.outside)) if tagger else [decoding.outside]
+    return [floor(replace(decoding, outside=offset)) for offset in offsets]
+
+
 def tune(
     found: Mapping[int, Sequence[Candidate]],
     gold: Gold,

@@ -19,9 +19,9 @@ from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.evidence import METHODS, target_score
-from engine.models.site_classifier.network import Batch, Pooled
-from engine.models.site_classifier.prepare import collate
+from engine.models.site_classifier.network import Pooled
 from engine.models.site_classifier.remembered import Remembered
+from engine.models.tokens import Batch, collate
 from engine.text.units import Units
 
 _OWN = frozenset({"attention", "pooling"})

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from engine.batching import micro_batch, token_budget_batches
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
-from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
+from engine.models.site_classifier.network import Pooled, SiteNetwork
+from engine.models.tokens import Batch
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.coder import SiteCoder

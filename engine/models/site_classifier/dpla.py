@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from engine.models.site_classifier.heads import Attended, Pool, matched, over_records, summed
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.network import Batch
+    from engine.models.tokens import Batch
 
 
 class DeformablePhrases(Pool):

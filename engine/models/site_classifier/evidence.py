@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
+from engine.models.site_classifier.network import Pooled, SiteNetwork
+from engine.models.tokens import Batch
 
 Scores = Mapping[str, Tensor]
 

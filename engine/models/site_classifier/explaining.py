@@ -18,7 +18,8 @@ from torch import Tensor
 from engine.explain.explanation import Explanation, evidence_rows, from_tokens, top_spans
 from engine.explain.rules import relevance_rules
 from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, target_score
-from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
+from engine.models.site_classifier.network import Pooled, SiteNetwork
+from engine.models.tokens import Batch
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.options import Options

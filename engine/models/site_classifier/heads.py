@@ -23,7 +23,7 @@ from engine.errors import ContractError
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.config import ClassifierConfig
-    from engine.models.site_classifier.network import Batch
+    from engine.models.tokens import Batch
 
 
 @dataclass

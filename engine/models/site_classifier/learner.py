@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
 from engine.evaluation.classes import macro_f1
-from engine.models.site_classifier.network import Batch, Pooled, SiteNetwork
-from engine.models.site_classifier.prepare import collate
+from engine.models.site_classifier.network import Pooled, SiteNetwork
+from engine.models.tokens import Batch, collate
 from engine.records import seed_of
 from engine.shuffling import Shuffle
 from engine.text.windows import window_bounds

@@ -3,52 +3,17 @@
 Windows see each other only through the pool (`heads.py`), whose context is a task's logits by one linear map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.heads import Attended, build_pool
-
-
-@dataclass
-class Batch:
-    """Windows of several records.
-
-    `ids`, `mask` (1 for every real position), `text` (1 for tokens of the report itself: no special tokens, no paired text) are
-    [W, L]; `types` [W, L] are segment ids; `record` [W] numbers the window's record from 0 to `records`-1. `row` are the
-    records' keys. `position` [W, L] is the token's index in its report, -1 outside `text`.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    text: Tensor
-    types: Tensor
-    record: Tensor
-    position: Tensor
-    row: list[int]
-
-    @property
-    def records(self) -> int:
-        return len(self.row)
-
-    def lay(self, values: Tensor, texts: Sequence[np.ndarray]) -> None:
-        """Puts values [W, L] where their tokens stand in the texts, one array [tokens] for each record, in place."""
-        record, position, found = (each.cpu().numpy() for each in (self.record, self.position, values))
-        for index, text in enumerate(texts):
-            mine = (record == index)[:, None] & (position >= 0)
-            text[position[mine]] = found[mine]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch with its tensors on a device."""
-        return Batch(
-            *(getattr(self, name).to(device) for name in ("ids", "mask", "text", "types", "record", "position")), self.row
-        )
+from engine.models.tokens import Batch
 
 
 @dataclass

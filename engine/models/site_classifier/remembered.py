@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.models.site_classifier.network import Batch
+from engine.models.tokens import Batch
 
 
 class Remembered:

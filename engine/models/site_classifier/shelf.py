@@ -20,7 +20,8 @@ from torch import nn
 from engine.models.site_classifier.cached import States, put
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
-from engine.models.site_classifier.network import Batch, SiteNetwork
+from engine.models.site_classifier.network import SiteNetwork
+from engine.models.tokens import Batch
 
 _ALL = 10**6
 # Texts whose states decide the directions, and texts encoded between two writes.

@@ -21,7 +21,6 @@ from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate
-from engine.models.prompt_mrc.prompts import PromptModule
 from engine.models.prompt_mrc.templates import source, template
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
@@ -89,9 +88,6 @@ def test_prompts_go_into_models_with_the_weights_they_were_learned_with(tmp_path
     else:
         with pytest.raises(ConfigError, match=r"^model.prompts: those of 'clinic' were learned with another model"):
             with_prompts(tmp_path / "one", prompts)
-        # A file from before this was told has no such digest.
-        replace(PromptModule.read(prompts), weights=None).save(tmp_path / "older.safetensors")
-        with_prompts(tmp_path / "one", tmp_path / "older.safetensors")
 
 
 def test_prompts_go_into_models_whose_layers_see_what_theirs_saw(tmp_path):

@@ -191,7 +191,7 @@ def test_a_consultation_answers_with_words(model):
 def test_prompts_are_exchanged_and_make_another_model_of_it(model, tmp_path):
     module = PromptModule.read(model / "prompts.safetensors")
     path = tmp_path / "other.safetensors"
-    PromptModule("other", module.encoder, module.shared, {"A": module.own["B"], "B": module.own["A"]}).save(path)
+    replace(module, domain="other", own={"A": module.own["B"], "B": module.own["A"]}).save(path)
     system = extractor(model, prompts=str(path))
     assert system.digest != extractor(model).digest
     assert said(rows(system, [NESTED])[0], NESTED) != FOUND
@@ -205,9 +205,10 @@ def test_a_folder_of_prompts_is_listed(model):
 def test_prompts_and_questions_that_do_not_fit_are_refused_before_anything_is_read(model, tmp_path):
     module, path = PromptModule.read(model / "prompts.safetensors"), tmp_path / "other.safetensors"
     for other, told in (
-        (PromptModule("other", "x", module.shared, module.own), "model.prompts: .*another encoder"),
-        (PromptModule("other", module.encoder, module.shared[:, :8], module.own), "model.prompts: .*other numbers"),
-        (PromptModule("other", module.encoder, module.shared[:2], module.own), "model.prompts: .*other numbers"),
+        (replace(module, encoder="x"), "model.prompts: .*another encoder"),
+        (replace(module, weights=None), "model.prompts: .*another model"),
+        (replace(module, shared=module.shared[:, :8]), "model.prompts: .*other numbers"),
+        (replace(module, shared=module.shared[:2]), "model.prompts: .*other numbers"),
     ):
         other.save(path)
         with pytest.raises(ConfigError, match=told):

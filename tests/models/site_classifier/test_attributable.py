@@ -10,6 +10,7 @@ from engine.explain.faithfulness import faithfulness
 from engine.explain.methods import known_methods
 from engine.explain.protocol import Explainable
 from engine.explain.settings import Measures, Settings
+from engine.models.columns import matrix
 from engine.models.site_classifier.attributable import SiteExplainable, reports
 from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import sentences
@@ -144,7 +145,7 @@ def test_a_multi_label_task_is_explained_by_its_chosen_labels(tmp_path):
     batch = reports(system.prepare(records(SHORT)))
     targets = model.predicted(batch)
     assert [target.name for target in model.named(targets)] == [row["histology_code"] for row in coded(system, SHORT)]
-    prob = 1 / (1 + np.exp(-system.logits(system.prepare(records(SHORT)))["histology"] / 2.0))
+    prob = 1 / (1 + np.exp(-matrix(system.scores(system.prepare(records(SHORT)))["histology_logits"]) / 2.0))
     least = np.where(prob > 0.5, prob, 1.0).min(1)
     assert model.probability(batch, targets).tolist() == pytest.approx(least.tolist(), abs=1e-6)
     assert model.targets(["8140/3;8500/3"]).tolist() == [[0, 1, 1]]
@@ -174,7 +175,7 @@ def test_a_network_with_other_gradients_is_refused(tiny):
 def test_weights_first_used_for_prediction_can_still_be_explained(tiny):
     system = coder(tiny, method="none")
     prepared = system.prepare(records(SHORT[:1]))
-    system.logits(prepared)
+    system.scores(prepared)
     model = SiteExplainable(system, "site")
     batch = reports(prepared)
     assert explain(model, batch, model.predicted(batch), "pooling")[0].status == "ok"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.models.columns import list_values
+from engine.models.columns import list_values, matrix
 from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors, put
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import HEADS
@@ -51,7 +51,8 @@ def test_the_same_head_on_cached_states_answers_as_the_model_does(base, states):
     made.network = base.network
     with torch.no_grad():
         found = {row: made._shown(batch, [row], None).logits for batch, (row,) in map(_one, [(made, r) for r in range(5)])}
-    expected = base.logits(base.prepare(records(TEXTS)))
+    scores = base.scores(base.prepare(records(TEXTS)))
+    expected = {task: matrix(scores[f"{task}_logits"]) for task in base.known()}
     for task in expected:
         for row in range(len(TEXTS)):
             assert np.allclose(found[row][task][0].numpy(), expected[task][row], atol=5e-3)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.checkpoint import SHIPPED, TaskCalibration, _plain, read_checkpoint, write_revision
+from engine.models.site_classifier.checkpoint import SHIPPED, TaskCalibration, read_checkpoint, write_revision
 
 FITTED = {
     "site": TaskCalibration(
@@ -39,4 +39,5 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
 
 def test_a_calibration_is_written_as_it_was_read():
     written = json.loads((SHIPPED / "calibration.json").read_text())
-    assert json.loads(json.dumps(_plain(read_checkpoint("shipped").calibration))) == written["tasks"]
+    plain = {name: task.to_json() for name, task in read_checkpoint("shipped").calibration.items()}
+    assert json.loads(json.dumps(plain)) == written["tasks"]

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier import checkpoint
+from engine.models import checkpoint
 from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint, write_revision
 from engine.storage import storage_for
 from tests.store import error
@@ -24,7 +24,7 @@ def test_it_is_the_same_model_and_is_fetched_once(remote, store, tmp_path):
     assert theirs.folder.is_relative_to(tmp_path)
     store.reset()
     assert read_checkpoint(remote).folder == theirs.folder
-    lists = [f"{part}digest.json" for part in ("", "heads/cls/", "heads/dpla/")]
+    lists = [f"{part}digest.json" for part in ("", "heads/dpla/")]
     assert store.requests == [f"GET /{remote.removeprefix('s3://')}/{name}" for name in lists]
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.columns import matrix
 from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
 from engine.records import REASONS, text_digest
@@ -168,8 +169,8 @@ def test_a_text_without_a_reportable_tumour_goes_to_review(tmp_path, text, reaso
 
 def test_logits_come_in_the_order_of_the_rows(tiny):
     system = coder(tiny)
-    forward = system.logits(system.prepare(records(TEXTS)))["site"]
-    backward = system.logits(system.prepare(records(TEXTS[::-1])))["site"]
+    forward = matrix(system.scores(system.prepare(records(TEXTS)))["site_logits"])
+    backward = matrix(system.scores(system.prepare(records(TEXTS[::-1])))["site_logits"])
     assert np.allclose(forward, backward[::-1], atol=1e-5)
 
 

@@ -7,7 +7,7 @@ from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, log_odds, target_score
 from engine.models.site_classifier.explaining import mask_tokens, per_record, record_of
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.prepare import collate
+from engine.models.tokens import collate
 from tests.models.conftest import tiny_config
 
 SPECIAL = (101, 102, 0, 103)

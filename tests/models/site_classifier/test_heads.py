@@ -12,7 +12,7 @@ from engine.models.site_classifier.dpla import DeformablePhrases
 from engine.models.site_classifier.evidence import METHODS, log_odds
 from engine.models.site_classifier.heads import FirstToken, TargetAttention
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.prepare import collate
+from engine.models.tokens import collate
 from tests.models.conftest import tiny_config, windows
 
 IDS = [np.arange(1000, 1005), np.arange(1000, 1070), np.arange(1500, 1524)]

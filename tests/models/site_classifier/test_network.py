@@ -4,7 +4,7 @@ import torch
 from engine.encoders import load_encoder
 from engine.models.site_classifier.heads import AttentionPool
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.prepare import collate
+from engine.models.tokens import collate
 from tests.models.conftest import tiny_config, windows
 
 IDS = [np.arange(1000, 1005), np.arange(1000, 1070), np.arange(1500, 1524)]

@@ -3,8 +3,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from engine.models.site_classifier.network import Batch
 from engine.models.site_classifier.remembered import Remembered
+from engine.models.tokens import Batch
 
 
 def windows(*rows):

@@ -1,0 +1,75 @@
+"""Candidates as a table: enough to find the thresholds and the spans without the network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.models.base import ModelSpec
+from engine.models.prompt_mrc import load
+from engine.models.prompt_mrc.scores import candidates_of
+from engine.models.prompt_mrc.tuning import OFFSETS, settled, tried
+from engine.models.run import records_of
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+
+TEXTS = [*World.make(4, seed=3).texts, "the man", " ".join(World.make(4, seed=4).texts)]
+
+
+@pytest.fixture(scope="module", params=["hybrid", "tagger"])
+def system(request, tmp_path_factory):
+    """An extractor that has learned nothing and says a good deal."""
+    learner = tiny_learner(tiny_config(mode=request.param), World.make(2))
+    folder = write(learner, tmp_path_factory.mktemp("m") / "model", nested=request.param != "tagger")
+    made = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", "evidence": "none"}, {}))
+    heads = {name: value for name, value in made.network.named_parameters() if name.startswith(("start.", "end.", "tagger."))}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        for name, value in heads.items():
+            value.copy_(torch.zeros_like(value) if name.endswith("bias") else 3 * torch.randn_like(value))
+    return made
+
+
+@pytest.fixture(scope="module")
+def prepared(system):
+    return system.prepare(records_of([f"r{number}" for number in range(len(TEXTS))], TEXTS))
+
+
+def test_the_spans_of_any_thresholds_follow_from_them(system, prepared):
+    scores = system.scores(prepared)
+    assert scores.column_names == ["row", "candidates"]
+    learned, offsets = system.decoding, OFFSETS if system.config.is_tagger else OFFSETS[:1]
+    told = set()
+    try:
+        for offset in offsets:
+            for change in ({}, {"match": 0.3}, {"match": 0.2, "start": 0.7, "end": 0.3}):
+                system.decoding = replace(learned, outside=offset, **change)
+                found = settled(candidates_of(scores, system.names, offset), system.decoding)
+                said = {(each.text, each.first, each.last, system.names[each.type], each.score) for each in found}
+                rows = system.run(prepared).to_pylist()
+                spans = {(row["row"], each["start"], each["end"], each["type"]) for row in rows for each in row["entities"]}
+                assert len(said) == len(spans) == sum(len(row["entities"]) for row in rows)
+                words = {row["row"]: (row["word_start"], row["word_end"]) for row in prepared.to_pylist()}
+                assert spans == {(row, words[row][0][first], words[row][1][last], kind) for row, first, last, kind, _ in said}
+                told |= spans
+    finally:
+        system.decoding = learned
+    assert len(told) > 20
+
+
+def test_offsets_lie_in_the_text_and_nothing_is_rounded(system, prepared):
+    for row in system.scores(prepared).to_pylist():
+        text = TEXTS[row["row"]]
+        for each in row["candidates"]:
+            part = text[each["start"] : each["end"]]
+            assert part and part == part.strip() and len(part.split()) == each["last"] - each["first"] + 1
+            assert (each["match_score"] is None) == system.config.is_tagger
+            parts = [each[name] for name in ("start_score", "end_score", "match_score") if each[name] is not None]
+            assert each["score"] == pytest.approx(torch.tensor(parts, dtype=torch.float64).log().mean().exp().item(), rel=1e-12)
+            assert min([each["score"]] if system.config.is_tagger else parts) > 0.09
+
+
+def test_a_tagger_is_asked_under_every_offset(system):
+    decoding = replace(system.decoding, outside=0.25)
+    offsets = [each.outside for each in tried(decoding, system.config.is_tagger)]
+    assert offsets == ([*OFFSETS, 0.25] if system.config.is_tagger else [0.25])
+    assert all(each.match < 0.1 for each in tried(decoding, system.config.is_tagger))

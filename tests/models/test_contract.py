@@ -1,0 +1,153 @@
+"""What every system promises to all that is done with it, asked of each that a name in conf/model stands for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+
+from engine.errors import ConfigError, ContractError
+from engine.models.base import ModelSpec, load, systems
+from engine.models.checkpoint import shipped
+from engine.models.options import options_of
+from engine.models.rows import answers_schema, nan_rows
+from engine.models.run import answer, prepare, records_of
+from engine.records import AUTO
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+SYSTEMS = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["system"] for file in FILES}
+TEXTS = {
+    "breast": "Left breast, mastectomy. Final diagnosis: invasive ductal carcinoma, grade 2, 2.1 cm; margins are free.",
+    "drug": "She was given tamoxifen for breast cancer with metastases in the liver.",
+    "short": "x",
+    "long": "Colon, sigmoid: adenocarcinoma of the colon 😀 pT3 N1.\r\n" * 10,
+    "silent": "\x00\x01",
+    "blank": " \n",
+}
+SOUND = [0, 1, 2, 3]
+
+
+def spec(package, path="shipped", **options):
+    return ModelSpec(package, path, {"precision": "fp32", "deterministic": True, **options}, {"threads": 1})
+
+
+@pytest.fixture(scope="module", params=SYSTEMS.values(), ids=SYSTEMS.keys())
+def package(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def system(package):
+    return load(spec(package))
+
+
+@pytest.fixture(scope="module")
+def prepared(system):
+    return prepare(system, records_of(TEXTS, TEXTS.values()))[1]
+
+
+@pytest.fixture(scope="module")
+def scores(system, prepared):
+    return system.scores(prepared)
+
+
+@pytest.fixture(scope="module")
+def coded(system, prepared):
+    return system.run(prepared)
+
+
+def by_row(table):
+    return {row["row"]: row for row in table.to_pylist()}
+
+
+def test_every_system_that_comes_along_has_a_name_and_says_what_it_fills(package):
+    assert set(systems()) == set(SYSTEMS.values()) and shipped(package).is_dir()
+    assert systems()[package] == load(spec(package)).table
+    assert {"max_tokens", "precision", "deterministic"} <= set(options_of(package).__dataclass_fields__)
+
+
+def test_importing_it_takes_neither_torch_nor_ray(package):
+    code = f"import sys, {package} as p; p.TABLE, p.Options, p.load; print({{'torch', 'ray'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
+
+
+def test_what_is_prepared_is_every_record_once_and_has_no_text(system):
+    records = records_of(TEXTS, TEXTS.values())
+    table = system.prepare(records.filter(records["failure"].is_null()))
+    kinds = {row["row"]: row["failure"] and row["failure"]["kind"] for row in table.to_pylist()}
+    assert kinds == {**dict.fromkeys(SOUND), 4: "missing_text"}
+    assert not any(pa.types.is_large_string(field.type) for field in table.schema)
+
+
+def test_run_and_scores_have_a_row_for_each_prepared_row(system, prepared, scores, coded):
+    assert sorted(prepared["row"].to_pylist()) == SOUND
+    assert sorted(scores["row"].to_pylist()) == sorted(coded["row"].to_pylist()) == SOUND
+    assert set(answers_schema(system.fields()).names) <= set(coded.column_names)
+    coded.select(answers_schema(system.fields()).names).cast(answers_schema(system.fields()))
+    assert len(scores.column_names) > 1 and not nan_rows(scores) and not nan_rows(coded)
+
+
+def test_answers_go_by_row_and_not_by_place(system, prepared, scores, coded):
+    backward = prepared.take(list(range(len(prepared)))[::-1])
+    assert by_row(system.scores(backward)) == by_row(scores)
+    assert by_row(system.run(backward)) == by_row(coded)
+
+
+def test_no_records_give_empty_tables_of_the_same_columns(system, scores, coded):
+    nothing = system.prepare(records_of([], []))
+    for found, table in ((system.scores(nothing), scores), (system.run(nothing), coded)):
+        assert len(found) == 0 and found.schema.equals(table.schema)
+
+
+def test_it_answers_what_it_knows_and_auto_is_of_that(system, coded):
+    known, auto = system.known(), system.auto()
+    assert known and all(answers and len(set(answers)) == len(answers) for answers in known.values())
+    assert all(set(answers) <= set(known[name]) for name, answers in auto.items())
+    for row in coded.to_pylist():
+        for name, answers in known.items():
+            said = [each["type"] for each in row[name]] if name in row else row[f"{name}_code"].split(";")
+            assert set(said) <= set(answers)
+            if name in auto and row["decision"] == AUTO and row[f"{name}_decision"] == AUTO:
+                assert set(said) <= set(auto[name])
+
+
+def test_limits_tell_of_reasons_in_one_line_each(system):
+    assert all("\n" not in line and line.endswith(".") for line in system.limits().values())
+
+
+def test_an_option_that_there_is_not_is_refused_in_one_line(package):
+    with pytest.raises(ConfigError, match=r"^model: unknown options no_such_option[^\n]*$"):
+        load(spec(package, no_such_option=1))
+
+
+def test_a_model_of_another_system_is_refused_in_one_line(package):
+    others = [other for other in SYSTEMS.values() if other != package]
+    assert others
+    for other in others:
+        told = rf"^model\.system: .* is a model of {other} and not of {package}; set model\.system={other}$"
+        with pytest.raises(ConfigError, match=told):
+            load(spec(package, str(shipped(other))))
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(package, tmp_path):
+    with pytest.raises(ConfigError, match="is no checkpoint folder"):
+        load(spec(package, str(tmp_path)))
+
+
+def test_not_a_number_is_no_answer(package, prepared):
+    broken = load(spec(package))
+    with torch.no_grad():
+        for name, value in broken.network.named_parameters():
+            if "encoder" not in name:
+                value.fill_(np.nan)
+    try:
+        found = answer(broken, prepared, pa.schema([]))
+    except ContractError as error:
+        assert "the model fails on any record" in str(error)
+    else:
+        assert {failure and failure["kind"] for failure in found["failure"].to_pylist()} == {"model_error"}
