@@ -40,8 +40,8 @@ from engine.experiments.trained import Recipe, put_table, train
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_units
 from engine.records import seed_of
+from engine.sources.labelled.values import MARKS
 from engine.text.units import Units
-from engine.training.rationales import MARKS
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.attributable import Reports, SiteExplainable
