@@ -50,7 +50,7 @@ class DataConfig:
 
     `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
 
-    `encoding`, `delimiter`, `quoting` and `escape` are those of an input of CSV, see `engine.sources.InputConfig`.
+    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
     """
 
     path: str
@@ -78,6 +78,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
         if not 0 < self.cut_share < 1:
             raise ConfigError("data.cut_share: must lie between 0 and 1")
         if self.rationale_rule and not self.rationale_table:
