@@ -57,15 +57,15 @@ def reader_of(config: "DataConfig", file: Entry) -> tuple[Reader, tuple[str, ...
     single = {key: getattr(config, key) for key in ("id", "text", "group", "split", "pair", *_DIALECT)}
     several = {"labels": config.labels, "multi_label": config.multi_label, "marks": config.rationales}
     more = {} if config.leak is None else {"leak": config.leak}
-    found = Labelled(file.path, format=format, **single, **several, more=more, names=_NAMES)
+    labelled = Labelled(file.path, format=format, **single, **several, more=more, names=_NAMES)
     try:
-        known = sources.names(found.input(), storage_for(file.path), file)
+        known = sources.names(labelled.input(), storage_for(file.path), file)
     except RowError as error:
         if error.kind != "invalid_encoding":
             raise unreadable(file.path, format) from None
         raise ConfigError(f"data.encoding: the first line of {name} is not {config.encoding}; set the file's encoding") from None
     lacking = _lacking_in(config, known, name)
-    return Reader(replace(found, **dict.fromkeys(lacking)), [file]), lacking
+    return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
 
 
 def unreadable(path: str, format: str) -> ConfigError:

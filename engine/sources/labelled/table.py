@@ -26,6 +26,7 @@ _BATCH = 512
 _SAME = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
 # A record without a usable text still has its labels.
 _HARMLESS = {"missing_text", "too_large"}
+_NO_STATE = {"kind": "parse_error", "detail": "a finding is none of positive, negative and uncertain"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,13 @@ class Labelled:
     def columns(self) -> tuple[str, ...]:
         """Every column but id and text, each once."""
         single = (self.source, self.group, self.split, self.pair, self.marks)
-        found = {None: self.findings} if isinstance(self.findings, str) else self.findings
-        every = [*self.labels.values(), *single, *self.spans.values(), *found.values(), *self.more.values()]
+        every = [*self.labels.values(), *single, *self.spans.values(), *self.states.values(), *self.more.values()]
         return tuple(dict.fromkeys(name for name in every if name is not None))
+
+    @property
+    def states(self) -> Mapping[str | None, str]:
+        """The column of each finding's state, or under None the one that lists all."""
+        return {None: self.findings} if isinstance(self.findings, str) else self.findings
 
     def input(self) -> InputConfig:
         """The same table as an input of reports."""
@@ -83,14 +88,14 @@ class Labelled:
         return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _SAME})
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Within it, what is wrong is told under the names that the user knows."""
+    def renaming(self) -> Iterator[None]:
+        """Within it, errors speak of the settings under the names that the user knows."""
         try:
             yield
         except ConfigError as error:
             keep = " or ".join(dict.fromkeys(self.named(key) for key in self.KEPT))
-            told = re.sub(r"input\.(\w+)", lambda match: keep if match[1] == "keep" else self.named(match[1]), str(error))
-            raise ConfigError(told) from None
+            message = re.sub(r"input\.(\w+)", lambda match: keep if match[1] == "keep" else self.named(match[1]), str(error))
+            raise ConfigError(message) from None
 
 
 def files_at(path: str, format: str | None = None) -> list[Entry]:
@@ -116,7 +121,7 @@ class Reader:
 
     def __init__(self, config: Labelled, files: Sequence[Entry] | None = None) -> None:
         self.config, self._storage = config, storage_for(config.path)
-        with config.told():
+        with config.renaming():
             self._input = config.input()
             self.files = list(sources.list_files(self._input, self._storage) if files is None else files)
             self._fields = sources.keep_fields(self._input, self._storage, self.files)
@@ -129,7 +134,7 @@ class Reader:
 
     def pieces(self) -> Iterator[Shard]:
         """The table in order, cut into pieces of one file each, of some 4 MB of text."""
-        with self.config.told():
+        with self.config.renaming():
             base = sources.input_base(self._input)
             for file in self.files:
                 yield from sources.cut(self._input, self._storage, [file], _PIECE_BYTES, base)
@@ -144,7 +149,7 @@ class Reader:
         Raises:
             ConfigError: a column cannot be what it is named for.
         """
-        with self.config.told():
+        with self.config.renaming():
             table = self._typed(*self._records(piece), piece)
         for start in range(0, len(table), _BATCH):
             yield table.slice(start, _BATCH)
@@ -180,23 +185,21 @@ class Reader:
             columns["marks"] = highlights(given[config.marks], config.named("marks"))
         columns |= {f"{task}_spans": spans(given[column]) for task, column in config.spans.items()}
         columns |= {name: as_text(given[column]) for name, column in config.more.items()}
-        failure = records["failure"].to_pylist()
+        failure = [None if error and error["kind"] in _HARMLESS else error for error in records["failure"].to_pylist()]
         if config.findings:
-            named = {None: config.findings} if isinstance(config.findings, str) else config.findings
-            columns["findings"], wrong = findings({name: given[column] for name, column in named.items()})
-            told = {"kind": "parse_error", "detail": "a finding is none of positive, negative and uncertain"}
-            failure = [each or (told if odd else None) for each, odd in zip(failure, wrong, strict=True)]
-        columns["failure"] = pa.array([None if each and each["kind"] in _HARMLESS else each for each in failure], FAILURE)
+            columns["findings"], unknown = findings({name: given[column] for name, column in config.states.items()})
+            failure = [error or (_NO_STATE if row else None) for error, row in zip(failure, unknown, strict=True)]
+        columns["failure"] = pa.array(failure, FAILURE)
         return pa.table(columns)
 
     def _codes(self, task: str, column: pa.ChunkedArray, piece: Shard) -> pa.ChunkedArray | pa.Array:
         """A code as text, or codes as a list of it, whichever is the task's own."""
         many, listed = self.config.multi_label, is_list(column.type)
         wanted = listed if many is None else task in many
-        # A file without types may hold a list as it can; where there are types, text is no list of codes.
+        # A file without types holds a list as it can; where there are types, text is no list of codes.
         typed = piece.slices[0].format == PARQUET and column.null_count < len(column)
         try:
-            if wanted and not listed and not (typed and many is not None):
+            if wanted and not (listed or typed):
                 return pa.array([codes_in(cell) for cell in column.to_pylist()], CODES)
             if wanted == listed:
                 return column.cast(CODES if wanted else pa.string())

@@ -54,8 +54,8 @@ def codes_in(value: str | Sequence[str | None] | None) -> list[str] | None:
     """
     listed = _json(value) if isinstance(value, str) else value
     parts = listed if isinstance(listed, list) else (value or "").split(";")
-    found = [code for code in (str(part).strip() for part in parts if part is not None) if code]
-    return found if found or isinstance(listed, list) else None
+    codes = [code for code in (str(part).strip() for part in parts if part is not None) if code]
+    return codes if codes or isinstance(listed, list) else None
 
 
 def highlights(column: pa.ChunkedArray, key: str) -> pa.Array:
@@ -94,15 +94,15 @@ def as_marks(columns: Mapping[str, Any], key: str) -> pa.StructArray:
 
 def spans(column: pa.ChunkedArray) -> pa.Array:
     """Marked spans as `SPANS`; null where there are none or they cannot be read."""
-    found = []
+    rows = []
     for value in column.to_pylist():
         try:
             listed = json.loads(value) if isinstance(value, str) else value
             pairs = [(s["start"], s["end"]) if isinstance(s, dict) else (s[0], s[1]) for s in listed or ()]
-            found.append([{"start": int(a), "end": int(b)} for a, b in pairs])
+            rows.append([{"start": int(a), "end": int(b)} for a, b in pairs])
         except (ValueError, TypeError, KeyError, IndexError):
-            found.append(None)
-    return pa.array(found, SPANS)
+            rows.append(None)
+    return pa.array(rows, SPANS)
 
 
 def findings(columns: Mapping[str | None, pa.ChunkedArray]) -> tuple[pa.Array, list[bool]]:
@@ -113,20 +113,20 @@ def findings(columns: Mapping[str | None, pa.ChunkedArray]) -> tuple[pa.Array, l
     Args:
         columns: states by finding, or under None one column of lists with `name` and `state` of each.
     """
-    found, wrong = [], []
+    rows, unknown = [], []
     for values in zip(*(column.to_pylist() for column in columns.values()), strict=True):
         pairs: Iterable[tuple[Any, Any]] = zip(columns, values, strict=True)
         try:
             if None in columns:
                 listed = json.loads(values[0]) if isinstance(values[0], str) else values[0]
                 pairs = listed.items() if isinstance(listed, dict) else [(each["name"], each["state"]) for each in listed or ()]
-            told = [{"name": str(name), "state": _state(value)} for name, value in pairs]
-            found.append([each for each in told if each["state"] is not None])
-            wrong.append(False)
+            states = [{"name": str(name), "state": _state(value)} for name, value in pairs]
+            rows.append([each for each in states if each["state"] is not None])
+            unknown.append(False)
         except (ValueError, TypeError, KeyError):
-            found.append(None)
-            wrong.append(True)
-    return pa.array(found, FINDINGS), wrong
+            rows.append(None)
+            unknown.append(True)
+    return pa.array(rows, FINDINGS), unknown
 
 
 def _state(value: str | float | None) -> int | None:
