@@ -8,6 +8,7 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.models.prompt_mrc.config import HARD, HYBRID, MODES, SOFT, STYLES, TAGGER
 from engine.models.site_classifier.config import BRANCHES, HEADS
+from engine.sources.base import DOUBLE, QUOTING
 from engine.training.rationales import KINDS
 from jobs._ray_job import check_paths
 from jobs._storage import Storage
@@ -33,7 +34,7 @@ _MRC_KEYS = {
 
 @dataclass
 class SiteData:
-    path: str = key(MISSING, "Parquet file, folder or glob with labelled reports.", path=True)
+    path: str = key(MISSING, "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob.", path=True)
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
     text: str = key("text", "Column with the text.")
     split: str | None = key(
@@ -74,6 +75,10 @@ class SiteData:
         low=0.01,
         high=0.5,
     )
+    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
+    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
 
 
 @dataclass

@@ -46,7 +46,7 @@ _UNSET: tuple[Any, ...] = (None, (), [], {})
 
 @dataclass
 class Data:
-    path: str | None = key(None, "Parquet file, folder or glob with labelled reports.", path=True)
+    path: str | None = key(None, "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob.", path=True)
     id: str | None = key(None, "Column with the reports' ids; null is record_id.")
     text: str | None = key(None, "Column with the text; null is text.")
     split: str | None = key(None, "Column that says train, valid or test; null is split.")

@@ -13,7 +13,7 @@ from jobs._train import MRC, Config, fit_config
     "train",
     Config,
     "Trains a system through Ray Train, calibrates it on valid, measures it on test, and writes a checkpoint folder with its "
-    "model card. The site classifier needs Parquet files with a column for id, text and codes, and best some for patient and "
+    "model card. The site classifier needs a table with a column for id, text and codes, and best some for patient and "
     "split, which otherwise a hash makes; a threshold by which it may code anything without a person takes 203 valid reports at "
     "the least. prompt_mrc needs annotated text: IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and spans.",
     examples=[

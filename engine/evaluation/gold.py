@@ -1,61 +1,39 @@
-"""Labelled records from a user's own table: what is right for each id, and what part of the world it stands for.
+"""Labelled records as gold: what is right for each id, each id once, and what part of the world it stands for.
 
-The table is read as reports are (`engine.sources`), so formats, encodings, broken lines and ids behave the same; here a record
-that cannot be used is counted and left out instead.
+A record that cannot be used is counted and left out.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Any, ClassVar
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from engine import sources
 from engine.errors import ConfigError
 from engine.records import text_digest
-from engine.sources.base import DOUBLE, PARQUET
-from engine.sources.files import format_of
-from engine.storage import Storage, storage_for
+from engine.sources.labelled import Labelled, Reader
+from engine.sources.labelled.values import as_text, codes_in, is_list
 
-_SHARD_BYTES = 8 * 1024 * 1024
 _MOST_PARTS, _LONGEST_PART = 1000, 100
 _LONGEST_CODE = 60
-SPANS = pa.list_(pa.struct([pa.field("start", pa.int64()), pa.field("end", pa.int64())]))
 
 
 @dataclass(frozen=True)
-class GoldConfig:
-    """Where labelled records are, and which of their columns hold what.
+class GoldConfig(Labelled):
+    """A labelled table, and which of its records count.
 
-    `labels` maps a task to its column: a code, several joined by `;`, or a list of codes. `source` names a column whose value and
-    a colon stand in front of the id; `id_scope` "file" does that with the file's own name. `group` names the column of the unit
-    that resampling draws, such as the patient. `slices` are columns to part the records by. `where` keeps the rows with these
-    values. `spans` maps a task to a column of marked spans, which need `text`. `keep_text` keeps texts too. `names` is what the
-    user calls the keys of this table, for messages.
+    `slices` are columns to part the records by. `where` keeps the rows with these values. `keep_text` keeps texts too.
     """
 
-    path: str
-    labels: Mapping[str, str]
-    id: str | None = None
-    text: str | None = None
-    source: str | None = None
-    id_scope: str = "input"
-    group: str | None = None
     slices: tuple[str, ...] = ()
     where: Mapping[str, str] = field(default_factory=dict)
-    spans: Mapping[str, str] = field(default_factory=dict)
-    pair: str | None = None
     keep_text: bool = False
-    encoding: str = "utf-8"
-    delimiter: str | None = None
-    quoting: str = DOUBLE
-    escape: str | None = None
-    max_bytes: int = 4_194_304
-    names: Mapping[str, str] = field(default_factory=dict)
+
+    KEPT: ClassVar[tuple[str, ...]] = ("labels", "group", "slices", "where")
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -67,16 +45,8 @@ class GoldConfig:
         unknown = sorted(set(self.spans) - set(self.labels))
         if unknown:
             raise ConfigError(f"{self.named('spans')}: '{unknown[0]}' is no task of {self.named('labels')}")
-
-    def named(self, key: str) -> str:
-        """What the user calls a key."""
-        return self.names.get(key, key)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column but id and text, each once."""
-        single = [each for each in (self.source, self.group, self.pair) if each]
-        return tuple(dict.fromkeys([*self.labels.values(), *single, *self.slices, *self.where, *self.spans.values()]))
+        parts = {f"slice_{name}": name for name in self.slices}
+        object.__setattr__(self, "more", parts | {f"where_{name}": name for name in self.where})
 
 
 @dataclass(frozen=True)
@@ -102,25 +72,27 @@ def read_gold(config: GoldConfig) -> Gold:
     Raises:
         ConfigError: nothing to read, a column is missing or cannot be what it is named for, or no row is left.
     """
-    tables, multi, counts = [], set(), dict.fromkeys(("rows", "elsewhere", "unreadable", "unlabelled"), 0)
+    reader, tasks = Reader(config), list(config.labels)
+    _check_kinds(config, reader.kinds)
+    tables, counts = [], dict.fromkeys(("rows", "elsewhere", "unreadable", "unlabelled"), 0)
     values: dict[str, set] = {name: set() for name in config.where}
-    for records in _read(config):
-        counts["rows"] += len(records)
-        table, lists = _columns(config, records)
-        multi |= lists
+    for table in reader.tables():
+        counts["rows"] += len(table)
         for name in config.where:
             values[name] |= set(pc.unique(table[f"where_{name}"]).to_pylist()[:20])
-        chosen = _matching(config, table)
+        chosen = table
+        for name, value in config.where.items():
+            chosen = chosen.filter(pc.field(f"where_{name}") == str(value))
         counts["elsewhere"] += len(table) - len(chosen)
-        sound = chosen.filter(pc.field("sound"))
+        sound = _columns(config, chosen.filter(pc.field("failure").is_null() & pc.field("record_id").is_valid()))
         counts["unreadable"] += len(chosen) - len(sound)
-        labelled = sound.filter(pc.invert(_all_null(sound, list(config.labels))))
+        labelled = sound.filter(reduce(or_, (pc.field(task).is_valid() for task in tasks)))
         counts["unlabelled"] += len(sound) - len(labelled)
         tables.append(labelled)
     table = pa.concat_tables(tables) if tables else None
     if table is None or not len(table):
         raise ConfigError(_nothing(config, counts, values))
-    table, repeated, conflicting = _once(table, list(config.labels))
+    table, repeated, conflicting = _once(table, tasks)
     counts |= {"repeated": repeated, "conflicting": conflicting, "used": len(table)}
     if not len(table):
         raise ConfigError(
@@ -130,11 +102,15 @@ def read_gold(config: GoldConfig) -> Gold:
     for name in config.slices:
         check_parts(name, table[f"slice_{name}"], config.named("slices"))
     if config.group:
-        _check_group(config, config.group, table["group"])
+        # A patient's id stands in a table, so a column with something longer, such as a text, must not pass for it.
+        _check_length(config.named("group"), config.group, table["group"].to_pylist(), _LONGEST_PART, "ids")
     for task, column in config.labels.items():
-        _check_codes(config, column, table[task])
-    multi |= {task for task in config.labels if pc.any(pc.match_substring(table[task], ";")).as_py()}
-    return Gold(table, frozenset(multi), counts)
+        codes = [code for value in pc.unique(table[task]).to_pylist() if value for code in value.split(";")]
+        # Codes are shown in tables and reports.
+        _check_length(config.named("labels"), column, codes, _LONGEST_CODE, "codes")
+    lists = {task for task, column in config.labels.items() if is_list(reader.kinds.get(column, pa.string()))}
+    joined = {task for task in tasks if pc.any(pc.match_substring(table[task], ";")).as_py()}
+    return Gold(table, frozenset(lists | joined), counts)
 
 
 def check_parts(name: str, column: pa.ChunkedArray, key: str = "slices") -> pa.ChunkedArray:
@@ -145,7 +121,7 @@ def check_parts(name: str, column: pa.ChunkedArray, key: str = "slices") -> pa.C
     Raises:
         ConfigError: the values are too many or too long, or lists.
     """
-    column = _texts(column)
+    column = as_text(column)
     values = pc.unique(column).drop_null()
     longest = pc.max(pc.utf8_length(values)).as_py() or 0
     if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
@@ -154,167 +130,44 @@ def check_parts(name: str, column: pa.ChunkedArray, key: str = "slices") -> pa.C
     return column
 
 
-def _read(config: GoldConfig) -> Iterator[pa.Table]:
-    storage = storage_for(config.path)
-    try:
-        stand_in = config.text or _stand_in(config, storage)
-        settings = sources.InputConfig(
-            config.path,
-            config.id,
-            stand_in,
-            tuple(name for name in config.columns if name != stand_in),
-            encoding=config.encoding,
-            delimiter=config.delimiter,
-            quoting=config.quoting,
-            escape=config.escape,
-            id_scope=config.id_scope,
-            max_bytes=config.max_bytes,
-        )
-        files = sources.list_files(settings, storage)
-        keep = sources.keep_fields(settings, storage, files)
-        for shard in sources.cut(settings, storage, files, _SHARD_BYTES):
-            records = sources.read(settings, storage, shard, keep)
-            kept = records["keep"].combine_chunks()
-            columns = {name: kept.field(name) for name in settings.keep}
-            yield pa.table(
-                {
-                    "record_id": records["record_id"],
-                    "kind": pc.struct_field(records["failure"], "kind"),
-                    "value_text": records["text"],
-                    **{f"value_{name}": columns.get(name, records["text"]) for name in config.columns},
-                }
-            )
-    except ConfigError as error:
-        raise ConfigError(_renamed(config, str(error))) from None
+def _check_kinds(config: GoldConfig, kinds: Mapping[str, pa.DataType]) -> None:
+    """Numbers with a fraction are no codes, and structures neither."""
+    for column in config.labels.values():
+        kind = kinds.get(column, pa.string())
+        if pa.types.is_floating(kind) or (pa.types.is_nested(kind) and not is_list(kind)):
+            raise ConfigError(f"{config.named('labels')}: a column holds {kind}; codes are text, or lists of text")
 
 
-def _stand_in(config: GoldConfig, storage: Storage) -> str:
-    """A column of text for the reader, which wants one, where the table has no reports or they are not needed."""
-    wanted = [*([config.id] if config.id else []), *config.labels.values()]
-    listing = sources.InputConfig(config.path, config.id, wanted[0])
-    first = sources.list_files(listing, storage)[0]
-    if format_of(listing, first) != PARQUET:
-        return wanted[0]
-    try:
-        with storage.open(first.path) as stream:
-            schema = pq.read_schema(stream)
-    except (pa.ArrowException, OSError):
-        return wanted[0]
-    texts = [name for name in wanted if name in schema.names and _is_text(schema.field(name).type)]
-    return texts[0] if texts else wanted[0]
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _columns(config: GoldConfig, records: pa.Table) -> tuple[pa.Table, set[str]]:
-    """The rows under the names of `Gold.table`, and the tasks whose column holds lists."""
-    kinds = records["kind"].to_pylist()
-    # A record without a usable text still has its label; and another column may stand in for the text.
-    harmless = {"missing_text", "too_large"}
-    text = records["value_text"] if config.text else pa.nulls(len(records), pa.large_string())
-    ids = records["record_id"]
-    if config.source:
-        ids = pc.binary_join_element_wise(_texts(records[f"value_{config.source}"]), ids, ":")
-    sound = [kind is None or kind in harmless for kind in kinds]
+def _columns(config: GoldConfig, records: pa.Table) -> pa.Table:
+    """Readable records under the names of `Gold.table`, the codes of each sorted and joined."""
+    texts = records["text"]
     columns: dict[str, Any] = {
-        "record_id": ids.cast(pa.string()),
-        "sound": pa.array([ok and one is not None for ok, one in zip(sound, ids.to_pylist(), strict=True)], pa.bool_()),
-        "text_sha256": pa.array([None if t is None else text_digest(t) for t in text.to_pylist()], pa.binary(32)),
-        "text": text if config.spans or config.keep_text else pa.nulls(len(records), pa.large_string()),
+        "record_id": records["record_id"],
+        "text_sha256": pa.array([None if text is None else text_digest(text) for text in texts.to_pylist()], pa.binary(32)),
+        "text": texts if config.spans or config.keep_text else pa.nulls(len(records), pa.large_string()),
+        "group": records["group"],
+        "pair": records["pair"],
     }
-    for name, column in (("group", config.group), ("pair", config.pair)):
-        columns[name] = _texts(records[f"value_{column}"]) if column else pa.nulls(len(records), pa.string())
-    lists = set()
-    for task, column in config.labels.items():
-        columns[task], is_list = _codes(config, records[f"value_{column}"])
-        lists |= {task} if is_list else set()
-    for task, column in config.spans.items():
-        columns[f"{task}_spans"] = _spans(records[f"value_{column}"])
-    for prefix, names in (("slice", config.slices), ("where", tuple(config.where))):
-        columns |= {f"{prefix}_{name}": _texts(records[f"value_{name}"]) for name in names}
-    return pa.table(columns), lists
-
-
-def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ConfigError("a column to group, part or choose by holds lists or structures; name a plain one") from None
-
-
-def _codes(config: GoldConfig, column: pa.ChunkedArray) -> tuple[pa.Array, bool]:
-    """Codes as text, those of a list sorted and joined; blank is null."""
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if pa.types.is_floating(column.type) or (pa.types.is_nested(column.type) and not is_list):
-        raise ConfigError(f"{config.named('labels')}: a column holds {column.type}; codes are text, or lists of text")
-    found = []
-    for value in column.to_pylist():
-        parts = [] if value is None else value if is_list else str(value).split(";")
-        codes = sorted({str(part).strip() for part in parts if part is not None} - {""})
-        # An empty list says that no code applies, which is an answer; an empty cell says nothing.
-        found.append(";".join(codes) if codes or (is_list and value is not None) else None)
-    return pa.array(found, pa.string()), is_list
-
-
-def _spans(column: pa.ChunkedArray) -> pa.Array:
-    """Marked spans from lists of structs, or from JSON in a cell; null where there is none or it cannot be read."""
-    found = []
-    for value in column.to_pylist():
-        try:
-            spans = json.loads(value) if isinstance(value, str) else value
-            pairs = [(s["start"], s["end"]) if isinstance(s, dict) else (s[0], s[1]) for s in spans or ()]
-            found.append([{"start": int(a), "end": int(b)} for a, b in pairs])
-        except (ValueError, TypeError, KeyError, IndexError):
-            found.append(None)
-    return pa.array(found, SPANS)
-
-
-def _matching(config: GoldConfig, table: pa.Table) -> pa.Table:
-    for name, value in config.where.items():
-        table = table.filter(pc.equal(table[f"where_{name}"], str(value)))
-    return table
-
-
-def _all_null(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:
-    mask = pc.is_null(table[names[0]])
-    for name in names[1:]:
-        mask = pc.and_(mask, pc.is_null(table[name]))
-    return mask
+    for task in config.labels:
+        codes = map(codes_in, records[task].to_pylist())
+        columns[task] = pa.array([None if each is None else ";".join(sorted(set(each))) for each in codes], pa.string())
+    more = [*(f"{task}_spans" for task in config.spans), *(f"slice_{name}" for name in config.slices)]
+    return pa.table(columns | {name: records[name] for name in more})
 
 
 def _once(table: pa.Table, tasks: Sequence[str]) -> tuple[pa.Table, int, int]:
     """The table with each id once, the rows that repeat another, and the rows left out because they contradict one."""
-    first: dict[str, int] = {}
-    labels = list(zip(*(table[task].to_pylist() for task in tasks), strict=True))
-    bad = set()
-    ids = table["record_id"].to_pylist()
-    for row, name in enumerate(ids):
-        at = first.setdefault(name, row)
-        if labels[at] != labels[row]:
-            bad.add(name)
-    keep = [row for name, row in first.items() if name not in bad]
-    conflicting = sum(name in bad for name in ids)
-    return table.take(pa.array(keep, pa.int64())), len(table) - len(keep) - conflicting, conflicting
+    frame = pl.from_arrow(table.select(["record_id", *tasks])).with_row_index("row")
+    sound = frame.filter(pl.struct(tasks).n_unique().over("record_id") == 1)
+    once = sound.unique("record_id", keep="first", maintain_order=True)
+    return table.take(once["row"].to_arrow()), len(sound) - len(once), len(frame) - len(sound)
 
 
-def _check_group(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:
-    """A patient's id stands in a table, so a column with something longer, such as a text, must not pass for it."""
-    longest = pc.max(pc.utf8_length(column)).as_py() or 0
-    if longest > _LONGEST_PART:
-        raise ConfigError(
-            f"{config.named('group')}: column '{name}' has values of up to {longest:,} characters; name one with ids"
-        )
-
-
-def _check_codes(config: GoldConfig, name: str, column: pa.ChunkedArray) -> None:
-    """Codes are shown in tables and reports, so a column with something longer, such as a text, must not pass for them."""
-    longest = max((len(code) for value in pc.unique(column).to_pylist() if value for code in value.split(";")), default=0)
-    if longest > _LONGEST_CODE:
-        raise ConfigError(
-            f"{config.named('labels')}: column '{name}' has values of up to {longest:,} characters; name one with codes"
-        )
+def _check_length(key: str, name: str, values: Iterable[str | None], most: int, wanted: str) -> None:
+    """What is shown must not be a text by mistake."""
+    longest = max((len(value) for value in values if value), default=0)
+    if longest > most:
+        raise ConfigError(f"{key}: column '{name}' has values of up to {longest:,} characters; name one with {wanted}")
 
 
 def _nothing(config: GoldConfig, counts: Mapping[str, int], values: Mapping[str, set]) -> str:
@@ -328,9 +181,3 @@ def _nothing(config: GoldConfig, counts: Mapping[str, int], values: Mapping[str,
         f"{config.named('path')}: none of {counts['rows']:,} rows can be used ({counts['unreadable']:,} broken or without id, "
         f"{counts['unlabelled']:,} without a label)"
     )
-
-
-def _renamed(config: GoldConfig, message: str) -> str:
-    keep = " or ".join(dict.fromkeys(config.named(key) for key in ("labels", "group", "slices", "where")))
-    names = {"path": config.named("path"), "id": config.named("id"), "text": config.named("text"), "keep": keep}
-    return re.sub(r"input\.(\w+)", lambda match: names.get(match[1], config.named(match[1])), message)

@@ -26,7 +26,7 @@ from engine.experiments.run import Result, Say
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
 from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
-from engine.sources.annotated.splits import TEST, TRAIN, VALID
+from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.training.loop import LoopConfig, Worker
 from engine.training.loop import train as loop_train
 from engine.training.prompt_mrc import (

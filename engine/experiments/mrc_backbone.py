@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from engine.encoders import attention_for
@@ -37,6 +35,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.config import HYBRID, TAGGER, MrcConfig
 from engine.models.prompt_mrc.templates import queries
+from engine.sources.parquet import whole
 from engine.training.masked_words import AdaptConfig, adapt
 from engine.training.prompt_mrc import DataConfig
 
@@ -152,10 +151,7 @@ def domain_texts(files: Sequence[str], most: int) -> list[str]:
     """
     found: set[str] = set()
     for file in files:
-        try:
-            table = pq.read_table(file)
-        except (OSError, pa.ArrowInvalid):
-            raise ConfigError(f"data.texts: {file} cannot be read as Parquet") from None
+        table = whole(file, f"data.texts: {file} cannot be read as Parquet")
         column = next((name for name in ("tokens", "sentences", "text") if name in table.column_names), None)
         if column is None:
             raise ConfigError(f"data.texts: {file} has no column tokens, sentences or text")

@@ -48,8 +48,8 @@ from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.learner import prepare_training
 from engine.models.prompt_mrc.network import MrcNetwork, collate
 from engine.models.prompt_mrc.options import Options
-from engine.sources.annotated import Document
-from engine.sources.annotated.splits import TEST
+from engine.sources.labelled import Document
+from engine.sources.labelled.splits import TEST
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.prompt_mrc import DataConfig, members_of
 

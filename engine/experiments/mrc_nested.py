@@ -10,7 +10,7 @@ from engine.experiments.mrc import MrcRecipe, cost_of, fitted, known_modes, meas
 from engine.experiments.planting import share
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER
-from engine.sources.annotated.splits import TEST
+from engine.sources.labelled.splits import TEST
 from engine.training.prompt_mrc import by_record, marked_mentions, members_of
 
 NESTED, FLAT = "nested", "flat"

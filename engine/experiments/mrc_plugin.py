@@ -33,7 +33,7 @@ from engine.experiments.mrc import (
 )
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HARD, HYBRID
-from engine.sources.annotated.splits import TEST
+from engine.sources.labelled.splits import TEST
 from engine.training.prompt_mrc import DataConfig, by_record, marked_mentions, members_of
 from engine.training.prompt_mrc_finish import outcome
 

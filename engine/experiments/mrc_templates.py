@@ -41,7 +41,7 @@ from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
 from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, pieces_of
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
-from engine.sources.annotated.splits import TEST
+from engine.sources.labelled.splits import TEST
 from engine.training.prompt_mrc import Corpus, DataConfig, members_of
 from engine.training.prompt_mrc_templates import automatic, definitions
 

@@ -33,7 +33,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, TAGGER
 from engine.models.prompt_mrc.templates import queries
-from engine.sources.annotated.splits import TEST
+from engine.sources.labelled.splits import TEST
 from engine.training.prompt_mrc import Corpus, DataConfig, by_record, marked_mentions, members_of
 from engine.training.prompt_mrc_finish import outcome
 

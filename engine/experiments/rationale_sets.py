@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
+from engine.sources.parquet import whole
 from engine.text.units import sentences
 from engine.training.repeats import plain
 from engine.training.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
@@ -106,7 +107,8 @@ def read_marked(path: str) -> list[Marked]:
     """
     chosen, main = SETS[kind_of(path)], marked_file(path)
     tables = [file for file in _files(path) if file.suffix == main.suffix]
-    rows = [row for file in tables for row in pq.read_table(file, columns=list(chosen.columns)).to_pylist()]
+    told = f"data.path: {main.parent} has a table that cannot be read as Parquet; write it again"
+    rows = [row for file in tables for row in whole(str(file), told, list(chosen.columns)).to_pylist()]
     lost = sum(row["split"] not in _LAST_FIRST for row in rows)
     if lost:
         known = ", ".join(reversed(_LAST_FIRST))

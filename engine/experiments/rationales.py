@@ -42,8 +42,8 @@ from engine.explain.explanation import Explanation, from_units
 from engine.models import run
 from engine.models.columns import matrix
 from engine.records import seed_of
+from engine.sources.labelled.values import MARKS
 from engine.text.units import Units
-from engine.training.rationales import MARKS
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.attributable import Reports, SiteExplainable

@@ -31,10 +31,10 @@ import pyarrow as pa
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
 from engine.records import seed_of
+from engine.sources.labelled.values import CODES, MARKS
 from engine.text.units import words
-from engine.training.data import CODES
 from engine.training.rationale_bank import Rule, judged, rule
-from engine.training.rationales import MARKS, Rationale, Sampler, codes, held_words, merged, rationales
+from engine.training.rationales import Rationale, Sampler, codes, held_words, merged, rationales
 from engine.training.synthetic_rationales import MODES
 
 BASE = "reports"

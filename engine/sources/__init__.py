@@ -1,8 +1,9 @@
 """Files to records: lists an input, cuts it into shards, reads a shard.
 
-Each format is a module with the same three functions: `keep_fields` (checks the named columns), `cut` (a file to slices) and
-`read` (a slice to records). Parquet, which has types, has `kept` and `check_kept` in place of the first. Columns that stand in
-the names of folders are added here; the formats know nothing of them, but that their files may not have such a column too.
+Each format is a module with the same functions: `keep_fields` (checks the named columns), `cut` (a file to slices), `read` (a
+slice to records) and, of tables, `names` (a file's columns). Parquet, which has types, has `kept` and `check_kept` in place of
+the first. Columns that stand in the names of folders are added here; the formats know nothing of them, but that their files may
+not have such a column too.
 """
 
 from collections import defaultdict
@@ -44,6 +45,7 @@ __all__ = [
     "input_path",
     "keep_fields",
     "list_files",
+    "names",
     "read",
     "source_of",
     "survey",
@@ -100,6 +102,15 @@ def keep_fields(
         if not fits(pa.array([value], pa.string()), wanted[name].type):
             raise misfit(wanted[name], source, pa.string())
     return keep
+
+
+def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
+    """The columns that a table has, by its header, footer or first objects; folders give none here.
+
+    Raises:
+        RowError: it cannot be read.
+    """
+    return _MODULES[format_of(config, file)].names(config, storage, file)
 
 
 def cut(

@@ -33,7 +33,7 @@ class InputConfig:
     Args:
         path: a file, a folder (read with everything below it) or a glob. A path that exists as it stands is never a glob.
         id: the column with the records' ids; None makes them from source and position (a folder of texts: from the file).
-        text: the column with the text.
+        text: the column with the text; None reads none, for tables of labels, whose records then have neither text nor failure.
         keep: columns passed through to the result.
         format: one of `FORMATS`; None decides by file ending.
         encoding: of CSV, JSONL and text files.
@@ -50,7 +50,7 @@ class InputConfig:
 
     path: str
     id: str | None
-    text: str = "text"
+    text: str | None = "text"
     keep: tuple[str, ...] = ()
     format: str | None = None
     encoding: str = "utf-8"
@@ -68,7 +68,7 @@ class InputConfig:
             raise ConfigError("input.path: name a file, a folder or a glob")
         if self.id == "":
             raise ConfigError("input.id: name a column, or leave it out to make ids from file and position")
-        if not self.text:
+        if self.text == "":
             raise ConfigError("input.text: name the column that holds the text")
         if self.text in self.keep:
             raise ConfigError(f"input.keep: '{self.text}' is the text, which is never copied into a result table")
@@ -103,8 +103,7 @@ class InputConfig:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read, each once."""
-        named = (*((self.id,) if self.id else ()), self.text, *self.keep)
-        return tuple(dict.fromkeys(named))
+        return tuple(dict.fromkeys(name for name in (self.id, self.text, *self.keep) if name is not None))
 
     @property
     def longest(self) -> int:
@@ -201,7 +200,7 @@ class Rows:
                 record_id = self._given_id(source, given)
             if unclean:
                 raise RowError("invalid_encoding", "input.keep")
-            data = _utf8(text, self._config.max_bytes)
+            data = None if self._config.text is None else _utf8(text, self._config.max_bytes)
         except RowError as error:
             failure = error
         self._append(record_id, source, position, data, failure, kept)

@@ -71,6 +71,19 @@ def keep_fields(
     return [pa.field(name, pa.string()) for name in config.keep]
 
 
+def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
+    """The columns of a file, none where it is empty.
+
+    Raises:
+        RowError: its header cannot be read.
+    """
+    try:
+        with open_file(storage, file) as stream:
+            return _header(config, stream, file)[0] or []
+    except OSError as error:
+        raise unreadable(file.path, error) from None
+
+
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order."""
     extra: str | None = None
@@ -106,7 +119,7 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
 def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names: list[str]) -> None:
     dialect = _dialect(config, piece.file)
     id_at = names.index(config.id) if config.id else None
-    text_at = names.index(config.text)
+    text_at = None if config.text is None else names.index(config.text)
     keep_at = [names.index(name) for name in config.keep]
     spans = csv_records(stream, piece.start, piece.stop, dialect, config.longest)
     for position, span in enumerate(spans, piece.position):
@@ -118,7 +131,8 @@ def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names
             rows.fail(piece.source, position, error)
             continue
         given = None if id_at is None else values[id_at]
-        rows.add(piece.source, position, given, values[text_at], [values[i] for i in keep_at])
+        text = None if text_at is None else values[text_at]
+        rows.add(piece.source, position, given, text, [values[i] for i in keep_at])
 
 
 def _named(values: list[str], names: int, extra: str | None) -> list[str]:

@@ -55,6 +55,20 @@ def keep_fields(
     return [pa.field(name, pa.string()) for name in config.keep]
 
 
+def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
+    """The keys of a file's first 100 objects.
+
+    Raises:
+        RowError: it cannot be read.
+    """
+    try:
+        with open_file(storage, file) as stream:
+            firsts = islice(_objects(config, stream, end_of(file)), _LOOK_AT)
+            return list(dict.fromkeys(key for values in firsts for key in values))
+    except OSError as error:
+        raise unreadable(file.path, error) from None
+
+
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order."""
 

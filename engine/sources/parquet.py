@@ -21,7 +21,7 @@ from engine.sources.base import (
 )
 from engine.sources.kept import cast_kept, fits, holds, is_bytes, is_text, misfit, plain, without_nan
 from engine.sources.partitions import folder_columns, refuse_doubled
-from engine.storage import Entry, Storage
+from engine.storage import Entry, Storage, storage_for
 
 # A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
 _MOST_RANGES = 64
@@ -75,6 +75,19 @@ def check_kept(storage: Storage, files: Sequence[tuple[Entry, str, pa.Schema]], 
                 raise misfit(field, source, theirs.type)
 
 
+def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
+    """The columns of a file.
+
+    Raises:
+        RowError: its footer cannot be read.
+    """
+    try:
+        with storage.open(file.path, file) as stream:
+            return _open(file, stream).schema_arrow.names
+    except OSError as error:
+        raise unreadable(file.path, error) from None
+
+
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order, from its footer alone."""
     try:
@@ -124,6 +137,23 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
         raise interrupted(piece.file.path, error) from None
 
 
+def whole(path: str, told: str, columns: Sequence[str] | None = None, expect: Entry | None = None) -> pa.Table:
+    """All rows of a file at once, for what is made by hand and small.
+
+    Raises:
+        ConfigError: there is no such file or its content is broken, in the words of `told`.
+        InputChanged: it is not what was expected.
+    """
+    try:
+        with storage_for(path).open(path, expect) as stream:
+            return pq.read_table(stream, columns=columns)
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(told) from None
+    except (pa.ArrowException, OSError) as error:
+        _corrupt(error)
+        raise ConfigError(told) from None
+
+
 def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa.RecordBatch]:
     """The slice's rows, a few MB at a time.
 
@@ -152,7 +182,7 @@ def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa
 
 def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch, rows: Rows, keep: Sequence[pa.Field]) -> None:
     count = batch.num_rows
-    texts = _values(batch.column(config.text))
+    texts = [None] * count if config.text is None else _values(batch.column(config.text))
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
     kept, unclean = [], [False] * count
     for field in keep:
@@ -198,7 +228,7 @@ def _decoded(array: pa.Array) -> pa.Array:
 def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
     """Columns that are there, with types that can be texts and ids; else ConfigError. Floats are for `_require_values`."""
     require_columns(config, source, schema.names)
-    kind = plain(schema.field(config.text).type)
+    kind = pa.null() if config.text is None else plain(schema.field(config.text).type)
     if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)):
         raise _no_text(config, source, kind)
     if config.id is not None and not _can_be_ids(schema.field(config.id).type):
@@ -217,7 +247,7 @@ def _can_be_ids(kind: pa.DataType) -> bool:
 
 def _require_values(config: InputConfig, source: str, parquet: pq.ParquetFile) -> None:
     """Floats where text or ids belong are how pandas writes what is missing, and whole numbers beside it; else ConfigError."""
-    kind = plain(parquet.schema_arrow.field(config.text).type)
+    kind = pa.null() if config.text is None else plain(parquet.schema_arrow.field(config.text).type)
     if pa.types.is_floating(kind) and any(array.null_count < len(array) for array in _column(parquet, config.text)):
         raise _no_text(config, source, kind)
     kind = None if config.id is None else plain(parquet.schema_arrow.field(config.id).type)
@@ -267,21 +297,22 @@ def _valid_kept(array: pa.Array) -> tuple[pa.Array, list[int]]:
     return without_nan(array), bad
 
 
-def _groups(metadata: pq.FileMetaData, text: str) -> list[tuple[int, int, int]]:
-    """Number, rows and bytes of text of each row group that has rows.
+def _groups(metadata: pq.FileMetaData, text: str | None) -> list[tuple[int, int, int]]:
+    """Number, rows and bytes of text of each row group that has rows; without a text, each row counts for a few bytes.
 
     Raises:
         RowError: the footer contradicts itself; a wrong count of rows would become as many failed records.
     """
-    (leaf,) = (i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
+    leaf = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text), None)
     groups = []
     for group in range(metadata.num_row_groups):
         chunks = metadata.row_group(group)
-        rows, column = chunks.num_rows, chunks.column(leaf)
-        if rows < 0 or column.num_values != rows:
+        rows, column = chunks.num_rows, None if leaf is None else chunks.column(leaf)
+        if rows < 0 or (column is not None and column.num_values != rows):
             raise RowError("unreadable_file", "rows do not add up")
         if rows:
-            groups.append((group, rows, max(column.total_uncompressed_size, _LEAST_ROW * rows)))
+            size = 0 if column is None else column.total_uncompressed_size
+            groups.append((group, rows, max(size, _LEAST_ROW * rows)))
     if sum(rows for _, rows, _ in groups) != metadata.num_rows:
         raise RowError("unreadable_file", "rows do not add up")
     return groups

@@ -1,17 +1,26 @@
-"""Which columns of a table of reports a training reads, and what stands in for those that it can do without.
+"""Which files and columns of labelled reports a training reads, and what stands in for columns that it can do without.
 
 Where no column says the split, it is cut by a hash of the patient, or of the report where no column says the patient.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from posixpath import basename
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import ConfigError
+from engine import sources
+from engine.errors import ConfigError, RowError
 from engine.records import seed_of
-from engine.sources.annotated.splits import TEST, TRAIN, VALID, cut
+from engine.sources.base import CSV, JSONL, PARQUET, TEXT
+from engine.sources.files import ENDINGS
+from engine.sources.labelled import Labelled, Reader
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
+from engine.sources.labelled.table import files_at
+from engine.sources.packed import plain_name
+from engine.storage import Entry, storage_for
 
 if TYPE_CHECKING:
     from engine.training.data import DataConfig
@@ -20,15 +29,61 @@ SPLITS = (TRAIN, VALID, TEST)
 # Columns that a table may lack under these names; under any other name they were asked for and must be there.
 OPTIONAL = {"split": "split", "group": "patient_id"}
 _MOST_NAMES = 40
+_FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
+_DIALECT = ("encoding", "delimiter", "quoting", "escape")
+_KEYS = ("path", "id", "text", "labels", "multi_label", "group", "split", "pair", *_DIALECT)
+_NAMES = {key: f"data.{key}" for key in _KEYS} | {"marks": "data.rationales"}
 
 
-def columns_of(config: "DataConfig", known: Sequence[str], where: str) -> dict[str, str]:
-    """The columns to read of a file that has those `known`, by what they are for.
+def files_of(config: "DataConfig") -> list[Entry]:
+    """The files of the input. Beside Parquet files in a folder no others count."""
+    try:
+        return files_at(config.path, PARQUET)
+    except ConfigError:
+        files = files_at(config.path)
+    if any(file.path.lower().endswith(ENDINGS[TEXT]) for file in files):
+        raise ConfigError(f"data.path: {config.path} holds texts; labelled reports are tables (Parquet, CSV or JSONL)")
+    return files
+
+
+def reader_of(config: "DataConfig", file: Entry) -> tuple[Reader, tuple[str, ...]]:
+    """A file of the input, and which of the columns it does without that it can do without.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks another column.
+    """
+    name, plain = basename(file.path), plain_name(file.path).lower()
+    format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
+    single = {key: getattr(config, key) for key in ("id", "text", "group", "split", "pair", *_DIALECT)}
+    several = {"labels": config.labels, "multi_label": config.multi_label, "marks": config.rationales}
+    more = {} if config.leak is None else {"leak": config.leak}
+    labelled = Labelled(file.path, format=format, **single, **several, more=more, names=_NAMES)
+    try:
+        known = sources.names(labelled.input(), storage_for(file.path), file)
+    except RowError as error:
+        if error.kind != "invalid_encoding":
+            raise unreadable(file.path, format) from None
+        raise ConfigError(f"data.encoding: the first line of {name} is not {config.encoding}; set the file's encoding") from None
+    lacking = _lacking_in(config, known, name)
+    return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
+
+
+def unreadable(path: str, format: str) -> ConfigError:
+    """What is told of a file whose content is broken."""
+    name = basename(path)
+    if plain_name(path).lower().endswith(ENDINGS[format]):
+        return ConfigError(f"data.path: {name} cannot be read as {_FORMATS[format]}; write it again, or leave it out")
+    endings = " ".join((*ENDINGS[CSV], *ENDINGS[JSONL]))
+    return ConfigError(f"data.path: {name} is no Parquet file; names of other tables end in one of {endings}")
+
+
+def _lacking_in(config: "DataConfig", known: Sequence[str], where: str) -> tuple[str, ...]:
+    """Of split and group those that a file with the columns `known` does without.
 
     Args:
         where: the file's name, for the message.
     Raises:
-        ConfigError: some are missing; it names the keys that name them.
+        ConfigError: it lacks any other column; the message names the keys that name them.
     """
     single = ("id", "text", "split", "group", "leak", "pair", "rationales")
     wanted = {f"data.{key}": getattr(config, key) for key in single} | {f"data.labels.{t}": c for t, c in config.labels.items()}
@@ -40,25 +95,15 @@ def columns_of(config: "DataConfig", known: Sequence[str], where: str) -> dict[s
         them = "name another" if len(missing) == 1 else "name others"
         more = ", or leave the task out of data.labels" if any(key.startswith("data.labels.") for key in missing) else ""
         raise ConfigError(f"{keys}: {where} has no column {', '.join(missing.values())}; {them}{more}; it has {names}")
-    kept = {key: column for key, column in wanted.items() if column is not None and key not in lacking}
-    names = {"data.id": "record_id", "data.rationales": "marks"}
-    return {names.get(key, key.rpartition(".")[2]): column for key, column in kept.items()}
+    return tuple(name for name in OPTIONAL if getattr(config, name) is None or f"data.{name}" in lacking)
 
 
-def stand_ins(columns: Mapping[str, str]) -> tuple[str, ...]:
-    """Of split and group those that the columns of a file, as `columns_of` gives them, do not have."""
-    return tuple(name for name in OPTIONAL if name not in columns)
-
-
-def completed(columns: Mapping[str, pa.ChunkedArray], share: float) -> dict[str, pa.ChunkedArray]:
-    """Columns with split and group, whatever a file had of them. A report without a patient is one by itself."""
+def completed(columns: Mapping[str, pa.ChunkedArray], lacking: Sequence[str], share: float) -> dict[str, pa.ChunkedArray]:
+    """Columns of id, group and split, with what stands in for the lacking. A report without a patient is one by itself."""
     ids = columns["record_id"].to_pylist()
-    given = columns["group"].to_pylist() if "group" in columns else ids
-    groups = [own if group is None else group for group, own in zip(given, ids, strict=True)]
-    found = dict(columns)
-    if groups != given or "group" not in columns or "split" not in columns:
-        found["group"] = pa.chunked_array([groups], pa.string())
-    if "split" not in columns:
+    groups = [own if group is None else group for group, own in zip(columns["group"].to_pylist(), ids, strict=True)]
+    found = {**columns, "group": pa.chunked_array([groups], pa.string())}
+    if "split" in lacking:
         found["split"] = pa.chunked_array([[cut(str(group), share) for group in groups]], pa.string())
     return found
 

@@ -9,32 +9,28 @@ so that none of it needs room for more than a label, a number or a highlight.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
-from posixpath import basename
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.sources.base import PARQUET, InputConfig
-from engine.sources.files import list_files
+from engine.sources.base import DOUBLE, Shard
+from engine.sources.labelled.values import CODES, MARKS
 from engine.storage import Entry, storage_for
-from engine.training.columns import OPTIONAL, SPLITS, Splits, columns_of, completed, stand_ins, told_of
-from engine.training.rationales import MARKS, Sampler, SideTable, codes, damaged, held_words, highlights
+from engine.training.columns import OPTIONAL, SPLITS, Splits, completed, files_of, reader_of, told_of, unreadable
+from engine.training.rationales import Sampler, SideTable, codes, held_words
 from engine.training.repeats import Repeats
 
-CODES = pa.list_(pa.string())
 TASKS = {"site": "site", "histology": "histology"}
 # Settings that came later. What is as before is not noted beside a training, so that those of before go on.
 _LATER = {"rationale_rule": None, "cut_share": 0.1}
-# Rows that are read at a time, and that a piece of the input has; a range in a row group is found by decoding it from the start.
+# Synthetic reports that are made at a time, and that a piece has.
 _BATCH = 512
 _PIECE = 4096
-_MOST_RANGES = 16
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,8 @@ class DataConfig:
     those rationales are taken that the rule accepts.
 
     `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
+
+    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
     """
 
     path: str
@@ -73,9 +71,14 @@ class DataConfig:
     samples: Sequence[str] = ("rationale",)
     held: int = 8192
     cut_share: float = 0.1
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quoting: str = DOUBLE
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
         if not 0 < self.cut_share < 1:
             raise ConfigError("data.cut_share: must lie between 0 and 1")
         if self.rationale_rule and not self.rationale_table:
@@ -94,11 +97,11 @@ def noted(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `start` to `stop` of a file, or of the synthetic reports."""
+    """Some records of a file, or the synthetic reports `start` to `stop`."""
 
-    file: Entry | None
-    start: int
-    stop: int
+    shard: Shard | None = None
+    start: int = 0
+    stop: int = 0
 
 
 @dataclass
@@ -108,7 +111,8 @@ class Survey:
     `counts` by kind and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not
     stand in an earlier split too, and `repeated` those that did and are left out, by split; the `pairs` of codes that train has
     of the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
-    `engine.training.rationales.REJECTED`. `lacking` are the columns that the files do without.
+    `engine.training.rationales.REJECTED`. `lacking` are the columns that the files do without, `broken` the rows that cannot be
+    read, by why.
     """
 
     config: DataConfig
@@ -116,6 +120,7 @@ class Survey:
     lacking: Sequence[str] = ()
     counts: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     samples: pa.Table | None = None
@@ -140,6 +145,8 @@ class Survey:
     def told(self) -> list[str]:
         """Lines for who waits: what stands in for columns, texts that were left out, and what highlights gave and did not."""
         lines = told_of(self.config, self.lacking, self.counts)
+        reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
+        lines += [f"left out, since they cannot be read: {reasons}"] if reasons else []
         lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
         lines += [f"left out, since the same text stands in a later split: {lost}"] if lost else []
         return [*lines, self._highlights()] if self.config.highlighted else lines
@@ -201,7 +208,7 @@ def load_examples(config: DataConfig, splits: Sequence[str] = SPLITS, found: Sur
     Args:
         found: the survey of these settings, where it is there already.
     Raises:
-        ConfigError: no file or one that is no Parquet, a missing column, a report without an id, an unknown split, or a group
+        ConfigError: no file or one that cannot be read, a missing column, a report without an id, an unknown split, or a group
             that stands in two splits.
     """
     wanted, sampled = pa.array(splits, pa.string()), "train" in splits and config.highlighted
@@ -256,7 +263,7 @@ def reports(
     """
     _check(config)
     side = side or beside(config)
-    repeats = repeats or Repeats.of(table for piece in pieces(config) if piece.file for table in _usable(config, piece))
+    repeats = repeats or Repeats.of(table for piece in pieces(config) if piece.shard for table in _usable(config, piece))
     splits, usable = Splits(), 0
     for piece in pieces(config):
         for table in read_piece(config, piece, side, repeats, splits, found):
@@ -283,19 +290,13 @@ def listing(config: DataConfig) -> list[Entry]:
     """The files that a training reads, as they are now."""
     table = config.rationale_table
     side = storage_for(table).stat(table) if table else None
-    return [*_files(config), *([side] if side else [])]
+    return [*files_of(config), *([side] if side else [])]
 
 
 def pieces(config: DataConfig) -> Iterator[Piece]:
-    """The input in order, cut into ranges of rows, from the files' footers alone."""
-    for file in _files(config):
-        bounds = [0]
-        with _opened(config, file) as (parquet, _):
-            for group in range(parquet.num_row_groups):
-                first, rows = bounds[-1], parquet.metadata.row_group(group).num_rows
-                step = max(_PIECE, -(-rows // _MOST_RANGES))
-                bounds += [min(first + each, first + rows) for each in range(step, rows + step, step)]
-        yield from (Piece(file, start, stop) for start, stop in pairwise(bounds))
+    """The input in order, cut into pieces of one file each."""
+    for file in files_of(config):
+        yield from map(Piece, reader_of(config, file)[0].pieces())
     yield from (Piece(None, at, min(at + _PIECE, config.synthetic)) for at in range(0, config.synthetic, _PIECE))
 
 
@@ -305,10 +306,7 @@ def _lacking(config: DataConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: some have such a column and some have none.
     """
-    found = set()
-    for file in _files(config):
-        with _opened(config, file) as (_, columns):
-            found.add(stand_ins(columns))
+    found = {reader_of(config, file)[1] for file in files_of(config)}
     if len(found) > 1:
         name = next(name for name in OPTIONAL if len({name in each for each in found}) > 1)
         raise ConfigError(
@@ -326,95 +324,58 @@ def read_piece(
     found: Survey | None = None,
 ) -> Iterator[pa.Table]:
     """The usable reports of a piece, some hundreds at a time, with their highlights; `splits` and `found` take note of them."""
-    for table in _usable(config, piece, splits):
+    for table in _usable(config, piece, splits, found):
         table = side.on(table) if side else table
-        kept = repeats.kept(table) if piece.file is not None else table
+        kept = repeats.kept(table) if piece.shard is not None else table
         if found is not None:
             found.repeated.update(table["split"].to_pylist())
             found.repeated.subtract(kept["split"].to_pylist())
         yield kept
 
 
-def _usable(config: DataConfig, piece: Piece, splits: Splits | None = None) -> Iterator[pa.Table]:
+def _usable(config: DataConfig, piece: Piece, splits: Splits | None = None, found: Survey | None = None) -> Iterator[pa.Table]:
     """What a piece has of reports with a text and a label."""
-    for table in _synthetic(config, piece) if piece.file is None else _read(config, piece):
-        if splits is not None and piece.file is not None:
+    if piece.shard is None:
+        yield from _synthetic(config, piece)
+        return
+    for table in _read(config, piece.shard, found):
+        if splits is not None:
             splits.see(table)
-        labelled = [pc.is_valid(table[task]) for task in config.labels]
-        usable = pc.is_valid(table["text"])
-        for mask in labelled[1:]:
-            labelled[0] = pc.or_(labelled[0], mask)
-        table = table.filter(pc.and_(usable, labelled[0]))
+        labelled = reduce(or_, (pc.field(task).is_valid() for task in config.labels))
+        table = table.filter(pc.field("text").is_valid() & labelled)
         if table["record_id"].null_count:
             raise ConfigError("data.id: a report has none; fill the column, or name another")
         yield table
 
 
-def _files(config: DataConfig) -> list[Entry]:
+def _read(config: DataConfig, shard: Shard, found: Survey | None) -> Iterator[pa.Table]:
+    """The readable rows of a piece, as examples."""
+    file = shard.slices[0].file
+    reader, lacking = reader_of(config, file)
+    for table in reader.read(shard):
+        failed = table.filter(pc.field("failure").is_valid())
+        if len(failed):
+            kinds = pc.struct_field(failed["failure"], "kind").to_pylist()
+            if "unreadable_file" in kinds:
+                raise unreadable(file.path, shard.slices[0].format)
+            if found is not None:
+                found.broken.update(kinds)
+            table = table.filter(pc.field("failure").is_null())
+        columns = completed({name: table[name] for name in ("record_id", "group", "split")}, lacking, config.cut_share)
+        columns |= {name: table[name] for name in ("source", "pair", *config.labels)}
+        columns["text"] = table["text"].cast(pa.string())
+        columns["marks"] = table["marks"] if config.rationales else pa.nulls(len(table), MARKS)
+        columns["leak"] = _truth(table["leak"]) if config.leak else pa.array([False] * len(table))
+        columns["unknown"] = pa.nulls(len(table), CODES)
+        columns["kind"] = pa.array(["real"] * len(table))
+        yield pa.table(columns).select(_columns(config))
+
+
+def _truth(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
-        return list_files(InputConfig(config.path, None, format=PARQUET), storage_for(config.path))
-    except ConfigError as error:
-        told = str(error).replace("input.path", "data.path").removesuffix("; set input.format")
-        raise ConfigError(told) from None
-
-
-@contextmanager
-def _opened(config: DataConfig, file: Entry) -> Iterator[tuple[pq.ParquetFile, dict[str, str]]]:
-    """A file of the input and its columns; what is broken in it is told by its name, there or while it is read."""
-    name = basename(file.path)
-    try:
-        with storage_for(file.path).open(file.path, file) as stream:
-            parquet = pq.ParquetFile(stream, buffer_size=1 << 20)
-            yield parquet, columns_of(config, parquet.schema_arrow.names, name)
-    except (pa.ArrowException, OSError) as error:
-        if not damaged(error):
-            raise
-        if name.lower().endswith((".parquet", ".pq")):
-            raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
-        raise ConfigError(
-            f"data.path: {name} is no Parquet file, and training reads no other; "
-            f"duckdb.sql(\"COPY (FROM '{name}') TO 'reports.parquet'\") in Python makes one of CSV or JSON lines"
-        ) from None
-
-
-def _read(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:
-    with _opened(config, piece.file) as (parquet, columns):
-        groups, at = [], 0
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if at < piece.stop and at + rows > piece.start:
-                groups.append((at, group))
-            at += rows
-        at = groups[0][0] if groups else 0
-        wanted = sorted(set(columns.values()))
-        for batch in parquet.iter_batches(_BATCH, row_groups=[group for _, group in groups], columns=wanted):
-            first, last = max(piece.start - at, 0), min(piece.stop - at, batch.num_rows)
-            at += batch.num_rows
-            if first < last:
-                table = pa.Table.from_batches([batch.slice(first, last - first)])
-                yield _typed(config, table, columns, basename(piece.file.path))
-            if at >= piece.stop:
-                return
-
-
-def _typed(config: DataConfig, table: pa.Table, wanted: Mapping[str, str], name: str) -> pa.Table:
-    types = {"leak": pa.bool_(), **dict.fromkeys(config.multi_label, CODES)}
-    try:
-        columns = {key: table[column].cast(types.get(key, pa.string())) for key, column in wanted.items() if key != "marks"}
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ConfigError(
-            f"data: a column of {name} has the wrong type; codes are text, lists of it for data.multi_label"
-        ) from None
-    columns = completed(columns, config.cut_share)
-    columns["marks"] = (
-        highlights(table[config.rationales], "data.rationales") if config.rationales else pa.nulls(len(table), MARKS)
-    )
-    columns.setdefault("leak", pa.array([False] * len(table)))
-    columns.setdefault("pair", pa.nulls(len(table), pa.string()))
-    columns["unknown"] = pa.nulls(len(table), CODES)
-    columns["source"] = pa.array([name] * len(table))
-    columns["kind"] = pa.array(["real"] * len(table))
-    return pa.table(columns).select(_columns(config))
+        return column.cast(pa.bool_())
+    except pa.ArrowInvalid:
+        raise ConfigError("data.leak: the column must say true or false") from None
 
 
 def _synthetic(config: DataConfig, piece: Piece) -> Iterator[pa.Table]:

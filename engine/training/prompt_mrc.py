@@ -18,8 +18,8 @@ from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import Marked
 from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
 from engine.models.prompt_mrc.tuning import OFFSETS, floor, settled, tune
-from engine.sources.annotated import Broken, Document, Left, from_table, read_documents
-from engine.sources.annotated.splits import TEST, TRAIN, VALID, drawn, with_splits
+from engine.sources.labelled import Broken, Document, Left, from_table, marked_types, read_documents
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, drawn, with_splits
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.loop import Worker
 
@@ -40,7 +40,7 @@ def device_called(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Annotated texts for training. `path` is what `engine.sources.annotated.read_documents` reads.
+    """Annotated texts for training. `path` is what `engine.sources.labelled.read_documents` reads.
 
     `types` are those to learn, all that train has where empty. `share` is the share of train to learn from and `eval_share` that
     of valid and of test to measure on, chosen by id; `cut_share` is cut off train where a corpus lacks a split. `max_tokens` are
@@ -108,16 +108,13 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
     if unknown and asked:
         raise ConfigError(f"data.types: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
     types = tuple(config.types) or tuple(sorted(learned))
-    found: dict[str | None, set[str]] = {}
-    for each in sound:
-        found.setdefault(each.dataset, set()).update(span.type for span in each.spans if span.type in types)
-    kept = [each for each in sound if found[each.dataset] and _within(each, config)]
+    marked = marked_types(sound, types)
+    kept = [each for each in sound if marked[each.dataset] and _within(each, config)]
     empty = [split for split in needed if not any(each.split == split for each in (kept if types else sound))]
     if empty or not types:
         theirs = Broken.of([each for each in everything if each.split in empty])
         why = (theirs if theirs.count else broken).lines()[:1]
         raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *why]))
-    marked = {name: frozenset(kinds) for name, kinds in found.items()}
     return Corpus(kept, types, marked, broken, left.count({each.record_id for each in kept}, types))
 
 

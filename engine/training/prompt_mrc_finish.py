@@ -17,8 +17,8 @@ from engine.models.prompt_mrc.config import MrcConfig
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.models.prompt_mrc.soft_words import soft_words
 from engine.models.prompt_mrc.templates import source
-from engine.sources.annotated import lost_mentions
-from engine.sources.annotated.splits import TEST, VALID
+from engine.sources.labelled import lost_mentions
+from engine.sources.labelled.splits import TEST, VALID
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import (
     Corpus,

@@ -10,7 +10,7 @@ from engine.encoders import attention_for, encoder_folder, load_encoder, load_to
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import HARD, HYBRID, MrcConfig
 from engine.models.prompt_mrc.infused import BUDGET, Infused, infused, read_ontology
-from engine.sources.annotated.splits import TRAIN
+from engine.sources.labelled.splits import TRAIN
 from engine.training.prompt_mrc import Corpus, members_of
 
 

@@ -13,21 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.records import text_digest
+from engine.sources.labelled.values import MARK, MARKS, SPANS, as_marks
+from engine.sources.parquet import whole
 from engine.storage import storage_for
 from engine.training.repeats import plain
 
-_MARK = [
-    pa.field("start", pa.int64()),
-    pa.field("end", pa.int64()),
-    pa.field("label", pa.string()),
-    pa.field("annotator", pa.string()),
-]
-MARKS = pa.list_(pa.struct(_MARK))
-SPANS = pa.list_(pa.struct(_MARK[:2]))
 REJECTED = pa.schema(
     [
         pa.field("origin", pa.string(), nullable=False),
@@ -63,24 +56,6 @@ class Rationale:
         """The report without the spans; what stood beside them keeps at least a blank between."""
         edges = [0, *(edge for span in self.spans for edge in span), len(report)]
         return " ".join(report[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start)
-
-
-def highlights(column: pa.ChunkedArray, key: str) -> pa.Array:
-    """A list column of highlights as `MARKS`: each has `start` and `end`, and `label` and `annotator` where they are said.
-
-    Raises:
-        ConfigError: the column is no list of such.
-    """
-    kind = column.type.value_type if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) else None
-    if kind is None or not pa.types.is_struct(kind) or not {"start", "end"} <= {field.name for field in kind}:
-        raise ConfigError(f"{key}: the column must hold lists of highlights with start and end")
-    column = column.combine_chunks()
-    inner = column.values
-    fields = {field.name for field in kind}
-    parts = [inner.field(f.name) if f.name in fields else pa.nulls(len(inner), f.type) for f in _MARK]
-    marks = _typed(dict(zip((f.name for f in _MARK), parts, strict=True)), key)
-    offsets = column.offsets.cast(pa.int32())
-    return pa.ListArray.from_arrays(offsets, marks, type=MARKS, mask=column.is_null())
 
 
 class SideTable:
@@ -264,24 +239,11 @@ def codes(column: pa.ChunkedArray) -> list[str]:
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
-def damaged(error: Exception) -> bool:
-    """Whether what Arrow raised tells of broken content: an error of the file system has a number, and want of memory is no
-    fault of the file."""
-    return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
-
-
 def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
     key = "data.rationale_table"
-    storage = storage_for(path)
-    if storage.stat(path) is None:
+    if storage_for(path).stat(path) is None:
         raise ConfigError(f"{key}: there is no file {path}")
-    try:
-        with storage.open(path) as stream:
-            table = pq.read_table(stream)
-    except (pa.ArrowException, OSError) as error:
-        if not damaged(error):
-            raise
-        raise ConfigError(f"{key}: {path} cannot be read as Parquet; write it again") from None
+    table = whole(path, f"{key}: {path} cannot be read as Parquet; write it again")
     if rule is not None:
         table = _accepted(table, rule)
     missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
@@ -290,9 +252,9 @@ def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
         raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}{bank}")
     table = table.combine_chunks()
     columns = {
-        f.name: table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type) for f in _MARK
+        f.name: table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type) for f in MARK
     }
-    marks = _typed(columns, key).to_pylist()
+    marks = as_marks(columns, key).to_pylist()
     names = table["record_id"].cast(pa.string()).to_pylist()
     return [{"record_id": name, **mark} for name, mark in zip(names, marks, strict=True)]
 
@@ -315,13 +277,4 @@ def _accepted(bank: pa.Table, rule: str) -> pa.Table:
         for row in mine.filter(mine["accepted"]).to_pylist()
         for span in row["spans"] or ()
     ]
-    return pa.Table.from_pylist(rows, schema=pa.schema([pa.field("record_id", pa.string()), *_MARK]))
-
-
-def _typed(columns: Mapping[str, Any], key: str) -> pa.StructArray:
-    if any(columns[name].null_count for name in ("start", "end")):
-        raise ConfigError(f"{key}: start and end must not be null")
-    try:
-        return pa.StructArray.from_arrays([columns[f.name].cast(f.type) for f in _MARK], fields=_MARK)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
-        raise ConfigError(f"{key}: start and end must be whole numbers, label and annotator text") from None
+    return pa.Table.from_pylist(rows, schema=pa.schema([pa.field("record_id", pa.string()), *MARK]))

@@ -29,6 +29,7 @@ from engine.models.site_classifier.cached import HeadLearner, States, encode
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
+from engine.sources.labelled.values import SPANS
 from engine.storage import is_s3
 from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, load_examples, survey
@@ -36,7 +37,7 @@ from engine.training.finish import Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.training.rationales import SPANS, held_words, merged, rationales, same_words, unfit
+from engine.training.rationales import held_words, merged, rationales, same_words, unfit
 from engine.training.repeats import Repeats
 from engine.training.site_classifier import tokenized
 from engine.training.synthetic_rationales import Generator, covered, proposed

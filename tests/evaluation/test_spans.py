@@ -13,9 +13,9 @@ from engine.evaluation.spans import difference, iou, matches, mean_difference, m
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.consult import answer
-from engine.sources.annotated import Span
-from engine.sources.annotated.iob2 import joined
-from tests.sources.annotated.tagged import tags
+from engine.sources.labelled import Span
+from engine.sources.labelled.iob2 import joined
+from tests.sources.labelled.tagged import tags
 
 A, B = "A", "B"
 

@@ -49,7 +49,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two corpora: `one` with two types, `two` with the first of them."""
     import pyarrow.parquet as pq
 
-    from engine.sources.annotated import Document, Span, to_table
+    from engine.sources.labelled import Document, Span, to_table
     from tests.experiments.prompted import NAMES
     from tests.models.prompt_mrc.conftest import World
 

@@ -25,7 +25,7 @@ from engine.experiments.mrc_transfer import Transfer, TransferConfig
 from engine.experiments.run import Arm, run
 from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
-from engine.sources.annotated import Document, Span
+from engine.sources.labelled import Document, Span
 from engine.training.loop import Worker
 from engine.training.prompt_mrc import DataConfig, load_corpus, marked_mentions, members_of, prepared
 from engine.training.prompt_mrc_finish import Outcome

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sources import InputConfig, cut, list_files
+from engine.errors import RowError
+from engine.sources import InputConfig, cut, list_files, names
 from engine.storage import LocalStorage
 
 characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from('",\n\r\t é🎗;|\\ ')
@@ -167,3 +168,35 @@ def test_real_reports_have_unique_ids_with_file_scope(shared_data, load):
     assert loaded.texts == [text for name in names for text in pq.read_table(folder / name)["text"].to_pylist()]
     bare = load(folder, id="report_id")
     assert len(bare.ids) - len(set(bare.ids)) == 254
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", b"id;text\n1;a\n", ["id", "text"]),
+        ("a.csv", b"", []),
+        ("a.jsonl", b'{"id": 1}\nbroken\n{"text": "a", "id": 2}\n', ["id", "text"]),
+        ("a.parquet", b"no table", None),
+        ("a.csv", b"\xe9;text\n", None),
+    ],
+)
+def test_the_columns_of_a_file_are_told_without_reading_it(tmp_path, name, content, columns):
+    (tmp_path / name).write_bytes(content)
+    config = InputConfig(str(tmp_path), None, delimiter=";")
+    (file,) = list_files(config, LocalStorage())
+    if columns is None:
+        with pytest.raises(RowError):
+            names(config, LocalStorage(), file)
+    else:
+        assert names(config, LocalStorage(), file) == columns
+
+
+def test_without_a_text_records_have_neither_text_nor_failure(tmp_path, load):
+    rows = [{"id": "a", "site": "C50"}, {"id": "b", "site": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("id,site\na,C50\nb,\n")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a.parquet", "a.csv", "a.jsonl"):
+        found = load(tmp_path / name, id="id", text=None, keep=("site",)).rows
+        assert [(row["record_id"], row["text"], row["failure"]) for row in found] == [("a", None, None), ("b", None, None)]
+        assert [row["keep"]["site"] or None for row in found] == ["C50", None]

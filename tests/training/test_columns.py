@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.annotated.splits import cut
+from engine.sources.labelled.splits import cut
 from engine.training.data import DataConfig, load_examples, noted, survey
 
 ONE = {"site": "site"}
@@ -97,11 +97,25 @@ def test_files_that_differ_in_what_they_lack_are_refused(tmp_path):
         survey(DataConfig(path=str(tmp_path), labels=ONE))
 
 
-def test_a_csv_file_is_told_from_a_broken_one(tmp_path):
-    for name, told in (("a.csv", "training reads no other"), ("b.parquet", "cannot be read as Parquet")):
-        (tmp_path / name).write_text("record_id,text\n1,x\n")
-        with pytest.raises(ConfigError, match=rf"^data\.path: {name} .*{told}"):
-            survey(DataConfig(path=str(tmp_path / name)))
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("b.parquet", r"^data\.path: b\.parquet cannot be read as Parquet; write it again, or leave it out$"),
+        ("b.csv.gz", r"^data\.path: b\.csv\.gz cannot be read as CSV; "),
+        ("b.export", r"^data\.path: b\.export is no Parquet file; names of other tables end in one of \.csv \.tsv "),
+        ("b.txt", r"^data\.path: b\.txt is no Parquet file; "),
+    ],
+)
+def test_a_broken_file_is_told_by_its_name(tmp_path, name, told):
+    (tmp_path / name).write_text("record_id,text\n1,x\n")
+    with pytest.raises(ConfigError, match=told):
+        survey(DataConfig(path=str(tmp_path / name)))
+
+
+def test_texts_are_no_labelled_reports(tmp_path):
+    (tmp_path / "b.txt").write_text("a report")
+    with pytest.raises(ConfigError, match=r"^data\.path: .* holds texts; labelled reports are tables"):
+        survey(DataConfig(path=str(tmp_path)))
 
 
 def test_what_came_later_is_noted_only_where_it_is_set():

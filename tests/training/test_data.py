@@ -10,7 +10,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.models.site_classifier.config import Task
 from engine.storage import storage_for
-from engine.training.data import DataConfig, load_examples, survey
+from engine.training.data import DataConfig, load_examples, pieces, survey
 from engine.training.site_classifier import flags, gold
 
 ROWS = {
@@ -72,7 +72,7 @@ def test_a_missing_column_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    (tmp_path / "a.csv").write_text("text\n")
+    (tmp_path / "a.md").write_text("text\n")
     for name, told in (("none.parquet", "there is no file"), ("*.parquet", "nothing matches"), ("", "none that can be read")):
         with pytest.raises(ConfigError, match=rf"^data\.path: .*{told}") as caught:
             load_examples(DataConfig(path=str(tmp_path / name)))
@@ -201,3 +201,62 @@ def test_a_damaged_page_is_told_by_the_files_name(tmp_path):
     config = replace(write(tmp_path), rationale_table=str(side))
     with pytest.raises(ConfigError, match=r"^data\.rationale_table: .*side\.parquet cannot be read as Parquet; write it again$"):
         load_examples(config)
+
+
+def test_csv_and_jsonl_give_what_parquet_gives(tmp_path):
+    columns = {"site": [["C18", "C34"], ["C34"], ["C18"], [], None], "leak": [True, False, None, False, True]}
+    columns["marks"] = [[{"start": 0, "end": 2}], None, None, [], None]
+    more = {"multi_label": ["site"], "rationales": "marks", "leak": "leak", "synthetic": 0}
+    first = replace(write(tmp_path, **columns), **more)
+    frame = pl.read_parquet(first.path)
+    frame.write_ndjson(tmp_path / "reports.jsonl")
+    cells = frame.with_columns(
+        site=pl.Series(["C18; C34", "C34", "C18", "[]", None]),
+        marks=pl.Series(['[{"start": 0, "end": 2}]', None, None, "[]", None]),
+    )
+    cells.write_csv(tmp_path / "reports.csv", separator=";")
+    expected = load_examples(first)
+    assert expected["site"].to_pylist()[:3] == [["C18", "C34"], ["C34"], []] and expected["leak"].to_pylist()[:2] == [True, False]
+    for name, dialect in (("reports.jsonl", {}), ("reports.csv", {"delimiter": ";"})):
+        config = replace(first, path=str(tmp_path / name), **dialect)
+        found = load_examples(config)
+        assert found.drop_columns("source").equals(expected.drop_columns("source"))
+        assert set(found["source"].to_pylist()) == {name}
+        assert survey(config).labels == survey(first).labels
+
+
+def test_rows_that_cannot_be_read_are_left_out_and_told(tmp_path):
+    lines = [
+        "record_id,text,site,split,patient_id",
+        "a,one,C18,train,p",
+        "b,two,C18,train",
+        "c,three,C34,test,q",
+        'd,"x"y,C34,test,r',
+    ]
+    (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
+    config = DataConfig(str(tmp_path / "r.csv"), labels={"site": "site"})
+    found = survey(config)
+    assert found.told() == ["left out, since they cannot be read: 2 parse_error"]
+    assert load_examples(config)["record_id"].to_pylist() == ["a", "c"]
+
+
+def test_a_csv_file_in_another_encoding_names_the_key(tmp_path):
+    (tmp_path / "r.csv").write_bytes("record_id,text,b\u00e9,site,split\na,one,x,C18,train\n".encode("cp1252"))
+    config = DataConfig(str(tmp_path / "r.csv"), labels={"site": "site"})
+    with pytest.raises(ConfigError, match=r"^data\.encoding: the first line of r\.csv is not utf-8; set the file's encoding$"):
+        survey(config)
+    assert survey(replace(config, encoding="cp1252")).counts["real train"] == 1
+
+
+def test_parquet_files_of_a_folder_are_read_alone(tmp_path):
+    expected = load_examples(write(tmp_path))
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert load_examples(DataConfig(str(tmp_path))).equals(expected)
+
+
+def test_an_input_of_many_pieces_is_one_table(tmp_path, monkeypatch):
+    config = write(tmp_path)
+    expected = load_examples(config)
+    monkeypatch.setattr("engine.sources.labelled.table._PIECE_BYTES", 64)
+    assert len(list(pieces(config))) > 2
+    assert load_examples(config).equals(expected)

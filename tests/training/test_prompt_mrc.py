@@ -21,7 +21,7 @@ from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc import instances
 from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
 from engine.models.prompt_mrc.prompts import PromptModule
-from engine.sources.annotated import Document, Span, to_table
+from engine.sources.labelled import Document, Span, to_table
 from engine.training.loop import LoopConfig, Worker, train
 from engine.training.prompt_mrc import (
     DataConfig,

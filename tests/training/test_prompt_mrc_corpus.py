@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.annotated import Document, Span
+from engine.sources.labelled import Document, Span
 from engine.training.loop import Worker, train
 from engine.training.prompt_mrc import DataConfig, learner, load_corpus
 from engine.training.prompt_mrc_finish import finish

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.training.rationales import MARKS, Rationale, Sampler, SideTable, codes, held_words, highlights, merged
+from engine.sources.labelled.values import MARKS, highlights
+from engine.training.rationales import Rationale, Sampler, SideTable, codes, held_words, merged
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
 SCHEMA = {"leak": pa.bool_(), "marks": MARKS, "unknown": pa.list_(pa.string())}

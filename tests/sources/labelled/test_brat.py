@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.sources.annotated import Document, Span, lost_mentions
-from engine.sources.annotated.brat import document
+from engine.sources.labelled import Document, Span, lost_mentions
+from engine.sources.labelled.brat import document
 
 TEXT = "Severe pain in arms\nand legs 😀 since Lipitor."
 

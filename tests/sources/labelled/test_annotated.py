@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.records import check
-from engine.sources.annotated import DOCUMENTS, Document, Span, from_table, read_documents, to_table
+from engine.sources.labelled import DOCUMENTS, Document, Span, from_table, read_documents, to_table
 
 
 def tokens(path, tags=("B-A", "O"), **columns):

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RowError
-from engine.sources.annotated import Span
-from engine.sources.annotated.iob2 import document, joined, read
-from tests.sources.annotated.tagged import tags
+from engine.sources.labelled import Span
+from engine.sources.labelled.iob2 import document, joined, read
+from tests.sources.labelled.tagged import tags
 
 TOKENS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5), min_size=1, max_size=12)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.annotated import Span
-from engine.sources.annotated.genia import Left, coarse, read
+from engine.sources.labelled import Span
+from engine.sources.labelled.genia import Left, coarse, read
 
 XML = """<?xml version="1.0"?><set><article>
 <articleinfo><bibliomisc>MEDLINE:1</bibliomisc></articleinfo>

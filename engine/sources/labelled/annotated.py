@@ -19,8 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.sources.annotated import brat, genia, iob2, tables
-from engine.sources.annotated.documents import (
+from engine.sources.base import TEXT, InputConfig
+from engine.sources.files import input_base, input_path, source_of
+from engine.sources.labelled import brat, genia, iob2, parquet
+from engine.sources.labelled.documents import (
     DOCUMENTS,
     Broken,
     Document,
@@ -30,9 +32,8 @@ from engine.sources.annotated.documents import (
     split_called,
     to_table,
 )
-from engine.sources.annotated.genia import Left
-from engine.sources.base import TEXT, InputConfig
-from engine.sources.files import input_base, input_path, list_files, source_of
+from engine.sources.labelled.genia import Left
+from engine.sources.labelled.table import files_at
 from engine.storage import Entry, Storage, storage_for
 
 __all__ = ["DOCUMENTS", "Broken", "Document", "Left", "Span", "from_table", "lost_mentions", "read_documents", "to_table"]
@@ -79,11 +80,7 @@ def read_documents(path: str, left: Left | None = None) -> pa.Table:
 
 def _files(path: str, storage: Storage) -> list[Entry]:
     full = input_path(InputConfig(path, None))
-    try:
-        folder = storage.is_folder(full)
-        listed = list(storage.list(full)) if folder else list_files(InputConfig(path, None, format=TEXT), storage)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("input.path", "data.path").removesuffix("; set input.format")) from None
+    listed = storage.list(full) if storage.is_folder(full) else files_at(path, TEXT)
     files = [entry for entry in listed if entry.path.lower().endswith(_READ)]
     if not files:
         raise ConfigError(f"data.path: {path} has no file that can be read by its ending ({' '.join(_READ)})")
@@ -134,8 +131,7 @@ def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str],
     # Made ids must differ between files: those of every dataset's train.tsv would else all begin alike.
     made = "/".join(dict.fromkeys(part for part in (more["dataset"], None if split_called(stem) else split, stem) if part))
     if ending in _PARQUET:
-        with storage.open(file.path, file) as stream:
-            yield from tables.read(stream, name, made, **more)
+        yield from parquet.read(file, made, **more)
     elif ending in _IOB2:
         yield from iob2.read(_text(storage, file.path), made, **more)
     elif ending == _XML:

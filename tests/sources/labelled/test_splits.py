@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.annotated.documents import Document
-from engine.sources.annotated.splits import drawn, with_splits
+from engine.sources.labelled.documents import Document
+from engine.sources.labelled.splits import drawn, with_splits
 
 
 def corpus(name, **counts):

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.annotated import Span, from_table, read_documents
+from engine.sources.labelled import Span, from_table, read_documents
 
 ROW = {"record_id": "r", "text": "secret ab", "split": "train", "corpus": "C", "lang": "en"}
 SPAN = {"start": 0, "end": 6, "type": "A"}

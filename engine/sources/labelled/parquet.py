@@ -5,21 +5,23 @@ whose fields are `start`, `end`, `type` or `label`, and `group_id` where there i
 `language`. Offsets are whole numbers, ids text or whole numbers, all else is text.
 """
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.sources.annotated import iob2
-from engine.sources.annotated.documents import Document, Span, split_called
+from engine.sources.labelled import iob2
+from engine.sources.labelled.documents import Document, Span, split_called
+from engine.sources.parquet import whole
+from engine.storage import Entry
 
 _IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
 _DATASETS, _LANGUAGES, _TYPES = ("dataset", "corpus"), ("lang", "language"), ("type", "label")
 
 
-def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None = None) -> Iterator[Document]:
+def read(file: Entry, made: str, dataset: str, split: str | None = None) -> Iterator[Document]:
     """The rows of a file; `dataset` and `split` say what they belong to where no column does, `made` begins the ids of rows
     without one.
 
@@ -27,10 +29,8 @@ def read(stream: BinaryIO, name: str, made: str, dataset: str, split: str | None
         ConfigError: it is no Parquet, has none of the columns needed or one of another type, or a split that is none of train,
             valid, test.
     """
-    try:
-        table = pq.read_table(stream)
-    except (pa.ArrowInvalid, OSError):
-        raise ConfigError(f"data.path: {name} cannot be read as Parquet; write it again, or leave it out") from None
+    name = posixpath.basename(file.path)
+    table = whole(file.path, f"data.path: {name} cannot be read as Parquet; write it again, or leave it out", expect=file)
     known = table.column_names
     tags, ids = _first(known, _TAGS), _first(known, _IDS)
     tagged = "tokens" in known and tags is not None

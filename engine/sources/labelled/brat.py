@@ -8,7 +8,7 @@ Source of the format: Stenetorp et al., brat (EACL 2012), and its page on stando
 import re
 
 from engine.errors import RowError
-from engine.sources.annotated.documents import Document, Span
+from engine.sources.labelled.documents import Document, Span
 
 _BOUND = re.compile(r"(T\S+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)(?:\t(.*))?")
 

@@ -179,5 +179,16 @@ def lost_mentions(documents: Sequence[Document], types: Collection[str] | None =
     return lost, mentions
 
 
+def marked_types(documents: Iterable[Document], types: Collection[str] | None = None) -> dict[str | None, frozenset[str]]:
+    """By dataset of the usable documents the types that are marked in it, of `types` where they are given: what was not marked
+    there is not held against a model."""
+    found: dict[str | None, set[str]] = {}
+    for document in documents:
+        if not document.broken:
+            kinds = {span.type for span in document.spans}
+            found.setdefault(document.dataset, set()).update(kinds if types is None else kinds.intersection(types))
+    return {name: frozenset(kinds) for name, kinds in found.items()}
+
+
 def _is_visible(text: str) -> bool:
     return any(not (char.isspace() or unicodedata.category(char) in ("Cc", "Cf")) for char in text)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from engine.errors import ConfigError
 from engine.records import seed_of
-from engine.sources.annotated.documents import Document
+from engine.sources.labelled.documents import Document
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 

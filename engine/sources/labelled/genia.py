@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from engine.errors import ConfigError
-from engine.sources.annotated.documents import Document, Span
+from engine.sources.labelled.documents import Document, Span
 
 TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from engine.errors import RowError
-from engine.sources.annotated.documents import Document, Span
+from engine.sources.labelled.documents import Document, Span
 
 _START = "-DOCSTART-"
 

@@ -1,6 +1,6 @@
 """What is told of documents that cannot be used."""
 
-from engine.sources.annotated import Broken, Document
+from engine.sources.labelled import Broken, Document
 
 
 def broken(record_id, reason):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.errors import RowError
-from engine.sources.annotated import Span
+from engine.sources.labelled import Span
 
 
 def tags(tokens: Sequence[str], spans: Sequence[Span]) -> list[str]:

@@ -1,0 +1,209 @@
+"""Labelled records in tables: beside each id what people say of it, and where they saw it.
+
+Tables are read as reports are (`engine.sources`), so formats, encodings, dialects, broken rows and ids behave the same wherever
+somebody trains, calibrates or evaluates. A few hundred rows come at a time, and pieces of an input can be read by any process.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine import sources
+from engine.errors import ConfigError
+from engine.records import FAILURE
+from engine.sources.base import DOUBLE, PARQUET, InputConfig, Shard
+from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, is_list, spans, with_nulls
+from engine.storage import Entry, storage_for
+
+_PIECE_BYTES = 4 << 20
+_BATCH = 512
+_SAME = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
+# A record without a usable text still has its labels.
+_HARMLESS = {"missing_text", "too_large"}
+_NO_STATE = {"kind": "parse_error", "detail": "a finding is none of positive, negative and uncertain"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Where labelled records are, and which of their columns hold what.
+
+    `labels` maps a task to its column with a code, or with codes: a list, or several joined by `;`. `multi_label` are the tasks
+    that have lists; every other task has one code, whatever stands in it. None goes by what the columns hold. `source` names a
+    column whose value and a colon stand in front of the id; `id_scope` "file" does that with the file's own name. `pair` is a
+    second text, `group` the unit that is never parted, such as the patient. `marks` names the column with highlights, `spans` by
+    task one with marked spans. `findings` maps a finding to the column with its state, or names the one column that lists name
+    and state of each. `more` are further columns, as text, under the names they get. `names` is what the user calls the settings,
+    for messages; `KEPT` are those that name columns.
+    """
+
+    path: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    id: str | None = None
+    text: str | None = None
+    source: str | None = None
+    id_scope: str = "input"
+    group: str | None = None
+    split: str | None = None
+    pair: str | None = None
+    multi_label: Sequence[str] | None = None
+    marks: str | None = None
+    spans: Mapping[str, str] = field(default_factory=dict)
+    findings: str | Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quoting: str = DOUBLE
+    escape: str | None = None
+    max_bytes: int = 4_194_304
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    KEPT: ClassVar[tuple[str, ...]] = ("labels", "group", "split", "pair", "marks")
+
+    def named(self, key: str) -> str:
+        """What the user calls a setting."""
+        return self.names.get(key, key)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column but id and text, each once."""
+        single = (self.source, self.group, self.split, self.pair, self.marks)
+        every = [*self.labels.values(), *single, *self.spans.values(), *self.states.values(), *self.more.values()]
+        return tuple(dict.fromkeys(name for name in every if name is not None))
+
+    @property
+    def states(self) -> Mapping[str | None, str]:
+        """The column of each finding's state, or under None the one that lists all."""
+        return {None: self.findings} if isinstance(self.findings, str) else self.findings
+
+    def input(self) -> InputConfig:
+        """The same table as an input of reports."""
+        keep = tuple(name for name in self.columns if name != self.text)
+        return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _SAME})
+
+    @contextmanager
+    def renaming(self) -> Iterator[None]:
+        """Within it, errors speak of the settings under the names that the user knows."""
+        try:
+            yield
+        except ConfigError as error:
+            keep = " or ".join(dict.fromkeys(self.named(key) for key in self.KEPT))
+            message = re.sub(r"input\.(\w+)", lambda match: keep if match[1] == "keep" else self.named(match[1]), str(error))
+            raise ConfigError(message) from None
+
+
+def files_at(path: str, format: str | None = None) -> list[Entry]:
+    """The files of a labelled input, see `engine.sources.files.survey`.
+
+    Raises:
+        ConfigError: there are none; it speaks of `data.path`.
+    """
+    try:
+        return sources.list_files(InputConfig(path, None, format=format), storage_for(path))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("input.path", "data.path").removesuffix("; set input.format")) from None
+
+
+class Reader:
+    """A labelled table, its files listed and its columns checked.
+
+    Args:
+        files: some of its files, where they are listed already.
+    Raises:
+        ConfigError: there is nothing to read, a column is missing, or it cannot be what it is named for.
+    """
+
+    def __init__(self, config: Labelled, files: Sequence[Entry] | None = None) -> None:
+        self.config, self._storage = config, storage_for(config.path)
+        with config.renaming():
+            self._input = config.input()
+            self.files = list(sources.list_files(self._input, self._storage) if files is None else files)
+            self._fields = sources.keep_fields(self._input, self._storage, self.files)
+        self.kinds = {field.name: field.type for field in self._fields}
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The whole table, see `read`."""
+        for piece in self.pieces():
+            yield from self.read(piece)
+
+    def pieces(self) -> Iterator[Shard]:
+        """The table in order, cut into pieces of one file each, of some 4 MB of text."""
+        with self.config.renaming():
+            base = sources.input_base(self._input)
+            for file in self.files:
+                yield from sources.cut(self._input, self._storage, [file], _PIECE_BYTES, base)
+
+    def read(self, piece: Shard) -> Iterator[pa.Table]:
+        """The records of a piece, a few hundred at a time.
+
+        Returns:
+            Tables of one schema: `record_id` (null where there is none), `source`, `text` (large_string), `group`, `split` and
+            `pair`, null where they are not asked for; for each task T `T` (text, or a list of it), and where asked for `marks`,
+            `T_spans`, `findings` and further columns; `failure`, of records that cannot be read.
+        Raises:
+            ConfigError: a column cannot be what it is named for.
+        """
+        with self.config.renaming():
+            table = self._typed(*self._records(piece), piece)
+        for start in range(0, len(table), _BATCH):
+            yield table.slice(start, _BATCH)
+
+    def _records(self, piece: Shard) -> tuple[pa.Table, pa.Array]:
+        """The records of a piece, and which of them have no id; these have their text, if there is one."""
+        records = sources.read(self._input, self._storage, piece, self._fields)
+        lacking = pc.fill_null(pc.equal(pc.struct_field(records["failure"], "detail"), "missing_id"), False).combine_chunks()
+        if pc.any(lacking).as_py():
+            other = sources.read(replace(self._input, id=None), self._storage, piece, self._fields)
+            rows = np.arange(len(records)) + len(records) * lacking.to_numpy(zero_copy_only=False)
+            records = pa.concat_tables([records, other]).take(pa.array(rows))
+        return records, lacking
+
+    def _typed(self, records: pa.Table, lacking: pa.Array, piece: Shard) -> pa.Table:
+        config, kept = self.config, records["keep"].combine_chunks()
+        given = {name: pa.chunked_array([kept.field(name)]) for name in self.kinds}
+        if piece.slices[0].format != PARQUET:
+            # What has no types has no nulls either.
+            given = {name: with_nulls(column) for name, column in given.items()}
+        given[config.text] = records["text"]
+        ids = pc.if_else(lacking, pa.scalar(None, pa.string()), records["record_id"])
+        columns: dict[str, Any] = {
+            "record_id": ids if config.source is None else pc.binary_join_element_wise(as_text(given[config.source]), ids, ":"),
+            "source": records["source"],
+            "text": records["text"],
+        }
+        for name in ("group", "split", "pair"):
+            column = getattr(config, name)
+            columns[name] = pa.nulls(len(records), pa.string()) if column is None else as_text(given[column])
+        columns |= {task: self._codes(task, given[column], piece) for task, column in config.labels.items()}
+        if config.marks is not None:
+            columns["marks"] = highlights(given[config.marks], config.named("marks"))
+        columns |= {f"{task}_spans": spans(given[column]) for task, column in config.spans.items()}
+        columns |= {name: as_text(given[column]) for name, column in config.more.items()}
+        failure = [None if error and error["kind"] in _HARMLESS else error for error in records["failure"].to_pylist()]
+        if config.findings:
+            columns["findings"], unknown = findings({name: given[column] for name, column in config.states.items()})
+            failure = [error or (_NO_STATE if row else None) for error, row in zip(failure, unknown, strict=True)]
+        columns["failure"] = pa.array(failure, FAILURE)
+        return pa.table(columns)
+
+    def _codes(self, task: str, column: pa.ChunkedArray, piece: Shard) -> pa.ChunkedArray | pa.Array:
+        """A code as text, or codes as a list of it, whichever is the task's own."""
+        many, listed = self.config.multi_label, is_list(column.type)
+        wanted = listed if many is None else task in many
+        # A file without types holds a list as it can; where there are types, text is no list of codes.
+        typed = piece.slices[0].format == PARQUET and column.null_count < len(column)
+        try:
+            if wanted and not (listed or typed):
+                return pa.array([codes_in(cell) for cell in column.to_pylist()], CODES)
+            if wanted == listed:
+                return column.cast(CODES if wanted else pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+        where, labels, lists = piece.slices[0].source, self.config.named("labels"), self.config.named("multi_label")
+        raise ConfigError(f"{labels}: a column of {where} has the wrong type; codes are text, lists of it for {lists}")
