@@ -5,7 +5,6 @@ way (corpora, trained models, runs), and in the end `results.parquet` and `resul
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +15,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError, ContractError
+from engine.errors import ContractError
+from engine.storage import whole_file
+from engine.storage.claim import Kind, claim
 
 Say = Callable[[str], None]
+_FOLDER = Kind(
+    "experiment",
+    "holds an experiment with other settings: {changes}; choose a new folder",
+    "{name} ({before} there, {now} here)",
+    under="",
+    first="experiment",
+)
 
 SCHEMA = pa.schema(
     [
@@ -81,8 +89,10 @@ def run(experiment: Experiment, output: Path, command: str, say: Say) -> pa.Tabl
         ConfigError: the folder holds another experiment, or this one with other settings.
     """
     settings = json.loads(json.dumps({"experiment": experiment.name, **experiment.settings()}))
-    _claim(output, settings)
+    claim(str(output), settings, _FOLDER)
     done = output / "arms"
+    for folder in (done, output / "work"):
+        folder.mkdir(exist_ok=True)
     tables = []
     for arm in experiment.arms():
         file = done / f"{arm.name}.parquet"
@@ -155,33 +165,7 @@ def _number(row: Mapping[str, Any], usual: int | None) -> str:
     return f"{row['value']:.3f}{between}{on}"
 
 
-def _claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Makes the folder this experiment's own, or sees that it already is."""
-    note = output / "settings.json"
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output.path: {output} is a file; give a folder")
-    if note.is_file():
-        _same(output, json.loads(note.read_text(encoding="utf-8")), settings)
-    elif output.exists() and any(path.suffix != ".tmp" for path in output.iterdir()):
-        raise ConfigError(f"output.path: {output} is not empty and holds no experiment; choose a new folder")
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(".tmp")
-        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, note)
-    for name in ("arms", "work"):
-        (output / name).mkdir(exist_ok=True)
-
-
-def _same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if other:
-        told = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in other)
-        raise ConfigError(f"output.path: {output} holds an experiment with other settings: {told}; choose a new folder")
-
-
 def _write(file: Path, table: pa.Table) -> None:
     """Whole or not at all: a file that is there is a finished arm."""
-    part = file.with_suffix(".tmp")
-    pq.write_table(table, part)
-    os.replace(part, file)
+    with whole_file(file) as part:
+        pq.write_table(table, part)

@@ -84,7 +84,7 @@ def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, 
         InputChanged: a planned file is gone or is another one now.
     """
     layout = Layout(config.output)
-    fingerprint.check(storage, layout, found)
+    fingerprint.check(layout, found)
     drafted = plan.draft(config, storage, layout)
     for note in drafted.notes:
         event("input", note=note)
@@ -94,7 +94,7 @@ def begin(config: RunConfig, storage: Storage, system: System, found: dict[str, 
     if not probe(config.output):
         event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
         storage = storage_for(config.output)
-    run_id = fingerprint.claim(storage, layout, found, system.limits())
+    run_id = fingerprint.take(layout, found, system.limits())
     return run_id, plan.store(config, storage, layout, drafted)
 
 

@@ -101,7 +101,7 @@ def status(output: str) -> Summary:
         ConfigError: there is no run there.
     """
     storage, layout = storage_for(output), Layout(output)
-    found = fingerprint.read(storage, layout)
+    found = fingerprint.read(layout)
     if found is None:
         raise ConfigError(f"{output} holds no run; give the output.path of one")
     # Before the receipts: a driver that ends in between has then left its last ones.

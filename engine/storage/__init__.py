@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from engine.storage.base import Entry, S3Config, Storage, cache_folder, full_path, inside, is_s3
 from engine.storage.local import LocalStorage
+from engine.storage.whole import whole_file, whole_folder
 
 __all__ = [
     "Entry",
@@ -24,6 +25,8 @@ __all__ = [
     "s3_config",
     "storage_for",
     "use_s3",
+    "whole_file",
+    "whole_folder",
 ]
 
 _s3 = S3Config()

@@ -5,19 +5,17 @@ import heapq
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import ConfigError, InputChanged, RetryableError
+from engine.errors import ConfigError, InputChanged
 from engine.storage.base import TEMPORARY, Entry
+from engine.storage.whole import make_folder, plain_errors, sync, temporary_path, whole_file
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 # A link that leads to itself leads nowhere.
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # How file systems say that they have no hard links, FUSE and network shares each in their own way.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 # What stands in the way of a link where the file system knows them.
@@ -70,21 +68,11 @@ class LocalStorage:
 
     @contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
-        temporary = _temporary(path)
-        try:
-            with _plain_errors(path), open(temporary, "xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            with _plain_errors(path):
-                os.replace(temporary, path)
-                _sync_folder(path)
-        except BaseException:
-            self.remove(temporary)
-            raise
+        with whole_file(path) as temporary, open(temporary, "xb") as file:
+            yield file
 
     def link(self, source: str, target: str) -> bool:
-        _make_folder(os.path.dirname(target))
+        make_folder(os.path.dirname(target))
         try:
             self._name(source, target)
         except FileNotFoundError:
@@ -106,7 +94,7 @@ class LocalStorage:
 
     @contextmanager
     def scratch(self, folder: str) -> Iterator[str]:
-        _make_folder(folder)
+        make_folder(folder)
         try:
             yield folder
         finally:
@@ -116,7 +104,7 @@ class LocalStorage:
         return True
 
     def _name(self, source: str, target: str) -> bool:
-        with _plain_errors(target):
+        with plain_errors(target):
             try:
                 os.link(source, target)
             except FileExistsError:
@@ -135,13 +123,13 @@ class LocalStorage:
                     f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by which "
                     "a file is whole or not there; name an output folder on a local disk, on another share, or on s3://"
                 ) from None
-            _sync_folder(target)
+            sync(os.path.dirname(target))
         return True
 
     def _write(self, path: str, data: bytes) -> str:
-        temporary = _temporary(path)
+        temporary = temporary_path(path)
         try:
-            with _plain_errors(path), open(temporary, "xb") as file:
+            with plain_errors(path), open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -154,41 +142,6 @@ class LocalStorage:
 def _is_ours(path: str) -> bool:
     """Whether the kernel would let us link the file, also with `fs.protected_hardlinks`."""
     return os.stat(path).st_uid == os.geteuid() or os.access(path, os.R_OK | os.W_OK)
-
-
-def _temporary(path: str) -> str:
-    folder = os.path.dirname(path) or "."
-    _make_folder(folder)
-    return os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY}")
-
-
-def _make_folder(folder: str) -> None:
-    try:
-        with _plain_errors(folder):
-            os.makedirs(folder, exist_ok=True)
-    except FileNotFoundError:
-        # Some file systems of the kernel, such as /proc, say this where they take no new names.
-        raise ConfigError(f"cannot make the folder {folder}; name another one") from None
-
-
-@contextmanager
-def _plain_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise RetryableError(f"no space left for {path}; free some and run the same command again") from None
-        if error.errno in _DENIED or isinstance(error, (NotADirectoryError, FileExistsError)):
-            raise ConfigError(f"cannot write to {path}: {os.strerror(error.errno)}") from None
-        raise
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _walk(top: str) -> Iterator[str]:

@@ -18,13 +18,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError, InputChanged
+from engine.errors import InputChanged
 from engine.models.checkpoint import publish_checkpoint
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
+from engine.storage.claim import Kind, claim, read
 from engine.training.data import DataConfig, listing, load_examples, pieces, survey
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session
 
-WORK, EXAMPLES, NOTE = "_training", "_examples", "settings.json"
+WORK, EXAMPLES = "_training", "_examples"
+# A user's own questions may hold words of the texts: settings are named without their values.
+_TRAINING = Kind(
+    "training",
+    "holds a training with other settings ({changes}); choose a new folder",
+    note=f"{WORK}/settings.json",
+)
 REJECTED_FILE = "rejected_rationales.parquet"
 CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
@@ -81,7 +88,7 @@ def train_system(
 def continues(output: str) -> str:
     """What the same command does next with an output, for who has interrupted it."""
     output = full_path(os.path.expanduser(output))
-    note = storage_for(output).read(f"{output}/{WORK}/{NOTE}")
+    note = read(output, _TRAINING)
     if note is None:
         return "nothing is trained yet; the same command begins anew"
     work = _work(output, note)
@@ -165,32 +172,14 @@ def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _claim(output: str, settings: Mapping[str, Any], given: Any) -> Path:
     """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in."""
-    storage, note = storage_for(output), f"{output}/{WORK}/{NOTE}"
-    ours = json.loads(json.dumps(settings))
-    found = storage.read(note)
-    if found is None:
-        if _holds_something(output):
-            raise ConfigError(f"output.path: {output} is not empty and holds no training; choose a new folder")
-        # The id tells this training from one of before whose output was removed.
-        mine = json.dumps({**ours, "input": given, "id": uuid.uuid4().hex}, indent=1) + "\n"
-        storage.create(note, mine.encode())
-        found = storage.read(note) or b"{}"
-    theirs = json.loads(found)
-    if {name: theirs.get(name) for name in ours} != ours:
-        raise ConfigError(f"output.path: {output} holds a training with other settings; choose a new folder")
-    # A training of before this was noted has no input to compare.
-    if theirs.get("input", given) != json.loads(json.dumps(given)):
-        raise InputChanged(CHANGED)
-    return _work(output, found)
+    # The id tells this training from one of before whose output was removed.
+    return _work(output, claim(output, settings, _TRAINING, given, id=uuid.uuid4().hex))
 
 
-def _work(output: str, note: bytes) -> Path:
+def _work(output: str, note: Mapping[str, Any]) -> Path:
     """The folder on this machine that the training with such a note works in."""
-    return cache_folder("training") / hashlib.sha256(note).hexdigest()[:32] if is_s3(output) else Path(output, WORK)
-
-
-def _holds_something(output: str) -> bool:
-    return storage_for(output).is_folder(output) and (is_s3(output) or any(Path(output).iterdir()))
+    name = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_folder("training") / name if is_s3(output) else Path(output, WORK)
 
 
 def _finished(output: str) -> dict[str, Any] | None:

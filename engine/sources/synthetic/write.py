@@ -8,7 +8,6 @@ Files are whole or absent and hold a fixed range of records, so that whatever is
 made. The hidden file is no part of an input: the folder itself can be given to a job.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,18 @@ from engine.sources.synthetic import encode, unreportable
 from engine.sources.synthetic.generate import Settings, blocks
 from engine.sources.synthetic.unreportable import Unreportable
 from engine.storage import Storage, storage_for
+from engine.storage.claim import Kind, claim
 
-SETTINGS_FILE = ".corpus.json"
+# Before there were two corpora, nobody had to say which one it was.
+_CORPUS = Kind(
+    "corpus",
+    "holds another corpus ({changes}); name a new folder",
+    "{name} is {before}, not {now}",
+    note=".corpus.json",
+    under="",
+    first="corpus",
+    assumed={"corpus": "reports"},
+)
 # Of the reports: raised whenever the same settings give other records.
 EDITION = 1
 _WRITERS = 32
@@ -72,16 +81,16 @@ class CorpusSummary:
     seconds: float
 
 
-def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary:
+def write(config: CorpusConfig) -> CorpusSummary:
     """Makes the corpus, as far as it is not there.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
         RetryableError: no space left.
     """
-    storage = storage or storage_for(config.path)
+    storage = storage_for(config.path)
     make = _maker(config)
-    _claim(config, storage)
+    claim(config.path, _described(config), _CORPUS)
     began, written, files = time.monotonic(), 0, 0
     for number, start in enumerate(range(0, config.records, config.file_records)):
         files += 1
@@ -92,28 +101,6 @@ def write(config: CorpusConfig, storage: Storage | None = None) -> CorpusSummary
         _write_file(config, storage, path, number, make(start, stop))
         written += stop - start
     return CorpusSummary(files, written, time.monotonic() - began)
-
-
-def _claim(config: CorpusConfig, storage: Storage) -> None:
-    """Makes sure that the folder is ours: writes the settings into an empty one, compares them in another."""
-    settings_file = f"{config.path}/{SETTINGS_FILE}"
-    if storage.stat(settings_file) is None:
-        if next(iter(storage.list(config.path)), None) is not None:
-            raise ConfigError(f"output.path: {config.path} is not empty and holds no corpus; name a new folder")
-        if storage.create(settings_file, json.dumps(_described(config), indent=1).encode()):
-            return
-    try:
-        found = json.loads(storage.read(settings_file) or b"")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"output.path: {settings_file} is unreadable; name a new folder")
-    # Before there were two corpora, nobody had to say which one it was.
-    found, wanted = {"corpus": "reports"} | found, _described(config)
-    keys = wanted if found["corpus"] == wanted["corpus"] else ["corpus"]
-    differ = [f"{key} is {found.get(key)}, not {wanted[key]}" for key in keys if found.get(key) != wanted[key]]
-    if differ:
-        raise ConfigError(f"output.path: {config.path} holds another corpus ({'; '.join(differ)}); name a new folder")
 
 
 def _maker(config: CorpusConfig) -> Callable[[int, int], Iterator[pa.Table]]:
