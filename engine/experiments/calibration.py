@@ -7,7 +7,6 @@ threshold; the other grounds for review (rare codes, odd wording) are left aside
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -32,6 +31,7 @@ from engine.models.site_classifier.calibrating import ISOTONIC, TEMPERATURE, Out
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import adjusted, probabilities
+from engine.storage import whole_file
 from engine.training.data import DataConfig, load_examples
 from engine.training.finish import records_of
 
@@ -128,9 +128,8 @@ class Calibration:
             say(f"predicting {len(table)} reports of {split}")
             scores = self._coder.scores(self._coder.prepare(records_of(table)))
             found = {name: matrix(scores[f"{name}_logits"]) for name in self._coder.known()}
-            part = file.with_suffix(".tmp.npz")
-            np.savez(part, **found)
-            os.replace(part, file)
+            with whole_file(file) as part, open(part, "wb") as stream:
+                np.savez(stream, **found)
         with np.load(file) as found:
             return {name: found[name] for name in self.config.labels}
 

@@ -6,7 +6,6 @@ has not seen the report. Terms are site names where the labels are sites, and fo
 here by us.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from engine.experiments.banked import out_of_fold
 from engine.experiments.rationale_sets import TASK, Span
 from engine.experiments.regimes import Texts, listed
 from engine.experiments.run import Result
+from engine.storage import whole_file
 from engine.training.rationales import merged
 from engine.training.synthetic_rationales import SITE_WAYS, Generator, Templates, covered, proposed
 
@@ -114,9 +114,8 @@ def generated(frozen: "Frozen", head: str, mode: str, folds: int, work: Path) ->
         file = work / f"generated-{head}-{by.digest[:12]}.parquet"
         if not file.is_file():
             right = pa.array(_right_alone(frozen, head, folds, samples), pa.bool_())
-            part = file.with_suffix(".tmp")
-            pq.write_table(pa.table({"record_id": samples["record_id"], "right": right}), part)
-            os.replace(part, file)
+            with whole_file(file) as part:
+                pq.write_table(pa.table({"record_id": samples["record_id"], "right": right}), part)
         kept = {row["record_id"] for row in pq.read_table(file).to_pylist() if row["right"]}
         samples = samples.filter(pa.array([name in kept for name in samples["record_id"].to_pylist()], pa.bool_()))
     told = [Result("asked", found.asked), Result("proposed", found.proposed)]

@@ -22,6 +22,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe
 from engine.models.site_classifier.config import EXPLAIN_METHODS
 from engine.records import seed_of
+from engine.storage import whole_file
 
 TASK = "answer"
 WITH, WITHOUT, DIFFERENCE = "with_masking", "without_masking", "difference"
@@ -107,8 +108,8 @@ class Masking:
         if not kept.is_file():
             test = pq.read_table(data, filters=[("split", "=", "test")])
             table = erased(folder, by_draw(test, self.config.records, self.config.seed), self.config.methods, say)
-            pq.write_table(table, kept.with_suffix(".tmp"))
-            kept.with_suffix(".tmp").replace(kept)
+            with whole_file(kept) as part:
+                pq.write_table(table, part)
         return pq.read_table(kept, schema=ROWS), figures
 
 

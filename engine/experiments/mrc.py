@@ -27,6 +27,7 @@ from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoin
 from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
+from engine.storage import whole_file
 from engine.training.loop import LoopConfig, Worker
 from engine.training.loop import train as loop_train
 from engine.training.prompt_mrc import (
@@ -271,10 +272,8 @@ def _tuned(learner: MrcLearner, last: Path, folder: Path, most: int) -> float:
         learner.decoding = Decoding(**found["decoding"])
         return found["valid_f1"]
     score = tuned(learner, most)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = note.with_suffix(".tmp")
-    part.write_text(json.dumps({**begun, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
-    os.replace(part, note)
+    with whole_file(note) as part:
+        part.write_text(json.dumps({**begun, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
     return score
 
 

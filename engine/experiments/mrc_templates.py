@@ -8,7 +8,6 @@ wordings to the test texts.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, pieces_of
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
 from engine.sources.labelled.splits import TEST
+from engine.storage import whole_file
 from engine.training.prompt_mrc import Corpus, DataConfig, members_of
 from engine.training.prompt_mrc_templates import automatic, definitions
 
@@ -232,10 +232,8 @@ def _keep(file: Path, corpus: str, kind: str, texts: Mapping[str, str]) -> None:
     """Adds the templates of a kind to those that the file has."""
     held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     held.setdefault(corpus, {})[kind] = dict(texts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".tmp")
-    part.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with whole_file(file) as part:
+        part.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def own_is_best(matrix: NDArray) -> NDArray:

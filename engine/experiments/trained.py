@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, ContractError
 from engine.models.site_classifier.config import EVIDENCE_METHODS, EXPLAIN_METHODS
+from engine.storage import whole_file
 
 if TYPE_CHECKING:
     from engine.models.site_classifier import SiteCoder
@@ -120,10 +121,8 @@ def put_table(file: Path, table: pa.Table) -> None:
     data = made.getvalue().to_pybytes()
     if file.is_file() and file.read_bytes() == data:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".tmp")
-    part.write_bytes(data)
-    part.replace(file)
+    with whole_file(file) as part:
+        part.write_bytes(data)
 
 
 def records(record_ids: Sequence[str], texts: Sequence[str]) -> pa.Table:

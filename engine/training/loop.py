@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import ConfigError, ContractError
+from engine.storage import whole_file
 
 # Bytes in which a worker tells the others its sums.
 _TOLD = 16384
@@ -244,17 +245,15 @@ def _together(
 def _save(
     folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, best: Best, place: Mapping[str, Any]
 ) -> None:
-    """Weights, moments and the place in one safetensors file, written beside and renamed, so that it is never half there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Weights, moments and the place in one safetensors file, so that it is never half there."""
     tensors = {f"weight/{name}": value.detach().contiguous() for name, value in parameters.items()}
     tensors |= {f"best/{name}": value.contiguous() for name, value in best.weights.items()}
     for name, value in parameters.items():
         moments = optimiser.state.get(value, {})
         tensors |= {f"{key}/{name}": moments[key].contiguous() for key in _MOMENTS if key in moments}
-    temporary = folder / "state.tmp"
     seen = {"value": best.value, "epoch": best.epoch, "stale": best.stale} if best.weights else None
-    save_file(tensors, temporary, metadata={"place": json.dumps({**place, "config": asdict(config), "best": seen})})
-    temporary.replace(folder / "state.safetensors")
+    with whole_file(folder / "state.safetensors") as part:
+        save_file(tensors, part, metadata={"place": json.dumps({**place, "config": asdict(config), "best": seen})})
 
 
 def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any) -> tuple[int, list, Best, bool]:
