@@ -3,6 +3,7 @@
 Nothing that is raised may reach Ray, which logs exceptions with all that they quote: an error comes back as a table of its own.
 """
 
+import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from itertools import islice
@@ -22,9 +23,9 @@ _ERROR = "_error"
 
 def ray_runs() -> bool:
     """Whether this process can work through Ray."""
-    import ray
-
-    return ray.is_initialized()
+    # Whoever started Ray has imported it, which takes a second.
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
 
 
 def in_order(items: Iterable[Any], work: Callable[[Any], pa.Table], readers: int = 2) -> Generator[pa.Table]:
