@@ -87,3 +87,23 @@ def systems() -> dict[str, str]:
 def load(spec: ModelSpec) -> System:
     """The system that a spec describes."""
     return importlib.import_module(spec.system).load(spec)
+
+
+@dataclass(frozen=True)
+class SideTable:
+    """A table of what a system must know of a whole corpus, made of many parts in plain Python (see `engine.pipeline.tables`).
+
+    Args:
+        name: that of its folder.
+        schema: of the table, and of what is made of each part.
+        parts: plain values; what the work is divided into.
+        map: `module:function`, called as `function(part, settings) -> pa.Table`.
+        reduce: `module:function`, called as `function(tables, settings) -> pa.Table`, the tables in the order of their parts. It
+            is associative: a table that it made of the first parts may stand in their place.
+    """
+
+    name: str
+    schema: pa.Schema
+    parts: Sequence[Any]
+    map: str
+    reduce: str

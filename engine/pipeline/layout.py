@@ -68,9 +68,6 @@ class Layout:
     def receipt(self, shard: str) -> str:
         return posixpath.join(self.receipts, f"{shard}.json")
 
-    def stage(self, generation: int, attempt: str) -> str:
-        return posixpath.join(self.staging, f"{generation:04d}-{attempt}")
-
     def manifest(self, generation: int) -> str:
         return posixpath.join(self.manifests, f"{generation:04d}.json")
 
@@ -79,9 +76,6 @@ class Layout:
 
     def table(self, table: str) -> str:
         return self._path(table)
-
-    def final(self, table: str, generation: int, number: int) -> str:
-        return posixpath.join(self.table(table), f"{generation:04d}-{number:04d}.parquet")
 
     def _path(self, name: str) -> str:
         return posixpath.join(self.output, name)

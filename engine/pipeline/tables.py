@@ -14,7 +14,7 @@ import importlib
 import io
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import ContractError, EngineError, where
 from engine.machine import processors
+from engine.models.base import SideTable
 from engine.pipeline.flow import in_order, ray_runs
 from engine.storage import S3Config, Storage, full_path, s3_config, storage_for, use_s3
 from engine.storage.claim import Kind, claim
@@ -30,26 +31,6 @@ from engine.storage.claim import Kind, claim
 # Parts that are reduced at a time, and so are in memory together.
 _TOGETHER = 16
 _KIND = Kind("side table", "holds a side table with other settings ({changes}); choose a new folder")
-
-
-@dataclass(frozen=True)
-class SideTable:
-    """A table and how it is made.
-
-    Args:
-        name: that of its folder.
-        schema: of the table, and of what is made of each part.
-        parts: plain values; what the work is divided into.
-        map: `module:function`, called as `function(part, settings) -> pa.Table`.
-        reduce: `module:function`, called as `function(tables, settings) -> pa.Table`, the tables in the order of their parts. It
-            is associative: a table that it made of the first parts may stand in their place.
-    """
-
-    name: str
-    schema: pa.Schema
-    parts: Sequence[Any]
-    map: str
-    reduce: str
 
 
 def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callable[[str], None]) -> str:

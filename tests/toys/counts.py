@@ -13,7 +13,8 @@ from collections import Counter
 import pyarrow as pa
 
 from engine.errors import ConfigError, EngineError
-from engine.pipeline.tables import SideTable, make
+from engine.models.base import SideTable
+from engine.pipeline.tables import make
 from engine.storage import S3Config, use_s3
 
 SCHEMA = pa.schema([pa.field("token", pa.string(), nullable=False), pa.field("count", pa.int64(), nullable=False)])
