@@ -8,8 +8,8 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.models.prompt_mrc.config import HARD, HYBRID, MODES, SOFT, STYLES, TAGGER
 from engine.models.site_classifier.config import BRANCHES, HEADS
+from engine.models.site_classifier.rationales.samples import KINDS
 from engine.sources.base import DOUBLE, QUOTING
-from engine.training.rationales import KINDS
 from jobs._ray_job import check_paths
 from jobs._storage import Storage
 

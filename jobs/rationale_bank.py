@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import HEADS
-from engine.training.synthetic_rationales import MODES
+from engine.models.site_classifier.rationales.synthetic import MODES
 from jobs._front import job
 from jobs._storage import Storage, use
 from jobs._train import SiteData, tasks_of
@@ -70,10 +70,10 @@ class Config:
 def main(config: Config) -> None:
     """Scores, judges, and prints what each rule keeps."""
     from engine.models.site_classifier.learner import LearnConfig
+    from engine.models.site_classifier.rationales.score import RULES, BankConfig, score_rationales
+    from engine.models.site_classifier.rationales.synthetic import generator
     from engine.training.data import DataConfig
     from engine.training.loop import LoopConfig
-    from engine.training.score_rationales import RULES, BankConfig, score_rationales
-    from engine.training.synthetic_rationales import generator
 
     use(config.storage)
     train, model = config.train, dict(vars(config.model))

@@ -22,9 +22,9 @@ from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import listed, origin, retold
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
+from engine.models.site_classifier.rationales.bank import bank, folds
+from engine.models.site_classifier.rationales.samples import rationales
 from engine.text.units import words
-from engine.training.rationale_bank import bank, folds
-from engine.training.rationales import rationales
 
 if TYPE_CHECKING:
     from engine.experiments.frozen import Frozen
@@ -35,7 +35,7 @@ _SEED = 1
 
 
 def scored_rationales(frozen: "Frozen", head: str, count: int, work: Path) -> pa.Table:
-    """The bank of a head: `engine.training.rationale_bank.BANK` and the columns of `FURTHER`, made once and kept in `work`.
+    """The bank of a head: `BANK` and the columns of `FURTHER`, made once and kept in `work`.
 
     A rationale of several labels is scored for the first of them.
     """

@@ -20,9 +20,9 @@ from engine.experiments.banked import out_of_fold
 from engine.experiments.rationale_sets import TASK, Span
 from engine.experiments.regimes import Texts, listed
 from engine.experiments.run import Result
+from engine.models.site_classifier.rationales.samples import merged
+from engine.models.site_classifier.rationales.synthetic import SITE_WAYS, Generator, Templates, covered, proposed
 from engine.storage import whole_file
-from engine.training.rationales import merged
-from engine.training.synthetic_rationales import SITE_WAYS, Generator, Templates, covered, proposed
 
 if TYPE_CHECKING:
     from engine.experiments.frozen import Frozen

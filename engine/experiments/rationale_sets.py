@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
+from engine.models.site_classifier.rationales.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 from engine.sources.parquet import whole
+from engine.text.plain import plain
 from engine.text.units import sentences
-from engine.training.repeats import plain
-from engine.training.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 
 Span = tuple[int, int]
 TASK, PAIR = "label", "question"
@@ -142,7 +142,7 @@ def training_table(marked: Sequence[Marked], multi_label: bool) -> pa.Table:
 
 
 def marks(each: Marked) -> list[Mapping[str, Any]]:
-    """A text's marked spans as `engine.training.rationales.MARKS` has them."""
+    """A text's marked spans as `engine.models.site_classifier.rationales.samples.MARKS` has them."""
     return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
 
 

@@ -12,8 +12,8 @@ parts joined by `.`:
     drop.<x>, replace.<x>   without a share x of their words, or with other words of train in their place
     swap.<x>             a share x of them under another label
     label_only           in place of each rationale the name of its label
-    filter.<rule>        those that a rule of `engine.training.rationale_bank` keeps: filter.drop_wrong, filter.at_most.0.1,
-                         filter.top.0.25, filter.random.top.0.25
+    filter.<rule>        those that a rule keeps (see `engine.models.site_classifier.rationales.bank`): filter.drop_wrong,
+                         filter.at_most.0.1, filter.top.0.25, filter.random.top.0.25
     generated.<mode>     in place of rationales that people marked those that templates make of lists of terms, extractive or
                          abstractive (`engine.experiments.generated`)
     marking              the reports alone, and a second question, which of their tokens were marked; not of a frozen encoder,
@@ -30,12 +30,12 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
+from engine.models.site_classifier.rationales.bank import Rule, judged, rule
+from engine.models.site_classifier.rationales.samples import Rationale, Sampler, codes, held_words, merged, rationales
+from engine.models.site_classifier.rationales.synthetic import MODES
 from engine.records import seed_of
 from engine.sources.labelled.values import CODES, MARKS
 from engine.text.units import words
-from engine.training.rationale_bank import Rule, judged, rule
-from engine.training.rationales import Rationale, Sampler, codes, held_words, merged, rationales
-from engine.training.synthetic_rationales import MODES
 
 BASE = "reports"
 REST = "rest"

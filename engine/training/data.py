@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.rationales.samples import RationaleTable, Sampler, codes, held_words
 from engine.sources.base import DOUBLE, Shard
 from engine.sources.labelled.values import CODES, MARKS
 from engine.storage import Entry, storage_for
 from engine.training.columns import OPTIONAL, SPLITS, Splits, completed, files_of, reader_of, told_of, unreadable
-from engine.training.rationales import Sampler, SideTable, codes, held_words
 from engine.training.repeats import Repeats
 
 TASKS = {"site": "site", "histology": "histology"}
@@ -45,8 +45,8 @@ class DataConfig:
     `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
-    that train gets from them, see `engine.training.rationales`. With `rationale_rule` the table is a rationale bank, of which
-    those rationales are taken that the rule accepts.
+    that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
+    rationale bank, of which those rationales are taken that the rule accepts.
 
     `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
 
@@ -111,8 +111,8 @@ class Survey:
     `counts` by kind and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not
     stand in an earlier split too, and `repeated` those that did and are left out, by split; the `pairs` of codes that train has
     of the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
-    `engine.training.rationales.REJECTED`. `lacking` are the columns that the files do without, `broken` the rows that cannot be
-    read, by why.
+    `REJECTED` of `engine.models.site_classifier.rationales.samples`. `lacking` are the columns that the files do without,
+    `broken` the rows that cannot be read, by why.
     """
 
     config: DataConfig
@@ -253,7 +253,7 @@ def survey(config: DataConfig) -> Survey:
 
 
 def reports(
-    config: DataConfig, side: SideTable | None = None, repeats: Repeats | None = None, found: Survey | None = None
+    config: DataConfig, side: RationaleTable | None = None, repeats: Repeats | None = None, found: Survey | None = None
 ) -> Iterator[pa.Table]:
     """All reports, real and synthetic, some hundreds at a time, but for those whose text stands in a later split too; at the end
     their splits have been checked.
@@ -281,9 +281,9 @@ def _check(config: DataConfig) -> None:
         raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
 
 
-def beside(config: DataConfig) -> SideTable | None:
+def beside(config: DataConfig) -> RationaleTable | None:
     """The highlights that stand beside the reports, if there are such."""
-    return SideTable(config.rationale_table, config.rationale_rule) if config.rationale_table else None
+    return RationaleTable(config.rationale_table, config.rationale_rule) if config.rationale_table else None
 
 
 def listing(config: DataConfig) -> list[Entry]:
@@ -318,7 +318,7 @@ def _lacking(config: DataConfig) -> tuple[str, ...]:
 def read_piece(
     config: DataConfig,
     piece: Piece,
-    side: SideTable | None,
+    side: RationaleTable | None,
     repeats: Repeats,
     splits: Splits | None = None,
     found: Survey | None = None,

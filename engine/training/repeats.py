@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.records import seed_of
+from engine.text.plain import plain
 
 _LATER = {"train": ("valid", "test"), "valid": ("test",)}
 
@@ -56,8 +57,3 @@ class Repeats:
 def _digests(table: pa.Table) -> NDArray:
     both = zip(table["text"].to_pylist(), table["pair"].to_pylist(), strict=True)
     return np.array([seed_of(plain(text), plain(pair)) for text, pair in both], np.int64)
-
-
-def plain(text: str | None) -> str:
-    """A text without what does not tell two apart: its case, and which blanks stand between its words."""
-    return " ".join((text or "").casefold().split())

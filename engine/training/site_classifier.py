@@ -30,12 +30,12 @@ from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.rationales.samples import KINDS
 from engine.pipeline.flow import in_order, ray_runs
 from engine.storage import S3Config, s3_config, use_s3
 from engine.text.tokens import tokenize
 from engine.training.data import DataConfig, Piece, Survey, beside, pieces, read_piece
 from engine.training.loop import Worker
-from engine.training.rationales import KINDS
 from engine.training.repeats import Repeats
 from engine.training.shards import COMMON, Index, read_index, shard_rows, write_shards
 from engine.training.stream import Share, Stream

@@ -57,8 +57,8 @@ def test_the_data_dictionary_has_every_column_of_wrong_answers() -> None:
 
 
 def test_the_data_dictionary_has_every_column_of_a_rationale_bank() -> None:
-    from engine.training.rationales import REASONS, REJECTED
-    from engine.training.score_rationales import TABLE
+    from engine.models.site_classifier.rationales.samples import REASONS, REJECTED
+    from engine.models.site_classifier.rationales.score import TABLE
 
     assert first_cells(part("rationale_bank")) == set(TABLE.names)
     assert first_cells(part("rejected_rationales")) == set(REJECTED.names)

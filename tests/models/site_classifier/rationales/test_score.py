@@ -13,12 +13,12 @@ import torch
 
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
+from engine.models.site_classifier.rationales.bank import rule
+from engine.models.site_classifier.rationales.score import HUMAN, TABLE, _judged, _probabilities, _unlearn, summary
 from engine.training.data import DataConfig, survey
-from engine.training.rationale_bank import rule
-from engine.training.score_rationales import HUMAN, TABLE, _judged, _probabilities, _unlearn, summary
 from jobs.rationale_bank import main
 from tests.models.conftest import coder, write_tiny
-from tests.training.test_rationale_bank import table
+from tests.models.site_classifier.rationales.test_bank import table
 
 WORDS = {"C18": "sigmoid colon", "C34": "left lung", "C61": "prostate core"}
 

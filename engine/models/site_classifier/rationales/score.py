@@ -29,6 +29,9 @@ from engine.models.site_classifier.cached import HeadLearner, States, encode
 from engine.models.site_classifier.config import ClassifierConfig, Task
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, bank, folds, judged, rule
+from engine.models.site_classifier.rationales.samples import held_words, merged, rationales, same_words, unfit
+from engine.models.site_classifier.rationales.synthetic import Generator, covered, proposed
 from engine.sources.labelled.values import SPANS
 from engine.storage import is_s3
 from engine.text.tokens import tokenize
@@ -36,11 +39,8 @@ from engine.training.data import DataConfig, load_examples, survey
 from engine.training.finish import Say, records_of
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker, train
-from engine.training.rationale_bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.training.rationales import held_words, merged, rationales, same_words, unfit
 from engine.training.repeats import Repeats
 from engine.training.site_classifier import tokenized
-from engine.training.synthetic_rationales import Generator, covered, proposed
 
 HUMAN = "human"
 RULES = ("all", "drop_wrong", "at_most(0)", "at_most(0.05)", "at_most(0.1)", "at_most(0.2)", "top(0.25)", "top(0.5)", "top(0.75)")

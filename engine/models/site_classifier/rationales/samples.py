@@ -19,7 +19,7 @@ from engine.records import text_digest
 from engine.sources.labelled.values import MARK, MARKS, SPANS, as_marks
 from engine.sources.parquet import whole
 from engine.storage import storage_for
-from engine.training.repeats import plain
+from engine.text.plain import plain
 
 REJECTED = pa.schema(
     [
@@ -58,7 +58,7 @@ class Rationale:
         return " ".join(report[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start)
 
 
-class SideTable:
+class RationaleTable:
     """Highlights that stand beside the reports: record_id, start and end, and label and annotator where they are said.
 
     Args:

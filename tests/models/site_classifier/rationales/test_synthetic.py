@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.training.synthetic_rationales import LanguageModel, Templates, covered, generator, proposed
+from engine.models.site_classifier.rationales.synthetic import LanguageModel, Templates, covered, generator, proposed
 
 TEXT = "Gross: tan tissue.\nLeft lung, resection: oat cell tumor. Margins free."
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
-from engine.training.rationale_bank import bank, folds, judged, rule
+from engine.models.site_classifier.rationales.bank import bank, folds, judged, rule
 
 CLASSES = ["C18", "C34"]
 

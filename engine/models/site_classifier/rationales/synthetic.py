@@ -1,7 +1,7 @@
 """Rationales that no person wrote, behind one interface, and what becomes of a proposal before anyone trains on it.
 
 An extractive proposal counts only where its words stand verbatim in the report, as a span like a person's; an abstractive one is
-a text of its own, which counts only if the classifier gives the report's label from it alone (`score_rationales.py`).
+a text of its own, which counts only if the classifier gives the report's label from it alone (`score.py`).
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from engine.encoders import encoder_digest, encoder_folder, load_tokenizer
 from engine.errors import ConfigError
+from engine.models.site_classifier.rationales.silver import Span, Terms, site_terms
 from engine.records import seed_of
 from engine.text.units import sentences
-from engine.training.silver import Span, Terms, site_terms
 
 MODES = ("extractive", "abstractive")
 _ASKS = {

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.rationales.samples import Rationale, RationaleTable, Sampler, codes, held_words, merged
 from engine.sources.labelled.values import MARKS, highlights
-from engine.training.rationales import Rationale, Sampler, SideTable, codes, held_words, merged
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
 SCHEMA = {"leak": pa.bool_(), "marks": MARKS, "unknown": pa.list_(pa.string())}
@@ -176,7 +176,7 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
         {"record_id": ["c", "a", "z", "a"], "start": [0, 7, 0, 0], "end": [5, 14, 3, 5], "label": ["C18", None, "C50", None]}
     )
     pq.write_table(table, tmp_path / "marks.parquet")
-    side = SideTable(str(tmp_path / "marks.parquet"))
+    side = RationaleTable(str(tmp_path / "marks.parquet"))
     # Some reports at a time, as they are read.
     found = pa.concat_tables([side.on(examples().slice(0, 2)), side.on(examples().slice(2))])
     assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
@@ -184,7 +184,7 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
     assert (lost["origin"], lost["label"], lost["reason"]) == ("z", "C50", "unknown_record")
     assert lost["spans"] == [{"start": 0, "end": 3}]
     with pytest.raises(ConfigError, match="two reports have the same id"):
-        SideTable(str(tmp_path / "marks.parquet")).on(examples(record_id=["a", "a", "c", "d"]))
+        RationaleTable(str(tmp_path / "marks.parquet")).on(examples(record_id=["a", "a", "c", "d"]))
     with pytest.raises(ConfigError, match="two reports have the same id"):
         side.on(examples())
 
@@ -200,12 +200,12 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
 def test_a_side_table_that_is_none_is_refused(tmp_path, table, told):
     pq.write_table(pa.table(table), tmp_path / "m.parquet")
     with pytest.raises(ConfigError, match=told):
-        SideTable(str(tmp_path / "m.parquet"))
+        RationaleTable(str(tmp_path / "m.parquet"))
     with pytest.raises(ConfigError, match="no file"):
-        SideTable(str(tmp_path / "n.parquet"))
+        RationaleTable(str(tmp_path / "n.parquet"))
     (tmp_path / "t.parquet").write_text("no table")
     with pytest.raises(ConfigError, match="cannot be read as Parquet"):
-        SideTable(str(tmp_path / "t.parquet"))
+        RationaleTable(str(tmp_path / "t.parquet"))
 
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=6))
