@@ -131,7 +131,7 @@ def _said(text: str) -> list[str]:
 
 def _central(frozen: "Frozen", found: pa.Table, kinds: Sequence[str]) -> np.ndarray:
     """Cosine of each text's mean state with the mean of its kind, [texts]."""
-    states = frozen.shelf.states(frozen.examples(found))
+    states = frozen.states(frozen.examples(found))
     mean = np.stack([states.mean(row) for row in range(len(states))])
     named = np.array(kinds, dtype=object)
     centre = {kind: mean[named == kind].mean(0) for kind in set(kinds)}

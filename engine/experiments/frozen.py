@@ -3,9 +3,6 @@
 So a grid of heads, regimes and seeds fits on a small machine. What holds for such heads need not hold for a model trained whole.
 """
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +26,8 @@ from engine.text.tokens import TokenizedText, tokenize
 if TYPE_CHECKING:
     from engine.models.site_classifier.config import ClassifierConfig
     from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
-    from engine.models.site_classifier.shelf import Shelf
+    from engine.models.site_classifier.network import SiteNetwork
+    from engine.models.site_classifier.states import StateFolder, Taken
     from engine.models.tokens import Batch
 
 STILL = "dpla0"
@@ -134,17 +132,31 @@ class Frozen:
         return self.set.multi_label
 
     @cached_property
-    def shelf(self) -> "Shelf":
-        from engine.models.site_classifier.shelf import Shelf
+    def network(self) -> "SiteNetwork":
+        """The encoder, in a network whose heads are not asked."""
+        from engine.models.site_classifier.network import SiteNetwork
+
+        return SiteNetwork(self.architecture, load_encoder(self.config.encoder, pick_precision("auto", "cpu"), "eager"))
+
+    @cached_property
+    def shelf(self) -> "StateFolder":
+        from engine.models.site_classifier.states import StateFolder, keys_of, windowed
 
         config = self.config
-        encoder = load_encoder(config.encoder, pick_precision("auto", "cpu"), "eager")
         digests = (marked_digest(config.path)[:12], encoder_digest(config.encoder)[:12])
         # The directions of a projection are those of the texts of train.
         name = "-".join(map(str, (*digests, config.window, config.width, config.train_records, config.max_tokens)))
-        shelf = Shelf(Path(config.states or self.work / "states") / name, self.architecture, encoder, config.width)
-        shelf.fit(self.examples(pa.concat_tables([self.texts.base, self.texts.pool])))
+        size = self.network.encoder.config.hidden_size
+        shelf = StateFolder(Path(config.states or self.work / "states") / name, size, config.width)
+        examples = self.examples(pa.concat_tables([self.texts.base, self.texts.pool]))
+        shelf.fit(keys_of(examples), lambda members: windowed(self.network, examples, members))
         return shelf
+
+    def states(self, examples: "Examples", keep: bool = True) -> "Taken":
+        """The token states of examples, in their order; see `StateFolder.states`."""
+        from engine.models.site_classifier.states import keys_of, windowed
+
+        return self.shelf.states(keys_of(examples), lambda members: windowed(self.network, examples, members), keep)
 
     @property
     def folder(self) -> Path:
@@ -177,10 +189,9 @@ class Frozen:
         Args:
             ratio, marking: see `LearnConfig`.
         """
-        from safetensors.torch import load_file, save_file
-
         from engine.models.site_classifier.learner import LearnConfig
-        from engine.training.loop import LoopConfig, Worker, train
+        from engine.training.here import keep, kept, trained
+        from engine.training.loop import LoopConfig
 
         config = self.config
         examples = self.examples(table)
@@ -188,11 +199,9 @@ class Frozen:
         architecture = replace(self.architecture, head="dpla" if still else head, phrase_reach=0.0 if still else config.reach)
         learn = LearnConfig(windows=ALL, masking=config.masking, smoothing=0.0, ratio=ratio, marking=marking, seed=seed)
         learner = self._learner(architecture, examples, learn)
-        network = learner.network
         settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio, "marking": marking}
         known = self._known(settings, table)
-        if known.is_file():
-            network.load_state_dict({**network.state_dict(), **load_file(known)})
+        if kept(learner, known) is not None:
             self.say(f"{head}: trained before")
             return learner
         loop = LoopConfig(
@@ -205,16 +214,12 @@ class Frozen:
             patience=config.patience,
         )
         folder = self.work / "training" / known.stem
-        begun = folder / "last" if (folder / "last" / "state.safetensors").is_file() else None
-        curve = train(learner, loop, Worker(report=lambda row, _: self._heard(row)), folder, begun)
+        curve = trained(learner, loop, folder, self._heard)
         valid = curve[-1]["valid_macro_f1"]
         self.say(
             f"{head}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, valid macro-F1 at last {valid:.3f}"
         )
-        part = known.with_suffix(f".{os.getpid()}.tmp")
-        fixed = {name for name, value in network.named_parameters() if not value.requires_grad}
-        save_file({name: value for name, value in network.state_dict().items() if name not in fixed}, part)
-        os.replace(part, known)
+        keep(learner, curve, known)
         shutil.rmtree(folder)
         return learner
 
@@ -222,11 +227,10 @@ class Frozen:
         """What is trained, as it stands before the first step."""
         import torch
 
-        from engine.models.site_classifier.cached import HeadLearner
+        from engine.models.site_classifier.cached import Absent, HeadLearner
         from engine.models.site_classifier.network import SiteNetwork
-        from engine.models.site_classifier.shelf import Absent
 
-        states = self.shelf.states(examples)
+        states = self.states(examples)
         torch.manual_seed(learn.seed)
         network = SiteNetwork(architecture, Absent(states.width))
         return HeadLearner(network, examples, states, learn, torch.device("cpu"))
@@ -236,13 +240,11 @@ class Frozen:
 
     def _known(self, settings: Mapping[str, Any], table: pa.Table) -> Path:
         """Where a head of these settings stands that was trained on these texts."""
+        from engine.training.here import learned_from
+
         # What is trained does not hang on what else the experiment compares or measures.
         told = {name: value for name, value in settings.items() if name in self.deciding}
-        made = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-        for row in table.to_pylist():
-            made.update(json.dumps(row, sort_keys=True).encode())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{made.hexdigest()}.safetensors"
+        return self.folder / f"{learned_from(told, table.to_pylist())}.safetensors"
 
     def answered(self, learner: "SiteLearner", table: pa.Table, keep: bool = True, attended: bool = True) -> Answers:
         """What a trained head makes of a table's texts; the `cls` head, which has no weights of its own, gets those of the
@@ -261,7 +263,7 @@ class Frozen:
         """The same network before other texts, of which it is shown everything."""
         from engine.models.site_classifier.cached import HeadLearner
 
-        states = self.shelf.states(examples, keep)
+        states = self.states(examples, keep)
         return HeadLearner(learner.network, examples, states, learner.config, learner.device)
 
     def _answers(self, asked: "SiteLearner") -> Answers:
@@ -291,7 +293,9 @@ class Frozen:
 
     def _first_attention(self, asked: "SiteLearner") -> list[NDArray]:
         """How the last layer's attention of the first token lies on each text's tokens."""
-        return [each.astype(np.float64) for each in self.shelf.first_attention(asked.examples)]
+        from engine.models.site_classifier.states import first_attention
+
+        return [each.astype(np.float64) for each in first_attention(self.shelf.folder, self.network, asked.examples)]
 
 
 def no_repeats(key: str, values: Sequence[Any]) -> None:

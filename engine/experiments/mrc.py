@@ -6,8 +6,6 @@ checkpoint, and one that is done is read again.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -17,8 +15,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import save
 
-from engine.encoders import file_digest, set_threads
+from engine.encoders import set_threads
 from engine.errors import ConfigError
 from engine.evaluation.significance import over_seeds
 from engine.evaluation.spans import ALL, Mention, Mentions, difference
@@ -28,8 +27,8 @@ from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import whole_file
+from engine.training.here import keep, learned_from, trained
 from engine.training.loop import LoopConfig, Worker
-from engine.training.loop import train as loop_train
 from engine.training.prompt_mrc import (
     Corpus,
     DataConfig,
@@ -40,12 +39,10 @@ from engine.training.prompt_mrc import (
     members_of,
     parameters,
     prepared,
-    restore,
     tensors_of,
     tuned,
 )
 from engine.training.prompt_mrc_finish import Outcome, outcome
-from engine.training.state import STATE, read_state
 
 TUNED = "tuned.json"
 MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
@@ -186,25 +183,22 @@ def fitted(
         checkpoint_every=200,
         validated=False,
     )
-    last, shared = folder / "last", _shared(recipe, settings, learner, corpus, loop)
-    if shared and (shared / STATE).is_file():
+    shared = _shared(recipe, settings, learner, corpus, loop)
+    curve = kept(learner, shared) if shared else None
+    if curve is not None:
         say("trained before")
-        last = shared
     else:
-        before = last if (last / STATE).is_file() else None
-        worker = Worker(device=learner.device, report=lambda row, _: say(_line(row)))
-        loop_train(learner, loop, worker, folder, before)
+        curve = trained(learner, loop, folder, lambda row: say(_line(row)))
         if shared:
-            _keep(last / STATE, shared)
-    tensors, curve = read_state(last)
-    restore(learner, tensors)
-    score = _tuned(learner, last, folder, recipe.tuned_texts)
+            keep(learner, curve, shared)
+    learner.network.eval()
+    score = _tuned(learner, folder, recipe.tuned_texts)
     say(f"valid F1 {score:.3f} after {curve[-1]['epoch']:.1f} epochs")
     return Fitted(learner, kept, corpus, score, _seconds(curve))
 
 
 def _shared(recipe: MrcRecipe, settings: Mapping[str, Any], learner: MrcLearner, corpus: Corpus, loop: LoopConfig) -> Path | None:
-    """Where a model stands that was trained like this on these texts, whatever the experiment measures of it."""
+    """The file of a model that was trained like this on these texts, whatever the experiment measures of it."""
     if not recipe.states:
         return None
     config = learner.network.config
@@ -217,25 +211,10 @@ def _shared(recipe: MrcRecipe, settings: Mapping[str, Any], learner: MrcLearner,
         "device": recipe.device,
         "known": sorted((str(name), sorted(kinds)) for name, kinds in corpus.marked.items()),
     }
-    made = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for member in members_of(corpus, TRAIN):
-        each = corpus.documents[member]
-        spans = [span for span in each.spans if span.type in config.types]
-        made.update(repr((each.record_id, each.dataset, each.text, spans)).encode("utf-8", "surrogatepass"))
-    return Path(recipe.states) / "prompt_mrc" / made.hexdigest()
-
-
-def _keep(state: Path, shared: Path) -> None:
-    """Two experiments may train the same model at once: the folder is there as soon as it is whole."""
-    part = shared.with_name(f"{shared.name}.{os.getpid()}.tmp")
-    part.mkdir(parents=True)
-    shutil.copy(state, part / STATE)
-    try:
-        os.rename(part, shared)
-    except OSError:
-        if not (shared / STATE).is_file():
-            raise
-        shutil.rmtree(part)
+    documents = [corpus.documents[member] for member in members_of(corpus, TRAIN)]
+    spans = ([asdict(span) for span in each.spans if span.type in config.types] for each in documents)
+    texts = ([each.record_id, each.dataset, each.text, some] for each, some in zip(documents, spans, strict=True))
+    return Path(recipe.states) / "prompt_mrc" / f"{learned_from(told, texts)}.safetensors"
 
 
 def untrained(recipe: MrcRecipe, settings: Mapping[str, Any]) -> Outcome:
@@ -264,9 +243,9 @@ def _seconds(curve: Sequence[Mapping[str, Any]]) -> float:
     return spent / curve[-1]["epoch"]
 
 
-def _tuned(learner: MrcLearner, last: Path, folder: Path, most: int) -> float:
-    """Sets the thresholds, once for the trained state in `last`, and returns the F1 on valid; `folder` keeps a note of it."""
-    note, begun = folder / TUNED, {"state": file_digest(last / STATE), "begun": learner.decoding.to_json()}
+def _tuned(learner: MrcLearner, folder: Path, most: int) -> float:
+    """Sets the thresholds, once for the trained weights, and returns the F1 on valid; `folder` keeps a note of it."""
+    note, begun = folder / TUNED, {"weights": _digest(learner.parameters()), "begun": learner.decoding.to_json()}
     found = json.loads(note.read_text()) if note.is_file() else {}
     if begun.items() <= found.items():
         learner.decoding = Decoding(**found["decoding"])
@@ -275,6 +254,11 @@ def _tuned(learner: MrcLearner, last: Path, folder: Path, most: int) -> float:
     with whole_file(note) as part:
         part.write_text(json.dumps({**begun, "decoding": learner.decoding.to_json(), "valid_f1": score}) + "\n")
     return score
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+    return hashlib.sha256(save(plain)).hexdigest()
 
 
 def measured(model: Fitted, corpus: Corpus | None = None, rounds: int = 1000) -> Outcome:

@@ -25,11 +25,12 @@ from engine.models.base import ModelSpec
 from engine.models.checkpoint import check_new, copy, publish_checkpoint
 from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors
+from engine.models.site_classifier.cached import HeadLearner, head_tensors
 from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, write_head
 from engine.models.site_classifier.config import HEADS, ClassifierConfig
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.states import Taken, encode
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.training.card import model_card
 from engine.training.data import DataConfig, load_examples, noted, survey
@@ -130,7 +131,7 @@ def _clear(config: HeadsConfig, work: Path) -> None:
 
 
 def _trained(
-    config: HeadsConfig, shape: ClassifierConfig, coder: SiteCoder, texts: Examples, states: States, folder: Path, say: Say
+    config: HeadsConfig, shape: ClassifierConfig, coder: SiteCoder, texts: Examples, states: Taken, folder: Path, say: Say
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """The curve and the tensors of one head, gone on with where its folder has a checkpoint."""
     torch.manual_seed(config.loop.seed)
@@ -148,7 +149,7 @@ def _writer(made: Path, shape: ClassifierConfig, tensors: Mapping[str, Tensor]) 
     return write
 
 
-def _encoded(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, folder: Path, say: Say) -> tuple[Examples, States]:
+def _encoded(config: HeadsConfig, coder: SiteCoder, examples: pa.Table, folder: Path, say: Say) -> tuple[Examples, Taken]:
     """The texts of train and valid that have tokens, and their states, in one order."""
     shown = examples.filter(pc.not_equal(examples["split"], "test"))
     prepared = coder.prepare(records_of(shown))

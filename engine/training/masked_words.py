@@ -22,8 +22,8 @@ from engine.errors import ConfigError
 from engine.records import seed_of
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
-from engine.training.loop import LoopConfig, Worker, train
-from engine.training.state import STATE
+from engine.training.here import trained
+from engine.training.loop import LoopConfig
 
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
 
@@ -146,12 +146,7 @@ def adapt(
     learner = MaskedWords(config, texts, device)
     before = learner.validate()["loss"]
     loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
-    last = work / "last"
-    worker = Worker(
-        device=learner.device,
-        report=lambda row, _: say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"),
-    )
-    train(learner, loop, worker, work, last if (last / STATE).is_file() else None)
+    trained(learner, loop, work, lambda row: say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
     after = learner.validate()["loss"]
     folder.mkdir(parents=True, exist_ok=True)
     source = encoder_folder(config.encoder)

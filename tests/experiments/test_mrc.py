@@ -142,8 +142,8 @@ def test_experiments_share_what_is_trained_alike(corpora, tmp_path, monkeypatch)
     first = mrc.fitted(config, settings, tmp_path / "a", lambda line: None)
     other = replace(config, eval_share=0.9, rounds=5)
     trains = []
-    train = mrc.loop_train
-    monkeypatch.setattr(mrc, "loop_train", lambda *given: trains.append(1) or train(*given))
+    train = mrc.trained
+    monkeypatch.setattr(mrc, "trained", lambda *given: trains.append(1) or train(*given))
     again = mrc.fitted(other, mrc.settings_of(other, "one", 1, mode="hard"), tmp_path / "b", lambda line: None)
     assert not trains and again.seconds == first.seconds
     weights = first.learner.parameters()
@@ -157,14 +157,6 @@ def test_experiments_share_what_is_trained_alike(corpora, tmp_path, monkeypatch)
         mrc.fitted(config, each, tmp_path / f"c{number}", lambda line: None)
     mrc.fitted(config, settings, tmp_path / "d", lambda line: None, 1e-4)
     assert len(trains) == 5 and "states" not in config.values()
-
-
-def test_two_that_train_the_same_model_at_once_leave_one(tmp_path):
-    state, shared = tmp_path / mrc.STATE, tmp_path / "states" / "model"
-    state.write_text("weights")
-    for _ in range(2):
-        mrc._keep(state, shared)
-    assert [each.name for each in shared.parent.iterdir()] == ["model"] and (shared / mrc.STATE).read_text() == "weights"
 
 
 def test_seconds_of_an_epoch_by_hand():

@@ -1,28 +1,22 @@
-"""Heads trained on a frozen encoder: every text is encoded once, and a training reads its token states.
+"""Heads trained on a frozen encoder: every text is encoded once (`states.py`), and a training reads its token states.
 
 A text's states stand as one window, its first position the mean of its windows' first states; what an epoch does not show takes
 no part in the pool. So a head costs a hundredth of a full training, and many can be compared on the same states; a text is still
 encoded window by window, and only the phrases of `dpla` reach across their borders here.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import SimpleNamespace
+from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.batching import micro_batch, token_budget_batches
 from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
 from engine.models.site_classifier.network import Pooled, SiteNetwork
 from engine.models.tokens import Batch
-
-if TYPE_CHECKING:
-    from engine.models.site_classifier.coder import SiteCoder
 
 
 class Stored(Protocol):
@@ -33,69 +27,15 @@ class Stored(Protocol):
         """Numbers of a state."""
 
     def of(self, text: int, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
-        """See `States.of`."""
-
-
-@dataclass(frozen=True)
-class States:
-    """Token states of some texts: `tokens` [all tokens, d] fp16, text by text, `start` [texts + 1], `first` [texts, d]."""
-
-    tokens: np.ndarray
-    start: np.ndarray
-    first: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    @property
-    def width(self) -> int:
-        return self.tokens.shape[1]
-
-    def of(self, text: int, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
         """The first state and those of some token ranges, [1 + tokens, d] fp32."""
-        begin = int(self.start[text])
-        parts = [self.tokens[begin + start : begin + stop] for start, stop in bounds]
-        return np.concatenate([self.first[text][None], *parts]).astype(np.float32)
 
 
-def encode(coder: "SiteCoder", prepared: pa.Table, folder: Path) -> States:
-    """Token states of prepared texts, in their order, kept in `folder` and read from there where they are complete.
+class Absent(nn.Module):
+    """Stands where an encoder would, in a network whose states are read and not computed."""
 
-    The folder belongs to these texts and this model.
-    """
-    done = folder / "start.npy"
-    if not done.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _encode(coder, prepared, folder)
-    return States(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(done), np.load(folder / "first.npy"))
-
-
-@torch.inference_mode()
-def _encode(coder: "SiteCoder", prepared: pa.Table, folder: Path) -> None:
-    sizes = np.array([len(ids) for ids in prepared["input_ids"].to_pylist()], dtype=np.int64)
-    start = np.concatenate([[0], np.cumsum(sizes)])
-    width = coder.network.encoder.config.hidden_size
-    tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.float16, (int(start[-1]), width))
-    first = np.zeros((len(sizes), width), np.float32)
-    for members, batch in coder.batches(prepared):
-        states = coder.network.encode(batch, chunk=coder.chunk(batch))
-        record, text = batch.record.cpu().numpy(), batch.text.cpu().numpy().astype(bool)
-        values = states.cpu().numpy()
-        for index, member in enumerate(members):
-            mine = record == index
-            tokens[start[member] : start[member + 1]] = values[mine][text[mine]]
-            first[member] = values[mine, 0].mean(0)
-    tokens.flush()
-    put(folder / "first.npy", first)
-    # Last, since it says that the others are whole.
-    put(folder / "start.npy", start)
-
-
-def put(file: Path, values: np.ndarray) -> None:
-    """Writes an array whole or not at all."""
-    part = file.with_name(f"{file.stem}-{os.getpid()}.tmp.npy")
-    np.save(part, values)
-    os.replace(part, file)
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(hidden_size=width)
 
 
 class HeadLearner(SiteLearner):

@@ -6,11 +6,12 @@ import torch
 from safetensors.torch import load_file
 
 from engine.models.columns import list_values, matrix
-from engine.models.site_classifier.cached import HeadLearner, States, encode, head_tensors, put
+from engine.models.site_classifier.cached import Absent, HeadLearner, head_tensors
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.learner import Examples, LearnConfig
 from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.states import States, Taken, encode
 from engine.training.loop import LoopConfig, Worker, train
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, write_tiny
 
@@ -63,11 +64,27 @@ def _one(pair):
     return next(made._batches([row], 0))
 
 
-def test_states_are_read_again_and_not_made_again(base, states, tmp_path):
-    before = (tmp_path / "states" / "tokens.npy").stat().st_mtime_ns
-    again = encode(base, None, tmp_path / "states")
-    assert (tmp_path / "states" / "tokens.npy").stat().st_mtime_ns == before
-    assert np.array_equal(again.tokens, states.tokens) and len(again) == len(TEXTS)
+def test_states_are_read_again_and_not_made_again(base, states, tmp_path, monkeypatch):
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "states").rglob("*")}
+    monkeypatch.setattr(base.network, "encode", lambda *given, **more: pytest.fail("encoded again"))
+    again = encode(base, base.prepare(records(TEXTS)), tmp_path / "states")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "states").rglob("*")} == files
+    assert len(again) == len(TEXTS)
+    for row, ids in enumerate(examples(base).ids):
+        assert np.array_equal(again.of(row, [(0, len(ids))]), states.of(row, [(0, len(ids))]))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_network_without_an_encoder_begins_and_answers_as_the_one_with_it(base, states, name):
+    made = head(base, name, states)
+    torch.manual_seed(2)
+    bare = HeadLearner(
+        SiteNetwork(replace(base.config, head=name), Absent(states.width)), examples(base), states, made.config, CPU
+    )
+    assert set(bare.parameters()) == set(made.parameters())
+    batch, rows = next(made.batches([0, 1, 2]))
+    for task, values in made.pooled(batch, rows).logits.items():
+        assert torch.equal(bare.pooled(batch, rows).logits[task], values)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -112,12 +129,15 @@ def test_what_an_epoch_hides_takes_no_part(base, states, name):
             return batch, members, made._shown(batch, members, 3).logits["site"]
 
     batch, members, first = shown()
-    tokens = np.array(states.tokens)
+    changed, ids = [], made.examples.ids
+    for member, tokens in enumerate(ids):
+        whole = states.of(member, [(0, len(tokens))])
+        changed.append(States(whole[1:], np.array([0, len(tokens)]), whole[:1]))
     for row, member in enumerate(members):
         gone = batch.position[row][~batch.text[row] & (batch.position[row] >= 0)]
-        tokens[states.start[member] + gone.numpy()] = 7.0
-    assert (tokens == 7.0).any()
-    made.states = States(tokens, states.start, states.first)
+        changed[member].tokens[gone.numpy()] = 7.0
+    assert any((part.tokens == 7.0).any() for part in changed)
+    made.states = Taken([(part, 0) for part in changed], states.width)
     assert torch.allclose(shown()[2], first, atol=1e-6)
 
 
@@ -128,17 +148,3 @@ def test_states_go_where_the_network_is(base, states, name):
     shown = made._shown(*next(made._batches([0, 1, 2], 0)), 3)
     whole = made.pooled(*next(made.batches([0, 1, 2])))
     assert {each.logits["site"].device.type for each in (shown, whole)} == {"meta"}
-
-
-def test_half_an_array_has_no_name(tmp_path, monkeypatch):
-    def half(file, values):
-        file.write_bytes(b"half")
-        raise OSError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(np, "save", half)
-        with pytest.raises(OSError):
-            put(tmp_path / "start.npy", np.arange(3))
-    assert not (tmp_path / "start.npy").exists()
-    put(tmp_path / "start.npy", np.arange(3))
-    assert np.load(tmp_path / "start.npy").tolist() == [0, 1, 2]
