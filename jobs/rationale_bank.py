@@ -1,8 +1,10 @@
 """Scores rationales out of fold: `python -m jobs.rationale_bank data.path=... data.rationales=... output.path=bank`."""
 
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 
+from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.rationales.synthetic import MODES
@@ -70,26 +72,38 @@ class Config:
 def main(config: Config) -> None:
     """Scores, judges, and prints what each rule keeps."""
     from engine.models.site_classifier.learner import LearnConfig
-    from engine.models.site_classifier.rationales.score import RULES, BankConfig, score_rationales
+    from engine.models.site_classifier.rationales.score import RULES, BankConfig, Marked, score_rationales
     from engine.models.site_classifier.rationales.synthetic import generator
-    from engine.training.data import DataConfig
+    from engine.training.data import DataConfig, load_examples, survey
+    from engine.training.folds import out_of_fold
     from engine.training.loop import LoopConfig
 
     use(config.storage)
     train, model = config.train, dict(vars(config.model))
+    data = DataConfig(**vars(config.data))
+    task = config.task or next(iter(tasks_of(config.data)))
+    if task not in data.labels or task in data.multi_label:
+        raise ConfigError(f"task: '{task}' must be a task of data.labels that has one code a report")
+
+    def read() -> Marked:
+        known = survey(replace(data, samples=()))
+        unknown = Counter(known.rejected["reason"].to_pylist())["unknown_record"]
+        return Marked(load_examples(data, found=known), known.repeats, unknown)
+
     settings = BankConfig(
-        data=DataConfig(**vars(config.data)),
-        task=config.task or next(iter(tasks_of(config.data))),
+        task=task,
         model=model.pop("path"),
         folds=config.folds,
         seed=train.seed,
         rules=tuple(config.rules) or RULES,
         learn=LearnConfig(windows=train.windows),
-        loop=LoopConfig(epochs=train.epochs, batch=train.batch, rate=train.rate, seed=train.seed),
+        loop=asdict(LoopConfig(epochs=train.epochs, batch=train.batch, rate=train.rate, seed=train.seed)),
         **model,
     )
     by = None if config.generator is None else generator(config.generator, config.generator_mode)
-    _, rows = score_rationales(settings, config.output.path, lambda line: print(line, file=sys.stderr, flush=True), by)
+    _, rows = score_rationales(
+        settings, config.output.path, lambda line: print(line, file=sys.stderr, flush=True), read, out_of_fold, by
+    )
     print(f"{'source':24}{'rule':26}{'kept':>16}{'sufficiency':>13}{'right alone':>13}{'human words':>13}")
     for row in rows:
         share = f"{row['kept']:,} of {row['n']:,}"

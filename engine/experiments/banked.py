@@ -6,7 +6,6 @@ out-of-fold head's attention on the rationale in its own report.
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -22,8 +21,9 @@ from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import listed, origin, retold
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
-from engine.models.site_classifier.rationales.bank import bank, folds
+from engine.models.site_classifier.rationales.bank import Asked, folds, scored
 from engine.models.site_classifier.rationales.samples import rationales
+from engine.storage import whole_file
 from engine.text.units import words
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def scored_rationales(frozen: "Frozen", head: str, count: int, work: Path) -> pa
     file = work / f"rationale_bank-{head}.parquet"
     if not file.is_file():
         table = _scored(frozen, head, count)
-        part = file.with_suffix(".tmp")
-        pq.write_table(table, part)
-        os.replace(part, file)
+        with whole_file(file) as part:
+            pq.write_table(table, part)
     return pq.read_table(file)
 
 
@@ -52,26 +51,24 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
     texts = frozen.texts
     base, found = texts.base, texts.rationales
     names = found["record_id"].to_pylist()
-    mine = np.zeros(len(names), dtype=int)
     reports = {name: row for row, name in enumerate(base["record_id"].to_pylist())}
     place = np.array([reports[origin(name)[0]] for name in names])
-    size = (len(names), len(texts.labels))
-    whole, alone, empty = np.zeros(size), np.zeros(size), np.zeros(size)
     lift = np.zeros(len(names))
     blank = retold(base.slice(0, 1), text=["."])
-    for number, learner, here in out_of_fold(frozen, head, count, names):
-        mine[here] = number
-        answers = frozen.answered(learner, base.take(pa.array(place[here])))
-        whole[here] = answers.probs
-        alone[here] = frozen.answered(learner, found.take(pa.array(here))).probs
-        empty[here] = frozen.answered(learner, blank).probs
-        for row, weights in zip(here, answers.weights, strict=True):
-            lift[row] = _lift(frozen, names[row], weights)
+
+    def asked() -> Iterator[Asked]:
+        for number, learner, here in out_of_fold(frozen, head, count, names):
+            answers = frozen.answered(learner, base.take(pa.array(place[here])))
+            alone = frozen.answered(learner, found.take(pa.array(here))).probs
+            yield number, here, answers.probs, alone, frozen.answered(learner, blank).probs
+            for row, weights in zip(here, answers.weights, strict=True):
+                lift[row] = _lift(frozen, names[row], weights)
+
     told = [
         {"record_id": name, "origin": origin(name)[0], "label": _first(label)}
         for name, label in zip(names, found[TASK].to_pylist(), strict=True)
     ]
-    table = bank(told, mine.tolist(), list(texts.labels), whole, alone, empty)
+    table = scored(told, list(texts.labels), asked())
     kinds = [_first(label) for label in found[TASK].to_pylist()]
     sizes = [len(each.ids) for each in frozen.tokens(found["text"].to_pylist())]
     further = (sizes, perplexities(base["text"].to_pylist(), found["text"].to_pylist()), _central(frozen, found, kinds), lift)

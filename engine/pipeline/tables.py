@@ -37,7 +37,8 @@ def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callab
     """Makes the table as far as it is not there; returns the path of its file.
 
     Args:
-        settings: plain values, which every change of a value in the table shows in.
+        settings: plain values, which every change of a value in the table shows in. Those below `runtime` change none: they say
+            where things lie and what the work runs on.
         folder: local or on S3; with Ray one that all its nodes reach.
 
     Raises:
@@ -47,7 +48,8 @@ def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callab
     """
     folder = full_path(folder)
     storage, work, target = storage_for(folder), f"{folder}/_{table.name}", f"{folder}/{table.name}/part-0.parquet"
-    made_with = {"settings": settings, **{name: getattr(table, name) for name in ("parts", "map", "reduce")}}
+    deciding = {name: value for name, value in settings.items() if name != "runtime"}
+    made_with = {"settings": deciding, **{name: getattr(table, name) for name in ("parts", "map", "reduce")}}
     claim(work, {**made_with, "schema": str(table.schema)}, _KIND)
     if storage.stat(target) is None:
         task = _Task(table, settings, work, replace(s3_config(), proven=True))

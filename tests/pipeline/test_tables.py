@@ -75,6 +75,7 @@ def test_of_no_parts_it_is_empty(folder, tmp_path):
 )
 def test_another_table_is_refused_by_the_names_of_what_differs(folder, tmp_path, parts, change, named):
     make(table_of(TEXTS[:3]), settings(tmp_path), folder, print)
+    make(table_of(TEXTS[:3]), {**settings(tmp_path), "runtime": {"device": "cuda"}}, folder, print)
     with pytest.raises(ConfigError) as caught:
         make(table_of(parts), {**settings(tmp_path), **change}, folder, print)
     said = f"output.path: {folder}/_counts holds a side table with other settings ({named}); choose a new folder"

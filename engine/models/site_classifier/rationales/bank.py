@@ -8,7 +8,7 @@ rationales of each class, drawn at random.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,11 @@ BANK = pa.schema(
     ]
 )
 VERDICT = [pa.field("rule", pa.string()), pa.field("accepted", pa.bool_()), pa.field("reject_reason", pa.string())]
+
+
+# A fold, the numbers of its rationales, and what a model that has not seen its reports says of these reports, of the rationales
+# alone and of an empty text: probabilities [rationales, classes] each, of the empty text also [1, classes].
+Asked = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,20 @@ def folds(labels: Sequence[str], groups: Sequence[str | None], count: int, seed:
     if empty:
         raise ConfigError(f"folds: fold {empty[0]} is empty; take fewer folds")
     return found
+
+
+def scored(rationales: Sequence[Mapping[str, str]], classes: Sequence[str], asked: Iterable[Asked]) -> pa.Table:
+    """The rationales with the scores of those who were asked, one for each fold that has any, as `BANK`.
+
+    Args:
+        rationales: `record_id`, `origin` and `label` (the gold class) of each.
+    """
+    report, alone, empty = (np.zeros((len(rationales), len(classes))) for _ in range(3))
+    fold = np.zeros(len(rationales), dtype=np.int64)
+    for number, here, *answers in asked:
+        fold[here] = number
+        report[here], alone[here], empty[here] = answers
+    return bank(rationales, fold.tolist(), classes, report, alone, empty)
 
 
 def bank(

@@ -6,11 +6,10 @@ the same, with its reason. Beside the rationales of people stand those of a gene
 """
 
 import hashlib
-import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
 from engine.encoders import attention_for, load_encoder
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
-from engine.models.run import PAIR
+from engine.models.columns import list_values
+from engine.models.run import records_of
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.cached import HeadLearner, States, encode
-from engine.models.site_classifier.config import ClassifierConfig, Task
-from engine.models.site_classifier.learner import Examples, LearnConfig
-from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, bank, folds, judged, rule
-from engine.models.site_classifier.rationales.samples import held_words, merged, rationales, same_words, unfit
-from engine.models.site_classifier.rationales.synthetic import Generator, covered, proposed
+from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.learner import LearnConfig
+from engine.models.site_classifier.rationales import fold as of_fold
+from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, folds, judged, rule
+from engine.models.site_classifier.rationales.gather import HUMAN, Repeats, flag_held, flag_lonely, flag_unread, gathered
+from engine.models.site_classifier.rationales.samples import held_words, merged
+from engine.models.site_classifier.rationales.synthetic import Generator, covered
+from engine.models.site_classifier.states import encode, key_of
 from engine.sources.labelled.values import SPANS
-from engine.storage import is_s3
-from engine.text.tokens import tokenize
-from engine.training.data import DataConfig, load_examples, survey
-from engine.training.finish import Say, records_of
-from engine.training.fit import STATE
-from engine.training.loop import LoopConfig, Worker, train
-from engine.training.repeats import Repeats
-from engine.training.site_classifier import tokenized
+from engine.storage import is_s3, whole_file
+from engine.storage.claim import Kind, claim
 
-HUMAN = "human"
 RULES = ("all", "drop_wrong", "at_most(0)", "at_most(0.05)", "at_most(0.1)", "at_most(0.2)", "top(0.25)", "top(0.5)", "top(0.75)")
 ABOUT = [
     pa.field("source", pa.string(), nullable=False),
@@ -52,20 +45,35 @@ ABOUT = [
     pa.field("text", pa.string()),
 ]
 TABLE = pa.schema([*(f.with_nullable(f.name not in ("record_id", "origin")) for f in BANK), *ABOUT, *VERDICT])
+_KIND = Kind("rationale bank", "holds a bank of other data or settings ({changes}); choose a new folder")
+
+Say = Callable[[str], None]
+# As `engine.training.folds.out_of_fold`.
+OutOfFold = Callable[[str, pa.Schema, Sequence[int], Mapping[str, Any], str, Say], pa.Table]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Labelled reports with their highlights: `examples` as `load_examples` gives them, the texts of valid and test, and how many
+    rationales are of no report."""
+
+    examples: pa.Table
+    repeats: Repeats
+    unknown: int
 
 
 @dataclass(frozen=True)
 class BankConfig:
-    """What is scored and how. `model` is the checkpoint whose encoder gives the states, `task` one of `data.labels`.
+    """What is scored and how. `model` is the checkpoint whose encoder gives the states.
 
     A checkpoint's encoder was trained too, so a score is out of fold only where that training had none of these reports; with
     `plain` the states are those of the encoder as it was before, and the score is out of fold whatever the checkpoint saw.
-    `head` and `loop` are those of the fold's models; `max_tokens` are read of each text. Every rule of `rules` comes with its
-    random control.
+    `head`, `learn` and `loop` (fields of `LoopConfig`) are those of the fold's models; `max_tokens` are read of each text. Every
+    rule of `rules` comes with its random control.
     """
 
-    data: DataConfig
     task: str
+    loop: Mapping[str, Any]
     model: str = "shipped"
     plain: bool = False
     head: str = "target"
@@ -73,7 +81,6 @@ class BankConfig:
     seed: int = 7
     rules: tuple[str, ...] = RULES
     learn: LearnConfig = field(default_factory=lambda: LearnConfig(windows=4))
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=5, batch=24, rate=1e-3))
     max_tokens: int = 1024
     precision: str = "auto"
     threads: int = 0
@@ -81,114 +88,45 @@ class BankConfig:
 
 
 def score_rationales(
-    config: BankConfig, output: str, say: Say, by: Generator | None = None
+    config: BankConfig, output: str, say: Say, read: Callable[[], Marked], out_of_fold: OutOfFold, by: Generator | None = None
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Writes `<output>/rationale_bank/part-0.parquet`, a row for each rationale and rule, as `TABLE`; returns it with a summary.
 
+    Args:
+        read: reads the reports. out_of_fold: trains the models of the folds and asks them.
     Raises:
         ConfigError: the folder holds something else, there are no rationales, or the folds cannot be made.
+        InputChanged: the reports are not those that the bank was begun with.
     """
     wanted = [rule(text) for text in config.rules]
-    if config.task not in config.data.labels or config.task in config.data.multi_label:
-        raise ConfigError(f"task: '{config.task}' must be a task of data.labels that has one code a report")
     if config.folds < 2:
         raise ConfigError("folds: out of fold needs at least 2")
-    known = survey(replace(config.data, samples=()))
-    examples = load_examples(config.data, found=known)
+    marked = read()
+    examples = marked.examples
     reports = examples.filter(pc.and_(pc.equal(examples["split"], "train"), pc.is_valid(examples[config.task])))
-    lost = Counter(known.rejected["reason"].to_pylist())["unknown_record"]
-    if lost:
-        say(f"{lost:,} rationales are of no report in the data")
-    found = _rationales(reports.to_pylist(), config.task, by)
+    if marked.unknown:
+        say(f"{marked.unknown:,} rationales are of no report in the data")
+    found = gathered(reports.to_pylist(), config.task, by)
     if not found:
         raise ConfigError("data.rationales: no report of train has a rationale; name their column, or a table of them")
     coder = _coder(config)
-    _flag_held(found, held_words(examples), known.repeats, reports["pair"].to_pylist())
-    _flag_unread(found, reports["text"].to_pylist(), coder, config.max_tokens)
+    flag_held(found, held_words(examples), marked.repeats, reports["pair"].to_pylist())
+    flag_unread(found, reports["text"].to_pylist(), coder.tokenizer, config.max_tokens)
     labels, groups = reports[config.task].to_pylist(), reports["group"].to_pylist()
     fold = folds(labels, groups, config.folds, config.seed)
-    folder = _claim(config, coder, reports, found, output)
+    folder = _claimed(config, coder, reports, found, output)
     target = folder / "rationale_bank" / "part-0.parquet"
     if not target.is_file():
-        _flag_lonely(found, labels, fold)
-        scored = _scored(config, coder, reports, labels, fold, found, folder / "_work", say)
-        table = _judged(scored, found, _with_controls(wanted), config.seed)
-        target.parent.mkdir(exist_ok=True)
-        part = target.with_suffix(".tmp")
-        pq.write_table(table, part)
-        part.rename(target)
+        flag_lonely(found, labels, fold)
+        scores = _scores(config, coder, reports, labels, fold, found, folder / "_work", out_of_fold, say)
+        with whole_file(target) as part:
+            pq.write_table(_judged(scores, found, _with_controls(wanted), config.seed), part)
     shutil.rmtree(folder / "_work", ignore_errors=True)
     table = pq.read_table(target)
     return table, summary(table)
 
 
-def _rationales(reports: Sequence[Mapping[str, Any]], task: str, by: Generator | None) -> list[dict[str, Any]]:
-    """Each rationale with the number of its report, its text and, where it counts for nothing, its `flaw`."""
-    found = []
-    for number, report in enumerate(reports):
-        own = {"report": number, "origin": report["record_id"], "label": report[task]}
-        for index, one in enumerate(rationales(report["marks"], len(report["text"]))):
-            flaw = unfit(one, report["text"])
-            if flaw is None and one.label not in (None, report[task]):
-                flaw = "other_label"
-            about = {"source": HUMAN, "generator_digest": None, "annotator": one.annotator}
-            name = f"{report['record_id']}#{HUMAN}{index}"
-            if one.outside:
-                lost = {"spans": one.outside, "words": "", "text": None, "flaw": "outside_report"}
-                found.append({**own, "record_id": f"{name}-outside" if one.spans else name, **about, **lost})
-            if one.spans:
-                words = "" if flaw else one.text(report["text"])
-                told = {"spans": one.spans, "words": words, "text": None, "flaw": flaw}
-                found.append({**own, "record_id": name, **about, **told})
-        if by is not None:
-            made = proposed(by, report["record_id"], report["text"], report[task])
-            found.append(
-                {
-                    **own,
-                    "record_id": f"{report['record_id']}#{by.mode}",
-                    "source": by.name,
-                    "generator_digest": by.digest,
-                    "annotator": None,
-                    "spans": made.spans,
-                    "words": made.text,
-                    # The words of a report stand in its own table alone; what was written anew stands nowhere else.
-                    "text": made.text if by.mode == "abstractive" else None,
-                    "flaw": made.flaw,
-                }
-            )
-    return found
-
-
-def _flag_held(found: Sequence[dict[str, Any]], held: Set[bytes], repeats: Repeats, pairs: Sequence[str | None]) -> None:
-    """What is marked in valid or test, or is a whole report there, must not be learned."""
-    for each in found:
-        words = each["words"]
-        if each["flaw"] is None and (same_words(words) in held or repeats.holds(words, pairs[each["report"]])):
-            each["flaw"] = "other_split"
-
-
-def _flag_unread(found: Sequence[dict[str, Any]], texts: Sequence[str], coder: SiteCoder, most: int) -> None:
-    """Whoever has not read a rationale in its report cannot say what the report would be without it."""
-    read: dict[int, int] = {}
-    for each in found:
-        if each["flaw"] is None and each["spans"]:
-            number = each["report"]
-            if number not in read:
-                (tokens,) = tokenize(coder.tokenizer, [texts[number]], most)
-                read[number] = len(texts[number]) - tokens.truncated_chars
-            if each["spans"][-1][1] > read[number]:
-                each["flaw"] = "beyond_max_tokens"
-
-
-def _flag_lonely(found: Sequence[dict[str, Any]], labels: Sequence[str], fold: np.ndarray) -> None:
-    """A class whose reports are all in one fold is unknown to the model that would score them."""
-    places = {label: {int(fold[i]) for i, one in enumerate(labels) if one == label} for label in set(labels)}
-    for each in found:
-        if each["flaw"] is None and len(places[each["label"]]) < 2:
-            each["flaw"] = "class_in_one_fold"
-
-
-def _scored(
+def _scores(
     config: BankConfig,
     coder: SiteCoder,
     reports: pa.Table,
@@ -196,16 +134,11 @@ def _scored(
     fold: np.ndarray,
     found: Sequence[Mapping[str, Any]],
     work: Path,
+    out_of_fold: OutOfFold,
     say: Say,
 ) -> pa.Table:
-    """The bank's scores of the rationales without a flaw."""
+    """The scores of the rationales without a flaw, as `BANK`, in their order."""
     sound = [each for each in found if each["flaw"] is None]
-    count, classes = len(reports), sorted(set(labels))
-    origin = reports.select([name for name in reports.column_names if name != config.task])
-    alone = origin.take(pa.array([each["report"] for each in sound], pa.int64()))
-    alone = _put(alone, record_id=[each["record_id"] for each in sound], text=[each["words"] for each in sound])
-    blank = _put(origin.slice(0, 1), record_id=["(empty)"], text=[""])
-    texts = pa.concat_tables([origin, alone, blank])
     if config.plain:
         _unlearn(coder)
     else:
@@ -213,63 +146,39 @@ def _scored(
             "the encoder of model.path was trained too: where it has seen these reports, their scores are not out of fold; "
             "model.plain=true takes it as it was before"
         )
-    gold = [*labels, *(each["label"] for each in sound), None]
-    texts = texts.append_column(config.task, pa.array(gold, pa.string()))
-    prepared = coder.prepare(records_of(texts.slice(0, len(texts) - 1)))
-    say(f"encoding {count:,} reports and {len(sound):,} rationales")
-    states = encode(coder, prepared, work / "states")
-    # An empty text has no token and no window: every head gives it what it gives to nothing at all.
-    states = States(states.tokens, np.append(states.start, states.start[-1]), np.pad(states.first, ((0, 1), (0, 0))))
-    task = Task(config.task, tuple(classes), tuple(Counter(labels)[label] for label in classes))
+    names = [*reports["record_id"].to_pylist(), *(each["record_id"] for each in sound)]
+    texts = [*reports["text"].to_pylist(), *(each["words"] for each in sound)]
+    prepared = coder.prepare(records_of(names, texts))
+    say(f"encoding {len(reports):,} reports and {len(sound):,} rationales")
+    # The empty text has no token.
+    nothing = np.empty(0, np.int32)
+    size = encode(coder, prepared, work / of_fold.STATES, [key_of(nothing)]).width
+    task = Task(config.task, tuple(sorted(set(labels))), tuple(Counter(labels)[label] for label in sorted(set(labels))))
+    report = [each["report"] for each in sound]
+    of_fold.write_texts(
+        work,
+        [*names, "(empty)"],
+        [*list_values(prepared["input_ids"]), nothing],
+        [*map(task.labels.index, [*labels, *(each["label"] for each in sound)]), -1],
+        [*[None] * len(reports), *report, None],
+        [*fold.tolist(), *fold[report].tolist(), -1] if sound else [*fold.tolist(), -1],
+    )
     shape = replace(coder.config, head=config.head, tasks=(task,), paired=False)
-    known = tokenized(texts, shape, coder.tokenizer, config.max_tokens)
-    of_report = np.array([each["report"] for each in sound], dtype=np.int64)
-    whole, by_itself, nothing = (np.zeros((len(sound), len(classes))) for _ in range(3))
-    for number in range(config.folds):
-        mine = np.flatnonzero(fold[of_report] == number) if len(sound) else np.empty(0, np.int64)
-        if not len(mine):
-            continue
-        held = np.zeros(len(texts), dtype=bool)
-        held[:count] = fold == number
-        of_fold = replace(known, train=known.train & ~held & (np.arange(len(texts)) < count), valid=held)
-        learner = _learned(config, shape, coder, of_fold, states, work, number, say)
-        whole[mine] = _probabilities(learner, of_report[mine])
-        by_itself[mine] = _probabilities(learner, count + mine)
-        nothing[mine] = _probabilities(learner, np.array([len(texts) - 1]))
-    return bank(sound, fold[of_report].tolist() if len(sound) else [], classes, whole, by_itself, nothing)
-
-
-def _learned(
-    config: BankConfig,
-    shape: ClassifierConfig,
-    coder: SiteCoder,
-    texts: Examples,
-    states: States,
-    work: Path,
-    number: int,
-    say: Say,
-) -> HeadLearner:
-    torch.manual_seed(config.seed)
-    learn = replace(config.learn, seed=config.seed)
-    learner = HeadLearner(SiteNetwork(shape, coder.network.encoder), texts, states, learn, torch.device(coder.device))
-    folder = work / f"fold{number}"
-    resume = folder / "last"
-    curve = train(learner, config.loop, Worker(device=learner.device), folder, resume if (resume / STATE).is_file() else None)
-    say(f"fold {number}: accuracy {curve[-1][f'valid_accuracy_{config.task}']:.3f} on the reports it has not seen")
-    return learner
-
-
-@torch.inference_mode()
-def _probabilities(learner: HeadLearner, members: np.ndarray) -> np.ndarray:
-    """[members, classes] of whole texts; a report that several rationales are of stands here as often."""
-    (task,) = learner.network.config.tasks
-    texts, again = np.unique(members, return_inverse=True)
-    found = np.zeros((len(texts), len(task.labels)))
-    place = {int(text): index for index, text in enumerate(texts)}
-    for batch, rows in learner.batches(list(place)):
-        logits = learner.pooled(batch, rows).logits[task.name]
-        found[[place[row] for row in rows]] = logits.double().softmax(-1).cpu().numpy()
-    return found[again]
+    settings = {
+        "learner": f"{of_fold.__name__}:learner",
+        "answers": f"{of_fold.__name__}:answers",
+        "model": shape.to_json(),
+        "learn": asdict(replace(config.learn, seed=config.seed)),
+        "loop": config.loop,
+        "size": size,
+        "runtime": {"work": str(work.absolute()), "threads": config.threads, "device": coder.device},
+    }
+    parts = sorted({int(fold[number]) for number in report})
+    scores = out_of_fold("scores", of_fold.SCORES, parts, settings, str(work.absolute()), say)
+    for number, accuracy in dict(zip(scores["fold"].to_pylist(), scores["accuracy"].to_pylist(), strict=True)).items():
+        say(f"fold {number}: accuracy {accuracy:.3f} on the reports it has not seen")
+    place = {name: row for row, name in enumerate(scores["record_id"].to_pylist())}
+    return scores.select(BANK.names).take(pa.array([place[each["record_id"]] for each in sound], pa.int64()))
 
 
 def _judged(scored: pa.Table, found: Sequence[Mapping[str, Any]], rules: Sequence[Rule], seed: int) -> pa.Table:
@@ -345,16 +254,10 @@ def _with_controls(rules: Sequence[Rule]) -> list[Rule]:
     return [each for one in rules for each in ([one] if one.name in ("all", "random") else [one, Rule("random", of=one)])]
 
 
-def _put(table: pa.Table, **columns: Sequence[str]) -> pa.Table:
-    for name, values in columns.items():
-        table = table.set_column(table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string()))
-    return table
-
-
 def _coder(config: BankConfig) -> SiteCoder:
     options = {"method": "none", "checks": 0.0, "tasks": (), "max_tokens": config.max_tokens, "precision": config.precision}
-    spec = ModelSpec("engine.models.site_classifier", config.model, options, {"threads": config.threads, "device": config.device})
-    found = load(replace(spec, options={**options, "pair": PAIR.name}))
+    runtime = {"threads": config.threads, "device": config.device}
+    found = load(ModelSpec("engine.models.site_classifier", config.model, options, runtime))
     if found.config.paired:
         raise ConfigError("model.path: a model that reads pairs of texts gives no states of a text alone")
     return found
@@ -367,20 +270,12 @@ def _unlearn(coder: SiteCoder) -> None:
     coder.network.encoder = plain.requires_grad_(False).to(own.device)
 
 
-def _claim(config: BankConfig, coder: SiteCoder, reports: pa.Table, found: Sequence[Mapping[str, Any]], output: str) -> Path:
+def _claimed(config: BankConfig, coder: SiteCoder, reports: pa.Table, found: Sequence[Mapping[str, Any]], output: str) -> Path:
     """Makes the folder this bank's own, or sees that it already is."""
     if is_s3(output):
         raise ConfigError("output.path: a rationale bank is written to a folder of this machine")
     texts = hashlib.sha256(repr([reports.select(["record_id", "text", "group", config.task]).to_pydict(), list(found)]).encode())
-    plain = {**vars(config), "data": vars(config.data), "learn": vars(config.learn), "loop": vars(config.loop)}
-    values = {name: value for name, value in plain.items() if name not in ("threads", "device", "data")}
-    text = json.dumps({**values, "digest": coder.digest, "texts": texts.hexdigest()}, indent=1, default=list) + "\n"
-    folder, note = Path(output).expanduser(), Path(output).expanduser() / "settings.json"
-    if not note.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"output.path: {output} is not empty and holds no rationale bank; choose a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(text)
-    elif note.read_text() != text:
-        raise ConfigError(f"output.path: {output} holds a bank of other data or settings; choose a new folder")
+    settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "device")}
+    folder = Path(output).expanduser()
+    claim(str(folder), {**settings, "digest": coder.digest}, _KIND, texts.hexdigest())
     return folder

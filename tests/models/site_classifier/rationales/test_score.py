@@ -14,7 +14,9 @@ import torch
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
 from engine.models.site_classifier.rationales.bank import rule
-from engine.models.site_classifier.rationales.score import HUMAN, TABLE, _judged, _probabilities, _unlearn, summary
+from engine.models.site_classifier.rationales.fold import probabilities
+from engine.models.site_classifier.rationales.gather import HUMAN
+from engine.models.site_classifier.rationales.score import TABLE, _judged, _unlearn, summary
 from engine.training.data import DataConfig, survey
 from jobs.rationale_bank import main
 from tests.models.conftest import coder, write_tiny
@@ -184,7 +186,7 @@ def test_a_report_that_several_rationales_are_of_is_answered_for_each():
         batches=batches,
         pooled=lambda batch, rows: SimpleNamespace(logits={"site": torch.tensor([logits[row] for row in rows])}),
     )
-    found = _probabilities(learner, np.array([3, 1, 3]))
+    found = probabilities(learner, np.array([3, 1, 3]))
     assert found == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5], [0.75, 0.25]]))
     assert sorted(asked) == [1, 3]
 
