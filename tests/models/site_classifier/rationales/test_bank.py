@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.rationales.bank import bank, folds, judged, rule
+from engine.models.site_classifier.rationales.bank import bank, folds, judged, rule, scored
 
 CLASSES = ["C18", "C34"]
 
@@ -18,6 +18,18 @@ def table():
     empty = np.full((6, 2), [0.3, 0.7])
     named = [{"record_id": f"r{i}", "origin": f"o{i}", "label": label} for i, label in enumerate(labels)]
     return bank(named, [0] * 6, CLASSES, report, alone, empty)
+
+
+def test_the_answers_of_several_models_stand_with_their_rationales():
+    named = [{"record_id": f"r{i}", "origin": f"o{i}", "label": label} for i, label in enumerate(["C18", "C34", "C18"])]
+    some = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    asked = [(2, np.array([2, 0]), some[[2, 0]], some[[0, 2]], some[[1]]), (4, np.array([1]), some[[1]], some[[1]], some[[0]])]
+    rows = scored(named, CLASSES, asked).to_pylist()
+    assert [row["fold"] for row in rows] == [2, 4, 2]
+    assert [row["report_prob"] for row in rows] == [0.9, 0.8, 0.7]
+    assert [row["rationale_prob"] for row in rows] == [0.7, 0.8, 0.9]
+    assert [row["empty_prob"] for row in rows] == [0.2, 0.1, 0.2]
+    assert scored([], CLASSES, []).num_rows == 0
 
 
 def kept(text):

@@ -1,11 +1,14 @@
 """The rationale bank of a few invented reports, by a tiny encoder, and every bad rationale with its reason."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +17,6 @@ import torch
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
 from engine.models.site_classifier.rationales.bank import rule
-from engine.models.site_classifier.rationales.fold import probabilities
 from engine.models.site_classifier.rationales.gather import HUMAN
 from engine.models.site_classifier.rationales.score import TABLE, _judged, _unlearn, summary
 from engine.training.data import DataConfig, survey
@@ -22,6 +24,7 @@ from jobs.rationale_bank import main
 from tests.models.conftest import coder, write_tiny
 from tests.models.site_classifier.rationales.test_bank import table
 
+ROOT = Path(__file__).resolve().parents[4]
 WORDS = {"C18": "sigmoid colon", "C34": "left lung", "C61": "prostate core"}
 
 
@@ -173,24 +176,6 @@ def test_the_same_command_again_reads_what_is_there_and_other_settings_are_refus
     assert not (folder / "x").exists()
 
 
-def test_a_report_that_several_rationales_are_of_is_answered_for_each():
-    asked = []
-
-    def batches(members):
-        asked.extend(members)
-        yield None, members
-
-    logits = {1: [0.0, 0.0], 3: [float(np.log(3)), 0.0]}
-    learner = SimpleNamespace(
-        network=SimpleNamespace(config=SimpleNamespace(tasks=(SimpleNamespace(name="site", labels=("C18", "C34")),))),
-        batches=batches,
-        pooled=lambda batch, rows: SimpleNamespace(logits={"site": torch.tensor([logits[row] for row in rows])}),
-    )
-    found = probabilities(learner, np.array([3, 1, 3]))
-    assert found == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5], [0.75, 0.25]]))
-    assert sorted(asked) == [1, 3]
-
-
 def test_what_alone_says_another_label_is_set_aside_before_a_rule_and_its_control_count():
     own = {"source": "words", "generator_digest": "d", "annotator": None, "text": "anew", "spans": (), "flaw": None}
     found = [{"record_id": f"r{i}", "origin": f"o{i}", "label": "C18" if i < 4 else "C34", **own} for i in range(6)]
@@ -214,6 +199,55 @@ def test_what_two_people_marked_counts_once():
     ]
     (line,) = [row for row in summary(pa.Table.from_pylist(rows, schema=TABLE)) if row["source"] == "template"]
     assert line["human_coverage"] == pytest.approx(2 / 6)
+
+
+DIES = """
+import os, signal, sys
+from engine.models.site_classifier.rationales import fold
+from engine.training import loop
+from jobs.rationale_bank import main
+
+when, argv = sys.argv[1], sys.argv[2:]
+answers, save = fold.answers, loop._save
+
+def answered(learned, curve, number, settings):
+    if when == "answers" and number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answers(learned, curve, number, settings)
+
+def saved(folder, *rest):
+    save(folder, *rest)
+    if when == "epoch" and folder.parent.name == "fold1":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+fold.answers, loop._save = answered, saved
+sys.exit(main.run(argv))
+"""
+
+
+def test_killed_in_a_fold_it_goes_on_and_makes_the_same_bank(made, folder):
+    argv = command(folder, "generator=template", output="killed")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    work = folder / "killed" / "_work"
+    for when in ("epoch", "answers"):
+        process = subprocess.run([sys.executable, "-c", DIES, when, *argv], env=environment, cwd=ROOT, timeout=200)
+        assert process.returncode == -signal.SIGKILL
+        assert [path.name for path in (work / "_scores" / "receipts").iterdir()] == ["00000.json"]
+        assert not (folder / "killed" / "rationale_bank").exists()
+    before = {path: path.stat().st_mtime_ns for path in (work / "states").rglob("*") if path.is_file()}
+    with redirect_stderr(io.StringIO()) as told:
+        assert main.run(argv) == 0
+    assert before and "scores: 2 of 3 parts" in told.getvalue() and "scores: 1 of 3 parts" not in told.getvalue()
+    assert sorted(path.name for path in (folder / "killed").iterdir()) == ["rationale_bank", "settings.json"]
+    assert pq.read_table(folder / "killed" / "rationale_bank").equals(made)
+
+
+def test_changed_reports_are_told_apart_from_changed_settings(made, folder, capsys):
+    changed = [{**row, "text": row["text"].replace("Margins", "margins")} for row in reports()]
+    pq.write_table(pa.Table.from_pylist(changed), folder / "changed.parquet")
+    argv = [word for word in command(folder, "generator=template") if "data.path=" not in word]
+    assert main.run([*argv, f"data.path={folder}/changed.parquet"]) == 2
+    assert "data.path: the input has changed since this rationale bank began" in capsys.readouterr().err
 
 
 def test_a_plain_encoder_is_the_one_that_the_checkpoint_began_with(folder):
