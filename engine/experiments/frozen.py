@@ -190,7 +190,7 @@ class Frozen:
             ratio, marking: see `LearnConfig`.
         """
         from engine.models.site_classifier.learner import LearnConfig
-        from engine.training.here import keep, kept, trained
+        from engine.training.here import keep_model, kept_model, trained
         from engine.training.loop import LoopConfig
 
         config = self.config
@@ -201,7 +201,7 @@ class Frozen:
         learner = self._learner(architecture, examples, learn)
         settings = {**plain(config), "head": head, "seed": seed, "ratio": ratio, "marking": marking}
         known = self._known(settings, table)
-        if kept(learner, known) is not None:
+        if kept_model(learner, known) is not None:
             self.say(f"{head}: trained before")
             return learner
         loop = LoopConfig(
@@ -219,7 +219,7 @@ class Frozen:
         self.say(
             f"{head}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, valid macro-F1 at last {valid:.3f}"
         )
-        keep(learner, curve, known)
+        keep_model(learner, curve, known)
         shutil.rmtree(folder)
         return learner
 

@@ -27,7 +27,7 @@ from engine.models.prompt_mrc.config import MODES, Decoding
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import whole_file
-from engine.training.here import keep, learned_from, trained
+from engine.training.here import keep_model, kept_model, learned_from, trained
 from engine.training.loop import LoopConfig, Worker
 from engine.training.prompt_mrc import (
     Corpus,
@@ -184,13 +184,13 @@ def fitted(
         validated=False,
     )
     shared = _shared(recipe, settings, learner, corpus, loop)
-    curve = kept(learner, shared) if shared else None
+    curve = kept_model(learner, shared) if shared else None
     if curve is not None:
         say("trained before")
     else:
         curve = trained(learner, loop, folder, lambda row: say(_line(row)))
         if shared:
-            keep(learner, curve, shared)
+            keep_model(learner, curve, shared)
     learner.network.eval()
     score = _tuned(learner, folder, recipe.tuned_texts)
     say(f"valid F1 {score:.3f} after {curve[-1]['epoch']:.1f} epochs")

@@ -41,14 +41,14 @@ def learned_from(settings: Mapping[str, Any], texts: Iterable[Any]) -> str:
     return made.hexdigest()
 
 
-def keep(learner: Learner, curve: list[dict[str, Any]], file: Path) -> None:
+def keep_model(learner: Learner, curve: list[dict[str, Any]], file: Path) -> None:
     """Keeps a trained model; of two who train the same one at once either may."""
     tensors = {name: value.detach().contiguous() for name, value in learner.parameters().items() if value.requires_grad}
     with whole_file(file) as part:
         save_file(tensors, part, metadata={"curve": json.dumps(curve)})
 
 
-def kept(learner: Learner, file: Path) -> list[dict[str, Any]] | None:
+def kept_model(learner: Learner, file: Path) -> list[dict[str, Any]] | None:
     """Puts the weights of a kept model in place and returns its curve; None where there is none."""
     if not file.is_file():
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.training.here import keep, kept, learned_from, trained
+from engine.training.here import keep_model, kept_model, learned_from, trained
 from tests.training.test_loop import CONFIG, Line, values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,13 +48,13 @@ def test_a_training_that_was_killed_goes_on_and_ends_where_it_would_have(tmp_pat
 
 def test_a_kept_model_is_put_in_place_with_its_curve(tmp_path):
     learner, file = Learner(), tmp_path / "models" / "a.safetensors"
-    assert kept(learner, file) is None
+    assert kept_model(learner, file) is None
     curve = trained(learner, CONFIG, tmp_path / "work")
     for _ in range(2):
-        keep(learner, curve, file)
+        keep_model(learner, curve, file)
     assert [path.name for path in file.parent.iterdir()] == ["a.safetensors"]
     other = Learner()
-    assert kept(other, file) == curve and values(other) == values(learner)
+    assert kept_model(other, file) == curve and values(other) == values(learner)
 
 
 def test_a_model_is_named_by_its_settings_and_its_texts_in_their_order():
