@@ -21,7 +21,7 @@ from engine.sources.base import DOUBLE, PARQUET, InputConfig, Shard
 from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, is_list, spans, with_nulls
 from engine.storage import Entry, storage_for
 
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 2 << 20
 _BATCH = 512
 _SAME = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
 # A record without a usable text still has its labels.
@@ -133,7 +133,7 @@ class Reader:
             yield from self.read(piece)
 
     def pieces(self) -> Iterator[Shard]:
-        """The table in order, cut into pieces of one file each, of some 4 MB of text."""
+        """The table in order, cut into pieces of one file each, of some 2 MB of text."""
         with self.config.renaming():
             base = sources.input_base(self._input)
             for file in self.files:
