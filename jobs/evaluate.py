@@ -7,7 +7,7 @@ from engine.keys import MISSING, key, section
 from engine.sources.base import DOUBLE, QUOTING
 from engine.storage import storage_for
 from jobs._config import delimiter_of
-from jobs._finished import deciding_of_run, system_of_run
+from jobs._finished import deciding_of_run, system_at_hand
 from jobs._front import job
 from jobs._storage import Storage, use
 
@@ -98,7 +98,7 @@ def main(config: Config) -> None:
 
     use(config.storage)
     summary, folder = status(config.run), config.output.path.rstrip("/")
-    system = system_of_run(summary, config.model.path)
+    system = system_at_hand(summary, config.model.path)
     if not summary.files:
         raise ConfigError(f"run: {summary.output} has no tables yet; let the run finish first")
     report = f"{folder}/report.html"

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from engine.evaluation import spans
 from engine.evaluation.evaluation import Evaluation
-from engine.evaluation.marked import GoldSpans
 from engine.evaluation.mentions import MENTION, Compared, compare
 from engine.evaluation.metrics import (
     ALL,
@@ -30,6 +29,7 @@ from engine.evaluation.metrics import (
 from engine.evaluation.rows import Rows, numbers_of, texts_of
 from engine.evaluation.spans import Rest, SpanFigures
 from engine.records import ENTITIES, wrong_entities_schema
+from engine.sources.labelled import GoldSpans
 
 CONFUSIONS = 20
 _COUNTS = ("rows", "used", "matched", "without_row", "elsewhere", "unreadable", "other_text")

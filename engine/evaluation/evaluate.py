@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.evaluation import codes, entities, findings
@@ -15,8 +16,8 @@ from engine.evaluation.metrics import Rounds
 from engine.evaluation.rows import Rows, schema_of
 from engine.records import CODES, ENTITIES, FINDINGS, tasks_of
 from engine.sources.base import DOUBLE
+from engine.sources.labelled import Labelled, Reader
 
-_STATES = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("state", pa.int8())]))
 # What may be asked of one table only.
 _ONLY = {"labels": (CODES, FINDINGS), "spans": (CODES,), "text": (CODES,), "types": (ENTITIES,)}
 
@@ -82,6 +83,7 @@ def _entities(rows: Rows, settings: Mapping[str, Any], question: Question, known
         MarkedConfig(
             path=question.gold,
             id=question.id,
+            like=settings.get("input.id"),
             source=question.source,
             id_scope=_scope(settings, question),
             group=question.group,
@@ -95,13 +97,20 @@ def _entities(rows: Rows, settings: Mapping[str, Any], question: Question, known
 
 def _findings(rows: Rows, settings: Mapping[str, Any], question: Question, known: Any, rounds: Rounds) -> Evaluation:
     labels = question.labels or {name: name for names in (known or {}).values() for name in names}
-    gold = _labelled(labels, settings, question)
-    states = [
-        [{"name": name, "state": int(value)} for name, value in row.items() if value is not None]
-        for row in gold.table.select(list(labels)).to_pylist()
-    ]
-    table = gold.table.select(["record_id", "group"]).append_column("findings", pa.array(states, _STATES))
-    return findings.figures(rows, table, gold.counts, rounds=rounds)
+    labelled = Labelled(
+        question.gold,
+        id=question.id or settings.get("input.id"),
+        source=question.source,
+        id_scope=_scope(settings, question),
+        group=question.group,
+        findings=labels,
+        names={"path": "gold", "findings": "labels"},
+        **_dialect(question),
+    )
+    rows_of_gold = pa.concat_tables(Reader(labelled).tables())
+    gold = rows_of_gold.filter(pc.field("failure").is_null())
+    counts = {"rows": len(rows_of_gold), "used": len(gold)}
+    return findings.figures(rows, gold.select(["record_id", "group", "findings"]), counts, rounds=rounds)
 
 
 _TABLES = {CODES: _codes, ENTITIES: _entities, FINDINGS: _findings}
@@ -120,14 +129,15 @@ def _labelled(labels: Mapping[str, str], settings: Mapping[str, Any], question: 
             slices=_theirs(settings, question),
             where=question.where,
             spans=question.spans,
-            encoding=question.encoding,
-            delimiter=question.delimiter,
-            quoting=question.quoting,
-            escape=question.escape,
+            **_dialect(question),
             max_bytes=settings.get("input.max_bytes", 4_194_304),
             names={"path": "gold"},
         )
     )
+
+
+def _dialect(question: Question) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in ("encoding", "delimiter", "quoting", "escape")}
 
 
 def _scope(settings: Mapping[str, Any], question: Question) -> str:

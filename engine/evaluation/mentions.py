@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.evaluation.gold import check_parts
-from engine.evaluation.marked import GoldSpans
 from engine.evaluation.rows import Rows, grouped, numbers_of, quarters, schema_of, selected
 from engine.evaluation.spans import Mention
 from engine.records import AUTO, REVIEW
+from engine.sources.labelled import GoldSpans
 
 MENTION = ("record_id", "start", "end", "type")
 _OF_ENTITY = (*MENTION, "score", "margin", "confused_with", "context_share", "hard_share", "soft_share")

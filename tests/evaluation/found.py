@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from engine.evaluation.marked import GoldSpans
 from engine.records import entities_fields, table_schema, text_digest
-from engine.sources.annotated import Broken
-from engine.sources.annotated.documents import SPAN
+from engine.sources.labelled import Broken, GoldSpans
+from engine.sources.labelled.documents import SPAN
 
 Mention = tuple[int, int, str]
 

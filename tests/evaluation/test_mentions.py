@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.evaluation.mentions import compare, same_records
-from engine.sources.annotated import Broken, Document
+from engine.sources.labelled import Broken, Document
 from tests.evaluation.found import found_row, found_rows, marked_texts
 
 A, B, C = "A", "B", "C"

@@ -19,7 +19,6 @@ class Listed:
     def __init__(self, spec: ModelSpec) -> None:
         self.words = {kind: set(words) for kind, words in spec.options["words"].items()}
         self.names = list(self.words)
-        self.types = range(len(self.names))
         self.digest = hashlib.sha256(json.dumps(spec.options, sort_keys=True, default=list).encode()).hexdigest()
 
     def fields(self) -> list[pa.Field]:
