@@ -16,6 +16,9 @@ from engine.errors import ConfigError, ContractError
 AUTO, REVIEW, NOT_APPLICABLE, FAILED = "auto", "review", "not_applicable", "failed"
 DECISIONS = (AUTO, REVIEW, NOT_APPLICABLE, FAILED)
 
+# The result tables.
+CODES, ENTITIES, FINDINGS, EXPLANATIONS = "codes", "entities", "findings", "explanations"
+
 FAILURE_KINDS = (
     "unreadable_file",
     "parse_error",
@@ -108,7 +111,7 @@ METRICS = pa.schema(
 
 
 def wrong_schema(slices: Iterable[str]) -> pa.Schema:
-    """What an evaluation writes of the answers that are wrong; a column `slice_<name>` for each part that was asked for."""
+    """What an evaluation writes of the codes that are wrong; a column `slice_<name>` for each part that was asked for."""
     return pa.schema(
         [
             pa.field("record_id", pa.string(), nullable=False),
@@ -120,12 +123,41 @@ def wrong_schema(slices: Iterable[str]) -> pa.Schema:
             pa.field("reasons", pa.list_(pa.string())),
             pa.field("task_decision", pa.string()),
             pa.field("task_reasons", pa.list_(pa.string())),
-            pa.field("group", pa.string()),
-            *(pa.field(f"slice_{name}", pa.string()) for name in slices),
-            pa.field("run_id", pa.string(), nullable=False),
-            pa.field("model_digest", pa.string(), nullable=False),
+            *_wrong_fields(slices),
         ]
     )
+
+
+def wrong_entities_schema(slices: Iterable[str]) -> pa.Schema:
+    """What it writes of entities: one row an error, with the found mention, the marked one, or both."""
+    return pa.schema(
+        [
+            pa.field("record_id", pa.string(), nullable=False),
+            pa.field("error", pa.string(), nullable=False),
+            pa.field("type", pa.string()),
+            pa.field("start", pa.int32()),
+            pa.field("end", pa.int32()),
+            pa.field("score", pa.float32()),
+            pa.field("margin", pa.float32()),
+            pa.field("confused_with", pa.string()),
+            pa.field("gold_type", pa.string()),
+            pa.field("gold_start", pa.int32()),
+            pa.field("gold_end", pa.int32()),
+            pa.field("decision", pa.string(), nullable=False),
+            pa.field("reasons", pa.list_(pa.string())),
+            pa.field("dataset", pa.string()),
+            *_wrong_fields(slices),
+        ]
+    )
+
+
+def _wrong_fields(slices: Iterable[str]) -> list[pa.Field]:
+    return [
+        pa.field("group", pa.string()),
+        *(pa.field(f"slice_{name}", pa.string()) for name in slices),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("model_digest", pa.string(), nullable=False),
+    ]
 
 
 def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
@@ -227,6 +259,12 @@ def system_columns(names: Sequence[str]) -> Sequence[str]:
     """Of the columns of a result table those that the system made. What the user kept stands behind `failure`, and may have the
     name of another system's column."""
     return names[: names.index("failure")] if "failure" in names else names
+
+
+def tasks_of(schema: pa.Schema) -> list[str]:
+    """The tasks of a `codes` table, in table order. Columns that the user passed through, which stand last, make none."""
+    ends, ours = "_decision", system_columns(schema.names)
+    return [name[: -len(ends)] for name in ours if name.endswith(ends) and f"{name[: -len(ends)]}_code" in ours]
 
 
 def check(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.evaluation.evaluate import about_labels
+from engine.evaluation.codes import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec
 from engine.models.checkpoint import check_new

@@ -1,15 +1,59 @@
 """The closing words of a run: what became of every record, where the tables are, what to do next."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.records import AUTO, DECISIONS, FAILED, NOT_APPLICABLE, REVIEW
+from engine.records import AUTO, CODES, DECISIONS, ENTITIES, EXPLANATIONS, FAILED, FINDINGS, NOT_APPLICABLE, REVIEW
 from jobs._progress import duration
 
 if TYPE_CHECKING:
     from engine.pipeline import Summary
 
-EXPLANATIONS, ENTITIES = "explanations", "entities"
+
+@dataclass(frozen=True)
+class _Table:
+    """How to speak of a table: what was done to its records, what a row's decision says of one, and a first look at it, in Polars
+    and in SQL."""
+
+    look: str
+    query: str
+    done: str = "read"
+    records: str = "Records:"
+    reasons: str = "Of these:"
+    outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {word: (word,) for word in DECISIONS})
+
+
+_DECIDING = {"records": "Records by decision:", "reasons": "Reasons for review:"}
+_TABLES = {
+    CODES: _Table(
+        ".group_by('site_code')",
+        "SELECT site_code, count(*) AS reports FROM '{}' GROUP BY ALL ORDER BY reports DESC",
+        done="coded",
+        **_DECIDING,
+    ),
+    ENTITIES: _Table(
+        ".explode('entities').unnest('entities').group_by('type')",
+        "SELECT e.type, count(*) AS found FROM (SELECT unnest(entities) AS e FROM '{}') GROUP BY ALL ORDER BY found DESC",
+        outcomes={"read": (AUTO, REVIEW), "failed": (FAILED,)},
+    ),
+    FINDINGS: _Table(
+        ".explode('labels').unnest('labels').group_by('name', 'pred')",
+        "SELECT l.name, l.pred, count(*) AS studies FROM (SELECT unnest(labels) AS l FROM '{}') GROUP BY ALL ORDER BY ALL",
+        **_DECIDING,
+    ),
+    EXPLANATIONS: _Table(
+        ".explode('targets').unnest('targets').group_by('target_name', 'status')",
+        "SELECT t.target_name, t.status, count(*) AS records FROM (SELECT unnest(targets) AS t FROM '{}') "
+        "GROUP BY ALL ORDER BY records DESC",
+        outcomes={
+            "explained": (AUTO,),
+            "explained in part": (REVIEW,),
+            "not in the sample": (NOT_APPLICABLE,),
+            "failed": (FAILED,),
+        },
+    ),
+}
 
 
 def closing(summary: "Summary") -> str:
@@ -18,10 +62,10 @@ def closing(summary: "Summary") -> str:
         head = "Nothing new to do: every record of the input has its row."
     else:
         rate = f"{summary.rate:,.1f}/s" if summary.rate >= 1 else f"{summary.seconds / summary.new_records:,.1f} s a record"
-        done = ("Coded", "coded") if summary.table == "codes" else ("Read", "read")
-        head = f"{done[0]} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
+        done = _TABLES[summary.table].done
+        head = f"{done.capitalize()} {summary.new_records:,} records in {duration(summary.seconds)} ({rate}, start included)."
         if summary.resumed:
-            head += f" Earlier runs had {done[1]} {summary.records - summary.new_records:,}."
+            head += f" Earlier runs had {done} {summary.records - summary.new_records:,}."
     return "\n".join([head, "", *_counts(summary), "", f"Tables: {summary.folder}", *_next(summary), *_lost(summary)])
 
 
@@ -41,18 +85,6 @@ def standing(summary: "Summary") -> str:
     return "\n".join(lines + (_next(summary) if summary.files else []) + _lost(summary))
 
 
-# The tables of jobs that decide nothing, and what their rows' decisions say of the records.
-_OUTCOMES = {
-    EXPLANATIONS: {
-        "explained": (AUTO,),
-        "explained in part": (REVIEW,),
-        "not in the sample": (NOT_APPLICABLE,),
-        "failed": (FAILED,),
-    },
-    ENTITIES: {"read": (AUTO, REVIEW), "failed": (FAILED,)},
-}
-
-
 def _life(summary: "Summary") -> str:
     """Whether the run is finished, at work, or left behind."""
     if summary.finished:
@@ -66,17 +98,16 @@ def _life(summary: "Summary") -> str:
 
 
 def _counts(summary: "Summary") -> list[str]:
-    outcomes = _OUTCOMES.get(summary.table)
-    words = outcomes or {word: (word,) for word in DECISIONS}
-    known = {word: sum(summary.decisions.get(each, 0) for each in of) for word, of in words.items()}
-    lines = ["Records by decision:" if outcomes is None else "Records:", *_table(known, summary.records)]
+    table = _TABLES[summary.table]
+    known = {word: sum(summary.decisions.get(each, 0) for each in of) for word, of in table.outcomes.items()}
+    lines = [table.records, *_table(known, summary.records)]
     if summary.entities:
         found = sum(summary.entities.values())
         lines += [f"Entities by type, {found:,} in all:", *_table(_ranked(summary.entities), found)]
     # Several reasons may share a line.
     limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
     for title, counts, notes in (
-        ("Reasons for review:" if outcomes is None else "Of these:", summary.reasons, limits),
+        (table.reasons, summary.reasons, limits),
         ("Failed because of:", summary.failures, ()),
     ):
         if counts:
@@ -92,23 +123,6 @@ def _ranked(counts: Mapping[str, int]) -> dict[str, int]:
 def _table(counts: Mapping[str, int], total: int) -> list[str]:
     width = max(map(len, counts), default=0)
     return [f"  {word:<{width}}  {count:>11,}  {count / total if total else 0:>6.1%}" for word, count in counts.items()]
-
-
-_LOOKS = {
-    "codes": (
-        ".group_by('site_code')",
-        "SELECT site_code, count(*) AS reports FROM '{}' GROUP BY ALL ORDER BY reports DESC",
-    ),
-    EXPLANATIONS: (
-        ".explode('targets').unnest('targets').group_by('target_name', 'status')",
-        "SELECT t.target_name, t.status, count(*) AS records FROM (SELECT unnest(targets) AS t FROM '{}') "
-        "GROUP BY ALL ORDER BY records DESC",
-    ),
-    ENTITIES: (
-        ".explode('entities').unnest('entities').group_by('type')",
-        "SELECT e.type, count(*) AS found FROM (SELECT unnest(entities) AS e FROM '{}') GROUP BY ALL ORDER BY found DESC",
-    ),
-}
 
 
 _NAMED = 3
@@ -141,13 +155,13 @@ def _lost(summary: "Summary") -> list[str]:
 
 
 def _next(summary: "Summary") -> list[str]:
-    look, query = _LOOKS[summary.table]
+    table = _TABLES[summary.table]
     if "://" in summary.folder:
         # DuckDB would load an extension from the network first.
         return [
             "To look at them, in Python:",
             "  import polars",
-            f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}){look}.len().collect()",
+            f"  polars.scan_parquet({summary.folder + '/*.parquet'!r}){table.look}.len().collect()",
         ]
     pattern = f"{summary.folder}/*.parquet".replace("'", "''")
-    return ["To look at them, in Python:", "  import duckdb", f'  duckdb.sql("{query.format(pattern)}")']
+    return ["To look at them, in Python:", "  import duckdb", f'  duckdb.sql("{table.query.format(pattern)}")']

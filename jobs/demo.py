@@ -64,9 +64,9 @@ def main(config: Config) -> None:
     from engine.pages.examples import Choice
     from engine.pipeline import run
     from engine.sources.synthetic import CorpusConfig, Settings, write
-    from jobs._evidence import write_page
     from jobs._progress import reporter
     from jobs._summary import closing
+    from jobs.evidence_page import write_page
 
     corpus, coded, page = (f"{config.output.path}/{name}" for name in ("corpus", "coded", "evidence.html"))
     print(f"1. {config.records:,} synthetic reports, some of them broken on purpose -> {corpus}")

@@ -1,9 +1,13 @@
 """Measures a finished run against labels: `python -m jobs.evaluate run=coded gold=labels.csv output.path=evaluation`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.sources.base import DOUBLE, QUOTING
+from engine.storage import storage_for
+from jobs._config import delimiter_of
+from jobs._finished import deciding_of_run, system_at_hand
 from jobs._front import job
 from jobs._storage import Storage, use
 
@@ -21,16 +25,21 @@ class Output:
 class Model:
     path: str | None = key(
         None,
-        "Checkpoint of the run, to tell codes that it does not know or never gives without a person; null tries the one that "
-        "comes along.",
+        "Checkpoint of the run, to tell codes and types that it does not know or never gives without a person; null tries the "
+        "one that comes along.",
         path=True,
     )
 
 
 @dataclass
 class Config:
-    run: str = key(MISSING, "Folder of the run, the output.path of jobs.code_reports.", path=True)
-    gold: str = key(MISSING, "Table with the right codes: a Parquet, CSV or JSONL file, a folder or a glob.", path=True)
+    run: str = key(MISSING, "Folder of the run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True)
+    gold: str = key(
+        MISSING,
+        "What is right. Of codes a table: a Parquet, CSV or JSONL file, a folder or a glob. Of entities marked texts: BRAT, "
+        "IOB2, GENIA, or Parquet with text and spans or tokens and tags.",
+        path=True,
+    )
     output: Output = section(Output)
     id: str | None = key(None, "Column of the gold table with the records' ids; null is the column that the run took.")
     id_scope: str | None = key(
@@ -41,6 +50,11 @@ class Config:
     )
     labels: dict[str, str] = key(
         {}, "Column with the right code, for each task, such as {site: icdo3_site}; {} is the tasks' names."
+    )
+    types: dict[str, str] = key(
+        {},
+        "Of entities: another name for a type of the gold or of the run, so that both sides have the same, such as "
+        "{Disorder: Disease}. Types that get one name count as one.",
     )
     group: str | None = key(None, "Column of the patient; records of one patient are drawn together for the intervals.")
     slices: list[str] = key([], "Columns of the gold table or the run to part the figures by, such as [facility,ocr_source].")
@@ -64,25 +78,52 @@ class Config:
 @job(
     "evaluate",
     Config,
-    "Measures a finished run against the right codes: a metrics table with confidence intervals and slices, a table of the wrong "
-    "answers by record id, and a self-contained HTML report. None of them holds text of a report.",
+    "Measures a finished run against the right codes, or against entities that people marked: a metrics table with confidence "
+    "intervals and slices, a table of the wrong answers by record id, and a self-contained HTML report. None of them holds text "
+    "of a report.",
     examples=[
         "run=coded gold=labels.csv labels='{site: site_code}' group=patient_id output.path=evaluation",
         "run=coded gold='data/*.parquet' where='{split: test}' slices=[facility,ocr_source] output.path=evaluation",
+        "run=found gold=annotated/ types='{Disorder: Disease}' output.path=evaluation",
     ],
 )
 def main(config: Config) -> None:
     """Measures, writes the tables and the report, prints the main figures."""
+    from engine.evaluation.closing import main_figures, wrong_figures
+    from engine.evaluation.evaluate import Question, evaluate
+    from engine.evaluation.evaluation import METRICS_FILE, WRONG_FILE, write_tables
+    from engine.evaluation.metrics import Rounds
+    from engine.pages.evaluation import write_evaluation_page
     from engine.pipeline import status
-    from jobs._evaluate import main_figures, measured, model_of, write, wrong_figures
 
     use(config.storage)
-    summary = status(config.run)
-    model = model_of(config.model.path, summary)
-    evaluation = measured(config, summary, model)
-    table, wrong, report = write(config, summary, evaluation, model)
-    print(main_figures(evaluation, summary, config.level))
-    print(f"\n{wrong_figures(evaluation)}\nWrong answers by record id: {wrong}\nTable: {table}\nReport: {report}")
+    summary, folder = status(config.run), config.output.path.rstrip("/")
+    system = system_at_hand(summary, config.model.path)
+    if not summary.files:
+        raise ConfigError(f"run: {summary.output} has no tables yet; let the run finish first")
+    report = f"{folder}/report.html"
+    for name in (f"{folder}/{METRICS_FILE}", f"{folder}/{WRONG_FILE}", report):
+        if storage_for(name).stat(name) is not None:
+            raise ConfigError(f"output.path: {name} exists; name a new folder")
+    asked = {each.name: getattr(config, each.name) for each in fields(Question)}
+    question = Question(**{**asked, "delimiter": delimiter_of(config.delimiter)})
+    rounds = Rounds(config.rounds, config.level, config.seed)
+    known = None if system is None else system.known()
+    evaluation = evaluate(summary.table, summary.files, summary.settings, question, known, rounds)
+    digest = str(summary.settings["model.digest"])
+    metrics, wrong = write_tables(folder, evaluation, summary.run_id, digest)
+    deciding = deciding_of_run(summary, evaluation.tasks)
+    write_evaluation_page(
+        report,
+        config.title,
+        evaluation,
+        deciding=deciding,
+        level=config.level,
+        auto=None if system is None else system.auto(),
+        note=f"run {summary.run_id}, model {digest[:12]}{'' if summary.finished else '; the run is not finished'}",
+    )
+    print(main_figures(evaluation, deciding, config.level))
+    print(f"\n{wrong_figures(evaluation)}\nWrong answers by record id: {wrong}\nTable: {metrics}\nReport: {report}")
 
 
 if __name__ == "__main__":

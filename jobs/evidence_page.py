@@ -1,16 +1,30 @@
 """Writes one self-contained HTML page with reports of a run and their evidence."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from engine import sources
+from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.records import DECISIONS, REASONS
+from engine.storage import storage_for
+from jobs._finished import deciding_of_run, reading_of_run
 from jobs._front import job
 from jobs._storage import Storage, use
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine.pages.examples import Choice
+    from engine.pipeline import Summary
+
+_SHARD_BYTES = 4 * 1024 * 1024
 
 
 @dataclass
 class Input:
-    path: str = key(MISSING, "The reports that were coded, as given to jobs.code_reports.", path=True)
+    path: str = key(MISSING, "The reports that the run read, as it was given them.", path=True)
 
 
 @dataclass
@@ -44,7 +58,7 @@ class Config:
 @job(
     "evidence_page",
     Config,
-    "Writes one self-contained HTML page that shows reports of a run with their evidence highlighted.",
+    "Writes one self-contained HTML page that shows reports of a run with its codes or entities, and their evidence highlighted.",
     examples=[
         "input.path=reports.parquet output.path=coded page.path=evidence.html",
         "input.path=reports.parquet output.path=coded page.path=review.html page.decision=review page.order=least_sure",
@@ -56,13 +70,56 @@ def main(config: Config) -> None:
     """Picks rows, brings back their texts, writes the page."""
     from engine.pages.examples import Choice
     from engine.pipeline import status
-    from jobs._evidence import input_of, write_page
 
     use(config.storage)
     summary, page = status(config.output.path), config.page
     choice = Choice(page.reports, page.decision, page.reasons, page.ids, page.order)
-    shown = write_page(summary, input_of(summary, config.input.path), page.path, choice, "Evidence")
+    # As the run read it, from where it lies now.
+    read = sources.InputConfig(path=config.input.path, **reading_of_run(summary))
+    shown = write_page(summary, read, page.path, choice, "Evidence")
     print(f"{page.path}: {shown} reports with their evidence")
+
+
+def write_page(
+    summary: "Summary",
+    config: sources.InputConfig,
+    page: str,
+    choice: "Choice",
+    title: str,
+    entities: Callable[[str], Sequence[Mapping[str, Any]]] | None = None,
+) -> int:
+    """Writes the page, with the entities of each text if they are asked for; returns the number of reports on it.
+
+    Raises:
+        ConfigError: the run has published nothing yet or nothing that was chosen, or the input is not the one that was coded.
+    """
+    from engine.evaluation.rows import schema_of
+    from engine.pages.evidence import write_evidence_page
+    from engine.pages.examples import IN_TURN, join_text, pick_examples
+    from engine.records import tasks_of
+
+    if not summary.files:
+        raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
+    tasks = tasks_of(schema_of(summary.files))
+    rows = pick_examples(summary.files, choice, deciding_of_run(summary, tasks) or tasks, summary.table)
+    if not rows and (choice.decision or choice.reasons):
+        raise ConfigError("page.decision, page.reasons: the run has no such report; jobs.status counts those that it has")
+    examples = join_text(rows, _records(config, {row["source"] for row in rows}))
+    if entities is not None:
+        examples = [each if each.text is None else replace(each, entities=entities(each.text)) for each in examples]
+    counts = summary.decisions
+    tiles = {"records": summary.records, **{decision: counts[decision] for decision in IN_TURN if decision in counts}}
+    note = f"run {summary.run_id}, model {rows[0]['model_digest'][:12]}" if rows else f"run {summary.run_id}"
+    write_evidence_page(page, title, examples, tiles, tasks, table=summary.table, note=note)
+    return len(examples)
+
+
+def _records(config: sources.InputConfig, wanted: set[str]) -> Iterator["pa.Table"]:
+    storage, base = storage_for(config.path), sources.input_base(config)
+    files = [entry for entry in sources.list_files(config, storage) if sources.source_of(entry, base) in wanted]
+    keep = sources.keep_fields(config, storage, files)
+    for shard in sources.cut(config, storage, files, _SHARD_BYTES):
+        yield sources.read(config, storage, shard, keep)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,19 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import ConfigError, ContractError
-from engine.records import check, codes_fields, records_schema, seed_of, table_schema, text_digest
+from engine.records import check, codes_fields, records_schema, seed_of, table_schema, tasks_of, text_digest
 
 
 def test_the_codes_table_begins_with_identity_and_decision_and_ends_with_kept_columns():
     names = table_schema(codes_fields(["site"]), [pa.field("hospital", pa.string())]).names
     assert names[:5] == ["record_id", "decision", "reasons", "phrases", "site_code"]
     assert names[-7:] == ["failure", "source", "position", "source_id", "run_id", "model_digest", "hospital"]
+
+
+def test_tasks_are_told_by_the_columns():
+    assert tasks_of(table_schema(codes_fields(["site", "histology"]))) == ["site", "histology"]
+    kept = table_schema(codes_fields(["site"]), [pa.field("old_code", pa.string()), pa.field("old_decision", pa.string())])
+    assert tasks_of(kept) == ["site"]
 
 
 def test_a_kept_column_may_not_have_a_result_columns_name():

@@ -1,22 +1,21 @@
-"""A run's answers beside gold, by record id."""
+"""A run's codes beside gold, by record id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, RowError
+from engine.evaluation.answers import Answers
 from engine.evaluation.gold import Gold, check_parts
-from engine.evaluation.measure import Answers
 from engine.evaluation.rationales import evidence_agreement
-from engine.storage import storage_for
+from engine.evaluation.rows import Rows, grouped, numbers_of, quarters, schema_of, selected, texts_of
 
 CHECKS = ("comprehensiveness", "sufficiency")
-QUARTILES = ("q1 shortest", "q2", "q3", "q4 longest")
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,16 @@ class Joined:
 
     @property
     def decision(self) -> NDArray:
-        return _words(self.codes["decision"])
+        return texts_of(self.codes["decision"])
 
     @property
     def group(self) -> NDArray:
         """The gold table's group; a record without one is a group of its own."""
-        given, ids = self.gold["group"].to_pylist(), self.gold["record_id"].to_pylist()
-        return np.array([f"record {one}" if group is None else f"group {group}" for group, one in zip(given, ids, strict=True)])
+        return grouped(self.gold["group"], self.gold["record_id"])
 
 
-def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence[str] = ()) -> Joined:
-    """Reads the run's files batch by batch and keeps the rows that have gold.
+def join(rows: Rows, gold: Gold, tasks: Sequence[str], extra: Sequence[str] = ()) -> Joined:
+    """The rows of the run that have gold.
 
     Args:
         tasks: tasks of the run's table to read. extra: further columns of it.
@@ -51,22 +49,14 @@ def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence
         ConfigError: a column is missing, or no row has gold.
     """
     ids = gold.table["record_id"].combine_chunks()
-    with storage_for(files[0]).open(files[0]) as stream:
-        schema = pq.read_schema(stream)
+    schema = schema_of(rows)
     ends = ("code", "prob", "decision", "reasons", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
     wanted = ["record_id", "decision", "reasons", "text_sha256", "n_tokens", "source", "run_id", "model_digest"]
     wanted += [f"{task}_{end}" for task in tasks for end in ends]
     missing = [name for name in extra if name not in schema.names]
     if missing:
         raise ConfigError(f"slices: neither the gold table nor the run has a column '{missing[0]}'")
-    wanted = [name for name in dict.fromkeys([*wanted, *extra]) if name in schema.names]
-    found = []
-    for file in files:
-        with storage_for(file).open(file) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(columns=wanted):
-                mask = pc.is_in(batch.column("record_id"), value_set=ids)
-                found.append(pa.Table.from_batches([batch]).filter(mask))
-    codes = pa.concat_tables(found)
+    codes = selected(rows, [name for name in dict.fromkeys([*wanted, *extra]) if name in schema.names], ids)
     if not len(codes):
         raise ConfigError(
             f"id: none of {len(ids):,} ids of the gold table stands in the run. The run's ids come from its input.id and "
@@ -79,24 +69,24 @@ def join(files: Sequence[str], gold: Gold, tasks: Sequence[str], extra: Sequence
 
 def answers_of(joined: Joined, task: str) -> tuple[Answers, NDArray]:
     """The answers of one task where gold has a label for it, and the numbers of those rows in `joined`."""
-    rows = np.flatnonzero(joined.gold[task].is_valid().to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(joined.gold[task].is_valid())
     codes, gold = joined.codes.take(pa.array(rows)), joined.gold[task].take(pa.array(rows))
-    given = codes[f"{task}_code"].to_pylist()
-    multi = task in joined.multi
-    tops = codes[f"{task}_top"].to_pylist() if f"{task}_top" in codes.column_names else [None] * len(codes)
-    found = Answers(
+    multi, names = task in joined.multi, codes.column_names
+    given = pl.Series(codes[f"{task}_code"])
+    tops = codes[f"{task}_top"].to_pylist() if f"{task}_top" in names else [None] * len(codes)
+    answers = Answers(
         task=task,
-        gold=_words(gold),
-        code=np.array([";".join(sorted((code or "").split(";"))) if multi else code or "" for code in given], dtype=str),
-        answered=np.array([code is not None for code in given], dtype=bool),
-        prob=np.array([np.nan if prob is None else prob for prob in codes[f"{task}_prob"].to_pylist()], dtype=float),
-        decision=_words(codes["decision"]),
-        own=_words(codes[f"{task}_decision"]) if f"{task}_decision" in codes.column_names else _words(codes["decision"]),
+        gold=texts_of(gold),
+        code=texts_of(given.str.split(";").list.sort().list.join(";") if multi else given),
+        answered=given.is_not_null().to_numpy(),
+        prob=numbers_of(codes[f"{task}_prob"]),
+        decision=texts_of(codes["decision"]),
+        own=texts_of(codes[f"{task}_decision" if f"{task}_decision" in names else "decision"]),
         top=[[entry["code"] for entry in top or ()] for top in tops],
         group=joined.group[rows],
         multi=multi,
     )
-    return found, rows
+    return answers, rows
 
 
 def parts_of(joined: Joined, slices: Sequence[str], first: str | None) -> dict[str, NDArray]:
@@ -105,33 +95,25 @@ def parts_of(joined: Joined, slices: Sequence[str], first: str | None) -> dict[s
     Raises:
         ConfigError: a column of the run does not part the records into a few; those of gold have been checked.
     """
-    found: dict[str, NDArray] = {}
+    parts: dict[str, NDArray] = {}
     if first is not None and first not in joined.multi:
-        found[first] = _words(joined.gold[first])
+        parts[first] = texts_of(joined.gold[first])
     for name in slices:
         of_gold = f"slice_{name}" in joined.gold.column_names
-        found[name] = _words(joined.gold[f"slice_{name}"] if of_gold else check_parts(name, joined.codes[name]))
-    lengths = np.array([np.nan if n is None else n for n in joined.codes["n_tokens"].to_pylist()], dtype=float)
-    known = lengths[~np.isnan(lengths)]
-    if known.size and "length" not in found:
-        cuts = np.quantile(known, [0.25, 0.5, 0.75])
-        quarter = np.array(QUARTILES)[np.searchsorted(cuts, np.nan_to_num(lengths), side="left")]
-        found["length"] = np.where(np.isnan(lengths), "", quarter)
-    return found
+        parts[name] = texts_of(joined.gold[f"slice_{name}"] if of_gold else check_parts(name, joined.codes[name]))
+    quarter = quarters(numbers_of(joined.codes["n_tokens"]))
+    return parts if "length" in parts or (quarter == "").all() else parts | {"length": quarter}
 
 
 def checks_of(joined: Joined, task: str) -> dict[str, NDArray]:
     """Comprehensiveness and sufficiency where they were measured, their random control, and what is gained over it."""
-    found: dict[str, NDArray] = {}
+    checks: dict[str, NDArray] = {}
     for name, sign in zip(CHECKS, (1, -1), strict=True):
         own, control = (f"{task}_{name}", f"{task}_random_{name}")
-        if not {own, control} <= set(joined.codes.column_names):
-            continue
-        values, chance = (
-            np.array([np.nan if v is None else v for v in joined.codes[column].to_pylist()], float) for column in (own, control)
-        )
-        found |= {name: values, f"random_{name}": chance, f"{name}_gain": sign * (values - chance)}
-    return found
+        if {own, control} <= set(joined.codes.column_names):
+            values, chance = (numbers_of(joined.codes[column]) for column in (own, control))
+            checks |= {name: values, f"random_{name}": chance, f"{name}_gain": sign * (values - chance)}
+    return checks
 
 
 def agreement_of(joined: Joined, task: str) -> tuple[dict[str, NDArray], dict[str, int]]:
@@ -167,14 +149,6 @@ def agreement_of(joined: Joined, task: str) -> tuple[dict[str, NDArray], dict[st
 
 def unknown_labels(gold: NDArray, known: Sequence[str]) -> dict[str, int]:
     """Gold codes that are none of the known ones, and how many records have each, commonest first."""
-    counts: dict[str, int] = {}
-    allowed = set(known)
-    for codes in gold:
-        for code in codes.split(";"):
-            if code and code not in allowed:
-                counts[code] = counts.get(code, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _words(column: pa.ChunkedArray) -> NDArray:
-    return np.array([value or "" for value in column.to_pylist()], dtype=str)
+    codes = pl.Series("code", gold, pl.String).str.split(";").explode()
+    unknown = codes.filter((codes != "") & ~codes.is_in(list(known))).value_counts()
+    return dict(unknown.sort("count", "code", descending=[True, False]).iter_rows())

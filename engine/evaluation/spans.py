@@ -8,8 +8,9 @@ Matching is greedy: same-type pairs in falling order of IoU (characters in commo
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +49,25 @@ _WAYS = {
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What a figure rests on: mentions (or characters, or errors), and the groups that they stand in."""
+
+    n: int
+    groups: int
+
+
+@dataclass(frozen=True)
 class SpanFigures:
-    """`values` by (metric, slice), a slice being `all`, `macro` or `type=<type>`; `confusion` counts by (marked, found) type;
-    `marked` are each type's marked mentions, `mentions` those of all."""
+    """`values` by (metric, slice), a slice being `all`, `macro`, `type=<type>` or a part of the records; `rests` what each rests
+    on, but for `macro`; `confusion` counts by (marked, found) type; `marked` are each type's marked mentions, `mentions` those of
+    all."""
 
     values: Mapping[tuple[str, str], Estimate]
     confusion: Mapping[tuple[str, str], int]
     types: tuple[str, ...]
     records: int
     marked: Mapping[str, int]
+    rests: Mapping[tuple[str, str], Rest] = field(default_factory=dict)
 
     @property
     def mentions(self) -> int:
@@ -67,7 +78,16 @@ class SpanFigures:
         return self.values[metric, ALL].value
 
 
-def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -> SpanFigures:
+def measure(
+    gold: Mentions,
+    said: Mentions,
+    rounds: int = 1000,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+    groups: Mapping[str, str] | None = None,
+    parts: Mapping[str, Collection[str]] | None = None,
+) -> SpanFigures:
     """All figures of one model on some records.
 
     `precision`, `recall`, `f1`: equal start, end and type. With `overlap_`: matched by any common character; with `iou_`: matched
@@ -78,7 +98,9 @@ def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -
     spurious. `macro` is the mean over types that are marked.
 
     Args:
-        gold, said: the same records. rounds: draws for intervals; 0: none.
+        gold, said: the same records. rounds: draws for intervals; 0: none. level: of the intervals.
+        groups: the unit of each record that draws take whole, such as the patient; each record is one where there are none.
+        parts: slice -> the records in it, which get `PART_METRICS` over all types.
     """
     records, per_record = list(gold), {}
     confusion: Counter[tuple[str, str]] = Counter()
@@ -88,21 +110,28 @@ def measure(gold: Mentions, said: Mentions, rounds: int = 1000, seed: int = 0) -
         per_record[record], confused = _counts(set(gold[record]), set(said[record]))
         confusion.update(confused)
     types = tuple(sorted({kind for counts in per_record.values() for _, kind in counts}))
-    columns = {
+    columns: dict[tuple[str, Any], NDArray] = {
         (name, kind): np.array([per_record[record].get((name, kind), 0) for record in records])
         for name in _COUNTS
         for kind in types
     }
     marked = {kind: int(columns["gold", kind].sum()) for kind in types}
     if not types:
-        return SpanFigures({(name, ALL): Estimate(None) for name in _figures(())}, {}, (), len(records), {})
-    totals = Totals(records, columns)
-    figures = {(name, ALL): figure for name, figure in _figures(types).items()}
-    for kind in types:
-        figures |= {(name, f"type={kind}"): figure for name, figure in _figures((kind,)).items()}
+        return SpanFigures({(name, ALL): Estimate(None) for name in _FIGURES}, {}, (), len(records), {})
+    slices: dict[str, tuple[Any, ...]] = {ALL: types, **{f"type={kind}": (kind,) for kind in types}}
+    for part, members in (parts or {}).items():
+        inside = np.isin(np.array(records), list(members))
+        # Their types are summed up beforehand, so that many parts are not too many columns.
+        columns |= {(name, (part,)): sum(columns[name, kind] for kind in types) * inside for name in _PART_COUNTS}
+        slices[part] = ((part,),)
+    totals = Totals([(groups or {}).get(record, record) for record in records], columns)
+    wanted = {(name, part): name for part in slices for name in (PART_METRICS if part in (parts or {}) else _FIGURES)}
+    figures = {key: _figure(_FIGURES[name], slices[key[1]]) for key, name in wanted.items()}
+    rests = {key: _rest(totals, _FIGURES[name], slices[key[1]]) for key, name in wanted.items()}
     for name in (f"{way}{part}" for way in _WAYS for part in ("precision", "recall", "f1") if any(marked.values())):
         figures[name, MACRO] = _mean([figures[name, f"type={kind}"] for kind in types if marked[kind]])
-    return SpanFigures(totals.estimates(figures, rounds, seed=seed), dict(confusion), types, len(records), marked)
+    values = totals.estimates(figures, rounds, level, seed)
+    return SpanFigures(values, dict(confusion), types, len(records), marked, rests)
 
 
 def difference(
@@ -165,6 +194,29 @@ def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Ment
     return found
 
 
+def errors(
+    gold: Collection[Mention], said: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
+) -> list[tuple[str, Mention | None, Mention | None]]:
+    """The errors of one record, one of `ERRORS` each, with the marked and the found mention; one of them is None where the other
+    was missed or spurious.
+
+    Args:
+        matched: what `matches` gives, where it is at hand.
+    """
+    matched = matches(gold, said) if matched is None else matched
+    wrong: list[tuple[str, Mention | None, Mention | None]] = []
+    for one, other, _ in matched:
+        if one != other:
+            side = "right_wrong" if one[0] == other[0] else "left_wrong" if one[1] == other[1] else "both_wrong"
+            wrong.append((side, one, other))
+    left = set(said) - {other for _, other, _ in matched}
+    for one in sorted(set(gold) - {one for one, _, _ in matched}):
+        twin = min((other for other in left if other[:2] == one[:2]), default=None)
+        wrong.append(("missed" if twin is None else "type_wrong", one, twin))
+        left -= {twin}
+    return wrong + [("spurious", None, other) for other in sorted(left)]
+
+
 def iou(one: Mention, other: Mention) -> float:
     """Characters in both over characters in either."""
     common = max(0, min(one[1], other[1]) - max(one[0], other[0]))
@@ -177,12 +229,10 @@ def _counts(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, 
     for name, some in (("gold", gold), ("said", said), ("exact", gold & said)):
         found.update((name, kind) for _, _, kind in some)
     matched = matches(gold, said)
-    for one, other, common in matched:
+    for one, _, common in matched:
         found["overlap", one[2]] += 1
         found["iou", one[2]] += common >= IOU
-        if one != other:
-            side = "right_wrong" if one[0] == other[0] else "left_wrong" if one[1] == other[1] else "both_wrong"
-            found[side, one[2]] += 1
+    found.update((kind, (one or other)[2]) for kind, one, other in errors(gold, said, matched))
     for kind in {kind for _, _, kind in gold | said}:
         _count_characters(kind, gold, said, found)
     for start, end, kind in gold:
@@ -192,12 +242,6 @@ def _counts(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, 
         found["start", kind] += begins
         found["end", kind] += ends
         found["ends_both", kind] += begins and ends
-    left = said - {other for _, other, _ in matched}
-    for one in sorted(gold - {one for one, _, _ in matched}):
-        twin = min((other for other in left if other[:2] == one[:2]), default=None)
-        found["missed" if twin is None else "type_wrong", one[2]] += 1
-        left -= {twin}
-    found.update(("spurious", kind) for _, _, kind in left)
     return found, _confused(gold, said, matched)
 
 
@@ -236,22 +280,48 @@ def _summed(counts: Mapping[tuple[str, str], int]) -> Counter[str]:
     return found
 
 
-def _figures(types: Sequence[str]) -> dict[str, Callable[[Drawn], NDArray]]:
-    """Every figure over some types together."""
+def _figure(figure: "_Figure", kinds: Sequence[Any]) -> Callable[[Drawn], NDArray]:
+    """The figure over some types together."""
 
     def total(drawn: Drawn, name: str) -> NDArray:
-        return drawn.many([(name, kind) for kind in types]).sum(axis=1)
+        return drawn.many([(name, kind) for kind in kinds]).sum(axis=1)
 
-    def share(above: str, *below: str) -> Callable[[Drawn], NDArray]:
-        return lambda drawn: divide(total(drawn, above), sum(total(drawn, name) for name in below))
+    above, below = figure.above, figure.below
+    if figure.is_f1:
+        return lambda drawn: _f1(*(total(drawn, name) for name in (*below, above)))
+    return lambda drawn: divide(total(drawn, above), sum(total(drawn, name) for name in below))
 
-    found: dict[str, Callable[[Drawn], NDArray]] = {}
+
+def _rest(totals: Totals, figure: "_Figure", kinds: Sequence[Any]) -> Rest:
+    below = sum(totals.column((name, kind)) for name in figure.below for kind in kinds)
+    # What is marked and found rests on one mention.
+    twice = sum(totals.column((figure.above, kind)).sum() for kind in kinds) if figure.is_f1 else 0
+    return Rest(int(below.sum() - twice), int(np.count_nonzero(below)))
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A ratio of counts; of an F1, hits are above, what is marked and what is found below."""
+
+    above: str
+    below: tuple[str, ...]
+    is_f1: bool = False
+
+
+def _every_figure() -> dict[str, _Figure]:
+    figures: dict[str, _Figure] = {}
     for way, (gold, said, hits) in _WAYS.items():
-        found[f"{way}precision"], found[f"{way}recall"] = share(hits, said), share(hits, gold)
-        found[f"{way}f1"] = lambda drawn, names=(gold, said, hits): _f1(*(total(drawn, name) for name in names))
-    found |= {"start_accuracy": share("start", "touched"), "end_accuracy": share("end", "touched")}
-    found |= {"index_start": share("start", "gold"), "index_end": share("end", "gold"), "index_both": share("ends_both", "gold")}
-    return found | {f"error_{kind}": share(kind, *ERRORS) for kind in ERRORS}
+        figures |= {f"{way}precision": _Figure(hits, (said,)), f"{way}recall": _Figure(hits, (gold,))}
+        figures[f"{way}f1"] = _Figure(hits, (gold, said), is_f1=True)
+    figures |= {"start_accuracy": _Figure("start", ("touched",)), "end_accuracy": _Figure("end", ("touched",))}
+    figures |= {"index_start": _Figure("start", ("gold",)), "index_end": _Figure("end", ("gold",))}
+    figures["index_both"] = _Figure("ends_both", ("gold",))
+    return figures | {f"error_{kind}": _Figure(kind, ERRORS) for kind in ERRORS}
+
+
+_FIGURES = _every_figure()
+PART_METRICS = ("precision", "recall", "f1", "overlap_f1")
+_PART_COUNTS = ("gold", "said", "exact", "overlap")
 
 
 def _f1(gold: NDArray, said: NDArray, hits: NDArray) -> NDArray:

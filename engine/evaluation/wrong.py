@@ -1,18 +1,15 @@
-"""The wrong answers of a run by the ids of their records, for a person who wants to see what went wrong; no text."""
+"""The wrong codes of a run by the ids of their records, for a person who wants to see what went wrong; no text."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from engine.evaluation.answers import Answers
 from engine.evaluation.joined import Joined
-from engine.evaluation.measure import Answers
 from engine.records import AUTO, wrong_schema
-
-WRONG = "wrong/wrong.parquet"
-"""The table's place in the folder of an evaluation."""
 
 
 def wrong_answers(
@@ -25,42 +22,30 @@ def wrong_answers(
         parts: name -> [len(joined)] values, "" for none; those of `slices` become columns.
     """
     schema = wrong_schema(slices)
-    tables = [_of_task(joined, task, given, rows, parts, slices, schema) for task, (given, rows) in answers.items()]
-    table = pa.concat_tables(tables)
-    table = table.append_column("seen", pc.cast(pc.not_equal(table["decision"], AUTO), pa.int8()))
-    order = [("seen", "ascending"), ("prob", "descending"), ("record_id", "ascending"), ("task", "ascending")]
-    return table.sort_by(order).drop_columns("seen")
+    wrong = pl.concat([_of_task(joined, task, given, rows, parts, slices) for task, (given, rows) in answers.items()])
+    wrong = wrong.sort(pl.col("decision") != AUTO, -pl.col("prob"), "record_id", "task", nulls_last=True)
+    return wrong.select(schema.names).to_arrow().cast(schema)
 
 
 def _of_task(
-    joined: Joined,
-    task: str,
-    answers: Answers,
-    rows: NDArray,
-    parts: Mapping[str, NDArray],
-    slices: Sequence[str],
-    schema: pa.Schema,
-) -> pa.Table:
+    joined: Joined, task: str, answers: Answers, rows: NDArray, parts: Mapping[str, NDArray], slices: Sequence[str]
+) -> pl.DataFrame:
     wrong = np.flatnonzero(answers.answered & ~answers.right)
     at = rows[wrong]
-    codes, gold = joined.codes.take(pa.array(at)), joined.gold.take(pa.array(at))
-    columns = {
-        "record_id": codes["record_id"],
-        "task": pa.repeat(task, wrong.size),
-        "decision": codes["decision"],
-        "code": answers.code[wrong],
-        "gold": answers.gold[wrong],
-        "prob": answers.prob[wrong],
-        "reasons": codes["reasons"],
-        "task_decision": codes[f"{task}_decision"],
-        "task_reasons": codes[f"{task}_reasons"],
-        "group": gold["group"],
-        **{f"slice_{name}": [value or None for value in parts[name][at].tolist()] for name in slices},
-        "run_id": codes["run_id"],
-        "model_digest": codes["model_digest"],
-    }
-    return pa.table({name: _column(values).cast(schema.field(name).type) for name, values in columns.items()}, schema=schema)
-
-
-def _column(values: pa.ChunkedArray | Sequence | NDArray) -> pa.ChunkedArray | pa.Array:
-    return values if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values)
+    codes, gold = (pl.DataFrame(table.take(pa.array(at))) for table in (joined.codes, joined.gold))
+    return codes.select(
+        "record_id",
+        "decision",
+        "reasons",
+        "run_id",
+        "model_digest",
+        task=pl.lit(task),
+        task_decision=f"{task}_decision",
+        task_reasons=f"{task}_reasons",
+    ).with_columns(
+        pl.Series("code", answers.code[wrong], pl.String),
+        pl.Series("gold", answers.gold[wrong], pl.String),
+        pl.Series("prob", answers.prob[wrong], pl.Float64).fill_nan(None),
+        gold["group"],
+        *(pl.Series(f"slice_{name}", [value or None for value in parts[name][at].tolist()], pl.String) for name in slices),
+    )

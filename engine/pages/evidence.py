@@ -1,4 +1,5 @@
-"""One self-contained page that shows coded reports with the words that decided: no outside resource, one script of its own."""
+"""One self-contained page that shows reports with what a run says of them, and the words that decided: no outside resource, one
+script of its own."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -6,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from engine.pages import words
-from engine.pages.entities import entities_part
+from engine.pages.entities import entities_card, entities_part, types_legend, types_of
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, alike, highlight, shown, strength
 from engine.pages.sifting import POLICY, SCRIPT, SIFT_STYLE, sift, sifted_by
 from engine.pages.style import style
 from engine.pages.tables import Column, table
-from engine.records import AUTO, DECISIONS, FAILED, REVIEW
+from engine.records import AUTO, CODES, DECISIONS, FAILED, REVIEW
 from engine.registry.morphology import histology_name
 from engine.registry.topography import is_site, site_name
 from engine.storage import storage_for
@@ -37,25 +38,27 @@ def write_evidence_page(
     title: str,
     examples: Sequence[Example],
     summary: Mapping[str, object],
-    tasks: Sequence[str],
+    tasks: Sequence[str] = (),
     names: Mapping[str, Callable[[str], str]] = NAMES,
     note: str = "",
+    table: str = CODES,
 ) -> None:
     """Writes the page, whole or not at all.
 
     Args:
-        examples: rows of `codes` with their texts, in the order of the page; each text is checked against the row's digest.
+        examples: rows with their texts, in the order of the page; each text is checked against the row's digest.
         summary: tiles on top, in order; values under the names of decisions are counts and are also drawn as a bar.
-        tasks: the tasks of the table, as `examples.tasks_of` tells them.
+        tasks: the tasks of a table of codes, as `records.tasks_of` tells them.
         names: from a code to its name, a task, where the row has no `T_name`; codes of other tasks stand alone.
-        note: one line under the title, such as the model and the date.
+        note: one line under the title, such as the model and the date. table: the name of the table that the rows are of.
     Raises:
         ConfigError: a text is not the one that was coded.
     """
     examples = [replace(verified(example.row, example.text), entities=example.entities) for example in examples]
     held = sum(example.text is not None for example in examples)
-    columns = _columns(examples, tasks)
-    cards = [_card(number, example, tasks, columns, names) for number, example in enumerate(examples, 1)]
+    legend, told = _of_codes(examples, tasks, names) if table == CODES else _of_entities(examples)
+    said = words.decisions(table)
+    cards = [_card(number, example, tasks, said, told) for number, example in enumerate(examples, 1)]
     page = "\n".join(
         [
             "<!doctype html>",
@@ -67,10 +70,10 @@ def write_evidence_page(
             f'<p class="soft">{shown(note)}</p>' if note else "",
             f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
             "Keep it where the reports themselves may be kept.</p>",
-            _tiles(summary),
-            _legend(tasks),
-            sift(examples),
-            _contents(examples, tasks),
+            _tiles(summary, said),
+            legend,
+            sift(examples, said),
+            _contents(examples, tasks, said),
             *cards,
             f"</main><script>{SCRIPT}</script></body></html>\n",
         ]
@@ -79,9 +82,9 @@ def write_evidence_page(
         file.write(page.encode("utf-8"))
 
 
-def _tiles(summary: Mapping[str, object]) -> str:
+def _tiles(summary: Mapping[str, object], said: Mapping[str, str]) -> str:
     tiles = "".join(
-        f'<div class="tile"><b>{shown(_figure(value))}</b><span>{shown(words.DECISIONS.get(key, key))}</span></div>'
+        f'<div class="tile"><b>{shown(_figure(value))}</b><span>{shown(said.get(key, key))}</span></div>'
         for key, value in summary.items()
     )
     counts = {key: int(value) for key, value in summary.items() if key in DECISIONS and isinstance(value, int)}
@@ -89,7 +92,7 @@ def _tiles(summary: Mapping[str, object]) -> str:
     if not total:
         return f'<div class="tiles">{tiles}</div>'
     parts = "".join(f'<i class="{key}" style="width:{100 * count / total:.2f}%"></i>' for key, count in counts.items())
-    told = ", ".join(f"{words.DECISIONS[key]} {count}" for key, count in counts.items())
+    told = ", ".join(f"{said[key]} {count}" for key, count in counts.items())
     return f'<div class="tiles">{tiles}</div><div class="bar" role="img" aria-label="{shown(told)}">{parts}</div>'
 
 
@@ -103,24 +106,20 @@ def _legend(tasks: Sequence[str]) -> str:
     )
 
 
-def _contents(examples: Sequence[Example], tasks: Sequence[str]) -> str:
+def _contents(examples: Sequence[Example], tasks: Sequence[str], said: Mapping[str, str]) -> str:
     entries = "".join(
         f'<li value="{number}" {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
-        f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks)))}</span></li>'
+        f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks, said)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
     return f"<nav><ol>{entries}</ol></nav>"
 
 
 def _card(
-    number: int,
-    example: Example,
-    tasks: Sequence[str],
-    columns: Sequence[str],
-    names: Mapping[str, Callable[[str], str]],
+    number: int, example: Example, tasks: Sequence[str], said: Mapping[str, str], told: Callable[[int, Example], str]
 ) -> str:
     row = example.row
-    badges = "".join(_badge(decision, told) for decision, told in _standing(row, tasks))
+    badges = "".join(_badge(decision, standing) for decision, standing in _standing(row, tasks, said))
     head = (
         f'<article id="r{number}" {sifted_by(row)}><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
         f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
@@ -128,29 +127,44 @@ def _card(
     if row["decision"] == FAILED:
         failure = row["failure"] or {}
         kind, detail = str(failure.get("kind")), str(failure.get("detail") or "")
-        told = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
-        return f'{head}<ul class="reasons"><li>{told}</li></ul></article>'
-    spans = _spans(number, row, tasks)
+        why = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
+        return f'{head}<ul class="reasons"><li>{why}</li></ul></article>'
     of_tasks = {reason for task in tasks for reason in row.get(f"{task}_reasons") or ()}
-    return "".join(
-        [
-            head,
-            _reasons([each for each in row["reasons"] or () if each not in of_tasks]),
-            _answers(row, tasks, columns, names),
-            *(_chips(task, spans[task], example.text) for task in tasks),
-            _text(example.text, spans, tasks),
-            "" if example.entities is None else entities_part(example.text, example.entities),
-            _counts(row),
-            "</article>",
-        ]
-    )
+    reasons = _reasons([each for each in row["reasons"] or () if each not in of_tasks])
+    return f"{head}{reasons}{told(number, example)}{_counts(row)}</article>"
 
 
-def _standing(row: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[str, str]]:
+def _of_codes(
+    examples: Sequence[Example], tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]
+) -> tuple[str, Callable[[int, Example], str]]:
+    """The legend of codes, and from a card's number and example what the card tells."""
+    columns = _columns(examples, tasks)
+
+    def told(number: int, example: Example) -> str:
+        row, spans = example.row, _spans(number, example.row, tasks)
+        return "".join(
+            [
+                _answers(row, tasks, columns, names),
+                *(_chips(task, spans[task], example.text) for task in tasks),
+                _text(example.text, spans, tasks),
+                "" if example.entities is None else entities_part(example.text, example.entities),
+            ]
+        )
+
+    return _legend(tasks), told
+
+
+def _of_entities(examples: Sequence[Example]) -> tuple[str, Callable[[int, Example], str]]:
+    """The same of entities."""
+    types = types_of([entity for example in examples for entity in example.row["entities"] or ()])
+    return types_legend(types), lambda number, example: entities_card(example.text, example.row["entities"] or (), types)
+
+
+def _standing(row: Mapping[str, Any], tasks: Sequence[str], said: Mapping[str, str]) -> list[tuple[str, str]]:
     """The row's decision with its words, and beside `auto` those of each task that must be looked at all the same."""
     decision = row["decision"]
     open_tasks = [task for task in tasks if decision == AUTO and row[f"{task}_decision"] == REVIEW]
-    return [(decision, words.DECISIONS[decision]), *((REVIEW, f"{task}: {words.DECISIONS[REVIEW]}") for task in open_tasks)]
+    return [(decision, said[decision]), *((REVIEW, f"{task}: {said[REVIEW]}") for task in open_tasks)]
 
 
 def _reasons(reasons: Sequence[str] | None) -> str:

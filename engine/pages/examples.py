@@ -6,18 +6,19 @@ from itertools import zip_longest
 from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.records import AUTO, FAILED, NOT_APPLICABLE, REVIEW, system_columns, text_digest
+from engine.records import AUTO, CODES, ENTITIES, FAILED, NOT_APPLICABLE, REVIEW, text_digest
 from engine.storage import storage_for
 
 # In the order of a page: what a person must look at comes first.
 IN_TURN = (REVIEW, AUTO, NOT_APPLICABLE, FAILED)
 MIXED, LEAST_SURE = "mixed", "least_sure"
 _FEW = {FAILED: 10, NOT_APPLICABLE: 10}
+_OF_ENTITIES = ("entities.list.element.type", "entities.list.element.score")
 
 _ROWS = pa.schema(
     [
@@ -37,13 +38,13 @@ _FITTING = """
       AND (len($ids::VARCHAR[]) = 0 OR record_id IN (SELECT unnest($ids::VARCHAR[])))
 """
 _FIRST = f"""
-    SELECT file, row, record_id, decision, kind, '' {_FITTING}
+    SELECT file, row, record_id, decision, kind, prob, '' {_FITTING}
     ORDER BY list_position($in_turn::VARCHAR[], decision), prob NULLS FIRST, record_id LIMIT $reports
 """
 # The same of each kind at most, so that memory is bounded by the kinds and not by the table.
 _OF_EACH_KIND = f"""
-    SELECT unnest(min_by(struct_pack(file, row, record_id, decision, kind, place := md5(record_id)), md5(record_id), $reports),
-                  recursive := true)
+    SELECT unnest(min_by(struct_pack(file, row, record_id, decision, kind, prob, place := md5(record_id)), md5(record_id),
+                         $reports), recursive := true)
     {_FITTING} GROUP BY decision, kind
 """
 
@@ -64,29 +65,54 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """A row of `codes` and the text it was made from, None where the row failed; entities of the text, if any were looked for."""
+    """A row of a result table and the text it was made from, None where the row failed; entities of the text, where they were
+    looked for beside codes."""
 
     row: Mapping[str, Any]
     text: str | None
     entities: Sequence[Mapping[str, Any]] | None = None
 
 
-def tasks_of(schema: pa.Schema) -> list[str]:
-    """The tasks of a `codes` table, in table order. Columns that the user passed through, which stand last, make none."""
-    ends, ours = "_decision", system_columns(schema.names)
-    return [name[: -len(ends)] for name in ours if name.endswith(ends) and f"{name[: -len(ends)]}_code" in ours]
+@dataclass(frozen=True)
+class _Lead:
+    """What a page goes by in a table: columns that say it, and from them the kind of a row and how sure it is; null is least."""
+
+    columns: Sequence[str]
+    kind: pl.Expr
+    prob: pl.Expr
 
 
-def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str]) -> list[dict[str, Any]]:
+def lead_of(table: str, tasks: Sequence[str] = ()) -> _Lead:
+    """A coded report is of the kind of its first task's code, and as sure as the least sure of `tasks`; one with entities of the
+    type of the least sure of them, and as sure as that one. One without any is surer than all others.
+
+    Raises:
+        ConfigError: there are no pages of such a table.
+    """
+    if table == CODES:
+        probs = [pl.col(f"{task}_prob") for task in tasks]
+        code = [pl.col(f"{task}_code") for task in tasks[:1]]
+        least = pl.when(pl.all_horizontal(*(prob.is_not_null() for prob in probs))).then(pl.min_horizontal(*probs))
+        columns = [f"{task}_{end}" for task in tasks for end in ("code", "prob")]
+        return _Lead(columns, pl.coalesce(*code, pl.lit("")), least)
+    if table == ENTITIES:
+        each = pl.col("entities").list.eval(pl.element().struct.field("score")).list
+        kinds = pl.col("entities").list.eval(pl.element().struct.field("type")).list
+        prob = pl.when(pl.col("entities").list.len() > 0).then(each.min()).when(pl.col("entities").is_not_null()).then(1.0)
+        return _Lead(_OF_ENTITIES, kinds.get(each.arg_min(), null_on_oob=True).fill_null(""), prob)
+    raise ConfigError(f"output.path: there are no pages of {table}; give the folder of a run with {CODES} or {ENTITIES}")
+
+
+def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str] = (), table: str = CODES) -> list[dict[str, Any]]:
     """Rows of a published table: decision by decision as in `IN_TURN`, and within one the least sure first.
 
     Of the whole table only the columns that choose are read, then the row groups that hold chosen rows. The choice is the same
-    each time, whatever the order of the table. A mixed one has coded rows and rows to review in equal parts, spread over the
-    codes of the first task; failed and not applicable rows up to a tenth each, spread over the kinds of failure, and none before
+    each time, whatever the order of the table. A mixed one has coded rows and rows to review in equal parts, spread over their
+    kinds (see `lead_of`); failed and not applicable rows up to a tenth each, spread over the kinds of failure, and none before
     each of the others has one. Where one decision has too few rows the others fill up.
 
     Args:
-        tasks: those whose probability says how sure a row is; the lowest counts.
+        tasks: of codes those whose probability says how sure a row is; the lowest counts. table: the table's name.
     Raises:
         ConfigError: an id has no row.
     """
@@ -95,41 +121,42 @@ def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str]) ->
     if ids:
         values = {"decision": None, "reasons": [], "ids": ids, "reports": len(ids)}
     with duckdb.connect(config={"threads": 1}) as database:
-        database.register("rows", pa.RecordBatchReader.from_batches(_ROWS, _candidates(files, tasks)))
+        database.register("rows", pa.RecordBatchReader.from_batches(_ROWS, _candidates(files, lead_of(table, tasks))))
         if ids or choice.order == LEAST_SURE:
-            found = database.execute(_FIRST, {**values, "in_turn": IN_TURN}).fetchall()
+            chosen = database.execute(_FIRST, {**values, "in_turn": IN_TURN}).fetchall()
         else:
-            found = _mixed(database.execute(_OF_EACH_KIND, values).fetchall(), choice.reports)
-    missing = set(ids) - {record_id for _, _, record_id, *_ in found}
+            chosen = _mixed(database.execute(_OF_EACH_KIND, values).fetchall(), choice.reports)
+    missing = set(ids) - {record_id for _, _, record_id, *_ in chosen}
     if missing:
         first = next(each for each in ids if each in missing)
         more = f", nor {len(missing) - 1} more of these" if len(missing) > 1 else ""
         raise ConfigError(f"page.ids: the table has no record '{first}'{more}")
-    rows = list(_rows_at(files, {(file, row) for file, row, *_ in found}))
-    return sorted(rows, key=lambda row: _turn(row, tasks))
+    turns = {
+        (file, row): (IN_TURN.index(decision), -1.0 if prob is None else prob, record_id)
+        for file, row, record_id, decision, _, prob, _ in chosen
+    }
+    rows = dict(_rows_at(files, set(turns)))
+    return [rows[place] for place in sorted(turns, key=turns.get)]
 
 
-def _candidates(files: Sequence[str], tasks: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _candidates(files: Sequence[str], lead: _Lead) -> Iterator[pa.RecordBatch]:
     """The rows of all files with what chooses among them."""
+    kind = pl.coalesce(pl.col("failure").struct.field("kind"), lead.kind)
     for number, path in enumerate(files):
         with storage_for(path).open(path) as stream:
             table, row = pq.ParquetFile(stream), 0
-            of_tasks = [f"{task}_{end}" for task in tasks for end in ("code", "prob")]
-            for batch in table.iter_batches(columns=["record_id", "decision", "reasons", "failure.kind", *of_tasks]):
-                count = batch.num_rows
-                probs = [batch.column(f"{task}_prob") for task in tasks]
-                codes = [batch.column(f"{tasks[0]}_code")] if tasks else []
-                columns = {
-                    "file": pa.repeat(pa.scalar(number, pa.int32()), count),
-                    "row": pa.array(range(row, row + count), pa.int64()),
-                    "record_id": batch.column("record_id"),
-                    "decision": batch.column("decision"),
-                    "reasons": batch.column("reasons"),
-                    "kind": pc.coalesce(pc.struct_field(batch.column("failure"), "kind"), *codes, pa.scalar("")),
-                    "prob": pc.min_element_wise(*probs, skip_nulls=False) if probs else pa.nulls(count, pa.float32()),
-                }
-                yield pa.record_batch(list(columns.values()), schema=_ROWS)
-                row += count
+            for batch in table.iter_batches(columns=["record_id", "decision", "reasons", "failure.kind", *lead.columns]):
+                rows = pl.DataFrame(pa.Table.from_batches([batch])).select(
+                    "record_id",
+                    "decision",
+                    "reasons",
+                    file=number,
+                    row=pl.int_range(row, row + batch.num_rows),
+                    kind=kind,
+                    prob=lead.prob,
+                )
+                yield from rows.select(_ROWS.names).to_arrow().cast(_ROWS).to_batches()
+                row += batch.num_rows
 
 
 def _mixed(found: Sequence[tuple], n: int) -> list[tuple]:
@@ -154,8 +181,8 @@ def _mixed(found: Sequence[tuple], n: int) -> list[tuple]:
     return [each for decision in IN_TURN for each in queues[decision][: chosen[decision]]][:n]
 
 
-def _rows_at(files: Sequence[str], places: set[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """The whole rows at numbers of a file and of a row in it."""
+def _rows_at(files: Sequence[str], places: set[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """The whole rows at numbers of a file and of a row in it, each behind its numbers."""
     for number in sorted({file for file, _ in places}):
         with storage_for(files[number]).open(files[number]) as stream:
             table, first = pq.ParquetFile(stream), 0
@@ -164,14 +191,10 @@ def _rows_at(files: Sequence[str], places: set[tuple[int, int]]) -> Iterator[dic
                 inside = sorted(row for file, row in places if file == number and first <= row < after)
                 for batch in table.iter_batches(row_groups=[group]) if inside else ():
                     here = [row - first for row in inside if first <= row < first + batch.num_rows]
-                    yield from batch.take(pa.array(here, pa.int64())).to_pylist()
+                    found = batch.take(pa.array(here, pa.int64())).to_pylist()
+                    yield from zip([(number, first + row) for row in here], found, strict=True)
                     first += batch.num_rows
                 first = after
-
-
-def _turn(row: Mapping[str, Any], tasks: Sequence[str]) -> tuple[int, float, str]:
-    probs = [row[f"{task}_prob"] for task in tasks]
-    return IN_TURN.index(row["decision"]), -1.0 if None in probs else min(probs, default=0.0), row["record_id"]
 
 
 def join_text(rows: Sequence[Mapping[str, Any]], records: Iterable[pa.Table]) -> list[Example]:

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.pages.examples import tasks_of
-from engine.records import AUTO, FAILED, REVIEW, system_columns
+from engine.records import AUTO, FAILED, REVIEW, system_columns, tasks_of
 from engine.storage import storage_for
 
 ALL = "all"

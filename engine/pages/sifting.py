@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.pages import words
 from engine.pages.examples import IN_TURN, Example
 from engine.pages.highlight import shown
 
@@ -50,13 +49,17 @@ def sifted_by(row: Mapping[str, Any]) -> str:
     return f'data-decision="{shown(row["decision"])}" data-reasons="{shown(" ".join(row["reasons"] or ()))}"'
 
 
-def sift(examples: Sequence[Example]) -> str:
-    """Two lists to choose from, each with how many cards it leaves; nothing where there is nothing to choose."""
+def sift(examples: Sequence[Example], said: Mapping[str, str]) -> str:
+    """Two lists to choose from, each with how many cards it leaves; nothing where there is nothing to choose.
+
+    Args:
+        said: decisions in words.
+    """
     if len({sifted_by(example.row) for example in examples}) < 2:
         return ""
     decisions = Counter(example.row["decision"] for example in examples)
     reasons = Counter(reason for example in examples for reason in example.row["reasons"] or ())
-    by_decision = [(each, words.DECISIONS[each], decisions[each]) for each in IN_TURN if each in decisions]
+    by_decision = [(each, said[each], decisions[each]) for each in IN_TURN if each in decisions]
     by_reason = [(each, each.replace("_", " "), count) for each, count in reasons.most_common()]
     return (
         '<form class="sift" hidden autocomplete="off">'

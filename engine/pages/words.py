@@ -1,11 +1,18 @@
 """Decisions, reasons and failures in words for a person. The tables keep the short names; only pages use these."""
 
+from collections.abc import Mapping
+
+from engine.records import CODES
+
 DECISIONS = {
     "auto": "coded",
     "review": "to review",
     "not_applicable": "not applicable",
     "failed": "failed",
 }
+
+# Where nothing is decided, a row tells how far its report was read.
+_READ = {"auto": "read", "review": "read in part", "not_applicable": "not applicable", "failed": "failed"}
 
 REASONS = {
     "low_confidence": "The model is not sure enough of the code.",
@@ -37,3 +44,8 @@ FAILURES = {
     "not_coded": "The run that is explained has no answer for this record.",
     "text_changed": "The text is not the one that was coded.",
 }
+
+
+def decisions(table: str) -> Mapping[str, str]:
+    """What the decisions in the rows of a table say."""
+    return DECISIONS if table == CODES else _READ

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.evaluation.evaluate import evaluate
+from engine.evaluation.codes import figures
 from engine.evaluation.gold import GoldConfig, read_gold
-from engine.evaluation.measure import Rounds
+from engine.evaluation.metrics import Rounds
 from engine.records import check, codes_fields, table_schema, wrong_schema
 
 TASKS = ["site", "histology"]
@@ -44,7 +44,7 @@ def wrong(tmp_path):
     pq.write_table(pa.table(labels), tmp_path / "gold.parquet")
     names = {task: task for task in TASKS}
     gold = read_gold(GoldConfig(str(tmp_path / "gold.parquet"), names, id="id", group="patient", slices=("year",)))
-    return evaluate([str(tmp_path / "0")], gold, TASKS, ("year", "ward"), rounds=Rounds(10)).wrong
+    return figures([str(tmp_path / "0")], gold, TASKS, ("year", "ward"), rounds=Rounds(10)).wrong
 
 
 def test_those_that_nobody_saw_stand_first_and_the_surest_on_top(wrong):
@@ -75,5 +75,5 @@ def test_a_run_without_an_error_has_an_empty_table_of_the_same_columns(tmp_path)
     )
     pq.write_table(pa.table({"id": ["a"], "site": ["C50"]}), tmp_path / "gold.parquet")
     gold = read_gold(GoldConfig(str(tmp_path / "gold.parquet"), {"site": "site"}, id="id"))
-    wrong = evaluate([str(tmp_path / "0")], gold, ["site"], rounds=Rounds(10)).wrong
+    wrong = figures([str(tmp_path / "0")], gold, ["site"], rounds=Rounds(10)).wrong
     assert len(check(wrong, wrong_schema([]))) == 0

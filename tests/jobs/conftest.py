@@ -48,3 +48,35 @@ def coded_run(tmp_path_factory: pytest.TempPathFactory) -> CodedRun:
     bench.code()
     bench.publish()
     return CodedRun(folder / "reports.parquet", model, folder / "run")
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """Where the marked texts are, as BRAT's files and as a table, and the output of a run over the files."""
+
+    folder: Path
+    table: Path
+    output: Path
+
+
+@pytest.fixture(scope="session")
+def found_run(tmp_path_factory: pytest.TempPathFactory) -> FoundRun:
+    """Twelve texts of six patients, read by a system that knows three words; one mark in each that it finds, and one that it
+    does not."""
+    folder = tmp_path_factory.mktemp("found")
+    rows = []
+    for number in range(12):
+        text = f"Report {number}: patient {number // 2} has no Pain after aspirin, and a rash{', cut' * (number == 3)}."
+        spans = [("Sign", text.index("Pain"), "Pain"), ("Sign", text.index("rash"), "rash")]
+        (folder / "brat").mkdir(exist_ok=True)
+        (folder / "brat" / f"n{number}.txt").write_text(text)
+        lines = [f"T{at}\t{kind} {start} {start + len(word)}\t{word}\n" for at, (kind, start, word) in enumerate(spans, 1)]
+        (folder / "brat" / f"n{number}.ann").write_text("".join(lines))
+        marks = [{"start": start, "end": start + len(word), "type": kind} for kind, start, word in spans]
+        rows.append({"record_id": f"n{number}.txt", "text": text, "spans": marks, "patient": f"p{number // 2}", "year": 2020})
+    pl.DataFrame(rows).write_parquet(folder / "marked.parquet")
+    spec = ModelSpec("tests.toys.listed", "", {"words": {"Sign": ["pain"], "Drug": ["aspirin", "pain"]}}, {})
+    bench = Bench(RunConfig(InputConfig(str(folder / "brat" / "*.txt"), None), spec, str(folder / "run"), ClusterConfig()))
+    bench.code()
+    bench.publish()
+    return FoundRun(folder / "brat", folder / "marked.parquet", folder / "run")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from engine import records
@@ -47,9 +48,12 @@ def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of
     assert all(f"`{word}`" in fields for word in STATUSES)
 
 
-def test_the_data_dictionary_has_every_column_of_wrong_answers() -> None:
-    schema = records.wrong_schema(["S"])
-    told = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part("wrong"), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("chapter", "schema"),
+    [("wrong", records.wrong_schema(["S"])), ("wrong entities", records.wrong_entities_schema(["S"]))],
+)
+def test_the_data_dictionary_has_every_column_of_wrong_answers(chapter: str, schema: pa.Schema) -> None:
+    told = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part(chapter), re.MULTILINE)
     assert [name for name, _ in told] == schema.names
     for (name, kind), field in zip(told, schema, strict=True):
         words = {"float": "float32", "list<element: string>": "list of string", "list<item: string>": "list of string"}

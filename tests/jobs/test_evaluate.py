@@ -235,6 +235,62 @@ def test_an_evaluation_is_not_written_over(coded_run, evaluated, capsys):
     assert "exists; name a new folder" in capsys.readouterr().err
 
 
+def of_entities(run, gold, output, *more):
+    return main.run([f"run={run.output}", f"gold={gold}", f"output.path={output}", "rounds=50", *more])
+
+
+def test_entities_against_standoff_beside_the_texts_that_were_read(found_run, tmp_path, capsys):
+    assert of_entities(found_run, found_run.folder, tmp_path / "e") == 0
+    told = capsys.readouterr().out
+    assert "12 records compared, 12 marked texts; 24 mentions marked and 12 found" in told
+    assert "24 found mentions have a type that is not marked in their dataset, and count for nothing: Drug 24." in told
+    assert "Wrong mentions: 12 missed, 0 found where none is, 0 of another type, 0 with other bounds." in told
+    found = metrics(tmp_path / "e")
+    assert found["entities", "recall", "all"]["value"] == 0.5 and found["entities", "precision", "all"]["value"] == 1.0
+    assert found["entities", "f1", "type=Sign"]["value"] == pytest.approx(2 / 3)
+    assert found[None, "review_share", "all"]["value"] == pytest.approx(1 / 12)
+    wrong = pl.read_parquet(tmp_path / "e" / "wrong" / "wrong.parquet")
+    assert sorted(wrong["record_id"]) == sorted(f"n{number}.txt" for number in range(12)) and set(wrong["error"]) == {"missed"}
+    page = (tmp_path / "e" / "report.html").read_text("utf-8")
+    assert "<strong>50.0%</strong> were found" in page and "aspirin" not in page and "rash" not in page
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "e").rglob("*.parquet"))
+    assert b"aspirin" not in everything and b"rash" not in everything
+
+
+def test_entities_against_a_table_with_groups_slices_and_other_names(found_run, tmp_path, capsys):
+    more = ["group=patient", "slices=[year]", "types={Drug: Sign}", "title=Which <signs>"]
+    assert of_entities(found_run, found_run.table, tmp_path / "e", *more) == 0
+    # With one name for both, aspirin is no sign that anybody marked.
+    assert "Wrong mentions: 12 missed, 12 found where none is" in capsys.readouterr().out
+    found = metrics(tmp_path / "e")
+    assert found["entities", "f1", "all"]["value"] == pytest.approx(0.5)
+    assert found["entities", "f1", "year=2020"]["n"] == found["entities", "f1", "all"]["n"] == 36
+    wrong = pl.read_parquet(tmp_path / "e" / "wrong" / "wrong.parquet")
+    assert set(wrong["group"]) == {f"p{number}" for number in range(6)} and set(wrong["slice_year"]) == {"2020"}
+
+
+def test_every_metric_of_entities_is_in_the_data_dictionary(found_run, tmp_path):
+    assert of_entities(found_run, found_run.folder, tmp_path / "e") == 0
+    whole = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8")
+    told = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
+    assert {metric for _, metric, _ in metrics(tmp_path / "e")} <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["labels={site: site}"], "labels: is for runs with codes or findings, and this one has entities"),
+        (["group=ward"], "group: neither gold nor the run has a column 'ward'"),
+        (["where={split: test}"], "where: none of 12 marked texts is chosen"),
+        (["gold=nowhere"], "gold: "),
+    ],
+)
+def test_mistakes_about_entities_end_in_one_line(found_run, tmp_path, capsys, more, told):
+    assert of_entities(found_run, found_run.folder, tmp_path / "e", *more) == 2
+    error = capsys.readouterr().err
+    assert told in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "e").exists()
+
+
 def test_run_gold_and_evaluation_on_s3(coded_run, tmp_path, bucket, store, capsys):
     storage = storage_for(bucket)
     for file in (path for path in coded_run.output.rglob("*") if path.is_file()):

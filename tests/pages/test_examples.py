@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.pages.examples import LEAST_SURE, MIXED, Choice, join_text, pick_examples, tasks_of
-from engine.records import codes_fields, records_schema, table_schema, text_digest
+from engine.pages.examples import LEAST_SURE, MIXED, Choice, join_text, pick_examples
+from engine.records import codes_fields, entities_fields, records_schema, table_schema, text_digest
 
 SCHEMA = table_schema(codes_fields(["site", "histology"]))
 
@@ -40,12 +40,6 @@ def _records(positions, source="a.csv", texts=None):
         for i, p in enumerate(positions)
     ]
     return pa.Table.from_pylist(rows, schema=records_schema())
-
-
-def test_tasks_are_told_by_the_columns():
-    assert tasks_of(SCHEMA) == ["site", "histology"]
-    kept = table_schema(codes_fields(["site"]), [pa.field("old_code", pa.string()), pa.field("old_decision", pa.string())])
-    assert tasks_of(kept) == ["site"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +165,40 @@ def test_the_rest_of_a_table_is_not_read(tmp_path, monkeypatch):
     choosing = {"record_id", "decision", "reasons", "failure.kind", "site_code", "site_prob"}
     # The twelfth row of the first file, which has seven to a group.
     assert read == [(None, choosing)] * 2 + [([1], None)]
+
+
+def _found(i, *entities, decision="auto"):
+    """A row with entities of (type, score)."""
+    more = {"entities": [{"type": kind, "start": 0, "end": 1, "score": score} for kind, score in entities]}
+    more = {"failure": {"kind": "too_large", "detail": ""}, "entities": None} if decision == "failed" else more
+    place = {"source": "a.csv", "position": i, "run_id": "run", "model_digest": "d"}
+    return {"record_id": f"r{i}", "decision": decision, "reasons": []} | more | place
+
+
+def _of_entities(tmp_path, rows, **choice):
+    pq.write_table(pa.Table.from_pylist(rows, schema=table_schema(entities_fields())), tmp_path / "e.parquet")
+    return [row["record_id"] for row in pick_examples([str(tmp_path / "e.parquet")], Choice(**choice), table="entities")]
+
+
+def test_entities_are_chosen_by_the_least_sure_of_a_report(tmp_path):
+    rows = [_found(0, ("A", 0.9), ("B", 0.4)), _found(1, ("A", 0.5)), _found(2), _found(3, decision="failed")]
+    rows.append(_found(4, ("A", 0.8), decision="review"))
+    assert _of_entities(tmp_path, rows, order=LEAST_SURE) == ["r4", "r0", "r1", "r2", "r3"]
+    assert _of_entities(tmp_path, rows, order=LEAST_SURE, reports=2) == ["r4", "r0"]
+    assert _of_entities(tmp_path, rows, ids=["r3", "r1"]) == ["r1", "r3"]
+
+
+def test_a_mixed_sample_of_entities_has_every_type(tmp_path):
+    rows = [_found(i, ("A", 0.9)) for i in range(30)] + [_found(30, ("B", 0.8)), _found(31)]
+    picked = _of_entities(tmp_path, rows, reports=3)
+    assert len(picked) == 3 and {"r30", "r31"} < set(picked)
+
+
+def test_a_table_without_pages_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^output\.path: there are no pages of explanations; give the folder of a run with codes"
+    ):
+        pick_examples([], Choice(), table="explanations")
 
 
 def test_texts_are_joined_by_source_and_position():

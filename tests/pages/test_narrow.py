@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.pages.evaluation import write_evaluation_page
 from engine.pages.training import write_training_page
-from tests.pages.test_evaluation import evaluation, write, wrong_rows
+from tests.evaluation.test_entities import evaluated
+from tests.pages.test_evaluation_codes import evaluation, write, wrong_rows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium, to lay the pages out")
@@ -67,6 +69,16 @@ def test_no_figure_of_an_evaluation_is_cut_off(tmp_path, width):
     check(told, width)
     # On a narrow page each figure has its column's name above it; the first cell of a row is the card's title.
     assert told["cells"] > 60 and (told["named"] > 40 if width == 400 else told["named"] == 0)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_figure_of_entities_is_cut_off(tmp_path, width):
+    path = tmp_path / "entities.html"
+    found = evaluated(types={"A": "A_rather_long_name_of_a_type"}, slices=["ward"])
+    write_evaluation_page(str(path), "How good", found, deciding=(), level=0.95)
+    told = measured(path.read_text("utf-8"), width, tmp_path)
+    check(told, width)
+    assert told["cells"] > 60
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -44,12 +44,13 @@ _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)
 _HALVES = ("original", "text")
 
 
-def read_documents(path: str, left: Left | None = None) -> pa.Table:
+def read_documents(path: str, left: Left | None = None, id: str | None = None) -> pa.Table:
     """All documents below a path, as `DOCUMENTS`, broken ones flagged in `failure`.
 
-    The split is that of a column, or the folder or file that is called train, dev, valid or test; else null. `left` gets the
-    mentions that become no span.
+    The split is that of a column, or the folder or file that is called train, dev, valid or test; else null.
 
+    Args:
+        left: gets the mentions that become no span. id: column of Parquet files with the ids, in place of the usual names.
     Raises:
         ConfigError: there is nothing to read, a file is not what its ending says, none of its documents can be used, or two
             documents have one id.
@@ -57,12 +58,12 @@ def read_documents(path: str, left: Left | None = None) -> pa.Table:
     storage = storage_for(path)
     left = Left() if left is None else left
     found: list[Document] = []
-    files = _files(path, storage)
+    files = annotated_files(path)
     names = _standoff(files, storage, path)
     files = [file for file in files if file.path in names or not _is_standoff(file.path)]
     parted = _in_many_files(files)
     for file in files:
-        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names, left)]
+        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names, left, id)]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
             raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
@@ -78,8 +79,13 @@ def read_documents(path: str, left: Left | None = None) -> pa.Table:
     return table
 
 
-def _files(path: str, storage: Storage) -> list[Entry]:
-    full = input_path(InputConfig(path, None))
+def annotated_files(path: str) -> list[Entry]:
+    """The files below a path that `read_documents` reads.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    storage, full = storage_for(path), input_path(InputConfig(path, None))
     listed = storage.list(full) if storage.is_folder(full) else files_at(path, TEXT)
     files = [entry for entry in listed if entry.path.lower().endswith(_READ)]
     if not files:
@@ -122,8 +128,11 @@ def _standoff(files: Sequence[Entry], storage: Storage, path: str) -> dict[str, 
     return found | {each.path: posixpath.splitext(source_of(each, base))[0] for each in clashing}
 
 
-def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str], left: Left) -> Iterator[Document]:
-    """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids."""
+def _read(
+    file: Entry, storage: Storage, parted: bool, names: Mapping[str, str], left: Left, id: str | None
+) -> Iterator[Document]:
+    """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids, `id`
+    names the column with Parquet's."""
     name, ending = posixpath.basename(file.path), posixpath.splitext(file.path.lower())[1]
     stem, split = _stem(file.path), _split(file.path)
     dataset = _folder(file.path)[1] if parted or split_called(stem) else stem
@@ -131,7 +140,7 @@ def _read(file: Entry, storage: Storage, parted: bool, names: Mapping[str, str],
     # Made ids must differ between files: those of every dataset's train.tsv would else all begin alike.
     made = "/".join(dict.fromkeys(part for part in (more["dataset"], None if split_called(stem) else split, stem) if part))
     if ending in _PARQUET:
-        yield from parquet.read(file, made, **more)
+        yield from parquet.read(file, made, id=id, **more)
     elif ending in _IOB2:
         yield from iob2.read(_text(storage, file.path), made, **more)
     elif ending == _XML:

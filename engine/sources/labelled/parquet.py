@@ -17,13 +17,13 @@ from engine.sources.labelled.documents import Document, Span, split_called
 from engine.sources.parquet import whole
 from engine.storage import Entry
 
-_IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
+IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
 _DATASETS, _LANGUAGES, _TYPES = ("dataset", "corpus"), ("lang", "language"), ("type", "label")
 
 
-def read(file: Entry, made: str, dataset: str, split: str | None = None) -> Iterator[Document]:
+def read(file: Entry, made: str, dataset: str, split: str | None = None, id: str | None = None) -> Iterator[Document]:
     """The rows of a file; `dataset` and `split` say what they belong to where no column does, `made` begins the ids of rows
-    without one.
+    without one, `id` names the column with ids where it has no usual name.
 
     Raises:
         ConfigError: it is no Parquet, has none of the columns needed or one of another type, or a split that is none of train,
@@ -32,7 +32,7 @@ def read(file: Entry, made: str, dataset: str, split: str | None = None) -> Iter
     name = posixpath.basename(file.path)
     table = whole(file.path, f"data.path: {name} cannot be read as Parquet; write it again, or leave it out", expect=file)
     known = table.column_names
-    tags, ids = _first(known, _TAGS), _first(known, _IDS)
+    tags, ids = _first(known, _TAGS), _first(known, IDS if id is None else (id,))
     tagged = "tokens" in known and tags is not None
     if not tagged and not {"text", "spans"} <= set(known):
         raise ConfigError(f"data.path: {name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}")
@@ -41,7 +41,7 @@ def read(file: Entry, made: str, dataset: str, split: str | None = None) -> Iter
         "lang": _first(known, _LANGUAGES),
         "split": _first(known, ("split",)),
     }
-    _check(table, name, tagged, described.values())
+    _check(table, name, tagged, ids, described.values())
     for number, row in enumerate(table.to_pylist()):
         more = {key: None if column is None else row[column] for key, column in described.items()}
         if more["split"] is not None and split_called(more["split"]) is None:
@@ -59,13 +59,13 @@ def read(file: Entry, made: str, dataset: str, split: str | None = None) -> Iter
             yield _spanned(record_id, row["text"], row["spans"], more)
 
 
-def _check(table: pa.Table, name: str, tagged: bool, described: Iterable[str | None]) -> None:
+def _check(table: pa.Table, name: str, tagged: bool, ids: str | None, described: Iterable[str | None]) -> None:
     """Types of the columns that matter, so that rows need no doubt. A column of nulls alone is a missing one."""
     kinds = {field.name: field.type for field in table.schema}
     for column in described:
         if column is not None:
             _want(kinds[column], _is_text, f"column {column}", name, "text")
-    ids, failure = _first(table.column_names, _IDS), kinds.get("failure")
+    failure = kinds.get("failure")
     if ids is not None:
         _want(kinds[ids], _is_id, f"column {ids}", name, "text or whole numbers")
     if failure is not None:

@@ -45,16 +45,17 @@ class GoldSpans:
         return {record_id: self.marked[dataset] for record_id, dataset in both}
 
 
-def read_spans(path: str, split: str | None = None) -> GoldSpans:
+def read_spans(path: str, split: str | None = None, id: str | None = None) -> GoldSpans:
     """Reads what `read_documents` reads.
 
     Args:
         split: take the texts of this split alone; what is marked in a dataset is said by all of its texts.
+        id: as `read_documents` has it.
     Raises:
         ConfigError: nothing can be used, see `read_documents`.
     """
     left = Left()
-    table = read_documents(path, left)
+    table = read_documents(path, left, id)
     documents = from_table(table)
     records = table.filter(pc.field("failure").is_null()).drop_columns(["failure"])
     if split is not None:

@@ -1,14 +1,12 @@
 """Metrics of a small table worked out by hand, and beside scikit-learn."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef, precision_score, recall_score, roc_auc_score
 
 from engine.evaluation import calibration, classes
-from engine.evaluation.measure import ALL, Answers, Rounds, mean_metrics, record_metrics, task_metrics, to_table
-from engine.records import METRICS, check
+from engine.evaluation.answers import Answers, task_metrics
+from engine.evaluation.metrics import ALL, Rounds, mean_metrics
 
 ROUNDS = Rounds(rounds=100)
 
@@ -200,24 +198,6 @@ def test_nothing_answered_leaves_shares_alone():
     assert ("ece", ALL) not in rows
 
 
-def test_whole_records():
-    decision, group = np.array(["auto", "auto", "review", "failed"] * 6), np.arange(24)
-    right = {"site": np.array([1, 1, 1, 0] * 6, bool), "histology": np.array([1, 0, 1, 0] * 6, bool)}
-    rows = found(record_metrics(decision, group, right, np.array([1, 1, 0, 1] * 6, bool), ROUNDS))
-    assert rows["auto_share", ALL].value == 0.5 and rows["failed_share", ALL].value == 0.25
-    # The third has no gold for histology; of the two answered ones that do, one has both right, and both are auto.
-    assert (rows["all_right", ALL].value, rows["all_right", ALL].n) == (0.5, 12)
-    assert (rows["auto_all_right", ALL].value, rows["auto_all_right", ALL].n) == (0.5, 12)
-
-
-def test_means_are_over_the_records_that_have_the_measure():
-    values = {"comprehensiveness": np.array([0.2, np.nan, 0.4] * 3), "nobody": np.full(9, np.nan)}
-    (row,) = mean_metrics("site", values, np.arange(9), ROUNDS)
-    assert (row.metric, row.value, row.n) == ("comprehensiveness", pytest.approx(0.3), 6)
-    (row,) = mean_metrics("site", values, np.arange(9) // 2, ROUNDS)
-    assert (row.value, row.n, row.params) == (None, 6, {"too_few": 5})
-
-
 def test_nothing_that_rests_on_fewer_than_six_patients_has_a_figure():
     # Twenty records of a, five of them of one patient each in ward y, beside ten records of a single patient in z.
     group = [f"p{i}" for i in range(20)] + ["q"] * 10
@@ -260,14 +240,3 @@ def test_a_share_that_could_be_kept_rests_on_what_is_kept():
     assert rows["keepable_share", "target=0.98"].params == {"too_few": 5} and rows["keepable_share", "target=0.98"].n == 30
     none = found(task_metrics(answers(["a"] * 30, ["b"] * 30, list(np.linspace(0.9, 0.1, 30))), {}, ROUNDS))
     assert none["keepable_share", "target=0.98"].value == 0.0
-
-
-def test_the_table_is_as_the_contract_has_it_without_nan():
-    rows = task_metrics(SMALL, {"facility": np.array(["x", "x", "x", "y", "y", ""] * 6)}, ROUNDS)
-    table = check(to_table(rows, "run", "digest"), METRICS)
-    assert len(table) == len(rows)
-    for name in ("value", "ci_lo", "ci_hi"):
-        assert not any(np.isnan(value) for value in table[name].to_pylist() if value is not None)
-    assert all(isinstance(json.loads(text), dict) for text in table["params"].to_pylist())
-    keys = list(zip(table["task"].to_pylist(), table["metric"].to_pylist(), table["slice"].to_pylist(), strict=True))
-    assert len(keys) == len(set(keys))

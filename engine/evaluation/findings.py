@@ -1,0 +1,268 @@
+"""Findings of image studies held against gold: by probability, by threshold, by what a text says, and by place.
+
+Matrices are [studies, labels]. A state is 1 (positive), 0 (negative), -1 (uncertain) or NaN (not mentioned). What is neither yes
+nor no counts nowhere unless a policy says otherwise, and a label that has not both is skipped and listed, never counted as 0.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from engine.errors import ConfigError, ContractError
+from engine.evaluation.calibration import brier, expected_calibration_error
+from engine.evaluation.evaluation import Evaluation
+from engine.evaluation.metrics import ALL, Metric, Rounds, count_metrics, mean_metrics, metric_of, number_of, record_metrics
+from engine.evaluation.resample import Drawn, Estimate, Totals, divide
+from engine.evaluation.rows import Rows, grouped, numbers_of, selected, texts_of
+from engine.records import AUTO, FINDINGS, wrong_schema
+
+POSITIVE, NEGATIVE, LEFT_OUT = "positive", "negative", "left_out"
+_VALUES = {POSITIVE: 1.0, NEGATIVE: 0.0, LEFT_OUT: np.nan}
+_CELLS = 20_000_000
+_COUNTS = ("rows", "used", "matched", "without_row")
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of the original image."""
+
+
+def figures(
+    rows: Rows, gold: pa.Table, counts: Mapping[str, int] | None = None, uncertain: str = LEFT_OUT, rounds: Rounds | None = None
+) -> Evaluation:
+    """Measures rows of findings, whose `labels` have `name`, `prob` and `threshold` of each, against gold.
+
+    Args:
+        gold: `record_id`, `group` and `findings`, lists of `name` and `state`; what a list leaves out is not mentioned.
+        counts: of gold's rows. uncertain: what an uncertain state counts as.
+    Raises:
+        ConfigError: no row of the run has gold, or no label is known to both.
+    """
+    rounds, ids = rounds or Rounds(), gold["record_id"].combine_chunks()
+    run = pl.DataFrame(selected(rows, ["record_id", "decision", "labels", "run_id", "model_digest"], ids.cast(pa.string())))
+    both = run.join(pl.DataFrame(gold).select("record_id", "group", "findings"), on="record_id", maintain_order="left")
+    if not len(both):
+        raise ConfigError(f"id: none of {len(gold):,} ids of the gold table stands in the run; name the column that the run took")
+    both = both.with_columns(unit=grouped(both["group"], both["record_id"]))
+    prob, threshold, state = (
+        _wide(both, column, field) for column, field in (("labels", "prob"), ("labels", "threshold"), ("findings", "state"))
+    )
+    names = sorted(prob.keys() & state.keys())
+    if not names:
+        raise ConfigError(f"labels: the run gives {', '.join(sorted(prob))}, and gold has {', '.join(sorted(state)) or 'none'}")
+    prob, threshold, state = (np.stack([each[name] for name in names], 1) for each in (prob, threshold, state))
+    true, unit = truth(state, uncertain), texts_of(both["unit"])
+    true = np.where(np.isnan(prob), np.nan, true)
+    metrics = label_metrics(names, prob, true, unit, rounds) + threshold_metrics(names, prob >= threshold, true, unit, rounds)
+    skipped = [name for name, column in zip(names, true.T, strict=True) if len(set(column[~np.isnan(column)])) < 2]
+    notes = [f"{name}: gold has not both yes and no, so that it has no AUC and is in no mean." for name in skipped]
+    metrics = [Metric(**{**vars(m), "params": {**m.params, "uncertain": uncertain}}) for m in metrics]
+    metrics += record_metrics(texts_of(both["decision"]), unit, {}, np.ones(len(both), bool), rounds)
+    counts = {"rows": len(gold), "used": len(gold), **(counts or {}), "matched": len(both), "without_row": len(gold) - len(both)}
+    wrong = _wrong(both, names, prob, prob >= threshold, true)
+    return Evaluation((FINDINGS,), metrics + count_metrics(counts, _COUNTS), notes, counts, wrong, FINDINGS)
+
+
+def truth(states: ArrayLike, uncertain: str = LEFT_OUT, unmentioned: str = LEFT_OUT) -> NDArray:
+    """States as 1 (yes), 0 (no) and NaN (counts nowhere)."""
+    states = np.asarray(states, float)
+    return np.where(np.isnan(states), _VALUES[unmentioned], np.where(states < 0, _VALUES[uncertain], states))
+
+
+def label_metrics(names: Sequence[str], prob: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
+    """Area under the ROC curve and average precision of each label, their means (`macro_`), and over all cells as one column
+    (`micro_`); calibration error and Brier score over all cells.
+
+    Args:
+        prob: 0 to 1. true: 1, 0, or NaN where it counts nowhere. unit: [studies] what a resample draws whole: the patient.
+    Source:
+        common.md M5 and M13; the intervals draw patients again (Davison and Hinkley 1997, section 3.8).
+    """
+    rows = np.arange(len(prob))
+    columns = {name: (prob[:, at], true[:, at], rows) for at, name in enumerate(names)}
+    columns = {name: tuple(part[~np.isnan(column[1])] for part in column) for name, column in columns.items()}
+    columns = {name: column for name, column in columns.items() if len(set(column[1])) == 2}
+    if not columns:
+        return []
+    flat = tuple(np.concatenate(parts) for parts in zip(*columns.values(), strict=True))
+
+    def values(weights: NDArray) -> dict[tuple[str, str], NDArray]:
+        ranked = {name: ranking(p, t, weights[:, at]) for name, (p, t, at) in {**columns, "": flat}.items()}
+        found = {}
+        for number, metric in enumerate(("auroc", "ap")):
+            each = {name: both[number] for name, both in ranked.items()}
+            found[f"micro_{metric}", ALL] = each.pop("")
+            known = np.stack(list(each.values()))
+            found[f"macro_{metric}", ALL] = divide(np.nansum(known, 0), (~np.isnan(known)).sum(0))
+            found |= {(metric, f"label={name}"): value for name, value in each.items()}
+        return found
+
+    _, group = np.unique(unit, return_inverse=True)
+    count, generator = int(group.max()) + 1, np.random.default_rng(rounds.seed)
+    chunk, drawn = max(1, _CELLS // max(flat[0].size, 1)), []
+    for start in range(0, rounds.rounds, chunk):
+        some = range(min(chunk, rounds.rounds - start))
+        draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in some])
+        drawn.append(values(draws[:, group].astype(float)))
+    metrics = []
+    for (metric, part), value in values(np.ones((1, len(prob)))).items():
+        some = np.concatenate([each[metric, part] for each in drawn]) if drawn else np.empty(0)
+        estimate = Estimate(float(value[0]), *_ends(some[~np.isnan(some)], rounds.level))
+        p, t, at = columns.get(part.removeprefix("label="), flat)
+        sides = min(number_of(unit[at[t == side]]) for side in (0, 1))
+        metrics.append(
+            metric_of(FINDINGS, metric, part, estimate, p.size, sides, {} if part != ALL else {"labels": len(columns)})
+        )
+    p, t, at = flat
+    pairs = (("ece", expected_calibration_error(p, t == 1)), ("brier", brier(np.stack([1 - p, p], 1), t.astype(int)) / 2))
+    return metrics + [metric_of(FINDINGS, name, ALL, Estimate(value), p.size, number_of(unit[at])) for name, value in pairs]
+
+
+def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:
+    """Area under the ROC curve and average precision, [draws] each; NaN where a draw has not both yes and no.
+
+    Args:
+        prob, true: [n]. weights: [draws, n], how often each row was drawn.
+    Source:
+        Hanley and McNeil (Radiology 143, 1982): the share of pairs in order, ties by half; precision summed over steps of recall.
+    """
+    falling = np.argsort(-prob, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(prob[falling]) != 0))
+    yes, no = (np.add.reduceat((weights * (true == side))[:, falling], starts, axis=1) for side in (1, 0))
+    above, wrong = yes.cumsum(1), no.cumsum(1)
+    pairs = (yes * (wrong[:, -1:] - wrong + no / 2)).sum(1)
+    precision = np.divide(above, above + wrong, out=np.zeros_like(above), where=above + wrong > 0)
+    both = (above[:, -1] > 0) & (wrong[:, -1] > 0)
+    area = divide(pairs, above[:, -1] * wrong[:, -1])
+    return area, np.where(both, divide((yes * precision).sum(1), above[:, -1]), np.nan)
+
+
+def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
+    """F1 and Matthews correlation of each label at the thresholds that made `said`, their means over labels that gold has, and F1
+    over all cells. The thresholds are given, and were not chosen here (common.md M6)."""
+    columns = {}
+    for at, name in enumerate(names):
+        yes, no = (true[:, at] == side for side in (1, 0))
+        cells = {"tp": yes & said[:, at], "fn": yes & ~said[:, at], "fp": no & said[:, at], "tn": no & ~said[:, at]}
+        columns |= {(name, cell): values for cell, values in cells.items()}
+    totals = Totals(unit, columns)
+    marked = [name for name in names if columns[name, "tp"].any() or columns[name, "fn"].any()]
+
+    def cells(drawn: Drawn, name: str) -> list[NDArray]:
+        return [drawn[name, cell] for cell in ("tp", "fp", "fn", "tn")]
+
+    def micro(drawn: Drawn) -> NDArray:
+        return _f1(*(sum(each) for each in zip(*(cells(drawn, name) for name in names), strict=True)))
+
+    figures = {("micro_f1", ALL): micro}
+    for metric, function in (("f1", _f1), ("mcc", _mcc)):
+        each = {name: (lambda drawn, name=name, function=function: function(*cells(drawn, name))) for name in names}
+        figures |= {(metric, f"label={name}"): figure for name, figure in each.items()}
+        if marked:
+            figures[f"macro_{metric}", ALL] = lambda drawn, each=each: np.mean(
+                [np.nan_to_num(each[name](drawn)) for name in marked], axis=0
+            )
+    estimates = totals.estimates(figures, **vars(rounds))
+    metrics = []
+    for (metric, part), estimate in estimates.items():
+        known = ~np.isnan(true if part == ALL else true[:, [names.index(part.removeprefix("label="))]])
+        metrics.append(metric_of(FINDINGS, metric, part, estimate, int(known.sum()), number_of(unit[known.any(1)])))
+    return metrics
+
+
+def stated_f1(said: ArrayLike, gold: ArrayLike, uncertain: str) -> dict[str, float]:
+    """F1 of what one text states against another, over labels together (`micro`), as the mean over labels that gold has (`macro`)
+    and over studies (`example`; two texts that state nothing agree). What is not mentioned is a no (common.md M12).
+
+    Args:
+        said, gold: states. uncertain: `POSITIVE` as f1chexbert has it, `NEGATIVE` as the repository of CheXbert; they give
+        different numbers, so keep it beside them.
+    """
+    said, gold = (truth(states, uncertain, NEGATIVE) == 1 for states in (said, gold))
+    cells = (said & gold, said & ~gold, ~said & gold)
+    by_label = _f1(*(each.sum(0) for each in cells))[gold.any(0)]
+    by_study = _f1(*(each.sum(1) for each in cells))
+    return {
+        "micro": float(_f1(*(each.sum() for each in cells))),
+        "macro": float(by_label.mean()) if by_label.size else float("nan"),
+        "example": float(np.where(np.isnan(by_study), 1.0, by_study).mean()),
+    }
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Area in both over area in either."""
+    width, height = (min(one[at + 2], other[at + 2]) - max(one[at], other[at]) for at in (0, 1))
+    common = max(0.0, width) * max(0.0, height)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    if min(areas) <= 0:
+        raise ContractError("a box without area")
+    return common / (sum(areas) - common)
+
+
+def box_metrics(
+    gold: Sequence[Sequence[Box]], said: Sequence[Sequence[tuple[float, Box]]], unit: NDArray, rounds: Rounds
+) -> list[Metric]:
+    """How well evidence lies where people drew boxes, over pairs of study and label that have one: `box_iou`, the mean of each
+    drawn box's best IoU, and `pointing`, the share of pairs whose strongest evidence has its centre in a drawn box.
+
+    Args:
+        gold: a pair's boxes. said: its evidence with weights.
+    Source:
+        Zhang et al., Top-Down Neural Attention by Excitation Backprop (ECCV 2016), section 4.2: the pointing game.
+    """
+    iou = [
+        np.mean([max((box_iou(box, each) for _, each in some), default=0.0) for box in boxes]) for boxes, some in _zip(gold, said)
+    ]
+    hits = [bool(some) and _inside(max(some)[1], boxes) for boxes, some in _zip(gold, said)]
+    return mean_metrics(FINDINGS, {"box_iou": np.array(iou, float), "pointing": np.array(hits, float)}, unit, rounds)
+
+
+def _zip(gold: Sequence[Any], said: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(gold, said, strict=True)
+
+
+def _inside(box: Box, boxes: Sequence[Box]) -> bool:
+    """Whether the middle of a box lies in one of others."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
+
+
+def _wide(rows: pl.DataFrame, column: str, field: str) -> dict[str, NDArray]:
+    """Of lists of named values a column [rows] a name, NaN where a list has no such name."""
+    some = rows.with_row_index("at").select("at", column).filter(pl.col(column).list.len() > 0).explode(column).unnest(column)
+    found = {}
+    for (name,), values in some.select("at", "name", field).group_by("name"):
+        found[name] = np.full(len(rows), np.nan)
+        found[name][values["at"].to_numpy()] = numbers_of(values[field])
+    return found
+
+
+def _f1(tp: NDArray, fp: NDArray, fn: NDArray, tn: ArrayLike = 0) -> NDArray:
+    return divide(2.0 * tp, np.asarray(2 * tp + fp + fn))
+
+
+def _mcc(tp: NDArray, fp: NDArray, fn: NDArray, tn: NDArray) -> NDArray:
+    """Matthews (Biochimica et Biophysica Acta 405, 1975)."""
+    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return divide(tp * tn - fp * fn, below)
+
+
+def _ends(values: NDArray, level: float) -> tuple[float | None, float | None]:
+    return tuple(map(float, np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))) if values.size else (None, None)
+
+
+def _wrong(rows: pl.DataFrame, names: Sequence[str], prob: NDArray, said: NDArray, true: NDArray) -> pa.Table:
+    """The cells on the wrong side of their threshold, those that nobody looked at first and the most probable on top."""
+    study, label = np.nonzero(~np.isnan(true) & (said != (true == 1)))
+    cells = {
+        "task": np.array(names)[label],
+        "code": np.where(said[study, label], "1", "0"),
+        "gold": np.where(true[study, label] == 1, "1", "0"),
+        "prob": prob[study, label],
+    }
+    wrong = rows[study.tolist()].select("record_id", "decision", "group", "run_id", "model_digest").with_columns(**cells)
+    wrong = wrong.sort(pl.col("decision") != AUTO, -pl.col("prob"), "record_id", "task")
+    schema = wrong_schema(())
+    empty = {field.name: pl.lit(None) for field in schema if field.name not in wrong.columns}
+    return wrong.with_columns(**empty).select(schema.names).to_arrow().cast(schema)

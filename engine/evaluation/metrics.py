@@ -1,0 +1,236 @@
+"""Rows of the `metrics` table, for figures of every kind.
+
+What would rest on fewer than `FEWEST` groups has no value, but their number in `params.too_few`; counts have no such floor.
+`docs/data-dictionary.md` says what each metric is.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from engine.evaluation import classes
+from engine.evaluation.resample import FEWEST, Estimate, Totals, divide, ratio, share_interval
+from engine.records import AUTO, DECISIONS, METRICS, REVIEW
+
+ALL = "all"
+BINS = 15
+TOO_FEW = "too_few"
+TARGETS = (0.95, 0.97, 0.98, 0.99)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table; `n` is what the figure rests on, records unless `params` says otherwise."""
+
+    task: str | None
+    metric: str
+    slice: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are records, and too few groups of them for a figure."""
+        return TOO_FEW in self.params
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How intervals are drawn: resamples, two-sided level, seed."""
+
+    rounds: int = 1000
+    level: float = 0.95
+    seed: int = 0
+
+
+def to_table(metrics: Sequence[Metric], run_id: str, model_digest: str) -> pa.Table:
+    """The metrics in the schema of `engine.records.METRICS`."""
+    rows = [
+        {
+            "run_id": run_id,
+            "model_digest": model_digest,
+            "task": m.task,
+            "metric": m.metric,
+            "slice": m.slice,
+            "value": m.value,
+            "ci_lo": m.low,
+            "ci_hi": m.high,
+            "n": m.n,
+            "params": json.dumps(m.params, sort_keys=True, separators=(",", ":")),
+        }
+        for m in metrics
+    ]
+    return pa.Table.from_pylist(rows, schema=METRICS)
+
+
+def metric_of(
+    task: str | None,
+    name: str,
+    part: str,
+    estimate: Estimate,
+    n: int,
+    groups: int,
+    params: Mapping[str, Any] | None = None,
+) -> Metric:
+    """The row of a figure that rests on so many groups."""
+    if groups < FEWEST and estimate.value is not None:
+        return Metric(task, name, part, None, None, None, n, {TOO_FEW: groups} if groups else {})
+    if estimate.low == estimate.high:
+        # Where all resamples are alike they say nothing of others.
+        estimate = Estimate(estimate.value)
+    return Metric(task, name, part, estimate.value, estimate.low, estimate.high, n, params or {})
+
+
+def exact(estimate: Estimate, groups: int, level: float) -> Estimate:
+    """A share; where every row or none is a hit, all resamples are alike, and it gets the exact interval, over the groups as the
+    independent ones."""
+    if estimate.value not in (0.0, 1.0):
+        return estimate
+    return Estimate(estimate.value, *share_interval(int(estimate.value) * groups, groups, level))
+
+
+def exact_f1(estimate: Estimate, groups: int, level: float) -> Estimate:
+    """The same for an F1 = 2J / (1 + J), J being the share of hits among all that is it or was called it."""
+    share = exact(estimate, groups, level)
+    if share is estimate:
+        return estimate
+    return Estimate(share.value, *(2 * end / (1 + end) for end in (share.low, share.high)))
+
+
+def ratio_metrics(
+    task: str | None,
+    parts: Mapping[str, tuple[Mapping[str, NDArray], Mapping[str, tuple[str, str]]]],
+    group: NDArray,
+    rounds: Rounds,
+) -> list[Metric]:
+    """Ratios of sums over rows, by part.
+
+    Args:
+        parts: name -> columns [n], and each metric as the names of the columns above and below.
+    """
+    columns = {(part, name): values for part, (named, _) in parts.items() for name, values in named.items()}
+    wanted = {(part, name): pair for part, (_, figures) in parts.items() for name, pair in figures.items()}
+    totals = Totals(group, columns)
+    estimates = totals.estimates(
+        {key: ratio((key[0], above), (key[0], below)) for key, (above, below) in wanted.items()}, **vars(rounds)
+    )
+    metrics = []
+    for (part, name), estimate in estimates.items():
+        below = (part, wanted[(part, name)][1])
+        n, groups = int(np.sum(columns[below])), totals.resting(below)
+        # A mean of probabilities is no share of hits.
+        estimate = estimate if name == "mean_prob" else exact(estimate, groups, rounds.level)
+        metrics.append(metric_of(task, name, part, estimate, n, groups))
+    return metrics
+
+
+def record_metrics(
+    decision: NDArray, group: NDArray, right: Mapping[str, NDArray], complete: NDArray, rounds: Rounds
+) -> list[Metric]:
+    """Metrics of whole records: shares of decisions, and all tasks right at once where there are several.
+
+    Args:
+        right: task -> [n]. complete: [n], records with gold for every task.
+    """
+    columns: dict[str, NDArray] = {"n": np.ones(decision.size), **{word: decision == word for word in DECISIONS}}
+    figures = {f"{word}_share": (word, "n") for word in DECISIONS}
+    if len(right) > 1:
+        auto, answered = complete & (decision == AUTO), complete & np.isin(decision, (AUTO, REVIEW))
+        every = np.logical_and.reduce(list(right.values()))
+        columns |= {"coded": auto, "answered": answered, "right": every & answered, "coded_right": every & auto}
+        figures |= {"all_right": ("right", "answered"), "auto_all_right": ("coded_right", "coded")}
+    return ratio_metrics(None, {ALL: (columns, figures)}, group, rounds)
+
+
+def count_metrics(counts: Mapping[str, int], names: Sequence[str]) -> list[Metric]:
+    """What became of the gold: `rows` of it, and others among these."""
+    return [Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]) for name in names]
+
+
+def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, rounds: Rounds) -> list[Metric]:
+    """The mean of each measure over the rows that have it (not NaN); measures nobody has are left out."""
+    columns, figures = {}, {}
+    for name, each in values.items():
+        there = ~np.isnan(each)
+        if there.any():
+            columns |= {f"{name}.sum": np.where(there, each, 0.0), f"{name}.n": there}
+            figures[name] = (f"{name}.sum", f"{name}.n")
+    if not figures:
+        return []
+    totals = Totals(group, columns)
+    estimates = totals.estimates({name: ratio(*pair) for name, pair in figures.items()}, **vars(rounds))
+    return [
+        metric_of(task, name, ALL, e, int(columns[f"{name}.n"].sum()), totals.resting(f"{name}.n"))
+        for name, e in estimates.items()
+    ]
+
+
+def certainty_metrics(task: str, prob: NDArray, right: NDArray, group: NDArray, every: int, rounds: Rounds) -> list[Metric]:
+    """Whether stated probabilities mean what they say, and what a threshold on them would keep.
+
+    Args:
+        prob, right, group: [n] of what is answered. every: how many there are with those that are not.
+    """
+    n = prob.size
+    _, group = np.unique(group, return_inverse=True)
+    groups = number_of(group)
+    rising = np.argsort(prob, kind="stable")
+    bins = np.array_split(rising, max(1, min(BINS, groups // FEWEST)))
+    columns: dict[Any, NDArray] = {"n": np.ones(n), "brier": (prob - right) ** 2}
+    for number, rows in enumerate(bins):
+        inside = np.isin(np.arange(n), rows)
+        columns |= {("prob", number): inside * prob, ("right", number): inside & right, ("n", number): inside}
+    names = [[(word, i) for i in range(len(bins))] for word in ("prob", "right")]
+    figures = {
+        "ece": lambda drawn: divide(np.abs(drawn.many(names[0]) - drawn.many(names[1])).sum(1), drawn["n"]),
+        "brier_top": ratio("brier", "n"),
+    }
+    in_bins = {number: ratio(("right", number), ("n", number)) for number in range(len(bins))}
+    estimates = Totals(group, columns).estimates({**figures, **in_bins}, **vars(rounds))
+    metrics = [
+        metric_of(task, name, ALL, estimates[name], n, groups, {"bins": len(bins)} if name == "ece" else {}) for name in figures
+    ]
+    metrics.append(parting_metric(task, "auroc_right", prob, right, group))
+    for number, rows in enumerate(bins):
+        resting = number_of(group[rows])
+        estimate = exact(estimates[number], resting, rounds.level)
+        params = {"mean_prob": float(prob[rows].mean()), "from": float(prob[rows].min()), "to": float(prob[rows].max())}
+        metrics.append(metric_of(task, "reliability", f"bin={number + 1:02d}", estimate, rows.size, resting, params))
+    for target in TARGETS:
+        share = classes.keepable_share(prob, right, target)
+        kept = rising[n - round(share * n) :]
+        # That nothing can be kept rests on all records; a share that is kept, on those alone.
+        resting = number_of(group[kept]) if kept.size else groups
+        metrics.append(metric_of(task, "keepable_share", f"target={target:g}", Estimate(share * n / every), every, resting))
+    cuts, coverage, risk = classes.risk_coverage(prob, right)
+    coverage = coverage * n / every
+    for wanted in np.arange(1, 21) / 20:
+        at = int(np.searchsorted(coverage, wanted - 1e-9))
+        if at < cuts.size:
+            params = {"threshold": float(cuts[at]), "coverage": float(coverage[at])}
+            kept = prob >= cuts[at]
+            resting = number_of(group[kept])
+            part = f"coverage={wanted:.2f}"
+            metrics.append(metric_of(task, "risk", part, Estimate(float(risk[at])), int(kept.sum()), resting, params))
+    return metrics
+
+
+def parting_metric(task: str, name: str, value: NDArray, right: NDArray, group: NDArray) -> Metric:
+    """How well a value parts right from wrong, as the area under the ROC curve; it rests on the fewer of both."""
+    auroc = float(roc_auc_score(right, value)) if 0 < right.sum() < right.size else None
+    sides = min(number_of(group[right]), number_of(group[~right]))
+    return metric_of(task, name, ALL, Estimate(auroc), right.size, sides)
+
+
+def number_of(group: NDArray) -> int:
+    """How many different groups there are."""
+    return int(np.unique(group).size)

@@ -1,0 +1,42 @@
+"""What the page of an evaluation says of findings: every figure, label by label."""
+
+from collections.abc import Sequence
+
+from engine.evaluation.evaluation import Evaluation
+from engine.pages import figures
+from engine.pages.highlight import shown
+from engine.pages.tables import Column, table
+from engine.records import FINDINGS
+
+_WHOLE = {
+    "macro_auroc": "area under the ROC curve (AUC), each label counting alike",
+    "micro_auroc": "AUC over all labels as one",
+    "macro_ap": "average precision, each label counting alike",
+    "macro_f1": "F1 at the run's thresholds, each label counting alike",
+    "macro_mcc": "Matthews correlation, each label counting alike",
+    "ece": "mean gap between stated and true certainty",
+}
+
+
+def lead(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[str]:
+    """The counts."""
+    tiles = [("studies compared", f"{evaluation.counts.get('matched', 0):,}")]
+    return [figures.tiles([*tiles, *figures.decision_tiles(evaluation, {"failed": "failed: not answered"})])]
+
+
+def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: object, names: object) -> list[str]:
+    """All labels together, and each of them."""
+    metrics = {told: evaluation.get(FINDINGS, name) for name, told in _WHOLE.items()}
+    whole = [[told, figures.figure(m, False), figures.interval(m, False), f"{m.n:,}"] for told, m in metrics.items() if m]
+    heads = [Column(""), Column("figure", True), Column(f"{level:.0%} interval"), Column("out of", True)]
+    lines = []
+    for f1 in evaluation.rows(FINDINGS, "f1", "label="):
+        auroc, ap, mcc = (evaluation.get(FINDINGS, name, f1.slice) for name in ("auroc", "ap", "mcc"))
+        cells = [figures.figure(m, False) for m in (auroc, ap, f1, mcc)]
+        lines.append([shown(f1.slice.partition("=")[2]), f"{f1.n:,}", *cells])
+    labels = [Column("label"), *(Column(name, True) for name in ("studies", "AUC", "average precision", "F1", "Matthews"))]
+    return [
+        f"<article><header><h2>All labels together</h2></header>{table(heads, whole)}</article>",
+        f"<article><header><h2>Label by label</h2></header>{table(labels, lines)}</article>",
+        figures.reading(figures.usual_meanings(level)),
+    ]

@@ -1,0 +1,66 @@
+"""Marked texts in their formats as gold: ids, groups, parts and choice."""
+
+import polars as pl
+import pytest
+
+from engine.errors import ConfigError
+from engine.evaluation.marked import MarkedConfig, read_marked
+from engine.records import text_digest
+
+TEXTS = ["Aspirin helped.", "No pain."]
+SPANS = [[{"start": 0, "end": 7, "type": "Drug"}], [{"start": 3, "end": 7, "type": "Sign"}]]
+
+
+@pytest.fixture
+def table(tmp_path):
+    columns = {"doc_id": ["1", "2"], "text": TEXTS, "spans": SPANS, "split": ["train", "test"], "patient": [7, 7], "no": [10, 20]}
+    pl.DataFrame(columns).write_parquet(tmp_path / "marked.parquet")
+    return str(tmp_path / "marked.parquet")
+
+
+def test_a_parquet_table_gives_ids_digests_and_the_types_of_its_dataset(table):
+    gold = read_marked(MarkedConfig(table, group="patient", slices=("split", "no", "elsewhere")))
+    assert gold.records["record_id"].to_pylist() == ["1", "2"]
+    assert gold.records["text_sha256"].to_pylist() == [text_digest(text) for text in TEXTS]
+    assert gold.records["group"].to_pylist() == ["7", "7"] and gold.records["slice_no"].to_pylist() == ["10", "20"]
+    assert gold.records["slice_split"].to_pylist() == ["train", "test"] and "slice_elsewhere" not in gold.records.column_names
+    assert gold.marked == {"marked": {"Drug", "Sign"}} and "text" not in gold.records.column_names
+
+
+def test_ids_are_those_of_another_column_or_have_something_in_front(table):
+    def ids(**more):
+        return read_marked(MarkedConfig(table, **more)).records["record_id"].to_pylist()
+
+    assert ids(id="no") == ["10", "20"]
+    assert ids(id="no", source="patient") == ["7:10", "7:20"]
+    assert ids(id_scope="file") == ["marked.parquet:1", "marked.parquet:2"]
+    for key in ("id", "source"):
+        with pytest.raises(ConfigError, match=f"^{key}: no Parquet file of .* has a column 'name'"):
+            ids(**{key: "name"})
+
+
+def test_some_texts_are_chosen_and_all_say_what_is_marked(table):
+    gold = read_marked(MarkedConfig(table, where={"split": "test"}))
+    assert gold.records["record_id"].to_pylist() == ["2"] and gold.marked == {"marked": {"Drug", "Sign"}}
+    assert read_marked(MarkedConfig(table, where={"no": "10"})).records["record_id"].to_pylist() == ["1"]
+    with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts is chosen"):
+        read_marked(MarkedConfig(table, where={"split": "valid"}))
+    with pytest.raises(ConfigError, match=r"^where: gold has no column 'ward'"):
+        read_marked(MarkedConfig(table, where={"ward": "x"}))
+
+
+def test_standoff_has_its_files_names_as_ids(tmp_path):
+    for name, text in zip("ab", TEXTS, strict=True):
+        (tmp_path / "brat").mkdir(exist_ok=True)
+        (tmp_path / "brat" / f"{name}.txt").write_text(text)
+        (tmp_path / "brat" / f"{name}.ann").write_text(
+            "T1\tDrug 0 2\t" + text[:2] + "\n" if name == "a" else "T1\tDrug 0 99\tx\n"
+        )
+    gold = read_marked(MarkedConfig(str(tmp_path / "brat"), group="patient"))
+    assert gold.records["record_id"].to_pylist() == ["a"] and (gold.broken.count, gold.broken.texts) == (1, 2)
+    assert "group" not in gold.records.column_names
+
+
+def test_what_cannot_be_read_is_told_as_gold(tmp_path):
+    with pytest.raises(ConfigError, match=r"^gold: "):
+        read_marked(MarkedConfig(str(tmp_path / "nowhere.parquet")))
