@@ -182,7 +182,7 @@ def _explained(system: "SiteCoder", prepared: pa.Table, task: str, method: str) 
     found = {}
     explanations = explain(model, batch, targets, method, Settings(tokens_per_pass=system.budget))
     for row, name, explanation, target, units in zip(
-        prepared["row"].to_pylist(), batch.record_ids, explanations, model.named(targets), batch.words, strict=True
+        prepared["row"].to_pylist(), batch.record_ids, explanations, model.named(batch, targets), batch.words, strict=True
     ):
         spans = target_row(name, explanation, max_units=1, spoken=units.spoken)["selected_spans"]
         found[row] = (target.name, _spans(spans))

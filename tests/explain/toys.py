@@ -44,7 +44,7 @@ class Toy:
     def units(self, batch):
         return list(batch.words)
 
-    def named(self, targets):
+    def named(self, batch, targets):
         return [Target(f"label {int(value)}") for value in targets]
 
     def take(self, batch, members):
@@ -59,8 +59,8 @@ class Toy:
     def embed(self, batch):
         return self.embedding[torch.from_numpy(np.concatenate([np.empty(0, np.int64), *batch.ids]))]
 
-    def blank(self):
-        return self.embedding[MASK]
+    def blank(self, batch):
+        return self.embedding[MASK].expand(int(self.sizes(batch).sum()), -1)
 
     def score(self, batch, targets, *, embeds=None):
         embeds = self.embed(batch) if embeds is None else embeds
