@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, ContractError
-from engine.models.site_classifier.config import EVIDENCE_METHODS, EXPLAIN_METHODS
+from engine.explain.settings import METHOD_NAMES
+from engine.models.site_classifier.config import EVIDENCE_METHODS
 
 if TYPE_CHECKING:
     from engine.models.site_classifier import SiteCoder
@@ -62,7 +63,7 @@ def known_methods(methods: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: one is no method.
     """
-    known = (DEFAULT, *dict.fromkeys((*EVIDENCE_METHODS, *EXPLAIN_METHODS)))
+    known = (DEFAULT, *dict.fromkeys((*EVIDENCE_METHODS, *METHOD_NAMES)))
     unknown = [method for method in methods if method not in known]
     if unknown or not methods:
         raise ConfigError(f"methods: '{unknown[0] if unknown else ''}' is none of {', '.join(known)}")

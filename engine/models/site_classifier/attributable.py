@@ -16,6 +16,7 @@ from engine.errors import ContractError
 from engine.explain.codes import answers, target_probability, target_score
 from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
+from engine.explain.settings import OWN_METHODS
 from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
@@ -24,8 +25,6 @@ from engine.models.site_classifier.network import Batch, Pooled
 from engine.models.site_classifier.prepare import collate
 from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import Units
-
-_OWN = frozenset({"attention", "pooling"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class SiteExplainable:
         self.device = next(self.network.parameters()).device
         self.remembered = Remembered() if remembered is None else remembered
         self._constant_pooling = False
-        self.own_methods = _OWN & set(self.config.evidence_methods)
+        self.own_methods = OWN_METHODS & set(self.config.evidence_methods)
 
     def record_ids(self, batch: Reports) -> list[str]:
         return list(batch.record_ids)
