@@ -5,15 +5,43 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from engine.models.base import ModelSpec, System
     from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import Summary
 
 SITE_CLASSIFIER = "engine.models.site_classifier"
+_OPTIONS = "model.options."
 
 
 def reading_of_run(summary: "Summary") -> dict[str, Any]:
     """The settings of `input.` that the run had, without its path."""
     return {name.removeprefix("input."): value for name, value in summary.settings.items() if name.startswith("input.")}
+
+
+def spec_of_run(summary: "Summary", path: str) -> "ModelSpec":
+    """The run's system and its options, with the checkpoint at a path."""
+    from engine.models.base import ModelSpec
+
+    options: dict[str, Any] = {}
+    for name, value in summary.settings.items():
+        if name.startswith(_OPTIONS):
+            # An option that is a mapping stands in `_run.json` key by key.
+            option, nested, key = name.removeprefix(_OPTIONS).partition(".")
+            options[option] = {**options.get(option, {}), key: value} if nested else value
+    return ModelSpec(str(summary.settings["model.system"]), path, options)
+
+
+def system_of_run(summary: "Summary", path: str) -> "System":
+    """The run's system, with the checkpoint at a path.
+
+    Raises:
+        ConfigError: there is none, or it is not the model of the run.
+    """
+    from engine.models.base import load
+
+    system = load(spec_of_run(summary, path))
+    check_model(summary, path, system.digest)
+    return system
 
 
 def checkpoint_of(path: str, summary: "Summary") -> "Checkpoint":
@@ -25,8 +53,13 @@ def checkpoint_of(path: str, summary: "Summary") -> "Checkpoint":
     from engine.models.site_classifier.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(path, summary.settings.get("model.options.head"))
-    if checkpoint.digest != summary.settings["model.digest"]:
+    check_model(summary, path, checkpoint.digest)
+    return checkpoint
+
+
+def check_model(summary: "Summary", path: str, digest: str) -> None:
+    """Raises ConfigError where a digest is not that of the run's model."""
+    if digest != summary.settings["model.digest"]:
         raise ConfigError(
             f"model.path: {path} is not the model of this run (its digest differs); give the checkpoint that it used"
         )
-    return checkpoint
