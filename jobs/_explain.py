@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, InputChanged
 from jobs._config import GIBI, KIBI, cluster_of, runtime_of
-from jobs._finished import SITE_CLASSIFIER, checkpoint_of, reading_of_run
+from jobs._finished import reading_of_run, spec_of_run, system_of_run
 from jobs._ray_job import check_paths
 from jobs._storage import s3_of, use
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.storage import Entry
     from jobs.explain import Config
 
-SYSTEM = "engine.models.site_classifier.explanations"
+SYSTEM = "engine.models.explanations"
 # A shard is about so many seconds of work, for bytes of text that go through the encoder once a second, in fp32 on one core; a
 # GPU is some fifty times as fast. What the sample leaves out is read all the same.
 _SECONDS, _RATE, _GPU, _READING = 20, 8 * KIBI, 50, 0.2
@@ -26,8 +26,9 @@ def run_config(config: "Config") -> "RunConfig":
     Raises:
         ConfigError: there is no finished run, or its input or model is not at hand.
     """
+    from engine.models.answered import sample_below
     from engine.models.base import ModelSpec
-    from engine.models.site_classifier.answered import sample_below
+    from engine.models.explained import load_explained
     from engine.pipeline import RunConfig, status
     from engine.storage import full_path
 
@@ -38,14 +39,17 @@ def run_config(config: "Config") -> "RunConfig":
     explain, cluster = config.explain, config.cluster
     summary = status(config.run)
     answered = _answered(summary)
-    checkpoint = checkpoint_of(config.model.path, summary)
+    system_of_run(summary, config.model.path)
+    spec = spec_of_run(summary, config.model.path)
+    names = load_explained(spec, explain.tasks, explain.targets).names
     below = None
     if explain.sample is not None and explain.sample < answered:
         below = sample_below(summary.files, explain.sample, explain.seed)
-    reading = {name: summary.settings[f"model.options.{name}"] for name in _OF_RUN if f"model.options.{name}" in summary.settings}
     settings = {name: getattr(explain, name) for name in _SETTINGS}
     options: dict[str, Any] = {
         "run": summary.run_id,
+        "of": spec.system,
+        "options": spec.options,
         "method": explain.method,
         "tasks": explain.tasks,
         "targets": explain.targets,
@@ -59,7 +63,6 @@ def run_config(config: "Config") -> "RunConfig":
         "settings": settings,
         "precision": cluster.precision,
         "deterministic": config.deterministic,
-        **reading,
     }
     share = 1.0 if below is None else below / 2**63
     reports, files = _input(config, summary)
@@ -72,22 +75,24 @@ def run_config(config: "Config") -> "RunConfig":
         cluster=cluster_of(cluster),
         files=files,
         shard_bytes=None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
-        usual_bytes=_usual_bytes(config, settings, len(explain.tasks or checkpoint.config.tasks), share),
+        usual_bytes=_usual_bytes(config, share * _passes(config, settings, summary, len(names))),
         max_failed=config.max_failed,
         memory=int(config.output.memory_gb * GIBI),
         s3=s3_of(config.storage),
     )
 
 
-_OF_RUN = ("max_tokens", "pair", "head")
 _SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "seed")
 
 
 def _answered(summary: "Summary") -> int:
     """How many answers of the run there are to explain."""
-    if summary.settings["model.system"] != SITE_CLASSIFIER or summary.table != "codes":
+    from engine.models.explained import can_explain
+
+    if not can_explain(str(summary.settings["model.system"])):
         raise ConfigError(
-            f"run: {summary.output} is no run of jobs.code_reports with the site classifier; give the folder of one"
+            f"run: {summary.output} is a run whose answers cannot be explained; give the folder of one of jobs.code_reports or "
+            "jobs.extract_entities"
         )
     if not summary.finished:
         raise ConfigError(f"run: {summary.output} is not finished; start its own command again first")
@@ -97,15 +102,22 @@ def _answered(summary: "Summary") -> int:
     return answered
 
 
-def _usual_bytes(config: "Config", settings: dict[str, Any], tasks: int, share: float) -> int:
-    """Text of a shard, so that progress shows, all actors have work, and a lost shard costs seconds."""
+def _passes(config: "Config", settings: dict[str, Any], summary: "Summary", names: int) -> float:
+    """Passes of a record through the model that explaining it takes."""
     from engine.explain.cost import passes
     from engine.explain.settings import Measures, Settings
 
-    explain = config.explain
-    each = passes(explain.method, Settings(**settings), Measures(), tasks, explain.units, explain.faithfulness, explain.stability)
+    explain, made = config.explain, Settings(**settings)
+    # Tasks of a record share its changed copies, entities do not: each has its own prompt.
+    entities = sum(summary.entities.values()) / _answered(summary)
+    targets, times = (1, entities) if summary.table == "entities" else (names, 1.0)
+    return times * passes(explain.method, made, Measures(), targets, explain.units, explain.faithfulness, explain.stability)
+
+
+def _usual_bytes(config: "Config", passes: float) -> int:
+    """Text of a shard, so that progress shows, all actors have work, and a lost shard costs seconds."""
     rate = _RATE * (_GPU if config.cluster.gpus_per_actor else 1)
-    return max(1, min(KIBI * KIBI, int(_SECONDS * rate / (_READING + share * each))))
+    return max(1, min(KIBI * KIBI, int(_SECONDS * rate / (_READING + passes))))
 
 
 def _input(config: "Config", summary: "Summary") -> "tuple[InputConfig, list[Entry] | None]":

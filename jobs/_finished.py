@@ -7,10 +7,8 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.models.base import ModelSpec, System
-    from engine.models.site_classifier.checkpoint import Checkpoint
     from engine.pipeline import Summary
 
-SITE_CLASSIFIER = "engine.models.site_classifier"
 _OPTIONS = "model.options."
 
 
@@ -64,19 +62,6 @@ def system_at_hand(summary: "Summary", path: str | None) -> "System | None":
         if path is not None:
             raise
         return None
-
-
-def checkpoint_of(path: str, summary: "Summary") -> "Checkpoint":
-    """The checkpoint at a path, with the run's head.
-
-    Raises:
-        ConfigError: there is none, or it is not the model of the run.
-    """
-    from engine.models.site_classifier.checkpoint import read_checkpoint
-
-    checkpoint = read_checkpoint(path, summary.settings.get("model.options.head"))
-    check_model(summary, path, checkpoint.digest)
-    return checkpoint
 
 
 def check_model(summary: "Summary", path: str, digest: str) -> None:

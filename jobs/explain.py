@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from engine.explain.settings import METHOD_NAMES
 from engine.keys import MISSING, key, section
-from engine.models.site_classifier.config import EXPLAIN_METHODS
 from jobs._config import Cluster, Output
 from jobs._front import RESUMES, job
 from jobs._storage import Storage
@@ -26,14 +26,14 @@ class Model:
 
 @dataclass
 class Explain:
-    method: str = key("integrated_gradients", "How answers are explained; one method a run.", choices=EXPLAIN_METHODS)
+    method: str = key("integrated_gradients", "How answers are explained; one method a run.", choices=METHOD_NAMES)
     sample: int | None = key(
         None,
         "How many of the run's records are explained, chosen by id and seed; null is all. The others are not_applicable.",
         low=1,
     )
-    tasks: list[str] = key([], "Tasks to explain; [] is all of the model's.")
-    targets: dict[str, str] = key({}, "A code to explain in place of the run's answer, such as {site: C50}.")
+    tasks: list[str] = key([], "Tasks to explain, or types of entities; [] is all of the run's.")
+    targets: dict[str, str] = key({}, "A code to explain in place of the run's answer, such as {site: C50}; not for entities.")
     units: str = key(
         "word", "What gets a score; lime and kernel_shap take long reports by sentence only.", choices=("word", "sentence")
     )
@@ -45,7 +45,9 @@ class Explain:
     stability: float = key(
         0.02, "Share of explained records that are explained again as changed copies, to see what stays.", low=0.0, high=1.0
     )
-    erasure: str = key("mask", "What erasing does to a unit when faithfulness is measured.", choices=("mask", "delete"))
+    erasure: str = key(
+        "mask", "What erasing does to a unit when faithfulness is measured; for entities mask alone.", choices=("mask", "delete")
+    )
     baseline: str = key("default", "What gradients start from.", choices=("default", "mask", "zero"))
     steps: int = key(50, "Points of integrated gradients.", low=1)
     samples: int = key(0, "Copies for lime and kernel_shap; 0 is four for each unit, at least 64.", low=0)
@@ -65,7 +67,9 @@ class ExplainCluster(Cluster):
 
 @dataclass
 class Config:
-    run: str = key(MISSING, "Folder of the finished run, the output.path of jobs.code_reports.", path=True)
+    run: str = key(
+        MISSING, "Folder of the finished run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True
+    )
     output: Output = section(Output)
     input: Input = section(Input)
     model: Model = section(Model)

@@ -20,7 +20,7 @@ from engine.evaluation.resample import Estimate, Totals, ratio
 from engine.experiments import trained
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe
-from engine.models.site_classifier.config import EXPLAIN_METHODS
+from engine.explain.settings import METHOD_NAMES
 from engine.records import seed_of
 from engine.storage import whole_file
 
@@ -64,9 +64,9 @@ class MaskingConfig(Recipe):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))
-        unknown = sorted(set(self.methods) - set(EXPLAIN_METHODS))
+        unknown = sorted(set(self.methods) - set(METHOD_NAMES))
         if unknown or not self.methods:
-            raise ConfigError(f"methods: name some of {', '.join(EXPLAIN_METHODS)}")
+            raise ConfigError(f"methods: name some of {', '.join(METHOD_NAMES)}")
         if not 0 < self.part <= 1 or not 0 < self.records <= self.test_records or self.valid_records < 1:
             raise ConfigError(f"sizes.records: from 1 to {self.test_records}; part lies above 0 and up to 1")
         if len(self.labels) != 1:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, ContractError
-from engine.models.site_classifier.config import EVIDENCE_METHODS, EXPLAIN_METHODS
+from engine.explain.settings import METHOD_NAMES
+from engine.models.site_classifier.config import EVIDENCE_METHODS
 from engine.storage import whole_file
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def known_methods(methods: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: one is no method.
     """
-    known = (DEFAULT, *dict.fromkeys((*EVIDENCE_METHODS, *EXPLAIN_METHODS)))
+    known = (DEFAULT, *dict.fromkeys((*EVIDENCE_METHODS, *METHOD_NAMES)))
     unknown = [method for method in methods if method not in known]
     if unknown or not methods:
         raise ConfigError(f"methods: '{unknown[0] if unknown else ''}' is none of {', '.join(known)}")
@@ -179,7 +180,7 @@ def _explained(system: "SiteCoder", prepared: pa.Table, task: str, method: str) 
     found = {}
     explanations = explain(model, batch, targets, method, Settings(tokens_per_pass=system.budget))
     for row, name, explanation, target, units in zip(
-        prepared["row"].to_pylist(), batch.record_ids, explanations, model.named(targets), batch.words, strict=True
+        prepared["row"].to_pylist(), batch.record_ids, explanations, model.named(batch, targets), batch.words, strict=True
     ):
         spans = target_row(name, explanation, max_units=1, spoken=units.spoken)["selected_spans"]
         found[row] = (target.name, _spans(spans))

@@ -27,12 +27,6 @@ def gold_units(start: np.ndarray, end: np.ndarray, spans: Iterable[tuple[int, in
     return found
 
 
-def same_text(digest: bytes | None, other: bytes | None) -> None:
-    """Raises RowError where gold spans carry the digest of another text; a gold table without digests is believed."""
-    if digest is not None and other is not None and digest != other:
-        raise RowError("parse_error", "gold spans are of another text: the digest differs")
-
-
 def agreement(explanation: Explanation, gold: np.ndarray) -> dict[str, float | None]:
     """Coverage, lift, AUPRC and span overlap of an explanation's weights a against gold units R of n.
 

@@ -1,12 +1,14 @@
-"""Does an explanation of a span look at where the span begins and ends?
+"""Does an explanation of a span look at where the span begins and ends, and does the model itself?
 
 W is the unit before the span, its first, its last and the unit after it, as far as they exist.
 """
 
 import numpy as np
+import torch
 
 from engine.explain.explanation import Explanation
 from engine.explain.passes import Work
+from engine.explain.protocol import SpanExplainable
 from engine.explain.stability import spearman
 
 RADIUS = 5
@@ -51,6 +53,17 @@ def boundary_checks(work: Work, record: int, explanation: Explanation) -> dict[s
     mass, lift = boundary_mass(explanation, edge)
     faith = boundary_faithfulness(work, record, explanation, target.start, target.end)
     return {"boundary_mass": mass, "boundary_lift": lift, "boundary_faith": faith}
+
+
+@torch.no_grad()
+def shift_margins(work: Work) -> list[float | None]:
+    """How far F of each record's span lies above the best that a shift of one of its ends by a word gives; None for targets that
+    are no spans, and where nothing can be shifted."""
+    margins = np.full(work.records, np.nan)
+    if isinstance(work.model, SpanExplainable):
+        for places, batch, targets in work.passes(range(work.records)):
+            margins[places] = work.model.shift_margin(batch, targets).double().cpu().numpy()
+    return [float(margin) if np.isfinite(margin) else None for margin in margins]
 
 
 def boundary_value(checks: dict[str, float | None], edge: int, units: int) -> float | None:

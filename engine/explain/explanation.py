@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.text.units import Units
+from engine.text.units import Beside, Units
 
 OK, DEGENERATE, NO_UNITS, NOT_FINITE = "ok", "degenerate", "no_units", "not_finite"
 # The explanation is sound, but of an answer that the model did not give when it was explained.
@@ -35,11 +35,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Units of one text and one target: half-open character offsets [n], scores [n] and weights [n].
+    """Units of one record and one target: half-open character offsets [n] of those of its text, scores and weights of all, those
+    of the text first and then those `beside` it.
 
     `target_score` is F of the record, `blank_score` F with everything erased, `residual` the sum of the scores less their
     difference; None where the method does not split that difference, or was not asked to. `settings` and `seed` are all it takes
-    to make the explanation again. `checks` are measures of it by name. `stability` [n] and `fusion` belong to `fused`.
+    to make the explanation again. `checks` are measures of it by name. `stability`, of each unit, and `fusion` belong to `fused`.
     """
 
     start: np.ndarray
@@ -59,6 +60,7 @@ class Explanation:
     checks: Mapping[str, float | None] = field(default_factory=dict)
     stability: np.ndarray | None = None
     fusion: tuple[Mapping[str, Any], ...] = ()
+    beside: tuple[Beside, ...] = ()
 
     @property
     def degenerate(self) -> bool:
@@ -75,6 +77,29 @@ class Explanation:
         """The explanation with more checks."""
         return replace(self, checks={**self.checks, **checks})
 
+    @property
+    def of_text(self) -> "Explanation":
+        """The units of the text alone, with weights that are shares of these."""
+        if not self.beside:
+            return self
+        score, stability = self.score[: len(self.start)], self.stability
+        steady = None if stability is None else stability[: len(self.start)]
+        return replace(self, score=score, weight=weights(score), stability=steady, beside=())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Kind of unit -> the part of all absolute scores that lies on units of it."""
+        kinds = np.array([*[self.unit_kind] * len(self.start), *(unit.kind for unit in self.beside)])
+        sums = {kind: np.abs(self.score[kinds == kind]).sum() for kind in dict.fromkeys(kinds.tolist())}
+        total = float(sum(sums.values()))
+        return {kind: float(value) / total if total > 0 else 0.0 for kind, value in sums.items()}
+
+
+def weights(score: np.ndarray) -> np.ndarray:
+    """|score| / sum |score| of units [n]; zeros where every score is."""
+    total = np.abs(score).sum()
+    return np.abs(score) / total if total > 0 else np.zeros_like(score)
+
 
 def from_tokens(token_score: np.ndarray, word_of_token: np.ndarray, start: np.ndarray, end: np.ndarray) -> Explanation:
     """Token scores [tokens] summed to the words [words] that the tokenizer itself names.
@@ -85,9 +110,7 @@ def from_tokens(token_score: np.ndarray, word_of_token: np.ndarray, start: np.nd
     score = np.bincount(word_of_token, weights=token_score, minlength=len(start))
     if not np.all(np.isfinite(score)):
         raise ValueError("a score is not finite")
-    total = np.abs(score).sum()
-    weight = np.abs(score) / total if total > 0 else np.zeros_like(score)
-    return Explanation(start, end, score, weight)
+    return Explanation(start, end, score, weights(score))
 
 
 def from_units(units: Units, score: np.ndarray, **more: Any) -> Explanation:
@@ -96,20 +119,20 @@ def from_units(units: Units, score: np.ndarray, **more: Any) -> Explanation:
     status = NO_UNITS if not len(units) else OK if np.any(score) else DEGENERATE
     if not np.all(np.isfinite(score)):
         score, status = np.zeros_like(score), NOT_FINITE
-    total = np.abs(score).sum()
-    weight = np.abs(score) / total if total > 0 else np.zeros_like(score)
     if status != OK:
         more = {**more, "residual": None}
-    return Explanation(units.start, units.end, score, weight, unit_kind=units.kind, status=status, **more)
+    more |= {"unit_kind": units.kind, "status": status, "beside": units.beside}
+    return Explanation(units.start, units.end, score, weights(score), **more)
 
 
 def top_spans(explanation: Explanation, count: int, spoken: np.ndarray | None = None, words: int = 0) -> list[tuple[int, int]]:
-    """The `count` strongest runs of neighbouring units, as half-open ranges of unit numbers, strongest first.
+    """The `count` strongest runs of neighbouring units of the text, as half-open ranges of unit numbers, strongest first.
 
     Of all units that speak for the answer the `words` strongest (default three a span) are taken and neighbours joined; a run's
     strength is the sum of its scores. A text in which nothing speaks for the answer shows what weighs most against it.
     Units that are not `spoken` [units] (punctuation) tell a reader nothing: they are shown only between two that are taken.
     """
+    explanation = explanation.of_text
     score = explanation.score if np.any(explanation.score > 0) else explanation.weight
     eligible = score > 0
     if spoken is not None and np.any(eligible & spoken):

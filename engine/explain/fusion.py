@@ -66,7 +66,7 @@ def _boundary(work: Work, record: int, explanation: Explanation) -> float:
     if checks["boundary_lift"] is None or target is None or target.start is None or target.end is None:
         return 0.0
     edge = boundary_units(explanation, target.start, target.end)
-    return boundary_value(checks, len(edge), len(explanation.start)) or 0.0
+    return boundary_value(checks, len(edge), len(explanation.weight)) or 0.0
 
 
 def _joined(

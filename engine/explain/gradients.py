@@ -9,6 +9,11 @@ from torch import Tensor
 from engine.explain.passes import Scores, Work
 
 
+def times_input(embeds: Tensor, baseline: Tensor | float, slope: Tensor) -> Tensor:
+    """(x - b) . dF/dx of positions, [..., d] to [...]."""
+    return ((embeds - baseline) * slope).sum(-1)
+
+
 def gradient_x_input(work: Work) -> Scores:
     """(x_t - b_t) . dF/dx_t: to first order, what F loses when the position is blanked (Shrikumar et al. 2017)."""
     return _times_input(work, baseline_kind("gradient_x_input", work.settings.baseline))
@@ -46,10 +51,10 @@ def integrated_gradients(work: Work) -> Scores:
     for places, batch, targets in work.passes(members):
         here, steps = members[places], np.asarray(places) % len(alphas)
         end = work.model.embed(batch)
-        start = work.baseline(here, end, kind)
+        start = work.baseline(here, batch, end, kind)
         alpha = torch.from_numpy(np.repeat(alphas[steps], work.sizes[here])).to(end).unsqueeze(-1)
         _, slope = slopes(work, batch, targets, start + alpha * (end - start))
-        values = work.split(here, ((end - start) * slope).sum(-1))
+        values = work.split(here, times_input(end, start, slope))
         for record, step, value in zip(here, steps, values, strict=True):
             totals[record] += weights[step] * value
     units = [work.to_units(record, values) for record, values in enumerate(totals)]
@@ -77,7 +82,7 @@ def _times_input(work: Work, kind: str) -> Scores:
         embeds = work.model.embed(batch)
         score, slope = slopes(work, batch, targets, embeds)
         whole[places] = score
-        values = ((embeds - work.baseline(places, embeds, kind)) * slope).sum(-1)
+        values = times_input(embeds, work.baseline(places, batch, embeds, kind), slope)
         for place, value in zip(places, work.split(places, values), strict=True):
             units[place] = work.to_units(place, value)
     return Scores(units, whole, at_baseline(work, kind) if work.settings.residual else None)
@@ -90,6 +95,6 @@ def at_baseline(work: Work, kind: str) -> np.ndarray:
         return work.bare()
     found = np.zeros(work.records)
     for places, batch, targets in work.passes(range(work.records)):
-        empty = work.baseline(places, work.model.embed(batch), kind)
+        empty = work.baseline(places, batch, work.model.embed(batch), kind)
         found[places] = work.model.score(batch, targets, embeds=empty).double().cpu().numpy()
     return found

@@ -47,7 +47,7 @@ class Work:
 
     @cached_property
     def names(self) -> list[Target]:
-        return self.model.named(self.targets)
+        return self.model.named(self.batch, self.targets)
 
     @property
     def records(self) -> int:
@@ -101,10 +101,11 @@ class Work:
         """The reading [records] with every unit erased."""
         return self.erased([(r, np.zeros(len(u), dtype=bool)) for r, u in enumerate(self.units)], read, how)
 
-    def baseline(self, members: Sequence[int], embeds: Tensor, kind: str) -> Tensor:
-        """Where gradients start from [positions, d]: the blank or zero for what belongs to a unit, itself for the rest."""
+    def baseline(self, members: Sequence[int], batch: Any, embeds: Tensor, kind: str) -> Tensor:
+        """Where gradients of these records start from [positions, d]: the blank or zero for what belongs to a unit, itself for
+        the rest."""
         inside = np.concatenate([self.units[member].of_position >= 0 for member in members])
-        empty = self.model.blank() if kind == "mask" else torch.zeros(embeds.shape[-1], device=embeds.device)
+        empty = self.model.blank(batch) if kind == "mask" else torch.zeros_like(embeds)
         return torch.where(torch.from_numpy(inside).to(embeds.device).unsqueeze(-1), empty.to(embeds), embeds)
 
 

@@ -1,8 +1,11 @@
 """How a model offers itself to the methods and measures of this room.
 
-A record is a row of *positions* (tokens, patches): whatever can be erased and given a share of the answer. The positions of all
-records of a batch lie one after the other in one flat row, record by record in the order of the batch; windows, padding, special
-tokens and paired texts are the model's own business. The batch itself is opaque here.
+A record is a row of *positions* (tokens, patches, words and vectors of a prompt): whatever can be erased and given a share of the
+answer. The positions of all records of a batch lie one after the other in one flat row, record by record in the order of the
+batch; windows, padding, special tokens and paired texts are the model's own business. The batch itself is opaque here.
+
+A position has an embedding and a blank of its own, what stands there when it is erased. Where a model reads something at a
+position in several layers, its embedding is all of it side by side.
 """
 
 from collections.abc import Sequence
@@ -36,20 +39,24 @@ class Explainable(Protocol):
     def units(self, batch: Any) -> list[Units]:
         """The units of each record that its positions belong to, words as a rule."""
 
-    def named(self, targets: Tensor) -> list[Target]:
+    def named(self, batch: Any, targets: Tensor) -> list[Target]:
         """What each row of `targets` stands for."""
 
     def take(self, batch: Any, members: Sequence[int]) -> Any:
         """A batch of these records in this order; a record may come more than once."""
 
     def erase(self, batch: Any, keep: np.ndarray, how: str = "mask") -> Any:
-        """The batch without the positions that are false in `keep` [positions]: blanked (`mask`) or taken out (`delete`)."""
+        """The batch without the positions that are false in `keep` [positions]: blanked (`mask`) or taken out (`delete`).
+
+        Raises:
+            ContractError: nothing can be taken out of these records.
+        """
 
     def embed(self, batch: Any) -> Tensor:
         """Input embeddings [positions, d] in fp32: what gradients are taken to."""
 
-    def blank(self) -> Tensor:
-        """The embedding [d] of an erased position."""
+    def blank(self, batch: Any) -> Tensor:
+        """The embeddings [positions, d] that the positions have when they are erased."""
 
     def score(self, batch: Any, targets: Tensor, *, embeds: Tensor | None = None) -> Tensor:
         """What is explained, F [records], in units of `score_kind`; differentiable with respect to `embeds`."""
@@ -65,3 +72,12 @@ class Explainable(Protocol):
 
     def own(self, method: str, batch: Any, targets: Tensor) -> Tensor:
         """Scores [positions] by one of `own_methods`."""
+
+
+@runtime_checkable
+class SpanExplainable(Explainable, Protocol):
+    """A model whose targets are spans of the text."""
+
+    def shift_margin(self, batch: Any, targets: Tensor) -> Tensor:
+        """F of each span less the most that it is for one whose start or end lies a word further out or in [records]; NaN where
+        there is none."""

@@ -108,8 +108,8 @@ def target_row(
 
     Args:
         spans: how many of the strongest runs of units are `selected_spans`. max_units: the strongest that many stand in `units`,
-            in the text's order; the rest's weight is `weight_dropped`.
-        spoken, gold: flags of the units [n], see `top_spans` and `agreement`.
+            in the text's order and then those beside it; the rest's weight is `weight_dropped`.
+        spoken, gold: flags of the text's units [n], see `top_spans` and `agreement`.
     """
     chosen = top_spans(explanation, spans, spoken) if explanation.status == OK else []
     selected = np.zeros(len(explanation.score), dtype=bool)
@@ -164,14 +164,17 @@ def explanation_id(record_id: str, explanation: Explanation) -> str:
 
 
 def _unit(explanation: Explanation, unit: int, selected: np.ndarray, gold: np.ndarray | None) -> dict[str, Any]:
+    of_text = unit < len(explanation.start)
+    beside = None if of_text else explanation.beside[unit - len(explanation.start)]
     return {
         "id": unit,
-        "kind": UNIT_KINDS.index(explanation.unit_kind),
-        "start": int(explanation.start[unit]),
-        "end": int(explanation.end[unit]),
+        "kind": UNIT_KINDS.index(explanation.unit_kind if beside is None else beside.kind),
+        "start": int(explanation.start[unit]) if of_text else None,
+        "end": int(explanation.end[unit]) if of_text else None,
+        "text": None if beside is None else beside.text,
         "score": float(explanation.score[unit]),
         "weight": float(explanation.weight[unit]),
         "stability": None if explanation.stability is None else float(explanation.stability[unit]),
-        "gold": None if gold is None else bool(gold[unit]),
+        "gold": None if gold is None or not of_text else bool(gold[unit]),
         "selected": bool(selected[unit]),
     }

@@ -10,6 +10,7 @@ gradient: gated units, other norms, an attention that is not chosen by the encod
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,15 +24,16 @@ _TINY = 1e-6
 
 
 @contextmanager
-def relevance_rules(encoder: nn.Module, attention: str) -> Iterator[None]:
-    """Changes the gradients of a transformers encoder while open; values of the forward pass stay as they are.
+def relevance_rules(encoder: nn.Module, attention: str, *heads: nn.Module) -> Iterator[None]:
+    """Changes the gradients of a transformers encoder, and of heads on it, while open; values of the forward pass stay as they
+    are.
 
     Args:
         attention: `constant` or `uniform`.
     """
     name = attention_constant.register() if attention == "constant" else _register_uniform()
     with ExitStack() as stack:
-        for module in encoder.modules():
+        for module in chain(encoder.modules(), *(head.modules() for head in heads)):
             if isinstance(module, nn.LayerNorm):
                 stack.enter_context(_replaced(module, _constant_deviation))
             elif isinstance(module, _ELEMENTWISE) or type(module).__module__ == "transformers.activations":

@@ -6,6 +6,21 @@ from typing import Any
 
 from engine.errors import ConfigError
 
+# Every method by name: those of `methods.METHODS` and `fused`, which go with any model, and those that some compute themselves.
+METHOD_NAMES = (
+    "integrated_gradients",
+    "gradient_x_input",
+    "grad_l2",
+    "attnlrp",
+    "occlusion",
+    "lime",
+    "kernel_shap",
+    "fused",
+    "attention",
+    "pooling",
+    "random",
+)
+OWN_METHODS = frozenset({"attention", "pooling"})
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 

@@ -18,8 +18,16 @@ _SHORT = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr)
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A unit that stands beside the text, such as a word of a prompt: its kind, and its own text where it has one."""
+
+    kind: str
+    text: str | None = None
+
+
+@dataclass(frozen=True)
 class Units:
-    """The units of one text.
+    """The units of one record: n of its text, then those `beside` it.
 
     `start` and `end` [n] are offsets into the text; `of_position` [positions] is the unit of each of the model's positions, -1
     for one that belongs to none and is never erased. `spoken` [n] tells words with a letter or a digit from punctuation.
@@ -30,19 +38,22 @@ class Units:
     end: np.ndarray
     of_position: np.ndarray
     spoken: np.ndarray | None = None
+    beside: tuple[Beside, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.start)
+        return len(self.start) + len(self.beside)
 
     def merged(self, kind: str, start: np.ndarray, end: np.ndarray) -> "Units":
-        """Larger units: each present one joins the one it begins in; larger units that nothing begins in are left out."""
+        """Larger units of the text: each present one joins the one it begins in; larger ones that nothing begins in are left
+        out, and those beside the text stay as they are."""
         where = np.searchsorted(start, self.start, side="right") - 1
         inside = where >= 0
         inside[inside] = self.start[inside] < np.asarray(end)[where[inside]]
         used, compact = np.unique(where[inside], return_inverse=True)
         unit = np.full(len(self) + 1, -1)
-        unit[:-1][inside] = compact
-        return Units(kind, np.asarray(start)[used], np.asarray(end)[used], unit[self.of_position])
+        unit[: len(self.start)][inside] = compact
+        unit[len(self.start) : -1] = len(used) + np.arange(len(self.beside))
+        return Units(kind, np.asarray(start)[used], np.asarray(end)[used], unit[self.of_position], beside=self.beside)
 
 
 def words(text: str) -> tuple[np.ndarray, np.ndarray]:

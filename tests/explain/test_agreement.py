@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import RowError
-from engine.explain.agreement import agreement, gold_units, runs, same_text
+from engine.explain.agreement import agreement, gold_units, runs
 from engine.explain.explanation import from_units
 from engine.text.units import Units
 
@@ -34,13 +34,6 @@ def test_gold_is_every_unit_that_a_span_touches():
 def test_a_span_that_does_not_lie_in_the_text_is_refused(span):
     with pytest.raises(RowError, match="does not lie in a text of 19 characters"):
         gold_units(START, START + 4, [span], 19)
-
-
-def test_spans_of_another_text_are_refused():
-    same_text(b"a", b"a")
-    same_text(None, b"a")
-    with pytest.raises(RowError, match="another text"):
-        same_text(b"a", b"b")
 
 
 def test_runs():

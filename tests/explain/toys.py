@@ -9,7 +9,7 @@ import torch
 
 from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
-from engine.text.units import Units
+from engine.text.units import Beside, Units
 
 MASK = 0
 
@@ -44,7 +44,7 @@ class Toy:
     def units(self, batch):
         return list(batch.words)
 
-    def named(self, targets):
+    def named(self, batch, targets):
         return [Target(f"label {int(value)}") for value in targets]
 
     def take(self, batch, members):
@@ -59,8 +59,8 @@ class Toy:
     def embed(self, batch):
         return self.embedding[torch.from_numpy(np.concatenate([np.empty(0, np.int64), *batch.ids]))]
 
-    def blank(self):
-        return self.embedding[MASK]
+    def blank(self, batch):
+        return self.embedding[MASK].expand(int(self.sizes(batch).sum()), -1)
 
     def score(self, batch, targets, *, embeds=None):
         embeds = self.embed(batch) if embeds is None else embeds
@@ -94,6 +94,38 @@ class Linear(Toy):
     def values(self, rows, targets):
         sign = 1.0 - 2.0 * targets.float()
         return sign * torch.stack([self.bias + (row[:, 0].prod() if self.product else row[:, 0].sum()) for row in rows])
+
+
+class Prompted(Linear):
+    """`Linear` with a prompt beside the text: the last three of each record's tokens, a word and two vectors.
+
+    F is the sum of all that is in the embeddings. The blank of a vector is (0.5, 0), that of anything else 0.
+    """
+
+    PROMPT = (Beside("prompt", "which"), Beside("soft_prompt"), Beside("soft_prompt"))
+
+    def __init__(self, values, deep):
+        """`deep` is what some tokens have at a further layer."""
+        super().__init__(values)
+        self.embedding = torch.nn.functional.pad(self.embedding[:, :1], (0, 1))
+        for number, value in deep.items():
+            self.embedding[number, 1] = value
+
+    def units(self, batch):
+        return [
+            Units("word", each.start[:-3], each.end[:-3], each.of_position, beside=self.PROMPT) for each in super().units(batch)
+        ]
+
+    def blank(self, batch):
+        vectors = np.concatenate([np.arange(len(row)) >= len(row) - 2 for row in batch.ids])
+        return torch.from_numpy(vectors).unsqueeze(-1) * torch.tensor([[0.5, 0.0]])
+
+    def embed(self, batch):
+        ids = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *batch.ids]))
+        return torch.where((ids == MASK).unsqueeze(-1), self.blank(batch), self.embedding[ids])
+
+    def values(self, rows, targets):
+        return torch.stack([row.sum() for row in rows])
 
 
 class Transformer(Toy):

@@ -135,11 +135,10 @@ def _reachable(
 
 def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], scores: Sequence[float]) -> Candidate:
     a, b = tokens
-    edge = (a == 0 and not window.is_first) or (b == len(window) - 1 and not window.is_last)
     score = float(np.prod(scores) ** (1 / len(scores)))
     match = scores[2] if len(scores) > 2 else None
     words = int(window.word[a]), int(window.word[b])
-    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge)
+    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, window.cuts(a, b))
 
 
 def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:

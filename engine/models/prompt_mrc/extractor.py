@@ -215,7 +215,8 @@ class Extractor(TokenSystem):
         self, found: Sequence[Sequence["Candidate"]], cut: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
     ) -> dict["Candidate", dict[str, Any]]:
         """Evidence of the spans, or of the best of each type in each report."""
-        from engine.models.prompt_mrc.evidence import Wanted, explain
+        from engine.models.prompt_mrc.attributable import Place, SpanModel
+        from engine.models.prompt_mrc.evidence import evidence
 
         at = {(number, window.start): window for number, each in enumerate(cut) for window in each}
         chosen = [span for spans in found for span in spans]
@@ -227,20 +228,21 @@ class Extractor(TokenSystem):
                     best[key] = each
             chosen = list(best.values())
         lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
+        model = SpanModel(self)
         told: dict[Candidate, dict[str, Any]] = {}
         # A backward pass holds about twice what a forward does.
         for group in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
             mine = [chosen[place] for place in group]
-            wanted = [
-                Wanted(
+            places = [
+                Place(
                     at[each.text, each.window],
                     each.type,
-                    each.tokens,
                     *(words[name][each.text] for name in ("word_start", "word_end", "word_spoken")),
                 )
                 for each in mine
             ]
-            told |= dict(zip(mine, explain(self.network, wanted, self.options.spans), strict=True))
+            rows = evidence(model, places, [each.tokens for each in mine], self.options.spans)
+            told |= dict(zip(mine, rows, strict=True))
         return told
 
     def _entity(

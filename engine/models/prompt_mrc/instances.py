@@ -109,6 +109,10 @@ class Window:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def cuts(self, first: int, last: int) -> bool:
+        """Whether a span from token `first` to `last` touches an end of the window where the text goes on."""
+        return (first == 0 and not self.is_first) or (last == len(self) - 1 and not self.is_last)
+
 
 def windows(text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, overlap: int) -> list[Window]:
     """The windows of a text."""

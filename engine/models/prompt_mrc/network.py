@@ -98,12 +98,13 @@ class MatchHead(nn.Module):
         super().__init__()
         self.first = nn.Linear(width, inner)
         self.second = nn.Linear(width, inner, bias=False)
+        self.gelu = nn.GELU()
         self.out = nn.Linear(inner, 1)
 
     def forward(self, states: Tensor, row: Tensor, first: Tensor, last: Tensor) -> Tensor:
         """Logits [pairs] of pairs of positions `first` and `last` in rows of the states [N, L, d]."""
         left, right = self.first(states[row, first]), self.second(states[row, last])
-        return self.out(nn.functional.gelu(left + right)).squeeze(-1)
+        return self.out(self.gelu(left + right)).squeeze(-1)
 
 
 class MrcNetwork(nn.Module):

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from engine.errors import ContractError
+from engine.explain.codes import answers, target_probability, target_score
 from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
+from engine.explain.settings import OWN_METHODS
 from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
-from engine.models.site_classifier.evidence import METHODS, target_score
+from engine.models.site_classifier.evidence import METHODS
 from engine.models.site_classifier.network import Pooled
 from engine.models.site_classifier.remembered import Remembered
 from engine.models.tokens import Batch, collate
 from engine.text.units import Units
-
-_OWN = frozenset({"attention", "pooling"})
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SiteExplainable:
         self.device = next(self.network.parameters()).device
         self.remembered = Remembered() if remembered is None else remembered
         self._constant_pooling = False
-        self.own_methods = _OWN & set(self.config.evidence_methods)
+        self.own_methods = OWN_METHODS & set(self.config.evidence_methods)
 
     def record_ids(self, batch: Reports) -> list[str]:
         return list(batch.record_ids)
@@ -85,7 +85,7 @@ class SiteExplainable:
     def units(self, batch: Reports) -> list[Units]:
         return list(batch.words)
 
-    def named(self, targets: Tensor) -> list[Target]:
+    def named(self, batch: Reports, targets: Tensor) -> list[Target]:
         if self.task.multi_label:
             chosen = [np.flatnonzero(row) for row in targets.cpu().numpy() > 0]
             return [Target(";".join(self.task.labels[i] for i in row), "label") for row in chosen]
@@ -108,7 +108,7 @@ class SiteExplainable:
     @torch.no_grad()
     def predicted(self, batch: Reports) -> Tensor:
         """What the model itself answers, as targets."""
-        return self._answers(self._logits(batch)).cpu()
+        return answers(self._logits(batch), self.task.multi_label).cpu()
 
     def take(self, batch: Reports, members: Sequence[int]) -> Reports:
         columns = (batch.ids, batch.pairs, batch.words, batch.record_ids)
@@ -130,21 +130,18 @@ class SiteExplainable:
         return self.network.embed(torch.from_numpy(ids).to(self.device)).float()
 
     @torch.no_grad()
-    def blank(self) -> Tensor:
-        return self.network.embed(torch.tensor(self.config.special[3], device=self.device)).float()
+    def blank(self, batch: Reports) -> Tensor:
+        positions = int(self.sizes(batch).sum())
+        return self.network.embed(torch.tensor(self.config.special[3], device=self.device)).float().expand(positions, -1)
 
     def score(self, batch: Reports, targets: Tensor, *, embeds: Tensor | None = None) -> Tensor:
         return target_score(self._logits(batch, embeds), targets.to(self.device), self.task.multi_label)
 
     def probability(self, batch: Reports, targets: Tensor) -> Tensor:
-        scaled, targets = self._logits(batch).double() / self.temperature, targets.to(self.device)
-        if self.task.multi_label:
-            prob = torch.sigmoid(scaled)
-            return torch.where(targets > 0, prob, torch.ones_like(prob)).amin(-1)
-        return scaled.softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        return target_probability(self._logits(batch), targets.to(self.device), self.task.multi_label, self.temperature)
 
     def holds(self, batch: Reports, targets: Tensor) -> Tensor:
-        same = self._answers(self._logits(batch)) == targets.to(self.device)
+        same = answers(self._logits(batch), self.task.multi_label) == targets.to(self.device)
         return same.all(-1) if self.task.multi_label else same
 
     @contextmanager
@@ -165,9 +162,6 @@ class SiteExplainable:
             embeds = self.network.embed(windows.ids)
         scores = METHODS[method](self.network, windows, embeds, pooled, {self.task.name: targets.to(self.device)})
         return scores[self.task.name][windows.text].float()
-
-    def _answers(self, logits: Tensor) -> Tensor:
-        return (logits > 0).float() if self.task.multi_label else logits.argmax(-1)
 
     def _windows(self, batch: Reports) -> Batch:
         return collate(

@@ -7,19 +7,6 @@ from typing import Any
 from engine.errors import ConfigError
 
 EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
-EXPLAIN_METHODS = (
-    "integrated_gradients",
-    "gradient_x_input",
-    "grad_l2",
-    "attnlrp",
-    "occlusion",
-    "lime",
-    "kernel_shap",
-    "fused",
-    "attention",
-    "pooling",
-    "random",
-)
 HEADS = ("pooling", "cls", "target", "dpla")
 BRANCHES = ("word", "phrase")
 CALIBRATIONS = ("temperature", "isotonic", "per_class")

@@ -1,7 +1,5 @@
-"""Which tokens decided: methods that need one forward and at most one backward a task.
-
-What is explained is the log-odds of the predicted code, F = z_c - log sum_{j != c} exp z_j, which does not saturate; of a
-multi-label answer the sum of the chosen labels' logits.
+"""Which tokens decided: methods that need one forward and at most one backward a task. What is explained is said in
+`engine.explain.codes`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,22 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from engine.explain.codes import target_score
+from engine.explain.gradients import times_input
 from engine.models.site_classifier.network import Pooled, SiteNetwork
 from engine.models.tokens import Batch
 
 Scores = Mapping[str, Tensor]
-
-
-def log_odds(logits: Tensor, target: Tensor) -> Tensor:
-    """F [n] of target codes [n] under logits [n, labels]."""
-    chosen = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-    others = logits.scatter(-1, target.unsqueeze(-1), float("-inf")).logsumexp(-1)
-    return chosen - others
-
-
-def target_score(logits: Tensor, target: Tensor, multi_label: bool) -> Tensor:
-    """What is explained, [n]: `target` holds a code's index [n], or for a multi-label task a mask [n, labels]."""
-    return (logits * target).sum(-1) if multi_label else log_odds(logits, target)
 
 
 def attention(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
@@ -69,9 +57,8 @@ def pooling(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, 
 
 def gradient_x_input(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
     """(x_t - x_[MASK]) . dF/dx_t: to first order, what F loses when the token is masked (Shrikumar et al. 2017)."""
-    baseline = network.embed(torch.tensor(network.config.special[3], device=embeds.device))
-    delta = (embeds - baseline).detach().float()
-    return {name: (delta * slope).sum(-1) for name, slope in _slopes(network, embeds, pooled.logits, targets)}
+    blank = network.embed(torch.tensor(network.config.special[3], device=embeds.device)).detach()
+    return {name: times_input(embeds.detach(), blank, slope) for name, slope in _slopes(network, embeds, pooled.logits, targets)}
 
 
 def attnlrp(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
@@ -80,8 +67,7 @@ def attnlrp(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, 
     The forward pass must have run within those rules, and they must still hold.
     """
     held = network.pool(batch, pooled.states, held=True).logits
-    inputs = embeds.detach().float()
-    return {name: (inputs * slope).sum(-1) for name, slope in _slopes(network, embeds, held, targets)}
+    return {name: times_input(embeds.detach(), 0.0, slope) for name, slope in _slopes(network, embeds, held, targets)}
 
 
 def grad_l2(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.explain.codes import answers, target_probability, target_score
 from engine.explain.explanation import Explanation, evidence_rows, from_tokens, top_spans
 from engine.explain.rules import relevance_rules
-from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, target_score
+from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD
 from engine.models.site_classifier.network import Pooled, SiteNetwork
 from engine.models.tokens import Batch
 
@@ -68,13 +69,8 @@ class Explainer:
             with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
                 embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
                 pooled = self.network(batch, embeds, chunk)
-            targets = {name: self._target(name, values.detach()) for name, values in pooled.logits.items()}
+            targets = {name: answers(values.detach(), self._many(name)) for name, values in pooled.logits.items()}
             return pooled, targets, METHODS[self.method](self.network, batch, embeds, pooled, targets)
-
-    def _target(self, name: str, logits: Tensor) -> Tensor:
-        if self.network.config.task(name).multi_label:
-            return (logits > 0).float()
-        return logits.argmax(-1)
 
     @torch.no_grad()
     def _check(
@@ -110,7 +106,7 @@ class Explainer:
                 )
             }
             if self.method in COMPLETE:
-                many = self.network.config.task(name).multi_label
+                many = self._many(name)
                 gap = target_score(full, target, many) - target_score(bare[name], target, many)
                 values["residual"] = float(scores[name][batch.record == index][one.text].sum() - gap)
             columns[name] |= values
@@ -119,11 +115,10 @@ class Explainer:
         return self.network(mask_tokens(one, hidden, self.network.config.special[3]), chunk=chunk).logits
 
     def _prob(self, name: str, logits: Tensor, target: Tensor) -> float:
-        scaled = logits.double() / self.temperatures[name]
-        if self.network.config.task(name).multi_label:
-            prob = torch.sigmoid(scaled)
-            return float(torch.where(target > 0, prob, torch.ones_like(prob)).min())
-        return float(scaled.softmax(-1).gather(-1, target.unsqueeze(-1)))
+        return float(target_probability(logits, target, self._many(name), self.temperatures[name]))
+
+    def _many(self, name: str) -> bool:
+        return self.network.config.task(name).multi_label
 
 
 def per_record(batch: Batch, values: Tensor) -> list[np.ndarray]:

@@ -56,7 +56,7 @@ def test_what_is_offered_is_the_protocol(model):
 def test_the_answer_that_is_explained_is_the_one_in_the_table(system, model, batch):
     rows = coded(system, SHORT)
     targets = model.predicted(batch)
-    assert [target.name for target in model.named(targets)] == [row["histology_code"] for row in rows]
+    assert [target.name for target in model.named(batch, targets)] == [row["histology_code"] for row in rows]
     assert model.probability(batch, targets).tolist() == pytest.approx([row["histology_prob"] for row in rows], abs=1e-6)
     assert model.holds(batch, targets).all()
 
@@ -144,7 +144,7 @@ def test_a_multi_label_task_is_explained_by_its_chosen_labels(tmp_path):
     model = SiteExplainable(system, "histology")
     batch = reports(system.prepare(records(SHORT)))
     targets = model.predicted(batch)
-    assert [target.name for target in model.named(targets)] == [row["histology_code"] for row in coded(system, SHORT)]
+    assert [target.name for target in model.named(batch, targets)] == [row["histology_code"] for row in coded(system, SHORT)]
     prob = 1 / (1 + np.exp(-matrix(system.scores(system.prepare(records(SHORT)))["histology_logits"]) / 2.0))
     least = np.where(prob > 0.5, prob, 1.0).min(1)
     assert model.probability(batch, targets).tolist() == pytest.approx(least.tolist(), abs=1e-6)

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from engine.encoders import load_encoder
+from engine.explain.codes import log_odds
 from engine.models.site_classifier.config import EVIDENCE_METHODS
-from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD, log_odds, target_score
+from engine.models.site_classifier.evidence import METHODS, NEEDS_BACKWARD
 from engine.models.site_classifier.explaining import mask_tokens, per_record, record_of
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.tokens import collate
@@ -33,16 +34,6 @@ def both():
 
 def test_the_names_that_a_user_may_give_are_the_methods_there_are():
     assert tuple(METHODS) == EVIDENCE_METHODS
-
-
-def test_log_odds_by_hand():
-    logits = torch.tensor([[1.0, 2.0, 3.0]])
-    expected = 3.0 - np.log(np.exp(1.0) + np.exp(2.0))
-    assert log_odds(logits, torch.tensor([2])).item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_multi_label_answer_is_explained_by_its_chosen_labels():
-    assert target_score(torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[1.0, 0.0, 1.0]]), True).item() == 4.0
 
 
 def test_gradient_times_input_agrees_with_finite_differences(model):

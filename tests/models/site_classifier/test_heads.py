@@ -7,9 +7,10 @@ from torch import nn
 
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
+from engine.explain.codes import log_odds
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.dpla import DeformablePhrases
-from engine.models.site_classifier.evidence import METHODS, log_odds
+from engine.models.site_classifier.evidence import METHODS
 from engine.models.site_classifier.heads import FirstToken, TargetAttention
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.tokens import collate

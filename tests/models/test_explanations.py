@@ -9,12 +9,12 @@ import torch
 from engine.errors import ConfigError, ContractError
 from engine.explain.explanation import OTHER_ANSWER
 from engine.explain.methods import known_methods
+from engine.explain.settings import METHOD_NAMES
 from engine.models import run
+from engine.models.answered import draw, sample_below
 from engine.models.base import ModelSpec
-from engine.models.site_classifier.answered import Answered, draw, sample_below
+from engine.models.explanations import load
 from engine.models.site_classifier.attributable import SiteExplainable
-from engine.models.site_classifier.config import EXPLAIN_METHODS
-from engine.models.site_classifier.explanations import load
 from engine.records import AUTO, NOT_APPLICABLE, REVIEW
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
@@ -45,6 +45,7 @@ def answers(tiny, tmp_path_factory):
 def system(folder, answers, runtime=None, **options):
     values = {
         "run": "abc",
+        "of": "engine.models.site_classifier",
         "faithfulness": 0.0,
         "stability": 0.0,
         **options,
@@ -62,7 +63,7 @@ def explained(made, texts=SHORT):
 
 
 def test_the_methods_are_those_of_the_model(tiny):
-    assert set(EXPLAIN_METHODS) == set(known_methods(SiteExplainable(coder(tiny, method="none"), "site")))
+    assert set(METHOD_NAMES) == set(known_methods(SiteExplainable(coder(tiny, method="none"), "site")))
 
 
 def test_a_method_that_the_head_has_not_is_refused_before_any_work(tmp_path, answers):
@@ -72,7 +73,7 @@ def test_a_method_that_the_head_has_not_is_refused_before_any_work(tmp_path, ans
     assert system(folder, answers, method="attention").options.method == "attention"
 
 
-@pytest.mark.parametrize("method", EXPLAIN_METHODS)
+@pytest.mark.parametrize("method", METHOD_NAMES)
 def test_every_method_gives_one_row_a_record_with_units_in_its_text(tiny, answers, method):
     failed, rows = explained(system(tiny, answers, method=method, faithfulness=1.0, stability=1.0))
     assert failed == {} and sorted(rows) == [0, 1, 2, 3]
@@ -114,13 +115,14 @@ def test_a_record_is_explained_the_same_whatever_stands_beside_it(tiny, answers,
 def encoded(made, texts, monkeypatch):
     """Windows that go through the encoder to explain texts, those with a way back apart."""
     counts = {True: 0, False: 0}
-    encode = made.coder.network.encode
+    network = made.explained.system.network
+    encode = network.encode
 
     def counted(batch, embeds=None, chunk=0):
         counts[embeds is not None] += len(batch.ids)
         return encode(batch, embeds, chunk)
 
-    monkeypatch.setattr(made.coder.network, "encode", counted)
+    monkeypatch.setattr(network, "encode", counted)
     explained(made, texts)
     return counts[False]
 
@@ -150,10 +152,9 @@ def test_nothing_is_remembered_of_the_records_before(tiny, answers, monkeypatch)
 
     def one(made):
         """The third record's row, and how many windows were encoded for it."""
-        windows, encode = [], made.coder.network.encode
-        monkeypatch.setattr(
-            made.coder.network, "encode", lambda batch, *a, **k: windows.append(len(batch.ids)) or encode(batch, *a, **k)
-        )
+        windows, network = [], made.explained.system.network
+        encode = network.encode
+        monkeypatch.setattr(network, "encode", lambda batch, *a, **k: windows.append(len(batch.ids)) or encode(batch, *a, **k))
         _, prepared = run.prepare(made, records(SHORT).slice(2, 1))
         (row,) = run.answer(made, prepared, NO_KEEP).to_pylist()
         return row["targets"], sum(windows)
@@ -171,8 +172,9 @@ def test_deterministic_is_bit_for_bit_whatever_the_batches(tiny, answers, method
 
     def explain(batch_tokens):
         made = system(tiny, answers, {"batch_tokens": batch_tokens}, method=method, deterministic=True, faithfulness=1.0)
-        passes, states = [], made.coder.network._states
-        monkeypatch.setattr(made.coder.network, "_states", lambda *args: passes.append(args[0].shape) or states(*args))
+        passes, network = [], made.explained.system.network
+        states = network._states
+        monkeypatch.setattr(network, "_states", lambda *args: passes.append(args[0].shape) or states(*args))
         return explained(made), passes
 
     (_, first), passes = explain(128)
@@ -258,7 +260,7 @@ def test_what_cannot_be_is_refused_before_any_work(tiny, answers, options, told)
 
 def test_scores_that_are_all_zero_or_no_numbers_are_flagged_and_the_others_go_on(tiny, answers, monkeypatch):
     made = system(tiny, answers, method="pooling", tasks=("site",), faithfulness=1.0, stability=1.0)
-    (model,) = made._models
+    (model,) = made.explained.models
     own = model.own
 
     def broken(method, batch, targets):
@@ -284,15 +286,6 @@ def test_several_labels_at_once_are_explained_together(tmp_path):
 
 def test_a_model_that_fails_on_everything_is_told_from_a_bad_record(tiny, answers, monkeypatch):
     made = system(tiny, answers, method="pooling")
-    monkeypatch.setattr(made, "_work", lambda *_: 1 / 0)
+    monkeypatch.setattr(made.explained, "groups", lambda *_: 1 / 0)
     with pytest.raises(ContractError, match="fails on any record"):
         explained(made)
-
-
-def test_answers_are_found_wherever_they_stand(tiny, answers):
-    found = Answered([answers], ["site"])
-    asked = records(["a", "b"]).take([1])
-    assert list(found.of(asked)) == ["r1"]
-    moved = asked.set_column(3, "position", pa.array([10**9])).set_column(2, "source", pa.array(["elsewhere"]))
-    assert found.of(moved) == found.of(asked)
-    assert found.of(asked.slice(0, 0)) == {}

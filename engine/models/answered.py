@@ -1,4 +1,4 @@
-"""What a finished run of this system says about some records, read from its table as they are asked for."""
+"""What a finished run says about some records, read from its table as they are asked for."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -50,13 +50,14 @@ class Answered:
     the others only for records that are not there. One group is held at a time.
     """
 
-    def __init__(self, files: Sequence[str], tasks: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
+        """`columns` are those that say what was answered, as `codes` has them for each of its tasks."""
         self._files = tuple(files)
-        self._columns = ["record_id", "decision", "text_sha256", *(f"{task}_code" for task in tasks)]
+        self._columns = ["record_id", "decision", "text_sha256", *columns]
         self._held: tuple[_Group, pa.Table] | None = None
 
     def of(self, records: pa.Table) -> dict[str, dict[str, Any]]:
-        """Record id -> the run's `decision`, `text_sha256` and codes, for those records that it has.
+        """Record id -> the run's `decision`, `text_sha256` and answers, for those records that it has.
 
         Args:
             records: `record_id`, `source` and `position`.

@@ -1,0 +1,143 @@
+"""The entities of a run as they are explained: a target for each, in the window that gave it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import ConfigError, RowError
+from engine.models.base import ModelSpec
+from engine.models.base import load as load_system
+from engine.models.columns import list_values
+from engine.models.explained import Group
+from engine.models.prompt_mrc.extractor import Extractor
+from engine.models.prompt_mrc.instances import Span, Window, inside, windows
+from engine.models.tokens import WORDS
+
+if TYPE_CHECKING:
+    from engine.explain.passes import Work
+    from engine.explain.settings import Settings
+    from engine.models.prompt_mrc.attributable import SpanModel
+
+# Options of a run that say nothing of what is answered.
+_EVIDENCE = ("evidence", "spans", "every", "margins")
+
+
+class ExplainedEntities:
+    """See `engine.models.explained.Explained`."""
+
+    columns = ("entities",)
+    own_methods: frozenset[str] = frozenset()
+    erasures = ("mask",)
+    kind = "an extractor of entities"
+
+    def __init__(self, extractor: Extractor, names: Sequence[str], targets: Mapping[str, str]) -> None:
+        self.system = extractor
+        types = [extractor.names[number] for number in extractor.types]
+        for name in names:
+            if name not in types:
+                raise ConfigError(f"explain.tasks: the run looked for no type '{name}'; it did for {', '.join(types)}")
+        if targets:
+            raise ConfigError("explain.targets: entities have no code to put in an answer's place; leave it out")
+        self.names = tuple(names or types)
+
+    def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        if answer is None:
+            return [{"name": self.names[0], "start": None, "end": None}]
+        return [
+            {"name": each["type"], "start": each["start"], "end": each["end"]}
+            for each in answer["entities"]
+            if each["type"] in self.names
+        ]
+
+    def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        tokens = [len(ids) for ids in list_values(prepared["input_ids"])]
+        return np.array(tokens, np.int64), np.array([len(cut) for cut in self._cut(prepared)], np.int64)
+
+    def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
+        import torch
+
+        from engine.explain.explain import work_for
+        from engine.models.prompt_mrc.attributable import Place
+
+        ids, asked = prepared["record_id"].to_pylist(), prepared["asked"].to_pylist()
+        words = list(zip(*(list_values(prepared[name]) for name in WORDS[2:]), strict=True))
+        entities, places, tokens = [], [], []
+        for row, (cut, wanted) in enumerate(zip(self._cut(prepared), asked, strict=True)):
+            for each in wanted:
+                kind = self.system.names.index(each["name"])
+                for window, first, last in _whole(cut, _span(each, kind, *words[row][:2])):
+                    entities.append((row, f"{ids[row]} {each['start']}-{each['end']} {each['name']}"))
+                    places.append(Place(window, kind, *words[row]))
+                    tokens.append((first, last))
+        if not places:
+            return []
+        batch, targets = self.model.spans(places, [name for _, name in entities]), torch.tensor(tokens)
+        held, chosen = self._best(entities, work_for(self.model, batch, targets, settings))
+        rows = [entities[place][0] for place in chosen]
+        return [Group(self.model, self.model.take(batch, chosen), targets[chosen], rows, [bool(held[each]) for each in chosen])]
+
+    def _best(self, entities: Sequence[tuple[int, str]], work: "Work") -> tuple[np.ndarray, list[int]]:
+        """Which of some spans in their windows the model answers itself, and for each entity the window that speaks for it: one
+        that answers before others, then as `decode.settle` has it."""
+        import torch
+
+        score, held = work.whole("probability"), np.zeros(work.records, bool)
+        with torch.no_grad():
+            for members, some, targets in work.passes(range(work.records)):
+                held[members] = self.model.holds(some, targets).numpy()
+
+        def worth(place: int) -> tuple[bool, bool, float, int]:
+            window = work.batch.places[place].window
+            return bool(held[place]), not window.cuts(*work.targets[place].tolist()), float(score[place]), -window.start
+
+        best: dict[tuple[int, str], int] = {}
+        for place, entity in enumerate(entities):
+            if entity not in best or worth(place) > worth(best[entity]):
+                best[entity] = place
+        return held, list(best.values())
+
+    @cached_property
+    def model(self) -> "SpanModel":
+        from engine.models.prompt_mrc.attributable import SpanModel
+
+        return SpanModel(self.system)
+
+    def _cut(self, prepared: pa.Table) -> list[list[Window]]:
+        config, columns = self.system.config, (list_values(prepared[name]) for name in WORDS[:2])
+        return [windows(row, *each, config.window, config.overlap) for row, each in enumerate(zip(*columns, strict=True))]
+
+
+def _span(asked: Mapping[str, Any], kind: int, start: np.ndarray, end: np.ndarray) -> Span:
+    """The words that an entity covers, of those that begin and end at the characters `start` and `end` [words].
+
+    Raises:
+        RowError: it covers no whole ones.
+    """
+    if asked["start"] is None:
+        return Span(0, 0, kind)
+    first, last = int(np.searchsorted(start, asked["start"])), int(np.searchsorted(end, asked["end"]))
+    if not first <= last < len(end) or (start[first], end[last]) != (asked["start"], asked["end"]):
+        raise RowError("not_coded", "an entity of the run is no run of the text's words")
+    return Span(first, last, kind)
+
+
+def _whole(cut: Sequence[Window], span: Span) -> list[tuple[Window, int, int]]:
+    """The windows that hold a span whole, with its first and last token there.
+
+    Raises:
+        RowError: none does.
+    """
+    held = [(window, first, last) for window in cut for first, last, _ in inside(window, [span])]
+    if not held:
+        raise RowError("not_coded", "an entity of the run lies in no window")
+    return held
+
+
+def load(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedEntities:
+    """The extractor of a run as it explains."""
+    options = {name: value for name, value in spec.options.items() if name not in _EVIDENCE}
+    return ExplainedEntities(load_system(replace(spec, options={**options, "evidence": "none"})), names, targets)
