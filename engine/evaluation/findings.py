@@ -4,8 +4,7 @@ Matrices are [studies, labels]. A state is 1 (positive), 0 (negative), -1 (uncer
 nor no counts nowhere unless a policy says otherwise, and a label that has not both is skipped and listed, never counted as 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -54,13 +53,14 @@ def figures(
     prob, threshold, state = (np.stack([each[name] for name in names], 1) for each in (prob, threshold, state))
     true, unit = truth(state, uncertain), texts_of(both["unit"])
     true = np.where(np.isnan(prob), np.nan, true)
-    metrics = label_metrics(names, prob, true, unit, rounds) + threshold_metrics(names, prob >= threshold, true, unit, rounds)
+    decided = np.where(np.isnan(threshold), np.nan, true)
+    metrics = label_metrics(names, prob, true, unit, rounds) + threshold_metrics(names, prob >= threshold, decided, unit, rounds)
     skipped = [name for name, column in zip(names, true.T, strict=True) if len(set(column[~np.isnan(column)])) < 2]
     notes = [f"{name}: gold has not both yes and no, so that it has no AUC and is in no mean." for name in skipped]
     metrics = [Metric(**{**vars(m), "params": {**m.params, "uncertain": uncertain}}) for m in metrics]
     metrics += record_metrics(texts_of(both["decision"]), unit, {}, np.ones(len(both), bool), rounds)
     counts = {"rows": len(gold), "used": len(gold), **(counts or {}), "matched": len(both), "without_row": len(gold) - len(both)}
-    wrong = _wrong(both, names, prob, prob >= threshold, true)
+    wrong = _wrong(both, names, prob, prob >= threshold, decided)
     return Evaluation((FINDINGS,), metrics + count_metrics(counts, _COUNTS), notes, counts, wrong, FINDINGS)
 
 
@@ -77,30 +77,32 @@ def label_metrics(names: Sequence[str], prob: NDArray, true: NDArray, unit: NDAr
     Args:
         prob: 0 to 1. true: 1, 0, or NaN where it counts nowhere. unit: [studies] what a resample draws whole: the patient.
     Source:
-        common.md M5 and M13; the intervals draw patients again (Davison and Hinkley 1997, section 3.8).
+        Whole patients are drawn: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
     """
-    rows = np.arange(len(prob))
-    columns = {name: (prob[:, at], true[:, at], rows) for at, name in enumerate(names)}
-    columns = {name: tuple(part[~np.isnan(column[1])] for part in column) for name, column in columns.items()}
-    columns = {name: column for name, column in columns.items() if len(set(column[1])) == 2}
-    if not columns:
-        return []
+    known, rows = ~np.isnan(true), np.arange(len(prob))
+    columns = {
+        name: (prob[some, at], true[some, at], rows[some]) for at, (name, some) in enumerate(zip(names, known.T, strict=True))
+    }
     flat = tuple(np.concatenate(parts) for parts in zip(*columns.values(), strict=True))
+    if not flat[0].size:
+        return []
+    both = {name: column for name, column in columns.items() if len(set(column[1])) == 2}
 
     def values(weights: NDArray) -> dict[tuple[str, str], NDArray]:
-        ranked = {name: ranking(p, t, weights[:, at]) for name, (p, t, at) in {**columns, "": flat}.items()}
-        found = {}
-        for number, metric in enumerate(("auroc", "ap")):
-            each = {name: both[number] for name, both in ranked.items()}
-            found[f"micro_{metric}", ALL] = each.pop("")
-            known = np.stack(list(each.values()))
-            found[f"macro_{metric}", ALL] = divide(np.nansum(known, 0), (~np.isnan(known)).sum(0))
-            found |= {(metric, f"label={name}"): value for name, value in each.items()}
-        return found
+        ranked = {name: ranking(p, t, weights[:, at]) for name, (p, t, at) in both.items()}
+        figures = {}
+        for metric, whole, each in zip(
+            ("auroc", "ap"), ranking(flat[0], flat[1], weights[:, flat[2]]), _sides(ranked), strict=True
+        ):
+            figures |= {(f"micro_{metric}", ALL): whole, **{(metric, f"label={name}"): value for name, value in each.items()}}
+            if each:
+                drawn = np.stack(list(each.values()))
+                figures[f"macro_{metric}", ALL] = divide(np.nansum(drawn, 0), (~np.isnan(drawn)).sum(0))
+        return figures
 
     _, group = np.unique(unit, return_inverse=True)
     count, generator = int(group.max()) + 1, np.random.default_rng(rounds.seed)
-    chunk, drawn = max(1, _CELLS // max(flat[0].size, 1)), []
+    chunk, drawn = max(1, _CELLS // flat[0].size), []
     for start in range(0, rounds.rounds, chunk):
         some = range(min(chunk, rounds.rounds - start))
         draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in some])
@@ -108,15 +110,19 @@ def label_metrics(names: Sequence[str], prob: NDArray, true: NDArray, unit: NDAr
     metrics = []
     for (metric, part), value in values(np.ones((1, len(prob)))).items():
         some = np.concatenate([each[metric, part] for each in drawn]) if drawn else np.empty(0)
-        estimate = Estimate(float(value[0]), *_ends(some[~np.isnan(some)], rounds.level))
+        ends = _ends(some[~np.isnan(some)], rounds.level)
         p, t, at = columns.get(part.removeprefix("label="), flat)
         sides = min(number_of(unit[at[t == side]]) for side in (0, 1))
-        metrics.append(
-            metric_of(FINDINGS, metric, part, estimate, p.size, sides, {} if part != ALL else {"labels": len(columns)})
-        )
+        params = {"labels": len(both)} if metric.startswith("macro") else {}
+        estimate = Estimate(None if np.isnan(value[0]) else float(value[0]), *ends)
+        metrics.append(metric_of(FINDINGS, metric, part, estimate, p.size, sides, params))
     p, t, at = flat
     pairs = (("ece", expected_calibration_error(p, t == 1)), ("brier", brier(np.stack([1 - p, p], 1), t.astype(int)) / 2))
     return metrics + [metric_of(FINDINGS, name, ALL, Estimate(value), p.size, number_of(unit[at])) for name, value in pairs]
+
+
+def _sides(ranked: Mapping[str, tuple[NDArray, NDArray]]) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    return {name: area for name, (area, _) in ranked.items()}, {name: precision for name, (_, precision) in ranked.items()}
 
 
 def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:
@@ -140,7 +146,7 @@ def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, ND
 
 def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
     """F1 and Matthews correlation of each label at the thresholds that made `said`, their means over labels that gold has, and F1
-    over all cells. The thresholds are given, and were not chosen here (common.md M6)."""
+    over all cells. The thresholds are given, and were not chosen here."""
     columns = {}
     for at, name in enumerate(names):
         yes, no = (true[:, at] == side for side in (1, 0))
@@ -173,7 +179,7 @@ def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: 
 
 def stated_f1(said: ArrayLike, gold: ArrayLike, uncertain: str) -> dict[str, float]:
     """F1 of what one text states against another, over labels together (`micro`), as the mean over labels that gold has (`macro`)
-    and over studies (`example`; two texts that state nothing agree). What is not mentioned is a no (common.md M12).
+    and over studies (`example`; two texts that state nothing agree). What is not mentioned is a no.
 
     Args:
         said, gold: states. uncertain: `POSITIVE` as f1chexbert has it, `NEGATIVE` as the repository of CheXbert; they give
@@ -211,15 +217,10 @@ def box_metrics(
     Source:
         Zhang et al., Top-Down Neural Attention by Excitation Backprop (ECCV 2016), section 4.2: the pointing game.
     """
-    iou = [
-        np.mean([max((box_iou(box, each) for _, each in some), default=0.0) for box in boxes]) for boxes, some in _zip(gold, said)
-    ]
-    hits = [bool(some) and _inside(max(some)[1], boxes) for boxes, some in _zip(gold, said)]
+    pairs = list(zip(gold, said, strict=True))
+    iou = [np.mean([max((box_iou(box, each) for _, each in some), default=0.0) for box in boxes]) for boxes, some in pairs]
+    hits = [bool(some) and _inside(max(some)[1], boxes) for boxes, some in pairs]
     return mean_metrics(FINDINGS, {"box_iou": np.array(iou, float), "pointing": np.array(hits, float)}, unit, rounds)
-
-
-def _zip(gold: Sequence[Any], said: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(gold, said, strict=True)
 
 
 def _inside(box: Box, boxes: Sequence[Box]) -> bool:

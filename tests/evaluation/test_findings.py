@@ -66,13 +66,16 @@ def test_means_leave_out_labels_that_are_all_one_side():
     assert rows["auroc", "label=fluid"].value == 0.75 and rows["auroc", "label=heart"].value == 0.5
     assert ("auroc", "label=air") not in rows
     assert rows["macro_auroc", ALL].value == 0.625 and rows["macro_auroc", ALL].params == {"labels": 2}
-    yes, no = [0.9, 0.4, 0.4, 0.8], [0.6, 0.1, 0.7]
-    pairs = sum((a > b) + (a == b) / 2 for a in yes for b in no) / 12
-    assert rows["micro_auroc", ALL].value == pytest.approx(pairs) and rows["micro_auroc", ALL].n == 42
+    # Over all cells, those of air too.
+    right = np.array([1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+    said = np.array([0.9, 0.4, 0.6, 0.1, 0.7, 0.4, 0.8, 0.6, 0.6, 0.6, 0.6])
+    assert rows["micro_auroc", ALL].value == pytest.approx(roc_auc_score(right, said)) and rows["micro_auroc", ALL].n == 66
+    assert rows["micro_ap", ALL].value == pytest.approx(average_precision_score(right, said))
     assert rows["ap", "label=fluid"].value == pytest.approx(average_precision_score(TRUE[:4, 0], PROB[:4, 0]))
-    right = np.array([1, 1, 0, 0, 0, 1, 1])
-    said = np.array([0.9, 0.4, 0.6, 0.1, 0.7, 0.4, 0.8])
     assert rows["brier", ALL].value == pytest.approx(np.mean((said - right) ** 2))
+    alone = found(label_metrics(["air"], PROB[:, 2:], TRUE[:, 2:], UNIT, ROUNDS))
+    assert alone["micro_auroc", ALL].value is None and ("macro_auroc", ALL) not in alone
+    assert label_metrics(["air"], PROB[:, 2:], np.full((24, 1), NAN), UNIT, ROUNDS) == []
 
 
 def test_patients_are_drawn_whole_and_few_have_no_figure():

@@ -32,11 +32,21 @@ def test_ids_are_those_of_another_column_or_have_something_in_front(table):
         return read_marked(MarkedConfig(table, **more)).records["record_id"].to_pylist()
 
     assert ids(id="no") == ["10", "20"]
+    assert ids(like="no") == ["10", "20"] and ids(like="elsewhere") == ["1", "2"]
     assert ids(id="no", source="patient") == ["7:10", "7:20"]
     assert ids(id_scope="file") == ["marked.parquet:1", "marked.parquet:2"]
     for key in ("id", "source"):
         with pytest.raises(ConfigError, match=f"^{key}: no Parquet file of .* has a column 'name'"):
             ids(**{key: "name"})
+
+
+def test_a_table_whose_ids_have_no_usual_name(tmp_path):
+    path = str(tmp_path / "marked.parquet")
+    pl.DataFrame({"report": ["x", "y"], "text": TEXTS, "spans": SPANS, "patient": ["p", "q"]}).write_parquet(path)
+    gold = read_marked(MarkedConfig(path, like="report", group="patient"))
+    assert gold.records["record_id"].to_pylist() == ["x", "y"] and gold.records["group"].to_pylist() == ["p", "q"]
+    with pytest.raises(ConfigError, match=r"^id: .* has none of the columns record_id, .*; name the one with its ids"):
+        read_marked(MarkedConfig(path, group="patient"))
 
 
 def test_some_texts_are_chosen_and_all_say_what_is_marked(table):

@@ -9,7 +9,7 @@ from seqeval.scheme import IOB2
 
 from engine.errors import ContractError
 from engine.evaluation.resample import Estimate
-from engine.evaluation.spans import difference, iou, matches, mean_difference, measure
+from engine.evaluation.spans import Rest, difference, errors, iou, matches, mean_difference, measure
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.consult import answer
@@ -46,6 +46,31 @@ def test_two_records_by_hand():
     assert values(found, "f1", part="macro") == [pytest.approx(1 / 6)]
     assert (found.mentions, found.records, found["f1"]) == (5, 2, pytest.approx(0.2))
     assert found.marked == {A: 3, B: 2}
+
+
+def test_errors_one_by_one():
+    gold = [(0, 10, A), (20, 30, A), (40, 50, B), (60, 70, A)]
+    said = [(0, 10, A), (22, 30, A), (40, 50, A), (80, 90, B)]
+    assert errors(gold, said) == [
+        ("left_wrong", (20, 30, A), (22, 30, A)),
+        ("type_wrong", (40, 50, B), (40, 50, A)),
+        ("missed", (60, 70, A), None),
+        ("spurious", None, (80, 90, B)),
+    ]
+    assert errors(gold, gold) == []
+
+
+def test_parts_of_the_records_and_what_each_figure_rests_on():
+    gold = {"r1": [(0, 10, A), (20, 30, A)], "r2": [(0, 4, B)], "r3": []}
+    said = {"r1": [(0, 10, A)], "r2": [(0, 4, B), (8, 9, A)], "r3": []}
+    found = measure(gold, said, rounds=0, groups={"r1": "p", "r2": "p"}, parts={"ward=x": ["r1", "r3"], "ward=y": ["r2"]})
+    assert values(found, "precision", "recall", "f1", part="ward=x") == [1.0, 0.5, pytest.approx(2 / 3)]
+    assert values(found, "precision", "recall", "overlap_f1", part="ward=y") == [0.5, 1.0, pytest.approx(2 / 3)]
+    assert ("char_f1", "ward=x") not in found.values
+    # Marked 3, found 3, two of them one and the same; all of one patient.
+    assert [found.rests[name, "all"] for name in ("recall", "precision", "f1")] == [Rest(3, 1), Rest(3, 1), Rest(4, 1)]
+    assert found.rests["f1", "type=B"] == Rest(1, 1) and found.rests["f1", "ward=x"] == Rest(2, 1)
+    assert found.rests["error_missed", "all"] == Rest(2, 1)
 
 
 def test_nested_mentions_of_one_and_two_types():
