@@ -18,7 +18,7 @@ class Model:
         "shipped", "Checkpoint folder to calibrate; it stays as it is. 'shipped' is the model that comes along.", path=True
     )
     head: str | None = key(
-        None, "Head to calibrate, of those that jobs.train_head gave it; null is the checkpoint's own.", choices=HEADS
+        None, "Head to calibrate, of those that were trained for it; null is the checkpoint's own.", choices=HEADS
     )
 
 

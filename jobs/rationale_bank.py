@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.models.site_classifier.config import HEADS
+from engine.models.site_classifier.corpus import DataConfig
 from engine.models.site_classifier.rationales.synthetic import MODES
 from jobs._front import job
 from jobs._storage import Storage, use
-from jobs._train import SiteData, tasks_of
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Train:
 
 @dataclass
 class Config:
-    data: SiteData = section(SiteData)
+    data: DataConfig = section(DataConfig)
     output: Output = section(Output)
     model: Model = section(Model)
     train: Train = section(Train)
@@ -71,17 +71,17 @@ class Config:
 )
 def main(config: Config) -> None:
     """Scores, judges, and prints what each rule keeps."""
-    from engine.models.site_classifier.learner import LearnConfig
+    from engine.models.site_classifier.config import LearnConfig
+    from engine.models.site_classifier.corpus import load_examples, survey
     from engine.models.site_classifier.rationales.score import RULES, BankConfig, Marked, score_rationales
     from engine.models.site_classifier.rationales.synthetic import generator
-    from engine.training.data import DataConfig, load_examples, survey
     from engine.training.folds import out_of_fold
     from engine.training.loop import LoopConfig
 
     use(config.storage)
     train, model = config.train, dict(vars(config.model))
-    data = DataConfig(**vars(config.data))
-    task = config.task or next(iter(tasks_of(config.data)))
+    data = config.data
+    task = config.task or next(iter(data.labels))
     if task not in data.labels or task in data.multi_label:
         raise ConfigError(f"task: '{task}' must be a task of data.labels that has one code a report")
 

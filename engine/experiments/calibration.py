@@ -30,10 +30,10 @@ from engine.models.site_classifier import load
 from engine.models.site_classifier.calibrating import ISOTONIC, TEMPERATURE, Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.corpus import DataConfig, load_examples
 from engine.models.site_classifier.decide import adjusted, probabilities
+from engine.models.site_classifier.finish import records_of
 from engine.storage import whole_file
-from engine.training.data import DataConfig, load_examples
-from engine.training.finish import records_of
 
 if TYPE_CHECKING:
     from engine.models.site_classifier.coder import SiteCoder

@@ -24,8 +24,8 @@ from engine.models.site_classifier.config import HEADS
 from engine.text.tokens import TokenizedText, tokenize
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.config import ClassifierConfig
-    from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+    from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
+    from engine.models.site_classifier.learner import Examples, SiteLearner
     from engine.models.site_classifier.network import SiteNetwork
     from engine.models.site_classifier.states import StateFolder, Taken
     from engine.models.tokens import Batch
@@ -170,7 +170,7 @@ class Frozen:
         return [len(each.ids) for each in self.tokens(texts)]
 
     def examples(self, table: pa.Table) -> "Examples":
-        from engine.training.site_classifier import tokenized
+        from engine.models.site_classifier.examples import tokenized
 
         return tokenized(table, self.architecture, self._tokenizer, self.config.max_tokens)
 
@@ -189,7 +189,7 @@ class Frozen:
         Args:
             ratio, marking: see `LearnConfig`.
         """
-        from engine.models.site_classifier.learner import LearnConfig
+        from engine.models.site_classifier.config import LearnConfig
         from engine.training.here import keep_model, kept_model, trained
         from engine.training.loop import LoopConfig
 

@@ -33,10 +33,10 @@ from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import load
+from engine.models.site_classifier.corpus import DataConfig, load_examples
+from engine.models.site_classifier.finish import records_of
 from engine.records import seed_of
 from engine.text.units import Units, sentences
-from engine.training.data import DataConfig, load_examples
-from engine.training.finish import records_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,28 +21,17 @@ from engine.encoders import set_threads
 from engine.errors import ConfigError
 from engine.evaluation.significance import over_seeds
 from engine.evaluation.spans import ALL, Mention, Mentions, difference
+from engine.experiments.in_memory import Outcome, device_called, outcome, parameters, prepared, tensors_of, tuned
 from engine.experiments.run import Result, Say
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
-from engine.models.prompt_mrc.config import MODES, Decoding
+from engine.models.prompt_mrc.config import MODES, DataConfig, Decoding
+from engine.models.prompt_mrc.corpus import Corpus, load_corpus, marked_mentions, members_of
 from engine.models.prompt_mrc.learner import MrcLearner
+from engine.models.prompt_mrc.learning import examples_of
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import whole_file
 from engine.training.here import keep_model, kept_model, learned_from, trained
 from engine.training.loop import LoopConfig, Worker
-from engine.training.prompt_mrc import (
-    Corpus,
-    DataConfig,
-    device_called,
-    examples_of,
-    load_corpus,
-    marked_mentions,
-    members_of,
-    parameters,
-    prepared,
-    tensors_of,
-    tuned,
-)
-from engine.training.prompt_mrc_finish import Outcome, outcome
 
 TUNED = "tuned.json"
 MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")

@@ -16,6 +16,7 @@ import torch
 
 from engine.encoders import attention_for
 from engine.errors import ConfigError
+from engine.experiments.masked_words import AdaptConfig, adapt
 from engine.experiments.mrc import (
     MrcRecipe,
     corpus_of,
@@ -33,11 +34,9 @@ from engine.experiments.mrc import (
 )
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
-from engine.models.prompt_mrc.config import HYBRID, TAGGER, MrcConfig
+from engine.models.prompt_mrc.config import HYBRID, TAGGER, DataConfig, MrcConfig
 from engine.models.prompt_mrc.templates import queries
 from engine.sources.parquet import whole
-from engine.training.masked_words import AdaptConfig, adapt
-from engine.training.prompt_mrc import DataConfig
 
 PLAIN, ADAPTED = "plain", "adapted"
 _NOT_BEFORE = "it does not say what the encoder knew"

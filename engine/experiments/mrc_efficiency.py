@@ -42,7 +42,8 @@ from engine.experiments.mrc import (
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, trained_tensors, write_checkpoint
-from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER, Decoding, MrcConfig
+from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER, DataConfig, Decoding, MrcConfig
+from engine.models.prompt_mrc.corpus import members_of
 from engine.models.prompt_mrc.extractor import Extractor
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.learner import prepare_training
@@ -51,7 +52,6 @@ from engine.models.prompt_mrc.options import Options
 from engine.sources.labelled import Document
 from engine.sources.labelled.splits import TEST
 from engine.text.tokens import TokenizedText, tokenize
-from engine.training.prompt_mrc import DataConfig, members_of
 
 TOGETHER, APART, SHARED = "together", "apart", "shared"
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.evaluation.spans import Mention
+from engine.experiments.in_memory import by_record
 from engine.experiments.mrc import MrcRecipe, cost_of, fitted, known_modes, measured, results_of, settings_of
 from engine.experiments.planting import share
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER
+from engine.models.prompt_mrc.corpus import marked_mentions, members_of
 from engine.sources.labelled.splits import TEST
-from engine.training.prompt_mrc import by_record, marked_mentions, members_of
 
 NESTED, FLAT = "nested", "flat"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.experiments.in_memory import by_record, outcome
 from engine.experiments.mrc import (
     Fitted,
     MrcRecipe,
@@ -32,10 +33,9 @@ from engine.experiments.mrc import (
     untrained,
 )
 from engine.experiments.run import Arm, Result, Say
-from engine.models.prompt_mrc.config import HARD, HYBRID
+from engine.models.prompt_mrc.config import HARD, HYBRID, DataConfig
+from engine.models.prompt_mrc.corpus import marked_mentions, members_of
 from engine.sources.labelled.splits import TEST
-from engine.training.prompt_mrc import DataConfig, by_record, marked_mentions, members_of
-from engine.training.prompt_mrc_finish import outcome
 
 BASE = "base"
 

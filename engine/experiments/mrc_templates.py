@@ -35,15 +35,15 @@ from engine.experiments.mrc import (
     use_threads,
 )
 from engine.experiments.run import Arm, Result, Say
+from engine.models.prompt_mrc.automatic import automatic, definitions
 from engine.models.prompt_mrc.build import pieces
-from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES
+from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, STYLES, DataConfig
+from engine.models.prompt_mrc.corpus import Corpus, members_of
 from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, pieces_of
 from engine.models.prompt_mrc.templates import queries
 from engine.records import seed_of
 from engine.sources.labelled.splits import TEST
 from engine.storage import whole_file
-from engine.training.prompt_mrc import Corpus, DataConfig, members_of
-from engine.training.prompt_mrc_templates import automatic, definitions
 
 MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
 TEMPLATES = "templates.json"

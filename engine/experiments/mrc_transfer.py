@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.evaluation.spans import difference
+from engine.experiments.in_memory import by_record, outcome
 from engine.experiments.mrc import (
     Fitted,
     MrcRecipe,
@@ -31,11 +32,10 @@ from engine.experiments.mrc import (
 )
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import pieces
-from engine.models.prompt_mrc.config import HARD, HYBRID, TAGGER
+from engine.models.prompt_mrc.config import HARD, HYBRID, TAGGER, DataConfig
+from engine.models.prompt_mrc.corpus import Corpus, marked_mentions, members_of
 from engine.models.prompt_mrc.templates import queries
 from engine.sources.labelled.splits import TEST
-from engine.training.prompt_mrc import Corpus, DataConfig, by_record, marked_mentions, members_of
-from engine.training.prompt_mrc_finish import outcome
 
 SOURCE, ASKED = "source", "asked"
 

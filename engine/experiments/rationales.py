@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.benchmarks.baseline import fit_and_score
 from engine.errors import ConfigError
+from engine.evaluation.baseline import fit_and_score
 from engine.evaluation.classes import mean_f1
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio

@@ -83,7 +83,7 @@ def _spelled(name: str) -> str:
 
 
 class Texts:
-    """The texts of a set as examples, with the columns of `engine.training.data.load_examples`.
+    """The texts of a set as examples, with the columns of `engine.models.site_classifier.corpus.load_examples`.
 
     Args:
         share: of the groups of train whose texts are the reports of every regime.

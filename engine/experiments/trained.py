@@ -83,30 +83,23 @@ def train(
     """Trains a checkpoint into `folder`, or goes on with it; returns the figures of its card.
 
     Args:
-        data: fields of `engine.training.data.DataConfig`. masking: in place of the recipe's own.
+        data: fields of `engine.models.site_classifier.corpus.DataConfig`. masking: in place of the recipe's own.
     """
-    from engine.training.fit import FitConfig
     from engine.training.loop import LoopConfig
-    from engine.training.run import train_site_classifier
+    from engine.training.run import train_system
 
     masked = recipe.masking if masking is None else masking
     learn = {"windows": recipe.windows, "masking": masked, "budget": recipe.micro_batch}
-    config = FitConfig(
-        learner="engine.training.site_classifier:learner",
-        settings={
-            "data": dict(data),
-            "model": {"encoder": recipe.encoder, "rank": recipe.rank, "window": recipe.window},
-            "learn": learn,
-            "precision": "auto",
-            "seed": recipe.seed,
-        },
-        loop=LoopConfig(epochs=recipe.epochs, batch=recipe.batch, rate=recipe.rate, seed=recipe.seed),
-        workers=1,
-        threads=recipe.threads,
-    )
-    return train_site_classifier(
-        config, str(folder), command=command, say=say, baseline=None, evidence_sample=recipe.evidence_sample
-    )
+    settings = {
+        "data": dict(data),
+        "model": {"encoder": recipe.encoder, "rank": recipe.rank, "window": recipe.window},
+        "learn": learn,
+        "precision": "auto",
+        "seed": recipe.seed,
+        "evidence_sample": recipe.evidence_sample,
+    }
+    loop = LoopConfig(epochs=recipe.epochs, batch=recipe.batch, rate=recipe.rate, seed=recipe.seed)
+    return train_system(_SYSTEM, settings, str(folder), loop=loop, command=command, say=say, cluster={"threads": recipe.threads})
 
 
 def write_examples(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -18,8 +18,8 @@ from engine.experiments.regimes import BASE, MARKING, Regime
 from engine.experiments.run import Say
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.config import ClassifierConfig
-    from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+    from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
+from engine.models.site_classifier.learner import Examples, SiteLearner
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,22 @@ measured there that a decision does not show.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
+
+from engine.errors import ConfigError, ContractError
+from engine.models.examples import Preparation, Stored
+from engine.storage import storage_for
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,17 @@ def load(spec: ModelSpec) -> System:
     return importlib.import_module(spec.system).load(spec)
 
 
+class Worker(Protocol):
+    """One of the processes that train, as the learner that is built in it sees it."""
+
+    rank: int
+    world: int
+    device: "torch.device"
+
+    def examples(self, folder: str) -> Stored:
+        """The examples that a training has written to a folder."""
+
+
 @dataclass(frozen=True)
 class SideTable:
     """A table of what a system must know of a whole corpus, made of many parts in plain Python (see `engine.pipeline.tables`).
@@ -107,3 +129,111 @@ class SideTable:
     parts: Sequence[Any]
     map: str
     reduce: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training that has a loop of its own.
+
+    `learner` is `module:function`, called in each worker as `function(settings, worker)` for an `engine.training.loop.Learner`.
+    `settings` and `loop` are what is otherwise here than in the training as a whole. `between` is made once this phase has ended
+    and no trainer holds the processors.
+
+    The learner of a later phase, and a table between two, find among the settings `before`, the file with the tensors that the
+    phase before it trained (see `read_tensors`), and `tables`, the path of each table that is made, by its name.
+    """
+
+    name: str
+    learner: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    loop: Mapping[str, Any] = field(default_factory=dict)
+    between: SideTable | None = None
+
+
+class Corpus(Protocol):
+    """The labelled texts of a training, read and checked as far as must be known before anything is learned of them.
+
+    `settings` are those of the training, with all that follows from the texts. `given` tells this input from another, in plain
+    values.
+    """
+
+    settings: Mapping[str, Any]
+    given: Any
+
+    def changed(self) -> bool:
+        """Whether what is still to be read is no longer what was given."""
+
+    def lines(self) -> list[str]:
+        """What to tell who waits: how many there are, what is left out and why."""
+
+    def preparation(self) -> Preparation:
+        """How they become examples."""
+
+
+class Recipe(Protocol):
+    """How a system is trained: what `System` is to answers. It is the module `recipe` of the system's package, quick to import.
+
+    The settings of a training are plain values that travel: the sections of `Settings` with their keys, its single keys,
+    `precision`, and `seed`, that of everything random. Of a checkpoint that is written only what `settle` finds is still open.
+    """
+
+    Settings: ClassVar[type]  # dataclass of keys: what `jobs.train` takes for this system, in sections such as data and learn
+
+    def watched(self, settings: Mapping[str, Any]) -> Sequence[str]:
+        """The figures on valid that a training may be ended by."""
+
+    def corpus(self, settings: Mapping[str, Any]) -> Corpus:
+        """Reads and checks the texts, and all settings against them.
+
+        Raises:
+            ConfigError: something could not be trained, or not be measured afterwards.
+        """
+
+    def phases(self, settings: Mapping[str, Any]) -> Sequence[Phase]:
+        """What is trained, one after the other."""
+
+    def part(self, settings: Mapping[str, Any]) -> str:
+        """The part of the checkpoint folder that this training makes, such as `heads/cls`; empty: all of it."""
+
+    def write(self, folder: Path, corpus: Corpus, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
+        """Writes a checkpoint with what the phases trained, of one name the last; returns how the product is to load it."""
+
+    def settle(self, spec: ModelSpec, corpus: Corpus, say: Say) -> Mapping[str, Any]:
+        """Finds thresholds and all else that is chosen, from what the product answers on valid, and writes it to the checkpoint;
+        returns what belongs among the figures."""
+
+    def measure(self, spec: ModelSpec, corpus: Corpus, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
+        """The figures of the settled product on test, plain values, with those that `settle` found."""
+
+    def card(self, spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
+        """The model card as Markdown; `command` is what makes such a model."""
+
+    def report(self, figures: Mapping[str, Any]) -> list[str]:
+        """The figures in a few lines."""
+
+    def cautions(self, figures: Mapping[str, Any]) -> list[str]:
+        """What the training was too small or too poor for, a line each."""
+
+
+def recipe(system: str) -> Recipe:
+    """The recipe of a system's package.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    try:
+        return importlib.import_module(f"{system}.recipe")
+    except ModuleNotFoundError as error:
+        if error.name not in (system, f"{system}.recipe"):
+            raise
+        raise ConfigError(f"model.system: {system} cannot be trained; it has no recipe") from None
+
+
+def read_tensors(path: str) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file, on any storage, by name."""
+    from safetensors.torch import load
+
+    data = storage_for(path).read(path)
+    if data is None:
+        raise ContractError("the tensors of a phase are not there")
+    return load(data)

@@ -175,6 +175,17 @@ def copy(base: Path, folder: Path, card: str | None = None) -> None:
     _write_list(folder, files)
 
 
+def revise(folder: Path, files: Mapping[str, Any], card: str, part: str | None = None) -> str:
+    """Writes some files of a checkpoint on this machine anew, as `write` does, and its card; returns the new digest.
+
+    Args:
+        part: they are this part's files, and so is the card; None for the whole's.
+    """
+    own = folder if part is None else folder / part
+    digest = _sealed(own, files, card, (*_list(own), *files))
+    return digest if part is None else _joined(_write_list(folder, _list(folder)), digest)
+
+
 def check_new(output: str) -> None:
     """ConfigError if there is anything where a revision is to be written."""
     taken = storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output)
@@ -330,9 +341,7 @@ def _write_list(folder: Path, names: Sequence[str]) -> str:
 
 def _revised(folder: Path, base: Path, files: Mapping[str, Any], card: str, part: str | None) -> str:
     copy(base, folder)
-    own = folder if part is None else folder / part
-    digest = _sealed(own, files, card, _list(own))
-    return digest if part is None else _joined(_write_list(folder, _list(folder)), digest)
+    return revise(folder, files, card, part)
 
 
 def _publish_new(folder: Path, output: str, first: str) -> None:

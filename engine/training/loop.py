@@ -19,7 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import ConfigError, ContractError
+from engine.models.examples import Stored
 from engine.storage import whole_file
+from engine.training.examples import Written
+from engine.training.stream import Share
 
 # Bytes in which a worker tells the others its sums.
 _TOLD = 16384
@@ -73,6 +76,10 @@ class Worker:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[Mapping[str, Any], Path | None], None] = lambda metrics, folder: None
     batch: int = 0
+
+    def examples(self, folder: str) -> Stored:
+        """The examples that a training has written to a folder, of each step this worker's share."""
+        return Written(folder, Share(self.rank, self.world, self.batch))
 
 
 class Learner(Protocol):

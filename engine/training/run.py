@@ -1,8 +1,12 @@
-"""One training run from settings to checkpoint folder, in two steps that can each be taken up again.
+"""One training run of any system, from its settings to a checkpoint folder, in steps that can each be taken up again.
+
+The texts become examples, each phase is fitted on them, and between two phases a table may be made of what the first has learned.
+What comes of the last phase is written as a checkpoint, loaded as the product loads it, settled on valid and measured on test: no
+figure comes from another way to predict.
 
 The checkpoint is made beside and put in its place when it is whole, so that nobody reads half of one. Where that place is on S3,
-the training's own files stay on this machine but for two under `_training/`: `settings.json`, by which the folder is this
-training's own, and the last state to go on from, on this machine or another.
+the training's own files stay on this machine but for those under `_training/` there: `settings.json`, by which the folder is this
+training's own, the last state of each phase to go on from, on this machine or another, and what passes between phases.
 """
 
 import hashlib
@@ -10,78 +14,78 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import pyarrow.parquet as pq
+from typing import Any, get_type_hints
 
 from engine.errors import InputChanged
-from engine.models.checkpoint import publish_checkpoint
+from engine.models.base import Corpus, Phase, Recipe, Say, recipe
+from engine.models.checkpoint import LIST, publish_checkpoint, revise
+from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.storage.claim import Kind, claim, read
-from engine.training.data import DataConfig, listing, load_examples, pieces, survey
+from engine.training.examples import write_examples
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session
+from engine.training.loop import LoopConfig
+from engine.training.state import State, read_state, write_curve, write_weights
 
-WORK, EXAMPLES = "_training", "_examples"
+WORK, EXAMPLES, CACHE, WEIGHTS = "_training", "_examples", "_cache", "weights.safetensors"
 # A user's own questions may hold words of the texts: settings are named without their values.
 _TRAINING = Kind(
     "training",
     "holds a training with other settings ({changes}); choose a new folder",
     note=f"{WORK}/settings.json",
 )
-REJECTED_FILE = "rejected_rationales.parquet"
 CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
 def train_system(
-    config: FitConfig,
+    system: str,
+    settings: Mapping[str, Any],
     output: str,
     *,
-    given: Any,
-    say: Callable[[str], None],
-    finish: Callable[[Mapping[str, Any], Path, Path], dict[str, Any]],
-    prepare: Callable[[FitConfig, Path, str], AbstractContextManager[FitConfig]] = lambda config, work, folder: nullcontext(
-        config
-    ),
+    loop: LoopConfig,
+    command: str,
+    say: Say,
+    cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains any system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
+    """Trains a system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
 
-    One driver at a time may work on an output.
+    One driver at a time may work on an output; the same call again goes on where one stopped.
 
     Args:
-        given: what tells this input from another, in plain values; it is kept beside the settings.
-        finish: makes the checkpoint: (settings, folder with the last state, folder to write) -> figures, `digest` among them.
-        prepare: what fitting needs: (config, folder on this machine, folder that all workers reach) -> the config to fit, which
-            is fitted inside that context.
+        settings: see `engine.models.base.Recipe`. loop: that of every phase, but for what a phase says otherwise.
+        command: what makes the same model again, for the card. cluster: `workers`, `gpu`, `threads` and `max_failures` of
+            `FitConfig`.
     Raises:
-        ConfigError: the folder holds something else, or a training with other settings.
+        ConfigError: the folder holds something else, or a training with other settings; or see `Recipe.corpus`.
         InputChanged: the input is not what it was when the training began.
     """
+    how, cluster = recipe(system), dict(cluster or {})
+    corpus = how.corpus(settings)
+    for line in corpus.lines():
+        say(line)
     output = full_path(os.path.expanduser(output))
     probe(output)
-    config = replace(config, settings=_anywhere(config.settings))
-    work = _claim(output, {"settings": config.settings, "loop": asdict(config.loop)}, given)
-    remote, made = f"{output}/{WORK}" if is_s3(output) else None, work / "_checkpoint"
-    # Beside the checkpoints, where workers on other machines find them too.
-    examples = f"{remote or work.resolve()}/{EXAMPLES}"
-    figures = _finished(output)
+    phases = how.phases(corpus.settings)
+    part, folders = how.part(corpus.settings), _folders([phase.name for phase in phases])
+    told = {"settings": _told(how, corpus.settings), "loop": asdict(loop)}
+    work = _claim(output, told, corpus.given, part=part, phases=folders)
+    place = _Place(work, f"{output}/{WORK}" if is_s3(output) else None, folders)
+    figures = _finished(output, part)
     if figures is None:
-        if not (work / "_last" / STATE).is_file():
-            with prepare(config, work, examples) as ready:
-                say("starting the workers")
-                fit(ready, work, lambda row: say(_line(row)), remote)
-        figures = finish(config.settings, work / "_last", made)
-        publish_checkpoint(made, output)
+        _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), place, say)
+        if corpus.changed():
+            raise InputChanged(CHANGED)
+        shutil.rmtree(place.made, ignore_errors=True)
+        figures = finish(how, corpus, _state(place), place.made, device=_device(cluster), command=command, say=say)
+        publish_checkpoint(place.made, output)
     else:
         say("this training is finished; nothing to do")
     # Also what a finished one left that was killed here.
-    storage_for(examples).remove_folder(examples)
-    shutil.rmtree(made if remote is None else work, ignore_errors=True)
-    if remote is not None:
-        storage_for(remote).remove(f"{remote}/{STATE}")
+    place.clear()
     return figures
 
 
@@ -91,89 +95,160 @@ def continues(output: str) -> str:
     note = read(output, _TRAINING)
     if note is None:
         return "nothing is trained yet; the same command begins anew"
-    work = _work(output, note)
-    if _finished(output) is not None:
+    if _finished(output, note["part"]) is not None:
         return "the checkpoint is whole; the same command shows its figures"
-    if (work / "_last" / STATE).is_file():
+    names = note["phases"]
+    place = _Place(_work(output, note), f"{output}/{WORK}" if is_s3(output) else None, names)
+    done = [(place.home(number) / "_last" / STATE).is_file() for number in range(len(names))]
+    if all(done):
         return "all steps are done; the same command goes on with measuring"
-    saved = last_saved(work)
+    number = done.index(False)
+    of = f" of the phase {names[number]}" if len(names) > 1 else ""
+    saved = last_saved(place.home(number))
     if saved is not None:
-        return f"the same command goes on after step {saved['step']} of {saved['steps']}"
-    if is_s3(output) and storage_for(output).stat(f"{output}/{WORK}/{STATE}") is not None:
+        return f"the same command goes on after step {saved['step']} of {saved['steps']}{of}"
+    if place.remote is not None and storage_for(output).stat(f"{place.away(number)}/{STATE}") is not None:
         return "the same command goes on from the checkpoint that is there"
-    return "no step is saved yet; the same command begins at the first"
+    return f"no step{of} is saved yet; the same command begins at the first"
 
 
-def train_site_classifier(
-    config: FitConfig,
-    output: str,
-    *,
-    command: str,
-    say: Callable[[str], None],
-    baseline: Callable[..., Mapping[str, Any]] | None,
-    evidence_sample: int,
-) -> dict[str, Any]:
-    """Trains the site classifier; see `train_system`."""
-    from engine.training.finish import finish
-    from engine.training.site_classifier import classifier_config, write_examples
+@dataclass(frozen=True)
+class _Place:
+    """Where a training's own files are: `work` on this machine, and for one on S3 `remote` there; a folder for each phase."""
 
-    data = DataConfig(**_anywhere(config.settings)["data"])
-    given, found = _listed(data), survey(data)
-    found.require()
-    classifier = classifier_config(_anywhere(config.settings)["model"], found.labels, data)
+    work: Path
+    remote: str | None
+    folders: Sequence[str]
 
-    @contextmanager
-    def prepared(config: FitConfig, work: Path, examples: str) -> Iterator[FitConfig]:
-        say("tokenizing the reports")
-        # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
-        with session() if len(list(pieces(data))) > 1 else nullcontext():
-            write_examples(data, classifier, found, examples, work / "_sorting")
-            yield replace(config, settings={**config.settings, "examples": examples})
+    @property
+    def shared(self) -> str:
+        """A folder that all workers reach; beside a local checkpoint, where those on other machines find it too."""
+        return self.remote or str(self.work.resolve())
 
-    def finished(settings: Mapping[str, Any], state: Path, made: Path) -> dict[str, Any]:
-        if _listed(data) != given:
-            raise InputChanged(CHANGED)
-        figures = finish(
-            state,
-            classifier,
-            load_examples(data, ("valid", "test"), found),
-            made,
-            found=found,
-            everything=lambda: load_examples(data, found=found),
-            command=command,
-            say=say,
-            baseline=baseline,
-            evidence_sample=evidence_sample,
-        )
-        if data.highlighted:
-            pq.write_table(found.rejected, made / REJECTED_FILE)
-        return figures
+    @property
+    def made(self) -> Path:
+        return self.work / "_checkpoint"
 
-    for line in found.told():
-        say(line)
-    return train_system(config, output, given=given, say=say, finish=finished, prepare=prepared)
+    def home(self, phase: int) -> Path:
+        return self.work / self.folders[phase]
+
+    def away(self, phase: int) -> str | None:
+        return self.remote and f"{self.remote}/{self.folders[phase]}".rstrip("/")
+
+    def passed(self, phase: int) -> str:
+        """A folder that all workers reach for what a phase leaves to the next."""
+        return f"{self.shared}/{self.folders[phase]}".rstrip("/")
+
+    def clear(self) -> None:
+        """Removes what a whole checkpoint leaves over."""
+        storage = storage_for(self.shared)
+        for name in filter(None, (EXAMPLES, *self.folders)):
+            storage.remove_folder(f"{self.shared}/{name}")
+        shutil.rmtree(self.work / CACHE, ignore_errors=True)
+        shutil.rmtree(self.made if self.remote is None else self.work, ignore_errors=True)
+        if self.remote is not None:
+            storage.remove(f"{self.remote}/{STATE}")
 
 
-def _listed(data: DataConfig) -> list[list[Any]]:
-    return [[file.path, file.size, file.version] for file in listing(data)]
+def _folders(names: Sequence[str]) -> list[str]:
+    """Of the phases; a single one needs none."""
+    return list(names) if len(names) > 1 else [""]
 
 
-def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with whole paths: a worker does not stand in the folder where the command was given."""
-    data, model = dict(settings["data"]), dict(settings["model"])
-    for name in ("path", "rationale_table"):
-        if data.get(name):
-            data[name] = full_path(os.path.expanduser(data[name]))
-    kind, colon, folder = model.get("encoder", "").partition(":")
-    if kind == "path" and colon:
-        model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
-    return {**settings, "data": data, "model": model}
+def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, place: _Place, say: Say) -> None:
+    """Trains the phases that are not trained yet, and makes what stands between them."""
+    examples, passed = f"{place.shared}/{EXAMPLES}", {}
+    cache = str(place.work.resolve() / CACHE)
+    with _examples(corpus, phases, place, examples, say):
+        for number, phase in enumerate(phases):
+            home = place.home(number)
+            given = {**config.settings, **phase.settings, **passed, "examples": examples, "cache": cache}
+            if not (home / "_last" / STATE).is_file():
+                if len(phases) > 1:
+                    say(f"phase {number + 1} of {len(phases)}: {phase.name}")
+                say("starting the workers")
+                here = replace(config, learner=phase.learner, settings=given, loop=replace(config.loop, **phase.loop))
+                fit(here, home, lambda row: say(_line(row)), place.away(number))
+            if number + 1 < len(phases):
+                passed = _passed(phase, given, home, place.passed(number), say)
 
 
-def _claim(output: str, settings: Mapping[str, Any], given: Any) -> Path:
-    """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in."""
+@contextmanager
+def _examples(corpus: Corpus, phases: Sequence[Phase], place: _Place, folder: str, say: Say) -> Iterator[None]:
+    """Writes the examples, where a phase still needs them; Ray runs in the block where more than one thing asks for it."""
+    if (place.home(len(phases) - 1) / "_last" / STATE).is_file():
+        yield
+        return
+    plan = corpus.preparation()
+    say("tokenizing the texts")
+    # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
+    with session() if len(plan.pieces) > 1 or len(phases) > 1 else nullcontext():
+        write_examples(plan, folder, place.work / "_sorting")
+        yield
+
+
+def _passed(phase: Phase, given: Mapping[str, Any], home: Path, folder: str, say: Say) -> dict[str, Any]:
+    """What a phase leaves to the next: its tensors, and the tables that were made so far and after it."""
+    before = f"{folder}/{WEIGHTS}"
+    write_weights(read_state(home / "_last")[0], before)
+    passed = {"before": before, "tables": dict(given.get("tables", {}))}
+    if phase.between is not None:
+        say(f"making the table {phase.between.name}")
+        # Another machine that goes on has another cache.
+        told = {name: value for name, value in {**given, **passed}.items() if name != "cache"}
+        path = tables.make(phase.between, told, folder, say)
+        passed["tables"][phase.between.name] = path
+    return passed
+
+
+def finish(how: Recipe, corpus: Corpus, state: State, made: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
+    """Writes a checkpoint of what was trained, settles it and measures it as the product; returns its figures.
+
+    Args:
+        state: tensors by name and the curve. made: the folder to write, which is not there.
+    """
+    tensors, curve = state
+    spec = how.write(made, corpus, tensors)
+    spec = replace(spec, runtime={**spec.runtime, "device": device})
+    settled = how.settle(spec, corpus, say)
+    figures = {**how.measure(spec, corpus, settled, say), "curve": curve}
+    part = how.part(corpus.settings)
+    figures["digest"] = revise(made, {}, how.card(spec, figures, command), part or None)
+    (made / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_curve(made / part, curve)
+    return figures
+
+
+def _state(place: _Place) -> State:
+    """What all phases trained, of one name the last, and their curves one after the other."""
+    found = [read_state(place.home(number) / "_last") for number in range(len(place.folders))]
+    tensors = {name: value for trained, _ in found for name, value in trained.items()}
+    if len(found) == 1:
+        return tensors, found[0][1]
+    return tensors, [{"phase": number, **row} for number, (_, rows) in enumerate(found, start=1) for row in rows]
+
+
+def _device(cluster: Mapping[str, Any]) -> str:
+    """Where the product is measured: the driver of a training on GPUs may stand on a machine without one."""
+    import torch
+
+    return "cuda" if cluster.get("gpu") and torch.cuda.is_available() else "cpu"
+
+
+def _told(how: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make the model: the single keys of a system say only how it is measured."""
+    sections = get_type_hints(how.Settings)
+    return {name: value for name, value in settings.items() if name not in sections or is_dataclass(sections[name])}
+
+
+def _claim(output: str, settings: Mapping[str, Any], given: Any, **told: Any) -> Path:
+    """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in.
+
+    Args:
+        told: what `continues` must know.
+    """
     # The id tells this training from one of before whose output was removed.
-    return _work(output, claim(output, settings, _TRAINING, given, id=uuid.uuid4().hex))
+    return _work(output, claim(output, settings, _TRAINING, given, **told, id=uuid.uuid4().hex))
 
 
 def _work(output: str, note: Mapping[str, Any]) -> Path:
@@ -182,14 +257,13 @@ def _work(output: str, note: Mapping[str, Any]) -> Path:
     return cache_folder("training") / name if is_s3(output) else Path(output, WORK)
 
 
-def _finished(output: str) -> dict[str, Any] | None:
-    """The figures of the checkpoint at `output`, if it is there and whole."""
+def _finished(output: str, part: str) -> dict[str, Any] | None:
+    """The figures of the checkpoint at `output`, or of its part, if it is there and whole: its list is written last."""
     storage = storage_for(output)
-    listed, figures = (storage.read(f"{output}/{name}") for name in ("digest.json", "figures.json"))
-    if listed is None or figures is None:
+    if storage.stat(f"{output}/{LIST}") is None:
         return None
-    found = json.loads(figures)
-    return found if found["digest"] == json.loads(listed)["digest"] else None
+    figures = storage.read(f"{output}/{part}/figures.json" if part else f"{output}/figures.json")
+    return None if figures is None else json.loads(figures)
 
 
 def _line(row: Mapping[str, Any]) -> str:

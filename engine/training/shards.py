@@ -7,7 +7,6 @@ the input's order. `index.json` is written last and says what there is: without 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ContractError, RetryableError
+from engine.models.examples import INDEX, Index
 from engine.records import seed_of
 from engine.storage import storage_for
 
-INDEX = "index.json"
-# Columns that any system's examples have.
-COMMON = (pa.field("record_id", pa.string()), pa.field("split", pa.string()), pa.field("sample", pa.bool_()))
 _ROWS = 512
 _MEMORY = "256MiB"
-
-
-@dataclass(frozen=True)
-class Index:
-    """How many examples each shard has: in those of train first the reports, then the samples made from them; and what else a
-    worker must know (`facts`, plain values)."""
-
-    reports: tuple[int, ...]
-    samples: tuple[int, ...]
-    valid: tuple[int, ...]
-    facts: Mapping[str, Any]
 
 
 def shard_rows(held: int) -> int:
@@ -76,26 +62,25 @@ def write_shards(
             "free some, and run the same command again"
         ) from None
     counts = {"reports": [n for n, _ in train], "samples": [n for _, n in train], "valid": [n for n, _ in valid]}
-    data = json.dumps({**counts, "facts": facts}).encode()
+    return _index(folder, {**counts, "facts": facts})
+
+
+def write_whole(tables: Iterable[pa.Table], schema: pa.Schema, folder: str, facts: Mapping[str, Any]) -> Index:
+    """Writes examples of `schema` as one file, in the order in which they come."""
+    counts = {"reports": 0, "samples": 0, "valid": 0}
+    with storage_for(folder).writer(f"{folder}/all-00000.parquet") as file, pq.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+            for split, sample in zip(table["split"].to_pylist(), table["sample"].to_pylist(), strict=True):
+                counts["valid" if split == "valid" else "samples" if sample else "reports"] += 1
+    return _index(folder, {**{name: [count] for name, count in counts.items()}, "facts": facts})
+
+
+def _index(folder: str, values: Mapping[str, Any]) -> Index:
+    """Says that examples are whole; last of all, since without it there is nothing."""
+    data = json.dumps(values).encode()
     storage_for(folder).create(f"{folder}/{INDEX}", data)
-    return _index(json.loads(data))
-
-
-def read_index(folder: str) -> Index | None:
-    """What `write_shards` left in a folder, None where it did not come to its end."""
-    data = storage_for(folder).read(f"{folder}/{INDEX}")
-    return None if data is None else _index(json.loads(data))
-
-
-def read_shard(folder: str, split: str, number: int) -> pa.Table:
-    """A shard's examples, as they were written, without `split`."""
-    path = f"{folder}/{split}-{number:05d}.parquet"
-    with storage_for(folder).open(path) as stream:
-        return pq.read_table(stream)
-
-
-def _index(found: Mapping[str, Any]) -> Index:
-    return Index(*(tuple(found[name]) for name in ("reports", "samples", "valid")), found["facts"])
+    return Index.of(json.loads(data))
 
 
 def _keyed(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -6,16 +6,17 @@ window. Windows are read ahead by Ray Data where the training has more than one,
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from engine.errors import ContractError
-from engine.models.site_classifier.learner import Examples
+from engine.models.examples import Index, read_shard
 from engine.shuffling import Epoch, Shuffle
 from engine.storage import S3Config, use_s3
-from engine.training.shards import Index, read_shard
 
 Unit = tuple[int, int]
 
@@ -67,7 +68,7 @@ def _here(units: Iterable[Unit], read: Callable[[Unit], pa.Table]) -> Generator[
 
 
 class Stream:
-    """See `engine.models.site_classifier.learner.Source`.
+    """See `engine.models.examples.Source`.
 
     Args:
         decode: a table of shards as examples. window: shards of a window. flow: calls a reader for window after window, ahead
@@ -78,7 +79,7 @@ class Stream:
         self,
         folder: str,
         index: Index,
-        decode: Callable[[pa.Table], Examples],
+        decode: Callable[[pa.Table], Any],
         *,
         window: int,
         share: Share,
@@ -111,10 +112,9 @@ class Stream:
             self._epoch = self._shuffle.epoch(epoch)
         return self._epoch
 
-    def hold(self, members: Sequence[int], epoch: int) -> tuple[Examples, list[int]]:
+    def hold(self, members: Sequence[int], epoch: int) -> tuple[Any, list[int]]:
         if not members:
-            nothing = np.empty(0, dtype=bool)
-            return Examples([], [], {}, nothing, nothing), []
+            return self._nothing, []
         order = self.order(epoch, self._shuffle.ratio, self._shuffle.seed) if self._shuffle else None
         if order is None:
             raise ContractError("examples are asked for before their order")
@@ -128,7 +128,11 @@ class Stream:
             parts.append(found)
         return self._decode(pa.concat_tables(parts)), list(range(len(members)))
 
-    def held_back(self) -> Iterator[tuple[Examples, list[int]]]:
+    @cached_property
+    def _nothing(self) -> Any:
+        return self._decode(read_shard(self._folder, "train").slice(0, 0))
+
+    def held_back(self) -> Iterator[tuple[Any, list[int]]]:
         for number, count in enumerate(self._index.valid):
             yield self._decode(read_shard(self._folder, "valid", number)), list(range(count))
 

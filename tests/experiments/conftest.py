@@ -12,8 +12,8 @@ def trained_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     import torch
 
     import engine.training.run
+    from engine.models.site_classifier.build import learner
     from engine.training.loop import Worker, train
-    from engine.training.site_classifier import learner
 
     done = []
 

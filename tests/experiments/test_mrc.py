@@ -13,6 +13,7 @@ import torch
 from engine.errors import ConfigError, RetryableError
 from engine.evaluation.spans import measure
 from engine.experiments import mrc, mrc_crossover, mrc_efficiency, mrc_plugin, mrc_transfer
+from engine.experiments.in_memory import Outcome, prepared
 from engine.experiments.mrc import MrcRecipe
 from engine.experiments.mrc_ablation import PromptAblation, PromptAblationConfig, SpanAccuracy, SpanAccuracyConfig
 from engine.experiments.mrc_backbone import Backbone, BackboneConfig
@@ -25,10 +26,10 @@ from engine.experiments.mrc_transfer import Transfer, TransferConfig
 from engine.experiments.run import Arm, run
 from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
+from engine.models.prompt_mrc.config import DataConfig
+from engine.models.prompt_mrc.corpus import load_corpus, marked_mentions, members_of
 from engine.sources.labelled import Document, Span
 from engine.training.loop import Worker
-from engine.training.prompt_mrc import DataConfig, load_corpus, marked_mentions, members_of, prepared
-from engine.training.prompt_mrc_finish import Outcome
 from tests.experiments.prompted import NAMES, TINY, measured
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner
 

@@ -1,8 +1,6 @@
 """Settings of `jobs.train` that are refused before any work."""
 
-from jobs._train import Config, _own
 from jobs.train import main
-from jobs.train_head import main as head
 
 
 def test_a_figure_that_nobody_measures_is_refused_before_any_work(tmp_path, capsys):
@@ -16,16 +14,16 @@ def test_a_figure_that_nobody_measures_is_refused_before_any_work(tmp_path, caps
 def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_path, capsys):
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
     for words, told in (
-        (["model.mode=soft"], "model.mode: model=site_classifier has no use for it"),
-        (["model=prompt_mrc", "learn.windows=3"], "learn.windows: model=prompt_mrc has no use for it"),
-        (["model=prompt_mrc", "data.group=patient"], "data.group: model=prompt_mrc has no use for it"),
+        (["model.mode=soft"], "unknown key 'model.mode'"),
+        (["model=prompt_mrc", "learn.windows=3"], "unknown key 'learn.windows'"),
+        (["model=prompt_mrc", "data.group=patient"], "unknown key 'data.group'"),
         (
             ["model=prompt_mrc", "data.types=[Drug,Gene]", "train.watch=f1_Disease"],
             "is none of f1, precision, recall, f1_Drug, f1_",
         ),
         # Of one type there is nothing beside the whole.
         (["model=prompt_mrc", "data.types=[Drug]", "train.watch=f1_Drug"], "is none of f1, precision, recall\n"),
-        (["model=prompt_mrc", "evidence_sample=9"], "evidence_sample: model=prompt_mrc has no use for it"),
+        (["model=prompt_mrc", "evidence_sample=9"], "unknown key 'evidence_sample'"),
         (["model=prompt_mrc", "model.mode=soft", "model.version=2"], "model.version: model.mode=soft has no use for it"),
         (["model=prompt_mrc", "model.mode=name", "model.style=question"], "model.style: model.mode=name has no use for it"),
         (["model=prompt_mrc", "model.mode=hard", "model.type_soft=3"], "model.type_soft: model.mode=hard has no use for it"),
@@ -43,21 +41,38 @@ def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_
 
 def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_path, capsys):
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
-    for job, words, told in (
-        (main, ["learn.weights={site: 2, stage: 1}"], "learn.weights: there is no task 'stage'; there are site, histology"),
-        (main, ["learn.budget=127"], "learn.budget"),
-        (main, ["train.clip=0"], "train.clip: must be above 0"),
-        (head, ["model.heads=[cls]", "train.clip=0"], "train.clip: must be above 0"),
-        (head, ["model.heads=[cls]", "train.watch=accuracy_stage"], "train.watch: 'accuracy_stage' is none of macro_f1"),
+    for words, told in (
+        (["learn.weights={site: 2, stage: 1}"], "learn.weights: there is no task 'stage'; there are site, histology"),
+        (["learn.budget=127"], "learn.budget"),
+        (["train.clip=0"], "train.clip: must be above 0"),
+        (
+            ["model.base=shipped", "model.head=cls", "train.watch=accuracy_stage"],
+            "train.watch: 'accuracy_stage' is none of macro_",
+        ),
+        (
+            ["model.base=shipped", "model.head=cls"],
+            "model.freeze_encoder: a training that goes on from a model keeps its encoder",
+        ),
+        (["model.freeze_encoder=true"], "model.freeze_encoder: there is no model.base"),
     ):
-        assert job.run([*argv, *words]) == 2
+        assert main.run([*argv, *words]) == 2
         said = capsys.readouterr().err
         assert told in said and said.count("\n") == 1
         assert not (tmp_path / "model").exists()
 
 
-def test_what_is_null_of_learning_is_left_to_the_learner():
-    config = Config()
-    assert "budget" not in _own(config, "learn", ("budget", "masking"))
-    config.learn.budget = 8192
-    assert _own(config, "learn", ("budget", "masking"))["budget"] == 8192
+def test_the_settings_of_a_training_are_the_keys_of_its_system():
+    from jobs._train import schema, settings_of
+
+    found = settings_of(composed("model=prompt_mrc", "data.path=/x", "output.path=/y", "learn.budget=8192"))
+    assert set(found) == {"data", "model", "learn", "precision", "seed"} and found["learn"]["budget"] == 8192
+    assert found["learn"]["negatives"] == 2 and found["model"]["window"] == 180 and "system" not in found["model"]
+    found = settings_of(composed("data.path=/x", "output.path=/y"))
+    assert found["learn"]["budget"] is None and found["data"]["samples"] == ["rationale"] and found["baseline"] is True
+    assert schema("engine.models.site_classifier") is not schema("engine.models.prompt_mrc")
+
+
+def composed(*words):
+    values, missing = main.compose(words, {})
+    assert not missing
+    return main.configured(values)

@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 from engine.errors import ConfigError, ContractError, RetryableError
+from engine.models.site_classifier.build import learner
 from engine.storage import storage_for
 from engine.training.fit import STATE, FitConfig, _keep, fit
 from engine.training.loop import LoopConfig, Worker, train
-from engine.training.site_classifier import learner
 from tests.training.test_loop import CONFIG, Line
 from tests.training.test_stream import LOOP, settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_prompt_mrc import documents, job_keys, write
+from tests.models.prompt_mrc.test_recipe import documents, job_keys, write
 from tests.training.test_train_job import SETTINGS, corpus
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -63,18 +63,16 @@ def settings(folder):
 
 
 def prepare(folder, size):
-    from engine.training.data import DataConfig, survey
-    from engine.training.site_classifier import classifier_config, write_examples
+    from engine.models.site_classifier.recipe import corpus
+    from engine.training.examples import write_examples
 
     chosen = settings(folder)
-    data = DataConfig(**chosen["data"])
-    found = survey(data)
-    write_examples(data, classifier_config(chosen["model"], found.labels, data), found, chosen["examples"], folder / "sorting")
+    write_examples(corpus(chosen).preparation(), chosen["examples"], folder / "sorting")
 
 
 def train(folder, size):
+    from engine.models.site_classifier.build import learner
     from engine.training.loop import LoopConfig, Worker, train
-    from engine.training.site_classifier import learner
 
     # Of 4,096 examples a window: two windows and a half.
     train(learner(settings(folder), Worker()), LoopConfig(epochs=9, batch=32, stop_after=300), Worker(), folder / "state")

@@ -6,19 +6,24 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file
 
-import engine.training.finish
 import engine.training.run
 from engine.errors import ConfigError, InputChanged
+from engine.models.base import recipe
+from engine.models.site_classifier import finish
+from engine.models.site_classifier.build import learner
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.storage import is_s3, storage_for
-from engine.training.fit import STATE, FitConfig
-from engine.training.loop import LoopConfig
-from engine.training.run import train_site_classifier
+from engine.training.examples import write_examples
+from engine.training.fit import STATE
+from engine.training.loop import LoopConfig, Worker
+from engine.training.run import train_system
 from tests.models.conftest import write_tiny
+from tests.models.site_classifier.test_corpus import write
 from tests.store import error
-from tests.training.test_data import write
 
+SYSTEM = "engine.models.site_classifier"
 TOLD, SAID = [], []
 
 
@@ -36,16 +41,17 @@ def place(request, tmp_path, monkeypatch):
         if remote is not None:
             assert storage_for(remote).create(f"{remote}/{STATE}", b"state")
 
-    def finish(state, config, examples, output, **more):
+    def finish(how, corpus, state, made, **more):
         TOLD.append("finish")
-        assert (state / STATE).read_bytes() == b"state"
-        write_tiny(output)
-        figures = {"digest": read_checkpoint(str(output)).digest, "tasks": {}}
-        (output / "figures.json").write_text(json.dumps(figures))
+        assert state == b"state"
+        write_tiny(made)
+        figures = {"digest": read_checkpoint(str(made)).digest, "tasks": {}}
+        (made / "figures.json").write_text(json.dumps(figures))
         return figures
 
     monkeypatch.setattr(engine.training.run, "fit", fit)
-    monkeypatch.setattr(engine.training.finish, "finish", finish)
+    monkeypatch.setattr(engine.training.run, "_state", lambda place: (place.home(0) / "_last" / STATE).read_bytes())
+    monkeypatch.setattr(engine.training.run, "finish", finish)
     return f"{request.getfixturevalue('bucket')}/model" if request.param == "s3" else str(tmp_path / "model")
 
 
@@ -61,10 +67,12 @@ def trained(tmp_path, output, more=None, columns=None, **loop):
     path = tmp_path / "reports.parquet"
     if not path.exists():
         reports(tmp_path, **(columns or {}))
-    labels = {"site": "site", "histology": "histology"}
-    settings = {"data": {"path": str(path), "labels": labels, **(more or {})}, "model": {"encoder": "tiny:bert", "rank": 2}}
-    config = FitConfig("none:none", settings, LoopConfig(**loop))
-    return train_site_classifier(config, output, command="", say=SAID.append, baseline=None, evidence_sample=1)
+    return train_system(SYSTEM, settings_of(path, more), output, loop=LoopConfig(**loop), command="", say=SAID.append)
+
+
+def settings_of(path, more=None):
+    data = {"path": str(path), "labels": {"site": "site", "histology": "histology"}, **(more or {})}
+    return {"data": data, "model": {"encoder": "tiny:bert", "rank": 2}, "learn": {}, "precision": "fp32", "seed": 7}
 
 
 @both
@@ -73,7 +81,7 @@ def test_an_input_that_has_changed_is_refused_whatever_is_done_already(place, tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine.training.finish, "finish", dies)
+        patched.setattr(engine.training.run, "finish", dies)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, place)
     before = (tmp_path / "reports.parquet").stat()
@@ -176,17 +184,23 @@ def test_wrong_places_are_refused_before_any_work(bucket, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["local"], indirect=True)
-def test_what_highlights_gave_and_what_they_did_not_is_said_and_kept(tmp_path, place):
+def test_what_highlights_gave_and_what_they_did_not_is_said_and_kept(tmp_path):
     marks = [[{"start": 0, "end": 1}], [{"start": 0, "end": 9}], None, None, None]
-    trained(tmp_path, place, {"rationales": "marks", "samples": ["rationale"]}, {"marks": marks})
-    assert SAID[0] == "highlights: 1 rationales for train; not used: 1 outside_report"
+    path = reports(tmp_path, marks=marks).path
+    how = recipe(SYSTEM)
+    corpus = how.corpus(settings_of(path, {"rationales": "marks", "samples": ["rationale"]}))
+    assert corpus.lines() == ["highlights: 1 rationales for train; not used: 1 outside_report"]
+    folder = str(tmp_path / "examples")
+    write_examples(corpus.preparation(), folder, tmp_path / "sorting")
+    tensors = learner({**corpus.settings, "examples": folder}, Worker()).parameters()
+    how.write(tmp_path / "model", corpus, {**tensors, "marker.weight": next(iter(tensors.values()))})
     rejected = pq.read_table(tmp_path / "model" / "rejected_rationales.parquet").to_pylist()
     assert [(row["origin"], row["reason"]) for row in rejected] == [("b", "outside_report")]
+    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if name.startswith("marker")]
 
 
-def test_there_is_no_baseline_where_there_is_one_code(tmp_path):
+def test_there_is_no_baseline_where_there_is_one_code():
     table = pa.table({"kind": ["real"], "split": ["train"], "site": ["C18"], "text": ["Colon."], "leak": [False]})
     lines = []
-    assert engine.training.finish._rival(pytest.fail, table, table, "site", lines.append) is None
+    assert finish._rival(table, table, "site", lines.append) is None
     assert lines == ["no baseline for site: there is only one code"]

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import ContractError
+from engine.models.examples import COMMON, Index, read_index, read_shard
 from engine.storage import storage_for
-from engine.training.shards import COMMON, Index, read_index, read_shard, shard_rows, write_shards
+from engine.training.shards import shard_rows, write_shards
 
 SCHEMA = pa.schema([*COMMON, pa.field("ids", pa.list_(pa.int32()))])
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from engine.errors import ContractError, InputChanged
+from engine.models.examples import read_index
+from engine.models.site_classifier.build import learner
+from engine.models.site_classifier.recipe import corpus
 from engine.sources.synthetic import generate
-from engine.training.data import DataConfig, survey
+from engine.training.examples import write_examples
 from engine.training.loop import LoopConfig, Worker, train
-from engine.training.shards import read_index
-from engine.training.site_classifier import classifier_config, learner, write_examples
 
 MODEL = {"encoder": "tiny:bert", "rank": 2, "window": 30}
 LOOP = LoopConfig(epochs=2, batch=8, rate=0.01, checkpoint_every=3, report_every=5)
@@ -36,15 +37,14 @@ def settings(tmp_path_factory):
 
 
 def made(data, folder):
-    found = survey(DataConfig(**data))
-    config = classifier_config(MODEL, found.labels, DataConfig(**data))
-    return write_examples(DataConfig(**data), config, found, str(folder / "x"), folder / "scratch")
+    plan = corpus({"data": data, "model": MODEL, "learn": {}}).preparation()
+    return write_examples(plan, str(folder / "x"), folder / "scratch")
 
 
 @pytest.fixture(autouse=True)
 def by_itself(monkeypatch):
     """One thread and no reading ahead, whatever Ray other tests have left running; `test_flow` is about that."""
-    monkeypatch.setattr("engine.training.site_classifier.ray_runs", lambda: False)
+    monkeypatch.setattr("engine.training.examples.ray_runs", lambda: False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

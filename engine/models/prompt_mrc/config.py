@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key
 
 TAGGER, NAME, HARD, SOFT, HYBRID = "tagger", "name", "hard", "soft", "hybrid"
 MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
@@ -175,3 +176,93 @@ class Decoding:
     def to_json(self) -> dict[str, Any]:
         """Plain values for decoding.json."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Annotated texts for training. `path` is what `engine.sources.labelled.read_documents` reads. `max_tokens` are read of a
+    text."""
+
+    path: str = key(
+        MISSING,
+        "Annotated texts: a file, a folder or a glob of IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and "
+        "spans.",
+        path=True,
+    )
+    types: tuple[str, ...] = key((), "Entity types to learn; none: all that train has.")
+    share: float = key(1.0, "Share of train to learn from, chosen by id.", low=0.0001, high=1.0)
+    eval_share: float = key(1.0, "Share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
+    cut_share: float = key(0.1, "Share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
+    max_tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and 0 < self.eval_share <= 1 and 0 < self.cut_share < 1):
+            raise ConfigError("data.share and data.eval_share must lie above 0 and at most at 1, data.cut_share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a training may set of a model, see `MrcConfig` and `Decoding`, and what it makes questions of or goes on from."""
+
+    encoder: str = key(MrcConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
+    rank: int = key(MrcConfig.rank, "Rank of the adapter on each linear layer of the encoder.", low=1)
+    window: int = key(MrcConfig.window, "Tokens of text in one window.", low=8)
+    mode: str = key(MrcConfig.mode, "What stands in front of a text; docs/models.md.", choices=MODES)
+    domain: str = key(MrcConfig.domain, "Name of the domain that the shared soft vectors belong to.")
+    language: str = key(MrcConfig.language, "Language of the templates, names and definitions that come along: en or es.")
+    style: str = key(MrcConfig.style, "Which templates.", choices=STYLES)
+    version: int = key(MrcConfig.version, "Which wording of a style.", low=1)
+    questions: Mapping[str, str] = key({}, "Own questions for some types, type: text, in place of the templates.")
+    ontology: str | None = key(
+        None,
+        "CSV file with type and definition, or pkg:ontology, which comes along: templates make themselves from it and from "
+        "mentions of train, which the checkpoint then holds.",
+        path=True,
+    )
+    mentions: int = key(12, "Most mentions in a template that makes itself.", low=0)
+    shared_soft: int = key(MrcConfig.shared_soft, "Soft vectors of the domain.", low=0)
+    type_soft: int = key(MrcConfig.type_soft, "Soft vectors of each type.", low=0)
+    deep: bool = key(MrcConfig.deep, "Every layer of the encoder gets soft vectors of its own, not the first alone.")
+    reparameterise: bool = key(
+        MrcConfig.reparameterise,
+        "Soft vectors pass a small network while they are trained; the checkpoint keeps what comes out.",
+    )
+    depth: int = key(MrcConfig.depth, "Encoder layers that are kept, the lowest; 0: all.", low=0)
+    share_layers: int = key(MrcConfig.share_layers, "Lower layers where prompt and text do not see each other; cheaper.", low=0)
+    overlap: int = key(MrcConfig.overlap, "Tokens that neighbouring windows share.", low=0)
+    prompt_room: int = key(MrcConfig.prompt_room, "Positions that are kept for the prompt, the longest template included.", low=4)
+    freeze_encoder: bool = key(MrcConfig.freeze_encoder, "Train prompts and heads alone.")
+    freeze_heads: bool = key(MrcConfig.freeze_heads, "Leave the heads of model.base as they are.")
+    base: str | None = key(None, "Checkpoint folder to go on from with new prompts.", path=True)
+    nested: bool | None = key(None, "Spans of one type may overlap; null goes by train.")
+    flat_across_types: bool = key(False, "Spans of different types may not overlap either.")
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How texts are shown. The share of masked tokens of a window is `masking` u^2, u uniform.
+
+    `negatives` types that a window lacks are asked for with each that it has. `weights` are those of start, end and match,
+    `random_pairs` the match pairs drawn at random. `soft_rate` is the learning rate of soft vectors relative to the others'.
+    `budget` is padded tokens a micro-batch.
+    """
+
+    masking: float = key(0.3, "Share of masked tokens is this times u squared, u uniform for each window.", low=0.0, high=1.0)
+    negatives: int = key(2, "Types that a window lacks and is asked for, for each that it has.", low=1)
+    weights: tuple[float, float, float] = (1.0, 1.0, 0.1)
+    random_pairs: int = 5
+    soft_rate: float = key(10.0, "Learning rate of soft vectors relative to train.rate.", low=0.0)
+    budget: int | None = key(
+        None,
+        "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes. "
+        "null: 8,192, and on a CPU 1,024.",
+        low=128,
+    )
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))
+        if len(self.weights) != 3 or min(self.weights) < 0 or self.weights[0] + self.weights[1] <= 0:
+            raise ConfigError("learn.weights: give three, of start, end and match, none below 0")
+        if self.negatives < 1 or self.soft_rate <= 0 or not 0 <= self.masking <= 1:
+            raise ConfigError("learn: negatives must be at least 1, soft_rate above 0, masking a share from 0 to 1")

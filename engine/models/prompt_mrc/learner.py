@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
-from engine.errors import ConfigError
 from engine.models.adapter import attach
-from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
 from engine.models.prompt_mrc.decode import Candidate, candidates, settle
 from engine.models.prompt_mrc.instances import Marked, Span, Window, chosen_types, flat, inside, marked, tags, windows
 from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork, collate
@@ -29,31 +28,6 @@ from engine.text.tokens import TokenizedText
 # Tokens that a sum over tokens counts as one.
 _TOKENS = 64.0
 _HEADS = ("start.", "end.", "match.", "tagger.")
-
-
-@dataclass(frozen=True)
-class LearnConfig:
-    """How texts are shown. The share of masked tokens of a window is `masking` u^2, u uniform.
-
-    `negatives` types that a window lacks are asked for with each that it has. `weights` are those of start, end and match,
-    `random_pairs` the match pairs drawn at random. `soft_rate` is the learning rate of soft vectors relative to the others'.
-    `budget` is padded tokens a micro-batch (0: 8,192, on a CPU 1,024).
-    """
-
-    masking: float = 0.3
-    negatives: int = 2
-    weights: tuple[float, float, float] = (1.0, 1.0, 0.1)
-    random_pairs: int = 5
-    soft_rate: float = 10.0
-    budget: int = 0
-    seed: int = 7
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(self.weights))
-        if len(self.weights) != 3 or min(self.weights) < 0 or self.weights[0] + self.weights[1] <= 0:
-            raise ConfigError("learn.weights: give three, of start, end and match, none below 0")
-        if self.negatives < 1 or self.soft_rate <= 0 or not 0 <= self.masking <= 1:
-            raise ConfigError("learn: negatives must be at least 1, soft_rate above 0, masking a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -233,7 +207,7 @@ class MrcLearner:
     def _batches(self, shown: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
         longest = 0 if self.network.config.is_tagger else max((len(each) for each in self.network.queries), default=0)
         room = longest + self.network.config.soft + 3
-        budget = micro_batch(self.config.budget, self.device.type, on_cpu=1024)
+        budget = micro_batch(self.config.budget or 0, self.device.type, on_cpu=1024)
         return token_budget_batches(prompts, [len(window) + room for window in shown], budget)
 
     def _rng(self, window: Window, what: str, epoch: int) -> np.random.Generator:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching import micro_batch, token_budget_batches
-from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+from engine.models.site_classifier.config import LearnConfig
+from engine.models.site_classifier.learner import Examples, SiteLearner
 from engine.models.site_classifier.network import Pooled, SiteNetwork
 from engine.models.tokens import Batch
 
@@ -53,7 +54,7 @@ class HeadLearner(SiteLearner):
     @property
     def budget(self) -> int:
         """Padded tokens a micro-batch; no encoder keeps anything of them."""
-        return micro_batch(self.config.budget, self.device.type, on_cpu=8192)
+        return micro_batch(self.config.budget or 0, self.device.type, on_cpu=8192)
 
     def batches(self, members: list[int]) -> Iterator[tuple[Batch, list[int]]]:
         """Whole texts by number, in batches, each with the numbers in it."""

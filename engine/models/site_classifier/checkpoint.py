@@ -110,7 +110,7 @@ def _head(whole: Stored, path: str, own: str, head: str) -> Stored:
         there = ", ".join([f"{own} (its own)", *further])
         raise ConfigError(
             f"model.head: {path} has no head {head}; it has {there}; to train one: "
-            f"python -m jobs.train_head model.path={path} model.heads=[{head}] data.path=... output.path=..."
+            f"python -m jobs.train model.base={path} model.freeze_encoder=true model.head={head} data.path=... output.path=..."
         )
     return checkpoints.read_part(whole, f"heads/{head}", (CALIBRATION,), _BASE)
 
@@ -149,6 +149,12 @@ def write_head(
     plain = {name: value for name, value in config.to_json().items() if name in _OF_HEAD}
     files = {CALIBRATION: _calibration(calibration, evidence_method)}
     return checkpoints.write_part(folder, f"heads/{config.head}", plain, tensors, files, card, _BASE)
+
+
+def write_settled(folder: Path, head: str | None, calibration: Mapping[str, TaskCalibration], evidence_method: str) -> None:
+    """Writes another calibration to a checkpoint, or to its further head, whose card is still to come."""
+    files = {CALIBRATION: _calibration(calibration, evidence_method)}
+    checkpoints.revise(folder, files, "not measured yet\n", f"heads/{head}" if head else None)
 
 
 def write_revision(output: str, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.keys import key
 
 EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
 HEADS = ("pooling", "cls", "target", "dpla")
@@ -96,3 +97,62 @@ class ClassifierConfig:
         """The inverse of `to_json`."""
         tasks = tuple(Task(t["name"], tuple(t["labels"]), tuple(t["support"]), t["multi_label"]) for t in values["tasks"])
         return cls(**{**values, "tasks": tasks, "special": tuple(values["special"])})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a training may set of a model, see `ClassifierConfig`; with a `base` it makes a further head for that."""
+
+    encoder: str = key(ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
+    rank: int = key(ClassifierConfig.rank, "Rank of the adapter on each linear layer of the encoder.", low=1)
+    window: int = key(ClassifierConfig.window, "Tokens of text in one window.", low=8)
+    head: str = key(
+        ClassifierConfig.head, "How a report's tokens become one vector; docs/models.md says what each head is.", choices=HEADS
+    )
+    pool_heads: int = key(ClassifierConfig.pool_heads, "Queries of the head pooling, for each task.", low=1)
+    phrase_samples: int = key(ClassifierConfig.phrase_samples, "Tokens that the head dpla samples for a phrase.", low=1)
+    phrase_reach: float = key(
+        ClassifierConfig.phrase_reach, "How far, in tokens, dpla may move a sample; 0 keeps a plain window.", low=0.0
+    )
+    branches: tuple[str, ...] = key(BRANCHES, "Branches of dpla.", choices=BRANCHES)
+    base: str | None = key(
+        None,
+        "Checkpoint folder to train a further head for, model.head, with freeze_encoder; encoder, rank and window are its own. "
+        "'shipped' is the model that comes along.",
+        path=True,
+    )
+    freeze_encoder: bool = key(False, "Leave the encoder of model.base as it is: every text is encoded once.")
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How reports are shown. `windows` a report and epoch; the share of masked tokens of a report is `masking` u^2, u uniform.
+
+    `weights` scale the tasks' losses, `sample_weight` those of samples that are no reports. `ratio` is such samples a report and
+    epoch, drawn anew each epoch; negative: each of them once. `marking` is the weight of the loss that asks which tokens were
+    marked; 0: do not ask. `budget` is padded tokens a micro-batch (None: see `SiteLearner`). Of these, `checkpointing` windows
+    pass the encoder at a time, and what it keeps of them is computed again for the gradient; 0: all at once, everything kept.
+    """
+
+    windows: int = key(8, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
+    masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)
+    smoothing: float = key(0.05, "Label smoothing.", low=0.0, high=0.5)
+    weights: Mapping[str, float] = key({}, "Weight of a task's loss; 1 where none is given.", low=0.0)
+    sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; a report's is 1.", low=0.0)
+    ratio: float = key(-1.0, "Samples from highlights for each report and epoch, drawn anew; negative: each of them once.")
+    marking: float = key(0.0, "Weight of a second question, which tokens were highlighted; 0 does not ask it.", low=0.0)
+    budget: int | None = key(
+        None,
+        "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes. "
+        "null: 8,192, and on a CPU 2,048 where the encoder learns.",
+        low=128,
+    )
+    checkpointing: int = key(
+        0, "Windows in the encoder at a time, computed again for the gradient: less memory, more time; 0: keep everything.", low=0
+    )
+    max_tokens: int = key(
+        16384,
+        "Tokens kept of a training text, from its beginning; with a frozen encoder each takes about 770 bytes of disk.",
+        low=16,
+    )
+    seed: int = 7

@@ -10,7 +10,6 @@ share of their words missing, so a report with its evidence masked is not foreig
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
 from engine.evaluation.classes import macro_f1
+from engine.models.examples import Source
+from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.network import Pooled, SiteNetwork
 from engine.models.tokens import Batch, collate
 from engine.records import seed_of
@@ -30,33 +31,11 @@ MARKER = "marker"
 
 
 @dataclass(frozen=True)
-class LearnConfig:
-    """How reports are shown. `windows` a report and epoch; the share of masked tokens of a report is `masking` u^2, u uniform.
-
-    `weights` scale the tasks' losses, `sample_weight` those of samples that are no reports. `ratio` is such samples a report and
-    epoch, drawn anew each epoch; negative: each of them once. `marking` is the weight of the loss that asks which tokens were
-    marked; 0: do not ask. `budget` is padded tokens a micro-batch (0: see `SiteLearner`). Of these, `checkpointing` windows
-    pass the encoder at a time, and what it keeps of them is computed again for the gradient; 0: all at once, everything kept.
-    """
-
-    windows: int = 8
-    masking: float = 0.8
-    smoothing: float = 0.05
-    weights: Mapping[str, float] | None = None
-    sample_weight: float = 1.0
-    ratio: float = -1.0
-    marking: float = 0.0
-    budget: int = 0
-    checkpointing: int = 0
-    seed: int = 7
-
-
-@dataclass(frozen=True)
 class Examples:
     """Tokenized examples: ids, tokens, labels [n, tasks] (-1: none; for a multi-label task see `many`), split masks.
 
-    `kind` says what each is (see `engine.training.data`), `sample` which are no reports of their own. `marked` has for reports
-    with rationales a flag for each token. See `Source`: examples that are held whole are one, numbered as they stand.
+    `kind` says what each is (see `corpus`), `sample` which are no reports of their own. `marked` has for reports with rationales
+    a flag for each token. See `Source`: examples that are held whole are one, numbered as they stand.
     """
 
     record_id: list[str]
@@ -87,26 +66,6 @@ class Examples:
 
     def close(self) -> None:
         pass
-
-
-class Source(Protocol):
-    """Where a learner's examples are, numbered from 0; they need not be held whole."""
-
-    @property
-    def mixed(self) -> bool:
-        """Whether there are samples beside the reports."""
-
-    def order(self, epoch: int, ratio: float, seed: int) -> Sequence[int]:
-        """The numbers of an epoch, in order: every report of train once, and samples by `ratio` (see `LearnConfig`)."""
-
-    def hold(self, members: Sequence[int], epoch: int) -> tuple[Examples, list[int]]:
-        """Some examples of an epoch, and which of those held they are. Cheap where they are asked for in the epoch's order."""
-
-    def held_back(self) -> Iterator[tuple[Examples, list[int]]]:
-        """The reports of valid, some at a time."""
-
-    def close(self) -> None:
-        """Ends what is read ahead."""
 
 
 class SiteLearner:
@@ -186,7 +145,7 @@ class SiteLearner:
     def budget(self) -> int:
         """Padded tokens a micro-batch. On a CPU a step of 32 abstracts in windows of 254 took half as long again at 8,192 as at
         2,048, and 2.7 GB; in windows of 126 the size made no difference."""
-        return micro_batch(self.config.budget, self.device.type, on_cpu=2048)
+        return micro_batch(self.config.budget or 0, self.device.type, on_cpu=2048)
 
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
         chosen = [self._windows(member, epoch) for member in members]

@@ -54,7 +54,7 @@ class Options(TextOptions):
     )
     head: str | None = key(
         None,
-        "Head of the checkpoint, of those that jobs.train_head gave it; null is the checkpoint's own.",
+        "Head of the checkpoint, of those that were trained for it; null is the checkpoint's own.",
         at="model.head",
         choices=HEADS,
     )

@@ -19,7 +19,8 @@ import pyarrow as pa
 import torch
 
 from engine.models.columns import list_values
-from engine.models.site_classifier.learner import Examples, LearnConfig, SiteLearner
+from engine.models.site_classifier.config import LearnConfig
+from engine.models.site_classifier.learner import Examples, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.tokens import Batch
 from engine.storage import whole_file, whole_folder

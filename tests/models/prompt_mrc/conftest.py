@@ -10,8 +10,8 @@ import torch
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
-from engine.models.prompt_mrc.config import Decoding, MrcConfig
-from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
+from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
+from engine.models.prompt_mrc.learner import Examples, MrcLearner, prepare_training
 from engine.text.tokens import tokenize
 from engine.training.loop import LoopConfig, Worker, train
 

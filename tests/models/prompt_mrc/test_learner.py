@@ -8,8 +8,8 @@ import torch
 
 from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, trained_tensors
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.learner import LearnConfig, MrcLearner, exact
+from engine.models.prompt_mrc.config import Decoding, LearnConfig
+from engine.models.prompt_mrc.learner import MrcLearner, exact
 from engine.training.loop import LoopConfig, Worker, train
 from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner, write
 

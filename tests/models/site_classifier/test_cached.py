@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from engine.models.columns import list_values, matrix
 from engine.models.site_classifier.cached import Absent, HeadLearner, head_tensors
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import HEADS
-from engine.models.site_classifier.learner import Examples, LearnConfig
+from engine.models.site_classifier.config import HEADS, LearnConfig
+from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.states import States, Taken, encode
 from engine.training.loop import LoopConfig, Worker, train

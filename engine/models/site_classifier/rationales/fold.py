@@ -17,8 +17,8 @@ from engine.encoders import set_threads
 from engine.errors import ContractError
 from engine.models.columns import list_values, lists
 from engine.models.site_classifier.cached import Absent, HeadLearner
-from engine.models.site_classifier.config import ClassifierConfig
-from engine.models.site_classifier.learner import Examples, LearnConfig
+from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
+from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.rationales.bank import BANK, scored
 from engine.models.site_classifier.states import Encoded, StateFolder, keys_of

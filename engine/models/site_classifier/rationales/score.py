@@ -24,8 +24,7 @@ from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.run import records_of
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.learner import LearnConfig
+from engine.models.site_classifier.config import LearnConfig, Task
 from engine.models.site_classifier.rationales import fold as of_fold
 from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, folds, judged, rule
 from engine.models.site_classifier.rationales.gather import HUMAN, Repeats, flag_held, flag_lonely, flag_unread, gathered

@@ -16,10 +16,10 @@ import torch
 
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
+from engine.models.site_classifier.corpus import DataConfig, survey
 from engine.models.site_classifier.rationales.bank import rule
 from engine.models.site_classifier.rationales.gather import HUMAN
 from engine.models.site_classifier.rationales.score import TABLE, _judged, _unlearn, summary
-from engine.training.data import DataConfig, survey
 from jobs.rationale_bank import main
 from tests.models.conftest import coder, write_tiny
 from tests.models.site_classifier.rationales.test_bank import table

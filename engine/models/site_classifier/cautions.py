@@ -11,8 +11,8 @@ from engine.models.site_classifier.decide import DecisionConfig
 FEW = 200
 
 
-def of_tasks(figures: Mapping[str, Any]) -> list[str]:
-    """Lines on the figures of a site classifier, as `engine.training.finish` makes them, task by task."""
+def cautions(figures: Mapping[str, Any]) -> list[str]:
+    """Lines on the figures of a model, as `engine.models.site_classifier.finish` makes them, task by task."""
     return [f"{name}: {line}" for name, task in figures["tasks"].items() for line in _of_task(task)]
 
 
@@ -32,8 +32,8 @@ def _of_task(task: Mapping[str, Any]) -> list[str]:
         lines.append(f"{_reports(n, 'test')} show an accuracy of at least {bound:.3f} (95 % confidence), not more")
     if fitted["bound"] is None:
         lines.append(f"{_no_threshold(fitted)}, so every report goes to a person")
-    codes, least = task.get("codes"), DecisionConfig().min_support
-    if codes and codes["supported"] < codes["all"]:
+    codes, least = task["codes"], DecisionConfig().min_support
+    if codes["supported"] < codes["all"]:
         rare = codes["all"] - codes["supported"]
         which = f"all {rare}" if rare == codes["all"] else f"{rare} of {codes['all']}"
         lines.append(f"{which} codes have fewer than {least} training reports (decision.min_support) and always go to a person")
@@ -47,18 +47,6 @@ def _no_threshold(fitted: Mapping[str, Any]) -> str:
         are = "is" if fitted["n"] == 1 else "are"
         return f"{_reports(fitted['n'], 'valid')} {are} too few for a threshold: {promise} takes {least} without an error"
     return f"no threshold on the {fitted['n']:,} valid reports keeps {promise}"
-
-
-def of_entities(figures: Mapping[str, Any]) -> list[str]:
-    """Lines on the figures of prompt_mrc, as `engine.training.prompt_mrc_finish` makes them."""
-    lines = []
-    for split, what in (("valid", "the thresholds were tuned on"), ("test", "the figures come from")):
-        counts, mentions = figures["examples"], figures["examples"].get(f"mentions {split}", 0)
-        texts = sum(n for name, n in counts.items() if name.endswith(f" {split}") and not name.startswith("mentions "))
-        if mentions < FEW:
-            where = f"{texts:,} {split} text{'s' if texts != 1 else ''}"
-            lines.append(f"{what} {mentions:,} mentions in {where}; with fewer than {FEW} they are unsure")
-    return lines
 
 
 def _reports(n: int, split: str) -> str:

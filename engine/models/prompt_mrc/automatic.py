@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import HARD, HYBRID, MrcConfig
+from engine.models.prompt_mrc.corpus import Corpus, members_of
 from engine.models.prompt_mrc.infused import BUDGET, Infused, infused, read_ontology
 from engine.sources.labelled.splits import TRAIN
-from engine.training.prompt_mrc import Corpus, members_of
 
 
 def with_templates(settings: Mapping[str, Any], corpus: Corpus, ontology: str | None, mentions: int) -> Mapping[str, Any]:
-    """The settings of a training, as `engine.training.prompt_mrc.learner` takes them, with templates in place of questions that
+    """The settings of a training, with templates in place of questions that
     the user does not ask; as they were without a table.
 
     Raises:

@@ -23,7 +23,7 @@ from engine.sources.packed import plain_name
 from engine.storage import Entry, storage_for
 
 if TYPE_CHECKING:
-    from engine.training.data import DataConfig
+    from engine.models.site_classifier.corpus import DataConfig
 
 SPLITS = (TRAIN, VALID, TEST)
 # Columns that a table may lack under these names; under any other name they were asked for and must be there.

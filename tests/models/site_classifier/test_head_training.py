@@ -1,4 +1,4 @@
-"""Further heads from a tiny frozen encoder, as the job trains them: a new checkpoint with the old head and the new ones."""
+"""Further heads on a tiny frozen encoder, as the job trains them: each time a checkpoint with the old heads and a new one."""
 
 import json
 import shutil
@@ -8,32 +8,46 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import engine.training.run
 from engine.errors import ConfigError
 from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
 from engine.pipeline.fingerprint import fingerprint
 from engine.sources.synthetic import generate
-from jobs.train_head import main
+from jobs.train import main
 from tests.models.conftest import TASKS, TEXTS, coded, coder, write_tiny
 from tests.pipeline.conftest import Bench
+from tests.toys.train import fit
+
+# Two heads are trained, measured and explained before the first test.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with `reports.parquet`, `base` and `model`, the base with two further heads."""
+    """A folder with `reports.parquet`, `base` and `model`, the base with two further heads, one trained after the other."""
     folder = tmp_path_factory.mktemp("heads")
     table = pl.from_arrow(generate(40, 3, median_words=30, skew="uniform"))
     names = {task.name: pl.Series([task.labels[i % len(task.labels)] for i in range(40)]) for task in TASKS}
     split = pl.Series(["train", "train", "train", "valid", "test"] * 8)
     table.with_columns(**names, split=split, patient_id=pl.col("record_id")).write_parquet(folder / "reports.parquet")
     write_tiny(folder / "base")
-    assert main.run(command(folder)) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine.training.run, "fit", fit)
+        assert main.run(command(folder, head="dpla", output="dpla")) == 0
+        assert main.run(command(folder, base="dpla", head="cls")) == 0
     return folder
 
 
-def command(folder, *more, heads="[dpla,cls]", output="model"):
-    where = [f"data.path={folder}/reports.parquet", f"model.path={folder}/base", f"output.path={folder}/{output}"]
-    small = ["train.epochs=1", "learn.max_tokens=64", "evidence_sample=3", "precision=fp32", "threads=1"]
-    return [*where, f"model.heads={heads}", *small, *more]
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Trains in this process."""
+    monkeypatch.setattr(engine.training.run, "fit", fit)
+
+
+def command(folder, *more, head="cls", base="base", output="model"):
+    where = [f"data.path={folder}/reports.parquet", f"model.base={folder}/{base}", f"output.path={folder}/{output}"]
+    small = ["train.epochs=1", "learn.max_tokens=64", "evidence_sample=3", "cluster.precision=fp32", "cluster.threads=1"]
+    return ["experiment=head", *where, f"model.head={head}", *small, *more]
 
 
 def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
@@ -45,7 +59,7 @@ def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
     assert found["dpla"].config.tasks == base.config.tasks and found["dpla"].calibration != base.calibration
     assert not (trained / "base" / "heads").exists()
     # The states of all texts are a training's own and do not stay.
-    assert [path.name for path in (trained / "model" / "_training").iterdir()] == ["settings.json"]
+    assert sorted(path.name for path in (trained / "model" / "_training").iterdir()) == ["_last", "settings.json"]
     rows = {head: coded(coder(model, head=head), TEXTS) for head in ("dpla", "cls")}
     assert all(row["site_evidence"] for row in rows["dpla"][:3])
     assert [row["site_prob"] for row in rows["dpla"]] != [row["site_prob"] for row in rows["cls"]]
@@ -57,7 +71,9 @@ def test_its_figures_card_and_curve_lie_beside_each_head(trained):
     figures = json.loads((own / "figures.json").read_text())
     assert figures["digest"] == read_checkpoint(str(trained / "model"), "dpla").digest
     assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"] and (own / "curve.html").is_file()
-    assert "deformable" in (own / "README.md").read_text() and "`model.head=cls`" in (trained / "model" / "README.md").read_text()
+    assert "deformable" in (own / "README.md").read_text()
+    chapter = (trained / "model" / "README.md").read_text().split("## Further heads")[1].splitlines()
+    assert [line.split(":")[0] for line in chapter if line.startswith("*")] == ["* `model.head=dpla`", "* `model.head=cls`"]
     mass = {
         head: [row["specials_mass"] for row in _evidence(trained, head) if row["method"] == "attention"]
         for head in ("dpla", "cls")
@@ -71,17 +87,19 @@ def _evidence(folder, head):
 
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(trained, capsys):
-    before = (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns
+    before = (trained / "model" / "heads" / "cls" / "model.safetensors").stat().st_mtime_ns
     # As if it had been killed just after the checkpoint was there.
-    (trained / "model" / "_training" / "states").mkdir()
-    assert main.run(command(trained)) == 0
-    assert [path.name for path in (trained / "model" / "_training").iterdir()] == ["settings.json"]
+    (trained / "model" / "_training" / "_cache").mkdir()
+    assert main.run(command(trained, base="dpla")) == 0
+    assert not (trained / "model" / "_training" / "_cache").exists()
     assert "nothing to do" in capsys.readouterr().err
-    assert (trained / "model" / "heads" / "dpla" / "model.safetensors").stat().st_mtime_ns == before
+    assert (trained / "model" / "heads" / "cls" / "model.safetensors").stat().st_mtime_ns == before
     for said, argv in {
-        "other settings": command(trained, "train.rate=0.5"),
-        "own head": command(trained, heads="[pooling]", output="x"),
-        "name a column for each": command(trained, "data.labels={stage: site}", output="x"),
+        "other settings": command(trained, "train.rate=0.5", base="dpla"),
+        "own head": command(trained, head="pooling", output="x"),
+        "name a column for each": command(trained, "data.labels={stage: site}", "train.watch=macro_f1", output="x"),
+        "keeps its encoder; set it to true": command(trained, "model.freeze_encoder=false", output="x"),
+        "there is no model.base": [word for word in command(trained, output="x") if not word.startswith("model.base=")],
     }.items():
         assert main.run(argv) == 2
         told = capsys.readouterr().err
@@ -89,24 +107,45 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained, cap
     assert not (trained / "x").exists()
 
 
-@pytest.mark.parametrize("column", ["site", "patient_id", "text"])
-def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys, column):
-    table = pl.read_parquet(trained / "reports.parquet")
-    first = table[column][5] if column == "site" else "another"
-    other = [first, *table[column][1:]]
-    assert other != table[column].to_list()
-    table.with_columns(pl.Series(column, other)).write_parquet(tmp_path / "reports.parquet")
-    argv = [word for word in command(trained) if not word.startswith("data.path=")]
-    assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 2
-    told = capsys.readouterr().err
-    assert "the input has changed since this training began" in told and told.count("\n") == 1
+def test_a_killed_head_goes_on_with_the_states_that_are_there(trained, tmp_path, monkeypatch, capsys):
+    argv = command(trained, "train.checkpoint_every=1", head="target", output="target")
+    real = engine.training.run.finish
+
+    def dies(*given, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.training.run, "finish", dies)
+        assert main.run(argv) == 130
+    assert "all steps are done; the same command goes on with measuring" in capsys.readouterr().err
+    assert list((trained / "target" / "_training" / "_cache").rglob("start.npy"))
+    assert engine.training.run.finish is real and main.run(argv) == 0
+    assert "model.head=target" in capsys.readouterr().out
+    assert read_checkpoint(str(trained / "target"), "target").config.head == "target"
+
+
+def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys):
+    shutil.copytree(trained / "base", tmp_path / "base")
+    shutil.copy(trained / "reports.parquet", tmp_path / "reports.parquet")
+    assert main.run(command(tmp_path)) == 0
+    table = pl.read_parquet(tmp_path / "reports.parquet")
+    table.with_columns(text=pl.lit("another")).write_parquet(tmp_path / "reports.parquet")
+    assert main.run(command(tmp_path)) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "the input has changed since this training began" in told
+    # And so is another model at the place of the base.
+    shutil.copy(trained / "reports.parquet", tmp_path / "reports.parquet")
+    shutil.rmtree(tmp_path / "base")
+    write_tiny(tmp_path / "base", temperature=3.0)
+    assert main.run(command(tmp_path)) == 2
+    assert "other settings" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_highlights_that_cannot_be_used_are_told_and_kept_with_their_reason(trained, tmp_path, capsys):
     table = pl.read_parquet(trained / "reports.parquet")
     marks = [[{"start": 0, "end": 9}, {"start": 5, "end": 99999}] if row == 0 else None for row in range(40)]
     table.with_columns(marks=pl.Series(marks)).write_parquet(tmp_path / "reports.parquet")
-    argv = [word for word in command(trained, "data.rationales=marks", heads="[cls]", output="y") if "data.path=" not in word]
+    argv = [word for word in command(trained, "data.rationales=marks", output="y") if "data.path=" not in word]
     assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 0
     assert "highlights: 1 rationales for train; not used: 1 outside_report" in capsys.readouterr().err
     (lost,) = pl.read_parquet(trained / "y" / "heads" / "cls" / "rejected_rationales.parquet").to_dicts()
@@ -126,7 +165,7 @@ def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(trained, tmp
 
 def test_a_head_that_is_not_there_is_told_with_those_that_are(trained):
     with pytest.raises(
-        ConfigError, match=r"has no head target; it has pooling \(its own\), cls, dpla; .*jobs.train_head"
+        ConfigError, match=r"has no head target; it has pooling \(its own\), cls, dpla; .*jobs.train .*freeze_encoder=true"
     ) as caught:
         coder(trained / "model", head="target")
     assert "\n" not in str(caught.value)

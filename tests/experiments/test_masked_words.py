@@ -7,7 +7,7 @@ import torch
 
 from engine.encoders import encoder_digest
 from engine.errors import ConfigError
-from engine.training.masked_words import AdaptConfig, MaskedWords, adapt
+from engine.experiments.masked_words import AdaptConfig, MaskedWords, adapt
 
 TEXTS = ["the old man sells bread near the river", "plum", "we saw an apple and a cherry on a hill " * 8]
 TINY = AdaptConfig("tiny:bert", window=30, epochs=1, batch=2, held=4)

@@ -3,8 +3,8 @@
 import pytest
 
 from engine.models.prompt_mrc.build import completed
+from engine.models.prompt_mrc.card import model_card
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
-from engine.training.prompt_mrc_finish import model_card
 
 MODEL = {"encoder": "tiny:bert", "shared_soft": 4, "type_soft": 2, "rank": 2, "window": 48, "overlap": 16, "prompt_room": 64}
 LEFT = ("snapped", "unread", "overlapping", "coordinated")

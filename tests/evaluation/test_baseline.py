@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.benchmarks import baseline
 from engine.errors import ContractError
+from engine.evaluation import baseline
 
 TEXTS = ["carcinoma of the breast", "carcinoma of the lung", "tumour in the breast", "tumour in the lung"] * 4
 LABELS = ["C50", "C34", "C50", "C34"] * 4

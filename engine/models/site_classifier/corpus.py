@@ -12,22 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.rationales.samples import RationaleTable, Sampler, codes, held_words
-from engine.sources.base import DOUBLE, Shard
+from engine.keys import MISSING, key
+from engine.models.site_classifier.columns import OPTIONAL, SPLITS, Splits, completed, files_of, reader_of, told_of, unreadable
+from engine.models.site_classifier.rationales.samples import KINDS, RationaleTable, Sampler, codes, held_words
+from engine.models.site_classifier.repeats import Repeats
+from engine.sources.base import DOUBLE, QUOTING, Shard
 from engine.sources.labelled.values import CODES, MARKS
 from engine.storage import Entry, storage_for
-from engine.training.columns import OPTIONAL, SPLITS, Splits, completed, files_of, reader_of, told_of, unreadable
-from engine.training.repeats import Repeats
 
 TASKS = {"site": "site", "histology": "histology"}
-# Settings that came later. What is as before is not noted beside a training, so that those of before go on.
-_LATER = {"rationale_rule": None, "cut_share": 0.1}
 # Synthetic reports that are made at a time, and that a piece has.
 _BATCH = 512
 _PIECE = 4096
@@ -39,10 +37,9 @@ class DataConfig:
 
     `labels` maps a task to its column (none: `TASKS`); the column of a task in `multi_label` holds lists of codes. `pair` names
     the column with the second text of a paired model. `split` names the column with train, valid or test; `group` one whose
-    values (patients) never cross splits. Where one is None, or no file has a column of its default name, see
-    `engine.training.columns`; `cut_share` is the share that becomes test there, and that of the rest which becomes valid.
-    `synthetic` adds that many generated reports to train, `synthetic_seed` and
-    `synthetic_skew` say which.
+    values (patients) never cross splits. Where one is None, or no file has a column of its default name, see `columns`;
+    `cut_share` is the share that becomes test there, and that of the rest which becomes valid. `synthetic` adds that many
+    generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
     that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
@@ -53,28 +50,55 @@ class DataConfig:
     `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
     """
 
-    path: str
-    id: str = "record_id"
-    text: str = "text"
-    split: str | None = OPTIONAL["split"]
-    group: str | None = OPTIONAL["group"]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    multi_label: Sequence[str] = ()
-    pair: str | None = None
-    leak: str | None = None
-    synthetic: int = 0
-    synthetic_seed: int = 11
-    synthetic_skew: str = "uniform"
-    rationales: str | None = None
-    rationale_table: str | None = None
-    rationale_rule: str | None = None
-    samples: Sequence[str] = ("rationale",)
-    held: int = 8192
-    cut_share: float = 0.1
-    encoding: str = "utf-8"
-    delimiter: str | None = None
-    quoting: str = DOUBLE
-    escape: str | None = None
+    path: str = key(
+        MISSING,
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, best some for "
+        "patient and split too. A threshold by which anything is coded without a person takes 203 valid reports at the least.",
+        path=True,
+    )
+    id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
+    text: str = key("text", "Column with the text.")
+    split: str | None = key(
+        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
+    )
+    group: str | None = key(
+        "patient_id",
+        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
+    )
+    labels: Mapping[str, str] = key(
+        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
+    )
+    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+    pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
+    leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
+    synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
+    synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)
+    synthetic_skew: str = key("uniform", "How common the sites are among synthetic reports.", choices=("uniform", "registry"))
+    rationales: str | None = key(
+        None, "Column with highlights: a list with start and end of each, and label and annotator where they are said."
+    )
+    rationale_table: str | None = key(
+        None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
+    )
+    rationale_rule: str | None = key(
+        None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
+    )
+    samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
+    held: int = key(
+        8192,
+        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
+        low=1,
+    )
+    cut_share: float = key(
+        0.1,
+        "Share cut off for test, and of the rest for valid, where nothing says the split.",
+        low=0.01,
+        high=0.5,
+    )
+    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
+    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
@@ -88,11 +112,6 @@ class DataConfig:
     def highlighted(self) -> bool:
         """Whether there may be highlights."""
         return bool(self.rationales or self.rationale_table)
-
-
-def noted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a `DataConfig` as a training keeps them to know itself again."""
-    return {name: value for name, value in settings.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)

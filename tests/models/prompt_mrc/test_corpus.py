@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.prompt_mrc.config import DataConfig
+from engine.models.prompt_mrc.corpus import load_corpus
 from engine.sources.labelled import Document, Span
 from engine.training.loop import Worker, train
-from engine.training.prompt_mrc import DataConfig, learner, load_corpus
-from engine.training.prompt_mrc_finish import finish
 from jobs.train import main
-from tests.training.test_prompt_mrc import LOOP, job_keys, settings, write
+from tests.models.prompt_mrc.test_recipe import LOOP, finish, job_keys, learner_of, settings, write
 
 IOBES = "iob2: the tag of token {} is none of O, B-<type>, I-<type>"
 
@@ -35,7 +35,7 @@ def test_texts_that_cannot_be_used_are_told_with_their_reasons(tmp_path, monkeyp
     path = write(tmp_path / "a.parquet", sound(3, "train", "valid", "test"), flagged("train", IOBES.format(2), IOBES.format(7)))
     corpus = load_corpus(DataConfig(path))
     assert (corpus.broken.count, corpus.broken.texts, corpus.counts()["broken"]) == (2, 11, 2)
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
+    monkeypatch.setattr("engine.training.run._finished", lambda *given: {"test": {}, "examples": {}})
     assert main.run(words(path, tmp_path, "model.questions={A: which man}")) == 0
     said = capsys.readouterr().err.splitlines()
     assert f"2 of 11 texts cannot be used: {IOBES.format(2)} (2, the first is 'train-x0')" in said
@@ -47,9 +47,9 @@ def test_the_card_and_the_figures_have_what_is_left_out(tmp_path):
     made[0] = replace(made[0], spans=(*made[0].spans, Span(0, 2, "B", "g"), Span(7, 10, "B", "g")))
     path = write(tmp_path / "a.parquet", made, flagged("test", IOBES.format(2), IOBES.format(7)))
     given = settings(path, {"types": ["A"]}) | {"questions": {"A": "which man"}}
-    trained = learner(given, Worker())
+    trained = learner_of(given, tmp_path)
     train(trained, LOOP, Worker(), tmp_path)
-    finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=lambda line: None)
+    finish(given, tmp_path / "last", tmp_path / "model")
     figures, card = (tmp_path / "model" / name for name in ("figures.json", "README.md"))
     found = json.loads(figures.read_text())
     assert found["broken"] == {"texts": 11, "count": 2, "reasons": {IOBES.format("N"): 2}}
@@ -99,12 +99,12 @@ def test_coordinations_are_counted_of_the_types_and_texts_that_are_learned(tmp_p
     some = load_corpus(DataConfig(path, share=0.5))
     ids = {each.record_id for each in some.documents}
     assert some.coordinated == sum(f"{split}{at}" in ids for split in ("train", "valid", "test") for at in (1, 2)) < 6
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
+    monkeypatch.setattr("engine.training.run._finished", lambda *given: {"test": {}, "examples": {}})
     assert main.run(words(path, tmp_path)) == 0
     assert "6 marked spans are coordinations" in capsys.readouterr().err
     given = settings(path) | {"questions": {}}
-    trained = learner(given, Worker())
+    trained = learner_of(given, tmp_path)
     train(trained, LOOP, Worker(), tmp_path / "state")
-    figures = finish(given, tmp_path / "state" / "last", tmp_path / "model", command="a command", say=lambda line: None)
+    figures = finish(given, tmp_path / "state" / "last", tmp_path / "model")
     assert figures["marked"]["coordinated"] == 6
     assert "6 marked spans are coordinations" in (tmp_path / "model" / "README.md").read_text()

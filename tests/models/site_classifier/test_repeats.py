@@ -3,8 +3,8 @@
 import polars as pl
 import pyarrow as pa
 
-from engine.training.data import DataConfig, load_examples, survey
-from engine.training.repeats import Repeats
+from engine.models.site_classifier.corpus import DataConfig, load_examples, survey
+from engine.models.site_classifier.repeats import Repeats
 
 
 def table(*rows):

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.corpus import DataConfig, load_examples, survey
 from engine.sources.labelled.splits import cut
-from engine.training.data import DataConfig, load_examples, noted, survey
 
 ONE = {"site": "site"}
 
@@ -116,9 +116,3 @@ def test_texts_are_no_labelled_reports(tmp_path):
     (tmp_path / "b.txt").write_text("a report")
     with pytest.raises(ConfigError, match=r"^data\.path: .* holds texts; labelled reports are tables"):
         survey(DataConfig(path=str(tmp_path)))
-
-
-def test_what_came_later_is_noted_only_where_it_is_set():
-    plain = {"path": "x", "rationale_rule": None, "cut_share": 0.1}
-    assert noted(plain) == {"path": "x"}
-    assert noted({**plain, "cut_share": 0.2}) == {"path": "x", "cut_share": 0.2}

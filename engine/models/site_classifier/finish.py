@@ -1,11 +1,10 @@
-"""From trained weights to a checkpoint that can be used: calibration, choice of evidence method, figures, model card.
+"""From a written checkpoint to one that can be used: calibration, choice of evidence method, figures.
 
 Temperature, threshold and the centres of known reports are fitted on the valid split, the evidence method is chosen there, and
 every figure of the card is measured on the test split, which nothing before has seen. Only real reports are calibrated on and
 measured.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,119 +17,75 @@ import pyarrow.compute as pc
 import torch
 
 from engine.evaluation import calibration, classes
+from engine.evaluation.baseline import baseline_figures
 from engine.models import run
-from engine.models.base import ModelSpec
+from engine.models.base import ModelSpec, Say
 from engine.models.columns import matrix
 from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.checkpoint import TaskCalibration, write_settled
+from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.evidence import specials_mass
-from engine.models.site_classifier.learner import MARKER
-from engine.training.card import model_card
-from engine.training.data import Survey
-from engine.training.state import read_state, write_curve
 
-Say = Callable[[str], None]
-Baseline = Callable[..., Mapping[str, Any]]
-Write = Callable[[Mapping[str, TaskCalibration], str, str], str]
 TARGET = 0.98
 
 
-def finish(
-    state: Path,
-    config: ClassifierConfig,
-    examples: pa.Table,
-    output: Path,
-    *,
-    found: Survey,
-    everything: Callable[[], pa.Table],
-    command: str,
-    say: Say,
-    baseline: Baseline | None = None,
-    evidence_sample: int = 100,
-) -> dict[str, Any]:
-    """Writes the checkpoint folder `output` and returns the card's figures.
+def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sample: int = 100) -> dict[str, Any]:
+    """Fits temperatures, thresholds and centres, then chooses the evidence method, all on valid, and writes both to the
+    checkpoint of `spec`.
 
     Args:
-        state: folder with `state.safetensors` of the training loop. examples: those of valid and test, as `load_examples` gives
-            them. found: what is known of all. everything: loads all of them, which only the baseline needs.
-        command: what reproduces the model, for the card. baseline: see `engine.benchmarks.baseline.baseline_figures`.
-        evidence_sample: valid reports on which evidence methods are compared; test reports for the card, as many.
+        valid: real reports, as `load_examples` gives them. sample: as many of them compare the evidence methods.
+    Returns:
+        `calibration` by task, and under `evidence` what each method was worth on valid and which is `chosen`.
     """
-    tensors, curve = read_state(state)
-    tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
-    pairs = frozenset(found.pairs)
-
-    def write(calibration: Mapping[str, TaskCalibration], method: str, card: str) -> str:
-        return write_checkpoint(output, config, tensors, calibration, method, pairs, card)
-
-    return calibrated(
-        write,
-        ModelSpec("engine.models.site_classifier", str(output)),
-        config,
-        examples,
-        curve,
-        output,
-        lambda figures: model_card(figures, config, command),
-        found=found,
-        everything=everything,
-        say=say,
-        baseline=baseline,
-        evidence_sample=evidence_sample,
-    )
-
-
-def calibrated(
-    write: Write,
-    spec: ModelSpec,
-    config: ClassifierConfig,
-    examples: pa.Table,
-    curve: Sequence[Mapping[str, Any]],
-    output: Path,
-    card: Callable[[Mapping[str, Any]], str],
-    *,
-    found: Survey,
-    everything: Callable[[], pa.Table],
-    say: Say,
-    baseline: Baseline | None,
-    evidence_sample: int,
-) -> dict[str, Any]:
-    """Calibrates and measures trained weights, writes them for good; returns the figures.
-
-    Args:
-        write: writes the weights with a calibration, an evidence method and a card, and returns the digest. spec: how they are
-            read again. curve: of the training. output: folder for figures and curve. card: makes the card of figures. The rest as
-            in `finish`.
-    """
-    plain = {task.name: TaskCalibration() for task in config.tasks}
-    write(plain, config.evidence_methods[0], "not calibrated yet\n")
-    real = examples.filter(pc.equal(examples["kind"], "real"))
-    valid, test = (real.filter(pc.equal(real["split"], split)) for split in ("valid", "test"))
     coder = _coder(spec, "none")
-    say(f"scoring {len(valid)} valid and {len(test)} test reports")
-    scored = {name: _logits(coder, table, name, say) for name, table in (("valid", valid), ("test", test))}
-    fitted = {task.name: fit(task, valid[task.name].to_pylist(), scored["valid"][task.name], TARGET) for task in config.tasks}
-    figures: dict[str, Any] = {"tasks": {}, "examples": dict(found.counts), "curve": curve}
-    for task in config.tasks:
-        figures["tasks"][task.name] = {
-            "model": _measure(task, test, scored["test"][task.name], fitted[task.name]),
-            "calibration": fitted[task.name].figures,
-            "codes": {"all": len(task.labels), "supported": sum(n >= DecisionConfig().min_support for n in task.support)},
-            "auto_codes": auto_codes(task, fitted[task.name], DecisionConfig()),
-            "baseline": _rival(baseline, everything(), test, task.name, say) if baseline and not task.multi_label else None,
-        }
-    write(fitted, config.evidence_methods[0], "evidence not measured yet\n")
-    figures["evidence"] = _evidence(spec, config.evidence_methods, valid, test, evidence_sample, say)
-    best = max(figures["evidence"]["valid"], key=lambda row: row["gain"])["method"]
-    figures["evidence"]["chosen"] = best
+    say(f"scoring {len(valid):,} valid reports")
+    logits = _logits(coder, valid, "valid", say)
+    fitted = {task.name: fit(task, valid[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
+    methods = coder.config.evidence_methods
+    write_settled(Path(spec.path), spec.options.get("head"), fitted, methods[0])
+    found = _evidence(spec, methods, valid, "valid", sample, say)
+    best = max(found, key=lambda row: row["gain"])["method"]
     say(f"writing the checkpoint, with evidence by {best}")
-    figures["digest"] = write(fitted, best, card(figures))
-    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    write_curve(output, curve)
-    return figures
+    write_settled(Path(spec.path), spec.options.get("head"), fitted, best)
+    return {"calibration": fitted, "evidence": {"valid": found, "chosen": best}}
+
+
+def measure(
+    spec: ModelSpec,
+    found: Mapping[str, Any],
+    test: pa.Table,
+    everything: Callable[[], pa.Table],
+    say: Say,
+    *,
+    with_baseline: bool = False,
+    sample: int = 100,
+) -> dict[str, Any]:
+    """The figures of a settled checkpoint on test.
+
+    Args:
+        found: what `settle` gave. test: real reports. everything: loads all examples, which only the baseline needs.
+        sample: as many test reports compare the evidence methods.
+    """
+    coder = _coder(spec, "none")
+    say(f"scoring {len(test):,} test reports")
+    logits = _logits(coder, test, "test", say)
+    tasks = {}
+    for task in coder.config.tasks:
+        fitted = found["calibration"][task.name]
+        rival = _rival(everything(), test, task.name, say) if with_baseline and not task.multi_label else None
+        tasks[task.name] = {
+            "model": _measure(task, test, logits[task.name], fitted),
+            "calibration": fitted.figures,
+            "codes": {"all": len(task.labels), "supported": sum(n >= DecisionConfig().min_support for n in task.support)},
+            "auto_codes": auto_codes(task, fitted, DecisionConfig()),
+            "baseline": rival,
+        }
+    evidence = {**found["evidence"], "test": _evidence(spec, coder.config.evidence_methods, test, "test", sample, say)}
+    return {"tasks": tasks, "evidence": evidence}
 
 
 def records_of(examples: pa.Table) -> pa.Table:
@@ -181,7 +136,7 @@ def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, An
     return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
 
 
-def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str, say: Say) -> Mapping[str, Any] | None:
+def _rival(everything: pa.Table, test: pa.Table, task: str, say: Say) -> Mapping[str, Any] | None:
     fit = everything.filter(pc.equal(everything["kind"], "real"))
     fit = fit.filter(pc.and_(pc.not_equal(fit["split"], "test"), pc.is_valid(fit[task])))
     held = test.filter(pc.is_valid(test[task]))
@@ -190,31 +145,28 @@ def _rival(baseline: Baseline, everything: pa.Table, test: pa.Table, task: str, 
         say(f"no baseline for {task}: there is only one code")
         return None
     say(f"fitting the baseline for {task} on {len(texts):,} reports (TF-IDF, logistic regression; baseline=false leaves it out)")
-    return baseline(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
+    return baseline_figures(texts, labels, held["text"].to_pylist(), held[task].to_pylist(), TARGET, held["leak"].to_pylist())
 
 
-def _evidence(spec: ModelSpec, methods: Sequence[str], valid: pa.Table, test: pa.Table, sample: int, say: Say) -> dict[str, Any]:
+def _evidence(
+    spec: ModelSpec, methods: Sequence[str], reports: pa.Table, name: str, sample: int, say: Say
+) -> list[dict[str, Any]]:
     """Comprehensiveness beyond the random control, and cost, of every method; first task.
 
     Beside them the share of the attention that lies on special tokens, in no unit of the evidence.
     """
-    found: dict[str, Any] = {}
-    begun = 0
-    for name, table in (("valid", valid), ("test", test)):
-        chosen = np.random.default_rng(7).permutation(len(table))[:sample]
-        records = records_of(table.take(pa.array(np.sort(chosen))))
-        rows = []
-        base = _timed(spec, "none", records)[1]
-        for method in methods:
-            begun += 1
-            say(f"measuring evidence, {begun} of {2 * len(methods)}: {method} on {len(records):,} {name} reports")
-            coded, seconds = _timed(spec, method, records)
-            row = {"method": method, "cost": seconds / base, **_gains(coded)}
-            if method == "attention":
-                row["specials_mass"] = _specials(_coder(spec, "none"), records)
-            rows.append(row)
-        found[name] = rows
-    return found
+    chosen = np.random.default_rng(7).permutation(len(reports))[:sample]
+    records = records_of(reports.take(pa.array(np.sort(chosen))))
+    rows = []
+    base = _timed(spec, "none", records)[1]
+    for number, method in enumerate(methods, start=1 if name == "valid" else 1 + len(methods)):
+        say(f"measuring evidence, {number} of {2 * len(methods)}: {method} on {len(records):,} {name} reports")
+        coded, seconds = _timed(spec, method, records)
+        row = {"method": method, "cost": seconds / base, **_gains(coded)}
+        if method == "attention":
+            row["specials_mass"] = _specials(_coder(spec, "none"), records)
+        rows.append(row)
+    return rows
 
 
 def _specials(system: SiteCoder, records: pa.Table) -> float:

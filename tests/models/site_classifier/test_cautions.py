@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.training.cautions import of_entities, of_tasks
+from engine.models.site_classifier.cautions import cautions
 
 GOOD = {
     "model": {"n": 700, "accuracy": 0.96, "macro_f1": 0.8},
@@ -38,18 +38,5 @@ GOOD = {
     ],
 )
 def test_each_weakness_of_a_task_has_its_line(changes, told):
-    found = of_tasks({"tasks": {"site": GOOD | changes}})
+    found = cautions({"tasks": {"site": GOOD | changes}})
     assert len(found) == len(told) and all(line.startswith(start) for line, start in zip(found, told, strict=True))
-
-
-def test_figures_of_before_are_enough():
-    old = {name: value for name, value in GOOD.items() if name != "codes"}
-    assert of_tasks({"tasks": {"site": old}}) == []
-
-
-def test_thresholds_tuned_on_one_text_are_told():
-    counts = {"made valid": 1, "made test": 90, "made train": 500, "mentions valid": 2, "mentions test": 400, "broken": 0}
-    assert of_entities({"examples": counts}) == [
-        "the thresholds were tuned on 2 mentions in 1 valid text; with fewer than 200 they are unsure"
-    ]
-    assert of_entities({"examples": {**counts, "mentions valid": 200}}) == []

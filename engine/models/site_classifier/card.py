@@ -16,7 +16,7 @@ _HEADS = {
 
 
 def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: str) -> str:
-    """The card as Markdown, from the figures that `engine.training.finish` measured."""
+    """The card as Markdown, from the figures that `engine.models.site_classifier.finish` measured."""
     lines = [
         "# Site classifier: primary cancer site and histology of pathology reports",
         "",
@@ -41,6 +41,20 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         lines += ["", f"## {name} ({len(labels)} codes)", "", *_task(task), *_auto(task["auto_codes"], len(labels))]
     lines += ["", "## Evidence", "", *_evidence(figures["evidence"])]
     return "\n".join(lines) + "\n"
+
+
+def with_head(card: str, head: str, figures: Mapping[str, Any]) -> str:
+    """The card of a checkpoint, with a chapter about its further heads that names one more."""
+    title = "## Further heads"
+    told = ", ".join(
+        f"{name} {task['model']['accuracy']:.3f} / {task['model']['macro_f1']:.3f}" for name, task in figures["tasks"].items()
+    )
+    lines = [card.rstrip()]
+    if f"\n{title}\n" not in card:
+        lines += ["", title, "", "Trained on token states of the encoder above, which stayed as it is.", ""]
+    return (
+        "\n".join([*lines, f"* `model.head={head}`: accuracy / macro-F1 on test: {told}; more in heads/{head}/README.md"]) + "\n"
+    )
 
 
 def _task(task: Mapping[str, Any]) -> list[str]:

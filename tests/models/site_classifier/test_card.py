@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from engine.models.site_classifier.card import model_card
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
-from engine.training.card import model_card
 
 
 @pytest.mark.parametrize("head", [None, "dpla"])

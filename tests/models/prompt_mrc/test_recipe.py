@@ -17,31 +17,27 @@ from safetensors.torch import load_file, save_file
 
 import engine.training.run
 from engine.errors import ConfigError
-from engine.models.base import ModelSpec, load
-from engine.models.prompt_mrc import instances
-from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
-from engine.models.prompt_mrc.prompts import PromptModule
-from engine.sources.labelled import Document, Span, to_table
-from engine.training.loop import LoopConfig, Worker, train
-from engine.training.prompt_mrc import (
-    DataConfig,
+from engine.experiments.in_memory import (
     by_record,
-    check,
     device_called,
     findings,
-    learner,
-    load_corpus,
-    marked_mentions,
-    members_of,
+    outcome,
     prepared,
     restore,
-    spent,
-    spent_of,
     tensors_of,
     tuned,
 )
-from engine.training.prompt_mrc_finish import finish, outcome
-from engine.training.prompt_mrc_templates import with_templates
+from engine.models.base import ModelSpec, load
+from engine.models.prompt_mrc import instances, recipe
+from engine.models.prompt_mrc.automatic import with_templates
+from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
+from engine.models.prompt_mrc.config import DataConfig
+from engine.models.prompt_mrc.corpus import load_corpus, marked_mentions, members_of
+from engine.models.prompt_mrc.learning import check, learner
+from engine.models.prompt_mrc.prompts import PromptModule
+from engine.sources.labelled import Document, Span, to_table
+from engine.training.examples import write_examples
+from engine.training.loop import LoopConfig, Worker, train
 from engine.training.state import read_state
 from jobs.train import main
 from tests.models.conftest import records
@@ -66,8 +62,29 @@ def write(path, *some):
 
 
 def settings(path, data=None, **model):
-    given = {"questions": QUESTIONS, "learn": {"masking": 0.1}, "precision": "fp32", "seed": 3}
-    return {"data": {"path": path, **(data or {})}, "model": {**MODEL, **model}, **given}
+    mode = model.get("mode", MODEL["mode"])
+    idle = {"tagger": ("shared_soft", "type_soft", "prompt_room"), "hard": ("shared_soft", "type_soft")}.get(mode, ())
+    used = {name: value for name, value in MODEL.items() if name not in idle}
+    given = {"questions": QUESTIONS if mode != "tagger" else {}, "learn": {"masking": 0.1}, "precision": "fp32", "seed": 3}
+    return {"data": {"path": path, **(data or {})}, "model": {**used, **model}, **given}
+
+
+def written(given, folder):
+    """The settings of a training whose examples are in a folder."""
+    corpus = recipe.corpus(given)
+    write_examples(corpus.preparation(), str(folder / "examples"), folder / "sorting")
+    return {**corpus.settings, "examples": str(folder / "examples")}
+
+
+def learner_of(given, folder):
+    """As a worker has it."""
+    return learner(written(given, folder), Worker())
+
+
+def finish(given, state, output, say=lambda line: None):
+    """The checkpoint of a training's last state, and its figures."""
+    corpus = recipe.corpus(given)
+    return engine.training.run.finish(recipe, corpus, read_state(state), output, device="cpu", command="a command", say=say)
 
 
 @pytest.fixture
@@ -139,11 +156,11 @@ def overlapping(folder):
 def test_mentions_of_train_that_a_model_cannot_give_beside_others_are_counted(tmp_path, mode, decoding, count):
     given = settings(overlapping(tmp_path), mode=mode) | {"decoding": decoding}
     corpus = load_corpus(DataConfig(**given["data"]))
-    before = spent(given, corpus)
     made, _ = prepared(given, corpus, Worker())
-    assert before == spent_of(corpus, made) and before.overlapping == count
+    told = recipe.corpus(given).marked
     # A span in each half of the long word is widened to it.
-    assert (before.snapped, before.unread, before.repeated) == (2, 0, 0)
+    assert told == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": count, "coordinated": 0}
+    assert made.examples.overlapping(made.decoding) == count
     if mode == "tagger":
         (window,) = made.windows(0)
         shown = instances.tags(window, instances.flat(made.examples.spans[0]), 2)
@@ -153,20 +170,20 @@ def test_mentions_of_train_that_a_model_cannot_give_beside_others_are_counted(tm
 def test_what_a_model_cannot_give_is_told_in_the_card_and_before_training(tmp_path, monkeypatch, capsys):
     told = "2 marked spans of train overlap others and cannot be found beside them: "
     given = settings(overlapping(tmp_path), mode="tagger")
-    made = learner(given, Worker())
+    made = learner_of(given, tmp_path)
     train(made, LOOP, Worker(), tmp_path)
-    figures = finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=lambda line: None)
+    figures = finish(given, tmp_path / "last", tmp_path / "model")
     assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2, "coordinated": 0}
     card = (tmp_path / "model" / "README.md").read_text()
     assert told in card and "2 marked spans were widened to whole words." in card
-    monkeypatch.setattr("engine.training.run.train_system", lambda *given, **more: {"test": {}, "examples": {}})
+    monkeypatch.setattr("engine.training.run._finished", lambda *given: {"test": {}, "examples": {}})
     words = ["model=prompt_mrc", f"data.path={given['data']['path']}", f"output.path={tmp_path / 'other'}", *job_keys()]
     silent = [word for word in words if not word.startswith(("model.questions", "model.shared_soft", "model.type_soft"))]
     silent = [word for word in silent if not word.startswith("model.prompt_room")]
     assert main.run([*silent, "model.mode=tagger"]) == 0
     said = capsys.readouterr().err
     assert told in said and "2 marked spans were widened to whole words." in said
-    assert main.run(words) == 0
+    assert main.run([word.replace("/other", "/nested") for word in words]) == 0
     assert "cannot be found" not in capsys.readouterr().err
 
 
@@ -209,7 +226,7 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
     check(tagger | {"questions": {}}, corpus)
     for mode in ("tagger", "soft"):
         with pytest.raises(ConfigError, match=f"model.questions: a model of the mode '{mode}' asks no questions"):
-            check(settings(path, mode=mode), corpus)
+            check(settings(path, mode=mode) | {"questions": QUESTIONS}, corpus)
     with pytest.raises(ConfigError, match=r"model.questions: 'C' is none of the types to learn, which are A, B"):
         check(settings(path) | {"questions": {**QUESTIONS, "C": "which fruit"}}, corpus)
     for model, told in (
@@ -295,7 +312,7 @@ def _work(rank, folder, given):
 
 @pytest.mark.timeout(400)
 def test_two_workers_do_what_one_does(path, tmp_path):
-    given = settings(path)
+    given = written(settings(path), tmp_path)
     alone = learner(given, Worker())
     train(alone, LOOP, Worker(), tmp_path / "alone")
     mp.spawn(_work, (tmp_path, given), nprocs=2)
@@ -308,18 +325,16 @@ def test_two_workers_do_what_one_does(path, tmp_path):
 @pytest.mark.parametrize("model", [{}, {"deep": True, "reparameterise": True, "share_layers": 1}])
 def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
     given = settings(path, **model)
-    made = learner(given, Worker())
+    made = learner_of(given, tmp_path)
     train(made, LOOP, Worker(), tmp_path)
     told = []
-    figures = finish(given, tmp_path / "last", tmp_path / "model", command="a command", say=told.append)
+    figures = finish(given, tmp_path / "last", tmp_path / "model", told.append)
     found = read_checkpoint(str(tmp_path / "model"))
     assert figures["digest"] == found.digest == json.loads((tmp_path / "model" / "figures.json").read_text())["digest"]
     assert found.config.types == ("A", "B") and found.decoding.to_json() == figures["decoding"]
     card = (tmp_path / "model" / "README.md").read_text()
     assert "a command" in card and "| all |" in card and "| A |" in card
     assert pq.read_table(tmp_path / "model" / "curve.parquet").num_rows == len(figures["curve"])
-    # Five words for each of four shared vectors and two of each type.
-    assert pq.read_table(tmp_path / "model" / "soft_words.parquet").num_rows == (4 + 2 * 2) * 5
     # The trained weights, put into a fresh learner, are those that were trained.
     corpus = load_corpus(DataConfig(path))
     again, _ = prepared(given, corpus, Worker())
@@ -349,8 +364,8 @@ def test_what_is_extracted_is_what_was_measured(path, tmp_path):
 def test_prompts_learned_on_one_frozen_base_are_exchanged_with_it_and_with_each_other(path, tmp_path, mode, rank):
     def trained(name, seed=3, base=None, **model):
         given = settings(path, rank=rank, **model) | {"seed": seed} | ({"base": str(base)} if base else {})
-        train(learner(given, Worker()), LOOP, Worker(), tmp_path / f"{name}-work")
-        finish(given, tmp_path / f"{name}-work" / "last", tmp_path / name, command="a command", say=lambda line: None)
+        train(learner_of(given, tmp_path / f"{name}-work"), LOOP, Worker(), tmp_path / f"{name}-work")
+        finish(given, tmp_path / f"{name}-work" / "last", tmp_path / name)
         return tmp_path / name
 
     frozen = {"freeze_encoder": True, "freeze_heads": True}

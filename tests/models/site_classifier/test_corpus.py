@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import Task
+from engine.models.site_classifier.corpus import DataConfig, load_examples, pieces, survey
+from engine.models.site_classifier.examples import flags
 from engine.storage import storage_for
-from engine.training.data import DataConfig, load_examples, pieces, survey
-from engine.training.site_classifier import flags, gold
 
 ROWS = {
     "record_id": ["a", "b", "c", "d", "e"],

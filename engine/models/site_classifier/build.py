@@ -1,0 +1,103 @@
+"""A learner from the plain settings of a training, in each of its workers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.encoders import (
+    attention_for,
+    check_window,
+    encoder_digest,
+    encoder_folder,
+    load_encoder,
+    load_tokenizer,
+    pick_precision,
+    special_ids,
+)
+from engine.errors import ConfigError
+from engine.models.adapter import attach
+from engine.models.base import ModelSpec, Worker
+from engine.models.site_classifier import SiteCoder, load
+from engine.models.site_classifier.cached import HeadLearner
+from engine.models.site_classifier.config import ClassifierConfig, LearnConfig, Task
+from engine.models.site_classifier.corpus import DataConfig
+from engine.models.site_classifier.examples import examples_of, prepared_of, whole
+from engine.models.site_classifier.learner import SiteLearner
+from engine.models.site_classifier.network import SiteNetwork
+from engine.models.site_classifier.states import encode
+
+SYSTEM = "engine.models.site_classifier"
+Labels = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
+
+
+def classifier_config(model: Mapping[str, Any], labels: Labels, data: DataConfig) -> ClassifierConfig:
+    """The architecture, with the label sets of a `Survey`.
+
+    Raises:
+        ConfigError: the settings are none, or windows that long do not fit the encoder.
+    """
+    encoder = model.get("encoder", "pkg:minilm")
+    named = {key: value for key, value in model.items() if key not in ("encoder", "base", "base_digest", "freeze_encoder")}
+    check_window(encoder, named.get("window", ClassifierConfig.window))
+    return ClassifierConfig(
+        tasks=tuple(Task(name, *labels[name], name in data.multi_label) for name in data.labels),
+        paired=data.pair is not None,
+        encoder=encoder,
+        encoder_digest=encoder_digest(encoder),
+        special=special_ids(load_tokenizer(encoder_folder(encoder))),
+        **named,
+    )
+
+
+def headed(base: ClassifierConfig, model: Mapping[str, Any]) -> ClassifierConfig:
+    """The architecture of a base with another head."""
+    own = ("head", "pool_heads", "phrase_samples", "phrase_reach", "branches")
+    return replace(base, **{name: model[name] for name in own if name in model})
+
+
+def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
+    """The network, and the stream of a worker's examples.
+
+    Args:
+        settings: `data`, `model` and `learn` as fields of their dataclasses, `precision`, `seed` and `examples`.
+    """
+    torch.manual_seed(settings["seed"])
+    data, stored = DataConfig(**settings["data"]), worker.examples(settings["examples"])
+    labels = {task: (tuple(names), tuple(support)) for task, (names, support) in stored.facts["labels"].items()}
+    config = classifier_config(settings["model"], labels, data)
+    device = str(worker.device)
+    encoder = load_encoder(config.encoder, pick_precision(settings.get("precision", "auto"), device), attention_for(device))
+    attach(encoder, config.rank)
+    network = SiteNetwork(config, encoder)
+    stream = stored.stream(lambda table: examples_of(table, config), data.held)
+    return SiteLearner(network, stream, _learn(settings), worker.device)
+
+
+def head_learner(settings: Mapping[str, Any], worker: Worker) -> HeadLearner:
+    """Pools and linear layers on the token states of a base's frozen encoder; a worker encodes every text once, into `cache`."""
+    table = worker.examples(settings["examples"]).whole()
+    runtime = {"device": str(worker.device), "threads": torch.get_num_threads(), "batch_tokens": 8192}
+    coder = frozen(settings, runtime)
+    states = encode(coder, prepared_of(table, coder.config), Path(settings["cache"], f"states-{worker.rank}"))
+    torch.manual_seed(settings["seed"])
+    network = SiteNetwork(headed(coder.config, settings["model"]), coder.network.encoder)
+    return HeadLearner(network, whole(table, coder.config), states, _learn(settings), worker.device)
+
+
+def frozen(settings: Mapping[str, Any], runtime: Mapping[str, Any]) -> SiteCoder:
+    """The base that a head is trained for, as the product loads it."""
+    model = settings["model"]
+    options = {"method": "none", "checks": 0.0, "tasks": (), "precision": settings.get("precision", "auto")}
+    # Whether a pair is read goes by the examples here.
+    options["pair"] = "pair"
+    found = load(ModelSpec(SYSTEM, model["base"], options, runtime))
+    if found.digest != model.get("base_digest", found.digest):
+        raise ConfigError("model.base: it is not the model that this training began with; bring it back, or choose a new folder")
+    return found
+
+
+def _learn(settings: Mapping[str, Any]) -> LearnConfig:
+    return LearnConfig(**{**settings["learn"], "seed": settings["seed"]})

@@ -1,0 +1,232 @@
+"""How the site classifier is trained: a whole model, or a further head on the frozen encoder of one that is there."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.errors import ConfigError
+from engine.keys import key, section
+from engine.models.base import ModelSpec, Phase, Say
+from engine.models.examples import Preparation
+from engine.models.site_classifier.cautions import cautions
+from engine.models.site_classifier.config import HEADS, ClassifierConfig, LearnConfig, ModelConfig
+from engine.models.site_classifier.corpus import TASKS, DataConfig, Survey, listing, load_examples, pieces, survey
+from engine.storage import full_path, s3_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.models.site_classifier.coder import SiteCoder
+
+__all__ = ["card", "cautions", "corpus", "measure", "part", "phases", "report", "settle", "watched", "write"]
+
+SYSTEM = "engine.models.site_classifier"
+REJECTED = "rejected_rationales.parquet"
+
+
+@dataclass(frozen=True)
+class Settings:
+    data: DataConfig = section(DataConfig)
+    model: ModelConfig = section(ModelConfig)
+    learn: LearnConfig = section(LearnConfig)
+    baseline: bool = key(True, "Fit TF-IDF with logistic regression on the same reports, for the model card; some minutes.")
+    evidence_sample: int = key(100, "Reports of valid, and as many of test, on which evidence methods are compared.", low=1)
+
+
+@dataclass
+class Reports:
+    """See `engine.models.base.Corpus`."""
+
+    settings: Mapping[str, Any]
+    data: DataConfig
+    given: Any
+    found: Survey
+
+    @cached_property
+    def base(self) -> "SiteCoder | None":
+        """The model that gets a further head."""
+        from engine.models.site_classifier.build import frozen
+
+        return frozen(self.settings, {}) if self.settings["model"].get("base") else None
+
+    @cached_property
+    def config(self) -> ClassifierConfig:
+        from engine.models.site_classifier.build import classifier_config, headed
+
+        model = self.settings["model"]
+        return headed(self.base.config, model) if self.base else classifier_config(model, self.found.labels, self.data)
+
+    def changed(self) -> bool:
+        return _listed(self.data) != self.given
+
+    def lines(self) -> list[str]:
+        return self.found.told()
+
+    def preparation(self) -> Preparation:
+        from engine.encoders import encoder_folder, load_tokenizer
+        from engine.models.site_classifier.examples import Tokenize, encoded, schema_of
+
+        cut, some, config = list(pieces(self.data)), 512, self.config
+        most = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
+        tokenizer = load_tokenizer(encoder_folder(config.encoder))
+        samples = (self.found.samples.slice(at, some) for at in range(0, len(self.found.samples), some))
+        return Preparation(
+            pieces=cut,
+            work=Tokenize(self.data, config, self.found.repeats, replace(s3_config(), proven=True), most),
+            schema=schema_of(config),
+            given=[asdict(piece) for piece in cut],
+            facts={"labels": self.found.labels},
+            further=(encoded(each, config, tokenizer, most) for each in samples),
+            # States are cached by the number of their text.
+            held=0 if self.base else self.data.held,
+        )
+
+    @cached_property
+    def _held_back(self) -> pa.Table:
+        return load_examples(self.data, ("valid", "test"), self.found)
+
+    def real(self, split: str) -> pa.Table:
+        """The real reports of valid or test, which alone are calibrated on and measured."""
+        both = pc.and_(pc.equal(self._held_back["kind"], "real"), pc.equal(self._held_back["split"], split))
+        return self._held_back.filter(both)
+
+
+def watched(settings: Mapping[str, Any]) -> Sequence[str]:
+    tasks = dict(settings["data"].get("labels") or TASKS)
+    return ["macro_f1", *(f"{name}_{task}" for task in tasks for name in ("accuracy", "macro_f1"))]
+
+
+def corpus(settings: Mapping[str, Any]) -> Reports:
+    settings = _anywhere(settings)
+    data = DataConfig(**settings["data"])
+    _check(settings, data)
+    given, found = _listed(data), survey(data)
+    found.require()
+    made = Reports(settings, data, given, found)
+    if made.base:
+        made.settings = {**settings, "model": {**settings["model"], "base_digest": made.base.digest}}
+    _ = made.config
+    return made
+
+
+def phases(settings: Mapping[str, Any]) -> Sequence[Phase]:
+    learner = "head_learner" if settings["model"].get("base") else "learner"
+    return [Phase(learner, f"{SYSTEM}.build:{learner}")]
+
+
+def part(settings: Mapping[str, Any]) -> str:
+    return f"heads/{settings['model']['head']}" if settings["model"].get("base") else ""
+
+
+def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
+    from engine.models.checkpoint import copy
+    from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint, write_head
+    from engine.models.site_classifier.learner import MARKER
+
+    config = corpus.config
+    plain, told = {task.name: TaskCalibration() for task in config.tasks}, "not calibrated yet\n"
+    own = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
+    if corpus.base is None:
+        write_checkpoint(folder, config, own, plain, config.evidence_methods[0], frozenset(corpus.found.pairs), told)
+    else:
+        copy(corpus.base.checkpoint.folder, folder)
+        write_head(folder, config, own, plain, config.evidence_methods[0], told)
+    if corpus.data.highlighted:
+        pq.write_table(corpus.found.rejected, folder / part(corpus.settings) / REJECTED)
+    return ModelSpec(SYSTEM, str(folder), {"head": config.head} if corpus.base else {})
+
+
+def settle(spec: ModelSpec, corpus: Reports, say: Say) -> Mapping[str, Any]:
+    from engine.models.site_classifier.finish import settle
+
+    return settle(spec, corpus.config.tasks, corpus.real("valid"), say, corpus.settings.get("evidence_sample", 100))
+
+
+def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    from engine.models.site_classifier.finish import measure
+
+    figures = measure(
+        spec,
+        settled,
+        corpus.real("test"),
+        lambda: load_examples(corpus.data, found=corpus.found),
+        say,
+        with_baseline=corpus.settings.get("baseline", False),
+        sample=corpus.settings.get("evidence_sample", 100),
+    )
+    own = {"head": corpus.config.head} if corpus.base else {}
+    return {**own, **figures, "examples": dict(corpus.found.counts)}
+
+
+def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
+    """See `engine.models.base.Recipe`. The card of the whole names a further head."""
+    from engine.models.checkpoint import CARD, revise
+    from engine.models.site_classifier.card import model_card, with_head
+    from engine.models.site_classifier.checkpoint import read_checkpoint
+
+    folder, head = Path(spec.path), spec.options.get("head")
+    if head:
+        revise(folder, {}, with_head((folder / CARD).read_text(), head, figures))
+    return model_card(figures, read_checkpoint(spec.path, head).config, command)
+
+
+def report(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, task in figures["tasks"].items():
+        model, rival = task["model"], task["baseline"]
+        beside = f" (baseline {rival['accuracy']:.3f}, {rival['macro_f1']:.3f})" if rival else ""
+        lines.append(
+            f"{name}: accuracy {model['accuracy']:.3f}, macro-F1 {model['macro_f1']:.3f} on {model['n']} test reports{beside}"
+        )
+    return [*lines, f"to use this head: model.head={figures['head']}"] if "head" in figures else lines
+
+
+def _check(settings: Mapping[str, Any], data: DataConfig) -> None:
+    """ConfigError if settings do not go together, before anything is read."""
+    model = settings["model"]
+    unknown = sorted(set(settings["learn"].get("weights") or {}) - set(data.labels))
+    if unknown:
+        raise ConfigError(f"learn.weights: there is no task '{unknown[0]}'; there are {', '.join(data.labels)}")
+    if not model.get("base"):
+        if model.get("freeze_encoder"):
+            raise ConfigError("model.freeze_encoder: there is no model.base whose encoder could stay as it is; name one")
+        return
+    if not model.get("freeze_encoder"):
+        raise ConfigError("model.freeze_encoder: a training that goes on from a model keeps its encoder; set it to true")
+    from engine.models.site_classifier.checkpoint import read_checkpoint
+
+    base = read_checkpoint(model["base"])
+    if base.config.head == model["head"]:
+        others = ", ".join(head for head in HEADS if head != base.config.head)
+        raise ConfigError(f"model.head: {base.config.head} is the model's own head; take another, of {others}")
+    tasks = {task.name: task.multi_label for task in base.config.tasks}
+    if {name: name in data.multi_label for name in data.labels} != tasks:
+        told = ", ".join(f"{name} (of several codes)" if many else name for name, many in tasks.items())
+        raise ConfigError(f"data.labels: the model has the tasks {told}; name a column for each of them and no other")
+    if base.config.paired and data.pair is None:
+        raise ConfigError("data.pair: this model reads pairs of texts; name the column of the second one")
+
+
+def _listed(data: DataConfig) -> list[list[Any]]:
+    return [[file.path, file.size, file.version] for file in listing(data)]
+
+
+def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with whole paths: a worker does not stand in the folder where the command was given."""
+    data, model = dict(settings["data"]), dict(settings["model"])
+    for name in ("path", "rationale_table"):
+        if data.get(name):
+            data[name] = full_path(os.path.expanduser(data[name]))
+    if model.get("base") and model["base"] != "shipped":
+        model["base"] = full_path(os.path.expanduser(model["base"]))
+    kind, colon, folder = model.get("encoder", "").partition(":")
+    if kind == "path" and colon:
+        model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
+    return {**settings, "data": data, "model": model}
