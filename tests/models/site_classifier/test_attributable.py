@@ -77,7 +77,7 @@ def test_a_report_of_any_length_is_explained_the_same_alone_and_in_a_batch(model
 @pytest.mark.parametrize("method", ["pooling", "gradient_x_input", "grad_l2", "attention", "attnlrp"])
 def test_scores_are_those_of_the_evidence_in_the_table(tiny, model, batch, method):
     targets = model.predicted(batch)
-    rows = coded(coder(tiny, method=method, spans=99), SHORT)
+    rows = coded(coder(tiny, method=method, spans=50), SHORT)
     for row, found in zip(rows, explain(model, batch, targets, method), strict=True):
         for span in row["histology_evidence"]:
             inside = (found.start >= span["start"]) & (found.end <= span["end"])
