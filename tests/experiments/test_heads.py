@@ -8,6 +8,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.experiments.heads import COVERAGE, Heads, HeadsConfig, differences
 from engine.experiments.run import run
+from engine.models.columns import matrix_column
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_head
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.config import Task
@@ -55,7 +56,12 @@ def model(tmp_path):
 def test_each_head_on_each_split_and_the_others_against_the_first(reports, model, tmp_path, monkeypatch):
     # Of every split six reports: two are of lung, two of breast, two of a site that the model does not know.
     says = {"pooling": [1] * 6, "target": [1, 1, 1, 0, 0, 0]}
-    monkeypatch.setattr(SiteCoder, "logits", lambda self, prepared: {"site": np.eye(2)[says[self.config.head][: len(prepared)]]})
+
+    def scores(self, prepared):
+        logits = np.eye(2)[says[self.config.head][: len(prepared)]]
+        return pa.table({"row": prepared["row"], "site_logits": matrix_column(logits)})
+
+    monkeypatch.setattr(SiteCoder, "scores", scores)
     config = HeadsConfig(reports, model, heads=("pooling", "target"), slow_records=0, rounds=20, draws=2, threads=1)
     table = run(Heads(config), tmp_path / "out", "command", lambda line: None)
     found = {(row["arm"], row["metric"]): row for row in table.to_pylist()}
@@ -114,5 +120,5 @@ def test_mistakes_are_told_in_one_line(reports, model, tmp_path):
         HeadsConfig(reports, model, heads=("pooling", "pooling"))
     with pytest.raises(ConfigError, match="one label a text"):
         Heads(HeadsConfig(write_abstracts(tmp_path / "abstracts"), model))
-    with pytest.raises(ConfigError, match="no head cls"):
+    with pytest.raises(ConfigError, match="no head dpla"):
         Heads(HeadsConfig(reports, model)).settings()

@@ -357,8 +357,8 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
     # Three texts are no vocabulary for a rival that wants words which stand in three of them.
     monkeypatch.setattr(rationales, "fit_and_score", lambda texts, labels, others: FirstLabel(labels[0], len(others)))
     predictions = []
-    logits = SiteCoder.logits
-    monkeypatch.setattr(SiteCoder, "logits", lambda self, prepared: predictions.append(len(prepared)) or logits(self, prepared))
+    scores = SiteCoder.scores
+    monkeypatch.setattr(SiteCoder, "scores", lambda self, prepared: predictions.append(len(prepared)) or scores(self, prepared))
     config = RationalesConfig(str(data), dear_records=2, steps=3, draws=2, rounds=20, encoder="tiny:bert", threads=1)
     said = []
     table = run(Rationales(config), tmp_path / "out", "command", said.append)
