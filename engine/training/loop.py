@@ -270,10 +270,9 @@ def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor],
     path = folder / "state.safetensors"
     with safe_open(path, "pt") as file:
         place = json.loads(file.metadata()["place"])
-    # A setting that a checkpoint does not name had no effect yet when it was written.
-    theirs, ours = asdict(LoopConfig()) | place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
+    theirs, ours = place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
     if theirs != ours:
-        changed = sorted(key for key in ours if theirs.get(key) != ours[key])
+        changed = sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
         raise ConfigError(f"train: the checkpoint in {folder} was made with other settings ({', '.join(changed)})")
     tensors = load_file(path)
     step = place["step"]
@@ -284,9 +283,9 @@ def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor],
         if moments:
             optimiser.state[value] = {"step": torch.tensor(float(step)), **moments}
     best = Best()
-    if place.get("best"):
+    if place["best"]:
         best = Best(**place["best"], weights={name: tensors[f"best/{name}"] for name in parameters})
-    return step, place["curve"], best, place.get("done", False)
+    return step, place["curve"], best, place["done"]
 
 
 @torch.no_grad()
