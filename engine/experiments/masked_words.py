@@ -20,6 +20,7 @@ from torch.nn import functional
 from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, special_ids
 from engine.errors import ConfigError
 from engine.records import seed_of
+from engine.storage import whole_file
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.here import trained
@@ -155,5 +156,6 @@ def adapt(
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in learner.encoder.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     figures = {"loss_of_new_head": before, "loss_after": after, "pieces": len(learner.pieces)}
-    told.write_text(json.dumps(figures) + "\n")
+    with whole_file(told) as part:
+        part.write_text(json.dumps(figures) + "\n")
     return figures
