@@ -56,7 +56,7 @@ def model(request, tmp_path_factory):
     learner = tiny_learner(tiny_config(**KINDS[request.param]), World.make(2))
     scattered(learner.network)
     decoding = {"match": 1e-9, "nested": False} if request.param == "tagger" else ANYTHING
-    return SpanModel(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding)))
+    return SpanModel(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding), runtime={"threads": 1}))
 
 
 def asked(model, texts=(TEXT, OTHER), types=(0, 1), words=((4, 5), (2, 2))):
@@ -203,7 +203,7 @@ def test_evidence_by_the_whole_encoder_at_once(tmp_path):
     """The row's values again, from one plain encoder over [CLS] H S [SEP] C [SEP] and the definition of the shares."""
     learner = tiny_learner(tiny_config(), World.make(2))
     scattered(learner.network)
-    system = extractor(write(learner, tmp_path / "m", **ANYTHING), every=True)
+    system = extractor(write(learner, tmp_path / "m", **ANYTHING), every=True, runtime={"threads": 1})
     (row,) = rows(system, [TEXT])
     network, plain = system.network, load_encoder("tiny:bert", torch.float32, "eager")
     plain.load_state_dict(network.encoder.state_dict())

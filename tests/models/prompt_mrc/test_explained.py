@@ -1,0 +1,207 @@
+"""A finished run of entities explained: rows of `explanations`, a target for each entity."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import ConfigError
+from engine.explain.explanation import OTHER_ANSWER
+from engine.explain.settings import METHOD_NAMES, OWN_METHODS
+from engine.models import run
+from engine.models.base import ModelSpec
+from engine.models.explanations import load
+from engine.records import AUTO, ENTITY, REVIEW
+from engine.text.units import UNIT_KINDS
+from tests.models.conftest import records
+from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+from tests.models.prompt_mrc.test_attributable import ANYTHING, scattered
+from tests.models.prompt_mrc.test_extractor import extractor, rows
+
+TEXTS = ["we saw  a red apple", "hill green pear tree", "x", " ".join(["the old man"] * 9)]
+QUICK = {"steps": 6, "samples": 10, "perturbations": 2}
+NO_KEEP = pa.schema([])
+SHARES = {"word": "context_share", "prompt": "hard_share", "soft_prompt": "soft_share"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    learner = tiny_learner(tiny_config(), World.make(2))
+    scattered(learner.network)
+    return write(learner, tmp_path_factory.mktemp("model") / "m", **ANYTHING)
+
+
+@pytest.fixture(scope="module")
+def coded(folder):
+    """The run's rows, with the first and the last of each text's entities, of which there are many."""
+    made = rows(extractor(folder, every=True, runtime={"threads": 1}), TEXTS)
+    return [row | {"entities": row["entities"][:1] + row["entities"][-1:]} for row in made]
+
+
+def written(path, coded, **changes):
+    """The table of a run over `TEXTS`, with the ids that `records` gives; `changes` are column -> row -> value."""
+    table = records(TEXTS).select(["record_id", "source", "position"]).to_pylist()
+    names = ["record_id", "source", "position", "decision", "text_sha256", "entities"]
+    made = [{name: {**about, **row}[name] for name in names} for about, row in zip(table, coded, strict=True)]
+    for column, values in changes.items():
+        for row, value in values.items():
+            made[row][column] = value
+    types = {"position": pa.int64(), "text_sha256": pa.binary(32), "entities": pa.list_(ENTITY)}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
+    pq.write_table(pa.Table.from_pylist(made, schema=schema), path, row_group_size=2)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def answers(coded, tmp_path_factory):
+    return written(tmp_path_factory.mktemp("answers") / "a.parquet", coded)
+
+
+def system(folder, answers, runtime=None, asked=None, **options):
+    """`asked` are the options of the run."""
+    values = {
+        "run": "abc",
+        "of": "engine.models.prompt_mrc",
+        "options": {"evidence": "gradient_x_input", "every": True, **(asked or {})},
+        "faithfulness": 0.0,
+        "stability": 0.0,
+        **options,
+        "settings": {**QUICK, **options.pop("settings", {})},
+    }
+    return load(ModelSpec("", str(folder), values, {"answers": [answers], "threads": 1, **(runtime or {})}))
+
+
+def explained(made, texts=TEXTS, table=None):
+    meta, prepared = run.prepare(made, records(texts) if table is None else table)
+    failed = {row["row"]: row["failure"] for row in meta.to_pylist() if row["failure"]}
+    answered = {row["row"]: row for row in run.answer(made, prepared, NO_KEEP).to_pylist()}
+    return failed, answered
+
+
+@pytest.mark.parametrize("method", [name for name in METHOD_NAMES if name not in OWN_METHODS])
+def test_every_method_gives_a_target_for_each_entity(folder, answers, coded, method):
+    failed, found = explained(system(folder, answers, method=method, faithfulness=1.0, stability=1.0))
+    assert failed == {} and sorted(found) == [0, 1, 2, 3]
+    for index, text in enumerate(TEXTS):
+        row, entities = found[index], coded[index]["entities"]
+        assert (row["failure"], row["method"], row["coded_run"]) == (None, method, "abc")
+        assert row["text_sha256"] == coded[index]["text_sha256"] and row["faithfulness_sampled"] and row["stability_sampled"]
+        assert [row[name] for name in ("n_tokens", "n_windows")] == [coded[index][name] for name in ("n_tokens", "n_windows")]
+        spans = [(t["target_name"], t["target_start"], t["target_end"]) for t in row["targets"]]
+        assert spans == [(each["type"], each["start"], each["end"]) for each in entities] and spans
+        assert row["decision"] == (AUTO if all(t["status"] == "ok" for t in row["targets"]) else REVIEW)
+        assert len({t["explanation_id"] for t in row["targets"]}) == len(row["targets"])
+        for target in row["targets"]:
+            assert (target["target_kind"], target["target_source"], target["unit_kind"]) == ("span", "predicted", "word")
+            words = [unit for unit in target["units"] if UNIT_KINDS[unit["kind"]] == "word"]
+            assert all(text[u["start"] : u["end"]].strip() == text[u["start"] : u["end"]] != "" for u in words)
+            assert all(unit["text"] is None for unit in words)
+            beside = [UNIT_KINDS[unit["kind"]] for unit in target["units"] if unit["start"] is None]
+            assert beside.count("soft_prompt") == 6 and beside.count("prompt") == len(beside) - 6 > 0
+            assert target["n_perturb"] == 2
+            if target["status"] == "ok":
+                assert sum(u["weight"] for u in target["units"]) == pytest.approx(1, abs=1e-5)
+                measures = ("comp_aopc", "suff_aopc", "random_comp", "flip_rate", "boundary_mass", "boundary_lift")
+                assert all(target[f"m_{name}"] is not None for name in measures)
+                assert all(text[s["start"] : s["end"]].strip() for s in target["selected_spans"])
+                assert target["m_shift_margin"] is not None or len(words) == 1
+
+
+def test_gradients_have_the_shares_of_the_runs_own_rows(folder, answers, coded):
+    _, found = explained(system(folder, answers, method="gradient_x_input"))
+    for index, row in found.items():
+        for target, entity in zip(row["targets"], coded[index]["entities"], strict=True):
+            for kind, column in SHARES.items():
+                share = sum(unit["weight"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == kind)
+                assert share == pytest.approx(entity[column], abs=1e-5)
+            assert target["m_boundary_mass"] is None and target["m_shift_margin"] is None
+
+
+@pytest.mark.parametrize("method", ["attnlrp", "fused", "lime"])
+def test_a_record_is_explained_the_same_whatever_stands_beside_it(folder, answers, method):
+    options = {"method": method, "faithfulness": 1.0, "stability": 1.0}
+    _, together = explained(system(folder, answers, **options))
+    single = system(folder, answers, {"batch_tokens": 60}, **options)
+    for index, row in together.items():
+        _, alone = explained(single, table=records(TEXTS).slice(index, 1))
+        for one, other in zip(row["targets"], alone[index]["targets"], strict=True):
+            assert one["explanation_id"] == other["explanation_id"] and one["seed"] == other["seed"]
+            scores = [[unit["score"] for unit in each["units"]] for each in (one, other)]
+            assert scores[0] == pytest.approx(scores[1], rel=1e-3, abs=1e-4)
+            for name in ("m_comp_aopc", "m_random_comp", "m_boundary_mass", "m_shift_margin"):
+                assert one[name] == pytest.approx(other[name], abs=1e-4)
+
+
+def test_deterministic_is_bit_for_bit_whatever_the_batches(folder, answers):
+    options = {"method": "attnlrp", "faithfulness": 1.0, "deterministic": True}
+    _, one = explained(system(folder, answers, {"batch_tokens": 128}, **options))
+    _, other = explained(system(folder, answers, {"batch_tokens": 9999}, **options))
+    assert one == other
+
+
+def test_an_entity_is_explained_in_the_window_that_gave_it(folder, answers, coded):
+    made = system(folder, answers, method="gradient_x_input")
+    _, found = explained(made, table=records(TEXTS).slice(3, 1))
+    assert coded[3]["n_windows"] > 1
+    for target in found[3]["targets"]:
+        starts = [unit["start"] for unit in target["units"] if unit["start"] is not None]
+        assert min(starts) <= target["target_start"] and target["status"] == "ok"
+
+
+def test_types_are_chosen_and_a_record_without_any_has_no_targets(folder, coded, tmp_path):
+    none = written(tmp_path / "a.parquet", coded, entities={2: []})
+    _, found = explained(system(folder, none, method="gradient_x_input", tasks=("B",)))
+    assert found[2]["targets"] == [] and found[2]["decision"] == AUTO
+    for index in (0, 1):
+        assert {target["target_name"] for target in found[index]["targets"]} == {"B"}
+    nothing = written(tmp_path / "b.parquet", coded, entities={row: [] for row in range(4)})
+    _, found = explained(system(folder, nothing, method="fused", faithfulness=1.0, stability=1.0))
+    assert all(row["targets"] == [] for row in found.values())
+
+
+def test_an_entity_that_the_model_does_not_give_now_is_flagged(folder, answers):
+    sure = {"thresholds": {"start": 0.999999, "end": 0.999999, "match": 0.999999}}
+    _, found = explained(system(folder, answers, asked=sure, method="gradient_x_input"))
+    assert {target["status"] for row in found.values() for target in row["targets"]} == {OTHER_ANSWER}
+    assert {row["decision"] for row in found.values()} == {REVIEW}
+
+
+def test_records_that_the_run_did_not_answer_so_fail(folder, coded, tmp_path):
+    entity = {**coded[0]["entities"][0], "start": 1, "end": 4}
+    changes = {"decision": {1: "failed"}, "text_sha256": {1: None, 2: b"x" * 32}, "entities": {0: [entity], 1: None}}
+    answers = written(tmp_path / "a.parquet", coded, **changes)
+    failed, found = explained(system(folder, answers, method="gradient_x_input"))
+    assert {row: failure["kind"] for row, failure in failed.items()} == {1: "not_coded", 2: "text_changed"}
+    assert found[0]["failure"] == {"kind": "not_coded", "detail": "an entity of the run is no run of the text's words"}
+    assert found[3]["failure"] is None
+
+
+def test_sentences_of_the_text_beside_the_prompt_as_it_is(folder, answers):
+    _, found = explained(system(folder, answers, method="occlusion", units="sentence"))
+    for target in found[0]["targets"]:
+        kinds = [UNIT_KINDS[unit["kind"]] for unit in target["units"]]
+        assert kinds.count("sentence") == 1 and kinds.count("soft_prompt") == 6 and target["unit_kind"] == "sentence"
+
+
+def test_questions_of_a_users_own_are_explained(folder, tmp_path):
+    asked = {"questions": {"C": "which fruit is named"}, "types": ["C"]}
+    coded = rows(extractor(folder, **asked), TEXTS)
+    answers = written(tmp_path / "a.parquet", coded)
+    _, found = explained(system(folder, answers, asked=asked, method="gradient_x_input"))
+    (target, *_) = found[0]["targets"]
+    words = [unit["text"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == "prompt"]
+    assert target["target_name"] == "C" and words == ["which", "fruit", "is", "named"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tasks": ("Z",)}, r"explain\.tasks: the run looked for no type 'Z'; it did for A, B"),
+        ({"targets": {"A": "B"}}, r"explain\.targets: entities have no code"),
+        ({"method": "pooling"}, r"explain\.method: an extractor of entities has no 'pooling'; it has integrated_gradients"),
+        ({"erasure": "delete"}, r"explain\.erasure: an extractor of entities has no 'delete'; it has mask"),
+        ({"of": "engine.models.explanations"}, "gives no answers that can be explained"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(folder, answers, options, told):
+    with pytest.raises(ConfigError, match=told):
+        system(folder, answers, **options)
