@@ -48,17 +48,17 @@ def _imports(module: str, path: Path) -> Iterator[str]:
 GRAPH = {module: sorted(set(_imports(module, path)) - {module}) for module, path in FILES.items()}
 
 
+SYSTEMS = sorted(path.parent.name for path in ROOT.glob("engine/models/*/__init__.py"))
+
+
 def _room(module: str) -> str:
     return module.split(".")[1] if module.startswith("engine.") else module
 
 
 def _system(module: str) -> str | None:
     """The system whose folder a module lies in."""
-    parts = module.split(".")
-    return parts[2] if parts[:2] == ["engine", "models"] and len(parts) > 2 and (ROOT / "engine" / "models" / parts[2]).is_dir() else None
-
-
-SYSTEMS = sorted(path.name for path in ROOT.glob("engine/models/*/") if (path / "__init__.py").is_file())
+    parts = [*module.split("."), ""]
+    return parts[2] if parts[:2] == ["engine", "models"] and parts[2] in SYSTEMS else None
 
 
 def test_every_room_has_its_place() -> None:
