@@ -1,4 +1,5 @@
-"""The house as docs/architecture.md draws it: which room may import from which, no circles, and nobody knows a system by its name."""
+"""The house of docs/architecture.md: which room imports from which, no circles, and nobody knows a system by its name."""
+
 
 import ast
 import re
