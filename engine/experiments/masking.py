@@ -21,6 +21,7 @@ from engine.experiments import trained
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import Recipe
 from engine.explain.settings import METHOD_NAMES
+from engine.models.run import records_of
 from engine.records import seed_of
 from engine.storage import whole_file
 
@@ -170,7 +171,7 @@ def erased(folder: Path, test: pa.Table, methods: Sequence[str], say: Say) -> pa
     for start in range(0, len(test), _AT_ONCE):
         part = test.slice(start, _AT_ONCE)
         ids, patients = part["record_id"].to_pylist(), part["patient_id"].to_pylist()
-        batch = reports(system.prepare(trained.records(ids, part["text"].to_pylist())))
+        batch = reports(system.prepare(records_of(ids, part["text"].to_pylist())))
         model = SiteExplainable(system, TASK)
         work = work_for(model, batch, model.predicted(batch), Settings(tokens_per_pass=system.budget))
         shared = reference(work, measures)

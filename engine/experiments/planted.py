@@ -17,6 +17,7 @@ from engine.experiments import trained
 from engine.experiments.planting import Look, look, mean, plant, share
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import DEFAULT, Recipe, Span
+from engine.models.run import records_of
 from engine.records import seed_of
 
 TASK = "remark"
@@ -107,7 +108,7 @@ class Planted:
         trained.train(self.config, {"path": str(file), "labels": {TASK: TASK}}, folder, command, say)
         test = [case for case in made if case.split == "test"]
         test = test[: self.config.slow_records] if arm.name in SLOW else test
-        reports = trained.records([case.record_id for case in test], [case.text for case in test])
+        reports = records_of([case.record_id for case in test], [case.text for case in test])
         found = trained.shown(folder, TASK, reports, arm.name)
         looks = [look(shown, case.span) for shown, case in zip(found, test, strict=True)]
         right = [shown.code == case.code for shown, case in zip(found, test, strict=True)]

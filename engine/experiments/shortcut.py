@@ -17,6 +17,7 @@ from engine.experiments import trained
 from engine.experiments.planting import look, mean, share, stamp
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.trained import DEFAULT, Recipe, Shown, Span
+from engine.models.run import records_of
 from engine.records import seed_of
 
 TASK = "site"
@@ -89,8 +90,8 @@ class Shortcut:
         test = [report for report in self._made if report.split == "test"]
         marked = [stamp(report.text, self.config.stamp, self._rng(report, "place")) for report in test]
         names = [report.record_id for report in test]
-        bare = trained.shown(folder, TASK, trained.records(names, [report.text for report in test]), "none")
-        under = trained.shown(folder, TASK, trained.records(names, [text for text, _ in marked]), method)
+        bare = trained.shown(folder, TASK, records_of(names, [report.text for report in test]), "none")
+        under = trained.shown(folder, TASK, records_of(names, [text for text, _ in marked]), method)
         spans = [span for _, span in marked]
         sites = [report.site for report in test]
         return results(sites, [each.code for each in bare], under, spans, self.config.stamped, trained.method_of(folder, method))

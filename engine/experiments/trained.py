@@ -119,13 +119,6 @@ def put_table(file: Path, table: pa.Table) -> None:
         part.write_bytes(data)
 
 
-def records(record_ids: Sequence[str], texts: Sequence[str]) -> pa.Table:
-    """Reports as the coder takes them."""
-    from engine.models.run import records_of
-
-    return records_of(record_ids, texts)
-
-
 def coder(folder: Path, method: str, precision: str = "auto") -> "SiteCoder":
     """The system of a checkpoint, which explains itself by that method."""
     from engine.models.base import ModelSpec
