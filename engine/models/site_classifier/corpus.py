@@ -56,7 +56,7 @@ class Survey:
     stand in an earlier split too, and `repeated` those that did and are left out, by split; the `pairs` of codes that train has
     of the first two tasks with one code each; `samples` that highlights gave, and `rejected` highlights that gave none, as
     `REJECTED` of `engine.models.site_classifier.rationales.samples`. `lacking` are the columns that the files do without,
-    `broken` the rows that cannot be read, by why.
+    `broken` the rows that cannot be read, by why, and `blank` the labelled ones whose text is blank or too large.
     """
 
     config: DataConfig
@@ -65,6 +65,7 @@ class Survey:
     counts: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
+    blank: int = 0
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     samples: pa.Table | None = None
@@ -91,6 +92,7 @@ class Survey:
         lines = told_of(self.config, self.lacking, self.counts)
         reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
         lines += [f"left out, since they cannot be read: {reasons}"] if reasons else []
+        lines += [f"left out, since the text is blank or over the size limit: {self.blank:,}"] if self.blank else []
         lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
         lines += [f"left out, since the same text stands in a later split: {lost}"] if lost else []
         return [*lines, self._highlights()] if self.config.highlighted else lines
@@ -286,7 +288,10 @@ def _usable(config: DataConfig, piece: Piece, splits: Splits | None = None, foun
         if splits is not None:
             splits.see(table)
         labelled = reduce(or_, (pc.field(task).is_valid() for task in config.labels))
-        table = table.filter(pc.field("text").is_valid() & labelled)
+        table = table.filter(labelled)
+        if found is not None:
+            found.blank += table["text"].null_count
+        table = table.filter(pc.field("text").is_valid())
         if table["record_id"].null_count:
             raise ConfigError("data.id: a report has none; fill the column, or name another")
         yield table
