@@ -209,7 +209,7 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
     model, output = f"{trained}/model", str(tmp_path / "run")
     words = [f"input.path={trained}/reports.parquet", "input.id=record_id", f"output.path={output}", f"model.path={model}"]
     configs = [run_config(main.configured(main.compose([*words, f"model.head={head}"], {})[0])) for head in ("null", "dpla")]
-    assert "head" not in configs[0].model.options and configs[1].model.options["head"] == "dpla"
+    assert configs[0].model.options["head"] is None and configs[1].model.options["head"] == "dpla"
     prints = [fingerprint(config, load(config.model)) for config in configs]
     assert prints[0]["model.digest"] != prints[1]["model.digest"] and prints[1]["model.options.head"] == "dpla"
     bench = Bench(replace(configs[1], model=replace(configs[1].model, options={**configs[1].model.options, "precision": "fp32"})))
