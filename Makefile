@@ -96,14 +96,14 @@ lock:  ## Make the lock files anew from pyproject.toml
 	  | grep -vxFf requirements.lock > requirements-gpu.lock
 	rm -rf .lock build
 
-# After `make lock`: what JupyterLab wants beside requirements.lock, in the versions that the locks have.
+# After `make lock`: what JupyterLab and the figures of the notebook want beside requirements.lock, in the versions of the locks.
 lock-notebook:
 	rm -rf .lock
 	$(BASE) -m venv .lock
 	.lock/bin/pip install --quiet uv
 	sed 's/ --hash.*//' requirements.lock requirements-dev.lock | grep -v '^torch==' > .lock/pins
 	sed 's/==.*/==/; s/[-_.]/[-_.]/g; s/^/^/' requirements.lock > .lock/there
-	echo jupyterlab | $(HASHED) -c .lock/pins | $(JOINED) | grep -ivf .lock/there > requirements-notebook.lock
+	printf '%s\n' jupyterlab matplotlib | $(HASHED) -c .lock/pins | $(JOINED) | grep -ivf .lock/there > requirements-notebook.lock
 	rm -rf .lock
 
 clean:  ## Remove what make made: .venv, demo/, caches

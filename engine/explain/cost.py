@@ -7,6 +7,9 @@ _UNITS = {"word": 700, "sentence": 60}
 # Leaving out a word changes one window of the report, so that a hundred of them are about as much as one pass a window.
 _WORDS_A_PASS = 7
 _ONE_WAY, _BOTH_WAYS = 1, 3
+# A shard is about so many seconds of work, for bytes of text that go through the encoder once a second, in fp32 on one core; a
+# GPU is some fifty times as fast. What a sample leaves out is read all the same.
+_SECONDS, _RATE, _GPU, _READING = 20, 8 * 2**10, 50, 0.2
 
 
 def passes(
@@ -24,6 +27,13 @@ def passes(
     # The copies with random units erased are the same for all targets.
     shared = 2 + faithfulness * copies * measures.draws
     return shared + targets * (one + faithfulness * copies + stability * again)
+
+
+def usual_bytes(passes: float, gpu: bool) -> int:
+    """Text of a shard whose records take so many passes each, so that progress shows, all actors have work, and a lost shard
+    costs seconds."""
+    rate = _RATE * (_GPU if gpu else 1)
+    return max(1, min(2**20, int(_SECONDS * rate / (_READING + passes))))
 
 
 def _method(method: str, settings: Settings, units: str) -> float:

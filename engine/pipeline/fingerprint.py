@@ -62,5 +62,4 @@ def read(layout: Layout) -> dict[str, Any] | None:
     if found is None:
         return None
     name = found.get("run_id") or run_id(found["settings"])
-    # A run of before 0.2 tells no limits.
-    return {"run_id": str(name), "settings": found["settings"], "limits": dict(found.get("limits", {}))}
+    return {"run_id": str(name), "settings": found["settings"], "limits": dict(found["limits"])}

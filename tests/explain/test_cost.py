@@ -1,6 +1,6 @@
 import pytest
 
-from engine.explain.cost import passes
+from engine.explain.cost import passes, usual_bytes
 from engine.explain.settings import Measures, Settings
 
 
@@ -30,3 +30,11 @@ def test_slow_methods_cost_more():
     order = ["random", "attnlrp", "occlusion", "integrated_gradients", "kernel_shap"]
     costs = [counted(method) for method in order]
     assert costs == sorted(costs) and counted("fused") > 8 * counted("attnlrp")
+
+
+def test_a_shard_is_some_seconds_of_work():
+    assert usual_bytes(0.8, gpu=False) == 20 * 8 * 1024
+    assert usual_bytes(99.8, gpu=True) == 20 * 8 * 1024 * 50 // 100
+    assert (
+        usual_bytes(0.0, gpu=False) == 800 * 1024 and usual_bytes(0.0, gpu=True) == 1024**2 and usual_bytes(1e9, gpu=False) == 1
+    )

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from engine.errors import ConfigError
@@ -18,14 +16,9 @@ def test_what_changes_no_value_is_no_part_of_it(bench, tmp_path):
     assert fingerprint.fingerprint(other, one.system) == one.found
 
 
-def test_what_the_model_never_does_is_known_without_the_model(bench, tmp_path):
+def test_what_the_model_never_does_is_known_without_the_model(bench):
     one = bench()
     assert status(one.config.output).limits == one.system.limits() != {}
-    # As a run of before it was told left it.
-    file = tmp_path / "out" / "_run.json"
-    file.write_text(json.dumps({"run_id": one.run_id, "settings": one.found}))
-    assert status(one.config.output).limits == {}
-    assert Bench(one.config).run_id == one.run_id
 
 
 def test_another_setting_is_refused_by_name_with_both_values(bench, tmp_path):

@@ -22,11 +22,13 @@ from engine.explain.explanation import Target
 from engine.explain.rules import relevance_rules
 from engine.models.prompt_mrc.decode import candidates, settle
 from engine.models.prompt_mrc.instances import BEGIN, INSIDE, OUTSIDE, Window
-from engine.models.prompt_mrc.network import Asked, Contexts, Found, collate
+from engine.models.prompt_mrc.network import Asked, Contexts, Found, MrcNetwork, collate
 from engine.text.units import Beside, Units
 
 if TYPE_CHECKING:
-    from engine.models.prompt_mrc.extractor import Extractor
+    from tokenizers import Tokenizer
+
+    from engine.models.prompt_mrc.config import Decoding
 
 
 class Place(NamedTuple):
@@ -73,16 +75,20 @@ class _Inputs:
 
 
 class SpanModel:
-    """See `engine.explain.protocol.SpanExplainable`; a target is the first and the last token of a span in its window [2]."""
+    """See `engine.explain.protocol.SpanExplainable`; a target is the first and the last token of a span in its window [2].
+
+    `names` are those of all types that the network is asked for, its own first.
+    """
 
     score_kind = "logit"
     own_methods: frozenset[str] = frozenset()
 
-    def __init__(self, extractor: "Extractor") -> None:
-        self.extractor = extractor
-        self.network = extractor.network
-        self.config = extractor.config
-        self.decoding = extractor.decoding
+    def __init__(self, network: MrcNetwork, decoding: "Decoding", names: Sequence[str], tokenizer: "Tokenizer") -> None:
+        self.network = network
+        self.config = network.config
+        self.decoding = decoding
+        self.names = names
+        self.tokenizer = tokenizer
         self.device = next(self.network.parameters()).device
 
     def spans(self, places: Sequence[Place], record_ids: Sequence[str]) -> Spans:
@@ -103,7 +109,7 @@ class SpanModel:
         named = []
         for units, kind, (first, last) in zip(batch.units, batch.types, targets.tolist(), strict=True):
             start, end = units.start[units.of_position[first]], units.end[units.of_position[last]]
-            named.append(Target(self.extractor.names[kind], "span", int(start), int(end)))
+            named.append(Target(self.names[kind], "span", int(start), int(end)))
         return named
 
     def take(self, batch: Spans, members: Sequence[int]) -> Spans:
@@ -174,7 +180,7 @@ class SpanModel:
         words = place.window.word - place.window.word[0]
         first, stop = int(place.window.word[0]), int(place.window.word[-1]) + 1
         pieces = self.network.queries[place.type] if self.config.is_hard else []
-        beside = [Beside("prompt", self.extractor.tokenizer.id_to_token(piece)) for piece in pieces]
+        beside = [Beside("prompt", self.tokenizer.id_to_token(piece)) for piece in pieces]
         beside += [Beside("soft_prompt")] * self.config.soft
         return Units(
             "word",

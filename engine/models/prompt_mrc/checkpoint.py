@@ -95,7 +95,7 @@ def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
         if not short.startswith(_ENCODER) or tuned or short.endswith(_ADAPTER):
             found[short] = value.detach().clone()
     # What training lets the vectors pass ends with it.
-    soft = zip(VECTORS, network.soft.vectors(), strict=True) if config.is_soft else ()
+    soft = zip(VECTORS, (network.soft.shared, network.soft.own), strict=True) if config.is_soft else ()
     return found | {name: value.detach().clone() for name, value in soft}
 
 

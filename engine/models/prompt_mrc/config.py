@@ -12,8 +12,6 @@ MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
 # Where to calculate; auto is a GPU where there is one.
 DEVICES = ("auto", "cpu", "cuda")
 STYLES = ("question", "definition", "definition+examples")
-# Ways of learning soft vectors.
-_OF_SOFT = ("deep", "reparameterise")
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class MrcConfig:
     `mode` says what stands in front of a text: nothing and tags are predicted (`tagger`), the type's name, a hard template, soft
     vectors, or template and vectors (`hybrid`). `queries` has the template's text of each type, in the order of `types`.
     `shared_soft` vectors belong to the domain, `type_soft` to each type. With `deep` each layer of the encoder has its own, which
-    take the places of those of the layer before. With `reparameterise` they pass a small network while they are trained.
+    take the places of those of the layer before.
 
     `window` counts tokens of text a window, `overlap` those that neighbours share. Positions of the text begin at `prompt_room`,
     whatever the prompt's length, so that a text is read alike under every prompt. `depth` is the number of encoder layers that
@@ -46,7 +44,6 @@ class MrcConfig:
     shared_soft: int = 10
     type_soft: int = 5
     deep: bool = False
-    reparameterise: bool = False
     encoder: str = "pkg:minilm"
     encoder_digest: str = ""
     rank: int = 32
@@ -76,9 +73,8 @@ class MrcConfig:
             raise ConfigError("model: shared_soft, type_soft, rank, depth and share_layers must be at least 0")
         if self.is_soft and not self.soft:
             raise ConfigError(f"model.mode: '{self.mode}' needs soft vectors; set model.shared_soft or model.type_soft above 0")
-        for name in _OF_SOFT:
-            if getattr(self, name) and not self.is_soft:
-                raise ConfigError(f"model.{name}: a model of the mode '{self.mode}' has no soft vectors; set it to false")
+        if self.deep and not self.is_soft:
+            raise ConfigError(f"model.deep: a model of the mode '{self.mode}' has no soft vectors; set it to false")
         if self.window < 2 or not 0 <= self.overlap < self.window:
             raise ConfigError("model.window: must be at least 2, and model.overlap at least 0 and smaller than it")
         if self.depth and self.share_layers > self.depth:
@@ -223,10 +219,6 @@ class ModelConfig:
     shared_soft: int = key(MrcConfig.shared_soft, "Soft vectors of the domain.", low=0)
     type_soft: int = key(MrcConfig.type_soft, "Soft vectors of each type.", low=0)
     deep: bool = key(MrcConfig.deep, "Every layer of the encoder gets soft vectors of its own, not the first alone.")
-    reparameterise: bool = key(
-        MrcConfig.reparameterise,
-        "Soft vectors pass a small network while they are trained; the checkpoint keeps what comes out.",
-    )
     depth: int = key(MrcConfig.depth, "Encoder layers that are kept, the lowest; 0: all.", low=0)
     share_layers: int = key(MrcConfig.share_layers, "Lower layers where prompt and text do not see each other; cheaper.", low=0)
     overlap: int = key(MrcConfig.overlap, "Tokens that neighbouring windows share.", low=0)

@@ -104,7 +104,8 @@ class ExplainedEntities:
     def model(self) -> "SpanModel":
         from engine.models.prompt_mrc.attributable import SpanModel
 
-        return SpanModel(self.system)
+        system = self.system
+        return SpanModel(system.network, system.decoding, system.names, system.tokenizer)
 
     def _cut(self, prepared: pa.Table) -> list[list[Window]]:
         config, columns = self.system.config, (list_values(prepared[name]) for name in WORDS[:2])

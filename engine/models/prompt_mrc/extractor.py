@@ -228,7 +228,7 @@ class Extractor(TokenSystem):
                     best[key] = each
             chosen = list(best.values())
         lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
-        model = SpanModel(self)
+        model = SpanModel(self.network, self.decoding, self.names, self.tokenizer)
         told: dict[Candidate, dict[str, Any]] = {}
         # A backward pass holds about twice what a forward does.
         for group in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):

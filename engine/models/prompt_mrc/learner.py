@@ -91,8 +91,6 @@ def prepare_training(network: MrcNetwork) -> MrcNetwork:
     for name, value in network.named_parameters():
         if name.startswith(_HEADS):
             value.requires_grad_(not config.freeze_heads)
-    if config.reparameterise:
-        network.soft.reparameterise()
     return network
 
 

@@ -24,7 +24,6 @@ NOISE = 0.02
 VECTORS = ("soft.shared", "soft.own")
 """What a checkpoint keeps of a network's soft vectors, as the network's tensors are called."""
 
-_INNER = 128
 SUFFIX = ".safetensors"
 
 
@@ -133,10 +132,8 @@ class SoftPrompts(nn.Module):
     def __init__(self, config: MrcConfig, width: int, layers: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.width = width
         self.shared = nn.Parameter(torch.zeros(config.shared_soft, layers * width))
         self.own = nn.Parameter(torch.zeros(len(config.types), config.type_soft, layers * width))
-        self.detour: nn.Module | None = None
 
     @torch.no_grad()
     def start(self, definitions: Sequence[Tensor]) -> None:
@@ -148,27 +145,9 @@ class SoftPrompts(nn.Module):
             taken = rows.float().cpu()[torch.arange(len(row)) % len(rows)]
             row.copy_(taken + NOISE * torch.randn(row.shape, generator=rng))
 
-    def reparameterise(self) -> None:
-        """Lets the vectors pass v + W2 tanh(W1 v), each layer's alike, from here on: training begins where they are, and what it
-        finds for one moves all (residual prompt tuning, Razdaibiedina et al. 2023, without its layer norm)."""
-        self.detour = nn.Sequential(nn.Linear(self.width, _INNER), nn.Tanh(), nn.Linear(_INNER, self.width))
-        nn.init.zeros_(self.detour[2].weight)
-        nn.init.zeros_(self.detour[2].bias)
-
-    def vectors(self) -> tuple[Tensor, Tensor]:
-        """`shared` and `own` as they stand in front of a text."""
-        return self._passed(self.shared), self._passed(self.own)
-
-    def _passed(self, rows: Tensor) -> Tensor:
-        if self.detour is None:
-            return rows
-        parts = rows.unflatten(-1, (-1, self.width))
-        return (parts + self.detour(parts)).flatten(-2)
-
     def of(self, number: int) -> Tensor:
         """The vectors [m + k, layers * d] of a type; beyond the known ones, as a new type has none, the mean of theirs."""
-        shared, own = self.vectors()
-        return torch.cat([shared, own[number] if number < len(own) else own.mean(0)])
+        return torch.cat([self.shared, self.own[number] if number < len(self.own) else self.own.mean(0)])
 
     @torch.no_grad()
     def swap(self, module: PromptModule) -> None:

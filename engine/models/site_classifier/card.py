@@ -11,7 +11,7 @@ _HEADS = {
     "pooling": "attention pooling with {config.pool_heads} queries",
     "cls": "the mean of the windows' first states",
     "target": "attention of one learned query",
-    "dpla": "deformable phrase-level attention ({config.phrase_samples} samples, reach {config.phrase_reach:g})",
+    "dpla": "deformable phrase-level attention (3 samples, reach {config.phrase_reach:g})",
 }
 
 

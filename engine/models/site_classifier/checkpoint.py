@@ -31,7 +31,7 @@ FILES = (LABELS, CALIBRATION)
 SHIPPED = checkpoints.shipped(SYSTEM)
 # What a further head was trained on, and is worth nothing without.
 _BASE = (LABELS, MODEL)
-_OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_samples", "phrase_reach", "branches"})
+_OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_reach"})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from engine.keys import key
 
 EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
 HEADS = ("pooling", "cls", "target", "dpla")
-BRANCHES = ("word", "phrase")
 CALIBRATIONS = ("temperature", "isotonic", "per_class")
 
 
@@ -45,7 +44,7 @@ class ClassifierConfig:
 
     `window` counts tokens of text a window, special tokens apart. `special` are the ids of [CLS], [SEP], [PAD] and [MASK].
     `head` names the pool over a report's tokens, see `heads.py`: `pool_heads` and `pool_width` are queries and keys of `pooling`,
-    `phrase_samples`, `phrase_reach` (tokens) and `branches` those of `dpla`.
+    `phrase_reach` (tokens) is that of `dpla`.
     """
 
     tasks: tuple[Task, ...]
@@ -58,16 +57,11 @@ class ClassifierConfig:
     paired: bool = False
     special: tuple[int, int, int, int] = (101, 102, 0, 103)
     head: str = "pooling"
-    phrase_samples: int = 3
     phrase_reach: float = 4.0
-    branches: tuple[str, ...] = BRANCHES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "branches", tuple(self.branches))
         if self.head not in HEADS:
             raise ConfigError(f"model.head: '{self.head}' is none of {', '.join(HEADS)}")
-        if not self.branches or not set(self.branches) <= set(BRANCHES):
-            raise ConfigError(f"model.branches: name one or both of {', '.join(BRANCHES)}")
         if not self.tasks:
             raise ConfigError("model.tasks: name at least one task")
         for task in self.tasks:
@@ -110,11 +104,9 @@ class ModelConfig:
         ClassifierConfig.head, "How a report's tokens become one vector; docs/models.md says what each head is.", choices=HEADS
     )
     pool_heads: int = key(ClassifierConfig.pool_heads, "Queries of the head pooling, for each task.", low=1)
-    phrase_samples: int = key(ClassifierConfig.phrase_samples, "Tokens that the head dpla samples for a phrase.", low=1)
     phrase_reach: float = key(
         ClassifierConfig.phrase_reach, "How far, in tokens, dpla may move a sample; 0 keeps a plain window.", low=0.0
     )
-    branches: tuple[str, ...] = key(BRANCHES, "Branches of dpla.", choices=BRANCHES)
     base: str | None = key(
         None,
         "Checkpoint folder to train a further head for, model.head, with freeze_encoder; encoder, rank and window are its own. "

@@ -4,7 +4,7 @@ The published system (Metzner et al., arXiv 2507.21302) gives no equations; this
 (Dai et al. 2017; Zhu et al. 2019, "v2") in one dimension and the same authors' target attention. For token i and sample j of K,
 with h the token states [d] of a window whose text stands at 0..n-1:
 
-    pos_ij = clip(i + j - (K-1)/2 + R tanh(W_r h_i)_j, 0, n-1)      j = 0..K-1, R the reach
+    pos_ij = clip(i + j - (K-1)/2 + R tanh(W_r h_i)_j, 0, n-1)      j = 0..K-1, K = 3, R the reach
     s_ij   = h at pos_ij, linear between its two neighbours
     m_ij   = 2 sigmoid((W_m h_i)_j)
     p_i    = tanh(W_p [m_i1 s_i1; ...; m_iK s_iK])
@@ -16,7 +16,6 @@ and the context is [c_w; c_p]. W_r and W_m start at 0: a plain window of K token
 was sampled from, by m_ij / sum_j m_ij and the two neighbours' shares of the interpolation.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,53 +27,44 @@ if TYPE_CHECKING:
     from engine.models.tokens import Batch
 
 
-class DeformablePhrases(Pool):
-    """See the module. `branches` are `word`, `phrase` or both; a `reach` of 0 keeps the window where it starts."""
+SAMPLES = 3
 
-    def __init__(self, states: int, samples: int, reach: float, branches: Sequence[str]) -> None:
+
+class DeformablePhrases(Pool):
+    """See the module; a `reach` of 0 keeps the window where it starts."""
+
+    def __init__(self, states: int, reach: float) -> None:
         super().__init__()
-        self.branches = tuple(branches)
-        self.width = states * len(self.branches)
-        self.samples = samples
+        self.width = 2 * states
         self.reach = reach
         scale = states**-0.5
-        if "word" in self.branches:
-            self.word_key = nn.Linear(states, states)
-            self.word_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
-        if "phrase" in self.branches:
-            self.offset = _zeroed(nn.Linear(states, samples))
-            self.gate = _zeroed(nn.Linear(states, samples))
-            self.phrase = nn.Linear(samples * states, states)
-            self.phrase_key = nn.Linear(states, states)
-            self.phrase_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
+        self.word_key = nn.Linear(states, states)
+        self.word_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
+        self.offset = _zeroed(nn.Linear(states, SAMPLES))
+        self.gate = _zeroed(nn.Linear(states, SAMPLES))
+        self.phrase = nn.Linear(SAMPLES * states, states)
+        self.phrase_key = nn.Linear(states, states)
+        self.phrase_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
 
     def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
-        contexts, weights, own = [], [], []
-        if "word" in self.branches:
-            word = over_records(matched(self.word_query, self.word_key(states)), batch)
-            word = word.detach() if held else word
-            contexts.append(summed(word, states, batch).squeeze(1))
-            weights.append(word)
-        if "phrase" in self.branches:
-            place, gate = self._places(states, batch)
-            place, gate = (place.detach(), gate.detach()) if held else (place, gate)
-            phrases = self._phrases(states, place, gate)
-            chosen = over_records(matched(self.phrase_query, self.phrase_key(phrases)), batch)
-            chosen = chosen.detach() if held else chosen
-            contexts.append(summed(chosen, phrases, batch).squeeze(1))
-            weights.append(_to_tokens(chosen.squeeze(-1), place, gate).unsqueeze(-1))
-            own = [phrases, chosen, place, gate]
-        return Attended(torch.cat(contexts, -1), torch.cat(weights, -1), tuple(own))
+        words = over_records(matched(self.word_query, self.word_key(states)), batch)
+        words = words.detach() if held else words
+        word_context = summed(words, states, batch).squeeze(1)
+        place, gate = self._places(states, batch)
+        place, gate = (place.detach(), gate.detach()) if held else (place, gate)
+        phrases = self._phrases(states, place, gate)
+        chosen = over_records(matched(self.phrase_query, self.phrase_key(phrases)), batch)
+        chosen = chosen.detach() if held else chosen
+        phrase_context = summed(chosen, phrases, batch).squeeze(1)
+        weights = torch.cat([words, _to_tokens(chosen.squeeze(-1), place, gate).unsqueeze(-1)], -1)
+        return Attended(torch.cat([word_context, phrase_context], -1), weights, (phrases, chosen, place, gate))
 
     def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
-        total = torch.zeros(states.shape[:2], device=states.device)
-        parts = dict(zip(self.branches, slope.split(states.shape[-1], -1), strict=True))
-        if "word" in parts:
-            total = total + torch.einsum("wld,wd->wl", states, parts["word"]) * found.weights[..., 0]
-        if "phrase" in parts:
-            phrases, chosen, place, gate = found.own
-            total = total + _to_tokens(torch.einsum("wld,wd->wl", phrases, parts["phrase"]) * chosen.squeeze(-1), place, gate)
-        return total
+        word_slope, phrase_slope = slope.split(states.shape[-1], -1)
+        phrases, chosen, place, gate = found.own
+        of_words = torch.einsum("wld,wd->wl", states, word_slope) * found.weights[..., 0]
+        of_phrases = torch.einsum("wld,wd->wl", phrases, phrase_slope) * chosen.squeeze(-1)
+        return of_words + _to_tokens(of_phrases, place, gate)
 
     def _places(self, states: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
         """Where each token's samples lie and how much they count, [W, L, K] each, in fp32 whatever the states are in."""
@@ -82,7 +72,7 @@ class DeformablePhrases(Pool):
         # A text whose tokens are partly hidden has holes: where it ends cannot be told from how many are left.
         first, last = text.argmax(1).view(-1, 1, 1), (text * index).amax(1).view(-1, 1, 1)
         index = index.view(1, -1, 1)
-        window = torch.arange(self.samples, device=states.device) - (self.samples - 1) / 2
+        window = torch.arange(SAMPLES, device=states.device) - (SAMPLES - 1) / 2
         with torch.autocast(states.device.type, enabled=False):
             shift = self.reach * torch.tanh(self.offset(states.float()))
             gate = 2 * torch.sigmoid(self.gate(states.float()))

@@ -22,7 +22,6 @@ from torch.nn import functional
 from engine.errors import ContractError
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.config import ClassifierConfig
     from engine.models.tokens import Batch
 
 
@@ -108,19 +107,6 @@ class TargetAttention(Pool):
     def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
         (values,) = found.own
         return torch.einsum("wld,wd->wl", values, slope) * found.weights.squeeze(-1)
-
-
-def build_pool(config: "ClassifierConfig", states: int) -> Pool:
-    """The pool of a checkpoint's architecture, for token states of that size."""
-    from engine.models.site_classifier.dpla import DeformablePhrases
-
-    if config.head == "cls":
-        return FirstToken(states)
-    if config.head == "target":
-        return TargetAttention(states)
-    if config.head == "dpla":
-        return DeformablePhrases(states, config.phrase_samples, config.phrase_reach, config.branches)
-    return AttentionPool(states, config.pool_width, config.pool_heads)
 
 
 def matched(query: Tensor, keys: Tensor) -> Tensor:

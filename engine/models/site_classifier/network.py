@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.models.site_classifier.config import ClassifierConfig
-from engine.models.site_classifier.heads import Attended, build_pool
+from engine.models.site_classifier.dpla import DeformablePhrases
+from engine.models.site_classifier.heads import Attended, AttentionPool, FirstToken, Pool, TargetAttention
 from engine.models.tokens import Batch
 
 
@@ -33,7 +34,7 @@ class SiteNetwork(nn.Module):
         self.config = config
         self.encoder = encoder
         states = encoder.config.hidden_size
-        self.pools = nn.ModuleDict({task.name: build_pool(config, states) for task in config.tasks})
+        self.pools = nn.ModuleDict({task.name: _pool(config, states) for task in config.tasks})
         self.heads = nn.ModuleDict({t.name: nn.Linear(self.pools[t.name].width, len(t.labels)) for t in config.tasks})
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -95,3 +96,14 @@ class SiteNetwork(nn.Module):
         if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
             more["token_type_ids"] = types
         return self.encoder(inputs_embeds=embeds, attention_mask=mask, **more)
+
+
+def _pool(config: ClassifierConfig, states: int) -> Pool:
+    """The pool of an architecture, for token states of that size."""
+    if config.head == "cls":
+        return FirstToken(states)
+    if config.head == "target":
+        return TargetAttention(states)
+    if config.head == "dpla":
+        return DeformablePhrases(states, config.phrase_reach)
+    return AttentionPool(states, config.pool_width, config.pool_heads)

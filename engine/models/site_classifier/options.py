@@ -60,11 +60,11 @@ class Options(TextOptions):
     )
 
     def completed(self, kept: Sequence[str]) -> dict[str, Any]:
-        """See `SystemOptions`. The head is named where it is not the checkpoint's own.
+        """See `SystemOptions`.
 
         Raises:
             ConfigError: the column of the second text is not kept.
         """
         if self.pair is not None and self.pair not in kept:
             raise ConfigError(f"text.pair: name the column '{self.pair}' in input.keep too")
-        return {name: value for name, value in super().completed(kept).items() if name != "head" or value is not None}
+        return super().completed(kept)

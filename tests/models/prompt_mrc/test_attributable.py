@@ -39,12 +39,20 @@ KINDS = {
 }
 
 
+class Offered(SpanModel):
+    """An extractor's network as it is offered, and the extractor."""
+
+    def __init__(self, system):
+        super().__init__(system.network, system.decoding, system.names, system.tokenizer)
+        self.extractor = system
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, tmp_path_factory):
     learner = tiny_learner(tiny_config(**KINDS[request.param]), World.make(2))
     scattered(learner.network)
     decoding = {"match": 1e-9, "nested": False} if request.param == "tagger" else ANYTHING
-    return SpanModel(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding), runtime={"threads": 1}))
+    return Offered(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding), runtime={"threads": 1}))
 
 
 def asked(model, texts=(TEXT, OTHER), types=(0, 1), words=((4, 5), (2, 2))):

@@ -1,17 +1,13 @@
 """What the extractor learns, and what it leaves alone."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from engine.models.prompt_mrc.build import new_network
-from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, trained_tensors
 from engine.models.prompt_mrc.config import Decoding, LearnConfig
 from engine.models.prompt_mrc.learner import MrcLearner, exact
 from engine.training.loop import LoopConfig, Worker, train
-from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner, write
+from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
 
 
 def test_200_nested_sentences_are_learned_and_the_wrong_question_finds_other_things(learned):
@@ -39,34 +35,6 @@ def test_with_the_encoder_frozen_only_prompts_and_where_wanted_heads_change(tmp_
     different = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert different == {name for name in before if name.startswith(tuple(changed))}
     assert all(factor == 3.0 and not decay for factor, decay in learner.rates().values()) and len(learner.rates()) == 2
-
-
-@pytest.mark.parametrize("deep", [False, True])
-def test_reparameterised_vectors_are_kept_as_they_come_out(tmp_path, deep):
-    config = tiny_config(reparameterise=True, deep=deep, freeze_encoder=True, freeze_heads=True)
-
-    def learner():
-        torch.manual_seed(3)
-        return tiny_learner(config, World.make(8))
-
-    whole, parts = learner(), learner()
-    plain = new_network(config, torch.float32, "eager")
-    assert all(map(torch.equal, whole.network.soft.vectors(), plain.soft.vectors()))
-    # The network in their way learns as everything else does.
-    assert set(whole.rates()) == {"soft.shared", "soft.own"} and len(whole.parameters()) == 6
-    loop = LoopConfig(epochs=2, batch=4)
-    train(whole, loop, Worker(), tmp_path / "whole")
-    train(parts, replace(loop, stop_after=1), Worker(), tmp_path / "parts")
-    again = learner()
-    train(again, loop, Worker(), tmp_path / "parts", tmp_path / "parts" / "last")
-    for name, value in whole.parameters().items():
-        torch.testing.assert_close(again.parameters()[name], value, rtol=0, atol=1e-6)
-    soft = whole.network.soft
-    assert not torch.equal(soft.shared, soft.vectors()[0])
-    checkpoint = read_checkpoint(str(write(whole, tmp_path / "model")))
-    made = build_network(checkpoint, torch.float32, "eager")
-    assert not any("detour" in name for name in (*made.state_dict(), *trained_tensors(whole.network)))
-    assert torch.equal(made.soft.shared, soft.vectors()[0]) and torch.equal(made.soft.own, soft.vectors()[1])
 
 
 @torch.no_grad()

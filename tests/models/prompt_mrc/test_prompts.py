@@ -43,27 +43,6 @@ def test_a_new_type_has_the_mean_of_the_others_vectors():
     torch.testing.assert_close(prompts.of(1), torch.cat([prompts.shared, prompts.own[1]]))
 
 
-def test_vectors_pass_a_small_network_by_hand():
-    # Two layers of width 2, side by side.
-    prompts = SoftPrompts(tiny_config(shared_soft=1, type_soft=1), 2, layers=2)
-    prompts.shared.data = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
-    prompts.own.data = torch.tensor([[[0.0, 1.0, 0.0, 0.0]], [[5.0, 0.0, 0.0, 2.0]]])
-    before = [each.clone() for each in prompts.vectors()]
-    prompts.reparameterise()
-    assert all(map(torch.equal, before, prompts.vectors()))
-    first, _, last = prompts.detour
-    for value in (first.weight, first.bias, last.weight):
-        torch.nn.init.zeros_(value)
-    # The first number of a layer's vector, through tanh, is added thrice to the second; 0.5 is added to the first.
-    first.weight.data[0, 0], last.weight.data[1, 0], last.bias.data = 1.0, 3.0, torch.tensor([0.5, 0.0])
-    a, b, c = torch.tensor([1.0, 3.0, 5.0]).tanh() * 3
-    shared, own = prompts.vectors()
-    torch.testing.assert_close(shared, torch.tensor([[1.5, 2 + a, 3.5, 4 + b]]))
-    torch.testing.assert_close(own[:, 0], torch.tensor([[0.5, 1.0, 0.5, 0.0], [5.5, c, 0.5, 2.0]]))
-    torch.testing.assert_close(prompts.of(1), torch.cat([shared, own[1]]))
-    torch.testing.assert_close(prompts.of(2)[1:], own.mean(0))
-
-
 def test_prompts_are_saved_and_exchanged(tmp_path):
     prompts = soft(domain="clinic")
     prompts.start([torch.zeros(1, 4), torch.ones(1, 4)])

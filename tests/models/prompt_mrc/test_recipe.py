@@ -322,7 +322,7 @@ def test_two_workers_do_what_one_does(path, tmp_path):
             assert torch.allclose(theirs[name], value, atol=2e-5), name
 
 
-@pytest.mark.parametrize("model", [{}, {"deep": True, "reparameterise": True, "share_layers": 1}])
+@pytest.mark.parametrize("model", [{}, {"deep": True, "share_layers": 1}])
 def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
     given = settings(path, **model)
     made = learner_of(given, tmp_path)

@@ -9,8 +9,9 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.models.site_classifier.calibrating import gold
+from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.corpus import DataConfig, load_examples, pieces, survey
+from engine.models.site_classifier.corpus import load_examples, pieces, survey
 from engine.models.site_classifier.examples import flags
 from engine.storage import storage_for
 
@@ -239,6 +240,23 @@ def test_rows_that_cannot_be_read_are_left_out_and_told(tmp_path):
     found = survey(config)
     assert found.told() == ["left out, since they cannot be read: 2 parse_error"]
     assert load_examples(config)["record_id"].to_pylist() == ["a", "c"]
+
+
+def test_texts_that_are_blank_or_too_large_are_left_out_and_told(tmp_path):
+    lines = [
+        "record_id,text,site,split,patient_id",
+        "a,one,C18,train,p",
+        "b,,C18,train,p",
+        "c,   ,C18,train,p",
+        "d,,,train,p",
+        f"e,{'x' * (4 * 2**20 + 1)},C34,train,p",
+        "f,three,C34,test,q",
+    ]
+    (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
+    config = DataConfig(str(tmp_path / "r.csv"), labels={"site": "site"})
+    # A row without a code teaches nothing, whatever its text is.
+    assert survey(config).told() == ["left out, since the text is blank or over the size limit: 3"]
+    assert load_examples(config)["record_id"].to_pylist() == ["a", "f"]
 
 
 def test_a_csv_file_in_another_encoding_names_the_key(tmp_path):

@@ -201,7 +201,7 @@ def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained,
 
 def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp_path, capsys):
     from engine.models.base import load
-    from jobs import _explain, calibrate, explain
+    from jobs import calibrate, explain
     from jobs._config import Output
     from jobs._run import run_config
     from jobs.code_reports import main
@@ -209,14 +209,14 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
     model, output = f"{trained}/model", str(tmp_path / "run")
     words = [f"input.path={trained}/reports.parquet", "input.id=record_id", f"output.path={output}", f"model.path={model}"]
     configs = [run_config(main.configured(main.compose([*words, f"model.head={head}"], {})[0])) for head in ("null", "dpla")]
-    assert "head" not in configs[0].model.options and configs[1].model.options["head"] == "dpla"
+    assert configs[0].model.options["head"] is None and configs[1].model.options["head"] == "dpla"
     prints = [fingerprint(config, load(config.model)) for config in configs]
     assert prints[0]["model.digest"] != prints[1]["model.digest"] and prints[1]["model.options.head"] == "dpla"
     bench = Bench(replace(configs[1], model=replace(configs[1].model, options={**configs[1].model.options, "precision": "fp32"})))
     bench.code()
     bench.publish()
     made = explain.Config(run=output, output=Output(path=str(tmp_path / "why")), model=explain.Model(path=model))
-    spec = _explain.run_config(made).model
+    spec = explain.run_config(made).model
     assert spec.options["head"] == "dpla" and load(spec).digest == prints[1]["model.digest"]
     # Labels that the head gives itself, since one of a toy model is hardly ever right.
     codes = pl.read_parquet(f"{output}/codes/*.parquet").select("record_id", site="site_code", histology="histology_code")
