@@ -37,7 +37,8 @@ class Plain:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.digest = hashlib.sha256(repr(sorted(spec.options.items())).encode()).hexdigest()
-        self._stage = options_from(Options, spec.options).stage
+        # Whatever else stands there is told apart in a run's settings alone.
+        self._stage = options_from(Options, {name: value for name, value in spec.options.items() if name == "stage"}).stage
         self._pause = float(spec.runtime.get("pause", 0.0))
         self._pids = spec.runtime.get("pids")
         self._places = spec.runtime.get("places")
