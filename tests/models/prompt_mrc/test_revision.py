@@ -140,7 +140,7 @@ def test_the_door_takes_an_extractor(strict, tmp_path, capsys):
     assert "unknown key 'target'" in capsys.readouterr().err
     assert main.run([*words, "model=prompt_mrc", "data.types={Fruit: A}", "folds=2", "threads=1"]) == 0
     printed = capsys.readouterr()
-    assert "40 texts with" in printed.out and "\nA, " in printed.out and "after, cross-fitted exact F1 0." in printed.out
+    assert "40 texts with" in printed.out and "\nA, " in printed.out and "  after, cross-fitted exact F1 " in printed.out
     assert f"To use it: model.path={tmp_path / 'new'}" in printed.out and "scored 40 of 40" in printed.err
     figures = read_checkpoint(str(tmp_path / "new")).figures
     assert figures["before"]["f1"] < figures["cross_fitted"]["f1"] and figures["sample"]["folds"] == 2
