@@ -1,7 +1,6 @@
 """Calibrates a model on a user's own labelled records, into a new revision of its checkpoint.
 
 `python -m jobs.calibrate data.path=labelled.parquet output.path=revision target=0.98`
-`python -m jobs.calibrate model=prompt_mrc data.path=marked output.path=revision`
 """
 
 import sys
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.keys import MISSING, composed, key, section, taken
-from engine.models.base import ModelSpec, calibration
+from engine.models.base import ModelSpec, calibrate, calibration
 from jobs._front import job
 from jobs._storage import Storage, use
 
@@ -55,17 +54,16 @@ def schema(package: str) -> type:
     examples=[
         "data.path=labelled.parquet data.labels='{site: site_code}' data.group=patient_id output.path=my_model target=0.97",
         "model.path=my_model data.path='labelled/*.csv' method=isotonic output.path=my_model_2",
-        "model=prompt_mrc data.path=marked/ data.types='{Disorder: Disease}' output.path=my_extractor",
     ],
 )
 def main(config: Any) -> None:
     """Scores the sample, fits, shows the effect, writes the revision."""
     use(config.storage)
-    how, model = calibration(config.model.system), config.model
+    model = config.model
     runtime = {name: getattr(config, name) for name in ("device", "threads", "batch_tokens")}
-    how.calibrate(
+    calibrate(
         ModelSpec(model.system, model.path, {}, runtime),
-        taken(how.Settings, config),
+        taken(calibration(model.system).Settings, config),
         config.output.path,
         say=lambda line: print(line, file=sys.stderr, flush=True),
         tell=print,

@@ -221,15 +221,19 @@ class Calibration(Protocol):
 
     Settings: ClassVar[type]  # dataclass of keys: what `jobs.calibrate` takes for this system, a section data among them
 
-    def calibrate(self, spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) -> None:
-        """Scores the records by the product, fits, and writes a revision of the checkpoint: the same weights, other decisions.
+    WORK: ClassVar[str]  # `module:function`, called as `function(spec, settings, output, say, tell)`, see `calibrate`
 
-        Args:
-            spec: the checkpoint and where the model runs; options are for the system to set. output: the folder of the revision.
-            say: of what is going on. tell: what comes of it, before and after.
-        Raises:
-            ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
-        """
+
+def calibrate(spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) -> None:
+    """Scores labelled records by the product, fits what it decides by, and writes a revision: the same weights, other decisions.
+
+    Args:
+        spec: the checkpoint, and where the model runs; its options are for the system to set. settings: see `Calibration`.
+        output: the folder of the revision. say: what is going on. tell: what comes of it, before and after.
+    Raises:
+        ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
+    """
+    pkgutil.resolve_name(calibration(spec.system).WORK)(spec, settings, output, say, tell)
 
 
 def recipe(system: str) -> Recipe:

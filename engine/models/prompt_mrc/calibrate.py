@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.keys import MISSING, key, section
-from engine.models.base import ModelSpec, Say
 from engine.models.options import TextSettings
 from engine.sources.labelled.documents import SPLITS
 
+WORK = f"{__package__}.revision:revise"
 LEAST, ENOUGH = 50, 200
 """Marked mentions without which no thresholds are set, and with which they are sure."""
 
@@ -29,9 +29,3 @@ class Data:
 class Settings(TextSettings):
     data: Data = section(Data)
     folds: int = key(5, "Parts that are held out in turn, to show what new thresholds do to texts they have not seen.", low=2)
-
-
-def calibrate(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    from engine.models.prompt_mrc.revision import revise
-
-    revise(spec, settings, output, say, tell)

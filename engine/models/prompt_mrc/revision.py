@@ -87,7 +87,7 @@ class Scored:
 
 
 def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    """See `engine.models.base.Calibration`.
+    """See `engine.models.base.calibrate`.
 
     Raises:
         ConfigError: the output exists, or the marked texts cannot be used or are too few.

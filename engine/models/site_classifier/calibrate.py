@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from engine.keys import MISSING, key, section
-from engine.models.base import ModelSpec, Say
 from engine.models.options import TextSettings
 from engine.models.site_classifier.config import CALIBRATIONS, HEADS
 from engine.sources.base import DOUBLE, QUOTING
+
+WORK = f"{__package__}.revision:revise"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,3 @@ class Settings(TextSettings):
     min_support: int = key(
         10, "A code with fewer training reports than this always goes to review; as decision.min_support.", low=0
     )
-
-
-def calibrate(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    from engine.models.site_classifier.revision import revise
-
-    revise(spec, settings, output, say, tell)

@@ -30,7 +30,7 @@ _DIALECT = ("encoding", "delimiter", "quoting", "escape")
 
 
 def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    """See `engine.models.base.Calibration`.
+    """See `engine.models.base.calibrate`.
 
     Raises:
         ConfigError: the output exists, the sample cannot be used or is too small, or no threshold could be fitted.
