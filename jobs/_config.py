@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.machine import memory, processors
-from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES
+from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES, delimiter_of
 
 if TYPE_CHECKING:
     from engine.pipeline import ClusterConfig
@@ -90,11 +90,6 @@ def reading_of(given: Input) -> "InputConfig":
     from engine.sources import InputConfig
 
     return InputConfig(**{**vars(given), "delimiter": delimiter_of(given.delimiter)})
-
-
-def delimiter_of(given: str | None) -> str | None:
-    """What separates columns of CSV; a tab may be written as `\\t`, which a shell passes on more readily."""
-    return "\t" if given == "\\t" else given
 
 
 def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:

@@ -1,16 +1,17 @@
 """What `make demo` runs: a corpus of synthetic reports, coded with the shipped model, and a first look at the result."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from importlib import import_module
 
 from engine.keys import build, key, keys_of, section
-from engine.models.site_classifier import Options
+from engine.models.options import options_of
+from engine.models.run import shipped_system
+from engine.records import CODES, ENTITIES
 from jobs import _config
 from jobs._front import RESUMES, job
 from jobs._run import run_config, schema
 
+CODING = shipped_system(CODES)
 # The default evidence takes twice as long, and nobody waits for a first look.
 QUICK = "pooling"
 QUERIES = (
@@ -40,8 +41,8 @@ class Folder:
 
 @dataclass
 class Model(_config.Model):
-    system: str = key("engine.models.site_classifier", "The package of the coding system.")
-    head: str | None = next(each for each in keys_of(Options) if each.name == "model.head").declared()
+    system: str = key(CODING, "The package of the coding system.")
+    head: str | None = next(each for each in keys_of(options_of(CODING)) if each.name == "model.head").declared()
 
 
 @dataclass
@@ -88,17 +89,9 @@ def main(config: Config) -> None:
         show(title, query.format(codes=f"{summary.folder}/*.parquet".replace("'", "''")))
 
     print("\n4. The evidence, and the diseases, chemicals, parts of the body and cancers that the texts name", flush=True)
+    finder = import_module(f"{shipped_system(ENTITIES)}.consult").finder
     shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", finder())
     print(f"{page}: {shown} reports with the words that decided, for your browser")
-
-
-def finder() -> Callable[[str], list[dict[str, Any]]]:
-    """From a text to its entities, by the extractor that comes along."""
-    from engine.models.base import ModelSpec
-    from engine.models.prompt_mrc import load
-    from engine.models.prompt_mrc.consult import answer
-
-    return partial(answer, load(ModelSpec("engine.models.prompt_mrc", "shipped", {"evidence": "none", "margins": 0.0}, {})))
 
 
 def show(title: str, query: str) -> None:

@@ -4,9 +4,8 @@ from dataclasses import dataclass, fields
 
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
-from engine.sources.base import DOUBLE, QUOTING
+from engine.sources.base import DOUBLE, QUOTING, delimiter_of
 from engine.storage import storage_for
-from jobs._config import delimiter_of
 from jobs._finished import deciding_of_run, system_at_hand
 from jobs._front import job
 from jobs._storage import Storage, use

@@ -215,18 +215,53 @@ class Recipe(Protocol):
         """What the training was too small or too poor for, a line each."""
 
 
+class Calibration(Protocol):
+    """How a user's own labelled records set what a system decides by. It is the module `calibrate` of the system's package,
+    quick to import."""
+
+    Settings: ClassVar[type]  # dataclass of keys: what `jobs.calibrate` takes for this system, a section data among them
+
+    WORK: ClassVar[str]  # `module:function`, called as `function(spec, settings, output, say, tell)`, see `calibrate`
+
+
+def calibrate(spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) -> None:
+    """Scores labelled records by the product, fits what it decides by, and writes a revision: the same weights, other decisions.
+
+    Args:
+        spec: the checkpoint, and where the model runs; its options are for the system to set. settings: see `Calibration`.
+        output: the folder of the revision. say: what is going on. tell: what comes of it, before and after.
+    Raises:
+        ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
+    """
+    pkgutil.resolve_name(calibration(spec.system).WORK)(spec, settings, output, say, tell)
+
+
 def recipe(system: str) -> Recipe:
     """The recipe of a system's package.
 
     Raises:
         ConfigError: it has none.
     """
+    return _part(system, "recipe", "trained")
+
+
+def calibration(system: str) -> Calibration:
+    """How a system is calibrated.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    return _part(system, "calibrate", "calibrated")
+
+
+def _part(system: str, name: str, done: str) -> Any:
+    """A module of a system's package, without which something cannot be done with it."""
     try:
-        return importlib.import_module(f"{system}.recipe")
+        return importlib.import_module(f"{system}.{name}")
     except ModuleNotFoundError as error:
-        if error.name not in (system, f"{system}.recipe"):
+        if error.name not in (system, f"{system}.{name}"):
             raise
-        raise ConfigError(f"model.system: {system} cannot be trained; it has no recipe") from None
+        raise ConfigError(f"model.system: {system} cannot be {done}; it has no {name}") from None
 
 
 def read_tensors(path: str) -> dict[str, "Tensor"]:

@@ -49,6 +49,14 @@ class TextOptions(SystemOptions):
     )
 
 
+@dataclass(frozen=True)
+class TextSettings:
+    """What all systems that read texts take to be calibrated: the options of a run that their scores depend on."""
+
+    max_tokens: int = key(TextOptions.max_tokens, "Tokens read of a report; as text.max_tokens of the runs to come.", low=16)
+    precision: str = key("auto", "Arithmetic of the encoder; as in the runs to come.", choices=("auto", "fp32", "bf16"))
+
+
 def options_of(package: str) -> type[SystemOptions]:
     """The options of the system in a package.
 

@@ -18,12 +18,11 @@ from engine.errors import ConfigError, ContractError, EngineError, RetryableErro
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, System, load, systems
 from engine.models.rows import answers_schema, finish, keyed, nan_rows
-from engine.records import FAILURE, records_schema
+from engine.records import CODES, FAILURE, records_schema
 from engine.sources.base import InputConfig, Rows
 
 PROBE_TEXT = "Specimen received in formalin."
 PAIR = pa.field("pair", pa.string())
-CODES = "codes"
 _systems: dict[str, System] = {}
 
 
@@ -53,22 +52,22 @@ def rows(
     """
     if not isinstance(texts, Mapping):
         raise ConfigError("texts: give ids with their texts, as in {'a': 'Breast: invasive ductal carcinoma.'}")
-    system = system or (coding_system() if model in ("", "shipped") else checkpoint.system_of(model))
+    system = system or (shipped_system(CODES) if model in ("", "shipped") else checkpoint.system_of(model))
     made = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {})))
     meta, prepared = prepare(made, records_of(texts, texts.values()))
     nothing = pa.schema([])
     return finish(made, nothing, "", meta, answer(made, prepared, nothing))
 
 
-def coding_system() -> str:
-    """The package of the system that fills the table `codes` and has a checkpoint that comes along.
+def shipped_system(table: str) -> str:
+    """The package of the system that fills a table and has a checkpoint that comes along.
 
     Raises:
         ConfigError: there is not just one.
     """
-    found = [name for name, table in systems().items() if table == CODES and checkpoint.shipped(name).is_dir()]
+    found = [name for name, fills in systems().items() if fills == table and checkpoint.shipped(name).is_dir()]
     if len(found) != 1:
-        raise ConfigError(f"system: name one; those that fill the table {CODES} are: {', '.join(found) or 'none'}")
+        raise ConfigError(f"system: name one; those that fill the table {table} are: {', '.join(found) or 'none'}")
     return found[0]
 
 

@@ -26,6 +26,11 @@ _MOST_NAMES = 40
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 
 
+def delimiter_of(given: str | None) -> str | None:
+    """What separates columns of CSV; a tab may be written as `\\t`, which a shell passes on more readily."""
+    return "\t" if given == "\\t" else given
+
+
 @dataclass(frozen=True)
 class InputConfig:
     """Where the records are and how to read them.

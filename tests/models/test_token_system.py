@@ -114,6 +114,6 @@ def test_options_and_checkpoints_that_cannot_be_are_one_line(folder, tmp_path):
         with pytest.raises(ConfigError, match=told):
             system(folder, **options)
     with pytest.raises(ConfigError, match=r"^model\.system: .* is a model of tests\.toys\.mean and not of engine\.models\."):
-        rows({"a": "x"}, system=run.coding_system(), model=str(folder))
+        rows({"a": "x"}, system=run.shipped_system("codes"), model=str(folder))
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         rows({"a": "x"}, model=str(tmp_path))

@@ -1,6 +1,7 @@
 """Asking about one text: types or a free question in, spans and evidence out. What a service or a notebook calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
@@ -43,6 +44,11 @@ def consult(
         "engine.models.prompt_mrc", model, {"every": every, **given, "questions": asked, "types": wanted}, dict(runtime or {})
     )
     return answer(load(spec), text)
+
+
+def finder(model: str = "shipped") -> Callable[[str], list[dict[str, Any]]]:
+    """From a text to its entities as `answer` gives them, without evidence; the model is loaded once."""
+    return partial(answer, load(ModelSpec("engine.models.prompt_mrc", model, {"evidence": "none", "margins": 0.0})))
 
 
 def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:

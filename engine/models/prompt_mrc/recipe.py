@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 SYSTEM = "engine.models.prompt_mrc"
 # Fewer mentions give figures that are unsure.
 FEW = 200
-# Texts that are with the product at a time.
-_TOGETHER = 256
 # Keys of a model that are no part of its architecture.
 _ASIDE = ("questions", "ontology", "mentions", "base", "nested", "flat_across_types")
 
@@ -165,29 +163,26 @@ def write(folder: Path, corpus: Texts, tensors: Mapping[str, "Tensor"]) -> Model
 
 
 def settle(spec: ModelSpec, corpus: Texts, say: Say) -> Mapping[str, Any]:
+    import pyarrow as pa
+
     from engine.models.checkpoint import revise
     from engine.models.prompt_mrc.checkpoint import DECODING
-    from engine.models.prompt_mrc.scores import candidates_of
-    from engine.models.prompt_mrc.tuning import tried, tune
+    from engine.models.prompt_mrc.tuning import best
 
     members = members_of(corpus.corpus, VALID)
     say(f"tuning thresholds on {len(members):,} valid texts")
-    system, scored = _system(spec), []
-    for some, prepared in _prepared(system, corpus.corpus, members):
-        scores = system.scores(prepared)
-        scored.append((some, scores))
-    types, known = corpus.config.types, corpus.examples.known
-    gold = {(member, span.first, span.last, span.type) for member in members for span in corpus.examples.spans[member]}
-    best = []
-    for each in tried(corpus.decoding, corpus.config.is_tagger):
-        found = {
-            some[row]: [replace(candidate, text=some[row]) for candidate in candidates]
-            for some, scores in scored
-            for row, candidates in candidates_of(scores, types, each.outside).items()
-        }
-        begun = replace(corpus.decoding, outside=each.outside)
-        best.append(tune(found, gold, begun, lambda one: known is None or one.type in known[one.text]))
-    decoding, score = max(best, key=lambda each: each[1])
+    system, examples = _system(spec), corpus.examples
+    scores = pa.concat_tables(system.scores(each) for each in _prepared(system, corpus.corpus, members))
+    gold = {(row, span.first, span.last, span.type) for row, member in enumerate(members) for span in examples.spans[member]}
+    known = None if examples.known is None else [examples.known[member] for member in members]
+    decoding, score = best(
+        scores,
+        corpus.config.types,
+        gold,
+        corpus.decoding,
+        corpus.config.is_tagger,
+        lambda one: known is None or one.type in known[one.text],
+    )
     values = {"decoding": decoding.to_json(), "figures": {"valid_f1": score}}
     revise(Path(spec.path), {DECODING: values}, "not measured yet\n")
     return {"decoding": decoding.to_json(), "valid_f1": score}
@@ -267,9 +262,9 @@ def answered(spec: ModelSpec, corpus: Corpus, members: Sequence[int]) -> "list[t
     from engine.models.run import answer
 
     system, found = _system(spec), []
-    for some, prepared in _prepared(system, corpus, members):
+    for prepared in _prepared(system, corpus, members):
         for row in answer(system, prepared, pa.schema([])).to_pylist():
-            document = corpus.documents[some[row["row"]]]
+            document = corpus.documents[members[row["row"]]]
             for each in row["entities"] or ():
                 if each["type"] in corpus.marked[document.dataset]:
                     found.append((document.record_id, (each["start"], each["end"], each["type"]), each["score"]))
@@ -307,14 +302,12 @@ def _system(spec: ModelSpec) -> "System":
     return load(spec)
 
 
-def _prepared(system: "System", corpus: Corpus, members: Sequence[int]) -> "Iterator[tuple[Sequence[int], pa.Table]]":
-    """Documents as the product prepares them, some at a time; `row` is a document's place among these."""
-    from engine.models.run import prepare, records_of
+def _prepared(system: "System", corpus: Corpus, members: Sequence[int]) -> "Iterator[pa.Table]":
+    """Documents as the product prepares them; `row` is a document's place among these."""
+    from engine.models.prompt_mrc.scores import prepared
 
-    for at in range(0, len(members), _TOGETHER):
-        some = members[at : at + _TOGETHER]
-        documents = [corpus.documents[member] for member in some]
-        yield some, prepare(system, records_of([each.record_id for each in documents], [each.text for each in documents]))[1]
+    documents = [corpus.documents[member] for member in members]
+    return prepared(system, [each.record_id for each in documents], [each.text for each in documents])
 
 
 def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, int]:

@@ -1,13 +1,15 @@
 """An extractor's raw answers as a table: every span that thresholds worth trying let through, before it is settled which stay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from engine.models import run
 from engine.models.columns import list_values
 
 if TYPE_CHECKING:
+    from engine.models.base import System
     from engine.models.prompt_mrc.decode import Candidate
 
 # `first` and `last` are words, `start` and `end` characters, `first_token` and `last_token` places in the window that begins at
@@ -31,7 +33,16 @@ CANDIDATE = pa.struct(
     ]
 )
 _SAME = ("first", "last", "score", "start_score", "end_score", "match_score", "window", "edge")
+# Texts that are with the product at a time.
+_TOGETHER = 256
 Scored = tuple["Candidate", float]
+
+
+def prepared(system: "System", ids: Sequence[str], texts: Sequence[str]) -> Iterator[pa.Table]:
+    """Texts as the product prepares them, some at a time; `row` is a text's place."""
+    records = run.records_of(ids, texts)
+    for at in range(0, len(records), _TOGETHER):
+        yield run.prepare(system, records.slice(at, _TOGETHER))[1]
 
 
 def table(prepared: pa.Table, per_text: Sequence[Sequence[Scored]], types: Sequence[str]) -> pa.Table:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.decode import Candidate, settle
+from engine.models.prompt_mrc.scores import candidates_of
 
 FLOOR = 0.1
 """What every candidate must pass to be thought of."""
@@ -53,6 +56,25 @@ def tune(
                 if tried != best and (score := f1(found, gold, tried, keep)) > most:
                     best, most = tried, score
     return best, most
+
+
+def best(
+    scores: pa.Table,
+    types: Sequence[str],
+    gold: Gold,
+    decoding: Decoding,
+    tagger: bool,
+    keep: Callable[[Candidate], bool] = lambda each: True,
+) -> tuple[Decoding, float]:
+    """What `tune` finds on the product's scores, of a tagger under the best of all offsets; of equal ones the one given stays.
+
+    Args:
+        scores: see `engine.models.prompt_mrc.scores`; a text is known by its row. types: the types that the spans number.
+    """
+    begun = [replace(decoding, outside=each.outside) for each in tried(decoding, tagger)]
+    begun.sort(key=lambda each: each.outside != decoding.outside)
+    found = [tune(candidates_of(scores, types, each.outside), gold, each, keep) for each in begun]
+    return max(found, key=lambda each: each[1])
 
 
 def settled(found: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:

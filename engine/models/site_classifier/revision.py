@@ -1,8 +1,9 @@
-"""From the settings of `jobs.calibrate` to the revision and to what it shows."""
+"""From a user's labelled reports to a revision with thresholds of its own, and what it shows of them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,91 +12,86 @@ from engine.errors import ConfigError
 from engine.evaluation import calibration
 from engine.evaluation.codes import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
-from engine.models.base import ModelSpec
+from engine.models.base import ModelSpec, Say
 from engine.models.checkpoint import check_new
 from engine.models.columns import matrix
 from engine.models.run import PAIR, records_of
 from engine.models.site_classifier import SiteCoder, load
+from engine.models.site_classifier.calibrate import Settings
 from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
-from jobs._config import delimiter_of
+from engine.sources.base import delimiter_of
 
-if TYPE_CHECKING:
-    from jobs.calibrate import Config
-
-SYSTEM = "engine.models.site_classifier"
 _CHUNK = 256
 _DIALECT = ("encoding", "delimiter", "quoting", "escape")
 
 
-def calibrate(config: "Config", say: Callable[[str], None]) -> None:
-    """Does the whole job; prints its result, and its progress through `say`.
+def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
+    """See `engine.models.base.calibrate`.
 
     Raises:
         ConfigError: the output exists, the sample cannot be used or is too small, or no threshold could be fitted.
     """
-    check_new(config.output.path)
-    coder = _coder(config)
-    tasks = _tasks(config, coder)
-    sample = _sample(config, [task.name for task in tasks])
+    check_new(output)
+    coder = _coder(spec, settings)
+    tasks = _tasks(settings, coder)
+    sample = _sample(settings, [task.name for task in tasks])
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
-    _require(config, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
+    _require(settings, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
     table, logits = _scored(coder, sample.table, say)
-    print(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
-    print("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
+    tell(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
+    tell("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
     fitted, coded = dict(coder.checkpoint.calibration), set()
-    wanted = Wanted(config.target, config.confidence, config.method, config.folds, config.min_support)
+    wanted = Wanted(settings.target, settings.confidence, settings.method, settings.folds, settings.min_support)
     for task in tasks:
         before = fitted.get(task.name, TaskCalibration())
         found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, wanted)
         fitted[task.name] = before if found is None else found.fitted
-        coded.update(() if found is None else _auto_codes(config, task, found.fitted))
-        lines += _told(config, task, found)
-    print("\n".join(lines))
+        coded.update(() if found is None else _auto_codes(settings, task, found.fitted))
+        lines += _told(settings, task, found)
+    tell("\n".join(lines))
     if not coded:
         raise ConfigError(
             "target: no revision is written, since with it every report would go to a person; give more labelled reports, or a "
             "target that the model reaches"
         )
     old_card = (coder.checkpoint.head or coder.checkpoint.folder) / "README.md"
-    card = f"{_card(config, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
-    head = "" if config.model.head is None else f" model.head={config.model.head}"
-    digest = write_revision(config.output.path, coder.checkpoint, fitted, card)
-    print(
-        f"\nRevision {digest[:12]} of {coder.digest[:12]}: {config.output.path}\nTo use it: model.path={config.output.path}{head}"
-    )
+    card = f"{_card(settings, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
+    head = "" if settings.model.head is None else f" model.head={settings.model.head}"
+    digest = write_revision(output, coder.checkpoint, fitted, card)
+    tell(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {output}\nTo use it: model.path={output}{head}")
 
 
-def _told(config: "Config", task: Task, found: Recalibrated | None) -> list[str]:
+def _told(settings: Settings, task: Task, found: Recalibrated | None) -> list[str]:
     if found is None:
         return [f"{task.name}: no labels; its calibration stays."]
     after = ["  after: cannot be shown on reports of one group alone"]
     if found.after is not None:
-        after = [f"  after, cross-fitted {_effect(found.after, config.confidence)}", *_why_nothing(config, found)]
+        after = [f"  after, cross-fitted {_effect(found.after, settings.confidence)}", *_why_nothing(settings, found)]
     return [
         f"{task.name}, {found.before.n:,} reports:",
-        f"  before              {_effect(found.before, config.confidence)}",
+        f"  before              {_effect(found.before, settings.confidence)}",
         *after,
-        f"  {_threshold(config, found.fitted, found.before.n)}",
-        f"  {_auto(config, task, found.fitted)}",
+        f"  {_threshold(settings, found.fitted, found.before.n)}",
+        f"  {_auto(settings, task, found.fitted)}",
     ]
 
 
-def _why_nothing(config: "Config", found: Recalibrated) -> list[str]:
+def _why_nothing(settings: Settings, found: Recalibrated) -> list[str]:
     """Why cross-fitting coded no report."""
     if found.after.kept:
         return []
-    n, folds, least = found.after.n, found.folds, _least(config)
+    n, folds, least = found.after.n, found.folds, _least(settings)
     others = n - n // folds
     if others >= least:
         return [f"    in {folds} parts, {others:,} reports each: none of them shows the promise below"]
     return [
         f"    in {folds} parts, so that {others:,} reports must do for each, and {least:,} without an error are the least:",
-        f"    from {_shown_from(config):,} reports on there is something to see here",
+        f"    from {_shown_from(settings):,} reports on there is something to see here",
     ]
 
 
@@ -109,8 +105,8 @@ def _effect(effect: Effect, confidence: float) -> str:
     )
 
 
-def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
-    promise = _promise(config)
+def _threshold(settings: Settings, found: TaskCalibration, n: int) -> str:
+    promise = _promise(settings)
     cuts = {} if found.class_thresholds is None else {c: cut for c, cut in found.class_thresholds.items() if cut <= 1}
     rest = "nothing" if found.threshold > 1 else f"a probability of {found.threshold:.4f}"
     if cuts:
@@ -118,43 +114,42 @@ def _threshold(config: "Config", found: TaskCalibration, n: int) -> str:
         return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
     if found.threshold <= 1:
         return f"sure from {rest} on, for {promise}"
-    least = _least(config)
+    least = _least(settings)
     few = f"; {least:,} reports without an error are the least" if n < least else ""
-    each = " of any code" if config.method == PER_CLASS else ""
+    each = " of any code" if settings.method == PER_CLASS else ""
     return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
 
 
-def _auto_codes(config: "Config", task: Task, found: TaskCalibration) -> Sequence[str]:
-    return auto_codes(task, found, DecisionConfig(min_support=config.min_support))
+def _auto_codes(settings: Settings, task: Task, found: TaskCalibration) -> Sequence[str]:
+    return auto_codes(task, found, DecisionConfig(min_support=settings.min_support))
 
 
-def _auto(config: "Config", task: Task, found: TaskCalibration) -> str:
-    codes = _auto_codes(config, task, found)
-    told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={config.min_support})"
+def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
+    codes = _auto_codes(settings, task, found)
+    told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={settings.min_support})"
     return f"{told}: {', '.join(codes)}" if codes else told
 
 
-def _coder(config: "Config") -> SiteCoder:
+def _coder(spec: ModelSpec, settings: Settings) -> SiteCoder:
     options = {
         "method": "none",
         "checks": 0.0,
         "tasks": (),
-        "max_tokens": config.max_tokens,
-        "precision": config.precision,
-        "pair": None if config.data.pair is None else PAIR.name,
-        "head": config.model.head,
+        "max_tokens": settings.max_tokens,
+        "precision": settings.precision,
+        "pair": None if settings.data.pair is None else PAIR.name,
+        "head": settings.model.head,
     }
-    runtime = {"device": config.device, "threads": config.threads, "batch_tokens": config.batch_tokens}
-    return load(ModelSpec(SYSTEM, config.model.path, options, runtime))
+    return load(replace(spec, options=options))
 
 
-def _tasks(config: "Config", coder: SiteCoder) -> list[Task]:
-    names = list(config.data.labels) or [task.name for task in coder.config.tasks]
+def _tasks(settings: Settings, coder: SiteCoder) -> list[Task]:
+    names = list(settings.data.labels) or [task.name for task in coder.config.tasks]
     return [coder.config.task(name) for name in names]
 
 
-def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
-    data = config.data
+def _sample(settings: Settings, tasks: Sequence[str]) -> Gold:
+    data = settings.data
     keys = ("path", "id", "id_scope", "text", "labels", "group", "where", "pair", *_DIALECT)
     return read_gold(
         GoldConfig(
@@ -176,36 +171,36 @@ def _sample(config: "Config", tasks: Sequence[str]) -> Gold:
     )
 
 
-def _require(config: "Config", counts: Mapping[str, int]) -> None:
+def _require(settings: Settings, counts: Mapping[str, int]) -> None:
     """Sees that some task has as many labels as any threshold takes.
 
     Raises:
         ConfigError: none has.
     """
-    most, least = max(counts.values()), _least(config)
+    most, least = max(counts.values()), _least(settings)
     if most >= least:
         return
     have = ", ".join(f"{count:,} reports with a code of {task}" for task, count in counts.items())
-    reach = math.floor(100 * highest_target(most, config.confidence, config.method)) / 100 if most else 0.0
+    reach = math.floor(100 * highest_target(most, settings.confidence, settings.method)) / 100 if most else 0.0
     lower = f"; with so few target={reach:g} is the most that can be asked" if reach >= 0.5 else ""
-    each = " of one code" if config.method == PER_CLASS else ""
+    each = " of one code" if settings.method == PER_CLASS else ""
     raise ConfigError(
-        f"data.path: {have}: too few. {_promise(config)} takes at the least {least:,} reports{each} without an error, and "
-        f"{_shown_from(config):,} to show its effect{lower}"
+        f"data.path: {have}: too few. {_promise(settings)} takes at the least {least:,} reports{each} without an error, and "
+        f"{_shown_from(settings):,} to show its effect{lower}"
     )
 
 
-def _promise(config: "Config") -> str:
-    return f"{100 * config.target:g} % right with {100 * config.confidence:g} % confidence"
+def _promise(settings: Settings) -> str:
+    return f"{100 * settings.target:g} % right with {100 * settings.confidence:g} % confidence"
 
 
-def _least(config: "Config") -> int:
-    return least_rows(config.target, config.confidence, config.method)
+def _least(settings: Settings) -> int:
+    return least_rows(settings.target, settings.confidence, settings.method)
 
 
-def _shown_from(config: "Config") -> int:
+def _shown_from(settings: Settings) -> int:
     """The reports of which all folds but one are as many as a threshold takes."""
-    return math.ceil(_least(config) * config.folds / (config.folds - 1))
+    return math.ceil(_least(settings) * settings.folds / (settings.folds - 1))
 
 
 def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
@@ -220,7 +215,7 @@ def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:
     return [None if value is None else [code for code in value.split(";") if code] for value in values]
 
 
-def _scored(coder: SiteCoder, table: pa.Table, say: Callable[[str], None]) -> tuple[pa.Table, dict[str, np.ndarray]]:
+def _scored(coder: SiteCoder, table: pa.Table, say: Say) -> tuple[pa.Table, dict[str, np.ndarray]]:
     """The rows with a text that has tokens, and each task's logits [rows, labels]."""
     table = table.filter(table["text"].is_valid())
     kept: list[pa.Table] = []
@@ -241,15 +236,15 @@ def _scored(coder: SiteCoder, table: pa.Table, say: Callable[[str], None]) -> tu
     return pa.concat_tables(kept), {name: np.concatenate(values) for name, values in found.items()}
 
 
-def _card(config: "Config", coder: SiteCoder, lines: Sequence[str]) -> str:
-    promise = _promise(config)
+def _card(settings: Settings, coder: SiteCoder, lines: Sequence[str]) -> str:
+    promise = _promise(settings)
     return "\n".join(
         [
             "# Revision of a calibration",
             "",
             f"The weights are those of {coder.digest},",
             "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
-            f"method {config.method}, for {promise}, fitted on a labelled sample that the user gave.",
+            f"method {settings.method}, for {promise}, fitted on a labelled sample that the user gave.",
             "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
             "seen its group.",
             "",
