@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.benchmarks.entities import cost
+from engine.experiments.mrc_cost import cost
 from engine.errors import ContractError
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
