@@ -24,7 +24,7 @@ def evidence(spec: ModelSpec, folder: Path) -> dict[str, tuple[ModelSpec, float]
 
 
 def with_tasks(spec: ModelSpec, count: int, folder: Path) -> ModelSpec:
-    """The spec of the same checkpoint with only its first `count` tasks, written to `folder` without the others' pools and heads."""
+    """The same checkpoint with its first `count` tasks alone, written to `folder` without the others' pools and heads."""
     from safetensors.torch import load_file
 
     whole = read_checkpoint(spec.path)
