@@ -1,4 +1,4 @@
-"""Runs a script as on a machine that has neither network nor the packages of `ABSENT`: `python without.py <script> <arguments>`."""
+"""Runs a script as on a machine without network and without the packages of `ABSENT`: `python without.py <script> <words>`."""
 
 import runpy
 import socket
