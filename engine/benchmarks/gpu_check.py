@@ -94,7 +94,11 @@ class Check:
             "evidence_costs": with_evidence / seconds,
             "memory_mib": self.memory(),
         }
-        checks = {"answers": not answers["different"] and answers["largest"] <= TOLERANCE, "out of memory": self.exhausted()}
+        checks = {
+            "the same answers": not answers["different"],
+            f"probabilities within {TOLERANCE}": not answers["beyond"],
+            "out of memory": self.exhausted(),
+        }
         own = getattr(module_of(self.spec.system, "gpu_check"), "extra", None)
         checks |= own(self.plain, prepared) if own is not None else {}
         return {**figures, "checks": checks, "passed": all(checks.values())}
@@ -160,9 +164,8 @@ class Check:
             if self.device == "cuda":
                 limit(None)
         failure = rows.pop("endless")["failure"]
-        found = difference(self.expected, rows, self.unsure)
         alone = failure is not None and failure["kind"] == "out_of_memory"
-        return alone and system.times > 1 and not found["different"] and found["largest"] <= TOLERANCE
+        return alone and system.times > 1 and not difference(self.expected, rows, self.unsure)["different"]
 
     def need(self, system: Any, texts: Mapping[str, str]) -> int:
         """Bytes that a GPU must give for some texts, those of the models included."""
@@ -230,9 +233,10 @@ def difference(expected: Mapping[str, Row], given: Mapping[str, Row], unsure: Ma
         unsure: what of each row is close to a threshold, and may be otherwise.
     Returns:
         `rows`; `near`, those of which something is unsure, and `near_differing`, those that differ in that alone; the ids of
-        `different` others; and the `largest` difference of a probability of what is the same and not unsure.
+        `different` others; and of the probabilities of what is the same and not unsure how many were `compared`, how many are
+        `beyond` the tolerance, and the `largest` difference.
     """
-    different, near_differing, largest = [], 0, 0.0
+    different, near_differing, apart = [], 0, [0.0]
     for name, row in given.items():
         open_ = unsure.get(name, set())
         (kind, prob), (wanted, was) = answer_of(row), answer_of(expected[name])
@@ -240,10 +244,16 @@ def difference(expected: Mapping[str, Row], given: Mapping[str, Row], unsure: Ma
             different.append(name)
         else:
             near_differing += kind != wanted
-            same = [at for at in prob if at in was and at[0] not in open_]
-            largest = max([largest, *(abs(prob[at] - was[at]) for at in same)])
-    near = sum(name in unsure for name in given)
-    return {"rows": len(given), "near": near, "near_differing": near_differing, "different": different, "largest": largest}
+            apart += [abs(prob[at] - was[at]) for at in prob if at in was and at[0] not in open_]
+    return {
+        "rows": len(given),
+        "near": sum(name in unsure for name in given),
+        "near_differing": near_differing,
+        "different": different,
+        "compared": len(apart) - 1,
+        "beyond": sum(each > TOLERANCE for each in apart),
+        "largest": max(apart),
+    }
 
 
 def answer_of(row: Row) -> tuple[dict[Key, Any], dict[tuple[Key, str], float]]:
@@ -313,11 +323,11 @@ def lines(name: str, found: Mapping[str, Any]) -> Sequence[str]:
         "evidence_costs": lambda value: f"with evidence {value:.2f} times as long",
         "memory_mib": lambda value: f"{value:,.0f} MiB at most",
     }
-    told = f"{found['rows']} texts, {len(found['different'])} different, probabilities within {found['largest']:.4f}"
-    rest = f"{found['near']} near a threshold, of which {found['near_differing']} differ"
+    told = f"{found['rows']} texts, {len(found['different'])} different; {found['near']} with something near a threshold"
+    prob = f"{found['compared']} probabilities within {found['largest']:.4f}, {found['beyond']} beyond {TOLERANCE}"
     return [
         f"{name}:",
-        f"  {told}; {rest}",
+        f"  {told}, of which {found['near_differing']} differ in that; {prob}",
         f"  {', '.join(tell(found[key]) for key, tell in shown.items())}",
         *(f"  {'ok    ' if holds else 'FAILED'}  {what}" for what, holds in found["checks"].items()),
     ]

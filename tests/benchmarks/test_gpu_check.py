@@ -17,7 +17,7 @@ FOUND = {"decision": "auto", "entities": [SPAN, {**SPAN, "start": 20, "end": 24}
 def same(row, other, *unsure):
     """Whether no difference is found, and how far probabilities are apart."""
     found = difference({"a": row}, {"a": other}, {"a": set(unsure)} if unsure else {})
-    assert found["rows"] == 1 and found["near"] == bool(unsure)
+    assert found["rows"] == 1 and found["near"] == bool(unsure) and found["beyond"] == (found["largest"] > 0.02)
     return not found["different"], found["near_differing"], pytest.approx(found["largest"])
 
 
@@ -103,7 +103,8 @@ def test_what_failed_is_seen_in_the_lines():
     told = gpu_check.lines("toy", found | {"tokens_a_second": 1234.5, "share_of_peak": 0.5, "evidence_costs": 2, "memory_mib": 9})
     assert told == [
         "toy:",
-        "  8 texts, 1 different, probabilities within 0.2500; 2 near a threshold, of which 1 differ",
+        "  8 texts, 1 different; 2 with something near a threshold, of which 1 differ in that; "
+        "9 probabilities within 0.2500, 3 beyond 0.02",
         "  1,234 tokens of text a second, 50.0% of the matrix peak, with evidence 2.00 times as long, 9 MiB at most",
         "  FAILED  answers",
         "  ok      x",
