@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help packages install install-dev tools demo test test-long check docs lock lock-notebook notebook clean
+.PHONY: help packages install install-dev tools demo gpu-check test test-long check docs lock lock-notebook notebook clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ tools:  ## Install what some tests use and PyPI has not: chromium, prometheus (b
 demo: install  ## Code 2,000 made-up reports and show the result
 	rm -rf demo
 	$(PYTHON) -m jobs.demo
+
+# The folder can be copied to a machine without this checkout: docs/results/speed.md.
+gpu-check: install  ## Check models and speed on the GPU here, or without one on the processor
+	rm -rf gpu-check
+	$(PYTHON) -m jobs.gpu_check output.path=gpu-check
+	$(PYTHON) gpu-check/gpu_check.py
 
 test: install-dev  ## Run the default tests
 	$(PYTHON) -m pytest

@@ -29,7 +29,7 @@ class Output:
 
 @dataclass
 class Bench:
-    name: str = key("code_reports", "What is measured.", choices=("code_reports",))
+    name: str = key("code_reports", "Name of the measurements in their table.")
     parts: list[str] = key(list(PARTS), "Parts to measure.", choices=PARTS)
     core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
     loop_reports: int = key(5000, "Whole reports for the engine against a plain loop.", low=1)
@@ -73,7 +73,7 @@ def run_of(config: Any) -> "RunConfig":
 @job(
     "bench",
     schema,
-    "Measures the engine against its rivals on this machine, prints a table and writes it as Parquet.",
+    "Measures a system and its engine against their rivals on this machine, prints a table and writes it as Parquet.",
     examples=[
         "bench=code_reports output.path=bench.parquet",
         "bench=code_reports input.path=reports.parquet output.path=bench.parquet",
@@ -81,12 +81,14 @@ def run_of(config: Any) -> "RunConfig":
     ],
 )
 def main(config: Any) -> None:
-    from engine.benchmarks import code_reports, measure
+    from engine.benchmarks import measure
+    from engine.benchmarks.config import BenchConfig
+    from engine.benchmarks.run import run as measured
 
     use(config.storage)
     run = run_of(config)
     sizes = {name: value for name, value in vars(config.bench).items() if name not in ("name", "memory_reports")}
-    bench = code_reports.BenchConfig(
+    bench = BenchConfig(
         model=run.model,
         input=run.input if config.input.path else None,
         cluster=run.cluster,
@@ -95,7 +97,7 @@ def main(config: Any) -> None:
     )
     rows: list[measure.Measurement] = []
     measure.write(config.output.path, measure.to_table(config.bench.name, rows))
-    for part in code_reports.run(bench, say=print):
+    for part in measured(bench, say=print):
         rows += part
         measure.write(config.output.path, measure.to_table(config.bench.name, rows))
     measure.show(measure.to_table(config.bench.name, rows))

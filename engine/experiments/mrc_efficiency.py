@@ -2,8 +2,8 @@
 
 Weights do not change what encoder and heads cost, so networks are untrained; how many pairs the match head sees and decoding
 sorts hangs on them, so the heads' biases are set so that as many words begin and end an answer as are marked in the texts.
-Measured is the extractor as a run has it (`engine.benchmarks.entities`), at each number of texts at once in a process of its own,
-since memory that a process has once taken stays with it.
+Measured is the extractor as a run has it (`engine.experiments.mrc_cost`), at each number of texts at once in a process of its
+own, since memory that a process has once taken stays with it.
 
 What it costs in F1 that prompts and text stay apart in lower layers, only training can say: the arms `<corpus>-hybrid-shared<k>`
 are trained with k such layers, and held against the one with none.
@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.benchmarks.entities import cost
 from engine.encoders import attention_for, encoder_folder, load_tokenizer, set_threads
 from engine.errors import ConfigError, RetryableError
 from engine.experiments.mrc import (
@@ -39,6 +38,7 @@ from engine.experiments.mrc import (
     results_of,
     settings_of,
 )
+from engine.experiments.mrc_cost import cost
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, trained_tensors, write_checkpoint

@@ -8,10 +8,12 @@ measured there that a decision does not show.
 """
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -98,6 +100,14 @@ def systems() -> dict[str, str]:
 def load(spec: ModelSpec) -> System:
     """The system that a spec describes."""
     return importlib.import_module(spec.system).load(spec)
+
+
+def module_of(system: str, name: str) -> ModuleType | None:
+    """A module that a system's package may have for one use, such as `benchmark`; None where it has no such module."""
+    package = importlib.import_module(system)
+    if not hasattr(package, "__path__") or importlib.util.find_spec(f"{system}.{name}") is None:
+        return None
+    return importlib.import_module(f"{system}.{name}")
 
 
 class Worker(Protocol):

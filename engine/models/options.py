@@ -6,11 +6,15 @@ name on a command line. A package without `Options` is no system that a job can 
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from engine.errors import ConfigError
 from engine.keys import key
+from engine.models.base import ModelSpec
+
+# The key under which every system that gives evidence names the way it is found, and its value for none.
+EVIDENCE, NONE = "explain.method", "none"
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,14 @@ def options_of(package: str) -> type[SystemOptions]:
     if not (isinstance(options, type) and issubclass(options, SystemOptions)):
         raise ConfigError(f"model.system: {package} is no system that a job can run, it has no Options")
     return options
+
+
+def with_options(spec: ModelSpec, **changed: Any) -> ModelSpec:
+    """The spec with some options replaced."""
+    return replace(spec, options={**spec.options, **changed})
+
+
+def without_evidence(spec: ModelSpec) -> ModelSpec:
+    """The spec of the same system that gives no evidence: the same spec where it never gives any."""
+    names = [each.name for each in fields(options_of(spec.system)) if each.metadata.get("at") == EVIDENCE]
+    return with_options(spec, **dict.fromkeys(names, NONE))

@@ -159,6 +159,8 @@ def _guarded(
         except (EngineError, KeyboardInterrupt):
             raise
         except Exception as error:
+            # The frames that it came through hold what a model calculated, and the next try needs that memory.
+            error.__traceback__ = None
             if not probed:
                 probed = True
                 _blame(system, error, name, keep)

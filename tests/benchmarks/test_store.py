@@ -5,7 +5,8 @@ import importlib.util
 import pytest
 
 from engine.benchmarks import store
-from engine.benchmarks.code_reports import S3, BenchConfig, run
+from engine.benchmarks.config import S3, BenchConfig
+from engine.benchmarks.run import run
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
 from engine.storage import s3_config, storage_for, use_s3

@@ -10,10 +10,11 @@ import pytest
 import torch
 import yaml
 
+from engine.benchmarks.gpu_check import answer_of, key_of
 from engine.errors import ConfigError, ContractError
-from engine.models.base import ModelSpec, load, systems
+from engine.models.base import ModelSpec, load, module_of, systems
 from engine.models.checkpoint import shipped
-from engine.models.options import options_of
+from engine.models.options import options_of, without_evidence
 from engine.models.rows import answers_schema, nan_rows
 from engine.models.run import answer, prepare, records_of
 from engine.records import AUTO
@@ -151,3 +152,20 @@ def test_not_a_number_is_no_answer(package, prepared):
         assert "the model fails on any record" in str(error)
     else:
         assert {failure and failure["kind"] for failure in found["failure"].to_pylist()} == {"model_error"}
+
+
+def test_what_it_asks_of_a_gpu_holds_here(package, prepared, coded):
+    own = module_of(package, "gpu_check")
+    plain = load(without_evidence(spec(package)))
+    if hasattr(own, "unsure"):
+        never, always = (own.unsure(plain, prepared, by) for by in (0.0, 0.999))
+        rows = by_row(coded)
+        assert set(never) == set(always) == set(rows) and any(always.values()) and not any(never.values())
+        # With every probability open, so is every answer that a probability decides.
+        for row, keys in always.items():
+            answers = set(answer_of(rows[row])[0])
+            assert {key for key in answers if isinstance(key, tuple)} <= set(map(key_of, keys))
+            assert {key for key in map(key_of, keys) if isinstance(key, str)} <= answers
+    if hasattr(own, "extra"):
+        checks = own.extra(plain, prepared)
+        assert checks and all(checks.values()), checks

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from engine.sources import InputConfig
 from tests.models.conftest import TEXTS
 from tests.models.prompt_mrc.conftest import World, taught, tiny_learner, write
 from tests.pipeline.conftest import Bench, write_input
+from tests.toys import plain
 
 FAILING = {"empty": "", "blank": " \n", "silent": "\x00\x01"}
 REPORTS = {f"r{number}": text for number, text in enumerate(TEXTS)} | FAILING
@@ -142,3 +144,25 @@ def test_ray_is_not_imported(tiny):
     assert done.returncode == 0, done.stderr
     decision, has_ray = json.loads(done.stdout)
     assert decision in ("auto", "review") and not has_ray
+
+
+def test_what_ran_out_of_memory_lets_go_of_it_before_the_next_try():
+    class Held: ...
+
+    alive = []
+
+    class Greedy(plain.Plain):
+        def run(self, prepared):
+            assert not any(each() for each in alive)
+            held = Held()
+            alive.append(weakref.ref(held))
+            if prepared.num_rows > 1 or "endless" in prepared["record_id"].to_pylist():
+                raise MemoryError
+            return super().run(prepared)
+
+    records = run.records_of(["a", "b", "endless"], ["one", "two", "three"])
+    made = Greedy(ModelSpec("tests.toys.plain"))
+    found = {row["row"]: row for row in run.answer(made, run.prepare(made, records)[1], pa.schema([])).to_pylist()}
+    assert [found[row]["failure"] for row in range(3)] == [None, None, {"kind": "out_of_memory", "detail": "MemoryError"}]
+    # The three, the harmless record, two and one of them, and then each alone.
+    assert len(alive) == 6

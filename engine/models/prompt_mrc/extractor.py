@@ -15,9 +15,11 @@ from engine.errors import ConfigError, ContractError, RowError
 from engine.models.columns import list_values
 from engine.models.prompt_mrc import scores
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
+from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.instances import Window, windows
 from engine.models.prompt_mrc.options import Options
 from engine.models.prompt_mrc.prepare import prepare
+from engine.models.prompt_mrc.scores import Scored
 from engine.models.prompt_mrc.templates import questions_of
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
@@ -124,18 +126,23 @@ class Extractor(TokenSystem):
 
     def scores(self, prepared: pa.Table) -> pa.Table:
         """`row` and `candidates`, see `engine.models.prompt_mrc.scores`."""
+        from engine.models.prompt_mrc.tuning import tried
+
+        return scores.table(prepared, self.under(prepared, tried(self.decoding, self.config.is_tagger)), self.names)
+
+    def under(self, prepared: pa.Table, decodings: Sequence[Decoding]) -> list[list[Scored]]:
+        """The candidates of each prepared text under any of some decodings."""
         import torch
 
         from engine.models.prompt_mrc.decode import candidates
-        from engine.models.prompt_mrc.tuning import tried
 
-        per_text: list[list[scores.Scored]] = [[] for _ in range(len(prepared))]
+        per_text: list[list[Scored]] = [[] for _ in range(len(prepared))]
         with torch.inference_mode():
             for group, contexts, answers in self._answers(self._windows(prepared)):
-                for decoding in tried(self.decoding, self.config.is_tagger):
+                for decoding in decodings:
                     for each in candidates(self.network, answers, contexts, group, self.types, decoding)[0]:
                         per_text[each.text].append((each, decoding.outside))
-        return scores.table(prepared, per_text, self.names)
+        return per_text
 
     def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
         """See `TokenSystem`.

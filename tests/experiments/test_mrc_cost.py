@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.benchmarks.entities import cost
 from engine.errors import ContractError
+from engine.experiments.mrc_cost import cost
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write

@@ -1,0 +1,137 @@
+"""Measured in one process, without a cluster: the compute core against its rival, and the price of the evidence.
+
+A system is asked as every system can be: for its network's `encoder`, for the evidence that the key `explain.method` switches
+off. What only one can say is the module `benchmark` of its package, all of whose names are optional:
+
+    CORE = 3.0                         # how many times as fast as the rival the core must be
+    def evidence(spec, folder):        # what the price of evidence is taken of: name -> (spec, what it may cost at most)
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from engine.benchmarks import rival
+from engine.benchmarks.config import CORE, EVIDENCE, BenchConfig
+from engine.benchmarks.corpus import LONG_WORDS, reports
+from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave
+from engine.models.base import System, load, module_of
+from engine.models.options import with_options, without_evidence
+from engine.models.run import records_of
+
+PIPELINE_TOKENS = 512
+Say = Callable[[str], None]
+
+
+def core(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`compute_core` for a process of its own."""
+    return _alone(compute_core, request)
+
+
+def evidence(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`evidence_price` for a process of its own."""
+    return _alone(evidence_price, request)
+
+
+def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
+    """Prepare and run, against `transformers.pipeline` with the same encoder weights, on reports cut to 512 tokens.
+
+    The pipeline reads each text once and has as many labels as the system's first task. It is measured at the batch size that is
+    best for it here, in fp32 as it runs by default, and in bf16. A system whose checkpoint names no encoder has no such rival.
+    """
+    import torch
+
+    from engine.encoders import encoder_folder, pick_precision
+
+    name = getattr(getattr(load(config.model), "config", None), "encoder", None)
+    if name is None:
+        say("core: left out, the system has no encoder that a pipeline could have too")
+        return []
+    system = load(without_evidence(with_options(config.model, max_tokens=PIPELINE_TOKENS - 2)))
+    encoder = system.build(torch.float32).encoder
+    labels = len(next(iter(system.known().values())))
+    folder = str(encoder_folder(name))
+    device = str(config.model.runtime.get("device", "cpu"))
+    texts = rival.cut_texts(reports(config, config.core_reports, LONG_WORDS)["text"].to_pylist(), folder, PIPELINE_TOKENS)
+    records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
+    contenders: dict[str, Callable[[], object]] = {"engine": lambda: code(system, records)}
+    sample = texts[:: max(1, len(texts) // 64)]
+    best: dict[str, int] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        pipe = rival.pipeline_of(encoder, labels, folder, dtype, device)
+        rival.classify(pipe, sample[:2], 1)
+        seconds = {size: _seconds(lambda p=pipe, s=size: rival.classify(p, sample, s)) for size in config.batch_sizes}
+        best[name] = min(seconds, key=seconds.__getitem__)
+        say(f"core: pipeline {name} is fastest with batch size {best[name]}")
+        contenders[name] = lambda p=pipe, s=best[name]: rival.classify(p, texts, s)
+    taken = interleave(contenders, config.repeats)
+    precision = str(pick_precision(config.model.options.get("precision", "auto"), device)).removeprefix("torch.")
+    speed = {name: len(texts) / seconds for name, seconds in taken.items()}
+    target = getattr(module_of(config.model.system, "benchmark"), "CORE", None)
+    return [
+        Measurement(
+            part=CORE,
+            measured="compute core, reports cut to 512 tokens, no evidence",
+            unit="reports/s",
+            figure=speed["engine"],
+            rival=f"transformers.pipeline {name}, batch {best[name]}",
+            rival_figure=speed[name],
+            repeats=config.repeats,
+            setting=f"{len(texts)} {config.kind} reports; engine in {precision}",
+            kind=AT_LEAST if name == "fp32" and target is not None else None,
+            target=target if name == "fp32" else None,
+        )
+        for name in best
+    ]
+
+
+def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:
+    """Prepare and run with evidence, against the same model without, on whole reports: nothing for a system that has none."""
+    texts = reports(config, config.evidence_reports, LONG_WORDS)["text"].to_pylist()
+    records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
+    own = getattr(module_of(config.model.system, "benchmark"), "evidence", None)
+    specs = own(config.model, folder) if own is not None else {"evidence": (config.model, None)}
+    specs = {name: (spec, target) for name, (spec, target) in specs.items() if without_evidence(spec) != spec}
+    contenders: dict[str, Callable[[], object]] = {}
+    for name, (spec, _) in specs.items():
+        systems = {f"on {name}": load(spec), f"off {name}": load(without_evidence(spec))}
+        contenders |= {turn: lambda s=system: code(s, records) for turn, system in systems.items()}
+    taken = interleave(contenders, config.repeats)
+    return [
+        Measurement(
+            part=EVIDENCE,
+            measured=name,
+            unit="ms/report",
+            figure=1000 * taken[f"on {name}"] / len(texts),
+            rival="the same without evidence",
+            rival_figure=1000 * taken[f"off {name}"] / len(texts),
+            repeats=config.repeats,
+            setting=f"{len(texts)} whole {config.kind} reports",
+            kind=None if target is None else AT_MOST,
+            target=target,
+        )
+        for name, (_, target) in specs.items()
+    ]
+
+
+def code(system: System, records: pa.Table) -> pa.Table:
+    """What is timed of a system: both of its calls, one after the other, on one shard."""
+    prepared = system.prepare(records)
+    return system.run(prepared.filter(prepared["failure"].is_null()))
+
+
+def _alone(part: Callable[[BenchConfig, Path, Say], list[Measurement]], request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    config = BenchConfig.from_json(request)
+    with tempfile.TemporaryDirectory(prefix="marginalia-bench-", dir=config.work) as folder:
+        return [asdict(row) for row in part(config, Path(folder), lambda line: print(line, flush=True))]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,58 @@
+"""The reports that a benchmark works on: made up, or a sample of the user's own."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.benchmarks.config import BenchConfig
+from engine.errors import ConfigError
+from engine.records import seed_of, text_digest
+from engine.sources.synthetic import generate
+
+LONG_WORDS, SHORT_WORDS = 500, 100
+_SEED = 11
+
+
+def made_up(count: int, words: int, start: int = 0) -> pa.Table:
+    """`record_id` and `text` of `count` synthetic reports of about so many words, from number `start` on."""
+    return generate(count, _SEED, start=start, median_words=words).select(["record_id", "text"])
+
+
+def reports(config: BenchConfig, count: int, words: int) -> pa.Table:
+    """`record_id` and `text` of `count` reports: a sample of the input that depends on the texts alone, or synthetic ones.
+
+    Raises:
+        ConfigError: the input has too few readable reports.
+    """
+    if config.input is None:
+        return made_up(count, words)
+    from engine import sources
+    from engine.storage import storage_for
+
+    reader = storage_for(config.input.path)
+    files = list(sources.list_files(config.input, reader))
+    found: dict[bytes, str] = {}
+    for shard in sources.cut(config.input, reader, files, 8 * 2**20):
+        texts = sources.read(config.input, reader, shard, [])["text"].to_pylist()
+        found |= {text_digest(text): text for text in texts if text is not None}
+    if len(found) < count:
+        raise ConfigError(f"bench: the input has {len(found)} different readable reports, {count} are asked for; lower the sizes")
+    chosen = sorted(found, key=lambda digest: seed_of(digest.hex(), "bench"))[:count]
+    return pa.table(
+        {"record_id": [f"bench-{i}" for i in range(count)], "text": pa.array([found[d] for d in chosen], pa.large_string())}
+    )
+
+
+def write(folder: Path, tables: Iterable[pa.Table], rows: int) -> None:
+    """Writes tables of one schema as a folder with one Parquet file, in row groups of so many rows."""
+    folder.mkdir(parents=True)
+    writer = None
+    try:
+        for table in tables:
+            writer = writer or pq.ParquetWriter(folder / "reports.parquet", table.schema)
+            writer.write_table(table, row_group_size=rows)
+    finally:
+        if writer is not None:
+            writer.close()

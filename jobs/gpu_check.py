@@ -1,0 +1,44 @@
+"""Writes the folder that checks the product on another machine: `python -m jobs.gpu_check output.path=gpu-check`, and there
+`python3 gpu_check.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.keys import MISSING, key, section
+from jobs._front import CONF, job
+
+
+@dataclass
+class Output:
+    path: str = key(MISSING, "Folder to write; a new one. It takes less than 50 MB.", path=True)
+
+
+@dataclass
+class Config:
+    output: Output = section(Output)
+    texts: int = key(200, "Made-up reports in it.", low=1)
+
+
+@job(
+    "gpu_check",
+    Config,
+    "Writes a folder with the product's core, its models, made-up reports and a processor's answers to them. On a machine with a "
+    "GPU, python3 gpu_check.py in it tells whether the answers are the same there, and how fast; it needs torch, transformers "
+    "and pyarrow, and no network.",
+    examples=["output.path=gpu-check"],
+)
+def main(config: Config) -> None:
+    import yaml
+
+    from engine.benchmarks import gpu_folder
+
+    systems = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["system"] for file in CONF.glob("model/*.yaml")}
+    cluster = yaml.safe_load((CONF / "cluster" / "gpu_box.yaml").read_text(encoding="utf-8"))
+    folder = Path(config.output.path)
+    gpu_folder.write(folder, dict(sorted(systems.items())), config.texts, cluster["batch_tokens"])
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {size / 1e6:.0f} MB; copy it to the other machine, and there: python3 gpu_check.py")
+
+
+if __name__ == "__main__":
+    main()
