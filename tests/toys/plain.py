@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,8 +27,6 @@ HOG_BYTES = 768 * 2**20
 @dataclass(frozen=True)
 class Options(SystemOptions):
     stage: str = key("run", "Where a text may misbehave.", at="toy.stage", choices=("prepare", "run"))
-    words: str = key("", "Stands in a run's settings, and changes nothing else.", at="toy.words")
-    explain: Mapping[str, int] = key({}, "Stands there too, with names of its own.", at="toy.explain")
 
 
 class Plain:
