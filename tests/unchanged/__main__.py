@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ START = "1596810"
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("old", "new")
 SHIPPED = "shipped"
-# Ray does not start under much load; the same command again goes on.
+# Ray does not start under much load, and a machine short of memory kills; the same command again goes on.
 _LIMIT, _TRIES, _PAUSE = 3600, 6, 30
 
 
@@ -95,8 +96,9 @@ class Comparison:
             began = time.perf_counter()
             done = self._python(side, ["-m", *words] if words[0].startswith("jobs.") else words)
             self.seconds.setdefault(case.name, {})[side] = round(time.perf_counter() - began, 1)
-            if done.returncode != EXIT_RETRY:
+            if done.returncode not in (EXIT_RETRY, -signal.SIGKILL):
                 break
+            print(f"  {side}: ended with {done.returncode}; again", flush=True)
             time.sleep(_PAUSE)
         log = f"{' '.join(words)}\n\n{done.stdout}\n{done.stderr}"
         (self.folder / "logs" / f"{case.name}.{side}.txt").write_text(log, "utf-8")
