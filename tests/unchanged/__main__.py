@@ -23,7 +23,7 @@ START = "1596810"
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("old", "new")
 SHIPPED = "shipped"
-# Ray does not start under much load; the same command again goes on.
+# Ray does not start under much load; the same command again goes on. What somebody killed is not started again.
 _LIMIT, _TRIES, _PAUSE = 3600, 6, 30
 
 
@@ -97,6 +97,7 @@ class Comparison:
             self.seconds.setdefault(case.name, {})[side] = round(time.perf_counter() - began, 1)
             if done.returncode != EXIT_RETRY:
                 break
+            print(f"  {side}: ended with {done.returncode}; again", flush=True)
             time.sleep(_PAUSE)
         log = f"{' '.join(words)}\n\n{done.stdout}\n{done.stderr}"
         (self.folder / "logs" / f"{case.name}.{side}.txt").write_text(log, "utf-8")

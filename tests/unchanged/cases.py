@@ -10,12 +10,12 @@ EXPLAIN_METHODS = (
     *("attention", "pooling", "random"),
 )
 FULL = {"demo": 200, "tcga": 300, "tokens": 512, "few": 6, "entities": 30, "explained": 3, "labelled": 250, "sentences": 240}
-QUICK = {"demo": 40, "tcga": 12, "tokens": 256, "few": 2, "entities": 6, "explained": 2, "labelled": 100, "sentences": 80}
+QUICK = {"demo": 40, "tcga": 12, "tokens": 256, "few": 2, "entities": 6, "explained": 2, "labelled": 100, "sentences": 160}
 EVIDENCE = Path(__file__).with_name("evidence.py")
 
 _RUN = ("cluster.actors=1", "cluster.threads=1", "cluster.precision=fp32", "deterministic=true")
 _ALONE = ("threads=1", "precision=fp32")
-_TRAIN = ("cluster.threads=1", "cluster.precision=fp32", "train.batch=12", "train.rate=1e-3", "train.seed=7")
+_TRAIN = ("cluster.threads=1", "cluster.precision=fp32", "train.batch=12", "train.rate=3e-3", "train.seed=7")
 _MEASURE = ("baseline=false", "evidence_sample=2")
 
 
@@ -58,7 +58,7 @@ def cases(sizes: dict[str, int]) -> list[Case]:
         Case("corpus", "gold", _corpus("gold", demo, 7)),
         Case("corpus", "few", _corpus("few", few, 9)),
         Case("corpus", "texts", _corpus("texts", sizes["entities"], 13)),
-        Case("corpus", "labelled", _corpus("labelled", sizes["labelled"], 5, "skew=uniform", "text.median_words=40")),
+        Case("corpus", "labelled", _corpus("labelled", sizes["labelled"], 5, "text.median_words=40")),
         Case(
             *("run", "coded"),
             (*_read("code_reports", "corpus", "coded"), "input.keep=[site,histology,facility]", *_RUN),
@@ -145,7 +145,7 @@ def cases(sizes: dict[str, int]) -> list[Case]:
             *("train", "trained_site"),
             (
                 *("jobs.train", "model=site_classifier", "data.path=labelled", "output.path=trained_site", "model.rank=4"),
-                *("model.window=62", "learn.windows=1", "train.epochs=1", "learn.budget=2048", *_TRAIN, *_MEASURE),
+                *("model.window=62", "learn.windows=1", "train.epochs=3", "learn.budget=2048", *_TRAIN, *_MEASURE),
             ),
             after=["labelled"],
             said=True,
@@ -167,7 +167,7 @@ def cases(sizes: dict[str, int]) -> list[Case]:
                 *("train", f"trained_{mode}"),
                 (
                     *("jobs.train", "model=prompt_mrc", "data.path=../inputs/annotated", f"output.path=trained_{mode}"),
-                    *(f"model.mode={mode}", "model.rank=4", "model.window=64", "model.overlap=16", "train.epochs=1"),
+                    *(f"model.mode={mode}", "model.rank=4", "model.window=64", "model.overlap=16", "train.epochs=4"),
                     *("learn.budget=2048", *_TRAIN),
                 ),
                 said=True,
