@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
+from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import HEADS
-from engine.models.site_classifier.corpus import DataConfig
 from engine.models.site_classifier.rationales.synthetic import MODES
 from jobs._front import job
 from jobs._storage import Storage, use

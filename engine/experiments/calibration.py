@@ -29,8 +29,9 @@ from engine.models.columns import matrix
 from engine.models.site_classifier import load
 from engine.models.site_classifier.calibrating import ISOTONIC, TEMPERATURE, Outcome, fit, outcome
 from engine.models.site_classifier.checkpoint import TaskCalibration
+from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.corpus import DataConfig, load_examples
+from engine.models.site_classifier.corpus import load_examples
 from engine.models.site_classifier.decide import adjusted, probabilities
 from engine.models.site_classifier.finish import records_of
 from engine.storage import whole_file

@@ -116,7 +116,8 @@ class Masking:
 
 def chosen(config: MaskingConfig) -> pa.Table:
     """The reports of the experiment: a part of the patients of train, some reports of valid and test."""
-    from engine.models.site_classifier.corpus import DataConfig, load_examples
+    from engine.models.site_classifier.columns import DataConfig
+    from engine.models.site_classifier.corpus import load_examples
 
     fields = {name: getattr(config, name) for name in ("path", "id", "text", "split", "group")}
     (column,) = config.labels.values()

@@ -33,7 +33,8 @@ from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import load
-from engine.models.site_classifier.corpus import DataConfig, load_examples
+from engine.models.site_classifier.columns import DataConfig
+from engine.models.site_classifier.corpus import load_examples
 from engine.models.site_classifier.finish import records_of
 from engine.records import seed_of
 from engine.text.units import Units, sentences

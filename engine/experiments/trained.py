@@ -83,7 +83,7 @@ def train(
     """Trains a checkpoint into `folder`, or goes on with it; returns the figures of its card.
 
     Args:
-        data: fields of `engine.models.site_classifier.corpus.DataConfig`. masking: in place of the recipe's own.
+        data: fields of `engine.models.site_classifier.columns.DataConfig`. masking: in place of the recipe's own.
     """
     from engine.training.loop import LoopConfig
     from engine.training.run import train_system

@@ -4,26 +4,24 @@ Where no column says the split, it is cut by a hash of the patient, or of the re
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from posixpath import basename
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from engine import sources
 from engine.errors import ConfigError, RowError
+from engine.keys import MISSING, key
+from engine.models.site_classifier.rationales.samples import KINDS
 from engine.records import seed_of
-from engine.sources.base import CSV, JSONL, PARQUET, TEXT
+from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT
 from engine.sources.files import ENDINGS
 from engine.sources.labelled import Labelled, Reader
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
 from engine.sources.labelled.table import files_at
 from engine.sources.packed import plain_name
 from engine.storage import Entry, storage_for
-
-if TYPE_CHECKING:
-    from engine.models.site_classifier.corpus import DataConfig
 
 SPLITS = (TRAIN, VALID, TEST)
 # Columns that a table may lack under these names; under any other name they were asked for and must be there.
@@ -33,9 +31,93 @@ _FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
 _DIALECT = ("encoding", "delimiter", "quoting", "escape")
 _KEYS = ("path", "id", "text", "labels", "multi_label", "group", "split", "pair", *_DIALECT)
 _NAMES = {key: f"data.{key}" for key in _KEYS} | {"marks": "data.rationales"}
+TASKS = {"site": "site", "histology": "histology"}
 
 
-def files_of(config: "DataConfig") -> list[Entry]:
+@dataclass(frozen=True)
+class DataConfig:
+    """Where labelled reports are, and which of their columns hold what.
+
+    `labels` maps a task to its column (none: `TASKS`); the column of a task in `multi_label` holds lists of codes. `pair` names
+    the column with the second text of a paired model. `split` names the column with train, valid or test; `group` one whose
+    values (patients) never cross splits. Where one is None, or no file has a column of its default name, see below;
+    `cut_share` is the share that becomes test there, and that of the rest which becomes valid. `synthetic` adds that many
+    generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
+
+    `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
+    that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
+    rationale bank, of which those rationales are taken that the rule accepts.
+
+    `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
+
+    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
+    """
+
+    path: str = key(
+        MISSING,
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, best some for "
+        "patient and split too. A threshold by which anything is coded without a person takes 203 valid reports at the least.",
+        path=True,
+    )
+    id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
+    text: str = key("text", "Column with the text.")
+    split: str | None = key(
+        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
+    )
+    group: str | None = key(
+        "patient_id",
+        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
+    )
+    labels: Mapping[str, str] = key(
+        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
+    )
+    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+    pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
+    leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
+    synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
+    synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)
+    synthetic_skew: str = key("uniform", "How common the sites are among synthetic reports.", choices=("uniform", "registry"))
+    rationales: str | None = key(
+        None, "Column with highlights: a list with start and end of each, and label and annotator where they are said."
+    )
+    rationale_table: str | None = key(
+        None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
+    )
+    rationale_rule: str | None = key(
+        None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
+    )
+    samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
+    held: int = key(
+        8192,
+        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
+        low=1,
+    )
+    cut_share: float = key(
+        0.1,
+        "Share cut off for test, and of the rest for valid, where nothing says the split.",
+        low=0.01,
+        high=0.5,
+    )
+    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
+    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", dict(self.labels or TASKS))
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
+        if not 0 < self.cut_share < 1:
+            raise ConfigError("data.cut_share: must lie between 0 and 1")
+        if self.rationale_rule and not self.rationale_table:
+            raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
+
+    @property
+    def highlighted(self) -> bool:
+        """Whether there may be highlights."""
+        return bool(self.rationales or self.rationale_table)
+
+
+def files_of(config: DataConfig) -> list[Entry]:
     """The files of the input. Beside Parquet files in a folder no others count."""
     try:
         return files_at(config.path, PARQUET)
@@ -46,7 +128,7 @@ def files_of(config: "DataConfig") -> list[Entry]:
     return files
 
 
-def reader_of(config: "DataConfig", file: Entry) -> tuple[Reader, tuple[str, ...]]:
+def reader_of(config: DataConfig, file: Entry) -> tuple[Reader, tuple[str, ...]]:
     """A file of the input, and which of the columns it does without that it can do without.
 
     Raises:
@@ -77,7 +159,7 @@ def unreadable(path: str, format: str) -> ConfigError:
     return ConfigError(f"data.path: {name} is no Parquet file; names of other tables end in one of {endings}")
 
 
-def _lacking_in(config: "DataConfig", known: Sequence[str], where: str) -> tuple[str, ...]:
+def _lacking_in(config: DataConfig, known: Sequence[str], where: str) -> tuple[str, ...]:
     """Of split and group those that a file with the columns `known` does without.
 
     Args:
@@ -108,7 +190,7 @@ def completed(columns: Mapping[str, pa.ChunkedArray], lacking: Sequence[str], sh
     return found
 
 
-def told_of(config: "DataConfig", lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+def told_of(config: DataConfig, lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
     """Lines on what stands in for columns that are not there; `counts` of reports by split."""
     lines = []
     if "group" in lacking:

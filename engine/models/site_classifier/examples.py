@@ -12,8 +12,9 @@ from engine.encoders import encoder_folder, load_tokenizer
 from engine.models.columns import list_values, lists
 from engine.models.examples import COMMON
 from engine.models.site_classifier.calibrating import gold
+from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import ClassifierConfig, Task
-from engine.models.site_classifier.corpus import DataConfig, Piece, beside, read_piece
+from engine.models.site_classifier.corpus import Piece, beside, read_piece
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.rationales.samples import KINDS
 from engine.models.site_classifier.repeats import Repeats

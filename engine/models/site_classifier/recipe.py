@@ -16,8 +16,9 @@ from engine.keys import key, section
 from engine.models.base import ModelSpec, Phase, Say
 from engine.models.examples import Preparation
 from engine.models.site_classifier.cautions import cautions
+from engine.models.site_classifier.columns import TASKS, DataConfig
 from engine.models.site_classifier.config import HEADS, ClassifierConfig, LearnConfig, ModelConfig
-from engine.models.site_classifier.corpus import TASKS, DataConfig, Survey, listing, load_examples, pieces, survey
+from engine.models.site_classifier.corpus import Survey, listing, load_examples, pieces, survey
 from engine.storage import full_path, s3_config
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.corpus import DataConfig, load_examples, survey
+from engine.models.site_classifier.columns import DataConfig
+from engine.models.site_classifier.corpus import load_examples, survey
 from engine.sources.labelled.splits import cut
 
 ONE = {"site": "site"}

@@ -3,7 +3,8 @@
 import polars as pl
 import pyarrow as pa
 
-from engine.models.site_classifier.corpus import DataConfig, load_examples, survey
+from engine.models.site_classifier.columns import DataConfig
+from engine.models.site_classifier.corpus import load_examples, survey
 from engine.models.site_classifier.repeats import Repeats
 
 

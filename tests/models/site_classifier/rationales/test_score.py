@@ -16,7 +16,8 @@ import torch
 
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
-from engine.models.site_classifier.corpus import DataConfig, survey
+from engine.models.site_classifier.columns import DataConfig
+from engine.models.site_classifier.corpus import survey
 from engine.models.site_classifier.rationales.bank import rule
 from engine.models.site_classifier.rationales.gather import HUMAN
 from engine.models.site_classifier.rationales.score import TABLE, _judged, _unlearn, summary
