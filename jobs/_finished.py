@@ -44,7 +44,13 @@ def system_of_run(summary: "Summary", path: str) -> "System":
     """
     from engine.models.base import load
 
-    system = load(spec_of_run(summary, path))
+    try:
+        system = load(spec_of_run(summary, path))
+    except ConfigError as error:
+        # What the run set may be nothing to another model.
+        raise ConfigError(
+            f"model.path: {path} is not the model of this run ({error}); give the checkpoint that it used"
+        ) from None
     check_model(summary, path, system.digest)
     return system
 

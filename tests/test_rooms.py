@@ -1,6 +1,5 @@
 """The house of docs/architecture.md: which room imports from which, no circles, and nobody knows a system by its name."""
 
-
 import ast
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""A small finished run of a tiny model over synthetic reports, made without Ray."""
+"""Small finished runs of tiny models over synthetic reports and made-up sentences, made without Ray."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,9 @@ from engine.pipeline import ClusterConfig, RunConfig
 from engine.sources import InputConfig
 from engine.sources.synthetic import generate
 from tests.models.conftest import write_tiny
+from tests.models.prompt_mrc.conftest import World, scattered, tiny_learner
+from tests.models.prompt_mrc.conftest import tiny_config as mrc_config
+from tests.models.prompt_mrc.conftest import write as write_extractor
 from tests.pipeline.conftest import Bench
 
 
@@ -25,6 +28,10 @@ class CodedRun:
     @property
     def codes(self) -> pl.DataFrame:
         return pl.read_parquet(self.output / "codes" / "*.parquet")
+
+    @property
+    def entities(self) -> pl.DataFrame:
+        return pl.read_parquet(self.output / "entities" / "*.parquet")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +57,7 @@ def coded_run(tmp_path_factory: pytest.TempPathFactory) -> CodedRun:
     return CodedRun(folder / "reports.parquet", model, folder / "run")
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class FoundRun:
     """Where the marked texts are, as BRAT's files and as a table, and the output of a run over the files."""
@@ -80,3 +88,22 @@ def found_run(tmp_path_factory: pytest.TempPathFactory) -> FoundRun:
     bench.code()
     bench.publish()
     return FoundRun(folder / "brat", folder / "marked.parquet", folder / "run")
+=======
+@pytest.fixture(scope="session")
+def entities_run(tmp_path_factory: pytest.TempPathFactory) -> CodedRun:
+    """Seven sentences and one record without text, searched by an extractor that was not trained."""
+    folder = tmp_path_factory.mktemp("entities")
+    texts = [*World.make(7).texts[:7], None]
+    table = pl.DataFrame({"record_id": [f"r{at}" for at in range(8)], "text": [text and text[:40] for text in texts]})
+    table.write_parquet(folder / "reports.parquet")
+    learner = tiny_learner(mrc_config(), World.make(2))
+    scattered(learner.network)
+    model = write_extractor(learner, folder / "model", start=1e-9, end=1e-9, match=1e-9, nested=False)
+    options = {"precision": "fp32", "types": ("A",), "every": True, "questions": {"B": "which tree, or hill, is named"}}
+    spec = ModelSpec("engine.models.prompt_mrc", str(model), options, {"threads": 1})
+    read = InputConfig(str(folder / "reports.parquet"), id="record_id")
+    bench = Bench(RunConfig(read, spec, str(folder / "run"), ClusterConfig()))
+    bench.code()
+    bench.publish()
+    return CodedRun(folder / "reports.parquet", model, folder / "run")
+>>>>>>> w-d

@@ -21,6 +21,7 @@ from engine.pipeline.commit import commit
 from engine.pipeline.layout import Layout
 from engine.sources import InputConfig
 from engine.storage import storage_for
+from engine.text.units import UNIT_KINDS
 from jobs import code_reports
 from jobs.explain import main
 from tests.pipeline.conftest import Bench
@@ -45,6 +46,65 @@ def plainly(monkeypatch):
     monkeypatch.setattr(stages, "receipts", receipts)
     monkeypatch.setattr(cluster, "connected", lambda _: contextlib.nullcontext())
     return done
+
+
+def test_entities_of_a_run_are_explained_with_their_measures(entities_run, tmp_path, plainly, capsys):
+    output = tmp_path / "explained"
+    order = arguments(entities_run, output, "explain.method=attnlrp", "explain.faithfulness=1", "explain.stability=1")
+    order += ["explain.perturbations=2", "explain.sample=4"]
+    assert main.run(order) == 0
+    assert "Read 8 records" in capsys.readouterr().out
+    found = table(output)
+    assert found["record_id"].to_list() == entities_run.entities["record_id"].to_list()
+    assert dict(found["decision"].value_counts().iter_rows()) == {"auto": 4, "not_applicable": 3, "failed": 1}
+    both = found.filter(pl.col("targets").is_not_null()).join(entities_run.entities, on="record_id")
+    texts = dict(pl.read_parquet(entities_run.reports).select("record_id", "text").iter_rows())
+    for row in both.iter_rows(named=True):
+        spans = [(target["target_name"], target["target_start"], target["target_end"]) for target in row["targets"]]
+        assert spans == [(each["type"], each["start"], each["end"]) for each in row["entities"]] and spans
+        for target in row["targets"]:
+            measures = ("comp_aopc", "suff_aopc", "random_comp", "flip_rate", "boundary_mass", "boundary_lift", "boundary_faith")
+            assert (target["target_kind"], target["status"]) == ("span", "ok")
+            assert all(target[f"m_{name}"] is not None for name in (*measures, "shift_margin"))
+            kinds = {UNIT_KINDS[unit["kind"]] for unit in target["units"]}
+            assert kinds == {"word", "prompt", "soft_prompt"}
+            # The run's own question stands in front of the text, with its comma.
+            words = [unit["text"] for unit in target["units"] if unit["text"]]
+            assert ("," in words) == (target["target_name"] == "B")
+            assert all(texts[row["record_id"]][span["start"] : span["end"]].strip() for span in target["selected_spans"])
+    settings = json.loads((output / "_run.json").read_text())["settings"]
+    assert settings["model.options.of"] == "engine.models.prompt_mrc"
+    assert settings["model.options.options.questions.B"] == "which tree, or hill, is named"
+    assert main.run(order) == 0 and "Nothing new to do" in capsys.readouterr().out
+    again = tmp_path / "again"
+    assert main.run(arguments(entities_run, again, f"input.path={entities_run.reports}", *order[-4:], "explain.tasks=[B]")) == 0
+    for row in table(again).filter(pl.col("targets").is_not_null()).iter_rows(named=True):
+        assert {target["target_name"] for target in row["targets"]} == {"B"}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["explain.tasks=[Z]"], "explain.tasks: the run looked for no type 'Z'; it did for A, B"),
+        (["explain.targets={A: B}"], "explain.targets: entities have no code"),
+        (["explain.method=pooling"], "explain.method: an extractor of entities has no 'pooling'"),
+        (["explain.erasure=delete"], "explain.erasure: an extractor of entities has no 'delete'; it has mask"),
+        (["model.path=shipped"], "is not the model of this run"),
+    ],
+)
+def test_what_entities_have_not_is_refused_in_one_line(entities_run, tmp_path, capsys, more, told):
+    assert main.run(arguments(entities_run, tmp_path / "out", *more)) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
+
+
+def test_a_run_that_explains_is_not_explained_itself(entities_run, tmp_path, plainly, capsys):
+    output = tmp_path / "explained"
+    assert main.run(arguments(entities_run, output, "explain.method=grad_l2", "explain.sample=1")) == 0
+    capsys.readouterr()
+    assert main.run(arguments(replace(entities_run, output=output), tmp_path / "again")) == 2
+    err = capsys.readouterr().err
+    assert "a run whose answers cannot be explained" in err and err.count("\n") == 1
 
 
 def arguments(run, output, *more):
@@ -252,10 +312,12 @@ def test_run_reports_model_and_explanations_on_s3(coded_run, tmp_path, plainly, 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_on_ray_it_is_the_same(coded_run, tmp_path, plainly):
-    order = ["explain.sample=5", "explain.method=pooling"]
-    assert main.run(arguments(coded_run, tmp_path / "here", *order)) == 0
-    command = [sys.executable, "-m", "jobs.explain", *arguments(coded_run, tmp_path / "ray", *order)]
+@pytest.mark.parametrize(("name", "method"), [("coded_run", "pooling"), ("entities_run", "attnlrp")])
+def test_on_ray_it_is_the_same(request, tmp_path, plainly, name, method):
+    run = request.getfixturevalue(name)
+    order = ["explain.sample=5", f"explain.method={method}"]
+    assert main.run(arguments(run, tmp_path / "here", *order)) == 0
+    command = [sys.executable, "-m", "jobs.explain", *arguments(run, tmp_path / "ray", *order)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=500)
     here, there = (table(tmp_path / name).select("record_id", "decision", "method", "text_sha256") for name in ("here", "ray"))
     assert here.equals(there)

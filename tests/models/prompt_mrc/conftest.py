@@ -10,8 +10,14 @@ import torch
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
+<<<<<<< HEAD
 from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
 from engine.models.prompt_mrc.learner import Examples, MrcLearner, prepare_training
+=======
+from engine.models.prompt_mrc.config import Decoding, MrcConfig
+from engine.models.prompt_mrc.learner import Examples, LearnConfig, MrcLearner, prepare_training
+from engine.models.prompt_mrc.network import MrcNetwork
+>>>>>>> w-d
 from engine.text.tokens import tokenize
 from engine.training.loop import LoopConfig, Worker, train
 
@@ -73,6 +79,18 @@ def tiny_learner(config: MrcConfig | None = None, world: World | None = None, **
     return MrcLearner(
         network, examples, LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, "weights": (1, 1, 1), **learn}), torch.device("cpu")
     )
+
+
+def scattered(network: MrcNetwork) -> MrcNetwork:
+    """The network with weights at which its answers depend on what it reads, though it has learned nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        for name, value in network.named_parameters():
+            if value.ndim > 1 and "embeddings" not in name:
+                torch.nn.init.normal_(value, std=0.3 if "soft" in name else 0.15)
+            elif name == "tagger.bias":
+                value.data.zero_()
+    return network
 
 
 def taught(learner: MrcLearner, folder: Path, epochs: float = 7, rate: float = 6e-3) -> list[dict]:

@@ -23,7 +23,7 @@ from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import MatchHead
 from engine.models.tokens import WORDS
 from tests.models.conftest import records
-from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
+from tests.models.prompt_mrc.conftest import World, scattered, tiny_config, tiny_learner, write
 from tests.models.prompt_mrc.test_extractor import extractor, rows
 
 TEXT, OTHER = "today we saw hill green pear tree near a red apple", "a red apple, a plum"
@@ -37,18 +37,6 @@ KINDS = {
     "deep": {"deep": True},
     "deep, apart": {"deep": True, "share_layers": 1},
 }
-
-
-def scattered(network):
-    """The network with weights at which its answers depend on what it reads."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        for name, value in network.named_parameters():
-            if value.ndim > 1 and "embeddings" not in name:
-                torch.nn.init.normal_(value, std=0.3 if "soft" in name else 0.15)
-            elif name == "tagger.bias":
-                value.data.zero_()
-    return network
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -13,8 +13,8 @@ from engine.models.explanations import load
 from engine.records import AUTO, ENTITY, REVIEW
 from engine.text.units import UNIT_KINDS
 from tests.models.conftest import records
-from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
-from tests.models.prompt_mrc.test_attributable import ANYTHING, scattered
+from tests.models.prompt_mrc.conftest import World, scattered, tiny_config, tiny_learner, write
+from tests.models.prompt_mrc.test_attributable import ANYTHING
 from tests.models.prompt_mrc.test_extractor import extractor, rows
 
 TEXTS = ["we saw  a red apple", "hill green pear tree", "x", " ".join(["the old man"] * 9)]
