@@ -171,7 +171,8 @@ class Corpus(Protocol):
 
 
 class Recipe(Protocol):
-    """How a system is trained: what `System` is to answers. It is the module `recipe` of the system's package, quick to import.
+    """How a system is trained: what `System` is to answers. It is the module `recipe` of the system's package, quick to import,
+    or what that module has as `RECIPE`.
 
     The settings of a training are plain values that travel: the sections of `Settings` with their keys, its single keys,
     `precision`, and `seed`, that of everything random. Of a checkpoint that is written only what `settle` finds is still open.
@@ -222,11 +223,12 @@ def recipe(system: str) -> Recipe:
         ConfigError: it has none.
     """
     try:
-        return importlib.import_module(f"{system}.recipe")
+        module = importlib.import_module(f"{system}.recipe")
     except ModuleNotFoundError as error:
         if error.name not in (system, f"{system}.recipe"):
             raise
         raise ConfigError(f"model.system: {system} cannot be trained; it has no recipe") from None
+    return getattr(module, "RECIPE", module)
 
 
 def read_tensors(path: str) -> dict[str, "Tensor"]:
