@@ -43,8 +43,8 @@ def texts() -> pl.DataFrame:
     rng, rows = random.Random(0), []
     for number in range(360):
         code = rng.choice(list(WORDS))
-        more = rng.sample(["resection", "of", "tumour", "specimen", "received", "margin", "clear"], 4)
-        rows.append((f"r{number}", " ".join([*more, rng.choice(WORDS[code]), f"case {number}"]), code))
+        more = rng.sample(["resection", "of", "tumour", "specimen", "received", "margin", "clear", "and", "the", "with"], 5)
+        rows.append((f"r{number}", " ".join([*more, rng.choice(WORDS[code])]), code))
     return pl.DataFrame(rows, ["id", "text", "site"], orient="row").with_columns(
         split=pl.Series(["train"] * 80 + ["valid"] * 220 + ["test"] * 60)
     )
