@@ -123,6 +123,11 @@ def test_it_is_trained_and_answers(tiny):
     assert (unsure[0]["decision"], unsure[0]["reasons"]) == ("review", ["low_confidence"])
 
 
+def test_the_command_that_uses_it_names_it(tiny, capsys):
+    assert train.main.run(training(tiny)) == 0
+    assert f"jobs.code_reports model.system=tiny model.path={tiny}/model " in capsys.readouterr().out
+
+
 def test_its_keys_are_those_of_the_base_and_its_own(tiny):
     names = [each.name for each in keys_of(recipe("tiny").Settings)]
     assert "model.width" in names and "data.labels" in names and "learn.evidence" not in names
