@@ -23,7 +23,7 @@ from jobs._train import schema, settings_of
 )
 def main(config: Any) -> None:
     """Trains, then calibrates and measures."""
-    from engine.models.base import recipe
+    from engine.models.base import recipe, systems
     from engine.training.loop import LoopConfig
     from engine.training.run import continues, train_system
 
@@ -46,7 +46,9 @@ def main(config: Any) -> None:
     lines, cautions = how.report(figures), how.cautions(figures)
     print("\n".join(lines))
     print(f"Checkpoint: {output}; its model card, with all figures: {output}/README.md")
-    print(f"To use it: python -m jobs.{_door(system)} model.path={output} input.path=... output.path=...")
+    # Of a system of the user's own no job knows by itself.
+    named = "" if system in systems() else f"model.system={system} "
+    print(f"To use it: python -m jobs.{_door(system)} {named}model.path={output} input.path=... output.path=...")
     if cautions:
         print("\n".join(["Before you use it:", *(f"* {line}" for line in cautions)]))
 

@@ -151,7 +151,7 @@ class Heads:
         with the marks, by method."""
         from engine.explain.explain import explained, work_for
         from engine.explain.settings import Settings
-        from engine.models.site_classifier.attributable import reports
+        from engine.models.code_explainable import reports
 
         coder = model.coder
         prepared = prepared_texts(coder, texts)

@@ -166,7 +166,8 @@ def erased(folder: Path, test: pa.Table, methods: Sequence[str], say: Say) -> pa
     from engine.explain.explain import explained, work_for
     from engine.explain.faithfulness import faithfulness, reference
     from engine.explain.settings import Measures, Settings
-    from engine.models.site_classifier.attributable import SiteExplainable, reports
+    from engine.models.code_explainable import reports
+    from engine.models.site_classifier.attributable import SiteExplainable
 
     system, measures, rows = trained.coder(folder, "none"), Measures(), []
     for start in range(0, len(test), _AT_ONCE):

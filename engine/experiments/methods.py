@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.explain.passes import Work
-    from engine.models.site_classifier.attributable import Reports, SiteExplainable
+    from engine.models.code_explainable import Reports
+    from engine.models.site_classifier.attributable import SiteExplainable
     from engine.models.site_classifier.coder import SiteCoder
 
 WORD, SENTENCE = "word", "sentence"
@@ -174,7 +175,7 @@ class Methods:
         return spread(min(wanted, there), there)
 
     def _reports(self, members: Sequence[int], kind: str) -> "tuple[Reports, Sequence[Units]]":
-        from engine.models.site_classifier.attributable import reports
+        from engine.models.code_explainable import reports
 
         batch = reports(self._prepared.take(pa.array(members)))
         if kind == WORD:

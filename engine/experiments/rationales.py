@@ -46,7 +46,8 @@ from engine.sources.labelled.values import MARKS
 from engine.text.units import Units
 
 if TYPE_CHECKING:
-    from engine.models.site_classifier.attributable import Reports, SiteExplainable
+    from engine.models.code_explainable import Reports
+    from engine.models.site_classifier.attributable import SiteExplainable
     from engine.models.site_classifier.coder import SiteCoder
 
 MODEL, RIVAL = "model", "tfidf"
@@ -389,6 +390,6 @@ def prepared_texts(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
 
 
 def batch_of(model: "SiteExplainable", texts: Sequence[Marked]) -> "Reports":
-    from engine.models.site_classifier.attributable import reports
+    from engine.models.code_explainable import reports
 
     return reports(prepared_texts(model.coder, texts))

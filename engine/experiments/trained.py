@@ -159,7 +159,8 @@ def _explained(system: "SiteCoder", prepared: pa.Table, task: str, method: str) 
     from engine.explain.explain import explain
     from engine.explain.rows import target_row
     from engine.explain.settings import Settings
-    from engine.models.site_classifier.attributable import SiteExplainable, reports
+    from engine.models.code_explainable import reports
+    from engine.models.site_classifier.attributable import SiteExplainable
 
     model, batch = SiteExplainable(system, task), reports(prepared)
     targets = model.predicted(batch)

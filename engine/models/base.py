@@ -181,7 +181,8 @@ class Corpus(Protocol):
 
 
 class Recipe(Protocol):
-    """How a system is trained: what `System` is to answers. It is the module `recipe` of the system's package, quick to import.
+    """How a system is trained: what `System` is to answers. It is the module `recipe` of the system's package, quick to import,
+    or what that module has as `RECIPE`.
 
     The settings of a training are plain values that travel: the sections of `Settings` with their keys, its single keys,
     `precision`, and `seed`, that of everything random. Of a checkpoint that is written only what `settle` finds is still open.
@@ -267,11 +268,12 @@ def calibration(system: str) -> Calibration:
 def _part(system: str, name: str, done: str) -> Any:
     """A module of a system's package, without which something cannot be done with it."""
     try:
-        return importlib.import_module(f"{system}.{name}")
+        module = importlib.import_module(f"{system}.{name}")
     except ModuleNotFoundError as error:
         if error.name not in (system, f"{system}.{name}"):
             raise
         raise ConfigError(f"model.system: {system} cannot be {done}; it has no {name}") from None
+    return getattr(module, name.upper(), module)
 
 
 def read_tensors(path: str) -> dict[str, "Tensor"]:

@@ -87,3 +87,16 @@ def can_explain(system: str) -> bool:
         return find_spec(f"{system}.explained") is not None
     except ModuleNotFoundError:
         return False
+
+
+def label_numbers(task: str, labels: Sequence[str], code: str, multi_label: bool = False) -> list[int]:
+    """The labels that a code stands for; codes of a multi-label task are joined by `;`.
+
+    Raises:
+        ConfigError: the model does not know a code.
+    """
+    parts = [part for part in code.split(";") if part] if multi_label else [code]
+    unknown = [part for part in parts if part not in labels]
+    if unknown:
+        raise ConfigError(f"the task {task} has no code '{unknown[0]}'; a target must be one the model knows")
+    return [labels.index(part) for part in parts]

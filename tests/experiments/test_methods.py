@@ -12,7 +12,8 @@ from engine.experiments.run import run
 from engine.explain.explain import explain, work_for
 from engine.explain.faithfulness import faithfulness
 from engine.explain.settings import Measures, Settings
-from engine.models.site_classifier.attributable import SiteExplainable, reports
+from engine.models.code_explainable import reports
+from engine.models.site_classifier.attributable import SiteExplainable
 from tests.models.conftest import coder, records, write_tiny
 
 TEXTS = [

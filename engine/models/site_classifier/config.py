@@ -25,18 +25,6 @@ class Task:
     support: tuple[int, ...]
     multi_label: bool = False
 
-    def numbers(self, code: str) -> list[int]:
-        """The labels that a code stands for; codes of a multi-label task are joined by `;`.
-
-        Raises:
-            ConfigError: the model does not know a code.
-        """
-        parts = [part for part in code.split(";") if part] if self.multi_label else [code]
-        unknown = [part for part in parts if part not in self.labels]
-        if unknown:
-            raise ConfigError(f"the task {self.name} has no code '{unknown[0]}'; a target must be one the model knows")
-        return [self.labels.index(part) for part in parts]
-
 
 @dataclass(frozen=True)
 class ClassifierConfig:

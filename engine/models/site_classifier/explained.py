@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import ConfigError
 from engine.explain.settings import OWN_METHODS
 from engine.models.base import ModelSpec
 from engine.models.base import load as load_system
-from engine.models.columns import list_values
+from engine.models.code_explained import ExplainedCodes
 from engine.models.explained import Group
 from engine.models.site_classifier.coder import SiteCoder
 
@@ -27,47 +26,29 @@ _READING = ("max_tokens", "pair", "head", "precision", "deterministic")
 _REMEMBERED = 8
 
 
-class ExplainedCodes:
+class ExplainedSites(ExplainedCodes):
     """See `engine.models.explained.Explained`."""
 
-    erasures = ("mask", "delete")
-
     def __init__(self, coder: SiteCoder, names: Sequence[str], targets: Mapping[str, str]) -> None:
-        self.system = coder
         config = coder.config
-        self.tasks = [config.task(name) for name in names] or list(config.tasks)
-        self.names = tuple(task.name for task in self.tasks)
-        self.columns = tuple(f"{name}_code" for name in self.names)
-        self.targets = dict(targets)
+        tasks = [config.task(name) for name in names] or list(config.tasks)
+        super().__init__(
+            coder,
+            {task.name: task.labels for task in tasks},
+            names,
+            targets,
+            multi_label=[task.name for task in tasks if task.multi_label],
+            kind=f"the head '{config.head}'",
+        )
         self.own_methods = OWN_METHODS & set(config.evidence_methods)
-        self.kind = f"the head '{config.head}'"
-        for name, code in targets.items():
-            if name not in self.names:
-                raise ConfigError(f"explain.targets: the task '{name}' is not explained; those that are: {', '.join(self.names)}")
-            config.task(name).numbers(code)
-
-    def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        codes = {name: answer and answer[column] for name, column in zip(self.names, self.columns, strict=True)}
-        return [{"name": code, "start": None, "end": None} for code in {**codes, **self.targets}.values()]
 
     def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([len(ids) for ids in list_values(prepared["input_ids"])], np.int64), prepared["n_windows"].to_numpy()
+        tokens, _ = super().sizes(prepared)
+        return tokens, prepared["n_windows"].to_numpy()
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
-        from engine.models.site_classifier.attributable import reports
-
         self._remembered.forget()
-        batch = reports(prepared)
-        codes = [[each["name"] for each in row] for row in prepared["asked"].to_pylist()]
-        groups = []
-        for number, model in enumerate(self.models):
-            predicted = model.predicted(batch)
-            answers = [target.name for target in model.named(batch, predicted)]
-            wanted = [answer if row[number] is None else row[number] for row, answer in zip(codes, answers, strict=True)]
-            targets = model.targets(wanted)
-            same = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
-            groups.append(Group(model, batch, targets, range(len(batch)), same, model.task.name in self.targets))
-        return groups
+        return super().groups(prepared, settings)
 
     @cached_property
     def models(self) -> "list[SiteExplainable]":
@@ -82,7 +63,7 @@ class ExplainedCodes:
         return Remembered(_REMEMBERED * self.system.budget)
 
 
-def load(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedCodes:
+def load(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedSites:
     """The coder of a run as it explains."""
     options = {name: spec.options[name] for name in _READING if name in spec.options}
-    return ExplainedCodes(load_system(replace(spec, options={**options, "method": "none", "tasks": ()})), names, targets)
+    return ExplainedSites(load_system(replace(spec, options={**options, "method": "none", "tasks": ()})), names, targets)

@@ -10,8 +10,9 @@ from engine.explain.faithfulness import faithfulness
 from engine.explain.methods import known_methods
 from engine.explain.protocol import Explainable
 from engine.explain.settings import Measures, Settings
+from engine.models.code_explainable import reports
 from engine.models.columns import matrix
-from engine.models.site_classifier.attributable import SiteExplainable, reports
+from engine.models.site_classifier.attributable import SiteExplainable
 from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import sentences
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
