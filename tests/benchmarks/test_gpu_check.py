@@ -92,16 +92,9 @@ def test_packed_weights_are_unpacked_once(tmp_path):
 
 
 def test_what_failed_is_seen_in_the_lines():
-    found = {
-        "rows": 8,
-        "different": ["a"],
-        "largest": 0.25,
-        "near": 2,
-        "near_differing": 1,
-        "checks": {"answers": False, "x": True},
-    }
-    told = gpu_check.lines("toy", found | {"tokens_a_second": 1234.5, "share_of_peak": 0.5, "evidence_costs": 2, "memory_mib": 9})
-    assert told == [
+    found = {"rows": 8, "different": ["a"], "largest": 0.25, "near": 2, "near_differing": 1, "compared": 9, "beyond": 3}
+    found |= {"tokens_a_second": 1234.5, "share_of_peak": 0.5, "evidence_costs": 2, "memory_mib": 9}
+    assert gpu_check.lines("toy", found | {"checks": {"answers": False, "x": True}}) == [
         "toy:",
         "  8 texts, 1 different; 2 with something near a threshold, of which 1 differ in that; "
         "9 probabilities within 0.2500, 3 beyond 0.02",

@@ -158,14 +158,16 @@ def test_what_it_asks_of_a_gpu_holds_here(package, prepared, coded):
     own = module_of(package, "gpu_check")
     plain = load(without_evidence(spec(package)))
     if hasattr(own, "unsure"):
-        never, always = (own.unsure(plain, prepared, by) for by in (0.0, 0.999))
-        rows = by_row(coded)
-        assert set(never) == set(always) == set(rows) and any(always.values()) and not any(never.values())
+        few = prepared.slice(0, 3)
+        never, always = (own.unsure(plain, few, by) for by in (0.0, 0.999))
+        rows = {row: values for row, values in by_row(coded).items() if row in always}
+        assert set(never) == set(always) == set(few["row"].to_pylist()) == set(rows)
+        assert any(always.values()) and not any(never.values())
         # With every probability open, so is every answer that a probability decides.
         for row, keys in always.items():
             answers = set(answer_of(rows[row])[0])
             assert {key for key in answers if isinstance(key, tuple)} <= set(map(key_of, keys))
             assert {key for key in map(key_of, keys) if isinstance(key, str)} <= answers
     if hasattr(own, "extra"):
-        checks = own.extra(plain, prepared)
+        checks = own.extra(plain, prepared.slice(0, 3))
         assert checks and all(checks.values()), checks

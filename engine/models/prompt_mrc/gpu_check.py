@@ -29,7 +29,7 @@ def unsure(system: "Extractor", prepared: pa.Table, tolerance: float) -> dict[in
         kept, fewer, more = ({_key(each): each for each in settled({0: some}, by)} for by in (used, higher, lower))
         open_ = {key for key in {*kept, *fewer, *more} if not (key in kept and key in fewer and key in more)}
         for key, each in kept.items():
-            rivals = [_key(other) for other in some if _key(other) != key and other.score > each.score - tolerance]
+            rivals = [_key(other) for other in some if abs(other.score - each.score) < tolerance]
             rivals = [other for other in rivals if other not in kept and _excludes(each, other, used)]
             open_ |= {key, *rivals} if rivals else set()
         found[row] = [(system.names[t], int(starts[number][a]), int(ends[number][b])) for a, b, t in sorted(open_)]
