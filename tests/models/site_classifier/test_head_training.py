@@ -129,7 +129,7 @@ def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys):
     shutil.copy(trained / "reports.parquet", tmp_path / "reports.parquet")
     assert main.run(command(tmp_path)) == 0
     table = pl.read_parquet(tmp_path / "reports.parquet")
-    table.with_columns(text=pl.lit("another")).write_parquet(tmp_path / "reports.parquet")
+    table.with_columns(text=pl.Series(["another", *table["text"][1:]])).write_parquet(tmp_path / "reports.parquet")
     assert main.run(command(tmp_path)) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "the input has changed since this training began" in told
@@ -217,7 +217,7 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
     bench.publish()
     made = explain.Config(run=output, output=Output(path=str(tmp_path / "why")), model=explain.Model(path=model))
     spec = explain.run_config(made).model
-    assert spec.options["head"] == "dpla" and load(spec).digest == prints[1]["model.digest"]
+    assert spec.options["options"]["head"] == "dpla" and load(spec).digest == prints[1]["model.digest"]
     # Labels that the head gives itself, since one of a toy model is hardly ever right.
     codes = pl.read_parquet(f"{output}/codes/*.parquet").select("record_id", site="site_code", histology="histology_code")
     pl.read_parquet(f"{trained}/reports.parquet").select("record_id", "text").join(codes, on="record_id").write_parquet(
