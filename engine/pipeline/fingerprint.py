@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import __version__
+from engine.errors import ConfigError
 from engine.models.base import System
 from engine.pipeline.config import RunConfig
 from engine.pipeline.layout import Layout
@@ -61,5 +62,6 @@ def read(layout: Layout) -> dict[str, Any] | None:
     found = claim.read(layout.output, _RUN)
     if found is None:
         return None
-    name = found.get("run_id") or run_id(found["settings"])
-    return {"run_id": str(name), "settings": found["settings"], "limits": dict(found["limits"])}
+    if not isinstance(found.get("run_id"), str) or not isinstance(found.get("limits"), dict):
+        raise ConfigError(f"{layout.run} is damaged or of an earlier version; restore it, or choose a new folder")
+    return found

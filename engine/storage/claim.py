@@ -4,6 +4,7 @@ So the same work goes on there, and another one is refused before it writes anyt
 """
 
 import json
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,10 @@ class Kind:
     first: str = ""
     assumed: Mapping[str, Any] = field(default_factory=dict)
 
+    def of(self, folder: str) -> str:
+        """Where the note of a folder lies."""
+        return posixpath.join(folder, self.note)
+
 
 def claim(folder: str, settings: Mapping[str, Any], kind: Kind, given: Any = None, **beside: Any) -> dict[str, Any]:
     """Makes a folder this work's own, or sees that it is; returns its note.
@@ -55,7 +60,7 @@ def claim(folder: str, settings: Mapping[str, Any], kind: Kind, given: Any = Non
     if note is None:
         own = dict(beside) if given is None else {"input": given, **beside}
         values = {**own, kind.under: settings} if kind.under else settings
-        storage_for(folder).create(f"{folder}/{kind.note}", (json.dumps(values, indent=1, default=list) + "\n").encode())
+        storage_for(folder).create(kind.of(folder), (json.dumps(values, indent=1, default=list) + "\n").encode())
         note = read(folder, kind) or values
     # Another driver may have been faster than either look.
     _compare(folder, note, settings, kind)
@@ -90,7 +95,7 @@ def read(folder: str, kind: Kind) -> dict[str, Any] | None:
     Raises:
         ConfigError: it is damaged.
     """
-    data = storage_for(folder).read(f"{folder}/{kind.note}")
+    data = storage_for(folder).read(kind.of(folder))
     if data is None:
         return None
     try:
@@ -98,7 +103,7 @@ def read(folder: str, kind: Kind) -> dict[str, Any] | None:
     except ValueError:
         note = None
     if not isinstance(note, dict) or (kind.under and not isinstance(note.get(kind.under), dict)):
-        raise ConfigError(f"{folder}/{kind.note} is damaged or unreadable; restore it, or choose a new folder")
+        raise ConfigError(f"{kind.of(folder)} is damaged or unreadable; restore it, or choose a new folder")
     return note
 
 

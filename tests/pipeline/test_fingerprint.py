@@ -43,11 +43,15 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
         Bench(config(tmp_path / "in", tmp_path / "out"))
 
 
-def test_a_damaged_run_file_is_refused(bench, tmp_path):
+@pytest.mark.parametrize("left", ["{", '{"settings": {}}', '{"settings": {}, "run_id": "r"}'])
+def test_a_damaged_run_file_is_refused(bench, tmp_path, left):
     one = bench()
-    (tmp_path / "out" / "_run.json").write_text("{")
+    (tmp_path / "out" / "_run.json").write_text(left)
     with pytest.raises(ConfigError, match="damaged"):
-        Bench(one.config)
+        status(str(tmp_path / "out"))
+    if left == "{":
+        with pytest.raises(ConfigError, match="damaged"):
+            Bench(one.config)
 
 
 def test_an_unwritable_folder_is_refused_before_work(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import pyarrow as pa
@@ -93,7 +94,7 @@ def test_mistakes_are_told_as_they_are_and_bugs_without_what_they_quote(folder, 
         make(table_of(["a b", "mistake"]), settings(tmp_path), f"{folder}/a", print)
     with pytest.raises(ContractError, match=r"counts: tests\.toys\.counts:count raised ValueError at counts\.py:\d+") as caught:
         make(table_of(["a b", f"slip {CANARY}"]), settings(tmp_path), f"{folder}/b", print)
-    assert CANARY not in str(caught.value) and caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
     assert counts(make(table_of(["aa b", "mistake again"]), settings(tmp_path), f"{folder}/c", print)) == {
         "aa": 1,
         "again": 1,

@@ -27,6 +27,7 @@ def test_the_same_work_goes_on_and_the_note_stays_the_first(folder):
     # Tuples and lists are the same in a note.
     assert claim(folder, {**SETTINGS, "labels": ("a", "b")}, KIND, given=("a", 1), id="second") == note == read(folder, KIND)
     assert [entry.path for entry in storage_for(folder).list(folder)] == [f"{folder}/settings.json"]
+    assert read(f"{folder}/", KIND) == note  # as people write a folder
 
 
 def test_other_settings_are_refused_by_their_names_wherever_the_note_lies(folder):

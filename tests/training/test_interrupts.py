@@ -77,12 +77,12 @@ def test_while_ray_starts(tmp_path, words, seconds):
     assert [line for line in after if line.startswith("train: ")] == after[-1:] == [told], after
 
 
-@pytest.mark.parametrize(("words", "reads"), [(site, "run.survey"), (entities, "prompt_mrc.load_corpus")])
+@pytest.mark.parametrize(("words", "reads"), [(site, "site_classifier.survey"), (entities, "prompt_mrc.load_corpus")])
 def test_while_the_input_is_read(tmp_path, words, reads):
-    module, _, name = reads.partition(".")
+    system, _, name = reads.partition(".")
     slow = f"""
 import sys, time
-import engine.training.{module} as module
+import engine.models.{system}.recipe as module
 from jobs.train import main
 
 def slow(*given):

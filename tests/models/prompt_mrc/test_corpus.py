@@ -90,10 +90,10 @@ ARTICLE = """<article><articleinfo><bibliomisc>{}</bibliomisc></articleinfo><tit
 def test_coordinations_are_counted_of_the_types_and_texts_that_are_learned(tmp_path, monkeypatch, capsys):
     cells, mixed, tissue = "AND G#cell_type G#cell_type", "OR G#DNA_x (AND G#protein_x G#tissue)", "AND G#tissue G#tissue"
     for split in ("train", "valid", "test"):
-        (tmp_path / split).mkdir()
+        (tmp_path / "given" / split).mkdir(parents=True)
         made = [ARTICLE.format(f"{split}{at}", "DNA", each) for at, each in enumerate((cells, mixed, mixed, tissue))]
-        (tmp_path / split / "a.xml").write_text(f"<set>{''.join(made)}</set>")
-    path = str(tmp_path)
+        (tmp_path / "given" / split / "a.xml").write_text(f"<set>{''.join(made)}</set>")
+    path = str(tmp_path / "given")
     assert load_corpus(DataConfig(path)).coordinated == 6  # cell_type is marked nowhere else, so it is no type here
     assert load_corpus(DataConfig(path, types=["DNA"])).coordinated == 6
     some = load_corpus(DataConfig(path, share=0.5))
