@@ -204,7 +204,7 @@ class Recipe(Protocol):
         """What is trained, one after the other."""
 
     def part(self, settings: Mapping[str, Any]) -> str:
-        """The part of the checkpoint folder that this training makes, such as `heads/cls`; empty: all of it."""
+        """The part of the checkpoint folder that this training makes, such as a further head; empty: all of it."""
 
     def write(self, folder: Path, corpus: Corpus, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
         """Writes a checkpoint with what the phases trained, of one name the last; returns how the product is to load it."""
