@@ -39,7 +39,10 @@ class Train:
     checkpoint_every: int = key(100, "Steps between checkpoints.", low=1)
     report_every: int = key(20, "Steps between lines of progress.", low=1)
     patience: int = key(0, "Epochs without a rise of train.watch after which training ends; 0: go on to the end.", low=0)
-    watch: str = key("macro_f1", "Figure on valid to watch, of those that the system measures there; a name it lacks tells them.")
+    watch: str | None = key(
+        None,
+        "Figure on valid to watch, of those that the system measures there; a name it lacks tells them. null is its first.",
+    )
 
 
 @dataclass
@@ -73,6 +76,7 @@ def settings_of(config: Any) -> dict[str, Any]:
     settings: dict[str, Any] = _plain(asdict(taken(how.Settings, config)))
     check_paths({"data.path": settings["data"]["path"], "output.path": config.output.path})
     figures = how.watched(settings)
+    config.train.watch = config.train.watch or figures[0]
     if config.train.watch not in figures:
         raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
     return {**settings, "precision": config.cluster.precision, "seed": config.train.seed}

@@ -2,11 +2,16 @@
 
 import shlex
 import sys
+from importlib import import_module
 from typing import Any
 
+from engine.records import CODES, ENTITIES
 from jobs._front import job
 from jobs._storage import use
 from jobs._train import schema, settings_of
+
+# The job that fills a table.
+DOORS = {CODES: "code_reports", ENTITIES: "extract_entities"}
 
 
 @job(
@@ -48,16 +53,11 @@ def main(config: Any) -> None:
     print(f"Checkpoint: {output}; its model card, with all figures: {output}/README.md")
     # Of a system of the user's own no job knows by itself.
     named = "" if system in systems() else f"model.system={system} "
-    print(f"To use it: python -m jobs.{_door(system)} {named}model.path={output} input.path=... output.path=...")
+    door = DOORS.get(import_module(system).TABLE)
+    job = f"python -m jobs.{door} {named}" if door else named
+    print(f"To use it: {job}model.path={output}{' input.path=... output.path=...' if door else ''}")
     if cautions:
         print("\n".join(["Before you use it:", *(f"* {line}" for line in cautions)]))
-
-
-def _door(system: str) -> str:
-    """The job that fills the table of a system."""
-    from importlib import import_module
-
-    return {"codes": "code_reports", "entities": "extract_entities"}[import_module(system).TABLE]
 
 
 def _command() -> str:

@@ -4,13 +4,13 @@ A run that is measured must not inherit a warm allocator, loaded weights or a ru
 model's allocator settings, which the engine gives its actors, can only be given to a process at its start.
 """
 
-import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -64,16 +64,11 @@ def main(function: str, question: str, answer: str) -> int:
     request = json.loads(Path(question).read_text())
     use_s3(S3Config(**request.pop("s3", {})))
     try:
-        given = {"value": _named(function)(request)}
+        given = {"value": pkgutil.resolve_name(function)(request)}
     except EngineError as error:
         given, code = {"error": str(error), "code": error.exit_code}, error.exit_code
     Path(answer).write_text(json.dumps(given))
     return code
-
-
-def _named(function: str) -> Callable[[Mapping[str, Any]], Any]:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 if __name__ == "__main__":

@@ -103,8 +103,17 @@ def load(spec: ModelSpec) -> System:
 
 
 def module_of(system: str, name: str) -> ModuleType | None:
-    """A module that a system's package may have for one use, such as `benchmark`; None where it has no such module."""
-    package = importlib.import_module(system)
+    """A module that a system's package may have for one use, such as `benchmark`; None where it has no such module.
+
+    Raises:
+        ConfigError: there is no such package.
+    """
+    try:
+        package = importlib.import_module(system)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{system}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(f"model.system: {system} cannot be imported: {error}") from None
     if not hasattr(package, "__path__") or importlib.util.find_spec(f"{system}.{name}") is None:
         return None
     return importlib.import_module(f"{system}.{name}")
@@ -267,12 +276,9 @@ def calibration(system: str) -> Calibration:
 
 def _part(system: str, name: str, done: str) -> Any:
     """A module of a system's package, without which something cannot be done with it."""
-    try:
-        module = importlib.import_module(f"{system}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name not in (system, f"{system}.{name}"):
-            raise
-        raise ConfigError(f"model.system: {system} cannot be {done}; it has no {name}") from None
+    module = module_of(system, name)
+    if module is None:
+        raise ConfigError(f"model.system: {system} cannot be {done}; it has no {name}")
     return getattr(module, name.upper(), module)
 
 

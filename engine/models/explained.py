@@ -6,17 +6,15 @@
 run's answers, by name. The module is importable without torch; models are made by the first `groups`.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.models.base import ModelSpec, System
+from engine.models.base import ModelSpec, System, module_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,17 +74,10 @@ def load_explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, 
     Raises:
         ConfigError: it cannot, or has no such names or targets.
     """
-    if not can_explain(spec.system):
+    module = module_of(spec.system, "explained")
+    if module is None:
         raise ConfigError(f"{spec.system} gives no answers that can be explained")
-    return importlib.import_module(f"{spec.system}.explained").load(spec, names, targets)
-
-
-def can_explain(system: str) -> bool:
-    """Whether the answers of a system can be explained."""
-    try:
-        return find_spec(f"{system}.explained") is not None
-    except ModuleNotFoundError:
-        return False
+    return module.load(spec, names, targets)
 
 
 def label_numbers(task: str, labels: Sequence[str], code: str, multi_label: bool = False) -> list[int]:

@@ -6,7 +6,7 @@ not `ok`, is `review`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from engine.errors import ConfigError
 from engine.explain.explanation import OK, OTHER_ANSWER
 from engine.explain.rows import explanations_fields, target_row
 from engine.explain.settings import METHOD_NAMES, OWN_METHODS, Measures, Settings
+from engine.keys import key, options_from
 from engine.models.answered import Answered, draw
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.explained import ASKED, Explained, Group, load_explained
+from engine.models.options import SystemOptions
 from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
 from engine.text.units import Units, sentences
 
@@ -31,45 +33,78 @@ if TYPE_CHECKING:
 
 _INTS = pa.large_list(pa.int32())
 _OWN = [pa.field("asked", ASKED), pa.field("sentence_start", _INTS), pa.field("sentence_end", _INTS)]
+_SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "seed")
 _ONE_PASS = 16384
 _BUDGET = 4096
 
 
 @dataclass(frozen=True)
-class ExplainOptions:
-    """Settings that change a value in a row; they are part of a run's fingerprint.
+class ExplainOptions(SystemOptions):
+    """`of` is the package of the system that answered, `options` are those of its run, and `run` is the run's id. `below` is the
+    draw under which a record is in the sample (see `answered.draw`), None for all. `faithfulness` and `stability` choose records
+    by id."""
 
-    `of` is the package of the system that answered, `options` are those of its run, and `run` is the run's id. `tasks`, or types
-    of entities, are explained, all where empty; `targets` name a code to explain in place of the run's answer, for any task.
-    `units` are `word` or `sentence`. `below` is the draw under which a record is in the sample (see `answered.draw`), None for
-    all. `faithfulness` and `stability` are the shares of explained records that are measured so, chosen by id. `settings` are
-    those of `engine.explain.settings.Settings`.
-    """
-
-    run: str
-    of: str
+    run: str = ""
+    of: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    method: str = METHOD_NAMES[0]
-    tasks: tuple[str, ...] = ()
-    targets: Mapping[str, str] = field(default_factory=dict)
-    units: str = "word"
-    spans: int = 5
-    max_units: int = 512
     below: int | None = None
-    faithfulness: float = 0.1
-    stability: float = 0.02
-    erasure: str = "mask"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "fp32"
-    deterministic: bool = False
+    method: str = key(METHOD_NAMES[0], "How answers are explained; one method a run.", at="explain.method", choices=METHOD_NAMES)
+    tasks: tuple[str, ...] = key((), "Tasks to explain, or types of entities; [] is all of the run's.", at="explain.tasks")
+    targets: Mapping[str, str] = key(
+        {}, "A code to explain in place of the run's answer, such as {site: C50}; not for entities.", at="explain.targets"
+    )
+    units: str = key(
+        "word",
+        "What gets a score; lime and kernel_shap take long reports by sentence only.",
+        at="explain.units",
+        choices=("word", "sentence"),
+    )
+    spans: int = key(5, "Most selected spans of a target.", at="explain.spans", low=1, high=50)
+    max_units: int = key(
+        512,
+        "Most units kept of a target, the strongest; what they leave is told in weight_dropped.",
+        at="explain.max_units",
+        low=1,
+    )
+    faithfulness: float = key(
+        0.1,
+        "Share of explained records measured by erasing, beside random units; some 60 predictions each.",
+        at="explain.faithfulness",
+        low=0.0,
+        high=1.0,
+    )
+    stability: float = key(
+        0.02,
+        "Share of explained records that are explained again as changed copies, to see what stays.",
+        at="explain.stability",
+        low=0.0,
+        high=1.0,
+    )
+    erasure: str = key(
+        "mask",
+        "What erasing does to a unit when faithfulness is measured; for entities mask alone.",
+        at="explain.erasure",
+        choices=("mask", "delete"),
+    )
+    baseline: str = key("default", "What gradients start from.", at="explain.baseline", choices=("default", "mask", "zero"))
+    steps: int = key(50, "Points of integrated gradients.", at="explain.steps", low=1)
+    samples: int = key(0, "Copies for lime and kernel_shap; 0 is four for each unit, at least 64.", at="explain.samples", low=0)
+    perturbations: int = key(8, "Changed copies for stability and for fused.", at="explain.perturbations", low=1)
+    perturb_share: float = key(0.1, "Share of the units that each copy masks.", at="explain.perturb_share", low=0.001, high=0.999)
+    seed: int = key(0, "Seed of the sample and of every draw.", at="explain.seed", low=0)
+    precision: str = key(
+        "fp32",
+        "Arithmetic of the encoder; in bf16 gradients are coarse and a close answer may flip.",
+        at="cluster.precision",
+        choices=("auto", "fp32", "bf16"),
+    )
+    deterministic: bool = key(
+        False, "The same bits whatever the batches and shards: slower, each report goes alone.", at="deterministic"
+    )
 
-    def __post_init__(self) -> None:
-        if self.method not in METHOD_NAMES:
-            raise ConfigError(f"explain.method: '{self.method}' is none of {', '.join(METHOD_NAMES)}")
-        if self.units not in ("word", "sentence"):
-            raise ConfigError(f"explain.units: '{self.units}' is neither word nor sentence")
-        if self.spans < 1 or self.max_units < 1 or not 0 <= self.faithfulness <= 1 or not 0 <= self.stability <= 1:
-            raise ConfigError("explain: spans and max_units must be at least 1, faithfulness and stability shares from 0 to 1")
+    def settings(self, **more: Any) -> Settings:
+        """How explanations are made."""
+        return Settings(**{name: getattr(self, name) for name in _SETTINGS}, **more)
 
 
 class Explanations:
@@ -87,7 +122,7 @@ class Explanations:
         if options.erasure not in system.erasures:
             raise ConfigError(f"explain.erasure: {system.kind} has no '{options.erasure}'; it has {', '.join(system.erasures)}")
         one_pass = _ONE_PASS if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
-        self.settings = Settings(**{**options.settings, "tokens_per_pass": one_pass})
+        self.settings = options.settings(tokens_per_pass=one_pass)
         self.measures = Measures(erasure=options.erasure)
         self.answered = Answered(runtime.get("answers", ()), system.columns)
 
@@ -255,13 +290,7 @@ def _unfit(answer: Mapping[str, Any] | None, text: str) -> dict[str, str] | None
 
 def load(spec: ModelSpec) -> Explanations:
     """The system that a spec describes; `runtime["answers"]` are the files of the finished run's table."""
-    known = {each.name for each in fields(ExplainOptions)}
-    unknown = sorted(set(spec.options) - known)
-    if unknown:
-        raise ConfigError(f"model: unknown options {', '.join(unknown)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in values.get("settings", {}).items()}
-    options = ExplainOptions(**{**values, "settings": settings})
+    options = options_from(ExplainOptions, spec.options)
     reading = {**options.options, "precision": options.precision, "deterministic": options.deterministic}
     system = load_explained(ModelSpec(options.of, spec.path, reading, spec.runtime), options.tasks, options.targets)
     return Explanations(system, options, spec.runtime)

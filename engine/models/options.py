@@ -15,6 +15,7 @@ from engine.models.base import ModelSpec
 
 # The key under which every system that gives evidence names the way it is found, and its value for none.
 EVIDENCE, NONE = "explain.method", "none"
+_EXPLAIN = "explain."
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,6 @@ def with_options(spec: ModelSpec, **changed: Any) -> ModelSpec:
 
 def without_evidence(spec: ModelSpec) -> ModelSpec:
     """The spec of the same system that gives no evidence: the same spec where it never gives any."""
-    names = [each.name for each in fields(options_of(spec.system)) if each.metadata.get("at") == EVIDENCE]
-    return with_options(spec, **dict.fromkeys(names, NONE))
+    at = {each.name: each.metadata.get("at") or "" for each in fields(options_of(spec.system))}
+    kept = {name: value for name, value in spec.options.items() if not at.get(name, "").startswith(_EXPLAIN)}
+    return replace(spec, options=kept | {name: NONE for name, place in at.items() if place == EVIDENCE})

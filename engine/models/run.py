@@ -9,6 +9,7 @@ The work goes in three steps with tables between them, joined by `row` and never
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -60,15 +61,17 @@ def rows(
 
 
 def shipped_system(table: str) -> str:
-    """The package of the system that fills a table and has a checkpoint that comes along.
+    """The package of the system that fills a table and has a checkpoint that comes along; of several the one whose package says
+    `DEFAULT = True`.
 
     Raises:
-        ConfigError: there is not just one.
+        ConfigError: that is not just one.
     """
     found = [name for name, fills in systems().items() if fills == table and checkpoint.shipped(name).is_dir()]
-    if len(found) != 1:
+    chosen = found if len(found) == 1 else [name for name in found if getattr(import_module(name), "DEFAULT", False)]
+    if len(chosen) != 1:
         raise ConfigError(f"system: name one; those that fill the table {table} are: {', '.join(found) or 'none'}")
-    return found[0]
+    return chosen[0]
 
 
 def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[str | None] | None = None) -> pa.Table:

@@ -10,9 +10,9 @@ the parts that are missing, and of two drivers on one folder each takes what the
     <folder>/<name>/part-0.parquet               the table
 """
 
-import importlib
 import io
 import json
+import pkgutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -61,12 +61,6 @@ def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callab
     return target
 
 
-def function(path: str) -> Callable[..., Any]:
-    """What a `module:function` names."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 @dataclass(frozen=True)
 class _Task:
     """The work on a part, wherever it is sent."""
@@ -87,7 +81,7 @@ class _Task:
     def asked(self, path: str, given: Any) -> pa.Table:
         """What the map or the reduce makes of what it is given."""
         try:
-            return function(path)(given, self.settings).cast(self.table.schema)
+            return pkgutil.resolve_name(path)(given, self.settings).cast(self.table.schema)
         except EngineError:
             raise
         except Exception as error:

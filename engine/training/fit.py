@@ -4,10 +4,10 @@ The work folder keeps `_train/`, Ray's own run folder: the same command again go
 is on S3, checkpoints go there instead, so that any machine can go on from them.
 """
 
-import importlib
 import json
 import logging
 import os
+import pkgutil
 import shutil
 import tempfile
 import threading
@@ -207,8 +207,7 @@ def _train(values: Mapping[str, Any], remote: str | None) -> None:
 
     loop = LoopConfig(**values["loop"])
     worker = Worker(context.get_world_rank(), context.get_world_size(), device, report, loop.batch)
-    module, _, name = values["learner"].partition(":")
-    learner = getattr(importlib.import_module(module), name)(values["settings"], worker)
+    learner = pkgutil.resolve_name(values["learner"])(values["settings"], worker)
     with tempfile.TemporaryDirectory() as scratch, _saved(remote) as resume:
         train(learner, loop, worker, Path(scratch), resume)
 

@@ -3,6 +3,7 @@
 Each fold is a part of a side table, so that the same call goes on after a kill, and a fold's training behind its last epoch.
 """
 
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.models.base import SideTable
-from engine.pipeline.tables import function, make
+from engine.pipeline.tables import make
 from engine.storage import storage_for
 from engine.training.here import trained
 from engine.training.loop import LoopConfig
@@ -35,9 +36,9 @@ def out_of_fold(
 
 def answered(fold: int, settings: Mapping[str, Any]) -> pa.Table:
     """The answers of the model of a fold."""
-    learner = function(settings["learner"])(fold, settings)
+    learner = pkgutil.resolve_name(settings["learner"])(fold, settings)
     curve = trained(learner, LoopConfig(**settings["loop"]), Path(settings["runtime"]["work"]) / f"fold{fold}")
-    return function(settings["answers"])(learner, curve, fold, settings)
+    return pkgutil.resolve_name(settings["answers"])(learner, curve, fold, settings)
 
 
 def joined(tables: Sequence[pa.Table], settings: Mapping[str, Any]) -> pa.Table:

@@ -7,7 +7,7 @@ import pytest
 from engine.benchmarks import alone
 from engine.benchmarks.config import CORE, EVIDENCE
 from engine.models.base import ModelSpec, load
-from engine.models.options import without_evidence
+from engine.models.options import with_options, without_evidence
 from engine.models.run import records_of
 
 
@@ -42,6 +42,7 @@ def test_without_evidence_there_is_none(spec, entities):
     assert alone.code(load(spec), records)["site_evidence"][0].as_py()
     assert not alone.code(load(without_evidence(spec)), records)["site_evidence"][0].as_py()
     assert without_evidence(entities).options == {"precision": "fp32", "evidence": "none"}
+    assert not load(without_evidence(with_options(entities, every=True, spans=1))).options.every
     assert without_evidence(ModelSpec("tests.toys.plain")) == ModelSpec("tests.toys.plain")
 
 

@@ -141,7 +141,7 @@ def test_a_sample_of_a_run_is_explained_with_one_row_a_record(coded_run, tmp_pat
         for span in row["targets"][0]["selected_spans"]:
             assert texts[row["record_id"]][span["start"] : span["end"]].strip()
     settings = json.loads((output / "_run.json").read_text())["settings"]
-    assert settings["model.options.run"] == coded_run.codes["run_id"][0] and settings["model.options.settings.steps"] == 5
+    assert settings["model.options.run"] == coded_run.codes["run_id"][0] and settings["model.options.steps"] == 5
     assert settings["model.digest"] == coded_run.codes["model_digest"][0]
     shards = len(plainly)
     assert shards > 3

@@ -48,8 +48,8 @@ def system(folder, answers, runtime=None, **options):
         "of": "engine.models.site_classifier",
         "faithfulness": 0.0,
         "stability": 0.0,
+        **QUICK,
         **options,
-        "settings": {**QUICK, **options.pop("settings", {})},
     }
     spec = ModelSpec("", str(folder), values, {"answers": [answers], **(runtime or {})})
     return load(spec)
@@ -205,7 +205,7 @@ def test_a_sample_goes_by_id_and_the_others_are_not_applicable(tiny, answers):
     below = sample_below([answers], 2, 7)
     taken = {index for index in range(4) if draw(f"r{index}", 7) < below}
     assert len(taken) == 2
-    _, rows = explained(system(tiny, answers, method="pooling", below=below, settings={"seed": 7}))
+    _, rows = explained(system(tiny, answers, method="pooling", below=below, seed=7))
     assert {index for index, row in rows.items() if row["decision"] != NOT_APPLICABLE} == taken
     for index, row in rows.items():
         assert (row["targets"] is not None) == (index in taken) == (row["n_tokens"] is not None)
@@ -248,7 +248,7 @@ def test_a_code_of_the_users_own(tiny, answers):
         ({"targets": {"site": "C99"}}, "no code 'C99'"),
         ({"targets": {"grade": "1"}}, "'grade' is not explained"),
         ({"tasks": ("grade",)}, "no task 'grade'"),
-        ({"method": "magic"}, "explain.method: 'magic'"),
+        ({"method": "magic"}, r"explain.method\): 'magic' is not allowed"),
         ({"units": "page"}, "explain.units"),
         ({"colour": 1}, "unknown options colour"),
     ],

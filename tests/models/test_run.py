@@ -166,3 +166,16 @@ def test_what_ran_out_of_memory_lets_go_of_it_before_the_next_try():
     assert [found[row]["failure"] for row in range(3)] == [None, None, {"kind": "out_of_memory", "detail": "MemoryError"}]
     # The three, the harmless record, two and one of them, and then each alone.
     assert len(alive) == 6
+
+
+def test_of_several_systems_that_come_along_the_default_fills_a_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(run.checkpoint, "shipped", lambda name: tmp_path)
+    monkeypatch.setattr(run, "systems", lambda: {"tests.toys.plain": "codes", "tests.toys.mean": "codes"})
+    with pytest.raises(
+        ConfigError, match=r"^system: name one; those that fill the table codes are: tests.toys.plain, tests.toys"
+    ):
+        run.shipped_system("codes")
+    monkeypatch.setattr("tests.toys.mean.DEFAULT", True, raising=False)
+    assert run.shipped_system("codes") == "tests.toys.mean"
+    monkeypatch.setattr(run, "systems", lambda: {"tests.toys.plain": "codes"})
+    assert run.shipped_system("codes") == "tests.toys.plain"

@@ -3,6 +3,8 @@
 from engine.models.prompt_mrc.extractor import TABLE, Extractor
 from engine.models.prompt_mrc.options import Options
 
-__all__ = ["TABLE", "Extractor", "Options", "load"]
+__all__ = ["DEFAULT", "TABLE", "Extractor", "Options", "load"]
 
 load = Extractor.load
+# It fills its table where no system is named.
+DEFAULT = True

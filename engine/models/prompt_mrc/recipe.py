@@ -190,8 +190,6 @@ def settle(spec: ModelSpec, corpus: Texts, say: Say) -> Mapping[str, Any]:
 
 def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
     from engine.evaluation.spans import measure
-    from engine.models.checkpoint import revise
-    from engine.models.prompt_mrc.checkpoint import DECODING
 
     members = members_of(corpus.corpus, TEST)
     say(f"measuring on {len(members):,} test texts")
@@ -201,8 +199,6 @@ def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say
     for record_id, mention, _ in found:
         said[record_id].append(mention)
     figures = measure(gold, said)
-    told = {"valid_f1": settled["valid_f1"], "test_f1": figures["f1"]}
-    revise(Path(spec.path), {DECODING: {"decoding": settled["decoding"], "figures": told}}, "no card yet\n")
     lost, mentions = lost_mentions(corpus.corpus.documents, corpus.corpus.types)
     broken, network = corpus.corpus.broken, corpus.network[0]
     counts = {"total": [each.numel() for each in network.parameters()]}

@@ -3,6 +3,8 @@
 from engine.models.site_classifier.coder import TABLE, SiteCoder
 from engine.models.site_classifier.options import Options
 
-__all__ = ["TABLE", "Options", "SiteCoder", "load"]
+__all__ = ["DEFAULT", "TABLE", "Options", "SiteCoder", "load"]
 
 load = SiteCoder.load
+# It fills its table where no system is named.
+DEFAULT = True

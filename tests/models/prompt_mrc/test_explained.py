@@ -64,8 +64,8 @@ def system(folder, answers, runtime=None, asked=None, **options):
         "options": {"evidence": "gradient_x_input", "every": True, **(asked or {})},
         "faithfulness": 0.0,
         "stability": 0.0,
+        **QUICK,
         **options,
-        "settings": {**QUICK, **options.pop("settings", {})},
     }
     return load(ModelSpec("", str(folder), values, {"answers": [answers], "threads": 1, **(runtime or {})}))
 
