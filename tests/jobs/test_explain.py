@@ -271,7 +271,7 @@ def test_tables_may_stand_beside_a_single_file_of_reports(coded_run, tmp_path, p
 def test_shards_are_small_where_explaining_is_slow(coded_run, tmp_path, monkeypatch, more, actors, most):
     """60 reports of some 200 bytes; a second of one core's work is 8 KiB of text once through the encoder."""
     seen = []
-    monkeypatch.setattr("jobs._run.run_and_tell", seen.append)
+    monkeypatch.setattr("jobs.explain.run_and_tell", seen.append)
     order = [f"run={coded_run.output}", f"model.path={coded_run.model}", f"output.path={tmp_path / 'out'}"]
     assert main.run([*order, f"cluster.actors={actors}", "explain.stability=0", *more]) == 0
     assert max(shard.rows for shard in Bench(seen[0]).plan.shards) == most
