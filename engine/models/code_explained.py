@@ -84,4 +84,5 @@ class ExplainedCodes:
 def explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedCodes:
     """A system of codes as it explains: what a package has as `explained.load`."""
     system = load(spec)
-    return ExplainedCodes(system, system.known(), names, targets)
+    several = [task.name for task in system.config.tasks if task.multi_label]
+    return ExplainedCodes(system, system.known(), names, targets, multi_label=several)

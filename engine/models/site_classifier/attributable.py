@@ -11,7 +11,6 @@ from engine.errors import ContractError
 from engine.explain.rules import relevance_rules
 from engine.explain.settings import OWN_METHODS
 from engine.models.code_explainable import CodeExplainable, Reports
-from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.evidence import METHODS
 from engine.models.site_classifier.network import Pooled
@@ -31,7 +30,7 @@ class SiteExplainable(CodeExplainable):
         if coder.method == "attention_constant":
             raise ContractError("load the coder with another method: this one changes the gradients of its network")
         self.coder, self.task = coder, coder.config.task(name)
-        temperature = coder.checkpoint.calibration.get(name, TaskCalibration()).temperature
+        temperature = coder.calibration(name).temperature
         super().__init__(coder, name, self.task.labels, multi_label=self.task.multi_label, temperature=temperature)
         self.remembered = Remembered() if remembered is None else remembered
         self._constant_pooling = False

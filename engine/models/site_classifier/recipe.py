@@ -128,7 +128,8 @@ def part(settings: Mapping[str, Any]) -> str:
 
 def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
     from engine.models.checkpoint import copy
-    from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint, write_head
+    from engine.models.code_task import TaskCalibration
+    from engine.models.site_classifier.checkpoint import write_checkpoint, write_head
     from engine.models.site_classifier.learner import MARKER
 
     config = corpus.config
