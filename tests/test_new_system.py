@@ -119,7 +119,9 @@ def plainly(monkeypatch):
 
 def test_it_is_trained_and_answers(tiny):
     figures = json.loads((tiny / "model" / "figures.json").read_text())["tasks"]["site"]
-    assert figures["n"] == 60 and figures["accuracy"] == 1.0 and figures["threshold"] <= 1 and figures["sure"] > 0
+    model, fitted = figures["model"], figures["calibration"]
+    assert model["n"] == 60 and model["accuracy"] == 1.0 and fitted["threshold"] <= 1 and model["threshold"]["n"] > 0
+    assert figures["auto_codes"] == ["C18", "C34"] and "**2 of the 2 codes" in (tiny / "model" / "README.md").read_text()
     found = run.rows({"a": "sigmoid colon", "b": "lobe of the lung", "c": ""}, model=str(tiny / "model")).to_pylist()
     assert [row["site_code"] for row in found] == ["C18", "C34", None]
     assert [row["decision"] for row in found] == ["auto", "auto", "failed"]

@@ -138,6 +138,10 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     missing = [split for split in SPLITS if not len(found.part(split))]
     if missing:
         raise ConfigError(f"data.split: there is no text for {' and '.join(missing)}; give more texts, or another split")
+    for task in found.tasks:
+        for split in SPLITS:
+            if not found.part(split)[task].drop_null():
+                raise ConfigError(f"data.labels: no text of {split} has a code of {task}; label some, or leave it out")
     for task, codes in found.config.labels.items():
         if len(codes) < 2:
             raise ConfigError(f"data.labels.{task}: the texts of train have {len(codes)} codes; there must be two at least")
