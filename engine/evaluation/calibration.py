@@ -155,6 +155,36 @@ def smallest_provable(target: float, level: float) -> int:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """That `target` of what is kept is right, with `confidence`, by a threshold of so many `starts` (see `fit_threshold`).
+
+    `of` says which rows count for one threshold, where not all do: " of one code".
+    """
+
+    target: float = 0.98
+    confidence: float = 0.95
+    starts: int = 3
+    of: str = ""
+
+    def __str__(self) -> str:
+        return f"{100 * self.target:g} % right with {100 * self.confidence:g} % confidence"
+
+    @property
+    def level(self) -> float:
+        """The error level of the first test, which decides how few rows can pass it."""
+        return (1 - self.confidence) / self.starts
+
+    @property
+    def least(self) -> int:
+        """The fewest rows, all of them right, that can show it."""
+        return smallest_provable(self.target, self.level)
+
+    def highest(self, rows: int) -> float:
+        """The highest target that so many rows, at least one, can show."""
+        return self.level ** (1 / rows)
+
+
+@dataclass(frozen=True)
 class Threshold:
     """A fitted cut: keep rows with `prob >= threshold`.
 

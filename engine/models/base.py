@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pyarrow as pa
 
 from engine.errors import ConfigError, ContractError
+from engine.models.checkpoint import check_new
 from engine.models.examples import Preparation, Stored
 from engine.storage import storage_for
 
@@ -244,6 +245,7 @@ def calibrate(spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) 
     Raises:
         ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
     """
+    check_new(output)
     pkgutil.resolve_name(calibration(spec.system).WORK)(spec, settings, output, say, tell)
 
 

@@ -61,6 +61,21 @@ class TextSettings:
     precision: str = key("auto", "Arithmetic of the encoder; as in the runs to come.", choices=("auto", "fp32", "bf16"))
 
 
+@dataclass(frozen=True)
+class PromiseSettings(TextSettings):
+    """What all systems take whose thresholds promise how much is right."""
+
+    target: float = key(
+        0.98,
+        "Share right that coded reports must reach. At confidence=0.95 it takes at the least 203 reports without an error for "
+        "0.98, 135 for 0.97, 80 for 0.95, 39 for 0.9, and so many in the other folds for the effect to be shown.",
+        low=0.5,
+        high=0.9999,
+    )
+    confidence: float = key(0.95, "Confidence with which they must reach it.", low=0.5, high=0.9999)
+    folds: int = key(5, "Parts that are held out in turn, to show what the calibration does to reports it has not seen.", low=2)
+
+
 def options_of(package: str) -> type[SystemOptions]:
     """The options of the system in a package.
 

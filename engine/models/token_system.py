@@ -15,9 +15,10 @@ from engine.batching import token_budget_batches
 from engine.encoders import load_tokenizer, pick_precision, set_threads
 from engine.keys import options_from
 from engine.models import tokens
-from engine.models.base import ModelSpec
-from engine.models.columns import list_values, matrix_column
+from engine.models.base import ModelSpec, Say
+from engine.models.columns import list_values, matrix, matrix_column
 from engine.models.options import TextOptions
+from engine.models.run import records_of
 from engine.records import FAILURE
 from engine.text.windows import window_count
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from engine.models.tokens import Batch
 
 _BUDGET = 4096
+_TOGETHER = 1024
 
 
 class TokenSystem:
@@ -155,6 +157,27 @@ class TokenSystem:
         """What passes the network together, see `token_budget_batches`: within the run's budget or the one that is given, and
         with `deterministic` each alone."""
         return token_budget_batches(windows, lengths, 1 if self.options.deterministic else budget or self.budget)
+
+
+def logits_of(system: TokenSystem, texts: pa.Table, say: Say) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    """The texts that have tokens, and their logits [texts, labels] for each task of `known`.
+
+    Args:
+        texts: with `record_id`, `text` and, for a model that reads pairs, `pair`.
+    """
+    names = [name for name in ("record_id", "text", "pair") if name in texts.column_names]
+    kept = [texts.slice(0, 0)]
+    found = {task: [np.empty((0, len(labels)), np.float32)] for task, labels in system.known().items()}
+    for at in range(0, len(texts), _TOGETHER):
+        part = texts.slice(at, _TOGETHER)
+        prepared = system.prepare(records_of(*(part[name].to_pylist() for name in names)))
+        sound = prepared["failure"].is_null()
+        kept.append(part.filter(sound))
+        scores = system.scores(prepared.filter(sound))
+        for task, parts in found.items():
+            parts.append(matrix(scores[f"{task}_logits"]).reshape(-1, parts[0].shape[1]))
+        say(f"scored {at + len(part):,} of {len(texts):,}")
+    return pa.concat_tables(kept), {task: np.concatenate(parts) for task, parts in found.items()}
 
 
 def _pairs(prepared: pa.Table) -> Sequence[np.ndarray | None]:

@@ -61,9 +61,15 @@ def test_lower_bound_by_hand():
 
 
 def test_smallest_provable_number_of_rows():
-    assert cal.smallest_provable(0.98, 0.05) == 149
-    assert cal.smallest_provable(0.98, 0.05 / 3) == 203
     assert cal.smallest_provable(0.5, 0.25) == 2
+    assert cal.Promise(0.98, 0.95).least == 203 and cal.Promise(0.98, 0.95, 1).least == 149
+
+
+@pytest.mark.parametrize("starts", [3, 1])
+@pytest.mark.parametrize("rows", [9, 44, 203])
+def test_the_highest_target_is_what_so_many_rows_are_the_least_for(rows, starts):
+    highest = cal.Promise(0.5, 0.95, starts).highest(rows)
+    assert cal.Promise(highest - 1e-6, 0.95, starts).least <= rows < cal.Promise(highest + 1e-3, 0.95, starts).least
 
 
 def _rows(n, wrong):

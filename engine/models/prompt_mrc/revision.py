@@ -12,7 +12,6 @@ from engine.errors import ConfigError
 from engine.evaluation.calibration import cross_fitted
 from engine.evaluation.spans import ALL, Mention, SpanFigures, measure
 from engine.models.base import ModelSpec, Say
-from engine.models.checkpoint import CARD, check_new
 from engine.models.columns import list_values
 from engine.models.prompt_mrc import Extractor, load
 from engine.models.prompt_mrc.calibrate import ENOUGH, LEAST, Data, Settings
@@ -22,6 +21,7 @@ from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import marked
 from engine.models.prompt_mrc.scores import candidates_of, prepared
 from engine.models.prompt_mrc.tuning import Gold, best, settled
+from engine.models.revised import card, closing
 from engine.models.tokens import WORDS
 from engine.sources.labelled import GoldSpans, read_spans
 from engine.text.tokens import TokenizedText
@@ -90,9 +90,8 @@ def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say
     """See `engine.models.base.calibrate`.
 
     Raises:
-        ConfigError: the output exists, or the marked texts cannot be used or are too few.
+        ConfigError: the marked texts cannot be used or are too few.
     """
-    check_new(output)
     options = {"evidence": "none", "margins": 0.0, "max_tokens": settings.max_tokens, "precision": settings.precision}
     system = load(replace(spec, options=options))
     checkpoint, tagger = system.checkpoint, system.config.is_tagger
@@ -117,8 +116,9 @@ def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say
         "before": {name: before[name] for name in _FIGURES},
         "cross_fitted": {name: after[name] for name in _FIGURES},
     }
-    digest = write_revision(output, checkpoint, decoding, values, _card(system, told))
-    tell(f"\nRevision {digest[:12]} of {system.digest[:12]}: {output}\nTo use it: model.path={output}")
+    what, how = "thresholds and of what they find", "thresholds of the best exact F1"
+    own = card(system.digest, checkpoint.folder, what, how, told)
+    tell(closing(write_revision(output, checkpoint, decoding, values, own), system.digest, output))
 
 
 def sample_of(data: Data, types: Sequence[str]) -> tuple[Sample, list[str]]:
@@ -208,19 +208,3 @@ def _effect(figures: SpanFigures, part: str) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _card(system: Extractor, lines: Sequence[str]) -> str:
-    old = system.checkpoint.folder / CARD
-    own = [
-        "# Revision of the thresholds",
-        "",
-        f"The weights are those of {system.digest},",
-        "whose card follows; what that says of thresholds and of what they find is replaced by this: thresholds of the best",
-        "exact F1 on texts that the user marked. `before` and `after` are figures on those, `after` with each text decided by",
-        "thresholds that have not seen it.",
-        "",
-        *(f"    {line}" for line in lines),
-        "",
-    ]
-    return "\n".join([*own, old.read_text() if old.is_file() else ""])

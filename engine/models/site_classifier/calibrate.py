@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine.keys import MISSING, key, section
-from engine.models.options import TextSettings
+from engine.models.options import PromiseSettings
 from engine.models.site_classifier.config import CALIBRATIONS, HEADS
 from engine.sources.base import DOUBLE, QUOTING
 
@@ -41,7 +41,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Settings(TextSettings):
+class Settings(PromiseSettings):
     data: Data = section(Data)
     model: Model = section(Model)
     method: str = key(
@@ -50,15 +50,6 @@ class Settings(TextSettings):
         "allows. per_class: a threshold for each code with reports enough, so that the promise holds for each of them.",
         choices=CALIBRATIONS,
     )
-    target: float = key(
-        0.98,
-        "Share right that coded reports must reach. At confidence=0.95 it takes at the least 203 reports without an error for "
-        "0.98, 135 for 0.97, 80 for 0.95, 39 for 0.9, and so many in the other folds for the effect to be shown.",
-        low=0.5,
-        high=0.9999,
-    )
-    confidence: float = key(0.95, "Confidence with which they must reach it.", low=0.5, high=0.9999)
-    folds: int = key(5, "Parts that are held out in turn, to show what the calibration does to reports it has not seen.", low=2)
     min_support: int = key(
         10, "A code with fewer training reports than this always goes to review; as decision.min_support.", low=0
     )

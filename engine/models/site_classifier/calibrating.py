@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.evaluation.calibration import Threshold
+from engine.evaluation.calibration import Promise, Threshold
 from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.config import CALIBRATIONS, Task
 from engine.models.site_classifier.decide import DecisionConfig, adjusted, answer, nearest, probabilities
@@ -19,7 +19,6 @@ from engine.records import AUTO
 TEMPERATURE, ISOTONIC, PER_CLASS = CALIBRATIONS
 # The share of known reports that may lie farther from the centres than any other, and the fewest that can tell where it begins.
 OUTLIERS, LEAST = 0.005, 400
-_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def fit(
     if method == PER_CLASS:
         by_code, cut = _by_code(found, target, confidence)
     else:
-        cut = calibration.fit_threshold(found.sure, found.right, target, confidence, _STARTS)
+        cut = calibration.fit_threshold(found.sure, found.right, target, confidence)
     threshold = cut.threshold
     if curve is not None and threshold <= 1:
         threshold = float(np.interp(threshold, *curve))
@@ -163,39 +162,24 @@ def decided(
     return [(a.decision == AUTO, bool(right), a.prob) for a, right in zip(answers, found.right, strict=True)]
 
 
-def least_rows(target: float, confidence: float, method: str = TEMPERATURE) -> int:
-    """The fewest labelled reports, all of them right, from which a threshold can be fitted; for `per_class`, of one code."""
-    return calibration.smallest_provable(target, _level(confidence, method))
-
-
-def highest_target(rows: int, confidence: float, method: str = TEMPERATURE) -> float:
-    """The highest target for which `least_rows` is no more than `rows`, which is above 0."""
-    return _level(confidence, method) ** (1 / rows)
-
-
-def _level(confidence: float, method: str) -> float:
-    """The error level of the first test, which decides how few reports can pass it."""
-    return (1 - confidence) / (1 if method == PER_CLASS else _STARTS)
-
-
 def _by_code(found: Outcome, target: float, confidence: float) -> tuple[dict[str, float], Threshold]:
     """A cut for each code that is given often enough to prove one, and one for all the others together.
 
     How many starts a code's sequence has (see `fit_threshold`) goes by the number of its reports alone. The figures beside the
     second cut are those of all cuts together.
     """
-    least = calibration.smallest_provable(target, 1 - confidence)
+    least, enough = Promise(target, confidence, 1).least, 2 * Promise(target, confidence).least
     cuts = {}
     rest = np.ones(found.predicted.size, dtype=bool)
     for code in np.unique(found.predicted):
         mine = found.predicted == code
         if mine.sum() >= least:
-            starts = _STARTS if mine.sum() >= 2 * least_rows(target, confidence) else 1
+            starts = Promise.starts if mine.sum() >= enough else 1
             cuts[str(code)] = calibration.fit_threshold(found.sure[mine], found.right[mine], target, confidence, starts).threshold
             rest &= ~mine
     other = calibration.NOTHING
     if rest.any():
-        other = calibration.fit_threshold(found.sure[rest], found.right[rest], target, confidence, _STARTS).threshold
+        other = calibration.fit_threshold(found.sure[rest], found.right[rest], target, confidence).threshold
     kept = found.sure >= [cuts.get(str(code), other) for code in found.predicted]
     n, hits = int(kept.sum()), int((kept & found.right).sum())
     bound = calibration.lower_bound(hits, n, confidence) if n else None

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from engine.evaluation.calibration import lower_bound
-from engine.models.site_classifier.calibrating import least_rows
+from engine.evaluation.calibration import Promise, lower_bound
 from engine.models.site_classifier.decide import DecisionConfig
 
 # Fewer give an accuracy that may be off by six points and more.
@@ -41,11 +40,10 @@ def _of_task(task: Mapping[str, Any]) -> list[str]:
 
 
 def _no_threshold(fitted: Mapping[str, Any]) -> str:
-    promise = f"{100 * fitted['target']:g} % right with {100 * fitted['confidence']:g} % confidence"
-    least = least_rows(fitted["target"], fitted["confidence"])
-    if fitted["n"] < least:
+    promise = Promise(fitted["target"], fitted["confidence"])
+    if fitted["n"] < promise.least:
         are = "is" if fitted["n"] == 1 else "are"
-        return f"{_reports(fitted['n'], 'valid')} {are} too few for a threshold: {promise} takes {least} without an error"
+        return f"{_reports(fitted['n'], 'valid')} {are} too few for a threshold: {promise} takes {promise.least} without an error"
     return f"no threshold on the {fitted['n']:,} valid reports keeps {promise}"
 
 

@@ -20,7 +20,6 @@ from engine.evaluation import calibration, classes
 from engine.evaluation.baseline import baseline_figures
 from engine.models import run
 from engine.models.base import ModelSpec, Say
-from engine.models.columns import matrix
 from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrating import Outcome, fit, outcome
@@ -28,6 +27,7 @@ from engine.models.site_classifier.checkpoint import TaskCalibration, write_sett
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
 from engine.models.site_classifier.evidence import specials_mass
+from engine.models.token_system import logits_of
 
 TARGET = 0.98
 
@@ -43,7 +43,7 @@ def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sa
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(valid):,} valid reports")
-    logits = _logits(coder, valid, "valid", say)
+    valid, logits = logits_of(coder, valid, say)
     fitted = {task.name: fit(task, valid[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
     methods = coder.config.evidence_methods
     write_settled(Path(spec.path), spec.options.get("head"), fitted, methods[0])
@@ -72,7 +72,7 @@ def measure(
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(test):,} test reports")
-    logits = _logits(coder, test, "test", say)
+    test, logits = logits_of(coder, test, say)
     tasks = {}
     for task in coder.config.tasks:
         fitted = found["calibration"][task.name]
@@ -96,16 +96,6 @@ def records_of(examples: pa.Table) -> pa.Table:
 def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
     options = {**spec.options, "method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
     return load(replace(spec, options=options))
-
-
-def _logits(coder: SiteCoder, table: pa.Table, name: str, say: Say) -> dict[str, np.ndarray]:
-    """Of every task, [reports, labels]; what is prepared for it is held of a thousand reports at a time."""
-    parts = []
-    for at in range(0, len(table), 1024):
-        parts.append(coder.scores(coder.prepare(records_of(table.slice(at, 1024)))))
-        say(f"scored {min(at + 1024, len(table)):,} of {len(table):,} {name} reports")
-    scores = pa.concat_tables(parts)
-    return {task: matrix(scores[f"{task}_logits"]) for task in coder.known()}
 
 
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:

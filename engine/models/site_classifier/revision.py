@@ -1,7 +1,6 @@
 """From a user's labelled reports to a revision with thresholds of its own, and what it shows of them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,23 +8,22 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.evaluation import calibration
+from engine.evaluation.calibration import Promise
 from engine.evaluation.codes import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import ModelSpec, Say
-from engine.models.checkpoint import check_new
-from engine.models.columns import matrix
-from engine.models.run import PAIR, records_of
+from engine.models.revised import COMPARED, NOTHING, card, closing, require, sure_from
+from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.calibrate import Settings
-from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
+from engine.models.site_classifier.calibrating import PER_CLASS
 from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
 from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.decide import DecisionConfig, auto_codes
-from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
+from engine.models.site_classifier.recalibrating import recalibrate
+from engine.models.token_system import logits_of
 from engine.sources.base import delimiter_of
 
-_CHUNK = 256
 _DIALECT = ("encoding", "delimiter", "quoting", "escape")
 
 
@@ -33,101 +31,50 @@ def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say
     """See `engine.models.base.calibrate`.
 
     Raises:
-        ConfigError: the output exists, the sample cannot be used or is too small, or no threshold could be fitted.
+        ConfigError: the sample cannot be used or is too small, or no threshold could be fitted.
     """
-    check_new(output)
+    promise = _promise(settings)
     coder = _coder(spec, settings)
     tasks = _tasks(settings, coder)
     sample = _sample(settings, [task.name for task in tasks])
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
-    _require(settings, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
-    table, logits = _scored(coder, sample.table, say)
+    require(promise, settings.folds, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
+    table, logits = logits_of(coder, sample.table.filter(sample.table["text"].is_valid()), say)
+    if not len(table):
+        raise ConfigError("data.text: none of the labelled reports has a text")
     tell(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
-    tell("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
+    tell(COMPARED)
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
     fitted, coded = dict(coder.checkpoint.calibration), set()
-    wanted = Wanted(settings.target, settings.confidence, settings.method, settings.folds, settings.min_support)
     for task in tasks:
         before = fitted.get(task.name, TaskCalibration())
-        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, wanted)
-        fitted[task.name] = before if found is None else found.fitted
-        coded.update(() if found is None else _auto_codes(settings, task, found.fitted))
-        lines += _told(settings, task, found)
+        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, settings)
+        if found is None:
+            lines.append(f"{task.name}: no labels; its calibration stays.")
+            continue
+        fitted[task.name] = found.fitted
+        codes = auto_codes(task, found.fitted, DecisionConfig(min_support=settings.min_support))
+        coded.update(codes)
+        told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={settings.min_support})"
+        threshold = _threshold(found.fitted, found.before.n, promise)
+        lines += found.told(task.name, promise, threshold, f"{told}: {', '.join(codes)}" if codes else told)
     tell("\n".join(lines))
     if not coded:
-        raise ConfigError(
-            "target: no revision is written, since with it every report would go to a person; give more labelled reports, or a "
-            "target that the model reaches"
-        )
-    old_card = (coder.checkpoint.head or coder.checkpoint.folder) / "README.md"
-    card = f"{_card(settings, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
+        raise ConfigError(NOTHING)
+    what, how = "thresholds, `auto` codes and calibration error", f"method {settings.method}, for {promise}"
+    own = card(coder.digest, coder.checkpoint.head or coder.checkpoint.folder, what, how, lines)
     head = "" if settings.model.head is None else f" model.head={settings.model.head}"
-    digest = write_revision(output, coder.checkpoint, fitted, card)
-    tell(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {output}\nTo use it: model.path={output}{head}")
+    digest = write_revision(output, coder.checkpoint, fitted, own)
+    tell(closing(digest, coder.digest, output) + head)
 
 
-def _told(settings: Settings, task: Task, found: Recalibrated | None) -> list[str]:
-    if found is None:
-        return [f"{task.name}: no labels; its calibration stays."]
-    after = ["  after: cannot be shown on reports of one group alone"]
-    if found.after is not None:
-        after = [f"  after, cross-fitted {_effect(found.after, settings.confidence)}", *_why_nothing(settings, found)]
-    return [
-        f"{task.name}, {found.before.n:,} reports:",
-        f"  before              {_effect(found.before, settings.confidence)}",
-        *after,
-        f"  {_threshold(settings, found.fitted, found.before.n)}",
-        f"  {_auto(settings, task, found.fitted)}",
-    ]
-
-
-def _why_nothing(settings: Settings, found: Recalibrated) -> list[str]:
-    """Why cross-fitting coded no report."""
-    if found.after.kept:
-        return []
-    n, folds, least = found.after.n, found.folds, _least(settings)
-    others = n - n // folds
-    if others >= least:
-        return [f"    in {folds} parts, {others:,} reports each: none of them shows the promise below"]
-    return [
-        f"    in {folds} parts, so that {others:,} reports must do for each, and {least:,} without an error are the least:",
-        f"    from {_shown_from(settings):,} reports on there is something to see here",
-    ]
-
-
-def _effect(effect: Effect, confidence: float) -> str:
-    if not effect.kept:
-        return f"coded   0.0 %; calibration error {effect.error:.3f}"
-    bound = calibration.lower_bound(effect.right, effect.kept, confidence)
-    return (
-        f"coded {100 * effect.kept / effect.n:5.1f} %, {100 * effect.right / effect.kept:.1f} % of it right "
-        f"(at least {100 * bound:.1f} %); calibration error {effect.error:.3f}"
-    )
-
-
-def _threshold(settings: Settings, found: TaskCalibration, n: int) -> str:
-    promise = _promise(settings)
+def _threshold(found: TaskCalibration, n: int, promise: Promise) -> str:
     cuts = {} if found.class_thresholds is None else {c: cut for c, cut in found.class_thresholds.items() if cut <= 1}
+    if not cuts:
+        return sure_from(found.threshold, n, promise)
     rest = "nothing" if found.threshold > 1 else f"a probability of {found.threshold:.4f}"
-    if cuts:
-        told = ", ".join(f"{code} {cut:.4f}" for code, cut in sorted(cuts.items()))
-        return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
-    if found.threshold <= 1:
-        return f"sure from {rest} on, for {promise}"
-    least = _least(settings)
-    few = f"; {least:,} reports without an error are the least" if n < least else ""
-    each = " of any code" if settings.method == PER_CLASS else ""
-    return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
-
-
-def _auto_codes(settings: Settings, task: Task, found: TaskCalibration) -> Sequence[str]:
-    return auto_codes(task, found, DecisionConfig(min_support=settings.min_support))
-
-
-def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
-    codes = _auto_codes(settings, task, found)
-    told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={settings.min_support})"
-    return f"{told}: {', '.join(codes)}" if codes else told
+    told = ", ".join(f"{code} {cut:.4f}" for code, cut in sorted(cuts.items()))
+    return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
 
 
 def _coder(spec: ModelSpec, settings: Settings) -> SiteCoder:
@@ -171,36 +118,9 @@ def _sample(settings: Settings, tasks: Sequence[str]) -> Gold:
     )
 
 
-def _require(settings: Settings, counts: Mapping[str, int]) -> None:
-    """Sees that some task has as many labels as any threshold takes.
-
-    Raises:
-        ConfigError: none has.
-    """
-    most, least = max(counts.values()), _least(settings)
-    if most >= least:
-        return
-    have = ", ".join(f"{count:,} reports with a code of {task}" for task, count in counts.items())
-    reach = math.floor(100 * highest_target(most, settings.confidence, settings.method)) / 100 if most else 0.0
-    lower = f"; with so few target={reach:g} is the most that can be asked" if reach >= 0.5 else ""
-    each = " of one code" if settings.method == PER_CLASS else ""
-    raise ConfigError(
-        f"data.path: {have}: too few. {_promise(settings)} takes at the least {least:,} reports{each} without an error, and "
-        f"{_shown_from(settings):,} to show its effect{lower}"
-    )
-
-
-def _promise(settings: Settings) -> str:
-    return f"{100 * settings.target:g} % right with {100 * settings.confidence:g} % confidence"
-
-
-def _least(settings: Settings) -> int:
-    return least_rows(settings.target, settings.confidence, settings.method)
-
-
-def _shown_from(settings: Settings) -> int:
-    """The reports of which all folds but one are as many as a threshold takes."""
-    return math.ceil(_least(settings) * settings.folds / (settings.folds - 1))
+def _promise(settings: Settings) -> Promise:
+    per_class = (1, " of one code") if settings.method == PER_CLASS else ()
+    return Promise(settings.target, settings.confidence, *per_class)
 
 
 def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
@@ -213,42 +133,3 @@ def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:
     if not task.multi_label:
         return values
     return [None if value is None else [code for code in value.split(";") if code] for value in values]
-
-
-def _scored(coder: SiteCoder, table: pa.Table, say: Say) -> tuple[pa.Table, dict[str, np.ndarray]]:
-    """The rows with a text that has tokens, and each task's logits [rows, labels]."""
-    table = table.filter(table["text"].is_valid())
-    kept: list[pa.Table] = []
-    found: dict[str, list[np.ndarray]] = {task.name: [] for task in coder.config.tasks}
-    for start in range(0, len(table), _CHUNK):
-        part = table.slice(start, _CHUNK)
-        prepared = coder.prepare(records_of(*(part[name].to_pylist() for name in ("record_id", "text", "pair"))))
-        sound = prepared["failure"].is_null()
-        part, prepared = part.filter(sound), prepared.filter(sound)
-        if len(prepared):
-            kept.append(part.drop_columns(["text"]))
-            scores = coder.scores(prepared)
-            for name, values in found.items():
-                values.append(matrix(scores[f"{name}_logits"]))
-        say(f"scored {min(start + _CHUNK, len(table)):,} of {len(table):,}")
-    if not kept:
-        raise ConfigError("data.text: none of the labelled reports has a text")
-    return pa.concat_tables(kept), {name: np.concatenate(values) for name, values in found.items()}
-
-
-def _card(settings: Settings, coder: SiteCoder, lines: Sequence[str]) -> str:
-    promise = _promise(settings)
-    return "\n".join(
-        [
-            "# Revision of a calibration",
-            "",
-            f"The weights are those of {coder.digest},",
-            "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
-            f"method {settings.method}, for {promise}, fitted on a labelled sample that the user gave.",
-            "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
-            "seen its group.",
-            "",
-            *(f"    {line}" for line in lines),
-            "",
-        ]
-    )

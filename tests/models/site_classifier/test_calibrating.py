@@ -8,13 +8,9 @@ from engine.errors import ConfigError
 from engine.evaluation import calibration
 from engine.models.site_classifier.calibrating import (
     LEAST,
-    PER_CLASS,
-    TEMPERATURE,
     centred,
     decided,
     fit,
-    highest_target,
-    least_rows,
     outcome,
 )
 from engine.models.site_classifier.checkpoint import TaskCalibration
@@ -108,19 +104,11 @@ def test_codes_with_few_reports_share_a_cut():
 
 
 def test_too_few_reports_keep_nothing():
-    values = ["C18"] * (least_rows(0.98, 0.95) - 1)
+    values = ["C18"] * (calibration.Promise(0.98, 0.95).least - 1)
     logits = np.tile([9.0, 0.0, 0.0], (len(values), 1))
-    assert least_rows(0.98, 0.95) == 203 and least_rows(0.98, 0.95, PER_CLASS) == 149
     assert fit(TASK, values, logits, 0.98).threshold == calibration.NOTHING
     assert fit(TASK, [*values, "C18"], np.vstack([logits, logits[:1]]), 0.98).threshold <= 1
     assert fit(TASK, values, logits, 0.98, method="isotonic").threshold == calibration.NOTHING
-
-
-@pytest.mark.parametrize("method", [TEMPERATURE, PER_CLASS])
-@pytest.mark.parametrize("rows", [9, 44, 203])
-def test_the_highest_target_is_what_so_many_rows_are_the_least_for(rows, method):
-    highest = highest_target(rows, 0.95, method)
-    assert least_rows(highest - 1e-6, 0.95, method) <= rows < least_rows(highest + 1e-3, 0.95, method)
 
 
 def test_per_class_needs_one_code_a_report():

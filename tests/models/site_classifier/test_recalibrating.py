@@ -1,23 +1,17 @@
 """What a new calibration shows of itself."""
 
 import numpy as np
-import pytest
 
+from engine.models.site_classifier.calibrate import Settings
 from engine.models.site_classifier.checkpoint import TaskCalibration
-from engine.models.site_classifier.recalibrating import Effect, Wanted, recalibrate
+from engine.models.site_classifier.recalibrating import recalibrate
 from tests.models.site_classifier.test_calibrating import TASK, sample
-
-
-def test_an_effect_by_hand():
-    found = Effect.of([(True, True, 0.9), (True, False, 0.9), (False, True, 0.5)])
-    assert (found.n, found.kept, found.right) == (3, 2, 1)
-    assert found.error == pytest.approx((0.1 + 0.9 + 0.5) / 3)
 
 
 def test_reports_without_a_label_change_nothing():
     values, logits = sample(400)
     groups = [str(i) for i in range(800)]
-    wanted = Wanted(0.9, 0.9)
+    wanted = Settings(target=0.9, confidence=0.9)
     one = recalibrate(TASK, values, logits, groups[:400], TaskCalibration(), wanted)
     other = recalibrate(TASK, values + [None] * 400, np.vstack([logits, -logits]), groups, TaskCalibration(), wanted)
     assert one == other
@@ -31,11 +25,11 @@ def test_what_is_shown_comes_from_reports_that_were_not_fitted_on():
     # the other, and in the fit on both nothing can be kept.
     logits = np.tile([6.0, 0.0, 0.0], (600, 1)) + np.linspace(0, 1, 600)[:, None] * [1, 0, 0]
     values, groups = ["C18"] * 300 + ["C34"] * 300, ["p"] * 300 + ["q"] * 300
-    found = recalibrate(TASK, values, logits, groups, TaskCalibration(), Wanted(0.9, 0.9))
+    found = recalibrate(TASK, values, logits, groups, TaskCalibration(), Settings(target=0.9, confidence=0.9))
     assert found.folds == 2 and found.after.kept > 250 and found.after.right == 0
 
 
 def test_one_patient_alone_can_show_nothing():
     values, logits = sample(300)
-    found = recalibrate(TASK, values, logits, ["p"] * 300, TaskCalibration(), Wanted(0.9, 0.9))
+    found = recalibrate(TASK, values, logits, ["p"] * 300, TaskCalibration(), Settings(target=0.9, confidence=0.9))
     assert found.after is None and "cross_fitted" not in found.fitted.figures
