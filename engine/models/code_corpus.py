@@ -28,16 +28,20 @@ from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
 from engine.storage import full_path
 
 SPLITS = (TRAIN, VALID, TEST)
-_NAMES = {name: f"data.{name}" for name in ("path", "id", "text", "labels", "group", "split")}
+_COLUMNS = ("path", "id", "text", "labels", "group", "split")
 
 
 @dataclass(frozen=True)
-class CodeData:
+class CodeTexts:
     path: str = key(MISSING, "Labelled texts: a Parquet, CSV or JSONL file, a folder or a glob.", path=True)
     id: str | None = key(None, "Column with the ids; null makes one of file and position.")
     text: str = key("text", "Column with the text.")
     labels: Mapping[str, str] = key({}, "Column with the right code, for each task, such as {site: site_code}.")
     group: str | None = key(None, "Column of the patient, who must not stand in two splits.")
+
+
+@dataclass(frozen=True)
+class CodeData(CodeTexts):
     split: str | None = key(None, "Column with train, valid or test; null cuts by a hash of the patient, or of the id.")
     cut_share: float = key(0.1, "Share that is cut for test, and of the rest for valid.", low=0.01, high=0.5)
 
@@ -86,7 +90,7 @@ class LabelledTexts:
 
     def numbers(self, split: str, task: str) -> np.ndarray:
         """The labels' numbers [n], -1 for none and for a code that train does not have."""
-        return _numbers(self.part(split)[task], self.config.labels[task])
+        return numbers(self.part(split)[task], self.config.labels[task])
 
     def preparation(self) -> Preparation:
         labels = self.config.labels
@@ -105,6 +109,34 @@ class LabelledTexts:
         return pa.concat_tables(parts)
 
 
+def read_texts(data: CodeTexts) -> tuple[pl.DataFrame, int]:
+    """The texts with an id and a code for some task, and how many rows are left out.
+
+    Returns:
+        `record_id`, `text`, `group` (without one the id), `split` and the code for each task, null where there is none.
+
+    Raises:
+        ConfigError: nothing to read, no task is named, a column is missing, or ids stand twice.
+    """
+    if not data.labels:
+        raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
+    columns = {name: getattr(data, name, None) for name in _COLUMNS}
+    names = {name: f"data.{name}" for name in _COLUMNS}
+    tables = list(Reader(Labelled(**columns, multi_label=(), names=names)).tables())
+    if not tables:
+        raise ConfigError(f"data.path: {data.path} has no rows")
+    table = pa.concat_tables(tables)
+    labelled = reduce(or_, (pc.field(task).is_valid() for task in data.labels))
+    usable = table.filter(
+        pc.field("failure").is_null() & pc.field("text").is_valid() & pc.field("record_id").is_valid() & labelled
+    )
+    frame = pl.from_arrow(usable.select(["record_id", "text", "group", "split", *data.labels]))
+    twice = int(frame["record_id"].is_duplicated().sum())
+    if twice:
+        raise ConfigError(f"data.id: {twice:,} rows share their id with another; ids must be unique")
+    return frame.with_columns(pl.col("group").fill_null(pl.col("record_id"))), len(table) - len(usable)
+
+
 def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     """Reads the texts that `settings` name.
 
@@ -113,16 +145,7 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
             stands in two.
     """
     data = CodeData(**{**settings["data"], "path": full_path(os.path.expanduser(settings["data"]["path"]))})
-    if not data.labels:
-        raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
-    columns = {name: getattr(data, name) for name in ("path", "labels", "id", "text", "group", "split")}
-    table = pa.concat_tables(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
-    labelled = reduce(or_, (pc.field(task).is_valid() for task in data.labels))
-    usable = table.filter(
-        pc.field("failure").is_null() & pc.field("text").is_valid() & pc.field("record_id").is_valid() & labelled
-    )
-    frame = pl.from_arrow(usable.select(["record_id", "text", "group", "split", *data.labels]))
-    frame = frame.with_columns(pl.col("group").fill_null(pl.col("record_id")))
+    frame, unusable = read_texts(data)
     if data.split is None:
         cuts = [cut(name, data.cut_share) for name in frame["group"].to_list()]
         frame = frame.with_columns(pl.Series("split", cuts, pl.String))
@@ -131,7 +154,7 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     rank = pl.col("split").replace_strict(dict(zip(SPLITS, range(3), strict=True)))
     apart = frame.filter(rank == rank.max().over("text"))
     kept = apart.drop("group").to_arrow()
-    left = {"broken, or without text, id or label": len(table) - len(usable), "in a later split too": len(frame) - len(apart)}
+    left = {"broken, or without text, id or label": unusable, "in a later split too": len(frame) - len(apart)}
     found = LabelledTexts({**settings, "data": {**settings["data"], "path": data.path}}, kept, left)
     missing = [split for split in SPLITS if not len(found.part(split))]
     if missing:
@@ -146,14 +169,12 @@ def _check(frame: pl.DataFrame) -> None:
     unknown = set(frame["split"].unique().to_list()) - set(SPLITS)
     if unknown:
         raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(unknown)} others")
-    twice = int(frame["record_id"].is_duplicated().sum())
-    if twice:
-        raise ConfigError(f"data.id: {twice:,} rows share their id with another; ids must be unique")
     crossing = int((frame.group_by("group").agg(pl.col("split").n_unique())["split"] > 1).sum())
     if crossing:
         raise ConfigError(f"data.group: {crossing:,} groups stand in more than one split; a patient must not cross splits")
 
 
-def _numbers(codes: pa.ChunkedArray, labels: Sequence[str]) -> np.ndarray:
+def numbers(codes: pa.ChunkedArray, labels: Sequence[str]) -> np.ndarray:
+    """The labels' numbers [n], -1 for none and for a code that is no label."""
     place = {label: number for number, label in enumerate(labels)}
     return np.array([place.get(code, -1) for code in codes.to_pylist()], np.int64)

@@ -5,21 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from engine.evaluation import calibration, classes
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, Phase, Say, load
 from engine.models.code_corpus import LabelledTexts, load_texts
-from engine.models.code_system import FILES, CodeSystem, probabilities
-from engine.models.columns import matrix
+from engine.models.code_system import FILES, CodeSystem
 from engine.sources.labelled.splits import TEST, VALID
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TARGET = 0.98
-_TOGETHER = 1024
 
 
 @dataclass(frozen=True)
@@ -46,28 +41,28 @@ class CodeRecipe:
         return ModelSpec(self.system.package, str(folder))
 
     def settle(self, spec: ModelSpec, corpus: LabelledTexts, say: Say) -> Mapping[str, Any]:
+        from engine.models.code_settled import Promise, scored
+
         say("settling on valid")
-        scored, settled = _logits(spec, corpus, VALID), {}
-        for task, (logits, targets) in scored.items():
-            scale = calibration.temperature(logits, targets) if len(targets) else 1.0
-            prob, right = _sure(logits, targets, scale)
-            cut = calibration.fit_threshold(prob, right, TARGET).threshold if len(targets) else calibration.NOTHING
-            settled[task] = {"temperature": scale, "threshold": cut}
+        found = scored(load(spec), corpus.part(VALID), corpus.tasks, say)
+        settled = {task: each.fitted(Promise(TARGET)) for task, each in found.items()}
         checkpoint.revise(Path(spec.path), {FILES[0]: settled}, "not measured yet\n")
         return settled
 
     def measure(self, spec: ModelSpec, corpus: LabelledTexts, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
+        from engine.evaluation.classes import macro_f1
+        from engine.models.code_settled import scored
+
         say("measuring on test")
         tasks = {}
-        for task, (logits, targets) in _logits(spec, corpus, TEST).items():
-            prob, right = _sure(logits, targets, settled[task]["temperature"])
-            kept = right[prob >= settled[task]["threshold"]]
+        for task, each in scored(load(spec), corpus.part(TEST), corpus.tasks, say).items():
+            sure, right, _ = each.decided(settled[task])
             tasks[task] = {
                 "n": len(right),
                 "accuracy": float(right.mean()) if len(right) else None,
-                "macro_f1": classes.macro_f1(targets, logits.argmax(-1)) if len(right) else None,
-                "sure": len(kept),
-                "sure_accuracy": float(kept.mean()) if len(kept) else None,
+                "macro_f1": macro_f1(each.targets, each.logits.argmax(-1)) if len(right) else None,
+                "sure": int(sure.sum()),
+                "sure_accuracy": float(right[sure].mean()) if sure.any() else None,
                 **settled[task],
             }
         return {"tasks": tasks}
@@ -89,29 +84,3 @@ class CodeRecipe:
     def cautions(self, figures: Mapping[str, Any]) -> list[str]:
         unsure = [task for task, found in figures["tasks"].items() if found["threshold"] > 1]
         return [f"{task}: valid does not show {TARGET:.0%} for any threshold; every text will go to review" for task in unsure]
-
-
-def _logits(spec: ModelSpec, corpus: LabelledTexts, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The product's logits [n, labels] and the right labels [n] by task, of the texts of a split that have one; -1 for a code
-    that the model does not know."""
-    system, records = load(spec), corpus.records(split)
-    rows: dict[int, dict[str, np.ndarray]] = {}
-    for at in range(0, len(records), _TOGETHER):
-        prepared = system.prepare(records.slice(at, _TOGETHER))
-        scores = system.scores(prepared.filter(prepared["failure"].is_null()))
-        columns = {task: matrix(scores[f"{task}_logits"]) for task in system.known()}
-        for place, row in enumerate(scores["row"].to_pylist()):
-            rows[row] = {task: values[place] for task, values in columns.items()}
-    found = {}
-    for task, labels in system.known().items():
-        has = corpus.part(split)[task].is_valid().to_pylist()
-        members = [row for row in sorted(rows) if has[row]]
-        logits = np.array([rows[row][task] for row in members], np.float32).reshape(-1, len(labels))
-        found[task] = logits, corpus.numbers(split, task)[members]
-    return found
-
-
-def _sure(logits: np.ndarray, targets: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of each answer, and whether it is right."""
-    prob = probabilities(logits, temperature).max(-1) if len(logits) else np.zeros(0)
-    return prob, logits.argmax(-1) == targets

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FILES = ("decisions.json",)
 _META = ["row", "text_sha256", "truncated_chars", "input_ids"]
-_NONE = {"temperature": 1.0, "threshold": 1.01}
+# Of a task that nothing is sure of.
+NONE = {"temperature": 1.0, "threshold": 1.01}
 _TOP = 5
 
 
@@ -111,7 +112,7 @@ class CodeSystem(TokenSystem):
     def write(cls, folder: Path, config: CodeConfig, tensors: "Mapping[str, Tensor]", card: str) -> None:
         """Writes a checkpoint that is sure of nothing yet."""
         tokenizer = encoder_folder(config.model["encoder"]) / checkpoint.TOKENIZER
-        files = {FILES[0]: dict.fromkeys(config.labels, _NONE)}
+        files = {FILES[0]: dict.fromkeys(config.labels, NONE)}
         checkpoint.write(folder, cls.package, asdict(config), tensors, tokenizer, files, card)
 
     def build(self, dtype: "torch.dtype") -> "nn.Module":
