@@ -118,7 +118,10 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     if not data.labels:
         raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
     columns = {name: getattr(data, name) for name in ("path", "labels", "id", "text", "group", "split")}
-    table = pa.concat_tables(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
+    tables = list(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
+    if not tables:
+        raise ConfigError(f"data.path: {data.path} has no rows")
+    table = pa.concat_tables(tables)
     labelled = reduce(or_, (pc.field(task).is_valid() for task in data.labels))
     usable = table.filter(
         pc.field("failure").is_null() & pc.field("text").is_valid() & pc.field("record_id").is_valid() & labelled
