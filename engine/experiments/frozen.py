@@ -114,7 +114,8 @@ class Frozen:
     @cached_property
     def architecture(self) -> "ClassifierConfig":
         """That of every head but for `head` and `phrase_reach`."""
-        from engine.models.site_classifier.config import ClassifierConfig, Task
+        from engine.models.code_task import Task
+        from engine.models.site_classifier.config import ClassifierConfig
 
         labels = self.texts.labels
         task = Task(TASK, labels, tuple(sum(label in each.labels for each in self.texts.marked) for label in labels), self.many)

@@ -20,6 +20,7 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.models import tokens
 from engine.models.code_system import CodeConfig, new_config
+from engine.models.code_task import Task
 from engine.models.examples import COMMON, Preparation
 from engine.models.options import TextOptions
 from engine.models.run import records_of
@@ -64,8 +65,9 @@ class LabelledTexts:
     @cached_property
     def config(self) -> CodeConfig:
         train = self.part(TRAIN)
-        codes = {task: sorted(set(train[task].drop_null().to_pylist())) for task in self.tasks}
-        return new_config(codes, self.settings["model"])
+        counts = {task: sorted(Counter(train[task].drop_null().to_pylist()).items()) for task in self.tasks}
+        tasks = [Task(task, tuple(code for code, _ in found), tuple(n for _, n in found)) for task, found in counts.items()]
+        return new_config(tasks, self.settings["model"])
 
     def changed(self) -> bool:
         """Never: all of it is held."""
@@ -91,7 +93,7 @@ class LabelledTexts:
     def preparation(self) -> Preparation:
         labels = self.config.labels
         schema = pa.schema([*COMMON, pa.field("input_ids", tokens.INTS), *(pa.field(task, pa.int32()) for task in labels)])
-        return Preparation((), len, schema, self.given, {"config": vars(self.config)}, [self._examples(schema)])
+        return Preparation((), len, schema, self.given, {"config": self.config.to_json()}, [self._examples(schema)])
 
     def _examples(self, schema: pa.Schema) -> pa.Table:
         tokenizer = load_tokenizer(encoder_folder(self.settings["model"]["encoder"]))
@@ -116,7 +118,10 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     if not data.labels:
         raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
     columns = {name: getattr(data, name) for name in ("path", "labels", "id", "text", "group", "split")}
-    table = pa.concat_tables(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
+    tables = list(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
+    if not tables:
+        raise ConfigError(f"data.path: {data.path} has no rows")
+    table = pa.concat_tables(tables)
     labelled = reduce(or_, (pc.field(task).is_valid() for task in data.labels))
     usable = table.filter(
         pc.field("failure").is_null() & pc.field("text").is_valid() & pc.field("record_id").is_valid() & labelled
@@ -136,6 +141,10 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     missing = [split for split in SPLITS if not len(found.part(split))]
     if missing:
         raise ConfigError(f"data.split: there is no text for {' and '.join(missing)}; give more texts, or another split")
+    for task in found.tasks:
+        for split in SPLITS:
+            if not found.part(split)[task].drop_null():
+                raise ConfigError(f"data.labels: no text of {split} has a code of {task}; label some, or leave it out")
     for task, codes in found.config.labels.items():
         if len(codes) < 2:
             raise ConfigError(f"data.labels.{task}: the texts of train have {len(codes)} codes; there must be two at least")

@@ -19,7 +19,7 @@ ROWS = [
 
 def loaded(folder, rows=ROWS, **data):
     path = folder / "texts.parquet"
-    pl.DataFrame(rows, ["id", "text", "code", "patient", "part"], orient="row").write_parquet(path)
+    pl.DataFrame(rows, dict.fromkeys(["id", "text", "code", "patient", "part"], pl.String), orient="row").write_parquet(path)
     given = {"path": str(path), "id": "id", "labels": {"site": "code"}, "split": "part", "group": "patient", **data}
     return load_texts({"data": given, "model": {"encoder": "tiny:bert", "window": 62}, "seed": 1})
 
@@ -50,6 +50,7 @@ def test_other_texts_are_another_input(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "data", "told"),
     [
+        ([], {}, r"data\.path: .* has no rows"),
         (ROWS, {"labels": {}}, r"data\.labels: name the column"),
         (ROWS, {"labels": {"site": "cod"}}, r"data\.labels"),
         ([*ROWS, ("a", "more", "C18", "p9", "train")], {}, r"data\.id: 2 rows share their id"),

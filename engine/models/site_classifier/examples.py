@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.encoders import encoder_folder, load_tokenizer
+from engine.models.code_calibrating import gold
+from engine.models.code_task import Task
 from engine.models.columns import list_values, lists
 from engine.models.examples import COMMON
-from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.corpus import Piece, beside, read_piece
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.rationales.samples import KINDS
