@@ -17,7 +17,7 @@ from engine.errors import EXIT_RETRY
 from tests.unchanged import inputs
 from tests.unchanged.allowed import reason
 from tests.unchanged.cases import FULL, QUICK, Case, cases
-from tests.unchanged.compare import Difference, differences, digest, folders, masked, tensors
+from tests.unchanged.compare import Difference, digest, folders, pages, tensors
 
 START = "1596810"
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,12 +71,10 @@ class Comparison:
             told = "; ".join(f"{side} ended with {codes[side]}: {line}" for side, line in last.items())
             self._note(case.name, "command", 0, [Difference(told, 0, None, "")])
             return
-        at = [self.folder / side / case.name / case.spelled(tree)[1] for side, tree in self.trees.items()]
-        for name, rows, found in folders(*at):
+        for name, rows, found in folders(*(self.folder / side / case.name for side in SIDES)):
             self._note(case.name, name, rows, found)
         if case.said:
-            old, new = (dict(enumerate(masked(ended[side].stdout).splitlines())) for side in SIDES)
-            self._note(case.name, "printed", max(len(old), len(new)), differences(old, new))
+            self._note(case.name, "printed", *pages(*(ended[side].stdout for side in SIDES)))
 
     def shipped(self) -> None:
         """Compares the checkpoints that come along."""
@@ -90,7 +88,7 @@ class Comparison:
         return {str(path.relative_to(ROOT)): digest(tensors(path)) for path in files}
 
     def _run(self, side: str, case: Case) -> subprocess.CompletedProcess[str]:
-        words, _ = case.spelled(self.trees[side])
+        words = case.spelled(self.trees[side])
         for _ in range(_TRIES):
             began = time.perf_counter()
             done = self._python(side, ["-m", *words] if words[0].startswith("jobs.") else words)
@@ -120,11 +118,11 @@ class Comparison:
         for each in compared.faults[:12]:
             by = "" if each.largest is None else f", by {each.largest:.3g} at most"
             first = f" (first {each.first})" if each.first else ""
-            print(f"    {each.what}: {each.rows:,} rows{by}{first}")
+            print(f"    {each.what[:200]}: {each.rows:,} rows{by}{first}")
         if len(compared.faults) > 12:
             print(f"    and {len(compared.faults) - 12} more")
         for what, why in allowed.items():
-            print(f"    {what}: allowed, {why}")
+            print(f"    {what[:200]}: allowed, {why}")
         sys.stdout.flush()
 
 
