@@ -153,6 +153,7 @@ def test_every_command_comes_after_those_whose_results_it_reads(sizes):
         assert set(case.after) <= set(names[:at])
     only = [case.name for case in chosen(every, ["evaluate"], quick=True, real=True)]
     assert only == ["corpus", "gold", "coded", "evaluated"]
+    assert [case.name for case in chosen(every, ["calibrated"], quick=True, real=True)] == ["labelled", "calibrated"]
     assert not any(case.tcga for case in chosen(every, [], quick=False, real=False))
 
 

@@ -127,10 +127,10 @@ class Comparison:
 
 
 def chosen(every: Sequence[Case], only: Sequence[str], quick: bool, real: bool) -> list[Case]:
-    """The cases to run: those of the parts named, and before them those whose results they read."""
+    """The cases to run: those named by themselves or by their part, and before them those whose results they read."""
     by_name = {case.name: case for case in every}
     fit = [case for case in every if (case.quick or not quick) and (real or not case.tcga)]
-    wanted = {case.name for case in fit if not only or case.part in only}
+    wanted = {case.name for case in fit if not only or {case.part, case.name} & set(only)}
     waiting = list(wanted)
     while waiting:
         for name in by_name[waiting.pop()].after:
@@ -156,7 +156,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m tests.unchanged", description=__doc__)
     parser.add_argument("--since", default=START, help="commit to compare with (%(default)s)")
     parser.add_argument("--output", type=Path, help="new folder for results, logs and result.json; else a temporary one")
-    parser.add_argument("--only", default="", help=f"parts, of {SHIPPED},{','.join(dict.fromkeys(c.part for c in cases(FULL)))}")
+    parser.add_argument(
+        "--only", default="", help=f"cases, or parts of them: {SHIPPED},{','.join(dict.fromkeys(c.part for c in cases(FULL)))}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer cases and small ones")
     parser.add_argument("--sizes", default="", help=f"other sizes, as in demo=50,tcga=20; there are {FULL}, with --quick {QUICK}")
     parser.add_argument("--together", action="store_true", help="both trees at once: half the time where two cores are free")
@@ -169,7 +171,7 @@ def main(argv: Sequence[str]) -> int:
         sizes[name] = int(value)
     every = cases(sizes)
     only = [part for part in options.only.split(",") if part]
-    if unknown := set(only) - {SHIPPED, *(case.part for case in every)}:
+    if unknown := set(only) - {SHIPPED, *(name for case in every for name in (case.part, case.name))}:
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
     with contextlib.ExitStack() as stack:
         base = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unchanged-")))
