@@ -110,7 +110,7 @@ class Comparison:
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT)
 
     def _note(self, case: str, name: str, rows: int, found: list[Difference]) -> None:
-        reasons = {each.what: reason(f"{case}/{name}: {each.what}") for each in found}
+        reasons = {each.what: reason(f"{case}/{name}: {each.what}", each.largest) for each in found}
         allowed = {what: why for what, why in reasons.items() if why is not None}
         compared = Compared(case, name, rows, [each for each in found if each.what not in allowed], allowed)
         self.compared.append(compared)

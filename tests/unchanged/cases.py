@@ -175,13 +175,13 @@ def cases(sizes: dict[str, int]) -> list[Case]:
         Case(
             *("head", "trained_head"),
             (
-                *("jobs.train_head", "model.path=shipped", "model.heads=[cls]", "output.path=trained_head", *head),
+                *("jobs.train_head", "model.path=shipped", "model.heads=[target]", "output.path=trained_head", *head),
                 *("learn.max_tokens=256", *_ALONE),
             ),
             after=["labelled"],
             gone="jobs/train_head.py",
             instead=(
-                *("jobs.train", "model.base=shipped", "model.freeze_encoder=true", "model.head=cls"),
+                *("jobs.train", "model.base=shipped", "model.freeze_encoder=true", "model.head=target"),
                 *("output.path=trained_head", *head, "learn.max_tokens=256", "cluster.threads=1", "cluster.precision=fp32"),
             ),
         ),
