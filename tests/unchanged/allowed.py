@@ -7,6 +7,7 @@ _SYSTEM = "config.json names the system, so that every job knows whose checkpoin
 _DPLA = "options that nobody had a reason to set are gone; what they were by default is how the head works"
 _SOFT = "the table of the words nearest to a soft prompt is gone: nobody read it"
 _PRODUCT = "measured on the model as runs load it, its adapter merged into the encoder, and not on the one in training"
+_TWICE = "a rationale that stands twice is encoded once, beside other texts than before, which changes last bits"
 _CLS = "the head cls does not come along any more, as it is worse than the model's own; it can be trained"
 
 # (pattern of `<case>/<file>: <what>` as the report prints it, largest distance of numbers or None for any, why)
@@ -25,6 +26,10 @@ ALLOWED: tuple[tuple[str, float | None, str], ...] = (
     ("trained_*/soft_words.parquet: only before", None, _SOFT),
     ("trained_*/figures.json: calibration.ece", 1e-5, _PRODUCT),
     ("trained_*/figures.json: calibration.brier", 1e-5, _PRODUCT),
+    ("bank/rationale_bank/[*].parquet: rationale_prob", 1e-6, _TWICE),
+    ("bank/rationale_bank/[*].parquet: sufficiency", 1e-6, _TWICE),
+    ("bank/rationale_bank/[*].parquet: norm_sufficiency", 1e-5, _TWICE),
+    ("bank/settings.json: *", None, "an engine's own note: it tells whose the folder is, in the form that all such notes have"),
 )
 
 
