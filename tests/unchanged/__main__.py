@@ -17,7 +17,7 @@ from engine.errors import EXIT_RETRY
 from tests.unchanged import inputs
 from tests.unchanged.allowed import reason
 from tests.unchanged.cases import FULL, QUICK, Case, cases
-from tests.unchanged.compare import Difference, differences, digest, folders, masked, tensors
+from tests.unchanged.compare import Difference, digest, folders, pages, tensors
 
 START = "1596810"
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,12 +71,10 @@ class Comparison:
             told = "; ".join(f"{side} ended with {codes[side]}: {line}" for side, line in last.items())
             self._note(case.name, "command", 0, [Difference(told, 0, None, "")])
             return
-        at = [self.folder / side / case.name / case.spelled(tree)[1] for side, tree in self.trees.items()]
-        for name, rows, found in folders(*at):
+        for name, rows, found in folders(*(self.folder / side / case.name for side in SIDES)):
             self._note(case.name, name, rows, found)
         if case.said:
-            old, new = (dict(enumerate(masked(ended[side].stdout).splitlines())) for side in SIDES)
-            self._note(case.name, "printed", max(len(old), len(new)), differences(old, new))
+            self._note(case.name, "printed", *pages(*(ended[side].stdout for side in SIDES)))
 
     def shipped(self) -> None:
         """Compares the checkpoints that come along."""
@@ -90,7 +88,7 @@ class Comparison:
         return {str(path.relative_to(ROOT)): digest(tensors(path)) for path in files}
 
     def _run(self, side: str, case: Case) -> subprocess.CompletedProcess[str]:
-        words, _ = case.spelled(self.trees[side])
+        words = case.spelled(self.trees[side])
         for _ in range(_TRIES):
             began = time.perf_counter()
             done = self._python(side, ["-m", *words] if words[0].startswith("jobs.") else words)
@@ -112,7 +110,7 @@ class Comparison:
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT)
 
     def _note(self, case: str, name: str, rows: int, found: list[Difference]) -> None:
-        reasons = {each.what: reason(f"{case}/{name}: {each.what}") for each in found}
+        reasons = {each.what: reason(f"{case}/{name}: {each.what}", each.largest) for each in found}
         allowed = {what: why for what, why in reasons.items() if why is not None}
         compared = Compared(case, name, rows, [each for each in found if each.what not in allowed], allowed)
         self.compared.append(compared)
@@ -120,19 +118,19 @@ class Comparison:
         for each in compared.faults[:12]:
             by = "" if each.largest is None else f", by {each.largest:.3g} at most"
             first = f" (first {each.first})" if each.first else ""
-            print(f"    {each.what}: {each.rows:,} rows{by}{first}")
+            print(f"    {each.what[:200]}: {each.rows:,} rows{by}{first}")
         if len(compared.faults) > 12:
             print(f"    and {len(compared.faults) - 12} more")
         for what, why in allowed.items():
-            print(f"    {what}: allowed, {why}")
+            print(f"    {what[:200]}: allowed, {why}")
         sys.stdout.flush()
 
 
 def chosen(every: Sequence[Case], only: Sequence[str], quick: bool, real: bool) -> list[Case]:
-    """The cases to run: those of the parts named, and before them those whose results they read."""
+    """The cases to run: those named by themselves or by their part, and before them those whose results they read."""
     by_name = {case.name: case for case in every}
     fit = [case for case in every if (case.quick or not quick) and (real or not case.tcga)]
-    wanted = {case.name for case in fit if not only or case.part in only}
+    wanted = {case.name for case in fit if not only or {case.part, case.name} & set(only)}
     waiting = list(wanted)
     while waiting:
         for name in by_name[waiting.pop()].after:
@@ -158,7 +156,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m tests.unchanged", description=__doc__)
     parser.add_argument("--since", default=START, help="commit to compare with (%(default)s)")
     parser.add_argument("--output", type=Path, help="new folder for results, logs and result.json; else a temporary one")
-    parser.add_argument("--only", default="", help=f"parts, of {SHIPPED},{','.join(dict.fromkeys(c.part for c in cases(FULL)))}")
+    parser.add_argument(
+        "--only", default="", help=f"cases, or parts of them: {SHIPPED},{','.join(dict.fromkeys(c.part for c in cases(FULL)))}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer cases and small ones")
     parser.add_argument("--sizes", default="", help=f"other sizes, as in demo=50,tcga=20; there are {FULL}, with --quick {QUICK}")
     parser.add_argument("--together", action="store_true", help="both trees at once: half the time where two cores are free")
@@ -171,7 +171,7 @@ def main(argv: Sequence[str]) -> int:
         sizes[name] = int(value)
     every = cases(sizes)
     only = [part for part in options.only.split(",") if part]
-    if unknown := set(only) - {SHIPPED, *(case.part for case in every)}:
+    if unknown := set(only) - {SHIPPED, *(name for case in every for name in (case.part, case.name))}:
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
     with contextlib.ExitStack() as stack:
         base = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unchanged-")))

@@ -24,8 +24,8 @@ class Case:
     """One command, whose results lie in the folder `name`.
 
     `part` is what `--only` chooses by, `after` the cases whose results it reads. Where a tree no longer has the file `gone`, it
-    gets the words `instead`, and what stands in the old results below `within` is compared with the whole of the new ones.
-    `quick`: --quick has it too. `tcga`: it needs the real reports. `said`: what it prints is compared too.
+    gets the words `instead`. `quick`: --quick has it too. `tcga`: it needs the real reports. `said`: what it prints is compared
+    too.
     """
 
     part: str
@@ -37,13 +37,10 @@ class Case:
     said: bool = False
     gone: str | None = None
     instead: Sequence[str] = ()
-    within: str = ""
 
-    def spelled(self, tree: Path) -> tuple[Sequence[str], str]:
-        """The command as that tree knows it, and the folder of its results that is compared."""
-        if self.gone is None or (tree / self.gone).exists():
-            return self.words, self.within
-        return self.instead, ""
+    def spelled(self, tree: Path) -> Sequence[str]:
+        """The command as that tree knows it."""
+        return self.words if self.gone is None or (tree / self.gone).exists() else self.instead
 
 
 def cases(sizes: dict[str, int]) -> list[Case]:
@@ -178,16 +175,15 @@ def cases(sizes: dict[str, int]) -> list[Case]:
         Case(
             *("head", "trained_head"),
             (
-                *("jobs.train_head", "model.path=shipped", "model.heads=[cls]", "output.path=trained_head", *head),
+                *("jobs.train_head", "model.path=shipped", "model.heads=[target]", "output.path=trained_head", *head),
                 *("learn.max_tokens=256", *_ALONE),
             ),
             after=["labelled"],
             gone="jobs/train_head.py",
             instead=(
-                *("jobs.train", "model.base=shipped", "model.freeze_encoder=true", "model.head=cls"),
+                *("jobs.train", "model.base=shipped", "model.freeze_encoder=true", "model.head=target"),
                 *("output.path=trained_head", *head, "learn.max_tokens=256", "cluster.threads=1", "cluster.precision=fp32"),
             ),
-            within="heads/cls",
         ),
         Case(
             *("bank", "bank"),

@@ -1,5 +1,6 @@
 """Two folders of results, value by value: tables by the ids of their rows, figures, tensors by a digest, pages line by line."""
 
+import difflib
 import hashlib
 import json
 import math
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 # They name a run or a checkpoint and hold its settings, or tell how fast this machine was.
-NAMES = frozenset({"run_id", "coded_run", "model_digest", "digest", "base"})
+NAMES = frozenset({"run_id", "coded_run", "model_digest", "digest", "base", "revision_of"})
 SPEEDS = frozenset({"tokens_per_second", "steps_per_second", "cost"})
 # Columns that tell the rows of a table apart, the first that do.
 KEYS = (("record_id",), ("record_id", "task"), ("task", "metric", "slice", "params"))
@@ -23,6 +24,7 @@ _DIGEST = re.compile(r"\b[0-9a-f]{12,64}\b")
 _COST = re.compile(r"(\| (?:valid|test) \|.*)\| [\d.]+ \|")
 _PART = re.compile(r"([a-z]+-)?\d+(-\d+)*")
 _UNREAD = ("digest.json", "curve.html")
+_PAGES = (".md", ".html", ".txt")
 
 _NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
 
@@ -64,6 +66,8 @@ def folders(old: Path, new: Path) -> Iterator[tuple[str, int, list[Difference]]]
     for name in sorted({*before, *now}):
         if name not in before or name not in now:
             yield name, 0, [Difference(NEW if name not in before else OLD, 0, None, "")]
+        elif name.endswith(_PAGES):
+            yield name, *pages(*((root / name).read_text("utf-8") for root in (old, new)))
         else:
             a, b = (_read(root, name, files) for root, files in ((old, before[name]), (new, now[name])))
             yield name, max(len(each.keys() - {TYPES}) for each in (a, b)), differences(a, b)
@@ -87,6 +91,14 @@ def differences(old: Items, new: Items) -> list[Difference]:
     ]
 
 
+def pages(old: str, new: str) -> tuple[int, list[Difference]]:
+    """The lines of two pages, and each line that stands in one of them alone or in another place."""
+    before, now = (masked(text).splitlines() for text in (old, new))
+    changed = [line for line in difflib.unified_diff(before, now, n=0, lineterm="") if line[0] in "-+"][2:]
+    found = [Difference(f"{line[1:]} ({OLD if line[0] == '-' else NEW})", 1, None, "") for line in changed]
+    return max(len(before), len(now)), found
+
+
 def _walk(old: Any, new: Any, place: str) -> Iterator[tuple[str, float | None]]:
     """The places where two values differ, with the distance of numbers; all items of a list are one place."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -95,7 +107,8 @@ def _walk(old: Any, new: Any, place: str) -> Iterator[tuple[str, float | None]]:
             if name in NAMES | SPEEDS:
                 continue
             if name not in old or name not in new:
-                yield f"{here} ({NEW if name not in old else OLD})", None
+                value = new[name] if name not in old else old[name]
+                yield f"{here} ({NEW if name not in old else OLD}{', null' if value is None else ''})", None
             else:
                 yield from _walk(old[name], new[name], here)
     elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
@@ -134,8 +147,6 @@ def _read(root: Path, name: str, files: list[Path]) -> Items:
         return tensors(files[0])
     if suffix == ".json" and files[0].name != "tokenizer.json":
         return {name: json.loads(files[0].read_text("utf-8"))}
-    if suffix in (".md", ".html", ".txt"):
-        return dict(enumerate(masked(files[0].read_text("utf-8")).splitlines()))
     return {name: hashlib.sha256(files[0].read_bytes()).hexdigest()}
 
 

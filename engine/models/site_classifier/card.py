@@ -43,18 +43,15 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
     return "\n".join(lines) + "\n"
 
 
-def with_head(card: str, head: str, figures: Mapping[str, Any]) -> str:
-    """The card of a checkpoint, with a chapter about its further heads that names one more."""
-    title = "## Further heads"
+def with_head(card: str, head: str, figures: Mapping[str, Any], command: str) -> str:
+    """The card of a checkpoint, with a chapter about one more head on its encoder."""
     told = ", ".join(
         f"{name} {task['model']['accuracy']:.3f} / {task['model']['macro_f1']:.3f}" for name, task in figures["tasks"].items()
     )
-    lines = [card.rstrip()]
-    if f"\n{title}\n" not in card:
-        lines += ["", title, "", "Trained on token states of the encoder above, which stayed as it is.", ""]
-    return (
-        "\n".join([*lines, f"* `model.head={head}`: accuracy / macro-F1 on test: {told}; more in heads/{head}/README.md"]) + "\n"
-    )
+    lines = [card.rstrip(), "", "## Further heads", ""]
+    lines += ["Trained on token states of the encoder above, which stayed as it is, by", "", f"    {command}", ""]
+    lines.append(f"* `model.head={head}`: accuracy / macro-F1 on test: {told}; more in heads/{head}/README.md")
+    return "\n".join(lines) + "\n"
 
 
 def _evidence(evidence: Mapping[str, Any]) -> list[str]:

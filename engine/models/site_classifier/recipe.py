@@ -176,7 +176,7 @@ def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
 
     folder, head = Path(spec.path), spec.options.get("head")
     if head:
-        revise(folder, {}, with_head((folder / CARD).read_text(), head, figures))
+        revise(folder, {}, with_head((folder / CARD).read_text(), head, figures, command))
     return model_card(figures, read_checkpoint(spec.path, head).config, command)
 
 

@@ -73,8 +73,10 @@ def test_its_figures_card_and_curve_lie_beside_each_head(trained):
     assert figures["digest"] == read_checkpoint(str(trained / "model"), "dpla").digest
     assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"] and (own / "curve.html").is_file()
     assert "deformable" in (own / "README.md").read_text()
-    chapter = (trained / "model" / "README.md").read_text().split("## Further heads")[1].splitlines()
-    assert [line.split(":")[0] for line in chapter if line.startswith("*")] == ["* `model.head=dpla`", "* `model.head=cls`"]
+    _, *chapters = (trained / "model" / "README.md").read_text().split("## Further heads")
+    for head, chapter in zip(("dpla", "cls"), chapters, strict=True):
+        assert [line.split(":")[0] for line in chapter.splitlines() if line.startswith("*")] == [f"* `model.head={head}`"]
+        assert "\n    python -m jobs.train " in chapter
     mass = {
         head: [row["specials_mass"] for row in _evidence(trained, head) if row["method"] == "attention"]
         for head in ("dpla", "cls")
