@@ -170,9 +170,9 @@ class Frozen:
         return [len(each.ids) for each in self.tokens(texts)]
 
     def examples(self, table: pa.Table) -> "Examples":
-        from engine.models.site_classifier.examples import tokenized
+        from engine.models.site_classifier.examples import ReportEncoding
 
-        return tokenized(table, self.architecture, self._tokenizer, self.config.max_tokens)
+        return ReportEncoding.of(self.architecture, self.config.max_tokens).whole(table)
 
     def learned(
         self,

@@ -1,0 +1,94 @@
+"""Labelled texts as examples: tokens and labels as numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.encoders import encoder_folder, load_tokenizer
+from engine.models.columns import lists, matrix
+from engine.models.examples import COMMON
+from engine.models.tokens import INTS
+from engine.sources.labelled.splits import TEST
+from engine.storage import S3Config, use_s3
+from engine.text.tokens import tokenize
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from engine.text.tokens import TokenizedText
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How texts become examples; `labels` by task, `encoder` that whose tokenizer is taken."""
+
+    labels: Mapping[str, Sequence[str]]
+    encoder: str
+    max_tokens: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([*COMMON, pa.field("ids", INTS), *(pa.field(label_column(task), pa.int64()) for task in self.labels)])
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        return load_tokenizer(encoder_folder(self.encoder))
+
+    def __call__(self, texts: pa.Table) -> pa.Table:
+        """Texts of train and valid as a table of `schema`; those without any token are left out."""
+        found = self.encoded(texts.filter(pc.not_equal(texts["split"], TEST)))
+        return found.filter(pc.greater(pc.list_value_length(found["ids"]), 0))
+
+    def encoded(self, texts: pa.Table) -> pa.Table:
+        """All texts, in their order."""
+        tokens = tokenize(self.tokenizer, texts["text"].to_pylist(), self.max_tokens)
+        return pa.table(self.columns(texts, tokens), schema=self.schema)
+
+    def columns(self, texts: pa.Table, tokens: "Sequence[TokenizedText]") -> dict[str, Any]:
+        columns: dict[str, Any] = {name: texts[name] for name in ("record_id", "split")}
+        columns |= {"sample": pa.array([False] * len(texts)), "ids": lists([each.ids for each in tokens])}
+        return columns | {label_column(task): self.numbers(task, texts) for task in self.labels}
+
+    def numbers(self, task: str, texts: pa.Table) -> pa.Array:
+        return pa.array(numbers(texts[task], self.labels[task]))
+
+
+def label_column(task: str) -> str:
+    return f"label_{task}"
+
+
+def labels_of(table: pa.Table, tasks: Iterable[str]) -> dict[str, np.ndarray]:
+    """The numbers [n] or [n, labels] of each task, of examples."""
+    columns = {task: table[label_column(task)] for task in tasks}
+    many = {task: pa.types.is_large_list(each.type) and len(each) for task, each in columns.items()}
+    return {task: matrix(each) if many[task] else each.to_numpy() for task, each in columns.items()}
+
+
+def numbers(codes: pa.ChunkedArray, labels: Sequence[str]) -> np.ndarray:
+    """Labels' numbers [n], -1 for none and for a code that is not among `labels`."""
+    place = {label: number for number, label in enumerate(labels)}
+    return np.array([place.get(code, -1) for code in codes.to_pylist()], np.int64)
+
+
+class Texts(Protocol):
+    """Labelled texts that are read piece by piece."""
+
+    def read(self, piece: Any) -> Iterable[pa.Table]: ...
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """Reads and tokenizes a piece of the input; wherever it is sent."""
+
+    texts: Texts
+    encoding: Encoding
+    s3: S3Config
+
+    def __call__(self, piece: Any) -> pa.Table:
+        use_s3(self.s3)
+        return pa.concat_tables([self.encoding.schema.empty_table(), *map(self.encoding, self.texts.read(piece))])
