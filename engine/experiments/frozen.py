@@ -170,9 +170,10 @@ class Frozen:
         return [len(each.ids) for each in self.tokens(texts)]
 
     def examples(self, table: pa.Table) -> "Examples":
-        from engine.models.site_classifier.examples import ReportEncoding
+        from engine.models.site_classifier.examples import ReportEncoding, whole
 
-        return ReportEncoding.of(self.architecture, self.config.max_tokens).whole(table)
+        encoding = ReportEncoding.of(self.architecture, self.config.max_tokens)
+        return whole(encoding.encoded(table), self.architecture)
 
     def learned(
         self,

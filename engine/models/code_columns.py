@@ -28,8 +28,7 @@ SPLITS = (TRAIN, VALID, TEST)
 OPTIONAL = {"split": "split", "group": "patient_id"}
 _MOST_NAMES = 40
 _FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
-_DIALECT = ("encoding", "delimiter", "quoting", "escape")
-_KEYS = ("path", "id", "text", "labels", "multi_label", "group", "split", *_DIALECT)
+_READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "delimiter", "quoting", "escape")
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ class CodeData(CodeColumns):
 
     def labelled(self, path: str, format: str) -> Labelled:
         """One of the files, with the columns that are read of it."""
-        single = {key: getattr(self, key) for key in ("id", "text", "group", "split", "labels", "multi_label", *_DIALECT)}
-        return Labelled(path, format=format, **single, names={key: f"data.{key}" for key in _KEYS})
+        read = {key: getattr(self, key) for key in _READ}
+        return Labelled(path, format=format, **read, names={key: f"data.{key}" for key in vars(self)})
 
 
 def files_of(config: CodeData) -> list[Entry]:

@@ -17,18 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.models.code_columns import (
-    SPLITS,
-    CodeData,
-    Splits,
-    completed,
-    files_of,
-    lacking_of,
-    reader_of,
-    told_of,
-    unreadable,
-)
-from engine.models.code_examples import Encoding, Tokenize, numbers
+from engine.models import code_columns
+from engine.models.code_columns import SPLITS, CodeData, Splits, files_of, reader_of
+from engine.models.code_examples import Encoding, Tokenize
 from engine.models.code_system import CodeConfig, new_config
 from engine.models.examples import Preparation
 from engine.models.options import TextOptions
@@ -71,7 +62,7 @@ class Survey:
         """
         found = cls(config)
         found.repeats = Repeats.of(found.texts())
-        found.lacking = lacking_of(config)
+        found.lacking = code_columns.lacking_of(config)
         for table in found.texts():
             found.see(table)
         return found
@@ -150,10 +141,10 @@ class Survey:
             if len(failed):
                 kinds = pc.struct_field(failed["failure"], "kind").to_pylist()
                 if "unreadable_file" in kinds:
-                    raise unreadable(file.path, piece.slices[0].format)
+                    raise code_columns.unreadable(file.path, piece.slices[0].format)
                 self.broken.update(kinds)
                 table = table.filter(pc.field("failure").is_null())
-            yield pa.table(self.columns(table) | completed(table, lacking, self.config.cut_share))
+            yield pa.table(self.columns(table) | code_columns.completed(table, lacking, self.config.cut_share))
 
     def columns(self, table: pa.Table) -> dict[str, Any]:
         """Those of `examples`, from the rows of a file as they are read."""
@@ -176,31 +167,30 @@ class Survey:
 
     def told(self) -> list[str]:
         """Lines for who waits: what stands in for columns, and texts that were left out."""
-        lines = told_of(self.config, self.lacking, self.counts)
+        lines = code_columns.told_of(self.config, self.lacking, self.counts)
         reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
         lines += [f"left out, since they cannot be read: {reasons}"] if reasons else []
         lines += [f"left out, since the text is blank or over the size limit: {self.blank:,}"] if self.blank else []
         lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
         return lines + ([f"left out, since the same text stands in a later split: {lost}"] if lost else [])
 
-    def require(self, splits: Sequence[str] = SPLITS) -> None:
+    def require(self) -> None:
         """Sees that every split has what will be asked of it, before anything is trained that could not be measured.
 
         Raises:
             ConfigError: a split has no texts, or none with a label of some task.
         """
         there = {counted.split()[1] for counted in self.counts}
-        if not set(splits) <= there:
+        if not set(SPLITS) <= there:
             if "split" in self.lacking:
                 raise ConfigError(
                     f"data.path: {sum(self.counts.values()):,} reports are too few to cut valid and test from; give more, or set "
                     "data.cut_share=0.3"
                 )
-            needed = f"{', '.join(splits[:-1])} and {splits[-1]}"
-            known = ", ".join(sorted(there))
-            raise ConfigError(f"data.split: needs reports of {needed}; there are only {known}; data.split=null cuts them anew")
+            known, needed = ", ".join(sorted(there)), "needs reports of train, valid and test"
+            raise ConfigError(f"data.split: {needed}; there are only {known}; data.split=null cuts them anew")
         for task in self.tasks:
-            for split in splits:
+            for split in SPLITS:
                 if not self.labelled[task, split] or (split == TRAIN and not self._train[task]):
                     raise ConfigError(f"data.labels: no report of {split} has a code of {task}; label some, or leave it out")
 
@@ -250,7 +240,7 @@ class LabelledTexts:
         cut, encoding = list(self.found.pieces()), self.encoding
         return Preparation(
             pieces=cut,
-            work=Tokenize(self.survey(self.data, self.found.repeats), encoding, replace(s3_config(), proven=True)),
+            work=Tokenize(self.survey(self.data, self.found.repeats).read, encoding, replace(s3_config(), proven=True)),
             schema=encoding.schema,
             given=list(map(repr, cut)),
             facts={"config": vars(self.config)},
@@ -272,7 +262,7 @@ class LabelledTexts:
 
     def numbers(self, split: str, task: str) -> np.ndarray:
         """The labels' numbers [n], -1 for none and for a code that train does not have."""
-        return numbers(self.part(split)[task], self.config.labels[task])
+        return self.encoding.numbers(task, self.part(split)).to_numpy()
 
 
 def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:

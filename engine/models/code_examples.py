@@ -1,9 +1,9 @@
 """Labelled texts as examples: tokens and labels as numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,9 @@ class Encoding:
         return columns | {label_column(task): self.numbers(task, texts) for task in self.labels}
 
     def numbers(self, task: str, texts: pa.Table) -> pa.Array:
-        return pa.array(numbers(texts[task], self.labels[task]))
+        """The labels of a task as numbers, -1 for none and for a code that is not among them."""
+        place = {label: number for number, label in enumerate(self.labels[task])}
+        return pa.array([place.get(code, -1) for code in texts[task].to_pylist()], pa.int64())
 
 
 def label_column(task: str) -> str:
@@ -65,30 +67,17 @@ def label_column(task: str) -> str:
 def labels_of(table: pa.Table, tasks: Iterable[str]) -> dict[str, np.ndarray]:
     """The numbers [n] or [n, labels] of each task, of examples."""
     columns = {task: table[label_column(task)] for task in tasks}
-    many = {task: pa.types.is_large_list(each.type) and len(each) for task, each in columns.items()}
-    return {task: matrix(each) if many[task] else each.to_numpy() for task, each in columns.items()}
-
-
-def numbers(codes: pa.ChunkedArray, labels: Sequence[str]) -> np.ndarray:
-    """Labels' numbers [n], -1 for none and for a code that is not among `labels`."""
-    place = {label: number for number, label in enumerate(labels)}
-    return np.array([place.get(code, -1) for code in codes.to_pylist()], np.int64)
-
-
-class Texts(Protocol):
-    """Labelled texts that are read piece by piece."""
-
-    def read(self, piece: Any) -> Iterable[pa.Table]: ...
+    return {task: matrix(each) if pa.types.is_large_list(each.type) else each.to_numpy() for task, each in columns.items()}
 
 
 @dataclass(frozen=True)
 class Tokenize:
     """Reads and tokenizes a piece of the input; wherever it is sent."""
 
-    texts: Texts
+    read: Callable[[Any], Iterable[pa.Table]]
     encoding: Encoding
     s3: S3Config
 
     def __call__(self, piece: Any) -> pa.Table:
         use_s3(self.s3)
-        return pa.concat_tables([self.encoding.schema.empty_table(), *map(self.encoding, self.texts.read(piece))])
+        return pa.concat_tables([self.encoding.schema.empty_table(), *map(self.encoding, self.read(piece))])

@@ -67,5 +67,5 @@ class DataConfig(CodeData, ReportColumns):
 
     def labelled(self, path: str, format: str) -> Labelled:
         plain, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
-        names = {**plain.names, "pair": "data.pair", "marks": "data.rationales"}
+        names = {**plain.names, "marks": "data.rationales"}
         return replace(plain, pair=self.pair, marks=self.rationales, more=more, names=names)

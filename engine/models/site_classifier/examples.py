@@ -15,6 +15,7 @@ from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.rationales.samples import KINDS
+from engine.models.tokens import room
 from engine.sources.labelled.splits import TRAIN, VALID
 from engine.text.tokens import tokenize
 from engine.text.windows import window_count
@@ -65,12 +66,6 @@ class ReportEncoding(Encoding):
             found[row, [index[code] for code in codes or () if code in index]] = -1
         return lists(list(found), np.int64)
 
-    def whole(self, texts: pa.Table) -> Examples:
-        """All texts, in their order, for a training on cached states; no epoch shows those of test or without any token."""
-        found = examples_of(self.encoded(texts), self.config)
-        split, readable = np.array(texts["split"].to_pylist()), np.array([len(ids) > 0 for ids in found.ids])
-        return replace(found, train=(split == TRAIN) & readable, valid=(split == VALID) & readable)
-
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
     """What `ReportEncoding` made, as the learner takes it: all of train, or all of valid where they stand by themselves."""
@@ -91,16 +86,16 @@ def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
 def prepared_of(table: pa.Table, config: ClassifierConfig) -> pa.Table:
     """What `ReportEncoding` made, as far as the coder needs it to encode texts, the example's number as key."""
     ids, pairs = list_values(table["ids"]), list_values(table["pair"])
-    room = [config.window if question is None else config.window - len(question) - 1 for question in pairs]
-    windows = [window_count(len(each), size) for each, size in zip(ids, room, strict=True)]
+    windows = [window_count(len(each), room(config.window, question)) for each, question in zip(ids, pairs, strict=True)]
     numbers = {"row": pa.array(range(len(table)), pa.int32()), "n_windows": pa.array(windows, pa.int32())}
     return pa.table({**numbers, "input_ids": table["ids"], "pair_ids": table["pair"]})
 
 
 def whole(table: pa.Table, config: ClassifierConfig) -> Examples:
-    """What `ReportEncoding` made, train and valid in one."""
-    split = np.array(table["split"].to_pylist())
-    return replace(examples_of(table, config), train=split == "train", valid=split == "valid")
+    """What `ReportEncoding` made, train and valid in one; no epoch shows those without any token."""
+    found, split = examples_of(table, config), np.array(table["split"].to_pylist())
+    readable = np.array([len(ids) > 0 for ids in found.ids])
+    return replace(found, train=(split == TRAIN) & readable, valid=(split == VALID) & readable)
 
 
 def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]], length: int) -> np.ndarray:
