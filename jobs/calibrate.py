@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.keys import MISSING, composed, key, section, taken
-from engine.models.base import ModelSpec, calibrate, calibration
+from engine.models.base import ModelSpec, calibration
+from engine.models.revision import calibrate
 from jobs._front import job
 from jobs._storage import Storage, use
 

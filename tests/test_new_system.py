@@ -20,7 +20,7 @@ from engine.pipeline import cluster, stages, work
 from engine.pipeline.commit import commit
 from engine.pipeline.layout import Layout
 from engine.storage import storage_for
-from jobs import code_reports, evaluate, evidence_page, explain, status, train
+from jobs import calibrate, code_reports, evaluate, evidence_page, explain, status, train
 from tests.toys.train import fit
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +86,11 @@ def common(folder):
 def coding(folder):
     words = [f"model.path={folder}/model", f"input.path={folder}/texts.csv", "input.id=id", f"output.path={folder}/coded"]
     return [*common(folder), *words, "cluster.actors=1", "cluster.threads=1"]
+
+
+def calibrating(folder):
+    words = [f"model.path={folder}/model", f"data.path={folder}/texts.csv", "data.id=id", "data.where={split: valid}"]
+    return [*common(folder), *words, f"output.path={folder}/revised", "target=0.9", "method=isotonic", "threads=1"]
 
 
 def evaluating(folder):
@@ -166,12 +171,22 @@ def test_every_verb_takes_it(tiny, plainly, capsys):
     checked(tiny)
 
 
+def test_a_user_calibrates_it(tiny, capsys):
+    assert calibrate.main.run(calibrating(tiny)) == 0
+    told = capsys.readouterr().out
+    assert "220 labelled reports with text" in told and "2 of 2 codes can be coded without a person" in told
+    old, new = (run.rows({"a": "sigmoid"}, model=str(tiny / name)).to_pylist()[0] for name in ("model", "revised"))
+    assert (old["site_code"], new["site_code"], new["decision"]) == ("C18", "C18", "auto")
+    assert old["site_prob"] != new["site_prob"] and new["model_digest"][:12] in told
+
+
 @pytest.mark.long
 def test_the_same_from_a_shell(tmp_path):
     built(tmp_path)
     texts().write_csv(tmp_path / "texts.csv")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     orders = {"train": training(tmp_path), "code_reports": coding(tmp_path), "evaluate": evaluating(tmp_path)}
+    orders["calibrate"] = calibrating(tmp_path)
     steps = [*orders.items(), *(("explain", explaining(tmp_path, method)) for method in ("occlusion", "integrated_gradients"))]
     for job, words in steps:
         command = [sys.executable, "-m", f"jobs.{job}", *words]

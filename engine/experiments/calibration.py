@@ -25,14 +25,14 @@ from engine.evaluation.classes import bootstrap_interval, keepable_share
 from engine.evaluation.resample import Totals, ratio
 from engine.experiments.run import Arm, Result, Say
 from engine.models.base import ModelSpec
+from engine.models.code_calibrate import ISOTONIC, TEMPERATURE
+from engine.models.code_calibrating import Outcome, fit, outcome
+from engine.models.code_decide import adjusted, probabilities
+from engine.models.code_task import Task, TaskCalibration
 from engine.models.columns import matrix
 from engine.models.site_classifier import load
-from engine.models.site_classifier.calibrating import ISOTONIC, TEMPERATURE, Outcome, fit, outcome
-from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.corpus import ReportSurvey
-from engine.models.site_classifier.decide import adjusted, probabilities
 from engine.models.site_classifier.finish import records_of
 from engine.storage import whole_file
 

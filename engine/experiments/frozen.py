@@ -114,7 +114,8 @@ class Frozen:
     @cached_property
     def architecture(self) -> "ClassifierConfig":
         """That of every head but for `head` and `phrase_reach`."""
-        from engine.models.site_classifier.config import ClassifierConfig, Task
+        from engine.models.code_task import Task
+        from engine.models.site_classifier.config import ClassifierConfig
 
         labels = self.texts.labels
         task = Task(TASK, labels, tuple(sum(label in each.labels for each in self.texts.marked) for label in labels), self.many)
@@ -172,7 +173,7 @@ class Frozen:
     def examples(self, table: pa.Table) -> "Examples":
         from engine.models.site_classifier.examples import ReportEncoding, whole
 
-        encoding = ReportEncoding.of(self.architecture, self.config.max_tokens)
+        encoding = ReportEncoding(self.architecture, self.architecture.encoder, self.config.max_tokens)
         return whole(encoding.encoded(table), self.architecture)
 
     def learned(

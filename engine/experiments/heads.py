@@ -153,10 +153,10 @@ class Heads:
         from engine.explain.settings import Settings
         from engine.models.code_explainable import reports
 
-        coder = model.coder
+        coder = model.system
         prepared = prepared_texts(coder, texts)
-        best = matrix(coder.scores(prepared)[f"{model.task.name}_logits"]).argmax(-1)
-        codes = [model.task.labels[number] for number in best]
+        best = matrix(coder.scores(prepared)[f"{model.name}_logits"]).argmax(-1)
+        codes = [model.labels[number] for number in best]
         asked = [place for place in places if texts[place].labels[0] == codes[place]]
         if not asked:
             return codes, {}

@@ -259,7 +259,7 @@ class Methods:
         """Predicts and explains reports with the model of their work, with the clock on."""
         prepared = self._prepared.take(pa.array(members))
         start = _clocks()
-        work.model.coder.scores(prepared)
+        work.model.system.scores(prepared)
         middle = _clocks()
         found = explained(work, method)
         end = _clocks()

@@ -185,7 +185,7 @@ class Rationales:
         train(recipe, {**data, "pair": PAIR if kind.paired else None}, folder, command, say)
 
     def _quality(self, model: "SiteExplainable") -> list[Result]:
-        given, labels = self._given(model), model.task.labels
+        given, labels = self._given(model), model.labels
         gold = flags([each.labels for each in self._test], labels)
         return quality(gold, flags(given, labels), [each.group for each in self._test], self.config.rounds)
 
@@ -209,9 +209,9 @@ class Rationales:
     def _given(self, model: "SiteExplainable") -> list[list[str]]:
         """The labels that the model gives to each text of the test split."""
         if self._answers is None:
-            logits = matrix(model.coder.scores(prepared_texts(model.coder, self._test))[f"{TASK}_logits"])
-            chosen = logits > 0 if model.task.multi_label else logits == logits.max(-1, keepdims=True)
-            self._answers = [[label for label, yes in zip(model.task.labels, row, strict=True) if yes] for row in chosen]
+            logits = matrix(model.system.scores(prepared_texts(model.system, self._test))[f"{TASK}_logits"])
+            chosen = logits > 0 if model.multi_label else logits == logits.max(-1, keepdims=True)
+            self._answers = [[label for label, yes in zip(model.labels, row, strict=True) if yes] for row in chosen]
         return self._answers
 
     def _agreement(self, model: "SiteExplainable", method: str, say: Say) -> list[Result]:
@@ -392,4 +392,4 @@ def prepared_texts(coder: "SiteCoder", texts: Sequence[Marked]) -> pa.Table:
 def batch_of(model: "SiteExplainable", texts: Sequence[Marked]) -> "Reports":
     from engine.models.code_explainable import reports
 
-    return reports(prepared_texts(model.coder, texts))
+    return reports(prepared_texts(model.system, texts))

@@ -230,21 +230,12 @@ class Calibration(Protocol):
     """How a user's own labelled records set what a system decides by. It is the module `calibrate` of the system's package,
     quick to import."""
 
-    Settings: ClassVar[type]  # dataclass of keys: what `jobs.calibrate` takes for this system, a section data among them
+    # Dataclass of keys: what `jobs.calibrate` takes for this system, a section data among them; its method `options` gives those
+    # of the system that is calibrated.
+    Settings: ClassVar[type]
 
-    WORK: ClassVar[str]  # `module:function`, called as `function(spec, settings, output, say, tell)`, see `calibrate`
-
-
-def calibrate(spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) -> None:
-    """Scores labelled records by the product, fits what it decides by, and writes a revision: the same weights, other decisions.
-
-    Args:
-        spec: the checkpoint, and where the model runs; its options are for the system to set. settings: see `Calibration`.
-        output: the folder of the revision. say: what is going on. tell: what comes of it, before and after.
-    Raises:
-        ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
-    """
-    pkgutil.resolve_name(calibration(spec.system).WORK)(spec, settings, output, say, tell)
+    # `module:function`, called as `function(system, settings, say, tell)` for a `Revision`, see `engine.models.revision`.
+    WORK: ClassVar[str]
 
 
 def recipe(system: str) -> Recipe:

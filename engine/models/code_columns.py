@@ -35,15 +35,14 @@ _READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "d
 class CodeColumns:
     """Where labelled texts are, and which of their columns hold what.
 
-    `labels` maps a task to its column. `split` names the column with train, valid or test; `group` one whose values (patients)
-    never cross splits. Where one is None, or no file has a column of its default name, see the module.
+    `labels` maps a task to its column; that of a task in `multi_label` holds lists of codes. `split` names the column with train,
+    valid or test; `group` one whose values (patients) never cross splits. Where one is None, or no file has a column of its
+    default name, see the module.
 
-    A system that can do more declares `multi_label`, the tasks whose column holds a list of codes; `further` are the keys of
-    columns of its own.
+    `further` are the keys of a system's own columns.
     """
 
     further: ClassVar[Sequence[str]] = ()
-    multi_label = ()
 
     path: str = key(
         MISSING,
@@ -61,6 +60,7 @@ class CodeColumns:
         "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
     )
     labels: Mapping[str, str] = key({}, "Column with the right code, for each task, such as {site: site_code}.")
+    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
 
 
 @dataclass(frozen=True)

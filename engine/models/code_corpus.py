@@ -12,7 +12,6 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,10 +20,10 @@ from engine.models import code_columns
 from engine.models.code_columns import SPLITS, CodeData, Splits, files_of, reader_of
 from engine.models.code_examples import Encoding, Tokenize
 from engine.models.code_system import CodeConfig, new_config
+from engine.models.code_task import Task
 from engine.models.examples import Preparation
 from engine.models.options import TextOptions
 from engine.models.repeats import Repeats
-from engine.models.run import records_of
 from engine.sources.base import Shard
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import Entry, full_path, s3_config
@@ -224,7 +223,8 @@ class LabelledTexts:
 
     @cached_property
     def config(self) -> CodeConfig:
-        return new_config({task: labels for task, (labels, _) in self.found.labels.items()}, self.settings["model"])
+        asked = [Task(name, *self.found.labels[name], many) for name, many in self.found.tasks.items()]
+        return new_config(asked, self.settings["model"])
 
     def changed(self) -> bool:
         return _listed(self.found) != self.given
@@ -234,7 +234,7 @@ class LabelledTexts:
 
     @property
     def encoding(self) -> Encoding:
-        return Encoding(self.config.labels, self.settings["model"]["encoder"], TextOptions.max_tokens)
+        return Encoding(self.config, self.settings["model"]["encoder"], TextOptions.max_tokens)
 
     def preparation(self) -> Preparation:
         cut, encoding = list(self.found.pieces()), self.encoding
@@ -243,7 +243,7 @@ class LabelledTexts:
             work=Tokenize(self.survey(self.data, self.found.repeats).read, encoding, replace(s3_config(), proven=True)),
             schema=encoding.schema,
             given=list(map(repr, cut)),
-            facts={"config": vars(self.config)},
+            facts={"config": self.config.to_json()},
             held=self.data.held,
         )
 
@@ -254,15 +254,6 @@ class LabelledTexts:
     def part(self, split: str) -> pa.Table:
         """The texts of valid or test, see `Survey.examples`."""
         return self._held_back.filter(pc.equal(self._held_back["split"], split))
-
-    def records(self, split: str) -> pa.Table:
-        """As a system takes them, numbered in the order of `part`."""
-        part = self.part(split)
-        return records_of(part["record_id"].to_pylist(), part["text"].to_pylist())
-
-    def numbers(self, split: str, task: str) -> np.ndarray:
-        """The labels' numbers [n], -1 for none and for a code that train does not have."""
-        return self.encoding.numbers(task, self.part(split)).to_numpy()
 
 
 def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:

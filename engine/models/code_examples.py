@@ -1,6 +1,6 @@
 """Labelled texts as examples: tokens and labels as numbers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.encoders import encoder_folder, load_tokenizer
+from engine.models.code_calibrating import gold
+from engine.models.code_task import Task, TaskConfig
 from engine.models.columns import lists, matrix
 from engine.models.examples import COMMON
 from engine.models.tokens import INTS
@@ -25,15 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How texts become examples; `labels` by task, `encoder` that whose tokenizer is taken."""
+    """How texts become examples for a model of `config`; `encoder` is that whose tokenizer is taken."""
 
-    labels: Mapping[str, Sequence[str]]
+    config: TaskConfig
     encoder: str
     max_tokens: int
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([*COMMON, pa.field("ids", INTS), *(pa.field(label_column(task), pa.int64()) for task in self.labels)])
+        kinds = {task.name: pa.large_list(pa.int64()) if task.multi_label else pa.int64() for task in self.config.tasks}
+        return pa.schema([*COMMON, pa.field("ids", INTS), *(pa.field(_column(task), kind) for task, kind in kinds.items())])
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -52,21 +55,22 @@ class Encoding:
     def columns(self, texts: pa.Table, tokens: "Sequence[TokenizedText]") -> dict[str, Any]:
         columns: dict[str, Any] = {name: texts[name] for name in ("record_id", "split")}
         columns |= {"sample": pa.array([False] * len(texts)), "ids": lists([each.ids for each in tokens])}
-        return columns | {label_column(task): self.numbers(task, texts) for task in self.labels}
+        for task in self.config.tasks:
+            found = self.numbers(task, texts)
+            columns[_column(task.name)] = lists(list(found), np.int64) if task.multi_label else pa.array(found)
+        return columns
 
-    def numbers(self, task: str, texts: pa.Table) -> pa.Array:
-        """The labels of a task as numbers, -1 for none and for a code that is not among them."""
-        place = {label: number for number, label in enumerate(self.labels[task])}
-        return pa.array([place.get(code, -1) for code in texts[task].to_pylist()], pa.int64())
+    def numbers(self, task: Task, texts: pa.Table) -> np.ndarray:
+        return gold(texts[task.name].to_pylist(), task)
 
 
-def label_column(task: str) -> str:
+def _column(task: str) -> str:
     return f"label_{task}"
 
 
 def labels_of(table: pa.Table, tasks: Iterable[str]) -> dict[str, np.ndarray]:
     """The numbers [n] or [n, labels] of each task, of examples."""
-    columns = {task: table[label_column(task)] for task in tasks}
+    columns = {task: table[_column(task)] for task in tasks}
     return {task: matrix(each) if pa.types.is_large_list(each.type) else each.to_numpy() for task, each in columns.items()}
 
 

@@ -22,7 +22,7 @@ from engine.models.tokens import Batch, collate
 from engine.text.units import Units
 
 if TYPE_CHECKING:
-    from engine.models.token_system import TokenSystem
+    from engine.models.code_system import CodeSystem
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class CodeExplainable:
 
     own_methods: frozenset[str] = frozenset()
 
-    def __init__(
-        self, system: "TokenSystem", task: str, labels: Sequence[str], *, multi_label: bool = False, temperature: float = 1.0
-    ) -> None:
-        """Probabilities are those at the `temperature`."""
+    def __init__(self, system: "CodeSystem", task: str) -> None:
+        """Probabilities are those at the checkpoint's temperature, before an isotonic curve: erasure asks how far a probability
+        falls, and a curve of steps would hide it."""
         self.system, self.network, self.config = system, system.network, system.config
-        self.name, self.labels, self.multi_label, self.temperature = task, labels, multi_label, temperature
-        self.score_kind = "logit" if multi_label else "log_odds"
+        of_task, self.temperature = system.config.task(task), system.calibration(task).temperature
+        self.name, self.labels, self.multi_label = task, of_task.labels, of_task.multi_label
+        self.score_kind = "logit" if self.multi_label else "log_odds"
         self.device = next(self.network.parameters()).device
 
     def record_ids(self, batch: Reports) -> list[str]:

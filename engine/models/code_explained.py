@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
+from engine.models.code_system import CodeSystem
 from engine.models.columns import list_values
 from engine.models.explained import Group, label_numbers
-from engine.models.token_system import TokenSystem
 
 if TYPE_CHECKING:
     from engine.explain.settings import Settings
@@ -27,27 +27,18 @@ class ExplainedCodes:
     erasures = ("mask", "delete")
     own_methods: frozenset[str] = frozenset()
 
-    def __init__(
-        self,
-        system: TokenSystem,
-        labels: Mapping[str, Sequence[str]],
-        names: Sequence[str],
-        targets: Mapping[str, str],
-        *,
-        multi_label: Sequence[str] = (),
-        kind: str = "this system",
-    ) -> None:
-        """`labels` by task: what it can answer; the codes of a task in `multi_label` are joined by `;`."""
-        self.system, self.labels, self.targets, self.kind = system, labels, dict(targets), kind
-        unknown = [name for name in names if name not in labels]
+    def __init__(self, system: CodeSystem, names: Sequence[str], targets: Mapping[str, str], kind: str = "this system") -> None:
+        self.system, self.targets, self.kind = system, dict(targets), kind
+        known = system.config.labels
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise ConfigError(f"explain.tasks: the model has no task '{unknown[0]}'; it has {', '.join(labels)}")
-        self.names = tuple(names) or tuple(labels)
+            raise ConfigError(f"explain.tasks: the model has no task '{unknown[0]}'; it has {', '.join(known)}")
+        self.names = tuple(names) or tuple(known)
         self.columns = tuple(f"{name}_code" for name in self.names)
         for name, code in targets.items():
             if name not in self.names:
                 raise ConfigError(f"explain.targets: the task '{name}' is not explained; those that are: {', '.join(self.names)}")
-            label_numbers(name, labels[name], code, name in multi_label)
+            label_numbers(name, known[name], code, system.config.task(name).multi_label)
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         codes = {name: answer and answer[column] for name, column in zip(self.names, self.columns, strict=True)}
@@ -77,11 +68,9 @@ class ExplainedCodes:
         """One for each of the tasks that are explained."""
         from engine.models.code_explainable import CodeExplainable
 
-        scale = getattr(self.system, "temperatures", {})
-        return [CodeExplainable(self.system, name, self.labels[name], temperature=scale.get(name, 1.0)) for name in self.names]
+        return [CodeExplainable(self.system, name) for name in self.names]
 
 
 def explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedCodes:
     """A system of codes as it explains: what a package has as `explained.load`."""
-    system = load(spec)
-    return ExplainedCodes(system, system.known(), names, targets)
+    return ExplainedCodes(load(spec), names, targets)

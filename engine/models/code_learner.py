@@ -99,7 +99,7 @@ def figures(pairs: Pairs) -> dict[str, float]:
 def learner(settings: Mapping[str, Any], worker: Worker) -> CodeLearner:
     """That of the network at `settings["network"]`, which begins with weights drawn from the seed."""
     stored = worker.examples(settings["examples"])
-    config = CodeConfig.of(stored.facts["config"])
+    config = CodeConfig.from_json(stored.facts["config"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         network = new_network(settings["network"], config)

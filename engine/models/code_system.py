@@ -1,12 +1,13 @@
 """The base of systems that answer each text with a code for each task, each of a fixed list of labels.
 
-A system brings a network and says where it is. What its training was told about the model (`model.*`), the labels and the
-tokenizer make its checkpoint; a code whose probability reaches its task's threshold is sure.
+A system brings a network and says where it is. What its training was told about the model (`model.*`), the tasks and the
+tokenizer make its checkpoint; how its logits become a decision is in `code_decide.py`.
 """
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,10 +17,13 @@ import pyarrow as pa
 from engine.encoders import encoder_folder, load_tokenizer, special_ids
 from engine.keys import key
 from engine.models import checkpoint
-from engine.models.columns import matrix
-from engine.models.options import TextOptions
+from engine.models.code_decide import Answer, answer, auto_codes, margins
+from engine.models.code_task import Task, TaskCalibration, TaskConfig
+from engine.models.columns import list_values, matrix
+from engine.models.options import CodeOptions
 from engine.models.token_system import TokenSystem
-from engine.records import AUTO, REVIEW, codes_fields
+from engine.records import AUTO, REASONS, REVIEW, codes_fields
+from engine.registry import code_name
 
 if TYPE_CHECKING:
     import torch
@@ -27,19 +31,9 @@ if TYPE_CHECKING:
 
     from engine.models.tokens import Batch
 
-FILES = ("decisions.json",)
-_META = ["row", "text_sha256", "truncated_chars", "input_ids"]
-_NONE = {"temperature": 1.0, "threshold": 1.01}
-_TOP = 5
-
-
-@dataclass(frozen=True)
-class CodeOptions(TextOptions):
-    """`thresholds` go before the checkpoint's, task by task."""
-
-    thresholds: Mapping[str, float] = key(
-        {}, "Probability from which a task is sure; without one the checkpoint's own.", at="decision.thresholds", low=0, high=1
-    )
+CALIBRATION = "calibration.json"
+# Reasons that hold a code back whatever the text says.
+_NEVER = ("rare_class_below_support", "no_threshold")
 
 
 @dataclass(frozen=True)
@@ -51,11 +45,10 @@ class CodeModel:
 
 
 @dataclass(frozen=True)
-class CodeConfig:
-    """What a network is made of: the labels by task, the tokenizer's number of words and ids of [CLS], [SEP], [PAD] and [MASK],
-    and `model`, the settings of its training."""
+class CodeConfig(TaskConfig):
+    """What a network is made of: the tasks, the tokenizer's number of words and ids of [CLS], [SEP], [PAD] and [MASK], and
+    `model`, the settings of its training."""
 
-    labels: Mapping[str, tuple[str, ...]]
     words: int
     special: tuple[int, int, int, int]
     model: Mapping[str, Any]
@@ -64,16 +57,11 @@ class CodeConfig:
     def window(self) -> int:
         return self.model["window"]
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "CodeConfig":
-        labels = {task: tuple(codes) for task, codes in values["labels"].items()}
-        return cls(labels, values["words"], tuple(values["special"]), values["model"])
 
-
-def new_config(labels: Mapping[str, Sequence[str]], model: Mapping[str, Any]) -> CodeConfig:
+def new_config(tasks: Sequence[Task], model: Mapping[str, Any]) -> CodeConfig:
     """That of a model to train."""
     tokenizer = load_tokenizer(encoder_folder(model["encoder"]))
-    return CodeConfig({t: tuple(codes) for t, codes in labels.items()}, tokenizer.get_vocab_size(), special_ids(tokenizer), model)
+    return CodeConfig(tuple(tasks), tokenizer.get_vocab_size(), special_ids(tokenizer), model)
 
 
 def new_network(place: str, config: CodeConfig) -> "nn.Module":
@@ -83,11 +71,29 @@ def new_network(place: str, config: CodeConfig) -> "nn.Module":
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CodeCheckpoint:
+    """A verified checkpoint of codes, weights not yet loaded. `part` is the part that stands for what is the whole's own."""
+
     folder: Path
     digest: str
-    config: CodeConfig
-    decisions: Mapping[str, Mapping[str, float]]
+    config: TaskConfig
+    calibration: Mapping[str, TaskCalibration]
+    part: str | None = None
+
+    def revised(self, calibration: Mapping[str, TaskCalibration]) -> dict[str, Any]:
+        """The files of a revision, which names the digest of what it is a revision of."""
+        values = json.loads((self.folder / (self.part or "") / CALIBRATION).read_text())
+        return calibration_file(calibration, **{**values, "revision_of": self.digest})
+
+
+def calibration_file(calibration: Mapping[str, TaskCalibration], **values: Any) -> dict[str, Any]:
+    """calibration.json for `engine.models.checkpoint`, with what else stands in it."""
+    return {CALIBRATION: {**values, "tasks": {name: task.to_json() for name, task in calibration.items()}}}
+
+
+def read_calibration(values: Mapping[str, Any]) -> dict[str, TaskCalibration]:
+    """The tasks of a calibration.json."""
+    return {name: TaskCalibration.from_json(task) for name, task in values["tasks"].items()}
 
 
 class CodeSystem(TokenSystem):
@@ -96,23 +102,28 @@ class CodeSystem(TokenSystem):
     `package` is the system's own, `network_at` the `module:class` of its network: made of a `CodeConfig`, with `embed(ids)` and,
     as its call, `network(batch, embeds=None)` for the logits [records, labels] of each task. All that it has to keep are
     parameters, no buffers.
+
+    A system with a checkpoint of another form has `read` and `build` of its own; `kept` are columns of its prepared texts that
+    `row` needs beside these.
     """
 
     table, Options = "codes", CodeOptions
     package: ClassVar[str]
     network_at: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def read(cls, path: str, options: CodeOptions) -> Checkpoint:
-        found = checkpoint.read(path, cls.package, FILES)
-        return Checkpoint(found.folder, found.digest, CodeConfig.of(found.config), found.values(FILES[0]))
+    def read(cls, path: str, options: CodeOptions) -> CodeCheckpoint:
+        found = checkpoint.read(path, cls.package, (CALIBRATION,))
+        calibration = read_calibration(found.values(CALIBRATION))
+        return CodeCheckpoint(found.folder, found.digest, CodeConfig.from_json(found.config), calibration)
 
     @classmethod
     def write(cls, folder: Path, config: CodeConfig, tensors: "Mapping[str, Tensor]", card: str) -> None:
         """Writes a checkpoint that is sure of nothing yet."""
         tokenizer = encoder_folder(config.model["encoder"]) / checkpoint.TOKENIZER
-        files = {FILES[0]: dict.fromkeys(config.labels, _NONE)}
-        checkpoint.write(folder, cls.package, asdict(config), tensors, tokenizer, files, card)
+        files = calibration_file({task.name: TaskCalibration() for task in config.tasks})
+        checkpoint.write(folder, cls.package, config.to_json(), tensors, tokenizer, files, card)
 
     def build(self, dtype: "torch.dtype") -> "nn.Module":
         from safetensors.torch import load_file
@@ -127,57 +138,66 @@ class CodeSystem(TokenSystem):
         return self.config.labels
 
     def auto(self) -> Mapping[str, Sequence[str]]:
-        return {task: labels if self.needed(task) <= 1 else () for task, labels in self.config.labels.items()}
+        return {task.name: auto_codes(task, self.calibration(task.name), self.options) for task in self.config.tasks}
 
-    def needed(self, task: str) -> float:
-        """The probability from which a code of a task is sure."""
-        return self.options.thresholds.get(task, self.checkpoint.decisions[task]["threshold"])
+    def limits(self) -> Mapping[str, str]:
+        known, auto = self.known(), self.auto()
+        counts = [f"{len(auto[task])} of {len(known[task])} {task} codes" for task in self.deciding]
+        line = f"{' and '.join(counts)} can be coded without review with this model"
+        return dict.fromkeys(_NEVER, f"{line} (decision.min_support={self.options.min_support}).") if counts else {}
+
+    @property
+    def deciding(self) -> Sequence[str]:
+        """The tasks that must all be sure for a text to be coded without review."""
+        return list(self.config.labels)
+
+    def calibration(self, task: str) -> TaskCalibration:
+        """That of a task; of one that was never calibrated the one that is sure of nothing."""
+        return self.checkpoint.calibration.get(task, TaskCalibration())
 
     @property
     def temperatures(self) -> Mapping[str, float]:
-        return {task: values["temperature"] for task, values in self.checkpoint.decisions.items()}
+        return {task: self.calibration(task).temperature for task in self.config.labels}
 
     def predict(self, batch: "Batch") -> "Mapping[str, Tensor]":
         return self.network(batch)
 
     def rows(self, prepared: pa.Table) -> Iterator[Mapping[str, Any]]:
         scores = self.scores(prepared)
-        keys = scores["row"].to_pylist()
-        prob = {
-            task: dict(zip(keys, probabilities(matrix(scores[f"{task}_logits"]), scale), strict=True))
-            for task, scale in self.temperatures.items()
-        }
-        for meta, windows in zip(prepared.select(_META).to_pylist(), self.window_counts(prepared), strict=True):
-            reasons = ["text_truncated"] if meta["truncated_chars"] else []
-            columns: dict[str, Any] = {}
-            for task, labels in self.config.labels.items():
-                columns |= self._answer(task, labels, prob[task][meta["row"]])
-                reasons += [reason for reason in columns[f"{task}_reasons"] if reason not in reasons]
-            yield {
-                **columns,
-                "row": meta["row"],
-                "decision": REVIEW if reasons else AUTO,
-                "reasons": reasons,
-                "text_sha256": meta["text_sha256"],
-                "n_tokens": len(meta["input_ids"]),
-                "n_windows": windows,
-                "truncated_chars": meta["truncated_chars"],
-            }
+        logits = {task: matrix(scores[f"{task}_logits"]) for task in self.known()}
+        for place, meta in enumerate(self.meta(prepared)):
+            yield self.row(meta, {task: values[place] for task, values in logits.items()})
 
-    def _answer(self, task: str, labels: Sequence[str], prob: np.ndarray) -> dict[str, Any]:
-        order, needed = np.argsort(-prob, kind="stable"), self.needed(task)
-        reasons = ["no_threshold"] if needed > 1 else ["low_confidence"] if prob[order[0]] < needed else []
-        return {
-            f"{task}_code": labels[order[0]],
-            f"{task}_prob": float(prob[order[0]]),
-            f"{task}_decision": REVIEW if reasons else AUTO,
-            f"{task}_reasons": reasons,
-            f"{task}_top": [{"code": labels[place], "prob": float(prob[place])} for place in order[:_TOP]],
-        }
+    def meta(self, prepared: pa.Table) -> list[dict[str, Any]]:
+        """What `row` needs of each prepared text: its key and id, what was read of it, and the columns `kept`."""
+        columns = prepared.select(["row", "record_id", "text_sha256", "truncated_chars", *self.kept]).to_pylist()
+        counts = zip(columns, list_values(prepared["input_ids"]), self.window_counts(prepared), strict=True)
+        return [{**values, "n_tokens": len(ids), "n_windows": windows} for values, ids, windows in counts]
 
+    def row(self, meta: Mapping[str, Any], logits: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """A text's row from its logits [labels] of each task."""
+        answers = {t.name: answer(t, logits[t.name], self.calibration(t.name), self.options) for t in self.config.tasks}
+        columns = dict(meta)
+        for task, found in answers.items():
+            columns |= {f"{task}_{name}": value for name, value in vars(found).items()}
+            columns[f"{task}_name"] = code_name(task, found.code)
+        reasons = self.reasons(meta, answers)
+        columns["decision"] = REVIEW if reasons else AUTO
+        return columns | {"reasons": [reason for reason in REASONS if reason in reasons]}
 
-def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax [n, labels] of logits at a temperature."""
-    scaled = logits.astype(np.float64) / temperature
-    mass = np.exp(scaled - scaled.max(-1, keepdims=True)) if scaled.size else scaled
-    return mass / mass.sum(-1, keepdims=True) if scaled.size else mass
+    def reasons(self, meta: Mapping[str, Any], answers: Mapping[str, Answer]) -> set[str]:
+        """Why a person must look at a text."""
+        truncated = {"text_truncated"} if meta["truncated_chars"] else set()
+        return truncated.union(*(answers[task].reasons for task in self.deciding))
+
+    def unsure(self, prepared: pa.Table, tolerance: float) -> dict[int, list[str]]:
+        """The columns of each row that would be others if a probability were, by less than `tolerance`; or if the distance in
+        logits were, by that share, beyond which a text is unlike all others."""
+        scores = self.scores(prepared)
+        found: dict[int, list[str]] = {row: [] for row in scores["row"].to_pylist()}
+        for task in self.config.tasks:
+            of_task = list_values(scores[f"{task.name}_logits"])
+            for (row, columns), logits in zip(found.items(), of_task, strict=True):
+                if min(margins(task, logits, self.calibration(task.name), self.options)) < tolerance:
+                    found[row] = [*columns, f"{task.name}_code", f"{task.name}_decision", "decision"]
+        return found

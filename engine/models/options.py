@@ -5,7 +5,7 @@ name on a command line. A package without `Options` is no system that a job can 
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -54,11 +54,32 @@ class TextOptions(SystemOptions):
 
 
 @dataclass(frozen=True)
+class CodeOptions(TextOptions):
+    """What all systems of codes take. `thresholds` go before the checkpoint's, task by task; `min_support` is the number of real
+    training texts that a code must have had."""
+
+    thresholds: Mapping[str, float] = key(
+        {},
+        "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.",
+        at="decision.thresholds",
+        low=0.0,
+        high=1.0,
+    )
+    min_support: int = key(
+        10, "A code with fewer training reports than this always goes to review.", at="decision.min_support", low=0
+    )
+
+
+@dataclass(frozen=True)
 class TextSettings:
     """What all systems that read texts take to be calibrated: the options of a run that their scores depend on."""
 
     max_tokens: int = key(TextOptions.max_tokens, "Tokens read of a report; as text.max_tokens of the runs to come.", low=16)
     precision: str = key("auto", "Arithmetic of the encoder; as in the runs to come.", choices=("auto", "fp32", "bf16"))
+
+    def options(self) -> dict[str, Any]:
+        """Those of the system that is calibrated."""
+        return {"max_tokens": self.max_tokens, "precision": self.precision}
 
 
 def options_of(package: str) -> type[SystemOptions]:

@@ -8,8 +8,9 @@ import torch
 from engine.benchmarks.config import BenchConfig
 from engine.encoders import encoder_digest, load_encoder
 from engine.models.base import ModelSpec
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.code_task import Task, TaskCalibration
+from engine.models.site_classifier.checkpoint import write_checkpoint
+from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.network import SiteNetwork
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 

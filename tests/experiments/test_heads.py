@@ -8,10 +8,10 @@ import pytest
 from engine.errors import ConfigError
 from engine.experiments.heads import COVERAGE, Heads, HeadsConfig, differences
 from engine.experiments.run import run
+from engine.models.code_task import Task, TaskCalibration
 from engine.models.columns import matrix_column
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_head
+from engine.models.site_classifier.checkpoint import write_head
 from engine.models.site_classifier.coder import SiteCoder
-from engine.models.site_classifier.config import Task
 from tests.experiments.marked import write_abstracts
 from tests.models.conftest import tiny_config, tiny_tensors, write_tiny
 

@@ -39,9 +39,9 @@ from engine.experiments.rationales import (
 )
 from engine.experiments.run import Result, run
 from engine.explain.explain import explain
+from engine.models.code_task import Task
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.corpus import ReportSurvey
 from tests.explain.toys import Linear, docs
 from tests.models.conftest import tiny_config, write_tiny

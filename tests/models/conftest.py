@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from engine.encoders import encoder_digest, load_encoder
+from engine.models import checkpoint
 from engine.models.adapter import attach
 from engine.models.base import ModelSpec
+from engine.models.code_task import Task, TaskCalibration
 from engine.models.site_classifier import load
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
-from engine.models.site_classifier.config import ClassifierConfig, Task
+from engine.models.site_classifier.checkpoint import write_checkpoint
+from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.tokens import Batch
 from engine.records import records_schema
@@ -58,6 +60,11 @@ def write_tiny(folder, config=None, **calibration):
     fitted = {task.name: TaskCalibration(**values) for task in config.tasks}
     write_checkpoint(folder, config, tiny_tensors(config), fitted, "gradient_x_input", frozenset(), "a card\n")
     return folder
+
+
+def revise(base, output, calibration, card=""):
+    """Writes `base` with another calibration; returns the digest."""
+    return checkpoint.write_revision(str(output), base.folder, base.revised(calibration), card, base.part)
 
 
 def records(texts, keep=None):

@@ -8,6 +8,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.models.code_columns import CodeData
 from engine.models.code_corpus import Survey, load_texts
+from engine.models.code_examples import labels_of
 from engine.storage import storage_for
 
 LABELS = {"site": "site", "histology": "histology"}
@@ -36,7 +37,6 @@ def test_a_corpus_has_the_labels_of_train_and_what_is_held_back(tmp_path):
     corpus = loaded(tmp_path)
     assert corpus.config.labels == {"site": ("C18", "C34")} and corpus.lines() == [] and not corpus.changed()
     assert {split: corpus.part(split)["record_id"].to_pylist() for split in ("valid", "test")} == {"valid": ["d"], "test": ["e"]}
-    assert corpus.numbers("valid", "site").tolist() == [-1] and corpus.numbers("test", "site").tolist() == [1]
     loaded(tmp_path, text=["one", "two", "three", "four", "five and six"])
     assert corpus.changed()
 
@@ -46,6 +46,16 @@ def test_examples_hold_numbers_and_no_text(tmp_path):
     (table,) = map(plan.work, plan.pieces)
     assert table.schema == plan.schema and table.column_names == ["record_id", "split", "sample", "ids", "label_site"]
     assert table["label_site"].to_pylist() == [0, 1, 1, -1] and all(table["ids"].to_pylist())
+
+
+def test_several_codes_of_a_text_are_a_yes_or_no_each(tmp_path):
+    path = write(tmp_path, **{**FULL, "site": [["C18"], ["C34", "C18"], [], ["C50"], ["C34"]]}).path
+    data = {"path": path, "labels": {"site": "site"}, "multi_label": ["site"]}
+    corpus = load_texts({"data": data, "model": {"encoder": "tiny:bert", "window": 62}, "seed": 1})
+    plan = corpus.preparation()
+    (table,) = map(plan.work, plan.pieces)
+    assert corpus.config.task("site").support == (2, 1)
+    assert labels_of(table, ["site"])["site"].tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(

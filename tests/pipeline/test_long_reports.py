@@ -10,8 +10,9 @@ import polars as pl
 import torch
 
 from engine.encoders import load_encoder
+from engine.models.code_task import TaskCalibration
 from engine.models.site_classifier.cached import head_tensors
-from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_head
+from engine.models.site_classifier.checkpoint import read_checkpoint, write_head
 from engine.models.site_classifier.network import SiteNetwork
 from tests.models.conftest import tiny_config, write_tiny
 from tests.pipeline.drivers import ROOT

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engine.keys import MISSING, key, section
 from engine.models.options import TextSettings
@@ -29,3 +30,6 @@ class Data:
 class Settings(TextSettings):
     data: Data = section(Data)
     folds: int = key(5, "Parts that are held out in turn, to show what new thresholds do to texts they have not seen.", low=2)
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "evidence": "none", "margins": 0.0}

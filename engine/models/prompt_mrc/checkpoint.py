@@ -82,15 +82,6 @@ def write_checkpoint(
     return checkpoints.write(folder, SYSTEM, plain, kept, encoder_folder(config.encoder) / TOKENIZER, files, card)
 
 
-def write_revision(output: str, base: Checkpoint, decoding: Decoding, figures: Mapping[str, Any], card: str) -> str:
-    """Writes `base` with another decoding to a new folder, see `engine.models.checkpoint.write_revision`.
-
-    decoding.json names the digest of the base as `revision_of`.
-    """
-    values = {"decoding": decoding.to_json(), "figures": dict(figures), "revision_of": base.digest}
-    return checkpoints.write_revision(output, base.folder, {DECODING: values}, card)
-
-
 def trained_tensors(network: "MrcNetwork") -> dict[str, "torch.Tensor"]:
     """What a checkpoint keeps of a network: heads, prompts, and the adapter or a tuned encoder."""
     from engine.models.prompt_mrc.prompts import VECTORS

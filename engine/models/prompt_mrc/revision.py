@@ -1,7 +1,7 @@
 """From texts that a user marked to a revision with thresholds of its own, and what it shows of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError
 from engine.evaluation.calibration import cross_fitted
 from engine.evaluation.spans import ALL, Mention, SpanFigures, measure
-from engine.models.base import ModelSpec, Say
-from engine.models.checkpoint import CARD, check_new
+from engine.models.base import Say
 from engine.models.columns import list_values
-from engine.models.prompt_mrc import Extractor, load
+from engine.models.prompt_mrc import Extractor
 from engine.models.prompt_mrc.calibrate import ENOUGH, LEAST, Data, Settings
-from engine.models.prompt_mrc.checkpoint import write_revision
+from engine.models.prompt_mrc.checkpoint import DECODING
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.decode import Candidate
 from engine.models.prompt_mrc.instances import marked
 from engine.models.prompt_mrc.scores import candidates_of, prepared
 from engine.models.prompt_mrc.tuning import Gold, best, settled
+from engine.models.revision import Revision
 from engine.models.tokens import WORDS
 from engine.sources.labelled import GoldSpans, read_spans
 from engine.text.tokens import TokenizedText
@@ -86,15 +86,12 @@ class Scored:
         return self.scores.filter(pc.is_in(self.scores["row"], pa.array(rows, pa.int32())))
 
 
-def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    """See `engine.models.base.calibrate`.
+def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revision:
+    """See `engine.models.revision.calibrate`.
 
     Raises:
-        ConfigError: the output exists, or the marked texts cannot be used or are too few.
+        ConfigError: the marked texts cannot be used or are too few.
     """
-    check_new(output)
-    options = {"evidence": "none", "margins": 0.0, "max_tokens": settings.max_tokens, "precision": settings.precision}
-    system = load(replace(spec, options=options))
     checkpoint, tagger = system.checkpoint, system.config.is_tagger
     sample, lines = sample_of(settings.data, system.names)
     _require(sample)
@@ -112,13 +109,18 @@ def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say
     tell(f"{len(every):,} texts with {sample.mentions:,} marked mentions of the model's types.")
     tell("before: what the checkpoint's own thresholds find in them. after: what new ones do, fitted without each text.")
     tell("\n".join([*lines, *told]))
-    values = {
+    figures = {
         "sample": {"texts": len(every), "mentions": sample.mentions, "folds": folds},
         "before": {name: before[name] for name in _FIGURES},
         "cross_fitted": {name: after[name] for name in _FIGURES},
     }
-    digest = write_revision(output, checkpoint, decoding, values, _card(system, told))
-    tell(f"\nRevision {digest[:12]} of {system.digest[:12]}: {output}\nTo use it: model.path={output}")
+    about = [
+        "whose card follows; what that says of thresholds and of what they find is replaced by this: thresholds of the best",
+        "exact F1 on texts that the user marked. `before` and `after` are figures on those, `after` with each text decided by",
+        "thresholds that have not seen it.",
+    ]
+    values = {"decoding": decoding.to_json(), "figures": figures, "revision_of": checkpoint.digest}
+    return Revision("the thresholds", about, told, {DECODING: values})
 
 
 def sample_of(data: Data, types: Sequence[str]) -> tuple[Sample, list[str]]:
@@ -208,19 +210,3 @@ def _effect(figures: SpanFigures, part: str) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _card(system: Extractor, lines: Sequence[str]) -> str:
-    old = system.checkpoint.folder / CARD
-    own = [
-        "# Revision of the thresholds",
-        "",
-        f"The weights are those of {system.digest},",
-        "whose card follows; what that says of thresholds and of what they find is replaced by this: thresholds of the best",
-        "exact F1 on texts that the user marked. `before` and `after` are figures on those, `after` with each text decided by",
-        "thresholds that have not seen it.",
-        "",
-        *(f"    {line}" for line in lines),
-        "",
-    ]
-    return "\n".join([*own, old.read_text() if old.is_file() else ""])

@@ -1,8 +1,7 @@
 """Primary cancer site and histology of pathology reports, with the evidence beside every code."""
 
-from engine.models.site_classifier.coder import TABLE, SiteCoder
-from engine.models.site_classifier.options import Options
+from engine.models.site_classifier.coder import SiteCoder
 
 __all__ = ["TABLE", "Options", "SiteCoder", "load"]
 
-load = SiteCoder.load
+TABLE, Options, load = SiteCoder.table, SiteCoder.Options, SiteCoder.load

@@ -11,7 +11,6 @@ from engine.errors import ContractError
 from engine.explain.rules import relevance_rules
 from engine.explain.settings import OWN_METHODS
 from engine.models.code_explainable import CodeExplainable, Reports
-from engine.models.site_classifier.checkpoint import TaskCalibration
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.evidence import METHODS
 from engine.models.site_classifier.network import Pooled
@@ -20,19 +19,13 @@ from engine.models.tokens import Batch
 
 
 class SiteExplainable(CodeExplainable):
-    """See `engine.explain.protocol.Explainable`.
-
-    Probabilities are those at the checkpoint's temperature, before an isotonic curve, as in the checks of the evidence: erasure
-    asks how far a probability falls, and a curve of steps would hide it.
-    """
+    """See `engine.explain.protocol.Explainable`."""
 
     def __init__(self, coder: SiteCoder, name: str, remembered: Remembered | None = None) -> None:
         """`remembered` holds windows that were encoded; tasks of one coder may share it."""
         if coder.method == "attention_constant":
             raise ContractError("load the coder with another method: this one changes the gradients of its network")
-        self.coder, self.task = coder, coder.config.task(name)
-        temperature = coder.checkpoint.calibration.get(name, TaskCalibration()).temperature
-        super().__init__(coder, name, self.task.labels, multi_label=self.task.multi_label, temperature=temperature)
+        super().__init__(coder, name)
         self.remembered = Remembered() if remembered is None else remembered
         self._constant_pooling = False
         self.own_methods = OWN_METHODS & set(self.config.evidence_methods)
@@ -81,4 +74,4 @@ class SiteExplainable(CodeExplainable):
         return Pooled(states, {name: found}, {name: self.network.heads[name](found.context)})
 
     def _chunk(self, windows: Batch) -> int:
-        return max(1, 2 * self.coder.budget // max(1, windows.ids.shape[1]))
+        return max(1, 2 * self.system.budget // max(1, windows.ids.shape[1]))

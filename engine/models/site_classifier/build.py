@@ -20,10 +20,11 @@ from engine.encoders import (
 from engine.errors import ConfigError
 from engine.models.adapter import attach
 from engine.models.base import ModelSpec, Worker
+from engine.models.code_task import Task
 from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.cached import HeadLearner
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.config import ClassifierConfig, LearnConfig, Task
+from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
 from engine.models.site_classifier.examples import examples_of, prepared_of, whole
 from engine.models.site_classifier.learner import SiteLearner
 from engine.models.site_classifier.network import SiteNetwork

@@ -1,13 +1,15 @@
-"""What calibrating the site classifier takes: see `engine.models.base.Calibration`."""
+"""What calibrating the site classifier takes beside what every system of codes does."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from engine.keys import MISSING, key, section
-from engine.models.options import TextSettings
-from engine.models.site_classifier.config import CALIBRATIONS, HEADS
-from engine.sources.base import DOUBLE, QUOTING
+from engine.keys import key, section
+from engine.models import code_calibrate
+from engine.models.code_calibrate import WORK
+from engine.models.run import PAIR
+from engine.models.site_classifier.config import HEADS
 
-WORK = f"{__package__}.revision:revise"
+__all__ = ["WORK", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -18,47 +20,20 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Data:
-    path: str = key(
-        MISSING,
-        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob; none that the model learned from. At the least 203 "
-        "with a code for the default target and confidence, better 1,500; see target.",
-        path=True,
-    )
-    id: str | None = key(None, "Column with the reports' ids, so that one that stands twice counts once.")
-    id_scope: str = key(
-        "file", "Where ids are unique; 'input' for ids that are unique over all files.", choices=("input", "file")
-    )
-    text: str = key("text", "Column with the text.")
-    labels: dict[str, str] = key({}, "Column with the right code, for each task; {} is the tasks' names.")
-    group: str | None = key(None, "Column of the patient, whose reports are held out together.")
-    where: dict[str, str] = key({}, "Take the rows with these values only, such as {split: valid}.")
+class _Sample(code_calibrate.Sample):
     pair: str | None = key(None, "Column with the second text, for a model that reads pairs.")
-    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
-    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
-    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
-    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
 
 
 @dataclass(frozen=True)
-class Settings(TextSettings):
+class Data(code_calibrate.Dialect, _Sample):
+    """Labelled reports, perhaps with a second text."""
+
+
+@dataclass(frozen=True)
+class Settings(code_calibrate.Settings):
     data: Data = section(Data)
     model: Model = section(Model)
-    method: str = key(
-        "temperature",
-        "temperature: one threshold a task. isotonic: the same reports are kept, with probabilities as honest as the sample "
-        "allows. per_class: a threshold for each code with reports enough, so that the promise holds for each of them.",
-        choices=CALIBRATIONS,
-    )
-    target: float = key(
-        0.98,
-        "Share right that coded reports must reach. At confidence=0.95 it takes at the least 203 reports without an error for "
-        "0.98, 135 for 0.97, 80 for 0.95, 39 for 0.9, and so many in the other folds for the effect to be shown.",
-        low=0.5,
-        high=0.9999,
-    )
-    confidence: float = key(0.95, "Confidence with which they must reach it.", low=0.5, high=0.9999)
-    folds: int = key(5, "Parts that are held out in turn, to show what the calibration does to reports it has not seen.", low=2)
-    min_support: int = key(
-        10, "A code with fewer training reports than this always goes to review; as decision.min_support.", low=0
-    )
+
+    def options(self) -> dict[str, Any]:
+        pair = None if self.data.pair is None else PAIR.name
+        return {**super().options(), "method": "none", "tasks": (), "pair": pair, "head": self.model.head}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.models.site_classifier.config import ClassifierConfig
-from engine.models.site_classifier.decide import DecisionConfig
+from engine.models.site_classifier.options import Options
 
 _HEADS = {
     "pooling": "attention pooling with {config.pool_heads} queries",
@@ -93,7 +93,7 @@ def _auto(codes: Sequence[str], count: int) -> list[str]:
     """Which codes can be `auto`, a paragraph of its own."""
     if not codes:
         return ["", f"**None of the {count} codes can be `auto`.**"]
-    least = DecisionConfig().min_support
+    least = Options.min_support
     told = (
         f"**{len(codes)} of the {count} codes can be `auto`**, those with a threshold and at least {least} real training reports "
         f"(`decision.min_support`): {', '.join(codes)}. The others always go to review."

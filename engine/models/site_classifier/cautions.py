@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.evaluation.calibration import lower_bound
-from engine.models.site_classifier.calibrating import least_rows
-from engine.models.site_classifier.decide import DecisionConfig
+from engine.models.code_calibrating import least_rows
+from engine.models.site_classifier.options import Options
 
 # Fewer give an accuracy that may be off by six points and more.
 FEW = 200
@@ -32,7 +32,7 @@ def _of_task(task: Mapping[str, Any]) -> list[str]:
         lines.append(f"{_reports(n, 'test')} show an accuracy of at least {bound:.3f} (95 % confidence), not more")
     if fitted["bound"] is None:
         lines.append(f"{_no_threshold(fitted)}, so every report goes to a person")
-    codes, least = task["codes"], DecisionConfig().min_support
+    codes, least = task["codes"], Options.min_support
     if codes["supported"] < codes["all"]:
         rare = codes["all"] - codes["supported"]
         which = f"all {rare}" if rare == codes["all"] else f"{rare} of {codes['all']}"

@@ -12,12 +12,14 @@ A head takes part in the digest that names the model only where it is the one as
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.encoders import encoder_digest, encoder_folder, load_encoder
 from engine.errors import ConfigError
 from engine.models import checkpoint as checkpoints
 from engine.models.checkpoint import MODEL, TOKENIZER, Stored, fill
+from engine.models.code_system import CALIBRATION, CodeCheckpoint, calibration_file, read_calibration
+from engine.models.code_task import TaskCalibration
 from engine.models.site_classifier.config import ClassifierConfig
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.network import SiteNetwork
 
 SYSTEM = __package__
-LABELS, CALIBRATION = "labels.json", "calibration.json"
+LABELS = "labels.json"
 FILES = (LABELS, CALIBRATION)
 SHIPPED = checkpoints.shipped(SYSTEM)
 # What a further head was trained on, and is worth nothing without.
@@ -35,45 +37,11 @@ _OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_reach"})
 
 
 @dataclass(frozen=True)
-class TaskCalibration:
-    """How a task's logits become a decision; `threshold` above 1 means that nothing is sure enough.
+class Checkpoint(CodeCheckpoint):
+    """`part` is that of a further head."""
 
-    `centres` are the mean logits of the reports that the model was calibrated on, one for each code that it gave them; a report
-    whose logits lie farther than `farthest` from every one of them is unlike those.
-    `isotonic` holds the knots (x, y) of a rising curve that takes the highest probability at this temperature to the share right
-    that was seen there, straight between knots. `class_thresholds` stand before `threshold` for the codes they name.
-    """
-
-    temperature: float = 1.0
-    threshold: float = 1.01
-    figures: Mapping[str, Any] | None = None
-    isotonic: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    class_thresholds: Mapping[str, float] | None = None
-    centres: tuple[tuple[float, ...], ...] | None = None
-    farthest: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for calibration.json."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "TaskCalibration":
-        """The inverse of `to_json`."""
-        rows = {name: values[name] and tuple(map(tuple, values[name])) for name in ("isotonic", "centres")}
-        return cls(**{**values, **rows})
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A verified checkpoint, weights not yet loaded. `head` is the folder of a further head that stands for the default one."""
-
-    folder: Path
-    digest: str
-    config: ClassifierConfig
-    calibration: Mapping[str, TaskCalibration]
-    evidence_method: str
-    pairs: frozenset[tuple[str, str]]
-    head: Path | None = None
+    evidence_method: str = ""
+    pairs: frozenset[tuple[str, str]] = frozenset()
 
 
 def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
@@ -97,10 +65,10 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
         folder=whole.folder,
         digest=found.digest,
         config=config,
-        calibration={name: TaskCalibration.from_json(values) for name, values in calibration["tasks"].items()},
+        calibration=read_calibration(calibration),
+        part=None if found is whole else _part(head),
         evidence_method=calibration["evidence_method"],
         pairs=frozenset((first, second) for first, second in labels["pairs"]),
-        head=None if found is whole else found.folder,
     )
 
 
@@ -112,7 +80,7 @@ def _head(whole: Stored, path: str, own: str, head: str) -> Stored:
             f"model.head: {path} has no head {head}; it has {there}; to train one: "
             f"python -m jobs.train model.base={path} model.freeze_encoder=true model.head={head} data.path=... output.path=..."
         )
-    return checkpoints.read_part(whole, f"heads/{head}", (CALIBRATION,), _BASE)
+    return checkpoints.read_part(whole, _part(head), (CALIBRATION,), _BASE)
 
 
 def write_checkpoint(
@@ -128,7 +96,7 @@ def write_checkpoint(
     plain = config.to_json()
     files = {
         LABELS: {"tasks": plain.pop("tasks"), "pairs": sorted(map(list, pairs))},
-        CALIBRATION: _calibration(calibration, evidence_method),
+        **calibration_file(calibration, evidence_method=evidence_method),
     }
     return checkpoints.write(folder, SYSTEM, plain, tensors, encoder_folder(config.encoder) / TOKENIZER, files, card)
 
@@ -147,28 +115,18 @@ def write_head(
         tensors: those of pools and linear layers by their name in `SiteNetwork`.
     """
     plain = {name: value for name, value in config.to_json().items() if name in _OF_HEAD}
-    files = {CALIBRATION: _calibration(calibration, evidence_method)}
-    return checkpoints.write_part(folder, f"heads/{config.head}", plain, tensors, files, card, _BASE)
+    files = calibration_file(calibration, evidence_method=evidence_method)
+    return checkpoints.write_part(folder, _part(config.head), plain, tensors, files, card, _BASE)
 
 
 def write_settled(folder: Path, head: str | None, calibration: Mapping[str, TaskCalibration], evidence_method: str) -> None:
     """Writes another calibration to a checkpoint, or to its further head, whose card is still to come."""
-    files = {CALIBRATION: _calibration(calibration, evidence_method)}
-    checkpoints.revise(folder, files, "not measured yet\n", f"heads/{head}" if head else None)
+    files = calibration_file(calibration, evidence_method=evidence_method)
+    checkpoints.revise(folder, files, "not measured yet\n", _part(head))
 
 
-def write_revision(output: str, base: Checkpoint, calibration: Mapping[str, TaskCalibration], card: str) -> str:
-    """Writes `base` with another calibration to a new folder, see `engine.models.checkpoint.write_revision`.
-
-    The calibration of the base's head names the digest of the base as `revision_of`.
-    """
-    values = {**_calibration(calibration, base.evidence_method), "revision_of": base.digest}
-    part = None if base.head is None else f"heads/{base.head.name}"
-    return checkpoints.write_revision(output, base.folder, {CALIBRATION: values}, card, part)
-
-
-def _calibration(tasks: Mapping[str, TaskCalibration], evidence_method: str) -> dict[str, Any]:
-    return {"evidence_method": evidence_method, "tasks": {name: task.to_json() for name, task in tasks.items()}}
+def _part(head: str | None) -> str | None:
+    return f"heads/{head}" if head else None
 
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "SiteNetwork":
@@ -178,9 +136,9 @@ def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) 
     if encoder_digest(checkpoint.config.encoder) != checkpoint.config.encoder_digest:
         raise ConfigError(f"the encoder {checkpoint.config.encoder} is not the one this model was trained on")
     tensors = load_file(checkpoint.folder / MODEL)
-    if checkpoint.head is not None:
+    if checkpoint.part is not None:
         tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-        tensors |= load_file(checkpoint.head / MODEL)
+        tensors |= load_file(checkpoint.folder / checkpoint.part / MODEL)
     return assemble(checkpoint.config, tensors, dtype, attention)
 
 

@@ -1,6 +1,6 @@
 """The site classifier as a system: prepared reports in, rows of the `codes` table out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,15 +8,15 @@ import pyarrow as pa
 
 from engine.encoders import attention_for
 from engine.errors import ConfigError
+from engine.models.code_decide import MORE_SURE_THAN_NOT, Answer
+from engine.models.code_system import CodeSystem
 from engine.models.columns import list_values
-from engine.models.site_classifier.checkpoint import Checkpoint, TaskCalibration, build_network, read_checkpoint
-from engine.models.site_classifier.decide import Answer, DecisionConfig, answer, auto_codes, row_decision
+from engine.models.site_classifier.checkpoint import Checkpoint, build_network, read_checkpoint
 from engine.models.site_classifier.options import Options
 from engine.models.site_classifier.prepare import prepare
-from engine.models.token_system import TokenSystem
+from engine.models.site_classifier.reasons import told_by_rules
 from engine.models.tokens import WORDS
-from engine.records import codes_fields, seed_of
-from engine.registry import code_name
+from engine.records import seed_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,16 +25,11 @@ if TYPE_CHECKING:
     from engine.models.site_classifier.network import SiteNetwork
     from engine.models.tokens import Batch
 
-TABLE = "codes"
-_META = ["row", "record_id", "text_sha256", "n_windows", "truncated_chars", "signs", "phrases"]
-# Reasons that hold a code back whatever the report says.
-_NEVER = ("rare_class_below_support", "no_threshold")
 
-
-class SiteCoder(TokenSystem):
+class SiteCoder(CodeSystem):
     """See `engine.models.base.System`."""
 
-    table, Options = TABLE, Options
+    Options, kept = Options, ("signs", "phrases")
 
     def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
         super().__init__(checkpoint, options, runtime)
@@ -44,7 +39,6 @@ class SiteCoder(TokenSystem):
             raise ConfigError(f"decision.tasks: the model has no task '{unknown[0]}'; it has {', '.join(names)}")
         if self.config.paired and options.pair is None:
             raise ConfigError("this model reads pairs of texts: name the column of the second one in text.pair and in input.keep")
-        self.decision = DecisionConfig(tuple(options.tasks), options.min_support, dict(options.thresholds or {}), options.rules)
         self.method = checkpoint.evidence_method if options.method == "default" else options.method
         if self.method not in ("none", *self.config.evidence_methods):
             raise ConfigError(
@@ -62,20 +56,9 @@ class SiteCoder(TokenSystem):
         attention = attention_constant.register() if self.method == "attention_constant" else attention_for(self.device)
         return build_network(self.checkpoint, dtype, attention)
 
-    def fields(self) -> list[pa.Field]:
-        return codes_fields([task.name for task in self.config.tasks])
-
-    def known(self) -> dict[str, tuple[str, ...]]:
-        return {task.name: task.labels for task in self.config.tasks}
-
-    def auto(self) -> dict[str, list[str]]:
-        return {task.name: auto_codes(task, self._calibration(task.name), self.decision) for task in self.config.tasks}
-
-    def limits(self) -> dict[str, str]:
-        known, auto = self.known(), self.auto()
-        counts = [f"{len(auto[task])} of {len(known[task])} {task} codes" for task in self.options.tasks]
-        line = f"{' and '.join(counts)} can be coded without review with this model"
-        return dict.fromkeys(_NEVER, f"{line} (decision.min_support={self.options.min_support}).") if counts else {}
+    @property
+    def deciding(self) -> Sequence[str]:
+        return self.options.tasks
 
     def prepare(self, records: pa.Table) -> pa.Table:
         pair = self.options.pair if self.config.paired else None
@@ -87,12 +70,12 @@ class SiteCoder(TokenSystem):
     def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
         from engine.models.site_classifier.explaining import Explainer
 
-        explainer = Explainer(self.network, self.method, self.options, self._temperatures()) if self.method != "none" else None
-        meta = prepared.select(_META).to_pylist()
+        explainer = Explainer(self.network, self.method, self.options, self.temperatures) if self.method != "none" else None
+        meta = self.meta(prepared)
         words = {name: list_values(prepared[name]) for name in WORDS}
         for members, batch in self.batches(prepared):
             if explainer is None:
-                logits, evidence = self._logits(batch), None
+                logits, evidence = self._logits(batch), [{}] * len(members)
             else:
                 logits, evidence = explainer.explain(
                     batch,
@@ -101,8 +84,19 @@ class SiteCoder(TokenSystem):
                     [seed_of(meta[m]["record_id"], "checks") for m in members],
                 )
             for i, member in enumerate(members):
-                of_report = {name: values[i] for name, values in logits.items()}
-                yield self._row(meta[member], len(words["input_ids"][member]), of_report, evidence and evidence[i])
+                row = self.row(meta[member], {name: values[i] for name, values in logits.items()})
+                for task, columns in evidence[i].items():
+                    row |= {f"{task}_{column}": value for column, value in columns.items()}
+                yield row
+
+    def reasons(self, meta: Mapping[str, Any], answers: Mapping[str, Answer]) -> set[str]:
+        codes = {name: each.code for name, each in answers.items() if each.prob > MORE_SURE_THAN_NOT}
+        return super().reasons(meta, answers) | told_by_rules(meta["signs"], codes, self.options.rules) | self._unseen(codes)
+
+    def _unseen(self, codes: Mapping[str, str]) -> set[str]:
+        """Of the first two tasks: whether codes that are more sure than not never stood together in training."""
+        pairs, two = self.checkpoint.pairs, tuple(codes[task.name] for task in self.config.tasks[:2] if task.name in codes)
+        return {"unseen_code_pair"} if pairs and len(two) == 2 and two not in pairs else set()
 
     def _logits(self, batch: "Batch") -> dict[str, np.ndarray]:
         import torch
@@ -110,46 +104,6 @@ class SiteCoder(TokenSystem):
         with torch.inference_mode():
             return {name: values.cpu().numpy() for name, values in self.predict(batch).items()}
 
-    def _row(
-        self, meta: Mapping[str, Any], tokens: int, logits: Mapping[str, np.ndarray], evidence: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        answers: dict[str, Answer] = {}
-        row: dict[str, Any] = {"row": meta["row"]}
-        for task in self.config.tasks:
-            found = answer(task, logits[task.name], self._calibration(task.name), self.decision)
-            answers[task.name] = found
-            row |= {
-                f"{task.name}_code": found.code,
-                f"{task.name}_name": code_name(task.name, found.code),
-                f"{task.name}_prob": found.prob,
-                f"{task.name}_decision": found.decision,
-                f"{task.name}_reasons": found.reasons,
-                f"{task.name}_top": found.top,
-            }
-            row |= {f"{task.name}_{column}": value for column, value in (evidence[task.name] if evidence else {}).items()}
-        decision, reasons = row_decision(
-            answers,
-            self.decision,
-            truncated_chars=meta["truncated_chars"],
-            pairs=self.checkpoint.pairs,
-            signs=meta["signs"],
-        )
-        return row | {
-            "decision": decision,
-            "reasons": reasons,
-            "phrases": meta["phrases"],
-            "text_sha256": meta["text_sha256"],
-            "n_tokens": tokens,
-            "n_windows": meta["n_windows"],
-            "truncated_chars": meta["truncated_chars"],
-        }
-
     def chunk(self, batch: "Batch") -> int:
         """How many of a batch's windows are encoded at a time."""
         return max(1, 2 * self.budget // batch.ids.shape[1])
-
-    def _calibration(self, task: str) -> TaskCalibration:
-        return self.checkpoint.calibration.get(task, TaskCalibration())
-
-    def _temperatures(self) -> dict[str, float]:
-        return {task.name: self._calibration(task.name).temperature for task in self.config.tasks}

@@ -22,7 +22,6 @@ class ReportColumns(CodeColumns):
     rationale bank, of which those rationales are taken that the rule accepts.
     """
 
-    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
     leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
     synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)

@@ -1,33 +1,18 @@
 """What a site classifier is made of: everything that its weights and its labels depend on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from engine.errors import ConfigError
 from engine.keys import key
+from engine.models.code_task import TaskConfig
 
 EVIDENCE_METHODS = ("attention", "pooling", "gradient_x_input", "grad_l2", "attention_constant", "attnlrp")
 HEADS = ("pooling", "cls", "target", "dpla")
-CALIBRATIONS = ("temperature", "isotonic", "per_class")
 
 
 @dataclass(frozen=True)
-class Task:
-    """One question that the model answers about a report.
-
-    `labels` are the codes in the order of the head's outputs; `support` counts the real (not synthetic) training reports of
-    each. With `multi_label`, each label is its own yes-or-no question.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    support: tuple[int, ...]
-    multi_label: bool = False
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(TaskConfig):
     """Architecture of a checkpoint.
 
     `window` counts tokens of text a window, special tokens apart. `special` are the ids of [CLS], [SEP], [PAD] and [MASK].
@@ -35,7 +20,6 @@ class ClassifierConfig:
     `phrase_reach` (tokens) is that of `dpla`.
     """
 
-    tasks: tuple[Task, ...]
     encoder: str = "pkg:minilm"
     encoder_digest: str = ""
     rank: int = 32
@@ -50,35 +34,12 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise ConfigError(f"model.head: '{self.head}' is none of {', '.join(HEADS)}")
-        if not self.tasks:
-            raise ConfigError("model.tasks: name at least one task")
-        for task in self.tasks:
-            if not task.name.isidentifier():
-                raise ConfigError(f"model.tasks: '{task.name}' must be a plain word, it becomes part of column names")
-            if len(task.labels) != len(task.support):
-                raise ConfigError(f"checkpoint: task {task.name} has {len(task.labels)} labels but {len(task.support)} supports")
+        super().__post_init__()
 
     @property
     def evidence_methods(self) -> tuple[str, ...]:
         """The methods that this head has: the first token's state cannot be divided among the tokens."""
         return tuple(method for method in EVIDENCE_METHODS if method != "pooling" or self.head != "cls")
-
-    def task(self, name: str) -> Task:
-        """The task of that name."""
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise ConfigError(f"the model has no task '{name}'; it has {', '.join(t.name for t in self.tasks)}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for config.json."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ClassifierConfig":
-        """The inverse of `to_json`."""
-        tasks = tuple(Task(t["name"], tuple(t["labels"]), tuple(t["support"]), t["multi_label"]) for t in values["tasks"])
-        return cls(**{**values, "tasks": tasks, "special": tuple(values["special"])})
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,20 @@
 """Labelled reports as examples: tokens, labels and highlights as numbers, and back again for a learner."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.models.code_examples import Encoding, label_column, labels_of
+from engine.models.code_examples import Encoding, labels_of
+from engine.models.code_task import Task
 from engine.models.columns import list_values, lists
-from engine.models.examples import COMMON
-from engine.models.site_classifier.calibrating import gold
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.rationales.samples import KINDS
-from engine.models.tokens import room
+from engine.models.tokens import INTS, room
 from engine.sources.labelled.splits import TRAIN, VALID
 from engine.text.tokens import tokenize
 from engine.text.windows import window_count
@@ -24,23 +23,15 @@ if TYPE_CHECKING:
     from engine.text.tokens import TokenizedText
 
 
-@dataclass(frozen=True)
 class ReportEncoding(Encoding):
-    """With second texts, highlights as flags of tokens, and lists of codes as numbers [labels]: 1, 0, or -1 where a text says
-    neither yes nor no."""
+    """With second texts, and highlights as flags of tokens."""
 
     config: ClassifierConfig
 
-    @classmethod
-    def of(cls, config: ClassifierConfig, max_tokens: int) -> "ReportEncoding":
-        return cls({task.name: task.labels for task in config.tasks}, config.encoder, max_tokens, config)
-
     @property
     def schema(self) -> pa.Schema:
-        ids, marked, many = (pa.large_list(kind) for kind in (pa.int32(), pa.int8(), pa.int64()))
-        own = [pa.field("kind", pa.string()), pa.field("ids", ids), pa.field("pair", ids), pa.field("marked", marked)]
-        labels = [pa.field(label_column(task.name), many if task.multi_label else pa.int64()) for task in self.config.tasks]
-        return pa.schema([*COMMON, *own, *labels])
+        marked = pa.large_list(pa.int8())
+        return pa.schema([*super().schema, pa.field("kind", pa.string()), pa.field("pair", INTS), pa.field("marked", marked)])
 
     def columns(self, texts: pa.Table, tokens: "Sequence[TokenizedText]") -> dict[str, Any]:
         columns, config = super().columns(texts, tokens), self.config
@@ -56,15 +47,13 @@ class ReportEncoding(Encoding):
             "marked": lists(marked, np.int8),
         }
 
-    def numbers(self, task: str, texts: pa.Table) -> pa.Array:
-        asked = self.config.task(task)
-        found = gold(texts[task].to_pylist(), asked)
-        if not asked.multi_label:
-            return pa.array(found)
-        index = {label: number for number, label in enumerate(asked.labels)}
-        for row, codes in enumerate(texts["unknown"].to_pylist()):
-            found[row, [index[code] for code in codes or () if code in index]] = -1
-        return lists(list(found), np.int64)
+    def numbers(self, task: Task, texts: pa.Table) -> np.ndarray:
+        """Those of which a text says neither yes nor no are -1."""
+        found, index = super().numbers(task, texts), {label: number for number, label in enumerate(task.labels)}
+        if task.multi_label:
+            for row, codes in enumerate(texts["unknown"].to_pylist()):
+                found[row, [index[code] for code in codes or () if code in index]] = -1
+        return found
 
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
@@ -73,7 +62,7 @@ def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
     return Examples(
         record_id=table["record_id"].to_pylist(),
         ids=list_values(table["ids"]),
-        labels=labels_of(table, [task.name for task in config.tasks]),
+        labels=labels_of(table, config.labels),
         train=everyone,
         valid=everyone,
         pairs=list_values(table["pair"]) if config.paired else None,

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from engine.explain.settings import OWN_METHODS
@@ -30,21 +29,8 @@ class ExplainedSites(ExplainedCodes):
     """See `engine.models.explained.Explained`."""
 
     def __init__(self, coder: SiteCoder, names: Sequence[str], targets: Mapping[str, str]) -> None:
-        config = coder.config
-        tasks = [config.task(name) for name in names] or list(config.tasks)
-        super().__init__(
-            coder,
-            {task.name: task.labels for task in tasks},
-            names,
-            targets,
-            multi_label=[task.name for task in tasks if task.multi_label],
-            kind=f"the head '{config.head}'",
-        )
-        self.own_methods = OWN_METHODS & set(config.evidence_methods)
-
-    def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        tokens, _ = super().sizes(prepared)
-        return tokens, prepared["n_windows"].to_numpy()
+        super().__init__(coder, names, targets, f"the head '{coder.config.head}'")
+        self.own_methods = OWN_METHODS & set(coder.config.evidence_methods)
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
         self._remembered.forget()

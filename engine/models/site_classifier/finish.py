@@ -20,13 +20,12 @@ from engine.evaluation import calibration, classes
 from engine.evaluation.baseline import baseline_figures
 from engine.models import run
 from engine.models.base import ModelSpec, Say
-from engine.models.columns import matrix
+from engine.models.code_calibrating import Outcome, fit, outcome, scored
+from engine.models.code_decide import auto_codes
+from engine.models.code_task import Task, TaskCalibration
 from engine.models.run import PAIR
-from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.calibrating import Outcome, fit, outcome
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_settled
-from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.decide import DecisionConfig, auto_codes
+from engine.models.site_classifier import Options, SiteCoder, load
+from engine.models.site_classifier.checkpoint import write_settled
 from engine.models.site_classifier.evidence import specials_mass
 
 TARGET = 0.98
@@ -43,8 +42,8 @@ def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sa
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(valid):,} valid reports")
-    logits = _logits(coder, valid, "valid", say)
-    fitted = {task.name: fit(task, valid[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
+    table, logits = scored(coder, valid, say, " valid reports")
+    fitted = {task.name: fit(task, table[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
     methods = coder.config.evidence_methods
     write_settled(Path(spec.path), spec.options.get("head"), fitted, methods[0])
     found = _evidence(spec, methods, valid, "valid", sample, say)
@@ -72,16 +71,16 @@ def measure(
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(test):,} test reports")
-    logits = _logits(coder, test, "test", say)
+    table, logits = scored(coder, test, say, " test reports")
     tasks = {}
     for task in coder.config.tasks:
         fitted = found["calibration"][task.name]
         rival = _rival(everything(), test, task.name, say) if with_baseline and not task.multi_label else None
         tasks[task.name] = {
-            "model": _measure(task, test, logits[task.name], fitted),
+            "model": _measure(task, table, logits[task.name], fitted),
             "calibration": fitted.figures,
-            "codes": {"all": len(task.labels), "supported": sum(n >= DecisionConfig().min_support for n in task.support)},
-            "auto_codes": auto_codes(task, fitted, DecisionConfig()),
+            "codes": {"all": len(task.labels), "supported": sum(n >= Options.min_support for n in task.support)},
+            "auto_codes": auto_codes(task, fitted, Options()),
             "baseline": rival,
         }
     evidence = {**found["evidence"], "test": _evidence(spec, coder.config.evidence_methods, test, "test", sample, say)}
@@ -96,16 +95,6 @@ def records_of(examples: pa.Table) -> pa.Table:
 def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
     options = {**spec.options, "method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
     return load(replace(spec, options=options))
-
-
-def _logits(coder: SiteCoder, table: pa.Table, name: str, say: Say) -> dict[str, np.ndarray]:
-    """Of every task, [reports, labels]; what is prepared for it is held of a thousand reports at a time."""
-    parts = []
-    for at in range(0, len(table), 1024):
-        parts.append(coder.scores(coder.prepare(records_of(table.slice(at, 1024)))))
-        say(f"scored {min(at + 1024, len(table)):,} of {len(table):,} {name} reports")
-    scores = pa.concat_tables(parts)
-    return {task: matrix(scores[f"{task}_logits"]) for task in coder.known()}
 
 
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:

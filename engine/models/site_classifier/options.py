@@ -1,20 +1,19 @@
 """What a run of the site classifier may set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ConfigError
 from engine.keys import key
-from engine.models.options import TextOptions
+from engine.models.options import CodeOptions, TextOptions
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.models.site_classifier.reasons import RULES
 
 
 @dataclass(frozen=True)
-class Options(TextOptions):
-    """`pair` names the kept column with the second text of a paired model, `head` one of the checkpoint's heads in place of its
-    own."""
+class _First(TextOptions):
+    """What stands in front of the keys that all systems of codes have."""
 
     method: str = key(
         "default",
@@ -33,16 +32,13 @@ class Options(TextOptions):
     tasks: tuple[str, ...] = key(
         ("site",), "Tasks that must all be sure for a report to be coded without review.", at="decision.tasks"
     )
-    thresholds: Mapping[str, float] = key(
-        {},
-        "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.",
-        at="decision.thresholds",
-        low=0.0,
-        high=1.0,
-    )
-    min_support: int = key(
-        10, "A code with fewer training reports than this always goes to review.", at="decision.min_support", low=0
-    )
+
+
+@dataclass(frozen=True)
+class Options(CodeOptions, _First):
+    """`pair` names the kept column with the second text of a paired model, `head` one of the checkpoint's heads in place of its
+    own."""
+
     rules: tuple[str, ...] = key(
         RULES,
         "Rules that send a report to review whatever the model says; they read English only.",

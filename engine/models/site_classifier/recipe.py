@@ -65,7 +65,8 @@ class Reports(LabelledTexts):
     def encoding(self) -> "ReportEncoding":
         from engine.models.site_classifier.examples import ReportEncoding
 
-        return ReportEncoding.of(self.config, self.settings["learn"].get("max_tokens", LearnConfig.max_tokens))
+        most = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
+        return ReportEncoding(self.config, self.config.encoder, most)
 
     def preparation(self) -> Preparation:
         samples, some = self.found.samples, 512
@@ -105,7 +106,8 @@ def part(settings: Mapping[str, Any]) -> str:
 
 def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
     from engine.models.checkpoint import copy
-    from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint, write_head
+    from engine.models.code_task import TaskCalibration
+    from engine.models.site_classifier.checkpoint import write_checkpoint, write_head
     from engine.models.site_classifier.learner import MARKER
 
     config = corpus.config

@@ -8,11 +8,12 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.evaluation.spans import measure
-from engine.models.base import ModelSpec, calibrate
+from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import revision
 from engine.models.prompt_mrc.calibrate import Data, Settings
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.models.prompt_mrc.revision import sample_of
+from engine.models.revision import calibrate
 from engine.models.run import rows
 from engine.sources.labelled import Document, Span, to_table
 from jobs.calibrate import main

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.models.code_task import TaskCalibration
 from engine.models.columns import list_values, matrix
 from engine.models.site_classifier.cached import Absent, HeadLearner, head_tensors
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_checkpoint
+from engine.models.site_classifier.checkpoint import write_checkpoint
 from engine.models.site_classifier.config import HEADS, LearnConfig
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.checkpoint import SHIPPED, TaskCalibration, read_checkpoint, write_revision
+from engine.models.code_task import TaskCalibration
+from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint
+from tests.models.conftest import revise
 
 FITTED = {
     "site": TaskCalibration(
@@ -17,7 +19,7 @@ FITTED = {
 
 def test_a_revision_differs_in_its_calibration_alone(tiny, tmp_path):
     base, folder = read_checkpoint(str(tiny)), tmp_path / "revision"
-    digest = write_revision(str(folder), base, FITTED, "another card\n")
+    digest = revise(base, folder, FITTED, "another card\n")
     found = read_checkpoint(str(folder))
     assert found.calibration == FITTED and found.digest == digest != base.digest
     assert (found.config, found.evidence_method, found.pairs) == (base.config, base.evidence_method, base.pairs)
@@ -33,7 +35,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
     folder.mkdir()
     (folder / "mine").write_text("x")
     with pytest.raises(ConfigError, match="exists"):
-        write_revision(str(folder), read_checkpoint(str(tiny)), FITTED, "")
+        revise(read_checkpoint(str(tiny)), folder, FITTED)
     assert [path.name for path in folder.iterdir()] == ["mine"]
 
 

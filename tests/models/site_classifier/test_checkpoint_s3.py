@@ -4,8 +4,9 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.models import checkpoint
-from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint, write_revision
+from engine.models.site_classifier.checkpoint import SHIPPED, read_checkpoint
 from engine.storage import storage_for
+from tests.models.conftest import revise
 from tests.store import error
 
 
@@ -47,29 +48,29 @@ def test_no_checkpoint_is_one_line(bucket):
 def test_a_revision_goes_there_and_can_be_read(remote, bucket, store):
     base = read_checkpoint(remote)
     store.reset()
-    digest = write_revision(f"{bucket}/new/", base, base.calibration, "another card\n")
+    digest = revise(base, f"{bucket}/new/", base.calibration, "another card\n")
     assert [each for each in store.requests if each.startswith("PUT")][-1].endswith("/new/digest.json")
     found = read_checkpoint(f"{bucket}/new")
     assert found.digest == digest != base.digest and found.calibration == base.calibration
     assert storage_for(bucket).read(f"{bucket}/new/README.md") == b"another card\n"
     before = list(storage_for(bucket).list(bucket))
     with pytest.raises(ConfigError, match="exists; a revision is written to a new folder"):
-        write_revision(f"{bucket}/new", base, {}, "")
+        revise(base, f"{bucket}/new", {})
     assert list(storage_for(bucket).list(bucket)) == before
 
 
 def test_a_revision_that_cannot_be_written_whole_leaves_nothing(remote, bucket, store):
     base = read_checkpoint(remote)
     with store.harmed(error("AccessDenied", 403, "PUT .*/new/model.safetensors")), pytest.raises(ConfigError, match="denied"):
-        write_revision(f"{bucket}/new", base, base.calibration, "")
+        revise(base, f"{bucket}/new", base.calibration)
     assert not storage_for(bucket).is_folder(f"{bucket}/new")
 
 
 def test_of_two_revisions_to_one_name_the_first_stays(remote, bucket, monkeypatch):
     base = read_checkpoint(remote)
-    first = write_revision(f"{bucket}/new", base, base.calibration, "first")
+    first = revise(base, f"{bucket}/new", base.calibration, "first")
     # Both looked before either wrote.
     monkeypatch.setattr(checkpoint, "check_new", lambda output: None)
     with pytest.raises(ConfigError, match="exists"):
-        write_revision(f"{bucket}/new", base, {}, "second")
+        revise(base, f"{bucket}/new", {}, "second")
     assert read_checkpoint(f"{bucket}/new").digest == first

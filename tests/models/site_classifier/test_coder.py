@@ -1,15 +1,20 @@
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.code_decide import Answer
+from engine.models.code_task import Task, TaskCalibration
 from engine.models.columns import matrix
-from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
-from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS, Task
+from engine.models.site_classifier import Options, SiteCoder
+from engine.models.site_classifier.checkpoint import read_checkpoint
+from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
 from engine.records import REASONS, text_digest
-from tests.models.conftest import TEXTS, coded, coder, records, tiny_config, write_tiny
+from engine.registry.wording import SIGNS
+from tests.models.conftest import TASKS, TEXTS, coded, coder, records, revise, tiny_config, write_tiny
 
 NAMES = {
     "C18": "colon",
@@ -42,7 +47,7 @@ def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
 
 def test_a_task_tells_its_own_reasons_and_the_row_those_of_the_deciding_tasks(tmp_path):
     base = read_checkpoint(str(write_tiny(tmp_path / "model", threshold=0.0)))
-    write_revision(str(tmp_path / "revised"), base, {**base.calibration, "histology": TaskCalibration()}, "")
+    revise(base, tmp_path / "revised", {**base.calibration, "histology": TaskCalibration()})
     for row in coded(coder(tmp_path / "revised", min_support=0, method="none", rules=()), TEXTS[:3]):
         assert (row["site_decision"], row["site_reasons"]) == ("auto", [])
         assert row["histology_decision"] == "review" and "no_threshold" in row["histology_reasons"]
@@ -260,3 +265,45 @@ def test_4096_tokens_are_read_at_once(tmp_path):
     row = coded(coder(write_tiny(tmp_path / "model", long), max_tokens=4094), [text])[0]
     assert row["n_windows"] == 1 and row["n_tokens"] == 4094 and row["truncated_chars"] > 0
     assert "text_truncated" in row["reasons"]
+
+
+def sure(code, *reasons):
+    return Answer(code, 0.9, "review" if reasons else "auto", [], reasons)
+
+
+class Decided(SiteCoder):
+    def __init__(self, pairs=frozenset(), **options):
+        self.options, self.config = Options(**options), SimpleNamespace(tasks=TASKS)
+        self.checkpoint = SimpleNamespace(pairs=pairs)
+
+
+def decided(answers, signs=(), truncated_chars=0, **changes):
+    """The reasons of a row, which is `auto` without any."""
+    return Decided(**changes).reasons({"signs": signs, "truncated_chars": truncated_chars}, answers)
+
+
+def test_only_the_required_tasks_must_be_sure():
+    assert decided({"site": sure("C18"), "histology": sure("8140/3", "low_confidence")}) == set()
+    assert decided({"site": sure("C18", "low_confidence"), "histology": sure("8140/3")}) == {"low_confidence"}
+
+
+def test_reasons_of_the_whole_report():
+    answers = {"site": sure("C18"), "histology": sure("8041/3")}
+    assert decided(answers, truncated_chars=7) == {"text_truncated"}
+    assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == {"unseen_code_pair"}
+    assert decided(answers, pairs=frozenset({("C18", "8041/3")})) == set()
+
+
+def test_rules_send_to_review_unless_they_are_switched_off():
+    answers = {"site": sure("C50"), "histology": sure("8140/3")}
+    for sign in SIGNS:
+        assert decided(answers, signs=[sign]) == {sign}
+        kept = set() if sign != "section_missing" else {sign}
+        assert decided(answers, signs=[sign], rules=("section_missing",)) == kept
+
+
+def test_codes_that_contradict_each_other_need_both_to_be_more_sure_than_not():
+    site, histology = sure("C50"), sure("8170/3")
+    assert decided({"site": site, "histology": histology}) == {"site_morphology_invalid"}
+    doubtful = Answer("8170/3", 0.4, "review", [], ("low_confidence",))
+    assert decided({"site": site, "histology": doubtful}) == set()

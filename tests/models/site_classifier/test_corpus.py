@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.calibrating import gold
+from engine.models.code_calibrating import gold
+from engine.models.code_task import Task
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.config import Task
 from engine.models.site_classifier.corpus import ReportSurvey
 from engine.models.site_classifier.examples import flags
 from tests.models.test_code_corpus import ROWS

@@ -10,11 +10,12 @@ import pytest
 
 import engine.training.run
 from engine.errors import ConfigError
-from engine.models.site_classifier.checkpoint import TaskCalibration, read_checkpoint, write_revision
+from engine.models.code_task import TaskCalibration
+from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.pipeline.fingerprint import fingerprint
 from engine.sources.synthetic import generate
 from jobs.train import main
-from tests.models.conftest import TASKS, TEXTS, coded, coder, write_tiny
+from tests.models.conftest import TASKS, TEXTS, coded, coder, revise, write_tiny
 from tests.pipeline.conftest import Bench
 from tests.toys.train import fit
 
@@ -188,7 +189,7 @@ def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained,
     model = str(trained / "model")
     fitted = {task.name: TaskCalibration(1.5, 0.9) for task in TASKS}
     base = read_checkpoint(model, "dpla")
-    digest = write_revision(str(tmp_path / "new"), base, fitted, "another card\n")
+    digest = revise(base, tmp_path / "new", fitted, "another card\n")
     new = str(tmp_path / "new")
     assert digest == read_checkpoint(new, "dpla").digest != base.digest
     assert read_checkpoint(new, "dpla").calibration == fitted

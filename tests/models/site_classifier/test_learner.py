@@ -7,7 +7,8 @@ from sklearn.metrics import f1_score
 from torch.nn import functional
 
 from engine.encoders import load_encoder
-from engine.models.site_classifier.config import LearnConfig, Task
+from engine.models.code_task import Task
+from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.learner import Examples, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
 from tests.models.conftest import tiny_config

@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from engine.encoders import attention_for, load_encoder
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
+from engine.models.code_task import Task
 from engine.models.columns import list_values
 from engine.models.run import records_of
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.config import LearnConfig, Task
+from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.rationales import fold as of_fold
 from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, folds, judged, rule
 from engine.models.site_classifier.rationales.gather import HUMAN, Repeats, flag_held, flag_lonely, flag_unread, gathered

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from engine.errors import ContractError
+from engine.models.code_task import Task
 from engine.models.columns import list_values
-from engine.models.site_classifier.config import LearnConfig, Task
+from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.rationales.fold import SCORES, STATES, answers, learner, probabilities, write_texts
 from engine.models.site_classifier.states import encode, key_of
 from tests.models.conftest import TEXTS, coder, records, write_tiny

@@ -1,25 +1,56 @@
-"""From logits of labelled reports to a task's calibration, and what that calibration would decide about them."""
+"""From labelled reports to logits, from these to a task's calibration, and what that calibration decides about reports."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
 from engine.evaluation.calibration import Threshold
-from engine.models.site_classifier.checkpoint import TaskCalibration
-from engine.models.site_classifier.config import CALIBRATIONS, Task
-from engine.models.site_classifier.decide import DecisionConfig, adjusted, answer, nearest, probabilities
+from engine.models.base import Say
+from engine.models.code_calibrate import ISOTONIC, PER_CLASS, TEMPERATURE, Settings
+from engine.models.code_decide import MORE_SURE_THAN_NOT, adjusted, answer, nearest, probabilities
+from engine.models.code_task import Task, TaskCalibration
+from engine.models.columns import matrix
+from engine.models.options import CodeOptions
+from engine.models.run import records_of
+from engine.models.token_system import TokenSystem
 from engine.records import AUTO
 
-TEMPERATURE, ISOTONIC, PER_CLASS = CALIBRATIONS
 # The share of known reports that may lie farther from the centres than any other, and the fewest that can tell where it begins.
 OUTLIERS, LEAST = 0.005, 400
 _STARTS = 3
+
+
+def scored(
+    system: TokenSystem, table: pa.Table, say: Say, what: str = "", at_once: int = 1024
+) -> tuple[pa.Table, dict[str, NDArray]]:
+    """What the product makes of labelled reports: the rows whose text has tokens, and of these each task's logits [rows, labels].
+
+    Args:
+        table: `record_id`, `text`, perhaps `pair`, and what else the rows are to keep. what: what `say` is to call them.
+            at_once: of so many reports that is held which is prepared for the model.
+    Raises:
+        ConfigError: no row has a text.
+    """
+    kept, scores, table = [], [], table.filter(table["text"].is_valid())
+    for start in range(0, len(table), at_once):
+        part = table.slice(start, at_once)
+        given = (part[name].to_pylist() for name in ("record_id", "text", "pair") if name in part.column_names)
+        prepared = system.prepare(records_of(*given))
+        sound = prepared["failure"].is_null()
+        kept.append(part.filter(sound).drop_columns(["text"]))
+        scores.append(system.scores(prepared.filter(sound)))
+        say(f"scored {min(start + at_once, len(table)):,} of {len(table):,}{what}")
+    if not sum(map(len, kept)):
+        raise ConfigError("data.text: none of the labelled reports has a text")
+    found = pa.concat_tables(scores)
+    return pa.concat_tables(kept), {task: matrix(found[f"{task}_logits"]) for task in system.known()}
 
 
 @dataclass(frozen=True)
@@ -68,7 +99,7 @@ def outcome(task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCali
         prob = adjusted(prob, fitted)
         best = prob.argmax(-1)
         return Outcome(rows, np.array(values), labels[best], prob.max(-1), best == target, logits, target)
-    chosen = prob > 0.5
+    chosen = prob > MORE_SURE_THAN_NOT
     flat = logits.reshape(-1, 1)
     sure = np.maximum(prob, 1 - prob).min(-1)
     return Outcome(
@@ -154,13 +185,77 @@ def _centres(logits: NDArray) -> NDArray:
 
 
 def decided(
-    task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCalibration, min_support: int = 10
+    task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCalibration, min_support: int = CodeOptions.min_support
 ) -> list[tuple[bool, bool, float]]:
     """For each labelled row in order: coded without a person as far as this task goes, right, and the stated probability."""
     found = outcome(task, values, logits, fitted)
-    config = DecisionConfig(min_support=min_support)
-    answers = [answer(task, each, fitted, config, shown=1) for each in logits[found.rows]]
+    options = CodeOptions(min_support=min_support)
+    answers = [answer(task, each, fitted, options, shown=1) for each in logits[found.rows]]
     return [(a.decision == AUTO, bool(right), a.prob) for a, right in zip(answers, found.right, strict=True)]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a calibration does to `n` labelled reports: `kept` of them coded without a person, `right` of those right.
+
+    `error` is the expected calibration error over all of them.
+    """
+
+    n: int
+    kept: int
+    right: int
+    error: float
+
+    @classmethod
+    def of(cls, decisions: Sequence[tuple[bool, bool, float]]) -> "Effect":
+        """From what `decided` tells of each report."""
+        kept, right, prob = (np.array(each) for each in zip(*decisions, strict=True))
+        return cls(
+            len(decisions), int(kept.sum()), int((kept & right).sum()), calibration.expected_calibration_error(prob, right)
+        )
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The new calibration, fitted on all labelled reports, beside the old one's effect on them (`before`).
+
+    `after` is the effect of calibrations fitted without the group of each report, in `folds` parts; None with one group alone.
+    """
+
+    fitted: TaskCalibration
+    before: Effect
+    after: Effect | None
+    folds: int
+
+
+def recalibrate(
+    task: Task, values: Sequence[Any], logits: NDArray, groups: Sequence[str], before: TaskCalibration, wanted: Settings
+) -> Recalibrated | None:
+    """Fits a task's calibration on the labelled reports; None where no report has a label.
+
+    Args:
+        values: a code, for a multi-label task a list of codes, or None. logits: [rows, labels]. groups: one key a row, such as
+            the patient; reports of a group are held out together.
+    """
+    rows = np.flatnonzero([value is not None for value in values])
+    if not rows.size:
+        return None
+    values, logits, groups = [values[row] for row in rows], logits[rows], [groups[row] for row in rows]
+
+    def fitting(at: NDArray) -> TaskCalibration:
+        mine = [values[row] for row in at]
+        return fit(task, mine, logits[at], wanted.target, wanted.confidence, wanted.method, "own sample", before)
+
+    def deciding(found: TaskCalibration, at: NDArray) -> list[tuple[bool, bool, float]]:
+        return decided(task, [values[row] for row in at], logits[at], found, wanted.min_support)
+
+    every, folds = np.arange(rows.size), min(wanted.folds, len(set(groups)))
+    found, old = fitting(every), Effect.of(deciding(before, every))
+    new = Effect.of(calibration.cross_fitted(fitting, deciding, groups, folds)) if folds > 1 else None
+    figures = {**(found.figures or {}), "method": wanted.method, "before": vars(old), "folds": folds}
+    if new is not None:
+        figures["cross_fitted"] = vars(new)
+    return Recalibrated(replace(found, figures=figures), old, new, folds)
 
 
 def least_rows(target: float, confidence: float, method: str = TEMPERATURE) -> int:

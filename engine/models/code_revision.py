@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,44 +11,38 @@ from engine.errors import ConfigError
 from engine.evaluation import calibration
 from engine.evaluation.codes import about_labels
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
-from engine.models.base import ModelSpec, Say
-from engine.models.checkpoint import check_new
-from engine.models.columns import matrix
-from engine.models.run import PAIR, records_of
-from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.calibrate import Settings
-from engine.models.site_classifier.calibrating import PER_CLASS, highest_target, least_rows
-from engine.models.site_classifier.checkpoint import TaskCalibration, write_revision
-from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.decide import DecisionConfig, auto_codes
-from engine.models.site_classifier.recalibrating import Effect, Recalibrated, Wanted, recalibrate
+from engine.models.base import Say
+from engine.models.code_calibrate import PER_CLASS, Data, Settings
+from engine.models.code_calibrating import Effect, Recalibrated, highest_target, least_rows, recalibrate, scored
+from engine.models.code_decide import auto_codes
+from engine.models.code_system import CodeSystem
+from engine.models.code_task import Task, TaskCalibration
+from engine.models.options import CodeOptions
+from engine.models.revision import Revision
 from engine.sources.base import delimiter_of
 
-_CHUNK = 256
-_DIALECT = ("encoding", "delimiter", "quoting", "escape")
+# Progress is told after so many reports.
+_AT_ONCE = 256
 
 
-def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say) -> None:
-    """See `engine.models.base.calibrate`.
+def revise(system: CodeSystem, settings: Settings, say: Say, tell: Say) -> Revision:
+    """See `engine.models.revision.calibrate`.
 
     Raises:
-        ConfigError: the output exists, the sample cannot be used or is too small, or no threshold could be fitted.
+        ConfigError: the sample cannot be used or is too small, or no threshold could be fitted.
     """
-    check_new(output)
-    coder = _coder(spec, settings)
-    tasks = _tasks(settings, coder)
-    sample = _sample(settings, [task.name for task in tasks])
+    tasks = [system.config.task(name) for name in settings.data.labels or system.known()]
+    sample = _sample(settings.data, [task.name for task in tasks])
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
     _require(settings, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
-    table, logits = _scored(coder, sample.table, say)
+    table, logits = scored(system, sample.table, say, at_once=_AT_ONCE)
     tell(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
     tell("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
-    fitted, coded = dict(coder.checkpoint.calibration), set()
-    wanted = Wanted(settings.target, settings.confidence, settings.method, settings.folds, settings.min_support)
+    fitted, coded = dict(system.checkpoint.calibration), set()
     for task in tasks:
-        before = fitted.get(task.name, TaskCalibration())
-        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, wanted)
+        before = system.calibration(task.name)
+        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, settings)
         fitted[task.name] = before if found is None else found.fitted
         coded.update(() if found is None else _auto_codes(settings, task, found.fitted))
         lines += _told(settings, task, found)
@@ -59,11 +52,13 @@ def revise(spec: ModelSpec, settings: Settings, output: str, say: Say, tell: Say
             "target: no revision is written, since with it every report would go to a person; give more labelled reports, or a "
             "target that the model reaches"
         )
-    old_card = (coder.checkpoint.head or coder.checkpoint.folder) / "README.md"
-    card = f"{_card(settings, coder, lines)}\n{old_card.read_text() if old_card.is_file() else ''}"
-    head = "" if settings.model.head is None else f" model.head={settings.model.head}"
-    digest = write_revision(output, coder.checkpoint, fitted, card)
-    tell(f"\nRevision {digest[:12]} of {coder.digest[:12]}: {output}\nTo use it: model.path={output}{head}")
+    about = [
+        "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
+        f"method {settings.method}, for {_promise(settings)}, fitted on a labelled sample that the user gave.",
+        "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
+        "seen its group.",
+    ]
+    return Revision("a calibration", about, lines, system.checkpoint.revised(fitted), system.checkpoint.part)
 
 
 def _told(settings: Settings, task: Task, found: Recalibrated | None) -> list[str]:
@@ -121,7 +116,7 @@ def _threshold(settings: Settings, found: TaskCalibration, n: int) -> str:
 
 
 def _auto_codes(settings: Settings, task: Task, found: TaskCalibration) -> Sequence[str]:
-    return auto_codes(task, found, DecisionConfig(min_support=settings.min_support))
+    return auto_codes(task, found, CodeOptions(min_support=settings.min_support))
 
 
 def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
@@ -130,45 +125,9 @@ def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
     return f"{told}: {', '.join(codes)}" if codes else told
 
 
-def _coder(spec: ModelSpec, settings: Settings) -> SiteCoder:
-    options = {
-        "method": "none",
-        "checks": 0.0,
-        "tasks": (),
-        "max_tokens": settings.max_tokens,
-        "precision": settings.precision,
-        "pair": None if settings.data.pair is None else PAIR.name,
-        "head": settings.model.head,
-    }
-    return load(replace(spec, options=options))
-
-
-def _tasks(settings: Settings, coder: SiteCoder) -> list[Task]:
-    names = list(settings.data.labels) or [task.name for task in coder.config.tasks]
-    return [coder.config.task(name) for name in names]
-
-
-def _sample(settings: Settings, tasks: Sequence[str]) -> Gold:
-    data = settings.data
-    keys = ("path", "id", "id_scope", "text", "labels", "group", "where", "pair", *_DIALECT)
-    return read_gold(
-        GoldConfig(
-            path=data.path,
-            labels=data.labels or {task: task for task in tasks},
-            id=data.id,
-            text=data.text,
-            id_scope=data.id_scope,
-            group=data.group,
-            where=data.where,
-            pair=data.pair,
-            keep_text=True,
-            encoding=data.encoding,
-            delimiter=delimiter_of(data.delimiter),
-            quoting=data.quoting,
-            escape=data.escape,
-            names={name: f"data.{name}" for name in keys},
-        )
-    )
+def _sample(data: Data, tasks: Sequence[str]) -> Gold:
+    given = vars(data) | {"labels": data.labels or {task: task for task in tasks}, "delimiter": delimiter_of(data.delimiter)}
+    return read_gold(GoldConfig(**given, keep_text=True, names={name: f"data.{name}" for name in given}))
 
 
 def _require(settings: Settings, counts: Mapping[str, int]) -> None:
@@ -213,42 +172,3 @@ def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:
     if not task.multi_label:
         return values
     return [None if value is None else [code for code in value.split(";") if code] for value in values]
-
-
-def _scored(coder: SiteCoder, table: pa.Table, say: Say) -> tuple[pa.Table, dict[str, np.ndarray]]:
-    """The rows with a text that has tokens, and each task's logits [rows, labels]."""
-    table = table.filter(table["text"].is_valid())
-    kept: list[pa.Table] = []
-    found: dict[str, list[np.ndarray]] = {task.name: [] for task in coder.config.tasks}
-    for start in range(0, len(table), _CHUNK):
-        part = table.slice(start, _CHUNK)
-        prepared = coder.prepare(records_of(*(part[name].to_pylist() for name in ("record_id", "text", "pair"))))
-        sound = prepared["failure"].is_null()
-        part, prepared = part.filter(sound), prepared.filter(sound)
-        if len(prepared):
-            kept.append(part.drop_columns(["text"]))
-            scores = coder.scores(prepared)
-            for name, values in found.items():
-                values.append(matrix(scores[f"{name}_logits"]))
-        say(f"scored {min(start + _CHUNK, len(table)):,} of {len(table):,}")
-    if not kept:
-        raise ConfigError("data.text: none of the labelled reports has a text")
-    return pa.concat_tables(kept), {name: np.concatenate(values) for name, values in found.items()}
-
-
-def _card(settings: Settings, coder: SiteCoder, lines: Sequence[str]) -> str:
-    promise = _promise(settings)
-    return "\n".join(
-        [
-            "# Revision of a calibration",
-            "",
-            f"The weights are those of {coder.digest},",
-            "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
-            f"method {settings.method}, for {promise}, fitted on a labelled sample that the user gave.",
-            "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
-            "seen its group.",
-            "",
-            *(f"    {line}" for line in lines),
-            "",
-        ]
-    )

@@ -1,4 +1,4 @@
-"""Fitting a task's calibration: what each method promises, on logits with known outcomes."""
+"""Fitting a task's calibration: what each method promises, on logits with known outcomes, and what it shows of itself."""
 
 import numpy as np
 import pytest
@@ -6,20 +6,20 @@ from scipy.special import log_softmax
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.models.site_classifier.calibrating import (
+from engine.models.code_calibrate import PER_CLASS, TEMPERATURE, Settings
+from engine.models.code_calibrating import (
     LEAST,
-    PER_CLASS,
-    TEMPERATURE,
+    Effect,
     centred,
     decided,
     fit,
     highest_target,
     least_rows,
     outcome,
+    recalibrate,
 )
-from engine.models.site_classifier.checkpoint import TaskCalibration
-from engine.models.site_classifier.config import Task
-from engine.models.site_classifier.decide import nearest
+from engine.models.code_decide import nearest
+from engine.models.code_task import Task, TaskCalibration
 
 TASK = Task("site", ("C18", "C34", "C50"), (100, 100, 100))
 MANY = Task("codes", ("a", "b"), (50, 50), multi_label=True)
@@ -155,3 +155,36 @@ def test_a_users_own_reports_are_known_from_then_on():
     assert np.mean(nearest(logits + 50.0, farther.centres) > farther.farthest) < 0.006
     assert fit(TASK, values[:50], logits[:50], 0.95, known=before).farthest >= before.farthest
     assert fit(TASK, values, logits, 0.95, known=TaskCalibration()).centres is None
+
+
+def test_an_effect_by_hand():
+    found = Effect.of([(True, True, 0.9), (True, False, 0.9), (False, True, 0.5)])
+    assert (found.n, found.kept, found.right) == (3, 2, 1)
+    assert found.error == pytest.approx((0.1 + 0.9 + 0.5) / 3)
+
+
+def test_reports_without_a_label_change_nothing():
+    values, logits = sample(400)
+    groups = [str(i) for i in range(800)]
+    wanted = Settings(target=0.9, confidence=0.9)
+    one = recalibrate(TASK, values, logits, groups[:400], TaskCalibration(), wanted)
+    other = recalibrate(TASK, values + [None] * 400, np.vstack([logits, -logits]), groups, TaskCalibration(), wanted)
+    assert one == other
+    assert (one.before.kept, one.folds) == (0, 5) and one.after.n == 400 and one.after.kept > 100
+    assert one.fitted.figures["cross_fitted"] == vars(one.after)
+    assert recalibrate(TASK, [None] * 400, logits, groups[:400], TaskCalibration(), wanted) is None
+
+
+def test_what_is_shown_comes_from_reports_that_were_not_fitted_on():
+    # Two patients of 300 alike reports each, all right in one and all wrong in the other: whoever is fitted on the one fails on
+    # the other, and in the fit on both nothing can be kept.
+    logits = np.tile([6.0, 0.0, 0.0], (600, 1)) + np.linspace(0, 1, 600)[:, None] * [1, 0, 0]
+    values, groups = ["C18"] * 300 + ["C34"] * 300, ["p"] * 300 + ["q"] * 300
+    found = recalibrate(TASK, values, logits, groups, TaskCalibration(), Settings(target=0.9, confidence=0.9))
+    assert found.folds == 2 and found.after.kept > 250 and found.after.right == 0
+
+
+def test_one_patient_alone_can_show_nothing():
+    values, logits = sample(300)
+    found = recalibrate(TASK, values, logits, ["p"] * 300, TaskCalibration(), Settings(target=0.9, confidence=0.9))
+    assert found.after is None and "cross_fitted" not in found.fitted.figures

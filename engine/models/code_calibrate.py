@@ -1,0 +1,66 @@
+"""What calibrating a system of codes takes, see `engine.models.base.Calibration`; a system's own module `calibrate` names it."""
+
+from dataclasses import dataclass
+
+from engine.keys import MISSING, key, section
+from engine.models.options import CodeOptions, TextSettings
+from engine.sources.base import DOUBLE, QUOTING
+
+WORK = "engine.models.code_revision:revise"
+METHODS = TEMPERATURE, ISOTONIC, PER_CLASS = ("temperature", "isotonic", "per_class")
+
+
+@dataclass(frozen=True)
+class Sample:
+    path: str = key(
+        MISSING,
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob; none that the model learned from. At the least 203 "
+        "with a code for the default target and confidence, better 1,500; see target.",
+        path=True,
+    )
+    id: str | None = key(None, "Column with the reports' ids, so that one that stands twice counts once.")
+    id_scope: str = key(
+        "file", "Where ids are unique; 'input' for ids that are unique over all files.", choices=("input", "file")
+    )
+    text: str = key("text", "Column with the text.")
+    labels: dict[str, str] = key({}, "Column with the right code, for each task; {} is the tasks' names.")
+    group: str | None = key(None, "Column of the patient, whose reports are held out together.")
+    where: dict[str, str] = key({}, "Take the rows with these values only, such as {split: valid}.")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
+    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+
+
+@dataclass(frozen=True)
+class Data(Dialect, Sample):
+    """Labelled reports, and how files of CSV and JSONL are to be read."""
+
+
+@dataclass(frozen=True)
+class Settings(TextSettings):
+    data: Data = section(Data)
+    method: str = key(
+        TEMPERATURE,
+        "temperature: one threshold a task. isotonic: the same reports are kept, with probabilities as honest as the sample "
+        "allows. per_class: a threshold for each code with reports enough, so that the promise holds for each of them.",
+        choices=METHODS,
+    )
+    target: float = key(
+        0.98,
+        "Share right that coded reports must reach. At confidence=0.95 it takes at the least 203 reports without an error for "
+        "0.98, 135 for 0.97, 80 for 0.95, 39 for 0.9, and so many in the other folds for the effect to be shown.",
+        low=0.5,
+        high=0.9999,
+    )
+    confidence: float = key(0.95, "Confidence with which they must reach it.", low=0.5, high=0.9999)
+    folds: int = key(5, "Parts that are held out in turn, to show what the calibration does to reports it has not seen.", low=2)
+    min_support: int = key(
+        CodeOptions.min_support,
+        "A code with fewer training reports than this always goes to review; as decision.min_support.",
+        low=0,
+    )
