@@ -1,4 +1,4 @@
-"""`python -m jobs.bench bench=code_reports output.path=bench.parquet`: how fast, how frugal, against whom."""
+"""`python -m jobs.bench output.path=bench.parquet`: how fast, how frugal, against whom."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ class Output:
 
 @dataclass
 class Bench:
-    name: str = key("code_reports", "Name of the measurements in their table.")
+    name: str | None = key(None, "Name of the measurements in their table; null is the system's.")
     parts: list[str] = key(list(PARTS), "Parts to measure.", choices=PARTS)
     core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
     loop_reports: int = key(5000, "Whole reports for the engine against a plain loop.", low=1)
@@ -73,10 +73,11 @@ def run_of(config: Any) -> "RunConfig":
 @job(
     "bench",
     schema,
-    "Measures a system and its engine against their rivals on this machine, prints a table and writes it as Parquet.",
+    "Measures a system and its engine against their rivals on this machine, prints a table and writes it as Parquet. It takes an "
+    "hour or more on two cores; bench=smoke only shows that it runs.",
     examples=[
-        "bench=code_reports output.path=bench.parquet",
-        "bench=code_reports input.path=reports.parquet output.path=bench.parquet",
+        "output.path=bench.parquet",
+        "input.path=reports.parquet output.path=bench.parquet",
         "bench=smoke output.path=smoke.parquet",
     ],
 )
@@ -86,7 +87,7 @@ def main(config: Any) -> None:
     from engine.benchmarks.run import run as measured
 
     use(config.storage)
-    run = run_of(config)
+    run, name = run_of(config), config.bench.name or config.model.system.rpartition(".")[2]
     sizes = {name: value for name, value in vars(config.bench).items() if name not in ("name", "memory_reports")}
     bench = BenchConfig(
         model=run.model,
@@ -96,11 +97,11 @@ def main(config: Any) -> None:
         **sizes,
     )
     rows: list[measure.Measurement] = []
-    measure.write(config.output.path, measure.to_table(config.bench.name, rows))
+    measure.write(config.output.path, measure.to_table(name, rows))
     for part in measured(bench, say=print):
         rows += part
-        measure.write(config.output.path, measure.to_table(config.bench.name, rows))
-    measure.show(measure.to_table(config.bench.name, rows))
+        measure.write(config.output.path, measure.to_table(name, rows))
+    measure.show(measure.to_table(name, rows))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,8 @@ def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurem
     own = getattr(module_of(config.model.system, "benchmark"), "evidence", None)
     specs = own(config.model, folder) if own is not None else {"evidence": (config.model, None)}
     specs = {name: (spec, target) for name, (spec, target) in specs.items() if without_evidence(spec) != spec}
+    if not specs:
+        say("evidence: left out, the system gives none")
     contenders: dict[str, Callable[[], object]] = {}
     for name, (spec, _) in specs.items():
         systems = {f"on {name}": load(spec), f"off {name}": load(without_evidence(spec))}

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from engine.evaluation import classes
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, Phase, Say, load
-from engine.models.code_calibrating import Effect, decided, fit, outcome, scored
+from engine.models.code_calibrating import fit, scored
 from engine.models.code_corpus import LabelledTexts, load_texts
+from engine.models.code_figures import TARGET, cautions, chapters, measured, report
 from engine.models.code_system import CodeSystem, calibration_file
 from engine.models.code_task import Task, TaskCalibration
 from engine.sources.labelled.splits import TEST, VALID
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TARGET = 0.98
 
 
 @dataclass(frozen=True)
@@ -46,53 +45,35 @@ class CodeRecipe:
         return ModelSpec(self.system.package, str(folder))
 
     def settle(self, spec: ModelSpec, corpus: LabelledTexts, say: Say) -> Mapping[str, TaskCalibration]:
-        settled = {}
-        for task, codes, logits in _scored(spec, corpus, VALID, say):
-            settled[task.name] = fit(task, codes, logits, TARGET) if any(codes) else TaskCalibration()
+        scores = _scored(spec, corpus, VALID, say)
+        settled = {task.name: fit(task, table[task.name].to_pylist(), logits, TARGET) for task, table, logits in scores}
         checkpoint.revise(Path(spec.path), calibration_file(settled), "not measured yet\n")
         return settled
 
     def measure(self, spec: ModelSpec, corpus: LabelledTexts, settled: Mapping[str, TaskCalibration], say: Say) -> dict[str, Any]:
-        tasks = {}
-        for task, codes, logits in _scored(spec, corpus, TEST, say):
-            fitted = settled[task.name]
-            found = outcome(task, codes, logits, fitted)
-            sure = Effect.of(decided(task, codes, logits, fitted)) if len(found.rows) else None
-            tasks[task.name] = {
-                "n": len(found.rows),
-                "accuracy": float(found.right.mean()) if sure else None,
-                "macro_f1": classes.macro_f1(found.gold, found.predicted) if sure else None,
-                "sure": sure.kept if sure else 0,
-                "sure_accuracy": sure.right / sure.kept if sure and sure.kept else None,
-                "temperature": fitted.temperature,
-                "threshold": fitted.threshold,
-            }
-        return {"tasks": tasks}
+        scores = _scored(spec, corpus, TEST, say)
+        return {"tasks": {task.name: measured(task, table, logits, settled[task.name]) for task, table, logits in scores}}
 
     def card(self, spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
-        lines = "\n".join(f"* {line}" for line in self.report(figures))
-        return (
-            f"# {self.system.package}\n\n    {command}\n\nMeasured on test, thresholds for {TARGET:.0%} from valid:\n\n{lines}\n"
-        )
+        head = [
+            f"# {self.system.package}",
+            "",
+            f"    {command}",
+            "",
+            "Calibrated on the valid split, measured on the test split.",
+        ]
+        return "\n".join([*head, *chapters(figures, load(spec).known())]) + "\n"
 
     def report(self, figures: Mapping[str, Any]) -> list[str]:
-        return [
-            f"{task}: {found['n']} test texts, accuracy {found['accuracy']:.3f}, macro-F1 {found['macro_f1']:.3f}, "
-            f"{found['sure']} sure"
-            for task, found in figures["tasks"].items()
-            if found["n"]
-        ]
+        return report(figures)
 
     def cautions(self, figures: Mapping[str, Any]) -> list[str]:
-        unsure = [task for task, found in figures["tasks"].items() if found["threshold"] > 1]
-        return [f"{task}: valid does not show {TARGET:.0%} for any threshold; every text will go to review" for task in unsure]
+        return cautions(figures)
 
 
-def _scored(
-    spec: ModelSpec, corpus: LabelledTexts, split: str, say: Say
-) -> Iterator[tuple[Task, Sequence[str | None], np.ndarray]]:
-    """Each task with the right codes [n] of a split's texts and the product's logits [n, labels]."""
+def _scored(spec: ModelSpec, corpus: LabelledTexts, split: str, say: Say) -> Iterator[tuple[Task, pa.Table, np.ndarray]]:
+    """Each task with the texts of a split and the product's logits [texts, labels]."""
     system = load(spec)
-    table, logits = scored(system, corpus.part(split), say, f" {split} texts")
+    table, logits = scored(system, corpus.part(split), say, f" {split} reports")
     for task in system.config.tasks:
-        yield task, table[task.name].to_pylist(), logits[task.name]
+        yield task, table, logits[task.name]

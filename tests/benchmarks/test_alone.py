@@ -34,7 +34,10 @@ def test_a_system_without_encoder_and_evidence_has_nothing_to_compare(config, tm
     said: list[str] = []
     plain = replace(config, model=ModelSpec("tests.toys.plain"))
     assert alone.compute_core(plain, tmp_path, said.append) == alone.evidence_price(plain, tmp_path, said.append) == []
-    assert said == ["core: left out, the system has no encoder that a pipeline could have too"]
+    assert said == [
+        "core: left out, the system has no encoder that a pipeline could have too",
+        "evidence: left out, the system gives none",
+    ]
 
 
 def test_without_evidence_there_is_none(spec, entities):

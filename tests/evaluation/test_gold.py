@@ -120,7 +120,7 @@ def test_texts_are_not_kept_where_nobody_needs_them(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"labels": {"site": "place"}}, "labels or group or slices or where: gold.parquet has no column 'place'; it has: id"),
+        ({"labels": {"site": "place"}}, "labels: gold.parquet has no column 'place'; it has: id"),
         ({"id": "nobody"}, "id: gold.parquet has no column 'nobody'"),
         ({"labels": {}}, "labels: name the column"),
         ({"spans": {"site": "words"}}, "spans: needs the texts"),

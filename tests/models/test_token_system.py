@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.models import run
+from engine.models import checkpoint, run
 from engine.models.base import ModelSpec, load
+from engine.models.code_system import calibration_file
+from engine.models.code_task import TaskCalibration
 from engine.models.columns import list_values, matrix
 from engine.models.run import prepare, records_of, rows
 from tests.toys import mean
@@ -16,12 +19,13 @@ TEXTS = {"a": "colon carcinoma", "b": "lung", "c": "colon " * 200, "d": "", "e":
 
 def written(folder):
     """A model that says C18 where `colon` makes a good part of the text, else C34."""
-    config = mean.new_config(("C18", "C34"))
-    tensors = {name: torch.zeros_like(value) for name, value in mean.network(config).state_dict().items()}
-    (word,) = mean.load_tokenizer(mean.encoder_folder("tiny:bert")).encode("colon", add_special_tokens=False).ids
+    config = mean.config()
+    tensors = {name: torch.zeros_like(value) for name, value in mean.Network(config).state_dict().items()}
+    (word,) = load_tokenizer(encoder_folder("tiny:bert")).encode("colon", add_special_tokens=False).ids
     tensors["words.weight"][word, 0] = 4.0
     tensors["head.weight"][0, 0], tensors["head.bias"][1] = 1.0, 1.0
-    mean.write_checkpoint(folder, config, tensors, 0.9)
+    mean.Mean.write(folder, config, tensors, "a card\n")
+    checkpoint.revise(folder, calibration_file({"site": TaskCalibration(threshold=0.9)}), "a card\n")
     return folder
 
 
@@ -36,7 +40,7 @@ def system(folder, runtime=None, **options):
 
 def test_rows_by_hand(folder):
     found = {row["record_id"]: row for row in rows(TEXTS, model=str(folder)).to_pylist()}
-    tokens = len(mean.load_tokenizer(folder).encode(TEXTS["a"], add_special_tokens=False).ids)
+    tokens = len(load_tokenizer(folder).encode(TEXTS["a"], add_special_tokens=False).ids)
     # The mean has one token of `colon`, and the bias speaks for the other code.
     assert found["a"]["site_prob"] == pytest.approx(1 / (1 + np.exp(-abs(4 / tokens - 1))))
     assert found["b"]["site_code"] == "C34" and found["b"]["site_prob"] == pytest.approx(1 / (1 + np.exp(-1)))
@@ -85,7 +89,7 @@ def test_deterministic_is_one_thread_and_a_budget_that_no_machine_chooses(folder
 def test_a_network_that_is_made_in_inference_mode_can_have_gradients(folder):
     made = system(folder)
     with torch.inference_mode():
-        weight = made.network["words"].weight
+        weight = made.network.words.weight
     assert not weight.is_inference()
 
 
@@ -110,7 +114,7 @@ def test_out_of_memory_is_halved_down_to_the_record_that_does_not_fit(folder, mo
 
 
 def test_options_and_checkpoints_that_cannot_be_are_one_line(folder, tmp_path):
-    for options, told in (({"treshold": 0.5}, "did you mean 'threshold'"), ({"threshold": 2.0}, "from 0 to 1")):
+    for options, told in (({"treshold": 0.5}, "did you mean 'thresholds'"), ({"thresholds": {"site": 2.0}}, "from 0 to 1")):
         with pytest.raises(ConfigError, match=told):
             system(folder, **options)
     with pytest.raises(ConfigError, match=r"^model\.system: .* is a model of tests\.toys\.mean and not of engine\.models\."):

@@ -1,11 +1,10 @@
 """The model card: what a model is, what it was made from, and its figures beside the baseline's."""
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from engine.models.code_figures import chapters
 from engine.models.site_classifier.config import ClassifierConfig
-from engine.models.site_classifier.options import Options
 
 _HEADS = {
     "pooling": "attention pooling with {config.pool_heads} queries",
@@ -35,11 +34,12 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
         "Synthetic reports stand in train only. Calibrated on the real valid split, measured on the real test split. Figures on",
         "research collections such as TCGA are an upper bound for registry use: one resected primary a patient, academic",
         "centres, no benign or negative reports, hardly any biopsies, no corrections.",
+        *chapters(figures, config.labels),
+        "",
+        "## Evidence",
+        "",
+        *_evidence(figures["evidence"]),
     ]
-    for name, task in figures["tasks"].items():
-        labels = config.task(name).labels
-        lines += ["", f"## {name} ({len(labels)} codes)", "", *_task(task), *_auto(task["auto_codes"], len(labels))]
-    lines += ["", "## Evidence", "", *_evidence(figures["evidence"])]
     return "\n".join(lines) + "\n"
 
 
@@ -55,50 +55,6 @@ def with_head(card: str, head: str, figures: Mapping[str, Any]) -> str:
     return (
         "\n".join([*lines, f"* `model.head={head}`: accuracy / macro-F1 on test: {told}; more in heads/{head}/README.md"]) + "\n"
     )
-
-
-def _task(task: Mapping[str, Any]) -> list[str]:
-    model, rival, fitted = task["model"], task["baseline"], task["calibration"]
-    rows = ["| test reports | n | | accuracy | macro-F1 | keepable at 98 % |", "|---|---|---|---|---|---|"]
-    names = {"all": (model, rival)}
-    flagged = {"icd_code_in_text": "flagged", "no_icd_code_in_text": "unflagged"}
-    for part, values in model["parts"].items():
-        names[part] = (values, (rival or {}).get(flagged.get(part, "")))
-    for part, (ours, theirs) in names.items():
-        rows.append(f"| {part} | {ours['n']} | this model | {_triple(ours)} |")
-        if theirs:
-            rows.append(f"| {part} | {theirs['n']} | TF-IDF + logistic regression | {_triple(theirs)} |")
-    rows += [
-        "",
-        f"Accuracy {model['accuracy']:.3f}, by patient {model['accuracy_low']:.3f} to {model['accuracy_high']:.3f} (95 %).",
-        *_threshold(model["threshold"], fitted),
-        f"Expected calibration error: {fitted['ece_before']:.3f} before and {fitted['ece_after']:.3f} after temperature scaling"
-        f" (valid), {model['ece']:.3f} on test.",
-        "`keepable` is the share that could be kept at 98 % accuracy if the cut were known; it is not a promise.",
-    ]
-    return rows
-
-
-def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
-    if fitted["bound"] is None:
-        return [f"No threshold on the {fitted['n']} valid reports holds 98 % by the lower 95 % bound: this task is never `auto`."]
-    return [
-        f"Threshold {fitted['threshold']:.4f}, fitted on {fitted['n']} valid reports for 98 % right by the lower 95 % bound:",
-        f"there it keeps {fitted['share']:.1%}, {fitted['accuracy']:.1%} right (bound {fitted['bound']:.1%}).",
-        f"**On test it keeps {kept['share']:.1%}, {kept['accuracy']:.1%} of them right.**",
-    ]
-
-
-def _auto(codes: Sequence[str], count: int) -> list[str]:
-    """Which codes can be `auto`, a paragraph of its own."""
-    if not codes:
-        return ["", f"**None of the {count} codes can be `auto`.**"]
-    least = Options.min_support
-    told = (
-        f"**{len(codes)} of the {count} codes can be `auto`**, those with a threshold and at least {least} real training reports "
-        f"(`decision.min_support`): {', '.join(codes)}. The others always go to review."
-    )
-    return ["", *textwrap.wrap(told, 120)]
 
 
 def _evidence(evidence: Mapping[str, Any]) -> list[str]:
@@ -122,7 +78,3 @@ def _evidence(evidence: Mapping[str, Any]) -> list[str]:
         if mass
         else rows
     )
-
-
-def _triple(values: Mapping[str, Any]) -> str:
-    return f"{values['accuracy']:.3f} | {values['macro_f1']:.3f} | {values['keepable_share']:.1%}"

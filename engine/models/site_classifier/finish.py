@@ -7,7 +7,7 @@ measured.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from engine.evaluation import calibration, classes
 from engine.evaluation.baseline import baseline_figures
 from engine.models import run
 from engine.models.base import ModelSpec, Say
-from engine.models.code_calibrating import Outcome, fit, outcome, scored
-from engine.models.code_decide import auto_codes
-from engine.models.code_task import Task, TaskCalibration
+from engine.models.code_calibrating import fit, scored
+from engine.models.code_figures import TARGET, measured
+from engine.models.code_task import Task
 from engine.models.run import PAIR
-from engine.models.site_classifier import Options, SiteCoder, load
+from engine.models.site_classifier import SiteCoder, load
 from engine.models.site_classifier.checkpoint import write_settled
 from engine.models.site_classifier.evidence import specials_mass
-
-TARGET = 0.98
 
 
 def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sample: int = 100) -> dict[str, Any]:
@@ -76,13 +73,7 @@ def measure(
     for task in coder.config.tasks:
         fitted = found["calibration"][task.name]
         rival = _rival(everything(), test, task.name, say) if with_baseline and not task.multi_label else None
-        tasks[task.name] = {
-            "model": _measure(task, table, logits[task.name], fitted),
-            "calibration": fitted.figures,
-            "codes": {"all": len(task.labels), "supported": sum(n >= Options.min_support for n in task.support)},
-            "auto_codes": auto_codes(task, fitted, Options()),
-            "baseline": rival,
-        }
+        tasks[task.name] = measured(task, table, logits[task.name], fitted, rival)
     evidence = {**found["evidence"], "test": _evidence(spec, coder.config.evidence_methods, test, "test", sample, say)}
     return {"tasks": tasks, "evidence": evidence}
 
@@ -95,34 +86,6 @@ def records_of(examples: pa.Table) -> pa.Table:
 def _coder(spec: ModelSpec, method: str, checks: float = 0.0) -> SiteCoder:
     options = {**spec.options, "method": method, "checks": checks, "pair": PAIR.name, "tasks": ()}
     return load(replace(spec, options=options))
-
-
-def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
-    found = outcome(task, test[task.name].to_pylist(), logits, fitted)
-    rows = test.take(pa.array(found.rows))
-    spread = classes.bootstrap_interval(lambda drawn: float(found.right[drawn].mean()), rows["group"].to_pylist())
-    everything = np.ones(len(rows), dtype=bool)
-    leak, source = np.array(rows["leak"].to_pylist(), dtype=bool), np.array(rows["source"].to_pylist())
-    parts = {"icd_code_in_text": leak, "no_icd_code_in_text": ~leak} if leak.any() else {}
-    parts |= {name: source == name for name in sorted(set(source))}
-    figures = _figures(found, everything, fitted.threshold)
-    if found.macro_f1 is not None:
-        figures["macro_f1"] = found.macro_f1
-    return figures | {
-        "accuracy_low": spread.low,
-        "accuracy_high": spread.high,
-        "ece": calibration.expected_calibration_error(found.sure, found.right),
-        "parts": {name: _figures(found, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
-    }
-
-
-def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, Any]:
-    sure, right = found.sure[mask], found.right[mask]
-    figures: dict[str, Any] = dict(classes.summary(found.gold[mask], found.predicted[mask], sure, TARGET))
-    # A code that training never saw is wrong, and of a multi-label answer every yes and no must be right.
-    figures["accuracy"] = float(right.mean())
-    figures["keepable_share"] = classes.keepable_share(sure, right, TARGET)
-    return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
 
 
 def _rival(everything: pa.Table, test: pa.Table, task: str, say: Say) -> Mapping[str, Any] | None:

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.keys import key, section
+from engine.models import code_figures
 from engine.models.base import ModelSpec, Phase, Say
 from engine.models.code_corpus import LabelledTexts
+from engine.models.code_figures import cautions
 from engine.models.examples import Preparation
-from engine.models.site_classifier.cautions import cautions
 from engine.models.site_classifier.columns import TASKS, DataConfig
 from engine.models.site_classifier.config import HEADS, ClassifierConfig, LearnConfig, ModelConfig
 from engine.models.site_classifier.corpus import ReportSurvey
@@ -158,13 +159,7 @@ def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
 
 
 def report(figures: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for name, task in figures["tasks"].items():
-        model, rival = task["model"], task["baseline"]
-        beside = f" (baseline {rival['accuracy']:.3f}, {rival['macro_f1']:.3f})" if rival else ""
-        lines.append(
-            f"{name}: accuracy {model['accuracy']:.3f}, macro-F1 {model['macro_f1']:.3f} on {model['n']} test reports{beside}"
-        )
+    lines = code_figures.report(figures)
     return [*lines, f"to use this head: model.head={figures['head']}"] if "head" in figures else lines
 
 

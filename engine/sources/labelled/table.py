@@ -93,7 +93,7 @@ class Labelled:
         try:
             yield
         except ConfigError as error:
-            keep = " or ".join(dict.fromkeys(self.named(key) for key in self.KEPT))
+            keep = " or ".join(dict.fromkeys(self.named(key) for key in self.KEPT if getattr(self, key)))
             message = re.sub(r"input\.(\w+)", lambda match: keep if match[1] == "keep" else self.named(match[1]), str(error))
             raise ConfigError(message) from None
 

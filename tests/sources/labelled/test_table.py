@@ -122,7 +122,7 @@ def test_a_list_of_findings_and_states_in_words(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"labels": {"site": "place"}}, "^labels or group or split or pair or marks: a.parquet has no column 'place'"),
+        ({"labels": {"site": "place"}}, "^labels or group or marks: a.parquet has no column 'place'"),
         (
             {"multi_label": ("site",)},
             "^labels: a column of a.parquet has the wrong type; .* lists of it for multi_label",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.models.site_classifier.cautions import cautions
+from engine.models.code_figures import cautions
 
 GOOD = {
     "model": {"n": 700, "accuracy": 0.96, "macro_f1": 0.8},
