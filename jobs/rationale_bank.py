@@ -72,7 +72,7 @@ class Config:
 def main(config: Config) -> None:
     """Scores, judges, and prints what each rule keeps."""
     from engine.models.site_classifier.config import LearnConfig
-    from engine.models.site_classifier.corpus import load_examples, survey
+    from engine.models.site_classifier.corpus import ReportSurvey
     from engine.models.site_classifier.rationales.score import RULES, BankConfig, Marked, score_rationales
     from engine.models.site_classifier.rationales.synthetic import generator
     from engine.training.folds import out_of_fold
@@ -86,9 +86,9 @@ def main(config: Config) -> None:
         raise ConfigError(f"task: '{task}' must be a task of data.labels that has one code a report")
 
     def read() -> Marked:
-        known = survey(replace(data, samples=()))
+        known = ReportSurvey.of(replace(data, samples=()))
         unknown = Counter(known.rejected["reason"].to_pylist())["unknown_record"]
-        return Marked(load_examples(data, found=known), known.repeats, unknown)
+        return Marked(known.examples(), known.repeats, unknown)
 
     settings = BankConfig(
         task=task,

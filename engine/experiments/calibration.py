@@ -32,7 +32,7 @@ from engine.models.code_task import Task, TaskCalibration
 from engine.models.columns import matrix
 from engine.models.site_classifier import load
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.corpus import load_examples
+from engine.models.site_classifier.corpus import ReportSurvey
 from engine.models.site_classifier.finish import records_of
 from engine.storage import whole_file
 
@@ -108,7 +108,7 @@ class Calibration:
     @cached_property
     def _splits(self) -> Mapping[str, pa.Table]:
         names = ("path", "id", "text", "split", "group", "labels")
-        examples = load_examples(DataConfig(**{name: getattr(self.config, name) for name in names}))
+        examples = ReportSurvey.of(DataConfig(**{name: getattr(self.config, name) for name in names})).examples()
         found = {split: examples.filter(pc.equal(examples["split"], split)) for split in (FITTED_ON, MEASURED_ON)}
         for split, table in found.items():
             if not len(table):

@@ -171,9 +171,10 @@ class Frozen:
         return [len(each.ids) for each in self.tokens(texts)]
 
     def examples(self, table: pa.Table) -> "Examples":
-        from engine.models.site_classifier.examples import tokenized
+        from engine.models.site_classifier.examples import ReportEncoding, whole
 
-        return tokenized(table, self.architecture, self._tokenizer, self.config.max_tokens)
+        encoding = ReportEncoding(self.architecture, self.architecture.encoder, self.config.max_tokens)
+        return whole(encoding.encoded(table), self.architecture)
 
     def learned(
         self,

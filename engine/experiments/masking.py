@@ -117,11 +117,11 @@ class Masking:
 def chosen(config: MaskingConfig) -> pa.Table:
     """The reports of the experiment: a part of the patients of train, some reports of valid and test."""
     from engine.models.site_classifier.columns import DataConfig
-    from engine.models.site_classifier.corpus import load_examples
+    from engine.models.site_classifier.corpus import ReportSurvey
 
     fields = {name: getattr(config, name) for name in ("path", "id", "text", "split", "group")}
     (column,) = config.labels.values()
-    examples = load_examples(DataConfig(labels={TASK: column}, **fields))
+    examples = ReportSurvey.of(DataConfig(labels={TASK: column}, **fields)).examples()
     examples = examples.rename_columns({"group": "patient_id"}).select(["record_id", "patient_id", "text", "split", TASK])
     # The two models are held against each other report by report, so each needs a name of its own.
     names = pa.array(numbered(*(examples[name].to_pylist() for name in ("record_id", "text"))), pa.string())

@@ -34,7 +34,7 @@ from engine.explain.stability import perturbed, stability
 from engine.models.base import ModelSpec
 from engine.models.site_classifier import load
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.corpus import load_examples
+from engine.models.site_classifier.corpus import ReportSurvey
 from engine.models.site_classifier.finish import records_of
 from engine.records import seed_of
 from engine.text.units import Units, sentences
@@ -139,7 +139,7 @@ class Methods:
     def _sample(self) -> pa.Table:
         config = self.config
         names = ("path", "id", "text", "split", "group", "labels")
-        examples = load_examples(DataConfig(**{name: getattr(config, name) for name in names}))
+        examples = ReportSurvey.of(DataConfig(**{name: getattr(config, name) for name in names})).examples()
         test = examples.filter(pc.and_(pc.equal(examples["split"], "test"), pc.is_valid(examples[self.task])))
         if not len(test):
             raise ConfigError("data.split: no report of test has a label; the methods are compared on such reports")

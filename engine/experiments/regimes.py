@@ -30,8 +30,9 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
+from engine.models.code_corpus import codes
 from engine.models.site_classifier.rationales.bank import Rule, judged, rule
-from engine.models.site_classifier.rationales.samples import Rationale, Sampler, codes, held_words, merged, rationales
+from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
 from engine.models.site_classifier.rationales.synthetic import MODES
 from engine.records import seed_of
 from engine.sources.labelled.values import CODES, MARKS
@@ -83,7 +84,7 @@ def _spelled(name: str) -> str:
 
 
 class Texts:
-    """The texts of a set as examples, with the columns of `engine.models.site_classifier.corpus.load_examples`.
+    """The texts of a set as examples, with the columns of `engine.models.site_classifier.corpus.ReportSurvey.examples`.
 
     Args:
         share: of the groups of train whose texts are the reports of every regime.

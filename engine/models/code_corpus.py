@@ -1,168 +1,277 @@
-"""A labelled table as what a system of codes is trained on, held whole: texts, a code for each task, and the split."""
+"""Labelled texts as what a system of codes is trained on: texts, codes for each task, and the split.
 
-import hashlib
-import json
+Texts are read some hundreds at a time, and what must be known of all of them before training is counted on the way (`Survey`), so
+that none of it needs room for more than a label or a number.
+"""
+
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import or_
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.keys import MISSING, key
-from engine.models import tokens
+from engine.models import code_columns
+from engine.models.code_columns import SPLITS, CodeData, Splits, files_of, reader_of
+from engine.models.code_examples import Encoding, Tokenize
 from engine.models.code_system import CodeConfig, new_config
 from engine.models.code_task import Task
-from engine.models.examples import COMMON, Preparation
+from engine.models.examples import Preparation
 from engine.models.options import TextOptions
-from engine.models.run import records_of
-from engine.sources.labelled import Labelled, Reader
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
-from engine.storage import full_path
-
-SPLITS = (TRAIN, VALID, TEST)
-_NAMES = {name: f"data.{name}" for name in ("path", "id", "text", "labels", "group", "split")}
+from engine.models.repeats import Repeats
+from engine.sources.base import Shard
+from engine.sources.labelled.splits import TEST, TRAIN, VALID
+from engine.storage import Entry, full_path, s3_config
 
 
-@dataclass(frozen=True)
-class CodeData:
-    path: str = key(MISSING, "Labelled texts: a Parquet, CSV or JSONL file, a folder or a glob.", path=True)
-    id: str | None = key(None, "Column with the ids; null makes one of file and position.")
-    text: str = key("text", "Column with the text.")
-    labels: Mapping[str, str] = key({}, "Column with the right code, for each task, such as {site: site_code}.")
-    group: str | None = key(None, "Column of the patient, who must not stand in two splits.")
-    split: str | None = key(None, "Column with train, valid or test; null cuts by a hash of the patient, or of the id.")
-    cut_share: float = key(0.1, "Share that is cut for test, and of the rest for valid.", low=0.01, high=0.5)
+@dataclass
+class Survey:
+    """Labelled texts, and what is known of all of them once they have been read.
+
+    Every text says by its `kind` where it comes from: `real`, or what a system calls those that it makes itself. `counts` by kind
+    and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not stand in an earlier
+    split too, and `repeated` those that did and are left out, by split. `lacking` are the columns that the files do without,
+    `broken` the rows that cannot be read, by why, and `blank` the labelled ones whose text is blank or too large.
+    """
+
+    config: CodeData
+    repeats: Repeats | None = None
+    lacking: Sequence[str] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+    repeated: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
+    blank: int = 0
+    labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _train: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _real: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _splits: Splits = field(default_factory=Splits)
+
+    @classmethod
+    def of(cls, config: CodeData) -> Self:
+        """All texts are read twice: what stands in several splits is known only then.
+
+        Raises:
+            ConfigError: no file or one that cannot be read, a missing column, a text without an id, an unknown split, or a group
+                that stands in two splits.
+        """
+        found = cls(config)
+        found.repeats = Repeats.of(found.texts())
+        found.lacking = code_columns.lacking_of(config)
+        for table in found.texts():
+            found.see(table)
+        return found
+
+    @property
+    def tasks(self) -> dict[str, bool]:
+        """The tasks, and whether each has several codes a text."""
+        return {task: task in self.config.multi_label for task in self.config.labels}
+
+    @property
+    def labels(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        """For each task its labels, sorted, from train, and how many real training texts have each."""
+        found = {}
+        for task in self.tasks:
+            labels = tuple(sorted(self._train[task]))
+            found[task] = (labels, tuple(self._real[task][label] for label in labels))
+        return found
+
+    def files(self) -> list[Entry]:
+        """The files that are read, as they are now."""
+        return files_of(self.config)
+
+    def pieces(self) -> Iterator[Any]:
+        """The input in order, cut into pieces of one file each."""
+        for file in files_of(self.config):
+            yield from reader_of(self.config, file)[0].pieces()
+
+    def examples(self, splits: Sequence[str] = SPLITS) -> pa.Table:
+        """All texts of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind` and a column for each task,
+        which holds a code, or a list of codes where it is multi-label.
+
+        Rows without text or without any label are left out; a null label only means that the row does not teach that task.
+        """
+        wanted = pa.array(splits, pa.string())
+        return pa.concat_tables([each.filter(pc.is_in(each["split"], wanted)) for each in self.texts()])
+
+    def texts(self) -> Iterator[pa.Table]:
+        """All texts, some hundreds at a time, but for those that are known to stand in a later split too; at the end their splits
+        have been checked."""
+        self.broken, self.blank, self.repeated, self._splits = Counter(), 0, Counter(), Splits()
+        usable = 0
+        for piece in self.pieces():
+            for table in self.read(piece):
+                usable += len(table)
+                yield table
+        self._splits.check()
+        if not usable:
+            raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
+
+    def read(self, piece: Any) -> Iterator[pa.Table]:
+        """The texts of a piece, some hundreds at a time."""
+        for table in self.usable(piece):
+            kept = self.repeats.kept(table) if self.repeats else table
+            self.repeated.update(table["split"].to_pylist())
+            self.repeated.subtract(kept["split"].to_pylist())
+            yield kept
+
+    def usable(self, piece: Shard) -> Iterator[pa.Table]:
+        """What a piece has of rows with a text and a label."""
+        labelled = reduce(or_, (pc.field(task).is_valid() for task in self.config.labels))
+        for table in self._rows(piece):
+            self._splits.see(table)
+            table = table.filter(labelled)
+            self.blank += table["text"].null_count
+            table = table.filter(pc.field("text").is_valid())
+            if table["record_id"].null_count:
+                raise ConfigError("data.id: a report has none; fill the column, or name another")
+            yield table
+
+    def _rows(self, piece: Shard) -> Iterator[pa.Table]:
+        """The readable rows of a piece."""
+        file = piece.slices[0].file
+        reader, lacking = reader_of(self.config, file)
+        for table in reader.read(piece):
+            failed = table.filter(pc.field("failure").is_valid())
+            if len(failed):
+                kinds = pc.struct_field(failed["failure"], "kind").to_pylist()
+                if "unreadable_file" in kinds:
+                    raise code_columns.unreadable(file.path, piece.slices[0].format)
+                self.broken.update(kinds)
+                table = table.filter(pc.field("failure").is_null())
+            yield pa.table(self.columns(table) | code_columns.completed(table, lacking, self.config.cut_share))
+
+    def columns(self, table: pa.Table) -> dict[str, Any]:
+        """Those of `examples`, from the rows of a file as they are read."""
+        names = ("record_id", "source", "split", "group", "pair", *self.config.labels)
+        made = {"text": table["text"].cast(pa.string()), "kind": pa.array(["real"] * len(table))}
+        return {name: table[name] for name in names} | made
+
+    def see(self, texts: pa.Table) -> None:
+        """Counts some of the texts."""
+        counted = texts.group_by(["kind", "split"]).aggregate([([], "count_all")]).to_pylist()
+        self.counts.update({f"{row['kind']} {row['split']}": row["count_all"] for row in counted})
+        for task in self.tasks:
+            known = texts["split"].filter(pc.is_valid(texts[task])).to_pylist()
+            self.labelled.update((task, split) for split in known)
+        train = texts.filter(pc.equal(texts["split"], TRAIN))
+        real = train.filter(pc.equal(train["kind"], "real"))
+        for task in self.tasks:
+            self._train[task].update(codes(train[task]))
+            self._real[task].update(codes(real[task]))
+
+    def told(self) -> list[str]:
+        """Lines for who waits: what stands in for columns, and texts that were left out."""
+        lines = code_columns.told_of(self.config, self.lacking, self.counts)
+        reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
+        lines += [f"left out, since they cannot be read: {reasons}"] if reasons else []
+        lines += [f"left out, since the text is blank or over the size limit: {self.blank:,}"] if self.blank else []
+        lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
+        return lines + ([f"left out, since the same text stands in a later split: {lost}"] if lost else [])
+
+    def require(self) -> None:
+        """Sees that every split has what will be asked of it, before anything is trained that could not be measured.
+
+        Raises:
+            ConfigError: a split has no texts, or none with a label of some task.
+        """
+        there = {counted.split()[1] for counted in self.counts}
+        if not set(SPLITS) <= there:
+            if "split" in self.lacking:
+                raise ConfigError(
+                    f"data.path: {sum(self.counts.values()):,} reports are too few to cut valid and test from; give more, or set "
+                    "data.cut_share=0.3"
+                )
+            known, needed = ", ".join(sorted(there)), "needs reports of train, valid and test"
+            raise ConfigError(f"data.split: {needed}; there are only {known}; data.split=null cuts them anew")
+        for task in self.tasks:
+            for split in SPLITS:
+                if not self.labelled[task, split] or (split == TRAIN and not self._train[task]):
+                    raise ConfigError(f"data.labels: no report of {split} has a code of {task}; label some, or leave it out")
+
+
+def codes(column: pa.ChunkedArray) -> list[str]:
+    """All codes in a task's column, of one a row or of lists."""
+    return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
 @dataclass
 class LabelledTexts:
-    """See `engine.models.base.Corpus`. `table` has `record_id`, `text`, `split` and a column of codes for each task."""
+    """See `engine.models.base.Corpus`. `survey` is how a system's texts are read."""
+
+    survey: ClassVar[type[Survey]] = Survey
 
     settings: Mapping[str, Any]
-    table: pa.Table
-    left: Mapping[str, int] = field(default_factory=dict)
+    data: CodeData
+    given: Any
+    found: Survey
 
-    @property
-    def tasks(self) -> Sequence[str]:
-        return list(self.settings["data"]["labels"])
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], data: CodeData) -> Self:
+        """Reads all texts.
 
-    @cached_property
-    def given(self) -> str:
-        made = hashlib.sha256()
-        for row in self.table.to_pylist():
-            made.update(json.dumps(row, sort_keys=True).encode())
-        return made.hexdigest()
+        Raises:
+            ConfigError: see `Survey.of` and `Survey.require`.
+        """
+        given, found = _listed(cls.survey(data)), cls.survey.of(data)
+        found.require()
+        return cls(settings, data, given, found)
 
     @cached_property
     def config(self) -> CodeConfig:
-        train = self.part(TRAIN)
-        counts = {task: sorted(Counter(train[task].drop_null().to_pylist()).items()) for task in self.tasks}
-        tasks = [Task(task, tuple(code for code, _ in found), tuple(n for _, n in found)) for task, found in counts.items()]
-        return new_config(tasks, self.settings["model"])
+        asked = [Task(name, *self.found.labels[name], many) for name, many in self.found.tasks.items()]
+        return new_config(asked, self.settings["model"])
 
     def changed(self) -> bool:
-        """Never: all of it is held."""
-        return False
+        return _listed(self.found) != self.given
 
     def lines(self) -> list[str]:
-        counts = Counter(self.table["split"].to_pylist())
-        lines = [", ".join(f"{split}: {counts[split]:,}" for split in SPLITS)]
-        return lines + [f"{count:,} left out: {why}" for why, count in self.left.items() if count]
+        return self.found.told()
 
-    def part(self, split: str) -> pa.Table:
-        return self.table.filter(pc.equal(self.table["split"], split))
-
-    def records(self, split: str) -> pa.Table:
-        """As a system takes them, numbered in the order of `part`."""
-        part = self.part(split)
-        return records_of(part["record_id"].to_pylist(), part["text"].to_pylist())
-
-    def numbers(self, split: str, task: str) -> np.ndarray:
-        """The labels' numbers [n], -1 for none and for a code that train does not have."""
-        return _numbers(self.part(split)[task], self.config.labels[task])
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.config, self.settings["model"]["encoder"], TextOptions.max_tokens)
 
     def preparation(self) -> Preparation:
-        labels = self.config.labels
-        schema = pa.schema([*COMMON, pa.field("input_ids", tokens.INTS), *(pa.field(task, pa.int32()) for task in labels)])
-        return Preparation((), len, schema, self.given, {"config": self.config.to_json()}, [self._examples(schema)])
+        cut, encoding = list(self.found.pieces()), self.encoding
+        return Preparation(
+            pieces=cut,
+            work=Tokenize(self.survey(self.data, self.found.repeats).read, encoding, replace(s3_config(), proven=True)),
+            schema=encoding.schema,
+            given=list(map(repr, cut)),
+            facts={"config": self.config.to_json()},
+            held=self.data.held,
+        )
 
-    def _examples(self, schema: pa.Schema) -> pa.Table:
-        tokenizer = load_tokenizer(encoder_folder(self.settings["model"]["encoder"]))
-        parts = []
-        for split in (TRAIN, VALID):
-            prepared, part = tokens.prepare(self.records(split), tokenizer, TextOptions.max_tokens), self.part(split)
-            columns: dict[str, Any] = {name: part[name] for name in ("record_id", "split")}
-            columns |= {"sample": pa.array([False] * len(part)), "input_ids": prepared["input_ids"]}
-            columns |= {task: pa.array(self.numbers(split, task), pa.int32()) for task in self.config.labels}
-            parts.append(pa.table(columns, schema=schema))
-        return pa.concat_tables(parts)
+    @cached_property
+    def _held_back(self) -> pa.Table:
+        return self.found.examples((VALID, TEST))
+
+    def part(self, split: str) -> pa.Table:
+        """The texts of valid or test, see `Survey.examples`."""
+        return self._held_back.filter(pc.equal(self._held_back["split"], split))
 
 
 def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     """Reads the texts that `settings` name.
 
     Raises:
-        ConfigError: nothing to read, a column is missing, ids stand twice, a split is unknown or lacks texts, or a patient
-            stands in two.
+        ConfigError: no task is named, or one has but one code; or see `LabelledTexts.of`.
     """
-    data = CodeData(**{**settings["data"], "path": full_path(os.path.expanduser(settings["data"]["path"]))})
-    if not data.labels:
+    path = full_path(os.path.expanduser(settings["data"]["path"]))
+    settings = {**settings, "data": {**settings["data"], "path": path}}
+    if not settings["data"].get("labels"):
         raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
-    columns = {name: getattr(data, name) for name in ("path", "labels", "id", "text", "group", "split")}
-    tables = list(Reader(Labelled(**columns, multi_label=(), names=_NAMES)).tables())
-    if not tables:
-        raise ConfigError(f"data.path: {data.path} has no rows")
-    table = pa.concat_tables(tables)
-    labelled = reduce(or_, (pc.field(task).is_valid() for task in data.labels))
-    usable = table.filter(
-        pc.field("failure").is_null() & pc.field("text").is_valid() & pc.field("record_id").is_valid() & labelled
-    )
-    frame = pl.from_arrow(usable.select(["record_id", "text", "group", "split", *data.labels]))
-    frame = frame.with_columns(pl.col("group").fill_null(pl.col("record_id")))
-    if data.split is None:
-        cuts = [cut(name, data.cut_share) for name in frame["group"].to_list()]
-        frame = frame.with_columns(pl.Series("split", cuts, pl.String))
-    _check(frame)
-    # What stands in a later split too is not learned from.
-    rank = pl.col("split").replace_strict(dict(zip(SPLITS, range(3), strict=True)))
-    apart = frame.filter(rank == rank.max().over("text"))
-    kept = apart.drop("group").to_arrow()
-    left = {"broken, or without text, id or label": len(table) - len(usable), "in a later split too": len(frame) - len(apart)}
-    found = LabelledTexts({**settings, "data": {**settings["data"], "path": data.path}}, kept, left)
-    missing = [split for split in SPLITS if not len(found.part(split))]
-    if missing:
-        raise ConfigError(f"data.split: there is no text for {' and '.join(missing)}; give more texts, or another split")
-    for task in found.tasks:
-        for split in SPLITS:
-            if not found.part(split)[task].drop_null():
-                raise ConfigError(f"data.labels: no text of {split} has a code of {task}; label some, or leave it out")
-    for task, codes in found.config.labels.items():
-        if len(codes) < 2:
-            raise ConfigError(f"data.labels.{task}: the texts of train have {len(codes)} codes; there must be two at least")
-    return found
+    made = LabelledTexts.of(settings, CodeData(**settings["data"]))
+    for task, labels in made.config.labels.items():
+        if len(labels) < 2:
+            raise ConfigError(f"data.labels.{task}: the texts of train have {len(labels)} codes; there must be two at least")
+    return made
 
 
-def _check(frame: pl.DataFrame) -> None:
-    unknown = set(frame["split"].unique().to_list()) - set(SPLITS)
-    if unknown:
-        raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(unknown)} others")
-    twice = int(frame["record_id"].is_duplicated().sum())
-    if twice:
-        raise ConfigError(f"data.id: {twice:,} rows share their id with another; ids must be unique")
-    crossing = int((frame.group_by("group").agg(pl.col("split").n_unique())["split"] > 1).sum())
-    if crossing:
-        raise ConfigError(f"data.group: {crossing:,} groups stand in more than one split; a patient must not cross splits")
-
-
-def _numbers(codes: pa.ChunkedArray, labels: Sequence[str]) -> np.ndarray:
-    place = {label: number for number, label in enumerate(labels)}
-    return np.array([place.get(code, -1) for code in codes.to_pylist()], np.int64)
+def _listed(texts: Survey) -> list[list[Any]]:
+    return [[file.path, file.size, file.version] for file in texts.files()]

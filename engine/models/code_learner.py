@@ -1,79 +1,99 @@
 """A system of codes as the training loop sees it: cross-entropy of every task, over whole texts."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.batching import token_budget_batches
 from engine.evaluation.classes import macro_f1
 from engine.models.base import Worker
+from engine.models.code_columns import CodeData
+from engine.models.code_examples import labels_of
 from engine.models.code_system import CodeConfig, new_network
 from engine.models.columns import list_values
+from engine.models.examples import Source
 from engine.models.tokens import collate
-from engine.sources.labelled.splits import TRAIN, VALID
 from engine.text.windows import window_count
 
+Pairs = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 _BUDGET = 4096
 
 
 class CodeLearner:
-    """See `engine.training.loop.Learner`."""
+    """See `engine.training.loop.Learner`. What `source` holds are tokens of texts, and by task labels as numbers."""
 
-    def __init__(self, network: nn.Module, config: CodeConfig, examples: pa.Table, seed: int, device: torch.device) -> None:
-        self.network, self.config, self.seed, self.device = network.to(device), config, seed, device
-        parts = {split: examples.filter(pc.equal(examples["split"], split)) for split in (TRAIN, VALID)}
-        self.ids = {split: list_values(part["input_ids"]) for split, part in parts.items()}
-        self.targets = {
-            split: {task: torch.tensor(part[task].to_pylist(), device=device) for task in config.labels}
-            for split, part in parts.items()
-        }
+    def __init__(self, network: nn.Module, config: CodeConfig, source: Source, seed: int, device: torch.device) -> None:
+        self.network, self.config, self.source, self.seed, self.device = network.to(device), config, source, seed, device
 
     def parameters(self) -> Mapping[str, Tensor]:
         return dict(self.network.named_parameters())
 
     def order(self, epoch: int) -> Sequence[int]:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.ids[TRAIN])).tolist()
+        return self.source.order(epoch, -1.0, self.seed)
 
     def losses(self, examples: Sequence[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         self.network.train()
-        for members, logits in self._logits(TRAIN, examples):
-            targets = {task: of[members] for task, of in self.targets[TRAIN].items()}
-            terms = {
-                task: nn.functional.cross_entropy(logits[task].float(), targets[task], ignore_index=-1, reduction="sum")
-                for task in logits
-            }
-            yield terms, sum(len(self.ids[TRAIN][member]) for member in members)
+        (ids, labels), members = self.source.hold(examples, epoch)
+        for some, logits in self._logits(ids, members):
+            targets = {task: torch.from_numpy(labels[task][some]).to(self.device) for task in logits}
+            yield (
+                {task: text_losses(logits[task].float(), targets[task]).sum() for task in logits},
+                sum(len(ids[text]) for text in some),
+            )
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         self.network.eval()
-        best = {task: torch.full_like(of, -1) for task, of in self.targets[VALID].items()}
-        for members, logits in self._logits(VALID, range(len(self.ids[VALID]))):
-            for task, values in logits.items():
-                best[task][members] = values.argmax(-1)
-        figures, means = {}, []
-        for task, targets in self.targets[VALID].items():
-            known = targets >= 0
-            gold, given = (each[known].tolist() for each in (targets, best[task]))
-            figures[f"accuracy_{task}"] = float(np.mean(np.array(gold) == np.array(given))) if gold else 0.0
-            means.append(macro_f1(gold, given) if gold else 0.0)
-        return {"macro_f1": float(np.mean(means)), **figures}
+        pairs: Pairs = defaultdict(list)
+        for (ids, labels), members in self.source.held_back():
+            for some, logits in self._logits(ids, members):
+                for task, values in logits.items():
+                    pairs[task].append(answers(labels[task][some], values))
+        return figures(pairs)
 
     def told(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
-    def _logits(self, split: str, examples: Sequence[int]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
-        ids, window = [self.ids[split][example] for example in examples], self.config.window
+    def close(self) -> None:
+        self.source.close()
+
+    def _logits(self, texts: Sequence[np.ndarray], members: Sequence[int]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+        ids, window = [texts[member] for member in members], self.config.window
         counts = [window_count(len(text), window) for text in ids]
         lengths = [-(-len(text) // max(1, count)) + 2 for text, count in zip(ids, counts, strict=True)]
         for places in token_budget_batches(counts, lengths, _BUDGET):
             batch = collate(places, [ids[place] for place in places], window=window, special=self.config.special)
-            yield [examples[place] for place in places], self.network(batch.to(self.device))
+            yield [members[place] for place in places], self.network(batch.to(self.device))
+
+
+def text_losses(logits: Tensor, gold: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The loss [n] of each text: cross-entropy, 0 where a label of `gold` is -1; for `gold` [n, labels] the mean of as many
+    yes-or-no losses."""
+    if gold.ndim == 1:
+        return functional.cross_entropy(logits, gold, ignore_index=-1, reduction="none", label_smoothing=smoothing)
+    loss = functional.binary_cross_entropy_with_logits(logits, gold.clamp_min(0).float(), reduction="none")
+    return (loss * (gold >= 0)).mean(-1)
+
+
+def answers(gold: np.ndarray, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [n] or [n, labels] beside what the logits [n, labels] call."""
+    return gold, ((logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)).cpu().numpy()
+
+
+def figures(pairs: Pairs) -> dict[str, float]:
+    """Accuracy and macro-F1 of each task from its `answers` to some texts at a time; `macro_f1` is the mean over tasks."""
+    found = {}
+    for name, parts in pairs.items():
+        gold, called = (np.concatenate(each) for each in zip(*parts, strict=True))
+        known = gold >= 0
+        found[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
+        found[f"macro_f1_{name}"] = _macro_f1(gold, called)
+    return found | {"macro_f1": float(np.mean([found[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> CodeLearner:
@@ -83,4 +103,19 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> CodeLearner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         network = new_network(settings["network"], config)
-    return CodeLearner(network, config, stored.whole(), settings["seed"], worker.device)
+    held = settings["data"].get("held", CodeData.held)
+    source = stored.stream(lambda table: (list_values(table["ids"]), labels_of(table, config.labels)), held)
+    return CodeLearner(network, config, source, settings["seed"], worker.device)
+
+
+def _macro_f1(gold: np.ndarray, called: np.ndarray) -> float:
+    """Mean F1 over the classes, or labels, that gold has."""
+    if gold.ndim == 1:
+        known = gold >= 0
+        return macro_f1(gold[known].astype(str), called[known].astype(str)) if known.any() else 0.0
+    found = []
+    for label in range(gold.shape[1]):
+        yes, said = gold[:, label] == 1, (called[:, label] == 1) & (gold[:, label] >= 0)
+        if yes.any():
+            found.append(2 * float((yes & said).sum()) / float(yes.sum() + said.sum()))
+    return float(np.mean(found)) if found else 0.0

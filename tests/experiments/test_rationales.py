@@ -42,7 +42,7 @@ from engine.explain.explain import explain
 from engine.models.code_task import Task
 from engine.models.site_classifier.coder import SiteCoder
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.corpus import load_examples, survey
+from engine.models.site_classifier.corpus import ReportSurvey
 from tests.explain.toys import Linear, docs
 from tests.models.conftest import tiny_config, write_tiny
 
@@ -163,10 +163,10 @@ def test_mistakes_in_the_data_are_told_in_one_line(tmp_path, hoc, evidence):
 def test_an_abstract_without_a_hallmark_is_trained_on(hoc, evidence, tmp_path):
     pq.write_table(training_table(read_marked(str(hoc)), True), tmp_path / "many.parquet")
     reading = {"group": "group", "labels": {"label": "label"}}
-    examples = load_examples(DataConfig(str(tmp_path / "many.parquet"), multi_label=["label"], **reading))
+    examples = ReportSurvey.of(DataConfig(str(tmp_path / "many.parquet"), multi_label=["label"], **reading)).examples()
     assert examples["label"].to_pylist() == [[GROWTH, CELL], []]
     pq.write_table(training_table(read_marked(str(evidence)), False), tmp_path / "one.parquet")
-    examples = load_examples(DataConfig(str(tmp_path / "one.parquet"), pair="question", **reading))
+    examples = ReportSurvey.of(DataConfig(str(tmp_path / "one.parquet"), pair="question", **reading)).examples()
     assert (examples["label"].to_pylist(), examples["pair"].to_pylist()) == (
         [TRIALS[0]["label"]],
         [question("Drug", "placebo", "pain")],
@@ -348,7 +348,7 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
 
     def untrained(recipe, reading, folder, command, say):
         calls.append(recipe)
-        examples = load_examples(DataConfig(**reading))
+        examples = ReportSurvey.of(DataConfig(**reading)).examples()
         labels = tuple(sorted({code for value in examples["label"].to_pylist() for code in (value if multi else [value])}))
         task = Task("label", labels, (3,) * len(labels), multi)
         write_tiny(folder, tiny_config(tasks=(task,), paired=kind == "evidence", window=40))
@@ -384,7 +384,9 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
 def test_what_people_marked_becomes_samples_of_train_where_that_is_asked_for(tmp_path, monkeypatch):
     rows = [row if row["split"] == "train" else {**row, "evidence": [], "text": f"Held. {row['text']}"} for row in trials()]
     data, seen = written(tmp_path / "data", rows, rationale_sets.SETS["evidence"].file), []
-    monkeypatch.setattr(rationales, "train", lambda recipe, reading, *rest: seen.append(survey(DataConfig(**reading)).samples))
+    monkeypatch.setattr(
+        rationales, "train", lambda recipe, reading, *rest: seen.append(ReportSurvey.of(DataConfig(**reading)).samples)
+    )
     for number, samples in enumerate(((), ("rationale",))):
         config = RationalesConfig(str(data), encoder="tiny:bert", samples=samples)
         Rationales(config)._train(tmp_path / f"{number}.parquet", tmp_path / "model", print)

@@ -77,7 +77,7 @@ def test_while_ray_starts(tmp_path, words, seconds):
     assert [line for line in after if line.startswith("train: ")] == after[-1:] == [told], after
 
 
-@pytest.mark.parametrize(("words", "reads"), [(site, "site_classifier.survey"), (entities, "prompt_mrc.load_corpus")])
+@pytest.mark.parametrize(("words", "reads"), [(site, "site_classifier.ReportSurvey.of"), (entities, "prompt_mrc.load_corpus")])
 def test_while_the_input_is_read(tmp_path, words, reads):
     system, _, name = reads.partition(".")
     slow = f"""

@@ -1,77 +1,27 @@
-"""Which files and columns of labelled reports a training reads, and what stands in for columns that it can do without.
+"""The columns of labelled reports that only this system reads, and the reports that it makes itself."""
 
-Where no column says the split, it is cut by a hash of the patient, or of the report where no column says the patient.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from posixpath import basename
 
-import numpy as np
-import pyarrow as pa
-
-from engine import sources
-from engine.errors import ConfigError, RowError
-from engine.keys import MISSING, key
+from engine.errors import ConfigError
+from engine.keys import key
+from engine.models.code_columns import CodeColumns, CodeData
 from engine.models.site_classifier.rationales.samples import KINDS
-from engine.records import seed_of
-from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT
-from engine.sources.files import ENDINGS
-from engine.sources.labelled import Labelled, Reader
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
-from engine.sources.labelled.table import files_at
-from engine.sources.packed import plain_name
-from engine.storage import Entry, storage_for
+from engine.sources.labelled import Labelled
 
 TASKS = {"site": "site", "histology": "histology"}
-SPLITS = (TRAIN, VALID, TEST)
-# Columns that a table may lack under these names; under any other name they were asked for and must be there.
-OPTIONAL = {"split": "split", "group": "patient_id"}
-_MOST_NAMES = 40
-_FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
-_DIALECT = ("encoding", "delimiter", "quoting", "escape")
-_KEYS = ("path", "id", "text", "labels", "multi_label", "group", "split", "pair", *_DIALECT)
-_NAMES = {key: f"data.{key}" for key in _KEYS} | {"marks": "data.rationales"}
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where labelled reports are, and which of their columns hold what.
-
-    `labels` maps a task to its column (none: `TASKS`); the column of a task in `multi_label` holds lists of codes. `pair` names
-    the column with the second text of a paired model. `split` names the column with train, valid or test; `group` one whose
-    values (patients) never cross splits. Where one is None, or no file has a column of its default name, see the module;
-    `cut_share` is the share that becomes test there, and that of the rest which becomes valid. `synthetic` adds that many
-    generated reports to train, `synthetic_seed` and `synthetic_skew` say which.
+class ReportColumns(CodeColumns):
+    """`pair` names the column with the second text of a paired model. `synthetic` adds that many generated reports to train,
+    `synthetic_seed` and `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
     that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
     rationale bank, of which those rationales are taken that the rule accepts.
-
-    `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other.
-
-    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
     """
 
-    path: str = key(
-        MISSING,
-        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, best some for "
-        "patient and split too. A threshold by which anything is coded without a person takes 203 valid reports at the least.",
-        path=True,
-    )
-    id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
-    text: str = key("text", "Column with the text.")
-    split: str | None = key(
-        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
-    )
-    group: str | None = key(
-        "patient_id",
-        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
-    )
-    labels: Mapping[str, str] = key(
-        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
-    )
-    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
     leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
     synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
@@ -87,146 +37,34 @@ class DataConfig:
         None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
     )
     samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
-    held: int = key(
-        8192,
-        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
-        low=1,
+
+
+@dataclass(frozen=True)
+class DataConfig(CodeData, ReportColumns):
+    """Where labelled reports are, which of their columns hold what, and how they are read; no `labels` are `TASKS`."""
+
+    further = ("leak", "pair", "rationales")
+
+    labels: Mapping[str, str] = key(
+        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
     )
-    cut_share: float = key(
-        0.1,
-        "Share cut off for test, and of the rest for valid, where nothing says the split.",
-        low=0.01,
-        high=0.5,
-    )
-    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
-    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
-    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
-    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
-        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
-        if not 0 < self.cut_share < 1:
-            raise ConfigError("data.cut_share: must lie between 0 and 1")
         if self.rationale_rule and not self.rationale_table:
             raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
+        if self.synthetic and (self.pair or self.multi_label):
+            raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
+        if self.rationales and self.rationale_table:
+            raise ConfigError("data.rationale_table: highlights stand in data.rationales already; name one of them")
 
     @property
     def highlighted(self) -> bool:
         """Whether there may be highlights."""
         return bool(self.rationales or self.rationale_table)
 
-
-def files_of(config: DataConfig) -> list[Entry]:
-    """The files of the input. Beside Parquet files in a folder no others count."""
-    try:
-        return files_at(config.path, PARQUET)
-    except ConfigError:
-        files = files_at(config.path)
-    if any(file.path.lower().endswith(ENDINGS[TEXT]) for file in files):
-        raise ConfigError(f"data.path: {config.path} holds texts; labelled reports are tables (Parquet, CSV or JSONL)")
-    return files
-
-
-def reader_of(config: DataConfig, file: Entry) -> tuple[Reader, tuple[str, ...]]:
-    """A file of the input, and which of the columns it does without that it can do without.
-
-    Raises:
-        ConfigError: it cannot be read, or lacks another column.
-    """
-    name, plain = basename(file.path), plain_name(file.path).lower()
-    format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
-    single = {key: getattr(config, key) for key in ("id", "text", "group", "split", "pair", *_DIALECT)}
-    several = {"labels": config.labels, "multi_label": config.multi_label, "marks": config.rationales}
-    more = {} if config.leak is None else {"leak": config.leak}
-    labelled = Labelled(file.path, format=format, **single, **several, more=more, names=_NAMES)
-    try:
-        known = sources.names(labelled.input(), storage_for(file.path), file)
-    except RowError as error:
-        if error.kind != "invalid_encoding":
-            raise unreadable(file.path, format) from None
-        raise ConfigError(f"data.encoding: the first line of {name} is not {config.encoding}; set the file's encoding") from None
-    lacking = _lacking_in(config, known, name)
-    return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
-
-
-def unreadable(path: str, format: str) -> ConfigError:
-    """What is told of a file whose content is broken."""
-    name = basename(path)
-    if plain_name(path).lower().endswith(ENDINGS[format]):
-        return ConfigError(f"data.path: {name} cannot be read as {_FORMATS[format]}; write it again, or leave it out")
-    endings = " ".join((*ENDINGS[CSV], *ENDINGS[JSONL]))
-    return ConfigError(f"data.path: {name} is no Parquet file; names of other tables end in one of {endings}")
-
-
-def _lacking_in(config: DataConfig, known: Sequence[str], where: str) -> tuple[str, ...]:
-    """Of split and group those that a file with the columns `known` does without.
-
-    Args:
-        where: the file's name, for the message.
-    Raises:
-        ConfigError: it lacks any other column; the message names the keys that name them.
-    """
-    single = ("id", "text", "split", "group", "leak", "pair", "rationales")
-    wanted = {f"data.{key}": getattr(config, key) for key in single} | {f"data.labels.{t}": c for t, c in config.labels.items()}
-    lacking = {key: column for key, column in wanted.items() if column is not None and column not in known}
-    missing = {key: column for key, column in lacking.items() if OPTIONAL.get(key.removeprefix("data.")) != column}
-    if missing:
-        keys = ", ".join(f"{key}={column}" for key, column in missing.items())
-        names = ", ".join(known[:_MOST_NAMES]) + (", ..." if len(known) > _MOST_NAMES else "")
-        them = "name another" if len(missing) == 1 else "name others"
-        more = ", or leave the task out of data.labels" if any(key.startswith("data.labels.") for key in missing) else ""
-        raise ConfigError(f"{keys}: {where} has no column {', '.join(missing.values())}; {them}{more}; it has {names}")
-    return tuple(name for name in OPTIONAL if getattr(config, name) is None or f"data.{name}" in lacking)
-
-
-def completed(columns: Mapping[str, pa.ChunkedArray], lacking: Sequence[str], share: float) -> dict[str, pa.ChunkedArray]:
-    """Columns of id, group and split, with what stands in for the lacking. A report without a patient is one by itself."""
-    ids = columns["record_id"].to_pylist()
-    groups = [own if group is None else group for group, own in zip(columns["group"].to_pylist(), ids, strict=True)]
-    found = {**columns, "group": pa.chunked_array([groups], pa.string())}
-    if "split" in lacking:
-        found["split"] = pa.chunked_array([[cut(str(group), share) for group in groups]], pa.string())
-    return found
-
-
-def told_of(config: DataConfig, lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
-    """Lines on what stands in for columns that are not there; `counts` of reports by split."""
-    lines = []
-    if "group" in lacking:
-        why = f"no column {OPTIONAL['group']}" if config.group else "data.group=null"
-        lines.append(
-            f"{why}: every report counts as a patient of its own; where patients have several reports, name their column in "
-            "data.group, or the figures come out too good"
-        )
-    if "split" in lacking:
-        why = f"no column {OPTIONAL['split']}" if config.split else "data.split=null"
-        by = config.id if "group" in lacking else config.group
-        cuts = ", ".join(f"{counts.get(f'real {split}', 0):,} {split}" for split in SPLITS)
-        lines.append(f"{why}: train, valid and test are cut by a hash of {by} (data.cut_share={config.cut_share:g}): {cuts}")
-    return lines
-
-
-class Splits:
-    """Sees that values are known and that no group stands in two splits, by eight bytes a report."""
-
-    def __init__(self) -> None:
-        self._unknown: set[str] = set()
-        self._seen: list[np.ndarray] = []
-
-    def see(self, reports: pa.Table) -> None:
-        splits = reports["split"].to_pylist()
-        self._unknown |= set(splits) - set(SPLITS)
-        number = {split: place for place, split in enumerate(SPLITS)}
-        both = zip(reports["group"].to_pylist(), splits, strict=True)
-        self._seen.append(
-            np.unique(np.array([seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in both], np.int64))
-        )
-
-    def check(self) -> None:
-        if self._unknown:
-            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(self._unknown)} others")
-        groups = np.unique(np.concatenate(self._seen)) >> 2 if self._seen else np.empty(0, np.int64)
-        crossing = int((np.unique(groups, return_counts=True)[1] > 1).sum())
-        if crossing:
-            raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")
+    def labelled(self, path: str, format: str) -> Labelled:
+        plain, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
+        names = {**plain.names, "marks": "data.rationales"}
+        return replace(plain, pair=self.pair, marks=self.rationales, more=more, names=names)

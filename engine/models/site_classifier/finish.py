@@ -33,7 +33,7 @@ def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sa
     checkpoint of `spec`.
 
     Args:
-        valid: real reports, as `load_examples` gives them. sample: as many of them compare the evidence methods.
+        valid: real reports, as `ReportSurvey` gives them. sample: as many of them compare the evidence methods.
     Returns:
         `calibration` by task, and under `evidence` what each method was worth on valid and which is `chosen`.
     """

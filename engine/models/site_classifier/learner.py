@@ -8,6 +8,7 @@ Masking replaces dropout, which costs six times the step on a CPU, and it makes 
 share of their words missing, so a report with its evidence masked is not foreign to it (Hase et al. 2021).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
-from engine.evaluation.classes import macro_f1
+from engine.models.code_learner import Pairs, answers, figures, text_losses
 from engine.models.examples import Source
 from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.network import Pooled, SiteNetwork
@@ -116,23 +117,14 @@ class SiteLearner:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Accuracy and macro-F1 of each task on the held-back examples, from as many windows as in training; `macro_f1` is the
-        mean over tasks."""
-        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        """The `figures` of the held-back examples, from as many windows as in training."""
+        pairs: Pairs = defaultdict(list)
         for some, held in self.source.held_back():
             self.examples = some
             for batch, members in self._batches(held, epoch=0):
                 for name, logits in self._shown(batch, members, None).logits.items():
-                    gold = self.examples.labels[name][members]
-                    called = (logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)
-                    pairs.setdefault(name, []).append((gold, called.cpu().numpy()))
-        found = {}
-        for name, parts in pairs.items():
-            gold, called = (np.concatenate(each) for each in zip(*parts, strict=True))
-            known = gold >= 0
-            found[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
-            found[f"macro_f1_{name}"] = _macro_f1(gold, called)
-        return found | {"macro_f1": float(np.mean([found[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
+                    pairs[name].append(answers(some.labels[name][members], logits))
+        return figures(pairs)
 
     def _shown(self, batch: Batch, members: list[int], epoch: int | None) -> Pooled:
         """What the network makes of a batch, as it is shown in an epoch, or whole."""
@@ -194,13 +186,7 @@ class SiteLearner:
         terms = {}
         for name, values in logits.items():
             gold = torch.from_numpy(self.examples.labels[name][members]).to(values.device)
-            if gold.ndim > 1:
-                loss = functional.binary_cross_entropy_with_logits(values, gold.clamp_min(0).float(), reduction="none")
-                loss = (loss * (gold >= 0)).mean(-1)
-            else:
-                loss = functional.cross_entropy(
-                    values, gold, ignore_index=-1, reduction="none", label_smoothing=self.config.smoothing
-                )
+            loss = text_losses(values, gold, self.config.smoothing)
             known = (gold >= 0).any(-1) if gold.ndim > 1 else gold >= 0
             self._tell(name, loss.detach().cpu().numpy(), known.cpu().numpy(), members)
             terms[name] = weights.get(name, 1.0) * (loss * scale.to(loss.device)).sum()
@@ -225,16 +211,3 @@ class SiteLearner:
                 gold = torch.from_numpy(flags[position[windows.numpy()]]).to(logits.device)
                 total = total + functional.binary_cross_entropy_with_logits(logits[windows.to(logits.device)], gold.float())
         return total
-
-
-def _macro_f1(gold: np.ndarray, called: np.ndarray) -> float:
-    """Mean F1 over the classes, or labels, that gold has."""
-    if gold.ndim == 1:
-        known = gold >= 0
-        return macro_f1(gold[known].astype(str), called[known].astype(str)) if known.any() else 0.0
-    found = []
-    for label in range(gold.shape[1]):
-        yes, said = gold[:, label] == 1, (called[:, label] == 1) & (gold[:, label] >= 0)
-        if yes.any():
-            found.append(2 * float((yes & said).sum()) / float(yes.sum() + said.sum()))
-    return float(np.mean(found)) if found else 0.0

@@ -2,30 +2,30 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
 from engine.keys import key, section
 from engine.models import code_figures
 from engine.models.base import ModelSpec, Phase, Say
+from engine.models.code_corpus import LabelledTexts
 from engine.models.code_figures import cautions
 from engine.models.examples import Preparation
 from engine.models.site_classifier.columns import TASKS, DataConfig
 from engine.models.site_classifier.config import HEADS, ClassifierConfig, LearnConfig, ModelConfig
-from engine.models.site_classifier.corpus import Survey, listing, load_examples, pieces, survey
-from engine.storage import full_path, s3_config
+from engine.models.site_classifier.corpus import ReportSurvey
+from engine.storage import full_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.site_classifier.coder import SiteCoder
+    from engine.models.site_classifier.examples import ReportEncoding
 
 __all__ = ["card", "cautions", "corpus", "measure", "part", "phases", "report", "settle", "watched", "write"]
 
@@ -43,13 +43,10 @@ class Settings:
 
 
 @dataclass
-class Reports:
+class Reports(LabelledTexts):
     """See `engine.models.base.Corpus`."""
 
-    settings: Mapping[str, Any]
-    data: DataConfig
-    given: Any
-    found: Survey
+    survey = ReportSurvey
 
     @cached_property
     def base(self) -> "SiteCoder | None":
@@ -65,39 +62,22 @@ class Reports:
         model = self.settings["model"]
         return headed(self.base.config, model) if self.base else classifier_config(model, self.found.labels, self.data)
 
-    def changed(self) -> bool:
-        return _listed(self.data) != self.given
+    @property
+    def encoding(self) -> "ReportEncoding":
+        from engine.models.site_classifier.examples import ReportEncoding
 
-    def lines(self) -> list[str]:
-        return self.found.told()
+        most = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
+        return ReportEncoding(self.config, self.config.encoder, most)
 
     def preparation(self) -> Preparation:
-        from engine.encoders import encoder_folder, load_tokenizer
-        from engine.models.site_classifier.examples import Tokenize, encoded, schema_of
-
-        cut, some, config = list(pieces(self.data)), 512, self.config
-        most = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
-        tokenizer = load_tokenizer(encoder_folder(config.encoder))
-        samples = (self.found.samples.slice(at, some) for at in range(0, len(self.found.samples), some))
-        return Preparation(
-            pieces=cut,
-            work=Tokenize(self.data, config, self.found.repeats, replace(s3_config(), proven=True), most),
-            schema=schema_of(config),
-            given=[asdict(piece) for piece in cut],
+        samples, some = self.found.samples, 512
+        return replace(
+            super().preparation(),
             facts={"labels": self.found.labels},
-            further=(encoded(each, config, tokenizer, most) for each in samples),
+            further=map(self.encoding, (samples.slice(at, some) for at in range(0, len(samples), some))),
             # States are cached by the number of their text.
             held=0 if self.base else self.data.held,
         )
-
-    @cached_property
-    def _held_back(self) -> pa.Table:
-        return load_examples(self.data, ("valid", "test"), self.found)
-
-    def real(self, split: str) -> pa.Table:
-        """The real reports of valid or test, which alone are calibrated on and measured."""
-        both = pc.and_(pc.equal(self._held_back["kind"], "real"), pc.equal(self._held_back["split"], split))
-        return self._held_back.filter(both)
 
 
 def watched(settings: Mapping[str, Any]) -> Sequence[str]:
@@ -109,9 +89,7 @@ def corpus(settings: Mapping[str, Any]) -> Reports:
     settings = _anywhere(settings)
     data = DataConfig(**settings["data"])
     _check(settings, data)
-    given, found = _listed(data), survey(data)
-    found.require()
-    made = Reports(settings, data, given, found)
+    made = Reports.of(settings, data)
     if made.base:
         made.settings = {**settings, "model": {**settings["model"], "base_digest": made.base.digest}}
     _ = made.config
@@ -149,7 +127,7 @@ def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> Mod
 def settle(spec: ModelSpec, corpus: Reports, say: Say) -> Mapping[str, Any]:
     from engine.models.site_classifier.finish import settle
 
-    return settle(spec, corpus.config.tasks, corpus.real("valid"), say, corpus.settings.get("evidence_sample", 100))
+    return settle(spec, corpus.config.tasks, corpus.part("valid"), say, corpus.settings.get("evidence_sample", 100))
 
 
 def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -158,8 +136,8 @@ def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: S
     figures = measure(
         spec,
         settled,
-        corpus.real("test"),
-        lambda: load_examples(corpus.data, found=corpus.found),
+        corpus.part("test"),
+        corpus.found.examples,
         say,
         with_baseline=corpus.settings.get("baseline", False),
         sample=corpus.settings.get("evidence_sample", 100),
@@ -209,10 +187,6 @@ def _check(settings: Mapping[str, Any], data: DataConfig) -> None:
         raise ConfigError(f"data.labels: the model has the tasks {told}; name a column for each of them and no other")
     if base.config.paired and data.pair is None:
         raise ConfigError("data.pair: this model reads pairs of texts; name the column of the second one")
-
-
-def _listed(data: DataConfig) -> list[list[Any]]:
-    return [[file.path, file.size, file.version] for file in listing(data)]
 
 
 def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:

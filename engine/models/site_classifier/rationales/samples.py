@@ -90,11 +90,6 @@ class RationaleTable:
         at = reports.column_names.index("marks")
         return reports.set_column(at, "marks", pa.array([self._marks.get(name) for name in names], MARKS))
 
-    def held_words(self, reports: pa.Table) -> set[bytes]:
-        """See `held_words`; these reports do not count as asked about."""
-        marks = [self._marks.get(name) for name in reports["record_id"].to_pylist()]
-        return held_words(reports.set_column(reports.column_names.index("marks"), "marks", pa.array(marks, MARKS)))
-
     def unknown(self) -> pa.Table:
         """The highlights of no report that was asked about, as `REJECTED`."""
         lost = [(name, row) for name, rows in self._marks.items() if name not in self._seen for row in rows]
@@ -159,7 +154,7 @@ class Sampler:
         """The samples, with the columns of `examples`, and what could not be used as `REJECTED`.
 
         Args:
-            examples: as `load_examples` makes them, with `marks`. A sample's `kind` is its own, its `record_id` the report's with
+            examples: as `ReportSurvey.examples` makes them. A sample's `kind` is its own, its `record_id` the report's with
                 a suffix, everything else the report's.
         """
         marked = examples.filter(pc.and_(pc.is_valid(examples["marks"]), pc.equal(examples["split"], "train")))
@@ -232,11 +227,6 @@ def unfit(rationale: Rationale, report: str) -> str | None:
 def same_words(text: str) -> bytes:
     """What stands for a rationale's words: two are the same whatever their case and blanks."""
     return text_digest(plain(text))
-
-
-def codes(column: pa.ChunkedArray) -> list[str]:
-    """All codes in a task's column, of one a row or of lists."""
-    return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
 def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:

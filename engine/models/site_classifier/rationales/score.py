@@ -54,7 +54,7 @@ OutOfFold = Callable[[str, pa.Schema, Sequence[int], Mapping[str, Any], str, Say
 
 @dataclass(frozen=True)
 class Marked:
-    """Labelled reports with their highlights: `examples` as `load_examples` gives them, the texts of valid and test, and how many
+    """Labelled reports with their highlights: `examples` as `ReportSurvey` gives them, the texts of valid and test, and how many
     rationales are of no report."""
 
     examples: pa.Table

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.rationales.samples import Rationale, RationaleTable, Sampler, codes, held_words, merged
+from engine.models.code_corpus import codes
+from engine.models.site_classifier.rationales.samples import Rationale, RationaleTable, Sampler, held_words, merged
 from engine.sources.labelled.values import MARKS, highlights
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."

@@ -17,7 +17,7 @@ import torch
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
 from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.corpus import survey
+from engine.models.site_classifier.corpus import ReportSurvey
 from engine.models.site_classifier.rationales.bank import rule
 from engine.models.site_classifier.rationales.gather import HUMAN
 from engine.models.site_classifier.rationales.score import TABLE, _judged, _unlearn, summary
@@ -132,16 +132,16 @@ def test_a_bank_is_trained_on_by_one_of_its_rules(made, folder):
         rationale_rule="random(top(0.5))",
     )
     kept = {row["origin"] for row in made.to_pylist() if row["rule"] == "random(top(0.5))" and row["accepted"]}
-    found = survey(config)
+    found = ReportSurvey.of(config)
     assert len(found.samples) and {row["reason"] for row in found.rejected.to_pylist()} == {"duplicate"}
     told = {row["record_id"].split("#")[0] for row in found.samples.to_pylist()}
     assert told | set(found.rejected["origin"].to_pylist()) == kept < {row["origin"] for row in made.to_pylist()}
     with pytest.raises(ConfigError, match=r"data\.rationale_rule: the bank was not judged by 'best', but by all, at_most"):
-        survey(replace(config, rationale_rule="best"))
+        ReportSurvey.of(replace(config, rationale_rule="best"))
     with pytest.raises(ConfigError, match="for a rationale bank set data"):
-        survey(replace(config, rationale_rule=None))
+        ReportSurvey.of(replace(config, rationale_rule=None))
     with pytest.raises(ConfigError, match="is no rationale bank"):
-        survey(replace(config, rationale_table=f"{folder}/marked.parquet"))
+        ReportSurvey.of(replace(config, rationale_table=f"{folder}/marked.parquet"))
     with pytest.raises(ConfigError, match=r"name the bank in data\.rationale_table"):
         replace(config, rationale_table=None)
 

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.columns import DataConfig
-from engine.models.site_classifier.corpus import load_examples, survey
+from engine.models.code_columns import CodeData
+from engine.models.code_corpus import Survey
 from engine.sources.labelled.splits import cut
 
 ONE = {"site": "site"}
@@ -16,11 +16,11 @@ def table(folder, name="reports.parquet", **columns):
     made = {"record_id": [f"r{n}" for n in range(60)], "text": [f"text {n}" for n in range(60)], "site": ["C18", "C34"] * 30}
     kept = {key: value for key, value in (made | columns).items() if value is not None}
     pl.DataFrame(kept).write_parquet(folder / name)
-    return DataConfig(path=str(folder / name), labels=ONE)
+    return CodeData(path=str(folder / name), labels=ONE)
 
 
 def by_id(config, column):
-    found = load_examples(config)
+    found = Survey.of(config).examples()
     return dict(zip(found["record_id"].to_pylist(), found[column].to_pylist(), strict=True))
 
 
@@ -35,12 +35,12 @@ def test_a_report_without_a_patient_is_one_by_itself_beside_a_split_too(tmp_path
     patients = [None if n % 10 == 0 else f"p{n}" for n in range(60)]
     config = table(tmp_path, patient_id=patients, split=["train", "valid", "test"] * 20)
     assert by_id(config, "group") == {f"r{n}": patient or f"r{n}" for n, patient in enumerate(patients)}
-    assert survey(config).counts["real train"] == 20
+    assert Survey.of(config).counts["real train"] == 20
 
 
 def test_without_patients_the_reports_are_cut_and_it_is_said(tmp_path):
     config = table(tmp_path)
-    found = survey(config)
+    found = Survey.of(config)
     assert by_id(config, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
     assert by_id(config, "group") == {f"r{n}": f"r{n}" for n in range(60)}
     first, second = found.told()
@@ -50,24 +50,24 @@ def test_without_patients_the_reports_are_cut_and_it_is_said(tmp_path):
         "no column split: train, valid and test are cut by a hash of record_id (data.cut_share=0.1): "
         f"{counts[0]} train, {counts[1]} valid, {counts[2]} test"
     )
-    larger = survey(DataConfig(path=config.path, labels=ONE, cut_share=0.4)).counts
+    larger = Survey.of(CodeData(path=config.path, labels=ONE, cut_share=0.4)).counts
     assert larger["real test"] > counts[2] and larger["real valid"] > counts[1]
 
 
 def test_null_cuts_anew_what_has_a_split(tmp_path):
     config = table(tmp_path, split=["train"] * 60, patient_id=["p"] * 60)
     assert set(by_id(config, "split").values()) == {"train"}
-    anew = DataConfig(path=config.path, labels=ONE, split=None, group=None)
+    anew = CodeData(path=config.path, labels=ONE, split=None, group=None)
     assert by_id(anew, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
-    assert [line.partition(":")[0] for line in survey(anew).told()] == ["data.group=null", "data.split=null"]
+    assert [line.partition(":")[0] for line in Survey.of(anew).told()] == ["data.group=null", "data.split=null"]
     # A patient is in one split, whatever the column of splits said.
-    assert len(set(by_id(DataConfig(path=config.path, labels=ONE, split=None), "split").values())) == 1
+    assert len(set(by_id(CodeData(path=config.path, labels=ONE, split=None), "split").values())) == 1
 
 
 def test_too_few_to_cut_are_refused(tmp_path):
     config = table(tmp_path, patient_id=["p"] * 60)
     with pytest.raises(ConfigError, match=r"^data\.path: 60 reports are too few to cut valid and test from"):
-        survey(config).require()
+        Survey.of(config).require()
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_too_few_to_cut_are_refused(tmp_path):
 def test_a_missing_column_is_told_with_its_key(tmp_path, columns, more, told):
     config = table(tmp_path, **columns)
     with pytest.raises(ConfigError, match=told):
-        survey(DataConfig(path=config.path, labels=ONE, **more))
+        Survey.of(CodeData(path=config.path, labels=ONE, **more))
 
 
 def test_files_that_differ_in_what_they_lack_are_refused(tmp_path):
     table(tmp_path, "a.parquet", patient_id=list(range(60)))
     table(tmp_path, "b.parquet")
     with pytest.raises(ConfigError, match=r"^data\.group: some files have a column patient_id and some have none"):
-        survey(DataConfig(path=str(tmp_path), labels=ONE))
+        Survey.of(CodeData(path=str(tmp_path), labels=ONE))
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_files_that_differ_in_what_they_lack_are_refused(tmp_path):
 def test_a_broken_file_is_told_by_its_name(tmp_path, name, told):
     (tmp_path / name).write_text("record_id,text\n1,x\n")
     with pytest.raises(ConfigError, match=told):
-        survey(DataConfig(path=str(tmp_path / name)))
+        Survey.of(CodeData(path=str(tmp_path / name), labels=ONE))
 
 
 def test_texts_are_no_labelled_reports(tmp_path):
     (tmp_path / "b.txt").write_text("a report")
     with pytest.raises(ConfigError, match=r"^data\.path: .* holds texts; labelled reports are tables"):
-        survey(DataConfig(path=str(tmp_path)))
+        Survey.of(CodeData(path=str(tmp_path), labels=ONE))

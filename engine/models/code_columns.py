@@ -1,0 +1,225 @@
+"""Which files and columns of labelled texts a training reads, and what stands in for columns that it can do without.
+
+Where no column says the split, it is cut by a hash of the patient, or of the report where no column says the patient.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from posixpath import basename
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from engine import sources
+from engine.errors import ConfigError, RowError
+from engine.keys import MISSING, key
+from engine.records import seed_of
+from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT
+from engine.sources.files import ENDINGS
+from engine.sources.labelled import Labelled, Reader
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
+from engine.sources.labelled.table import files_at
+from engine.sources.packed import plain_name
+from engine.storage import Entry, storage_for
+
+SPLITS = (TRAIN, VALID, TEST)
+# Columns that a table may lack under these names; under any other name they were asked for and must be there.
+OPTIONAL = {"split": "split", "group": "patient_id"}
+_MOST_NAMES = 40
+_FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
+_READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "delimiter", "quoting", "escape")
+
+
+@dataclass(frozen=True)
+class CodeColumns:
+    """Where labelled texts are, and which of their columns hold what.
+
+    `labels` maps a task to its column; that of a task in `multi_label` holds lists of codes. `split` names the column with train,
+    valid or test; `group` one whose values (patients) never cross splits. Where one is None, or no file has a column of its
+    default name, see the module.
+
+    `further` are the keys of a system's own columns.
+    """
+
+    further: ClassVar[Sequence[str]] = ()
+
+    path: str = key(
+        MISSING,
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, best some for "
+        "patient and split too. A threshold by which anything is coded without a person takes 203 valid reports at the least.",
+        path=True,
+    )
+    id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
+    text: str = key("text", "Column with the text.")
+    split: str | None = key(
+        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
+    )
+    group: str | None = key(
+        "patient_id",
+        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
+    )
+    labels: Mapping[str, str] = key({}, "Column with the right code, for each task, such as {site: site_code}.")
+    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+
+
+@dataclass(frozen=True)
+class CodeData(CodeColumns):
+    """And how they are read.
+
+    `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other. `cut_share` is
+    the share that becomes test where nothing says the split, and that of the rest which becomes valid.
+
+    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
+    """
+
+    held: int = key(
+        8192,
+        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
+        low=1,
+    )
+    cut_share: float = key(
+        0.1,
+        "Share cut off for test, and of the rest for valid, where nothing says the split.",
+        low=0.01,
+        high=0.5,
+    )
+    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
+    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
+    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
+        if not 0 < self.cut_share < 1:
+            raise ConfigError("data.cut_share: must lie between 0 and 1")
+
+    def labelled(self, path: str, format: str) -> Labelled:
+        """One of the files, with the columns that are read of it."""
+        read = {key: getattr(self, key) for key in _READ}
+        return Labelled(path, format=format, **read, names={key: f"data.{key}" for key in vars(self)})
+
+
+def files_of(config: CodeData) -> list[Entry]:
+    """The files of the input. Beside Parquet files in a folder no others count."""
+    try:
+        return files_at(config.path, PARQUET)
+    except ConfigError:
+        files = files_at(config.path)
+    if any(file.path.lower().endswith(ENDINGS[TEXT]) for file in files):
+        raise ConfigError(f"data.path: {config.path} holds texts; labelled reports are tables (Parquet, CSV or JSONL)")
+    return files
+
+
+def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
+    """A file of the input, and which of the columns it does without that it can do without.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks another column.
+    """
+    name, plain = basename(file.path), plain_name(file.path).lower()
+    format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
+    labelled = config.labelled(file.path, format)
+    try:
+        known = sources.names(labelled.input(), storage_for(file.path), file)
+    except RowError as error:
+        if error.kind != "invalid_encoding":
+            raise unreadable(file.path, format) from None
+        raise ConfigError(f"data.encoding: the first line of {name} is not {config.encoding}; set the file's encoding") from None
+    lacking = _lacking_in(config, known, name)
+    return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
+
+
+def unreadable(path: str, format: str) -> ConfigError:
+    """What is told of a file whose content is broken."""
+    name = basename(path)
+    if plain_name(path).lower().endswith(ENDINGS[format]):
+        return ConfigError(f"data.path: {name} cannot be read as {_FORMATS[format]}; write it again, or leave it out")
+    endings = " ".join((*ENDINGS[CSV], *ENDINGS[JSONL]))
+    return ConfigError(f"data.path: {name} is no Parquet file; names of other tables end in one of {endings}")
+
+
+def _lacking_in(config: CodeData, known: Sequence[str], where: str) -> tuple[str, ...]:
+    """Of split and group those that a file with the columns `known` does without.
+
+    Args:
+        where: the file's name, for the message.
+    Raises:
+        ConfigError: it lacks any other column; the message names the keys that name them.
+    """
+    single = ("id", "text", "split", "group", *config.further)
+    wanted = {f"data.{key}": getattr(config, key) for key in single} | {f"data.labels.{t}": c for t, c in config.labels.items()}
+    lacking = {key: column for key, column in wanted.items() if column is not None and column not in known}
+    missing = {key: column for key, column in lacking.items() if OPTIONAL.get(key.removeprefix("data.")) != column}
+    if missing:
+        keys = ", ".join(f"{key}={column}" for key, column in missing.items())
+        names = ", ".join(known[:_MOST_NAMES]) + (", ..." if len(known) > _MOST_NAMES else "")
+        them = "name another" if len(missing) == 1 else "name others"
+        more = ", or leave the task out of data.labels" if any(key.startswith("data.labels.") for key in missing) else ""
+        raise ConfigError(f"{keys}: {where} has no column {', '.join(missing.values())}; {them}{more}; it has {names}")
+    return tuple(name for name in OPTIONAL if getattr(config, name) is None or f"data.{name}" in lacking)
+
+
+def lacking_of(config: CodeData) -> tuple[str, ...]:
+    """Which of split and group the files do without.
+
+    Raises:
+        ConfigError: some have such a column and some have none.
+    """
+    found = {reader_of(config, file)[1] for file in files_of(config)}
+    if len(found) > 1:
+        name = next(name for name in OPTIONAL if len({name in each for each in found}) > 1)
+        raise ConfigError(
+            f"data.{name}: some files have a column {OPTIONAL[name]} and some have none; give all of them one, or none"
+        )
+    return found.pop()
+
+
+def completed(rows: pa.Table, lacking: Sequence[str], share: float) -> dict[str, pa.Array]:
+    """Groups, and splits where these are lacking. A report without a patient is one by itself."""
+    both = zip(rows["group"].to_pylist(), rows["record_id"].to_pylist(), strict=True)
+    groups = [own if group is None else group for group, own in both]
+    found = {"group": pa.array(groups, pa.string())}
+    return found | ({"split": pa.array([cut(str(group), share) for group in groups])} if "split" in lacking else {})
+
+
+def told_of(config: CodeData, lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    """Lines on what stands in for columns that are not there; `counts` of reports by split."""
+    lines = []
+    if "group" in lacking:
+        why = f"no column {OPTIONAL['group']}" if config.group else "data.group=null"
+        lines.append(
+            f"{why}: every report counts as a patient of its own; where patients have several reports, name their column in "
+            "data.group, or the figures come out too good"
+        )
+    if "split" in lacking:
+        why = f"no column {OPTIONAL['split']}" if config.split else "data.split=null"
+        by = config.id if "group" in lacking else config.group
+        cuts = ", ".join(f"{counts.get(f'real {split}', 0):,} {split}" for split in SPLITS)
+        lines.append(f"{why}: train, valid and test are cut by a hash of {by} (data.cut_share={config.cut_share:g}): {cuts}")
+    return lines
+
+
+class Splits:
+    """Sees that values are known and that no group stands in two splits, by eight bytes a report."""
+
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
+        self._seen: list[np.ndarray] = []
+
+    def see(self, reports: pa.Table) -> None:
+        splits = reports["split"].to_pylist()
+        self._unknown |= set(splits) - set(SPLITS)
+        number = {split: place for place, split in enumerate(SPLITS)}
+        both = zip(reports["group"].to_pylist(), splits, strict=True)
+        self._seen.append(
+            np.unique(np.array([seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in both], np.int64))
+        )
+
+    def check(self) -> None:
+        if self._unknown:
+            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(self._unknown)} others")
+        groups = np.unique(np.concatenate(self._seen)) >> 2 if self._seen else np.empty(0, np.int64)
+        crossing = int((np.unique(groups, return_counts=True)[1] > 1).sum())
+        if crossing:
+            raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")
