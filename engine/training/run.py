@@ -31,12 +31,13 @@ from engine.training.fit import STATE, FitConfig, fit, last_saved, session
 from engine.training.loop import LoopConfig
 from engine.training.state import State, read_state, write_curve, write_weights
 
-WORK, EXAMPLES, CACHE, WEIGHTS = "_training", "_examples", "_cache", "weights.safetensors"
+WORK, CLAIM = "_training", "settings.json"
+EXAMPLES, CACHE, WEIGHTS = "_examples", "_cache", "weights.safetensors"
 # A user's own questions may hold words of the texts: settings are named without their values.
 _TRAINING = Kind(
     "training",
     "holds a training with other settings ({changes}); choose a new folder",
-    note=f"{WORK}/settings.json",
+    note=f"{WORK}/{CLAIM}",
 )
 CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
@@ -140,14 +141,17 @@ class _Place:
         return f"{self.shared}/{self.folders[phase]}".rstrip("/")
 
     def clear(self) -> None:
-        """Removes what a whole checkpoint leaves over."""
-        storage = storage_for(self.shared)
-        for name in filter(None, (EXAMPLES, *self.folders)):
-            storage.remove_folder(f"{self.shared}/{name}")
-        shutil.rmtree(self.work / CACHE, ignore_errors=True)
-        shutil.rmtree(self.made if self.remote is None else self.work, ignore_errors=True)
+        """Removes what a whole checkpoint leaves over: all but the claim."""
         if self.remote is not None:
-            storage.remove(f"{self.remote}/{STATE}")
+            storage = storage_for(self.remote)
+            storage.remove_all(file.path for file in storage.list(self.remote) if not file.path.endswith(f"/{WORK}/{CLAIM}"))
+            shutil.rmtree(self.work, ignore_errors=True)
+            return
+        for path in self.work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != CLAIM:
+                path.unlink()
 
 
 def _folders(names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from engine.models.base import recipe
 from engine.models.site_classifier import finish
 from engine.models.site_classifier.build import learner
 from engine.models.site_classifier.checkpoint import read_checkpoint
-from engine.storage import is_s3, storage_for
+from engine.storage import storage_for
 from engine.training.examples import write_examples
 from engine.training.fit import STATE
 from engine.training.loop import LoopConfig, Worker
@@ -136,8 +136,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(place, tmp_p
         trained(tmp_path, place, rate=0.5)
     assert list(storage_for(place).list(place)) == before
     left = [name for name in names(place) if name.startswith("_")]
-    # What a finished training keeps: locally its last state too, on S3 and on this machine no more than it needs.
-    assert left == ["_training/settings.json"] if is_s3(place) else [f"_training/_last/{STATE}", "_training/settings.json"]
+    assert left == ["_training/settings.json"]
     assert not list((tmp_path / "cache" / "marginalia").rglob(STATE))
 
 

@@ -23,20 +23,13 @@ from engine.sources.base import TEXT, InputConfig
 from engine.sources.files import input_base, input_path, source_of
 from engine.sources.labelled import brat, genia, iob2, parquet
 from engine.sources.labelled.documents import (
-    DOCUMENTS,
-    Broken,
     Document,
-    Span,
-    from_table,
-    lost_mentions,
     split_called,
     to_table,
 )
 from engine.sources.labelled.genia import Left
 from engine.sources.labelled.table import files_at
 from engine.storage import Entry, Storage, storage_for
-
-__all__ = ["DOCUMENTS", "Broken", "Document", "Left", "Span", "from_table", "lost_mentions", "read_documents", "to_table"]
 
 _PARQUET, _IOB2, _ANN, _TXT, _XML = (".parquet", ".pq"), (".tsv", ".iob2", ".iob", ".bio", ".conll"), ".ann", ".txt", ".xml"
 _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)

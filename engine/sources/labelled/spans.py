@@ -11,8 +11,6 @@ from engine.sources.labelled.annotated import read_documents
 from engine.sources.labelled.documents import Broken, from_table, marked_types
 from engine.sources.labelled.genia import Left
 
-Mention = tuple[int, int, str]
-
 
 @dataclass(frozen=True)
 class GoldSpans:
@@ -33,16 +31,6 @@ class GoldSpans:
     def types(self) -> tuple[str, ...]:
         """All types that are marked somewhere."""
         return tuple(sorted(frozenset().union(*self.marked.values())))
-
-    def mentions(self) -> dict[str, list[Mention]]:
-        """By record id (start, end, type) of each span, an empty list for a text without any."""
-        both = zip(self.records["record_id"].to_pylist(), self.records["spans"].to_pylist(), strict=True)
-        return {record_id: [(span["start"], span["end"], span["type"]) for span in spans] for record_id, spans in both}
-
-    def known(self) -> dict[str, frozenset[str]]:
-        """By record id the types that are marked in its dataset."""
-        both = zip(self.records["record_id"].to_pylist(), self.records["dataset"].to_pylist(), strict=True)
-        return {record_id: self.marked[dataset] for record_id, dataset in both}
 
 
 def read_spans(path: str, split: str | None = None, id: str | None = None) -> GoldSpans:

@@ -60,7 +60,7 @@ def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
     assert found["dpla"].config.tasks == base.config.tasks and found["dpla"].calibration != base.calibration
     assert not (trained / "base" / "heads").exists()
     # The states of all texts are a training's own and do not stay.
-    assert sorted(path.name for path in (trained / "model" / "_training").iterdir()) == ["_last", "settings.json"]
+    assert sorted(path.name for path in (trained / "model" / "_training").iterdir()) == ["settings.json"]
     rows = {head: coded(coder(model, head=head), TEXTS) for head in ("dpla", "cls")}
     assert all(row["site_evidence"] for row in rows["dpla"][:3])
     assert [row["site_prob"] for row in rows["dpla"]] != [row["site_prob"] for row in rows["cls"]]

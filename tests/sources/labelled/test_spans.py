@@ -14,6 +14,14 @@ def put(path, text):
     path.write_text(text, encoding="utf-8")
 
 
+def mentions(gold):
+    """(start, end, type) of each span, by record id."""
+    return {
+        row["record_id"]: [(span["start"], span["end"], span["type"]) for span in row["spans"]]
+        for row in gold.records.to_pylist()
+    }
+
+
 @pytest.fixture
 def corpora(tmp_path):
     """Two BRAT texts and a broken one; a Parquet table of another dataset, which marks B alone."""
@@ -30,7 +38,7 @@ def corpora(tmp_path):
 
 def test_spans_by_record_id_with_the_digest_of_the_text(corpora):
     gold = read_spans(str(corpora))
-    assert gold.mentions() == {"r1": [(0, 7, "A"), (10, 14, "B")], "r2": [], "t1": [(0, 4, "B")]}
+    assert mentions(gold) == {"r1": [(0, 7, "A"), (10, 14, "B")], "r2": [], "t1": [(0, 4, "B")]}
     rows = {row["record_id"]: row for row in gold.records.to_pylist()}
     assert rows["r1"]["text_sha256"] == text_digest("Aspirin é pain") and rows["r1"]["text"] == "Aspirin é pain"
     assert gold.broken.texts == 4 and gold.broken.lines() == [
@@ -41,7 +49,7 @@ def test_spans_by_record_id_with_the_digest_of_the_text(corpora):
 def test_what_is_marked_in_a_dataset_is_said_by_all_of_its_texts(corpora):
     gold = read_spans(str(corpora), split="test")
     assert gold.types == ("A", "B") and gold.marked == {"brat": {"A", "B"}, "other": {"B"}}
-    assert gold.known() == {"r2": {"A", "B"}, "t1": {"B"}} and set(gold.mentions()) == {"r2", "t1"}
+    assert {one["record_id"]: gold.marked[one["dataset"]] for one in gold.records.to_pylist()} == {"r2": {"A", "B"}, "t1": {"B"}}
 
 
 def test_iob2_and_genia_are_gold_too(tmp_path):
@@ -49,7 +57,7 @@ def test_iob2_and_genia_are_gold_too(tmp_path):
     marked = '<sentence><cons sem="G#DNA_molecule">ab</cons> <cons sem="(AND G#DNA_x G#RNA_y)">c and d</cons></sentence>'
     put(tmp_path / "genia.xml", f"<set><article><title>{marked}</title></article></set>")
     gold = read_spans(str(tmp_path))
-    assert gold.mentions() == {"genia:0": [(0, 2, "DNA")], "made/train:0": [(0, 2, "A")]}
+    assert mentions(gold) == {"genia:0": [(0, 2, "DNA")], "made/train:0": [(0, 2, "A")]}
     assert gold.coordinated == 1 and gold.marked == {"genia": {"DNA"}, "made": {"A"}}
 
 
