@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import ContractError
-from engine.evaluation.resample import divide
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,6 @@ def macro_f1(gold: ArrayLike, predicted: ArrayLike, over: str = "gold") -> float
     if over not in ("gold", "both"):
         raise ContractError(f"macro_f1: over is 'gold' or 'both', not {over!r}")
     return float(np.mean([c.f1 for c in per_class(gold, predicted) if c.support or over == "both"]))
-
-
-def mean_f1(hits: ArrayLike, given: ArrayLike, gold: ArrayLike) -> NDArray:
-    """Mean F1 over the labels that gold has, from counts [..., labels]; NaN where it has none.
-
-    `macro_f1` over "gold" by counts: a label that is only given stands in no mean, so that whoever gives what, two sides are
-    held against each other over the same labels.
-    """
-    hits, given, gold = (np.asarray(each, dtype=float) for each in (hits, given, gold))
-    known = gold > 0
-    each = divide(2 * hits, given + gold)
-    return divide(np.where(known, each, 0.0).sum(-1), known.sum(-1))
 
 
 def keepable_share(prob: ArrayLike, right: ArrayLike, target: float = 0.98) -> float:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from engine.evaluation import classes
-from engine.evaluation.resample import FEWEST, Estimate, Totals, divide, ratio, share_interval
+from engine.evaluation.resample import FEWEST, Estimate, Ratio, Rest, Totals, divide, ratio, share_interval
 from engine.records import AUTO, DECISIONS, METRICS, REVIEW
 
 ALL = "all"
@@ -107,30 +108,21 @@ def exact_f1(estimate: Estimate, groups: int, level: float) -> Estimate:
 
 
 def ratio_metrics(
-    task: str | None,
-    parts: Mapping[str, tuple[Mapping[str, NDArray], Mapping[str, tuple[str, str]]]],
-    group: NDArray,
-    rounds: Rounds,
+    task: str | None, totals: Totals, figures: Mapping[tuple[str, str], tuple[Ratio, Sequence[Any]]], rounds: Rounds
 ) -> list[Metric]:
-    """Ratios of sums over rows, by part.
+    """Rows by name and slice: each a ratio over some parts of the totals."""
+    estimates = totals.estimates({key: ratio.over(parts) for key, (ratio, parts) in figures.items()}, **vars(rounds))
+    return [
+        share_metric(task, *key, estimate, figures[key][0].rest(totals, figures[key][1]), rounds.level)
+        for key, estimate in estimates.items()
+    ]
 
-    Args:
-        parts: name -> columns [n], and each metric as the names of the columns above and below.
-    """
-    columns = {(part, name): values for part, (named, _) in parts.items() for name, values in named.items()}
-    wanted = {(part, name): pair for part, (_, figures) in parts.items() for name, pair in figures.items()}
-    totals = Totals(group, columns)
-    estimates = totals.estimates(
-        {key: ratio((key[0], above), (key[0], below)) for key, (above, below) in wanted.items()}, **vars(rounds)
-    )
-    metrics = []
-    for (part, name), estimate in estimates.items():
-        below = (part, wanted[(part, name)][1])
-        n, groups = int(np.sum(columns[below])), totals.resting(below)
-        # A mean of probabilities is no share of hits.
-        estimate = estimate if name == "mean_prob" else exact(estimate, groups, rounds.level)
-        metrics.append(metric_of(task, name, part, estimate, n, groups))
-    return metrics
+
+def share_metric(task: str | None, name: str, part: str, estimate: Estimate, rest: Rest, level: float) -> Metric:
+    """The row of a share of hits or an F1, with the exact interval where no resample differs."""
+    if name != "mean_prob":  # A mean of probabilities is no share of hits.
+        estimate = (exact_f1 if name.endswith("f1") else exact)(estimate, rest.groups, level)
+    return metric_of(task, name, part, estimate, rest.n, rest.groups)
 
 
 def record_metrics(
@@ -142,13 +134,14 @@ def record_metrics(
         right: task -> [n]. complete: [n], records with gold for every task.
     """
     columns: dict[str, NDArray] = {"n": np.ones(decision.size), **{word: decision == word for word in DECISIONS}}
-    figures = {f"{word}_share": (word, "n") for word in DECISIONS}
+    figures = {f"{word}_share": Ratio(word, ("n",)) for word in DECISIONS}
     if len(right) > 1:
         auto, answered = complete & (decision == AUTO), complete & np.isin(decision, (AUTO, REVIEW))
         every = np.logical_and.reduce(list(right.values()))
         columns |= {"coded": auto, "answered": answered, "right": every & answered, "coded_right": every & auto}
-        figures |= {"all_right": ("right", "answered"), "auto_all_right": ("coded_right", "coded")}
-    return ratio_metrics(None, {ALL: (columns, figures)}, group, rounds)
+        figures |= {"all_right": Ratio("right", ("answered",)), "auto_all_right": Ratio("coded_right", ("coded",))}
+    totals = Totals.by_part(group, pl.DataFrame({"unit": group.astype(str), "part": [ALL] * len(group), **columns}))
+    return ratio_metrics(None, totals, {(name, ALL): (figure, (ALL,)) for name, figure in figures.items()}, rounds)
 
 
 def count_metrics(counts: Mapping[str, int], names: Sequence[str]) -> list[Metric]:
@@ -158,20 +151,31 @@ def count_metrics(counts: Mapping[str, int], names: Sequence[str]) -> list[Metri
 
 def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, rounds: Rounds) -> list[Metric]:
     """The mean of each measure over the rows that have it (not NaN); measures nobody has are left out."""
-    columns, figures = {}, {}
-    for name, each in values.items():
-        there = ~np.isnan(each)
-        if there.any():
-            columns |= {f"{name}.sum": np.where(there, each, 0.0), f"{name}.n": there}
-            figures[name] = (f"{name}.sum", f"{name}.n")
-    if not figures:
-        return []
-    totals = Totals(group, columns)
-    estimates = totals.estimates({name: ratio(*pair) for name, pair in figures.items()}, **vars(rounds))
-    return [
-        metric_of(task, name, ALL, e, int(columns[f"{name}.n"].sum()), totals.resting(f"{name}.n"))
-        for name, e in estimates.items()
+    rows = [
+        pl.DataFrame({"unit": group.astype(str), "part": [name] * len(group), "sum": each}).filter(~pl.col("sum").is_nan())
+        for name, each in values.items()
     ]
+    rows = pl.concat(rows).with_columns(n=1) if rows else pl.DataFrame()
+    if not len(rows):
+        return []
+    totals, mean = Totals.by_part(group, rows), Ratio("sum", ("n",))
+    names = rows["part"].unique(maintain_order=True)
+    estimates = totals.estimates({name: mean.over((name,)) for name in names}, **vars(rounds))
+    return [metric_of(task, name, ALL, each, *vars(mean.rest(totals, (name,))).values()) for name, each in estimates.items()]
+
+
+CONFUSIONS = 20
+
+
+def confusion_metrics(task: str, pairs: pl.DataFrame) -> list[Metric]:
+    """The commonest of what was taken for what: `gold`, `given`, `len` (how often), `support` (how many are `gold`), and what
+    else is told of each."""
+    ranked = pairs.sort("len", "gold", "given", descending=[True, False, False]).head(CONFUSIONS)
+    metrics = []
+    for row in ranked.iter_rows(named=True):
+        count, support, part = row.pop("len"), row.pop("support"), f"gold={row['gold']},given={row['given']}"
+        metrics.append(Metric(task, "confusion", part, float(count), None, None, support, row))
+    return metrics
 
 
 def certainty_metrics(task: str, prob: NDArray, right: NDArray, group: NDArray, every: int, rounds: Rounds) -> list[Metric]:

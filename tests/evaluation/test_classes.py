@@ -69,10 +69,3 @@ def test_what_does_not_pair_is_refused(gold, called):
 def test_a_probability_that_is_no_number_is_refused():
     with pytest.raises(ContractError, match="not finite"):
         classes.keepable_share([0.5, float("nan")], [1, 1])
-
-
-def test_mean_f1_of_counts_is_over_what_gold_has():
-    # Of the first label 1 of 2 is hit and 2 are given; the second is only given, the third nobody knows.
-    assert classes.mean_f1([1, 0, 0], [2, 3, 0], [2, 0, 0]) == 0.5
-    rounds = classes.mean_f1([[1, 0], [0, 0]], [[2, 1], [0, 1]], [[2, 1], [0, 0]])
-    assert rounds[0] == 0.25 and np.isnan(rounds[1])
