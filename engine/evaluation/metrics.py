@@ -22,7 +22,10 @@ from engine.records import AUTO, DECISIONS, METRICS, REVIEW
 ALL = "all"
 BINS = 15
 TOO_FEW = "too_few"
+CONFUSIONS = 20
 TARGETS = (0.95, 0.97, 0.98, 0.99)
+_LEFT_OUT = ("elsewhere", "unreadable", "unlabelled", "repeated", "conflicting", "other_text")
+_COUNTS = ("rows", "used", "matched", "without_row", *_LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,10 @@ def record_metrics(
     return ratio_metrics(None, totals, {(name, ALL): (figure, (ALL,)) for name, figure in figures.items()}, rounds)
 
 
-def count_metrics(counts: Mapping[str, int], names: Sequence[str]) -> list[Metric]:
+def count_metrics(counts: Mapping[str, int]) -> list[Metric]:
     """What became of the gold: `rows` of it, and others among these."""
-    return [Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]) for name in names]
+    some = [name for name in _COUNTS if name in counts]
+    return [Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]) for name in some]
 
 
 def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, rounds: Rounds) -> list[Metric]:
@@ -162,9 +166,6 @@ def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, round
     names = rows["part"].unique(maintain_order=True)
     estimates = totals.estimates({name: mean.over((name,)) for name in names}, **vars(rounds))
     return [metric_of(task, name, ALL, each, *vars(mean.rest(totals, (name,))).values()) for name, each in estimates.items()]
-
-
-CONFUSIONS = 20
 
 
 def confusion_metrics(task: str, pairs: pl.DataFrame) -> list[Metric]:
