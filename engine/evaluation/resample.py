@@ -100,8 +100,9 @@ class Totals:
 
     def rest(self, *names: Any) -> Rest:
         """What some columns count together, and in how many groups."""
-        some = self._sums[:, [self._at[name] for name in names]]
-        return Rest(round(some.sum()), some.nnz if len(names) == 1 else np.unique(some.indices).size)
+        held = self._sums
+        some = np.concatenate([np.arange(*held.indptr[self._at[name] :][:2]) for name in names])
+        return Rest(round(held.data[some].sum()), np.unique(held.indices[some]).size)
 
     def estimates(
         self,
