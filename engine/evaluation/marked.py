@@ -34,7 +34,7 @@ def read_marked(config: GoldConfig, like: str | None = None) -> GoldSpans:
         ids = config.id or (like if like in known else None)
         gold = read_spans(config.path, id=ids)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("data.path:", "gold:")) from None
+        raise error.under("gold") from None
     for key in ("id", "source"):
         if (name := getattr(config, key)) and name not in known:
             raise ConfigError(f"{key}: no Parquet file of {config.path} has a column '{name}'")

@@ -36,7 +36,18 @@ def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: ob
         lines.append([shown(f1.slice.partition("=")[2]), f"{f1.n:,}", *cells])
     labels = [Column("label"), *(Column(name, True) for name in ("studies", "AUC", "average precision", "F1", "Matthews"))]
     return [
-        f"<article><header><h2>All labels together</h2></header>{table(heads, whole)}</article>",
+        f"<article><header><h2>All labels together</h2></header>{table(heads, whole)}{_slices(evaluation)}</article>",
         f"<article><header><h2>Label by label</h2></header>{table(labels, lines)}</article>",
         figures.reading(figures.usual_meanings(level)),
     ]
+
+
+def _slices(evaluation: Evaluation) -> str:
+    return figures.by_slice(
+        evaluation.rows(FINDINGS, "micro_f1"),
+        "F1 by",
+        "F1 by",
+        "F1 over all labels as one, with intervals.",
+        lambda name, value: value,
+        lambda m: f"{m.value:.2f} of {m.n:,}",
+    )
