@@ -88,13 +88,13 @@ class Config:
 )
 def main(config: Config) -> None:
     """Measures, writes the tables and the report, prints the main figures."""
-    from engine.evaluation.closing import main_figures, wrong_figures
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.evaluation import METRICS_FILE, WRONG_FILE, write_tables
     from engine.evaluation.gold import GoldConfig
     from engine.evaluation.metrics import Rounds
     from engine.pages.evaluation import write_evaluation_page
     from engine.pipeline import status
+    from jobs._figures import main_figures, wrong_figures
 
     use(config.storage)
     summary, folder = status(config.run), config.output.path.rstrip("/")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from engine.evaluation import classes
-from engine.evaluation.resample import FEWEST, Estimate, Ratio, Rest, Totals, divide, ratio, share_interval
+from engine.evaluation.resample import FEWEST, Drawn, Estimate, Ratio, Rest, Totals, divide, share_interval
 from engine.records import AUTO, DECISIONS, METRICS, REVIEW
 
 ALL = "all"
@@ -185,22 +185,24 @@ def certainty_metrics(task: str, prob: NDArray, right: NDArray, group: NDArray, 
     Args:
         prob, right, group: [n] of what is answered. every: how many there are with those that are not.
     """
-    n = prob.size
-    _, group = np.unique(group, return_inverse=True)
+    n, (_, group) = prob.size, np.unique(group, return_inverse=True)
     groups = number_of(group)
     rising = np.argsort(prob, kind="stable")
     bins = np.array_split(rising, max(1, min(BINS, groups // FEWEST)))
-    columns: dict[Any, NDArray] = {"n": np.ones(n), "brier": (prob - right) ** 2}
+    at, parts = np.empty(n, int), range(len(bins))
     for number, rows in enumerate(bins):
-        inside = np.isin(np.arange(n), rows)
-        columns |= {("prob", number): inside * prob, ("right", number): inside & right, ("n", number): inside}
-    names = [[(word, i) for i in range(len(bins))] for word in ("prob", "right")]
-    figures = {
-        "ece": lambda drawn: divide(np.abs(drawn.many(names[0]) - drawn.many(names[1])).sum(1), drawn["n"]),
-        "brier_top": ratio("brier", "n"),
-    }
-    in_bins = {number: ratio(("right", number), ("n", number)) for number in range(len(bins))}
-    estimates = Totals(group, columns).estimates({**figures, **in_bins}, **vars(rounds))
+        at[rows] = number
+    columns = {"prob": prob, "right": right, "n": np.ones(n), "apart": (prob - right) ** 2}
+    totals = Totals.by_part(group, pl.DataFrame({"unit": group.astype(str), "part": at, **columns}))
+    each = {name: [(name, number) for number in parts] for name in columns}
+
+    def ece(drawn: Drawn) -> NDArray:
+        gap = np.abs(drawn.many(each["prob"]) - drawn.many(each["right"]))
+        return divide(gap.sum(1), drawn.many(each["n"]).sum(1))
+
+    figures = {"ece": ece, "brier_top": Ratio("apart", ("n",)).over(parts)}
+    in_bins = {number: Ratio("right", ("n",)).over([number]) for number in parts}
+    estimates = totals.estimates({**figures, **in_bins}, **vars(rounds))
     metrics = [
         metric_of(task, name, ALL, estimates[name], n, groups, {"bins": len(bins)} if name == "ece" else {}) for name in figures
     ]

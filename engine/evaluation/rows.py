@@ -80,21 +80,17 @@ def check_length(key: str, name: str, values: pa.ChunkedArray, most: int, wanted
 
 def texts_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] texts, "" for null."""
-    return np.array(series_of(column).fill_null("").to_list(), dtype=str)
+    return np.array(pl.Series(column).fill_null("").to_list(), dtype=str)
 
 
 def numbers_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] float64, NaN for null."""
-    return series_of(column).cast(pl.Float64).to_numpy()
-
-
-def series_of(column: pa.ChunkedArray | pl.Series) -> pl.Series:
-    return column if isinstance(column, pl.Series) else pl.Series(column)
+    return pl.Series(column).cast(pl.Float64).to_numpy()
 
 
 def grouped(groups: pa.ChunkedArray | pl.Series, ids: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] the unit that a resample draws whole: the row's group; a row without one is a unit of its own."""
-    both = pl.DataFrame({"group": series_of(groups), "id": series_of(ids)})
+    both = pl.DataFrame({"group": pl.Series(groups), "id": pl.Series(ids)})
     return both.select(pl.coalesce("group " + pl.col("group"), "record " + pl.col("id"))).to_series().to_numpy().astype(str)
 
 
