@@ -27,9 +27,21 @@ class EngineError(Exception):
 
 
 class ConfigError(EngineError):
-    """A setting or the input is wrong. The message is one line that says what to do."""
+    """A setting or the input is wrong. The message is one line that says what to do.
+
+    Args:
+        told: the line. key: the setting that it is about, which stands in front.
+    """
 
     exit_code = EXIT_CONFIG
+
+    def __init__(self, told: str, key: str | None = None) -> None:
+        super().__init__(f"{key}: {told}" if key else told)
+        self.told, self.key = told, key
+
+    def under(self, key: str) -> "ConfigError":
+        """The same under the name by which the user knows the setting, where it is about one."""
+        return ConfigError(self.told, self.key and key)
 
 
 class InputChanged(ConfigError):

@@ -88,12 +88,13 @@ class Config:
 )
 def main(config: Config) -> None:
     """Measures, writes the tables and the report, prints the main figures."""
-    from engine.evaluation.closing import main_figures, wrong_figures
-    from engine.evaluation.evaluate import Question, evaluate
+    from engine.evaluation.evaluate import evaluate
     from engine.evaluation.evaluation import METRICS_FILE, WRONG_FILE, write_tables
+    from engine.evaluation.gold import GoldConfig
     from engine.evaluation.metrics import Rounds
     from engine.pages.evaluation import write_evaluation_page
     from engine.pipeline import status
+    from jobs._figures import main_figures, wrong_figures
 
     use(config.storage)
     summary, folder = status(config.run), config.output.path.rstrip("/")
@@ -104,11 +105,11 @@ def main(config: Config) -> None:
     for name in (f"{folder}/{METRICS_FILE}", f"{folder}/{WRONG_FILE}", report):
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
-    asked = {each.name: getattr(config, each.name) for each in fields(Question)}
-    question = Question(**{**asked, "delimiter": delimiter_of(config.delimiter)})
+    asked = {each.name: getattr(config, each.name) for each in fields(GoldConfig) if hasattr(config, each.name)}
+    gold = GoldConfig(config.gold, **{**asked, "delimiter": delimiter_of(config.delimiter)}, names={"path": "gold"})
     rounds = Rounds(config.rounds, config.level, config.seed)
     known = None if system is None else system.known()
-    evaluation = evaluate(summary.table, summary.files, summary.settings, question, known, rounds)
+    evaluation = evaluate(summary.table, summary.files, summary.settings, gold, known, rounds)
     digest = str(summary.settings["model.digest"])
     metrics, wrong = write_tables(folder, evaluation, summary.run_id, digest)
     deciding = deciding_of_run(summary, evaluation.tasks)

@@ -6,40 +6,28 @@ shares of what was coded, and in nothing else.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from engine.evaluation.calibration import lower_bound
-from engine.evaluation.metrics import (
-    ALL,
-    Metric,
-    Rounds,
-    certainty_metrics,
-    exact,
-    exact_f1,
-    metric_of,
-    number_of,
-    ratio_metrics,
-)
-from engine.evaluation.resample import Drawn, Totals, divide, ratio
+from engine.evaluation.metrics import ALL, Metric, Rounds, certainty_metrics, confusion_metrics, metric_of, ratio_metrics
+from engine.evaluation.resample import Drawn, Ratio, Totals, divide, mean_known, precision_recall_f1
 from engine.records import AUTO, REVIEW
 
-ERRORS = 20
-
 _SHARES = {
-    "answered": ("answered", "n"),
-    "accuracy": ("right", "answered"),
-    "accuracy_top": ("top", "answered"),
-    "mean_prob": ("prob", "answered"),
-    "auto_share": ("auto", "n"),
-    "auto_accuracy": ("auto_right", "auto"),
-    "review_accuracy": ("review_right", "review"),
-    "sure_share": ("sure", "n"),
-    "sure_accuracy": ("sure_right", "sure"),
+    "answered": Ratio("answered", ("n",)),
+    "accuracy": Ratio("right", ("answered",)),
+    "accuracy_top": Ratio("top", ("answered",)),
+    "mean_prob": Ratio("prob", ("answered",)),
+    "auto_share": Ratio("auto", ("n",)),
+    "auto_accuracy": Ratio("auto_right", ("auto",)),
+    "review_accuracy": Ratio("review_right", ("review",)),
+    "sure_share": Ratio("sure", ("n",)),
+    "sure_accuracy": Ratio("sure_right", ("sure",)),
 }
+_PRF = precision_recall_f1("support", "called", "hits")
 
 
 @dataclass(frozen=True)
@@ -73,10 +61,7 @@ def task_metrics(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds
     Args:
         slices: name -> [n] values, "" for a record in no part; each value becomes the slice `name=value`.
     """
-    parts = {ALL: np.ones(answers.gold.size, dtype=bool)}
-    for name, values in slices.items():
-        parts |= {f"{name}={value}": values == value for value in sorted(set(values)) if value}
-    metrics = _shares(answers, parts, rounds)
+    metrics = _shares(answers, slices, rounds)
     answered = answers.answered
     if answered.any():
         sure = (answers.prob[answered], answers.right[answered], answers.group[answered])
@@ -84,119 +69,99 @@ def task_metrics(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds
     return metrics
 
 
-def _shares(answers: Answers, parts: Mapping[str, NDArray], rounds: Rounds) -> list[Metric]:
-    answered, right = answers.answered, answers.right
-    auto, review, sure = (answered & each for each in (answers.decision == AUTO, answers.decision == REVIEW, answers.own == AUTO))
-    among = np.array([gold in top for gold, top in zip(answers.gold, answers.top, strict=True)])
-    base = {
-        "n": np.ones(answered.size),
-        "answered": answered,
-        "right": right,
-        "top": answered & among,
-        "prob": np.where(answered, answers.prob, 0.0),
-        "auto": auto,
-        "auto_right": auto & right,
-        "review": review,
-        "review_right": review & right,
-        "sure": sure,
-        "sure_right": sure & right,
-    }
-    figures = {name: pair for name, pair in _SHARES.items() if not (answers.multi and name == "accuracy_top")}
-    columns = {name: ({key: values * mask for key, values in base.items()}, figures) for name, mask in parts.items()}
-    metrics = ratio_metrics(answers.task, columns, answers.group, rounds)
+def _shares(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds) -> list[Metric]:
+    right = pl.col("right")
+    records = pl.DataFrame(
+        {
+            "unit": answers.group,
+            "n": np.ones(answers.gold.size, bool),
+            "answered": answers.answered,
+            "right": answers.right,
+            "top": [gold in top for gold, top in zip(answers.gold, answers.top, strict=True)],
+            "prob": np.where(answers.answered, answers.prob, 0.0),
+            "auto": answers.answered & (answers.decision == AUTO),
+            "review": answers.answered & (answers.decision == REVIEW),
+            "sure": answers.answered & (answers.own == AUTO),
+        }
+    ).with_columns(
+        pl.col("top") & pl.col("answered"),
+        **{f"{word}_right": pl.col(word) & right for word in ("auto", "review", "sure")},
+        **{f"{word}_wrong": pl.col(word) & ~right for word in ("auto", "sure")},
+    )
+    rows, parts = [records.with_columns(part=pl.lit(ALL))], [ALL]
+    for name, values in slices.items():
+        column = pl.Series("part", values, pl.String)
+        rows.append(records.with_columns(part=f"{name}=" + column).filter(column != ""))
+        parts += [f"{name}={value}" for value in column.unique().sort() if value]
+    totals = Totals.by_part(answers.group, pl.concat(rows))
+    names = [name for name in _SHARES if not (answers.multi and name == "accuracy_top")]
+    metrics = ratio_metrics(
+        answers.task, totals, {(name, part): (_SHARES[name], (part,)) for part in parts for name in names}, rounds
+    )
     shares = {(m.metric, m.slice): m for m in metrics}
-    for name, mask in parts.items():
-        for word, kept in (("auto", auto), ("sure", sure)):
-            share = shares[f"{word}_accuracy", name]
-            bound = None if share.value is None else _bound(right[kept & mask], answers.group[kept & mask], rounds.level)
-            metrics.append(Metric(answers.task, f"{word}_accuracy_bound", name, bound, None, None, share.n, share.params))
+    for part in parts:
+        for word in ("auto", "sure"):
+            share = shares[f"{word}_accuracy", part]
+            bound = None if share.value is None else _bound(totals, word, part, rounds.level)
+            metrics.append(Metric(answers.task, f"{word}_accuracy_bound", part, bound, None, None, share.n, share.params))
     return metrics
 
 
-def _bound(right: NDArray, group: NDArray, level: float) -> float:
+def _bound(totals: Totals, word: str, part: str, level: float) -> float:
     """The lower bound of a share right, which holds by records and by groups: a group counts as right where all of it is."""
-    wrong = number_of(group[~right])
-    by_records = lower_bound(int(right.sum()), right.size, level)
-    return min(by_records, lower_bound(number_of(group) - wrong, number_of(group), level))
+    every, wrong = totals.rest((word, part)), totals.rest((f"{word}_wrong", part))
+    by_groups = lower_bound(every.groups - wrong.groups, every.groups, level)
+    return min(by_groups, lower_bound(every.n - wrong.n, every.n, level))
 
 
 def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     """Precision, recall and F1 of each class, macro and micro F1, Matthews correlation; over answered records."""
-    answered = answers.answered
-    gold, called = ([set(codes.split(";")) - {""} for codes in each[answered]] for each in (answers.gold, answers.code))
-    codes = sorted(set().union(*gold, *called))
-    columns: dict[tuple[str, str], NDArray] = {}
-    for code in codes:
-        is_it, called_it = (np.array([code in each for each in sets]) for sets in (gold, called))
-        columns |= {("support", code): is_it, ("called", code): called_it, ("hits", code): is_it & called_it}
-        columns["either", code] = is_it | called_it
-    total = {name: [(name, code) for code in codes] for name in ("support", "called", "hits")}
+    records = pl.DataFrame({"unit": answers.group, "support": answers.gold, "called": answers.code}).with_row_index("row")
+    records = records.filter(answers.answered)
+    sides = [
+        records.select("row", "unit", part=pl.col(name).str.split(";")).explode("part").filter(pl.col("part") != "").unique()
+        for name in ("support", "called")
+    ]
+    rows = pl.concat(
+        [side.with_columns(pl.lit(name).alias("is")) for name, side in zip(("support", "called"), sides, strict=True)]
+    )
+    rows = rows.group_by("row", "unit", "part").agg(*((pl.col("is") == name).any().alias(name) for name in ("support", "called")))
+    rows = rows.with_columns(hits=pl.col("support") & pl.col("called")).drop("row")
+    codes = rows["part"].unique().sort().to_list()
+    if not codes:
+        return []
+    totals = Totals.by_part(records["unit"], rows)
 
-    def counts(drawn: Drawn) -> tuple[NDArray, NDArray, NDArray]:
-        return drawn.many(total["support"]), drawn.many(total["called"]), drawn.many(total["hits"])
+    def counts(drawn: Drawn) -> list[NDArray]:
+        return [drawn.many([(name, code) for code in codes]) for name in ("support", "called", "hits")]
 
     def macro(drawn: Drawn, both: bool) -> NDArray:
         support, called, hits = counts(drawn)
-        f1 = np.divide(2 * hits, support + called, out=np.zeros_like(hits, dtype=float), where=support + called > 0)
-        there = (support + called if both else support) > 0
-        return divide((f1 * there).sum(1), there.sum(1))
-
-    def micro(drawn: Drawn) -> NDArray:
-        support, called, hits = counts(drawn)
-        return divide(2 * hits.sum(1), support.sum(1) + called.sum(1))
+        return mean_known(np.where(both | (support > 0), divide(2 * hits, support + called), np.nan))
 
     def mcc(drawn: Drawn) -> NDArray:
-        support, called, hits = (each.astype(float) for each in counts(drawn))
+        support, called, hits = counts(drawn)
         n = support.sum(1)
         above = n * hits.sum(1) - (support * called).sum(1)
         below = np.sqrt((n**2 - (called**2).sum(1)) * (n**2 - (support**2).sum(1)))
         return divide(above, below)
 
-    figures: dict[Any, Callable[[Drawn], NDArray]] = {
-        ("macro_f1", None): lambda drawn: macro(drawn, both=False),
-        ("macro_f1_both", None): lambda drawn: macro(drawn, both=True),
-        ("micro_f1", None) if answers.multi else ("mcc", None): micro if answers.multi else mcc,
+    whole: dict[str, Callable[[Drawn], NDArray]] = {
+        "macro_f1": lambda drawn: macro(drawn, both=False),
+        "macro_f1_both": lambda drawn: macro(drawn, both=True),
+        "micro_f1" if answers.multi else "mcc": _PRF["f1"].over(codes) if answers.multi else mcc,
     }
-    for code in codes:
-        figures |= {
-            ("precision", code): ratio(("hits", code), ("called", code)),
-            ("recall", code): ratio(("hits", code), ("support", code)),
-            ("f1", code): _f1(code),
-        }
-    totals = Totals(answers.group[answered], columns)
-    metrics = []
-    for (name, code), estimate in totals.estimates(figures, **vars(rounds)).items():
-        if code is None:
-            params = {"classes": sum(bool(columns[("support", c)].any()) for c in codes)} if name == "macro_f1" else {}
-            metrics.append(metric_of(answers.task, name, ALL, estimate, int(answered.sum()), totals.groups, params))
-            continue
-        below = ({"precision": "called", "recall": "support", "f1": "either"}[name], code)
-        n, groups = int(columns[below].sum()), totals.resting(below)
-        estimate = (exact_f1 if name == "f1" else exact)(estimate, groups, rounds.level)
-        metrics.append(metric_of(answers.task, name, f"{answers.task}={code}", estimate, n, groups))
-    return metrics
-
-
-def _f1(code: str) -> Callable[[Drawn], NDArray]:
-    return lambda drawn: divide(2 * drawn[("hits", code)], drawn[("support", code)] + drawn[("called", code)])
+    params = {"macro_f1": {"classes": rows.filter("support")["part"].n_unique()}}
+    metrics = [
+        metric_of(answers.task, name, ALL, each, len(records), totals.groups, params.get(name))
+        for name, each in totals.estimates(whole, **vars(rounds)).items()
+    ]
+    by_code = {(name, f"{answers.task}={code}"): (figure, (code,)) for code in codes for name, figure in _PRF.items()}
+    return metrics + ratio_metrics(answers.task, totals, by_code, rounds)
 
 
 def _errors(answers: Answers) -> list[Metric]:
     """The commonest pairs of right and given code."""
     rows = pl.DataFrame({"gold": answers.gold, "given": answers.code, "auto": answers.decision == AUTO, "right": answers.right})
-    rows = rows.filter(answers.answered).with_columns(support=pl.len().over("gold"))
-    pairs = rows.filter(~pl.col("right")).group_by("gold", "given", "support").agg(pl.len(), pl.col("auto").sum())
-    ranked = pairs.sort("len", "gold", "given", descending=[True, False, False]).head(ERRORS)
-    return [
-        Metric(
-            answers.task,
-            "confusion",
-            f"gold={row['gold']},given={row['given']}",
-            float(row["len"]),
-            None,
-            None,
-            row["support"],
-            {name: row[name] for name in ("gold", "given", "auto")},
-        )
-        for row in ranked.iter_rows(named=True)
-    ]
+    rows = rows.filter(answers.answered).with_columns(support=pl.len().over("gold")).filter(~pl.col("right"))
+    return confusion_metrics(answers.task, rows.group_by("gold", "given", "support").agg(pl.len(), pl.col("auto").sum()))

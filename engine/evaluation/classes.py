@@ -8,21 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import f1_score
 
 from engine.errors import ContractError
-from engine.evaluation.resample import divide
-
-
-@dataclass(frozen=True)
-class ClassFigures:
-    """One class: rows that are it (`support`), rows called it, and precision, recall and F1 (0 where undefined)."""
-
-    code: str
-    support: int
-    predicted: int
-    precision: float
-    recall: float
-    f1: float
 
 
 @dataclass(frozen=True)
@@ -34,54 +22,10 @@ class Interval:
     level: float
 
 
-def accuracy(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of rows whose code is right."""
+def macro_f1(gold: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean F1 over the classes that stand in gold, 0 for one that is never predicted right."""
     gold, predicted = _paired(gold, predicted)
-    return float(np.mean(gold == predicted))
-
-
-def per_class(gold: ArrayLike, predicted: ArrayLike) -> list[ClassFigures]:
-    """The figures of every class that gold or the predictions name, sorted by code."""
-    gold, predicted = _paired(gold, predicted)
-    figures = []
-    for code in sorted(set(gold) | set(predicted)):
-        is_it, called_it = gold == code, predicted == code
-        hits, support, called = int(np.sum(is_it & called_it)), int(is_it.sum()), int(called_it.sum())
-        figures.append(
-            ClassFigures(
-                code=str(code),
-                support=support,
-                predicted=called,
-                precision=hits / called if called else 0.0,
-                recall=hits / support if support else 0.0,
-                f1=2 * hits / (support + called),
-            )
-        )
-    return figures
-
-
-def macro_f1(gold: ArrayLike, predicted: ArrayLike, over: str = "gold") -> float:
-    """Mean F1 over classes, 0 for a class that is never predicted right.
-
-    Args:
-        over: "gold" counts classes that stand in gold; "both" also those that were only predicted (each adds a 0), which is
-            what scikit-learn's `f1_score(average="macro")` does.
-    """
-    if over not in ("gold", "both"):
-        raise ContractError(f"macro_f1: over is 'gold' or 'both', not {over!r}")
-    return float(np.mean([c.f1 for c in per_class(gold, predicted) if c.support or over == "both"]))
-
-
-def mean_f1(hits: ArrayLike, given: ArrayLike, gold: ArrayLike) -> NDArray:
-    """Mean F1 over the labels that gold has, from counts [..., labels]; NaN where it has none.
-
-    `macro_f1` over "gold" by counts: a label that is only given stands in no mean, so that whoever gives what, two sides are
-    held against each other over the same labels.
-    """
-    hits, given, gold = (np.asarray(each, dtype=float) for each in (hits, given, gold))
-    known = gold > 0
-    each = divide(2 * hits, given + gold)
-    return divide(np.where(known, each, 0.0).sum(-1), known.sum(-1))
+    return float(f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0))
 
 
 def keepable_share(prob: ArrayLike, right: ArrayLike, target: float = 0.98) -> float:
@@ -131,7 +75,7 @@ def summary(gold: ArrayLike, predicted: ArrayLike, prob: ArrayLike, target: floa
     return {
         "n": int(gold.size),
         "classes": len(set(gold)),
-        "accuracy": accuracy(gold, predicted),
+        "accuracy": float(np.mean(gold == predicted)),
         "macro_f1": macro_f1(gold, predicted),
         "keepable_share": keepable_share(prob, gold == predicted, target),
     }

@@ -9,14 +9,18 @@ from engine.errors import ConfigError
 from engine.evaluation.answers import Answers, task_metrics
 from engine.evaluation.evaluation import Evaluation
 from engine.evaluation.gold import Gold
-from engine.evaluation.joined import Joined, agreement_of, answers_of, checks_of, join, parts_of, unknown_labels
+from engine.evaluation.joined import Joined, agreement_of, answers_of, checks_of, columns_of, join, noted, unknown_labels
 from engine.evaluation.metrics import ALL, Metric, Rounds, count_metrics, mean_metrics, record_metrics
-from engine.evaluation.rows import Rows
-from engine.evaluation.wrong import wrong_answers
+from engine.evaluation.rows import Rows, texts_of
+from engine.evaluation.wrong import wrong_codes
 
 _SHOWN = 5
 _LONGEST_CODE = 12
-_COUNTS = ("rows", "used", "matched", "without_row", "elsewhere", "unreadable", "unlabelled", "repeated", "conflicting")
+_NOT_COMPARED = {
+    "other_text": "marked texts are not the texts that were coded; their spans were left out.",
+    "bad_spans": "records have marked spans outside their text; they were left out.",
+    "without_evidence": "marked records have no evidence, or no word under a mark.",
+}
 
 
 def figures(
@@ -37,15 +41,16 @@ def figures(
         ConfigError: no row of the run has gold, a column is missing, or the labels are not those of the task.
     """
     rounds = rounds or Rounds()
-    theirs = [name for name in slices if f"slice_{name}" not in gold.table.column_names]
-    joined = join(rows, gold, tasks, theirs)
+    joined = join(rows, gold.table, columns_of(tasks), slices)
     counts = {**gold.counts, "without_row": joined.without_row, "matched": len(joined)}
-    metrics, notes = [], _notes(counts)
-    parts = parts_of(joined, slices, tasks[0])
+    metrics: list[Metric] = []
+    notes = noted(counts)
+    first = {tasks[0]: texts_of(joined.gold[tasks[0]])} if tasks[0] not in gold.multi else {}
+    parts = first | joined.parts(slices)
     right: dict[str, NDArray] = {}
     given: dict[str, tuple[Answers, NDArray]] = {}
     for task in tasks:
-        answers, labelled = answers_of(joined, task)
+        answers, labelled = answers_of(joined, task, task in gold.multi)
         if not labelled.size:
             notes.append(f"{task}: no record of the run has a label for it.")
             continue
@@ -62,29 +67,20 @@ def figures(
         metrics += _evidence(joined, task, notes, rounds)
     if not right:
         raise ConfigError(f"labels: none of {len(joined):,} records of the run has a label for {' or '.join(tasks)}")
-    complete = np.logical_and.reduce([joined.gold[task].is_valid().to_numpy(zero_copy_only=False) for task in right])
-    metrics += record_metrics(joined.decision, joined.group, right, complete, rounds)
-    metrics += count_metrics(counts, _COUNTS)
-    return Evaluation(tuple(right), metrics, notes, counts, wrong_answers(joined, given, parts, slices))
+    complete = np.logical_and.reduce([joined.gold[task].is_not_null().to_numpy() for task in right])
+    metrics += record_metrics(texts_of(joined.run["decision"]), joined.unit, right, complete, rounds)
+    metrics += count_metrics(counts)
+    return Evaluation(tuple(right), metrics, notes, counts, wrong_codes(joined, given, slices))
 
 
 def _evidence(joined: Joined, task: str, notes: list[str], rounds: Rounds) -> list[Metric]:
-    metrics = mean_metrics(task, checks_of(joined, task), joined.group, rounds)
-    if f"{task}_spans" not in joined.gold.column_names:
-        return metrics
-    if f"{task}_evidence" not in joined.codes.column_names:
+    unit = joined.unit
+    metrics = mean_metrics(task, checks_of(joined, task), unit, rounds)
+    if f"{task}_spans" not in joined.gold.columns or f"{task}_evidence" not in joined.run.columns:
         return metrics
     values, counts = agreement_of(joined, task)
-    metrics += mean_metrics(task, values, joined.group, rounds)
-    if counts["other_text"]:
-        notes.append(
-            f"{task}: {counts['other_text']:,} marked texts are not the texts that were coded; their spans were left out."
-        )
-    if counts["bad_spans"]:
-        notes.append(f"{task}: {counts['bad_spans']:,} records have marked spans outside their text; they were left out.")
-    if counts["without_evidence"]:
-        notes.append(f"{task}: {counts['without_evidence']:,} marked records have no evidence, or no word under a mark.")
-    return metrics
+    notes += noted(counts, _NOT_COMPARED, f"{task}: ")
+    return metrics + mean_metrics(task, values, unit, rounds)
 
 
 def about_labels(task: str, gold: NDArray, known: Mapping[str, Sequence[str]] | None, key: str = "labels") -> list[str]:
@@ -107,14 +103,3 @@ def about_labels(task: str, gold: NDArray, known: Mapping[str, Sequence[str]] | 
             f"{', '.join(list(known[task])[:3])}; name the column with those"
         )
     return [f"{task}: {sum(strange.values()):,} records have a code that the model does not know{told}; they count as wrong."]
-
-
-def _notes(counts: Mapping[str, int]) -> list[str]:
-    words = {
-        "without_row": "records of the gold table have no row in the run.",
-        "unreadable": "rows of the gold table are broken or have no id.",
-        "unlabelled": "rows of the gold table have no label.",
-        "repeated": "rows of the gold table repeat an id and its labels; each counts once.",
-        "conflicting": "rows of the gold table were left out, because their id stands again with another label.",
-    }
-    return [f"{counts[name]:,} {told}" for name, told in words.items() if counts[name]]

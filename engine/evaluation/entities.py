@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from engine.evaluation import spans
 from engine.evaluation.evaluation import Evaluation
@@ -18,21 +17,21 @@ from engine.evaluation.metrics import (
     Metric,
     Rounds,
     certainty_metrics,
+    confusion_metrics,
     count_metrics,
-    exact,
-    exact_f1,
     mean_metrics,
     metric_of,
     parting_metric,
     record_metrics,
+    share_metric,
 )
+from engine.evaluation.resample import Rest
 from engine.evaluation.rows import Rows, numbers_of, texts_of
-from engine.evaluation.spans import Rest, SpanFigures
+from engine.evaluation.spans import SpanFigures
+from engine.evaluation.wrong import in_schema
 from engine.records import ENTITIES, wrong_entities_schema
 from engine.sources.labelled import GoldSpans
 
-CONFUSIONS = 20
-_COUNTS = ("rows", "used", "matched", "without_row", "elsewhere", "unreadable", "other_text")
 _MEANS = ("context_share", "hard_share", "soft_share", "margin")
 
 
@@ -50,13 +49,19 @@ def figures(
     compared = compare(rows, gold, slices, group, known, types)
     marked, said = compared.sides()
     measured = spans.measure(
-        marked, said, rounds.rounds, rounds.seed, level=rounds.level, groups=compared.units, parts=compared.parts(slices)
+        marked,
+        said,
+        rounds.rounds,
+        rounds.seed,
+        level=rounds.level,
+        groups=compared.units,
+        parts=compared.parts(slices),
     )
     wrong = _wrong(compared, marked, said, slices)
     metrics = [*_span_metrics(measured, rounds), *_confusions(measured), *_of_found(compared, wrong, rounds)]
     unit, decision = (texts_of(compared.records[name]) for name in ("unit", "decision"))
     metrics += record_metrics(decision, unit, {}, np.ones(decision.size, bool), rounds)
-    metrics += count_metrics(compared.counts, _COUNTS)
+    metrics += count_metrics(compared.counts)
     return Evaluation((ENTITIES,), metrics, list(compared.notes), compared.counts, wrong, ENTITIES)
 
 
@@ -67,51 +72,38 @@ def _span_metrics(measured: SpanFigures, rounds: Rounds) -> list[Metric]:
             groups = measured.rests["recall", ALL].groups
             params = {"types": sum(map(bool, measured.marked.values()))}
             metrics.append(metric_of(ENTITIES, f"macro_{name}", ALL, estimate, measured.mentions, groups, params))
-            continue
-        rest = measured.rests.get((name, part), Rest(0, 0))
-        estimate = (exact_f1 if name.endswith("f1") else exact)(estimate, rest.groups, rounds.level)
-        metrics.append(metric_of(ENTITIES, name, part, estimate, rest.n, rest.groups))
+        else:
+            rest = measured.rests.get((name, part), Rest(0, 0))
+            metrics.append(share_metric(ENTITIES, name, part, estimate, rest, rounds.level))
     return metrics
 
 
 def _confusions(measured: SpanFigures) -> list[Metric]:
     """The commonest pairs of a marked type and the type that was found in its place."""
-    pairs = {pair: count for pair, count in measured.confusion.items() if pair[0] != pair[1]}
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]
-    return [
-        Metric(
-            ENTITIES,
-            "confusion",
-            f"gold={marked},given={found}",
-            float(count),
-            None,
-            None,
-            measured.marked[marked],
-            {"gold": marked, "given": found},
-        )
-        for (marked, found), count in ranked
-    ]
+    pairs = [(*pair, count, measured.marked[pair[0]]) for pair, count in measured.confusion.items() if pair[0] != pair[1]]
+    return confusion_metrics(ENTITIES, pl.DataFrame(pairs, ["gold", "given", "len", "support"], orient="row"))
 
 
 def _of_found(compared: Compared, wrong: pa.Table, rounds: Rounds) -> list[Metric]:
     """What the numbers beside found mentions are worth: scores, margins, and the shares of the evidence."""
-    said, units = compared.said, compared.units
+    units = compared.records.select("record_id", "unit")
+    said = compared.said.join(units, on="record_id", maintain_order="left")
     if not len(said):
         return []
-
-    def unit_of(ids: Iterable[str]) -> NDArray:
-        return np.array([units[name] for name in ids])
-
-    unit, right = unit_of(said["record_id"]), said["right"].to_numpy()
+    unit, right = texts_of(said["unit"]), said["right"].to_numpy()
     metrics = certainty_metrics(ENTITIES, numbers_of(said["score"]), right, unit, len(said), rounds)
     values = {name: numbers_of(said[name]) for name in _MEANS}
     metrics += mean_metrics(ENTITIES, values, unit, rounds)
     there = ~np.isnan(values["margin"])
     if there.any():
         metrics.append(parting_metric(ENTITIES, "auroc_margin", values["margin"][there], right[there], unit[there]))
-    mistyped = pl.DataFrame(wrong).filter(pl.col("error") == "type_wrong", pl.col("confused_with").is_not_null())
+    mistyped = (
+        pl.DataFrame(wrong)
+        .join(units, on="record_id", maintain_order="left")
+        .filter(pl.col("error") == "type_wrong", pl.col("confused_with").is_not_null())
+    )
     hits = numbers_of(mistyped["confused_with"] == mistyped["gold_type"])
-    return metrics + mean_metrics(ENTITIES, {"confused_right": hits}, unit_of(mistyped["record_id"]), rounds)
+    return metrics + mean_metrics(ENTITIES, {"confused_right": hits}, texts_of(mistyped["unit"]), rounds)
 
 
 def _wrong(compared: Compared, marked: spans.Mentions, said: spans.Mentions, slices: Sequence[str]) -> pa.Table:
@@ -129,4 +121,4 @@ def _wrong(compared: Compared, marked: spans.Mentions, said: spans.Mentions, sli
     found = compared.said.select(*MENTION, "score", "margin", "confused_with")
     wrong = wrong.join(found, on=MENTION, how="left").join(compared.records, on="record_id")
     wrong = wrong.sort("score", "record_id", "start", "gold_start", "type", descending=[True, *[False] * 4], nulls_last=True)
-    return wrong.select(schema.names).to_arrow().cast(schema)
+    return in_schema(wrong, schema)

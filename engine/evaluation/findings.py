@@ -4,7 +4,8 @@ Matrices are [studies, labels]. A state is 1 (positive), 0 (negative), -1 (uncer
 nor no counts nowhere unless a policy says otherwise, and a label that has not both is skipped and listed, never counted as 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,54 +15,74 @@ from numpy.typing import ArrayLike, NDArray
 from engine.errors import ConfigError, ContractError
 from engine.evaluation.calibration import brier, expected_calibration_error
 from engine.evaluation.evaluation import Evaluation
+from engine.evaluation.joined import join, noted
 from engine.evaluation.metrics import ALL, Metric, Rounds, count_metrics, mean_metrics, metric_of, number_of, record_metrics
-from engine.evaluation.resample import Drawn, Estimate, Totals, divide
-from engine.evaluation.rows import Rows, grouped, numbers_of, selected, texts_of
-from engine.records import AUTO, FINDINGS, wrong_schema
+from engine.evaluation.resample import Drawn, Estimate, Totals, divide, draws, estimate, mean_known, precision_recall_f1
+from engine.evaluation.rows import Rows, numbers_of, texts_of
+from engine.evaluation.wrong import worst_first, wrong_rows
+from engine.records import FINDINGS
 
 POSITIVE, NEGATIVE, LEFT_OUT = "positive", "negative", "left_out"
 _VALUES = {POSITIVE: 1.0, NEGATIVE: 0.0, LEFT_OUT: np.nan}
-_CELLS = 20_000_000
-_COUNTS = ("rows", "used", "matched", "without_row")
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the original image."""
 
 
 def figures(
-    rows: Rows, gold: pa.Table, counts: Mapping[str, int] | None = None, uncertain: str = LEFT_OUT, rounds: Rounds | None = None
+    rows: Rows,
+    gold: pa.Table,
+    counts: Mapping[str, int] | None = None,
+    slices: Sequence[str] = (),
+    uncertain: str = LEFT_OUT,
+    rounds: Rounds | None = None,
 ) -> Evaluation:
     """Measures rows of findings, whose `labels` have `name`, `prob` and `threshold` of each, against gold.
 
     Args:
         gold: `record_id`, `group` and `findings`, lists of `name` and `state`; what a list leaves out is not mentioned.
-        counts: of gold's rows. uncertain: what an uncertain state counts as.
+        counts: of gold's rows. slices: columns of gold (`slice_<name>`) or of the run to part the studies by.
+        uncertain: what an uncertain state counts as.
     Raises:
         ConfigError: no row of the run has gold, or no label is known to both.
     """
-    rounds, ids = rounds or Rounds(), gold["record_id"].combine_chunks()
-    run = pl.DataFrame(selected(rows, ["record_id", "decision", "labels", "run_id", "model_digest"], ids.cast(pa.string())))
-    both = run.join(pl.DataFrame(gold).select("record_id", "group", "findings"), on="record_id", maintain_order="left")
-    if not len(both):
-        raise ConfigError(f"id: none of {len(gold):,} ids of the gold table stands in the run; name the column that the run took")
-    both = both.with_columns(unit=grouped(both["group"], both["record_id"]))
-    prob, threshold, state = (
-        _wide(both, column, field) for column, field in (("labels", "prob"), ("labels", "threshold"), ("findings", "state"))
-    )
+    rounds, joined = rounds or Rounds(), join(rows, gold, ["labels"], slices)
+    labels, findings = joined.run["labels"], joined.gold["findings"]
+    prob, threshold, state = (_wide(*each) for each in ((labels, "prob"), (labels, "threshold"), (findings, "state")))
     names = sorted(prob.keys() & state.keys())
     if not names:
         raise ConfigError(f"labels: the run gives {', '.join(sorted(prob))}, and gold has {', '.join(sorted(state)) or 'none'}")
     prob, threshold, state = (np.stack([each[name] for name in names], 1) for each in (prob, threshold, state))
-    true, unit = truth(state, uncertain), texts_of(both["unit"])
+    true, unit = truth(state, uncertain), joined.unit
     true = np.where(np.isnan(prob), np.nan, true)
-    decided = np.where(np.isnan(threshold), np.nan, true)
-    metrics = label_metrics(names, prob, true, unit, rounds) + threshold_metrics(names, prob >= threshold, decided, unit, rounds)
+    decided, said = np.where(np.isnan(threshold), np.nan, true), prob >= threshold
+
+    def measured(at: NDArray) -> list[Metric]:
+        return [
+            *label_metrics(names, prob[at], true[at], unit[at], rounds),
+            *threshold_metrics(names, said[at], decided[at], unit[at], rounds),
+        ]
+
+    metrics = measured(np.arange(len(unit)))
+    for name, values in joined.parts(slices).items():
+        for value in sorted(set(values) - {""}):
+            some = measured(np.flatnonzero(values == value))
+            metrics += [replace(metric, slice=f"{name}={value}") for metric in some if metric.slice == ALL]
     skipped = [name for name, column in zip(names, true.T, strict=True) if len(set(column[~np.isnan(column)])) < 2]
-    notes = [f"{name}: gold has not both yes and no, so that it has no AUC and is in no mean." for name in skipped]
-    metrics = [Metric(**{**vars(m), "params": {**m.params, "uncertain": uncertain}}) for m in metrics]
-    metrics += record_metrics(texts_of(both["decision"]), unit, {}, np.ones(len(both), bool), rounds)
-    counts = {"rows": len(gold), "used": len(gold), **(counts or {}), "matched": len(both), "without_row": len(gold) - len(both)}
-    wrong = _wrong(both, names, prob, prob >= threshold, decided)
-    return Evaluation((FINDINGS,), metrics + count_metrics(counts, _COUNTS), notes, counts, wrong, FINDINGS)
+    notes = noted(counts or {})
+    notes += [f"{name}: gold has not both yes and no, so that it has no AUC and is in no mean." for name in skipped]
+    metrics = [replace(metric, params={**metric.params, "uncertain": uncertain}) for metric in metrics]
+    metrics += record_metrics(texts_of(joined.run["decision"]), unit, {}, np.ones(len(unit), bool), rounds)
+    gold_counts = {"rows": len(gold), "used": len(gold), **(counts or {})}
+    gold_counts |= {"matched": len(joined), "without_row": joined.without_row}
+    study, label = np.nonzero(~np.isnan(decided) & (said != (decided == 1)))
+    cells = {
+        "task": np.array(names)[label],
+        "code": np.where(said[study, label], "1", "0"),
+        "gold": np.where(decided[study, label] == 1, "1", "0"),
+        "prob": prob[study, label],
+    }
+    wrong = worst_first(wrong_rows(joined, study, slices).with_columns(**cells), slices)
+    return Evaluation((FINDINGS,), metrics + count_metrics(gold_counts), notes, gold_counts, wrong, FINDINGS)
 
 
 def truth(states: ArrayLike, uncertain: str = LEFT_OUT, unmentioned: str = LEFT_OUT) -> NDArray:
@@ -76,8 +97,6 @@ def label_metrics(names: Sequence[str], prob: NDArray, true: NDArray, unit: NDAr
 
     Args:
         prob: 0 to 1. true: 1, 0, or NaN where it counts nowhere. unit: [studies] what a resample draws whole: the patient.
-    Source:
-        Whole patients are drawn: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
     """
     known, rows = ~np.isnan(true), np.arange(len(prob))
     columns = {
@@ -91,38 +110,27 @@ def label_metrics(names: Sequence[str], prob: NDArray, true: NDArray, unit: NDAr
     def values(weights: NDArray) -> dict[tuple[str, str], NDArray]:
         ranked = {name: ranking(p, t, weights[:, at]) for name, (p, t, at) in both.items()}
         figures = {}
-        for metric, whole, each in zip(
-            ("auroc", "ap"), ranking(flat[0], flat[1], weights[:, flat[2]]), _sides(ranked), strict=True
-        ):
+        micro = ranking(flat[0], flat[1], weights[:, flat[2]])
+        for side, metric in enumerate(("auroc", "ap")):
+            whole, each = micro[side], {name: found[side] for name, found in ranked.items()}
             figures |= {(f"micro_{metric}", ALL): whole, **{(metric, f"label={name}"): value for name, value in each.items()}}
             if each:
-                drawn = np.stack(list(each.values()))
-                figures[f"macro_{metric}", ALL] = divide(np.nansum(drawn, 0), (~np.isnan(drawn)).sum(0))
+                figures[f"macro_{metric}", ALL] = mean_known(np.stack(list(each.values()), -1))
         return figures
 
     _, group = np.unique(unit, return_inverse=True)
-    count, generator = int(group.max()) + 1, np.random.default_rng(rounds.seed)
-    chunk, drawn = max(1, _CELLS // flat[0].size), []
-    for start in range(0, rounds.rounds, chunk):
-        some = range(min(chunk, rounds.rounds - start))
-        draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in some])
-        drawn.append(values(draws[:, group].astype(float)))
+    every = draws(int(group.max()) + 1, rounds.rounds, rounds.seed, flat[0].size)
+    drawn = [values(counts[:, group].astype(float)) for counts in every]
     metrics = []
     for (metric, part), value in values(np.ones((1, len(prob)))).items():
-        some = np.concatenate([each[metric, part] for each in drawn]) if drawn else np.empty(0)
-        ends = _ends(some[~np.isnan(some)], rounds.level)
+        found = estimate(value[0], [each[metric, part] for each in drawn], rounds.level)
         p, t, at = columns.get(part.removeprefix("label="), flat)
         sides = min(number_of(unit[at[t == side]]) for side in (0, 1))
         params = {"labels": len(both)} if metric.startswith("macro") else {}
-        estimate = Estimate(None if np.isnan(value[0]) else float(value[0]), *ends)
-        metrics.append(metric_of(FINDINGS, metric, part, estimate, p.size, sides, params))
+        metrics.append(metric_of(FINDINGS, metric, part, found, p.size, sides, params))
     p, t, at = flat
     pairs = (("ece", expected_calibration_error(p, t == 1)), ("brier", brier(np.stack([1 - p, p], 1), t.astype(int)) / 2))
     return metrics + [metric_of(FINDINGS, name, ALL, Estimate(value), p.size, number_of(unit[at])) for name, value in pairs]
-
-
-def _sides(ranked: Mapping[str, tuple[NDArray, NDArray]]) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    return {name: area for name, (area, _) in ranked.items()}, {name: precision for name, (_, precision) in ranked.items()}
 
 
 def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:
@@ -147,34 +155,39 @@ def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, ND
 def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
     """F1 and Matthews correlation of each label at the thresholds that made `said`, their means over labels that gold has, and F1
     over all cells. The thresholds are given, and were not chosen here."""
-    columns = {}
-    for at, name in enumerate(names):
-        yes, no = (true[:, at] == side for side in (1, 0))
-        cells = {"tp": yes & said[:, at], "fn": yes & ~said[:, at], "fp": no & said[:, at], "tn": no & ~said[:, at]}
-        columns |= {(name, cell): values for cell, values in cells.items()}
-    totals = Totals(unit, columns)
-    marked = [name for name in names if columns[name, "tp"].any() or columns[name, "fn"].any()]
+    rows = [
+        pl.DataFrame({"unit": unit, "part": [name] * len(unit), "said": given, "true": gold}, strict=False)
+        for name, given, gold in zip(names, said.T, true.T, strict=True)
+    ]
+    yes, given = pl.col("true") == 1, pl.col("said")
+    rows = pl.concat(rows).with_columns(known=pl.col("true").is_not_nan())
+    cells = {"support": yes, "called": given, "hits": yes & given, "known": True}
+    rows = rows.select("unit", "part", **{name: pl.col("known") & cell for name, cell in cells.items()})
+    totals, f1 = Totals.by_part(unit, rows), precision_recall_f1("support", "called", "hits")["f1"]
+    marked = [name for name in names if totals.rest(("support", name)).n]
 
-    def cells(drawn: Drawn, name: str) -> list[NDArray]:
-        return [drawn[name, cell] for cell in ("tp", "fp", "fn", "tn")]
+    def mcc(name: str) -> Callable[[Drawn], NDArray]:
+        return lambda drawn: _mcc(*(drawn[cell, name] for cell in cells))
 
-    def micro(drawn: Drawn) -> NDArray:
-        return _f1(*(sum(each) for each in zip(*(cells(drawn, name) for name in names), strict=True)))
-
-    figures = {("micro_f1", ALL): micro}
-    for metric, function in (("f1", _f1), ("mcc", _mcc)):
-        each = {name: (lambda drawn, name=name, function=function: function(*cells(drawn, name))) for name in names}
+    figures = {("micro_f1", ALL): f1.over(names)}
+    for metric, of_label in (("f1", lambda name: f1.over([name])), ("mcc", mcc)):
+        each = {name: of_label(name) for name in names}
         figures |= {(metric, f"label={name}"): figure for name, figure in each.items()}
         if marked:
             figures[f"macro_{metric}", ALL] = lambda drawn, each=each: np.mean(
                 [np.nan_to_num(each[name](drawn)) for name in marked], axis=0
             )
-    estimates = totals.estimates(figures, **vars(rounds))
     metrics = []
-    for (metric, part), estimate in estimates.items():
-        known = ~np.isnan(true if part == ALL else true[:, [names.index(part.removeprefix("label="))]])
-        metrics.append(metric_of(FINDINGS, metric, part, estimate, int(known.sum()), number_of(unit[known.any(1)])))
+    for (metric, part), found in totals.estimates(figures, **vars(rounds)).items():
+        rest = totals.rest(*(("known", name) for name in (names if part == ALL else [part.removeprefix("label=")])))
+        metrics.append(metric_of(FINDINGS, metric, part, found, rest.n, rest.groups))
     return metrics
+
+
+def _mcc(support: NDArray, called: NDArray, hits: NDArray, known: NDArray) -> NDArray:
+    """Matthews (Biochimica et Biophysica Acta 405, 1975)."""
+    below = np.sqrt(called * support * (known - support) * (known - called))
+    return divide(known * hits - support * called, below)
 
 
 def stated_f1(said: ArrayLike, gold: ArrayLike, uncertain: str) -> dict[str, float]:
@@ -229,41 +242,15 @@ def _inside(box: Box, boxes: Sequence[Box]) -> bool:
     return any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
 
 
-def _wide(rows: pl.DataFrame, column: str, field: str) -> dict[str, NDArray]:
+def _wide(lists: pl.Series, field: str) -> dict[str, NDArray]:
     """Of lists of named values a column [rows] a name, NaN where a list has no such name."""
-    some = rows.with_row_index("at").select("at", column).filter(pl.col(column).list.len() > 0).explode(column).unnest(column)
+    some = lists.to_frame("list").with_row_index("at").filter(pl.col("list").list.len() > 0).explode("list").unnest("list")
     found = {}
     for (name,), values in some.select("at", "name", field).group_by("name"):
-        found[name] = np.full(len(rows), np.nan)
+        found[name] = np.full(len(lists), np.nan)
         found[name][values["at"].to_numpy()] = numbers_of(values[field])
     return found
 
 
-def _f1(tp: NDArray, fp: NDArray, fn: NDArray, tn: ArrayLike = 0) -> NDArray:
+def _f1(tp: NDArray, fp: NDArray, fn: NDArray) -> NDArray:
     return divide(2.0 * tp, np.asarray(2 * tp + fp + fn))
-
-
-def _mcc(tp: NDArray, fp: NDArray, fn: NDArray, tn: NDArray) -> NDArray:
-    """Matthews (Biochimica et Biophysica Acta 405, 1975)."""
-    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return divide(tp * tn - fp * fn, below)
-
-
-def _ends(values: NDArray, level: float) -> tuple[float | None, float | None]:
-    return tuple(map(float, np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))) if values.size else (None, None)
-
-
-def _wrong(rows: pl.DataFrame, names: Sequence[str], prob: NDArray, said: NDArray, true: NDArray) -> pa.Table:
-    """The cells on the wrong side of their threshold, those that nobody looked at first and the most probable on top."""
-    study, label = np.nonzero(~np.isnan(true) & (said != (true == 1)))
-    cells = {
-        "task": np.array(names)[label],
-        "code": np.where(said[study, label], "1", "0"),
-        "gold": np.where(true[study, label] == 1, "1", "0"),
-        "prob": prob[study, label],
-    }
-    wrong = rows[study.tolist()].select("record_id", "decision", "group", "run_id", "model_digest").with_columns(**cells)
-    wrong = wrong.sort(pl.col("decision") != AUTO, -pl.col("prob"), "record_id", "task")
-    schema = wrong_schema(())
-    empty = {field.name: pl.lit(None) for field in schema if field.name not in wrong.columns}
-    return wrong.with_columns(**empty).select(schema.names).to_arrow().cast(schema)

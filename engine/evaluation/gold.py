@@ -3,10 +3,10 @@
 A record that cannot be used is counted and left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from operator import or_
+from operator import itemgetter, or_
 from typing import Any, ClassVar
 
 import polars as pl
@@ -14,37 +14,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
+from engine.evaluation.rows import LONGEST_PART, check_length, check_parts
 from engine.records import text_digest
 from engine.sources.labelled import Labelled, Reader
-from engine.sources.labelled.values import as_text, codes_in, is_list
+from engine.sources.labelled.values import FINDINGS, codes_in, is_list
 
-_MOST_PARTS, _LONGEST_PART = 1000, 100
 _LONGEST_CODE = 60
 
 
 @dataclass(frozen=True)
 class GoldConfig(Labelled):
-    """A labelled table, and which of its records count.
+    """A labelled table, or texts with marked entities, and what of it counts.
 
-    `slices` are columns to part the records by. `where` keeps the rows with these values. `keep_text` keeps texts too.
+    `slices` are columns to part the records by. `where` keeps the rows with these values. `types` gives another name to types of
+    entities. `keep_text` keeps texts too.
     """
 
-    slices: tuple[str, ...] = ()
+    slices: Sequence[str] = ()
     where: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
     keep_text: bool = False
 
     KEPT: ClassVar[tuple[str, ...]] = ("labels", "group", "slices", "where")
 
     def __post_init__(self) -> None:
-        if not self.labels:
-            raise ConfigError(f"{self.named('labels')}: name the column of at least one task")
-        if self.spans and not self.text:
-            raise ConfigError(
-                f"{self.named('spans')}: needs the texts that were marked; name their column in {self.named('text')}"
-            )
-        unknown = sorted(set(self.spans) - set(self.labels))
-        if unknown:
-            raise ConfigError(f"{self.named('spans')}: '{unknown[0]}' is no task of {self.named('labels')}")
         parts = {f"slice_{name}": name for name in self.slices}
         object.__setattr__(self, "more", parts | {f"where_{name}": name for name in self.where})
 
@@ -53,9 +46,9 @@ class GoldConfig(Labelled):
 class Gold:
     """Records with at least one label, each id once.
 
-    `table` has `record_id`, `text_sha256` and `text` (null where not asked for), `group`, `pair`, and for each task T `T` (codes
-    joined by `;`) and `T_spans`, for each slice S `slice_S`. `multi` are the tasks with several codes somewhere. `counts` says
-    what became of the rows of the input: used, and the ways to be left out.
+    `table` has `record_id`, `text_sha256` and `text` (null where not asked for), `group`, `pair`, for each task T `T` (codes
+    joined by `;`) and `T_spans`, or `findings` where they are asked for, and for each slice S `slice_S`. `multi` are the tasks
+    with several codes somewhere. `counts` says what became of the rows of the input: used, and the ways to be left out.
     """
 
     table: pa.Table
@@ -72,7 +65,8 @@ def read_gold(config: GoldConfig) -> Gold:
     Raises:
         ConfigError: nothing to read, a column is missing or cannot be what it is named for, or no row is left.
     """
-    reader, tasks = Reader(config), list(config.labels)
+    _check(config)
+    reader, told = Reader(config), [*config.labels, *(["findings"] if config.findings else [])]
     _check_kinds(config, reader.kinds)
     tables, counts = [], dict.fromkeys(("rows", "elsewhere", "unreadable", "unlabelled"), 0)
     values: dict[str, set] = {name: set() for name in config.where}
@@ -86,13 +80,13 @@ def read_gold(config: GoldConfig) -> Gold:
         counts["elsewhere"] += len(table) - len(chosen)
         sound = _columns(config, chosen.filter(pc.field("failure").is_null() & pc.field("record_id").is_valid()))
         counts["unreadable"] += len(chosen) - len(sound)
-        labelled = sound.filter(reduce(or_, (pc.field(task).is_valid() for task in tasks)))
+        labelled = sound.filter(reduce(or_, (pc.field(name).is_valid() for name in told)))
         counts["unlabelled"] += len(sound) - len(labelled)
         tables.append(labelled)
     table = pa.concat_tables(tables) if tables else None
     if table is None or not len(table):
         raise ConfigError(_nothing(config, counts, values))
-    table, repeated, conflicting = _once(table, tasks)
+    table, repeated, conflicting = _once(table, told)
     counts |= {"repeated": repeated, "conflicting": conflicting, "used": len(table)}
     if not len(table):
         raise ConfigError(
@@ -103,31 +97,27 @@ def read_gold(config: GoldConfig) -> Gold:
         check_parts(name, table[f"slice_{name}"], config.named("slices"))
     if config.group:
         # A patient's id stands in a table, so a column with something longer, such as a text, must not pass for it.
-        _check_length(config.named("group"), config.group, table["group"].to_pylist(), _LONGEST_PART, "ids")
+        check_length(config.named("group"), config.group, table["group"], LONGEST_PART, "with ids")
     for task, column in config.labels.items():
-        codes = [code for value in pc.unique(table[task]).to_pylist() if value for code in value.split(";")]
         # Codes are shown in tables and reports.
-        _check_length(config.named("labels"), column, codes, _LONGEST_CODE, "codes")
+        check_length(
+            config.named("labels"), column, pc.list_flatten(pc.split_pattern(table[task], ";")), _LONGEST_CODE, "with codes"
+        )
     lists = {task for task, column in config.labels.items() if is_list(reader.kinds.get(column, pa.string()))}
-    joined = {task for task in tasks if pc.any(pc.match_substring(table[task], ";")).as_py()}
+    joined = {task for task in config.labels if pc.any(pc.match_substring(table[task], ";")).as_py()}
     return Gold(table, frozenset(lists | joined), counts)
 
 
-def check_parts(name: str, column: pa.ChunkedArray, key: str = "slices") -> pa.ChunkedArray:
-    """The values of a column as texts, if they part records into a few. They stand in tables and pages, where no text may stand.
-
-    Args:
-        key: what the user calls the setting that names the column.
-    Raises:
-        ConfigError: the values are too many or too long, or lists.
-    """
-    column = as_text(column)
-    values = pc.unique(column).drop_null()
-    longest = pc.max(pc.utf8_length(values)).as_py() or 0
-    if len(values) > _MOST_PARTS or longest > _LONGEST_PART:
-        told = f"{len(values):,} different values" if len(values) > _MOST_PARTS else f"values of up to {longest:,} characters"
-        raise ConfigError(f"{key}: column '{name}' has {told}; name one that parts the records into a few")
-    return column
+def _check(config: GoldConfig) -> None:
+    if not (config.labels or config.findings):
+        raise ConfigError(f"{config.named('labels')}: name the column of at least one task")
+    if config.spans and not config.text:
+        raise ConfigError(
+            f"{config.named('spans')}: needs the texts that were marked; name their column in {config.named('text')}"
+        )
+    unknown = sorted(set(config.spans) - set(config.labels))
+    if unknown:
+        raise ConfigError(f"{config.named('spans')}: '{unknown[0]}' is no task of {config.named('labels')}")
 
 
 def _check_kinds(config: GoldConfig, kinds: Mapping[str, pa.DataType]) -> None:
@@ -152,22 +142,18 @@ def _columns(config: GoldConfig, records: pa.Table) -> pa.Table:
         codes = map(codes_in, records[task].to_pylist())
         columns[task] = pa.array([None if each is None else ";".join(sorted(set(each))) for each in codes], pa.string())
     more = [*(f"{task}_spans" for task in config.spans), *(f"slice_{name}" for name in config.slices)]
+    if config.findings:
+        states = [sorted(each, key=itemgetter("name")) or None for each in records["findings"].to_pylist()]
+        columns["findings"] = pa.array(states, FINDINGS)
     return pa.table(columns | {name: records[name] for name in more})
 
 
-def _once(table: pa.Table, tasks: Sequence[str]) -> tuple[pa.Table, int, int]:
+def _once(table: pa.Table, told: Sequence[str]) -> tuple[pa.Table, int, int]:
     """The table with each id once, the rows that repeat another, and the rows left out because they contradict one."""
-    frame = pl.from_arrow(table.select(["record_id", *tasks])).with_row_index("row")
-    sound = frame.filter(pl.struct(tasks).n_unique().over("record_id") == 1)
+    frame = pl.from_arrow(table.select(["record_id", *told])).with_row_index("row")
+    sound = frame.filter(pl.struct(told).n_unique().over("record_id") == 1)
     once = sound.unique("record_id", keep="first", maintain_order=True)
     return table.take(once["row"].to_arrow()), len(sound) - len(once), len(frame) - len(sound)
-
-
-def _check_length(key: str, name: str, values: Iterable[str | None], most: int, wanted: str) -> None:
-    """What is shown must not be a text by mistake."""
-    longest = max((len(value) for value in values if value), default=0)
-    if longest > most:
-        raise ConfigError(f"{key}: column '{name}' has values of up to {longest:,} characters; name one with {wanted}")
 
 
 def _nothing(config: GoldConfig, counts: Mapping[str, int], values: Mapping[str, set]) -> str:

@@ -1,108 +1,143 @@
-"""A run's codes beside gold, by record id."""
+"""A run beside gold, by record id, and what a run of codes says there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, RowError
 from engine.evaluation.answers import Answers
-from engine.evaluation.gold import Gold, check_parts
 from engine.evaluation.rationales import evidence_agreement
-from engine.evaluation.rows import Rows, grouped, numbers_of, quarters, schema_of, selected, texts_of
+from engine.evaluation.rows import (
+    LONGEST_PART,
+    Rows,
+    check_length,
+    check_parts,
+    grouped,
+    numbers_of,
+    quarters,
+    schema_of,
+    selected,
+    texts_of,
+)
 
 CHECKS = ("comprehensiveness", "sufficiency")
+_OF_RUN = ("record_id", "decision", "reasons", "text_sha256", "n_tokens", "run_id", "model_digest")
+_OF_TASK = ("code", "prob", "decision", "reasons", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
+
+LEFT_OUT_OF_GOLD = {
+    "without_row": "records of the gold table have no row in the run.",
+    "unreadable": "rows of the gold table are broken or have no id.",
+    "unlabelled": "rows of the gold table have no label.",
+    "repeated": "rows of the gold table repeat an id and its labels; each counts once.",
+    "conflicting": "rows of the gold table were left out, because their id stands again with another label.",
+}
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Rows of the run's table and of gold, one beside the other; `without_row` counts gold that the run has no row for."""
+    """Rows of the run's table and of gold, one beside the other.
 
-    codes: pa.Table
-    gold: pa.Table
-    multi: frozenset[str]
+    `gold` has `group` as it was given and `slice_<name>`, whichever side they come from; `without_row` counts gold that the run
+    has no row for.
+    """
+
+    run: pl.DataFrame
+    gold: pl.DataFrame
     without_row: int
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.run)
 
     @property
-    def decision(self) -> NDArray:
-        return texts_of(self.codes["decision"])
+    def unit(self) -> NDArray:
+        """[rows] what a resample draws whole."""
+        return grouped(self.gold["group"], self.run["record_id"])
 
-    @property
-    def group(self) -> NDArray:
-        """The gold table's group; a record without one is a group of its own."""
-        return grouped(self.gold["group"], self.gold["record_id"])
+    def parts(self, slices: Sequence[str]) -> dict[str, NDArray]:
+        """What each record belongs to, "" for nothing: the named columns, and the quarter by length where lengths are known."""
+        parts = {name: texts_of(self.gold[f"slice_{name}"]) for name in slices}
+        quarter = quarters(numbers_of(self.run["n_tokens"])) if "n_tokens" in self.run.columns else np.array("")
+        return parts if "length" in parts or (quarter == "").all() else parts | {"length": quarter}
 
 
-def join(rows: Rows, gold: Gold, tasks: Sequence[str], extra: Sequence[str] = ()) -> Joined:
-    """The rows of the run that have gold.
+def join(
+    rows: Rows,
+    gold: pa.Table | pl.DataFrame,
+    columns: Sequence[str],
+    slices: Sequence[str] = (),
+    group: str | None = None,
+    pairs: pl.DataFrame | None = None,
+    called: str = "the gold table",
+) -> Joined:
+    """The rows of the run that have gold, in the order of the run.
 
     Args:
-        tasks: tasks of the run's table to read. extra: further columns of it.
+        columns: of the run's table beside those that each has; one that it lacks is left out.
+        slices, group: columns of the run where gold has no `slice_<name>` and no `group`.
+        pairs: `record_id` of the run and `gold_id`; else these are the same.
     Raises:
-        ConfigError: a column is missing, or no row has gold.
+        ConfigError: a column is missing, does not part the records into a few, or no row has gold.
     """
-    ids = gold.table["record_id"].combine_chunks()
-    schema = schema_of(rows)
-    ends = ("code", "prob", "decision", "reasons", "top", "evidence", *CHECKS, *(f"random_{check}" for check in CHECKS))
-    wanted = ["record_id", "decision", "reasons", "text_sha256", "n_tokens", "source", "run_id", "model_digest"]
-    wanted += [f"{task}_{end}" for task in tasks for end in ends]
-    missing = [name for name in extra if name not in schema.names]
-    if missing:
-        raise ConfigError(f"slices: neither the gold table nor the run has a column '{missing[0]}'")
-    codes = selected(rows, [name for name in dict.fromkeys([*wanted, *extra]) if name in schema.names], ids)
-    if not len(codes):
+    gold, names = pl.DataFrame(gold), schema_of(rows).names
+    theirs = {f"slice_{name}": name for name in slices if f"slice_{name}" not in gold.columns}
+    if group and "group" not in gold.columns:
+        theirs["group"] = group
+    for new, name in theirs.items():
+        if name not in names:
+            raise ConfigError(f"{'slices' if new != 'group' else new}: neither {called} nor the run has a column '{name}'")
+    wanted = [name for name in dict.fromkeys([*_OF_RUN, *columns, *theirs.values()]) if name in names]
+    pairs = gold.select("record_id", gold_id="record_id") if pairs is None else pairs
+    run = pl.DataFrame(selected(rows, wanted, pa.array(pairs["record_id"].to_list(), pa.string())))
+    if not len(run):
         raise ConfigError(
-            f"id: none of {len(ids):,} ids of the gold table stands in the run. The run's ids come from its input.id and "
+            f"id: none of {len(gold):,} ids of {called} stands in the run. The run's ids come from its input.id and "
             "input.id_scope (jobs.status tells them): name the same column, and id_scope=file or source=<column> where the "
             "file's name stands in front"
         )
-    at = pc.index_in(codes["record_id"], value_set=ids)
-    return Joined(codes, gold.table.take(at), gold.multi, len(ids) - len(codes))
+    at = run.select("record_id").join(pairs, on="record_id", maintain_order="left")
+    at = at.join(gold.select(gold_id="record_id").with_row_index("at"), on="gold_id", maintain_order="left")["at"]
+    beside = gold[at]
+    for new, name in theirs.items():
+        values = pl.Series(check_parts(name, run[name])) if new != "group" else run[name].cast(pl.String)
+        beside = beside.with_columns(values.alias(new))
+    if "group" not in beside.columns:
+        beside = beside.with_columns(group=pl.lit(None, pl.String))
+    check_length("group", group or "", beside["group"].to_arrow(), LONGEST_PART, "with ids")
+    return Joined(run, beside, len(gold) - len(run))
 
 
-def answers_of(joined: Joined, task: str) -> tuple[Answers, NDArray]:
+def noted(counts: Mapping[Any, int], words: Mapping[Any, str] = LEFT_OUT_OF_GOLD, before: str = "") -> list[str]:
+    """A sentence of each count that is there and not 0."""
+    return [f"{before}{counts[name]:,} {told}" for name, told in words.items() if counts.get(name)]
+
+
+def columns_of(tasks: Iterable[str]) -> list[str]:
+    """The columns of tasks in a table of codes."""
+    return [f"{task}_{end}" for task in tasks for end in _OF_TASK]
+
+
+def answers_of(joined: Joined, task: str, multi: bool) -> tuple[Answers, NDArray]:
     """The answers of one task where gold has a label for it, and the numbers of those rows in `joined`."""
-    rows = np.flatnonzero(joined.gold[task].is_valid())
-    codes, gold = joined.codes.take(pa.array(rows)), joined.gold[task].take(pa.array(rows))
-    multi, names = task in joined.multi, codes.column_names
-    given = pl.Series(codes[f"{task}_code"])
-    tops = codes[f"{task}_top"].to_pylist() if f"{task}_top" in names else [None] * len(codes)
+    rows = np.flatnonzero(joined.gold[task].is_not_null())
+    run, given = joined.run[rows], joined.run[f"{task}_code"][rows]
     answers = Answers(
         task=task,
-        gold=texts_of(gold),
+        gold=texts_of(joined.gold[task][rows]),
         code=texts_of(given.str.split(";").list.sort().list.join(";") if multi else given),
         answered=given.is_not_null().to_numpy(),
-        prob=numbers_of(codes[f"{task}_prob"]),
-        decision=texts_of(codes["decision"]),
-        own=texts_of(codes[f"{task}_decision" if f"{task}_decision" in names else "decision"]),
-        top=[[entry["code"] for entry in top or ()] for top in tops],
-        group=joined.group[rows],
+        prob=numbers_of(run[f"{task}_prob"]),
+        decision=texts_of(run["decision"]),
+        own=texts_of(run[f"{task}_decision"]),
+        top=[[entry["code"] for entry in top or ()] for top in run[f"{task}_top"].to_list()],
+        group=joined.unit[rows],
         multi=multi,
     )
     return answers, rows
-
-
-def parts_of(joined: Joined, slices: Sequence[str], first: str | None) -> dict[str, NDArray]:
-    """What each record belongs to: the gold code of the first task, the named columns, the quarter by length.
-
-    Raises:
-        ConfigError: a column of the run does not part the records into a few; those of gold have been checked.
-    """
-    parts: dict[str, NDArray] = {}
-    if first is not None and first not in joined.multi:
-        parts[first] = texts_of(joined.gold[first])
-    for name in slices:
-        of_gold = f"slice_{name}" in joined.gold.column_names
-        parts[name] = texts_of(joined.gold[f"slice_{name}"] if of_gold else check_parts(name, joined.codes[name]))
-    quarter = quarters(numbers_of(joined.codes["n_tokens"]))
-    return parts if "length" in parts or (quarter == "").all() else parts | {"length": quarter}
 
 
 def checks_of(joined: Joined, task: str) -> dict[str, NDArray]:
@@ -110,8 +145,8 @@ def checks_of(joined: Joined, task: str) -> dict[str, NDArray]:
     checks: dict[str, NDArray] = {}
     for name, sign in zip(CHECKS, (1, -1), strict=True):
         own, control = (f"{task}_{name}", f"{task}_random_{name}")
-        if {own, control} <= set(joined.codes.column_names):
-            values, chance = (numbers_of(joined.codes[column]) for column in (own, control))
+        if {own, control} <= set(joined.run.columns):
+            values, chance = (numbers_of(joined.run[column]) for column in (own, control))
             checks |= {name: values, f"random_{name}": chance, f"{name}_gain": sign * (values - chance)}
     return checks
 
@@ -124,14 +159,10 @@ def agreement_of(joined: Joined, task: str) -> tuple[dict[str, NDArray], dict[st
     counts = dict.fromkeys(("compared", "without_evidence", "other_text", "bad_spans"), 0)
     rows: list[dict[str, float] | None] = []
     columns = (
-        joined.gold["record_id"],
-        joined.gold["text"],
-        joined.gold[f"{task}_spans"],
-        joined.gold["text_sha256"],
-        joined.codes["text_sha256"],
-        joined.codes[f"{task}_evidence"],
+        *(joined.gold[name] for name in ("record_id", "text", f"{task}_spans", "text_sha256")),
+        *(joined.run[name] for name in ("text_sha256", f"{task}_evidence")),
     )
-    for name, text, marked, digest, coded, evidence in zip(*(column.to_pylist() for column in columns), strict=True):
+    for name, text, marked, digest, coded, evidence in zip(*(column.to_list() for column in columns), strict=True):
         found = None
         if marked and text is not None and coded is not None:
             if digest != coded:

@@ -1,14 +1,14 @@
 """Texts in which people marked entities, as gold for a run that finds them: BRAT, IOB2, GENIA, or Parquet."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.evaluation.gold import check_parts
-from engine.evaluation.rows import schema_of
+from engine.evaluation.gold import GoldConfig
+from engine.evaluation.rows import check_parts, schema_of
 from engine.sources.labelled import GoldSpans, Labelled, Reader, read_spans
 from engine.sources.labelled.annotated import annotated_files
 from engine.sources.labelled.parquet import IDS
@@ -17,35 +17,24 @@ from engine.storage import Entry
 _OWN = ("dataset", "split", "lang")
 
 
-@dataclass(frozen=True)
-class MarkedConfig:
-    """Where marked texts are. `group`, `slices` and `where` name what a document has (`dataset`, `split`, `lang`), or columns of
-    Parquet files; so do `id` and `source`, whose value and a colon stand in front of the id. `like` is the column of the run's
-    ids, which counts where gold has it too. `id_scope` "file" puts the file's own name in front."""
-
-    path: str
-    id: str | None = None
-    like: str | None = None
-    source: str | None = None
-    id_scope: str = "input"
-    group: str | None = None
-    slices: Sequence[str] = ()
-    where: Mapping[str, str] = field(default_factory=dict)
-
-
-def read_marked(config: MarkedConfig) -> GoldSpans:
+def read_marked(config: GoldConfig, like: str | None = None) -> GoldSpans:
     """The marked texts; their `records` have `group` and `slice_<name>` where gold has such a column.
 
+    `group`, `slices` and `where` name what a document has (`dataset`, `split`, `lang`), or columns of Parquet files, as `id` and
+    `source` do.
+
+    Args:
+        like: the column of the run's ids, which counts where gold has it too and `id` names none.
     Raises:
         ConfigError: there is nothing to read, a column is missing, or no text is left.
     """
     try:
         files = [file for file in annotated_files(config.path) if file.path.lower().endswith((".parquet", ".pq"))]
         known = schema_of([files[0].path]).names if files else []
-        ids = config.id or (config.like if config.like in known else None)
+        ids = config.id or (like if like in known else None)
         gold = read_spans(config.path, id=ids)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("data.path:", "gold:")) from None
+        raise error.under("gold") from None
     for key in ("id", "source"):
         if (name := getattr(config, key)) and name not in known:
             raise ConfigError(f"{key}: no Parquet file of {config.path} has a column '{name}'")
@@ -65,20 +54,17 @@ def read_marked(config: MarkedConfig) -> GoldSpans:
         records = records.filter(pl.col(name) == str(value))
     if not len(records):
         raise ConfigError(f"where: none of {len(gold.records):,} marked texts is chosen")
-    extra = {f"slice_{name}": _part(name, records[name]) for name in config.slices if name in records.columns}
+    parts = [name for name in config.slices if name in records.columns]
+    extra = {f"slice_{name}": pl.Series(check_parts(name, records[name])) for name in parts}
     if config.group in records.columns:
         extra["group"] = records[config.group]
     kept = records.select("record_id", *_OWN, "text_sha256", "spans").with_columns(**extra)
     return replace(gold, records=kept.to_arrow())
 
 
-def _beside(config: MarkedConfig, files: Sequence[Entry], ids: str, names: Sequence[str]) -> pl.DataFrame:
+def _beside(config: GoldConfig, files: Sequence[Entry], ids: str, names: Sequence[str]) -> pl.DataFrame:
     """By each document's own id (`document`) the one that it is to have (`named`), and further columns as text."""
     more = {"document": ids, **{f"column_{name}": name for name in names}}
     labelled = Labelled(config.path, id=ids, source=config.source, id_scope=config.id_scope, more=more, names={"path": "gold"})
     rows = pl.DataFrame(pa.concat_tables(Reader(labelled, files).tables())).filter(pl.col("failure").is_null())
     return rows.select("document", *(pl.col(f"column_{name}").alias(name) for name in names), named="record_id")
-
-
-def _part(name: str, values: pl.Series) -> pl.Series:
-    return pl.Series(check_parts(name, values.to_arrow()))

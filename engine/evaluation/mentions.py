@@ -8,20 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
-import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.evaluation.gold import check_parts
-from engine.evaluation.rows import Rows, grouped, numbers_of, quarters, schema_of, selected
+from engine.evaluation.joined import join, noted
+from engine.evaluation.rows import Rows, numbers_of, quarters, selected
 from engine.evaluation.spans import Mention
 from engine.records import AUTO, REVIEW
 from engine.sources.labelled import GoldSpans
 
 MENTION = ("record_id", "start", "end", "type")
 _OF_ENTITY = (*MENTION, "score", "margin", "confused_with", "context_share", "hard_share", "soft_share")
-_OF_ROW = ("record_id", "decision", "reasons", "entities", "text_sha256", "n_tokens", "run_id", "model_digest")
 _TEXT_FILE = ".txt"
-_LONGEST_GROUP = 100
+_LEFT_OUT = {
+    "without_row": "marked texts have no row in the run.",
+    "other_text": "marked texts are not the texts that the run read; they were left out.",
+}
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,16 @@ class Compared:
 
     def sides(self) -> tuple[dict[str, list[Mention]], dict[str, list[Mention]]]:
         """Marked and found mentions of every answered record."""
-        sides = []
-        for mentions in (self.marked, self.said):
-            of_record: dict[str, list[Mention]] = {name: [] for name in self.answered["record_id"]}
-            for name, start, end, kind in mentions.select(MENTION).iter_rows():
-                of_record[name].append((start, end, kind))
-            sides.append(of_record)
-        return sides[0], sides[1]
+        return tuple(
+            {name: [] for name in self.answered["record_id"]}
+            | {name: list(zip(*each, strict=True)) for name, *each in of_record.iter_rows()}
+            for of_record in (
+                some.group_by("record_id", maintain_order=True).agg("start", "end", "type") for some in (self.marked, self.said)
+            )
+        )
 
     def parts(self, slices: Sequence[str]) -> dict[str, list[str]]:
-        """The answered records of each part: by dataset where there are several, by `slices`, by quarter of their length."""
+        """The answered records of each part: by `slices`, by dataset where there are several, by quarter of their length."""
         answered = self.answered
         columns = {name: answered[f"slice_{name}"] for name in slices}
         if answered["dataset"].n_unique() > 1:
@@ -69,9 +70,10 @@ class Compared:
         columns.setdefault("length", pl.Series(quarters(numbers_of(answered["n_tokens"])), dtype=pl.String))
         parts = {}
         for name, values in columns.items():
-            frame = pl.DataFrame({"value": values, "record_id": answered["record_id"]}).filter(pl.col("value") != "")
-            members = frame.group_by("value").agg("record_id").sort("value")
-            parts |= {f"{name}={value}": names for value, names in members.iter_rows()}
+            frame = answered.select("record_id", value=values).filter(pl.col("value") != "")
+            parts |= {
+                f"{name}={value}": names for value, names in frame.group_by("value").agg("record_id").sort("value").iter_rows()
+            }
         return parts
 
 
@@ -104,22 +106,17 @@ def compare(
     marked = _in_scope(marked, answered, scope, "semi").sort(MENTION)
     right = marked.select(*MENTION, right=pl.lit(True))
     said = within.join(right, on=MENTION, how="left").with_columns(pl.col("right").fill_null(False)).sort(MENTION)
-    notes = [*gold.broken.lines(), *_notes(counts), *notes]
+    notes = [*gold.broken.lines(), *noted(counts, _LEFT_OUT), *notes]
     pieces = _exploded(answered, "spans", ("record_id", "group_id"), {}).drop_nulls().n_unique()
     never = marked.join(said, on="type", how="anti")
-    for count, told in (
-        (gold.coordinated, "marks are coordinations, several mentions in one, and are left out."),
-        (pieces, "marked mentions lie in several pieces; each piece counts as a mention."),
-        (
-            len(beyond),
-            f"found mentions have a type that is not marked in their dataset, and count for nothing: {_named(beyond)}.",
-        ),
-        (
-            len(never) if known is None else 0,
-            f"marked mentions have a type that the run never gives, and count as missed: {_named(never)}.",
-        ),
-    ):
-        notes += [f"{count:,} {told}"] if count else []
+    words = {
+        "coordinated": "marks are coordinations, several mentions in one, and are left out.",
+        "pieces": "marked mentions lie in several pieces; each piece counts as a mention.",
+        "beyond": f"found mentions have a type that is not marked in their dataset, and count for nothing: {_named(beyond)}.",
+        "never": f"marked mentions have a type that the run never gives, and count as missed: {_named(never)}.",
+    }
+    lost = (gold.coordinated, pieces, len(beyond), len(never) if known is None else 0)
+    notes += noted(dict(zip(words, lost, strict=True)), words)
     counts |= {"answered": len(answered), "marked": len(marked), "said": len(said)}
     return Compared(records.drop("spans", "entities"), marked, said, notes, counts)
 
@@ -149,14 +146,7 @@ def _file_name(path: pl.Expr) -> pl.Expr:
 
 def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | None) -> tuple[pl.DataFrame, dict[str, int]]:
     """The run's rows beside gold's, those with another text left out; and what became of gold."""
-    marked, schema = pl.DataFrame(gold.records), schema_of(rows)
-    theirs = {f"slice_{name}": name for name in slices if f"slice_{name}" not in marked.columns}
-    if group and "group" not in marked.columns:
-        theirs["group"] = group
-    missing = [(new, name) for new, name in theirs.items() if name not in schema.names]
-    if missing:
-        key = "group" if missing[0][0] == "group" else "slices"
-        raise ConfigError(f"{key}: neither gold nor the run has a column '{missing[0][1]}'")
+    marked = pl.DataFrame(gold.records)
     pairs = same_records(pl.Series(selected(rows, ["record_id"])["record_id"]), marked["record_id"])
     if not len(pairs):
         raise ConfigError(
@@ -164,19 +154,9 @@ def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | Non
             "input.id_scope (jobs.status tells them), those of a folder of texts are its files: name the same column or "
             "folder"
         )
-    columns = list(dict.fromkeys([*_OF_ROW, *theirs.values()]))
-    run = pl.DataFrame(selected(rows, columns, pa.array(pairs["record_id"].to_list(), pa.string())))
-    for new, name in theirs.items():
-        values = check_parts(name, run[name].to_arrow()) if new != "group" else run[name].cast(pl.String)
-        run = run.with_columns(pl.Series(new, values))
-    beside = [name for name in marked.columns if name in ("dataset", "spans", "group") or name.startswith("slice_")]
-    marked = marked.select(*beside, gold_id="record_id", gold_sha256="text_sha256")
-    both = run.join(pairs, on="record_id", maintain_order="left").join(marked, on="gold_id", maintain_order="left")
-    if "group" not in both.columns:
-        both = both.with_columns(group=pl.lit(None, pl.String))
-    longest = both["group"].str.len_chars().max() or 0
-    if longest > _LONGEST_GROUP:
-        raise ConfigError(f"group: column '{group}' has values of up to {longest:,} characters; name one with ids")
+    joined = join(rows, marked, ["entities"], slices, group, pairs, "gold")
+    beside = joined.gold.select("dataset", "spans", "group", *(f"slice_{name}" for name in slices), gold_sha256="text_sha256")
+    both = joined.run.with_columns(*beside, unit=joined.unit)
     read = _answered(both)
     other = read.filter(pl.col("text_sha256") != pl.col("gold_sha256"))
     if len(read) and len(other) == len(read):
@@ -184,12 +164,11 @@ def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | Non
             f"gold: none of {len(read):,} marked texts is the text that the run read under its id, so that marks would stand at "
             "other words; name the marks of these very texts"
         )
-    both = both.with_columns(unit=grouped(both["group"], both["record_id"]))
     records = both.join(other, on="record_id", how="anti", maintain_order="left")
     texts, unreadable = gold.broken.texts, gold.broken.count
-    counts = {"rows": texts, "unreadable": unreadable, "used": len(gold.records), "matched": len(records)}
-    counts["elsewhere"] = texts - unreadable - len(gold.records)
-    return records, counts | {"without_row": len(gold.records) - len(both), "other_text": len(other)}
+    counts = {"rows": texts, "unreadable": unreadable, "used": len(marked), "matched": len(records)}
+    counts["elsewhere"] = texts - unreadable - len(marked)
+    return records, counts | {"without_row": joined.without_row, "other_text": len(other)}
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:
@@ -227,14 +206,6 @@ def _in_scope(mentions: pl.DataFrame, records: pl.DataFrame, scope: pl.DataFrame
     """The mentions whose type counts where they stand (`semi`), or the others (`anti`)."""
     placed = mentions.join(records.select("record_id", "dataset"), on="record_id", maintain_order="left")
     return placed.join(scope, on=["dataset", "type"], how=how, nulls_equal=True, maintain_order="left").drop("dataset")
-
-
-def _notes(counts: Mapping[str, int]) -> list[str]:
-    words = {
-        "without_row": "marked texts have no row in the run.",
-        "other_text": "marked texts are not the texts that the run read; they were left out.",
-    }
-    return [f"{counts[name]:,} {told}" for name, told in words.items() if counts[name]]
 
 
 def _named(mentions: pl.DataFrame) -> str:

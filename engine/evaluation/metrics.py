@@ -10,18 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from engine.evaluation import classes
-from engine.evaluation.resample import FEWEST, Estimate, Totals, divide, ratio, share_interval
+from engine.evaluation.resample import FEWEST, Drawn, Estimate, Ratio, Rest, Totals, divide, share_interval
 from engine.records import AUTO, DECISIONS, METRICS, REVIEW
 
 ALL = "all"
 BINS = 15
 TOO_FEW = "too_few"
+CONFUSIONS = 20
 TARGETS = (0.95, 0.97, 0.98, 0.99)
+_LEFT_OUT = ("elsewhere", "unreadable", "unlabelled", "repeated", "conflicting", "other_text")
+_COUNTS = ("rows", "used", "matched", "without_row", *_LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -107,30 +111,21 @@ def exact_f1(estimate: Estimate, groups: int, level: float) -> Estimate:
 
 
 def ratio_metrics(
-    task: str | None,
-    parts: Mapping[str, tuple[Mapping[str, NDArray], Mapping[str, tuple[str, str]]]],
-    group: NDArray,
-    rounds: Rounds,
+    task: str | None, totals: Totals, figures: Mapping[tuple[str, str], tuple[Ratio, Sequence[Any]]], rounds: Rounds
 ) -> list[Metric]:
-    """Ratios of sums over rows, by part.
+    """Rows by name and slice: each a ratio over some parts of the totals."""
+    estimates = totals.estimates({key: ratio.over(parts) for key, (ratio, parts) in figures.items()}, **vars(rounds))
+    return [
+        share_metric(task, *key, estimate, figures[key][0].rest(totals, figures[key][1]), rounds.level)
+        for key, estimate in estimates.items()
+    ]
 
-    Args:
-        parts: name -> columns [n], and each metric as the names of the columns above and below.
-    """
-    columns = {(part, name): values for part, (named, _) in parts.items() for name, values in named.items()}
-    wanted = {(part, name): pair for part, (_, figures) in parts.items() for name, pair in figures.items()}
-    totals = Totals(group, columns)
-    estimates = totals.estimates(
-        {key: ratio((key[0], above), (key[0], below)) for key, (above, below) in wanted.items()}, **vars(rounds)
-    )
-    metrics = []
-    for (part, name), estimate in estimates.items():
-        below = (part, wanted[(part, name)][1])
-        n, groups = int(np.sum(columns[below])), totals.resting(below)
-        # A mean of probabilities is no share of hits.
-        estimate = estimate if name == "mean_prob" else exact(estimate, groups, rounds.level)
-        metrics.append(metric_of(task, name, part, estimate, n, groups))
-    return metrics
+
+def share_metric(task: str | None, name: str, part: str, estimate: Estimate, rest: Rest, level: float) -> Metric:
+    """The row of a share of hits or an F1, with the exact interval where no resample differs."""
+    if name != "mean_prob":  # A mean of probabilities is no share of hits.
+        estimate = (exact_f1 if name.endswith("f1") else exact)(estimate, rest.groups, level)
+    return metric_of(task, name, part, estimate, rest.n, rest.groups)
 
 
 def record_metrics(
@@ -142,36 +137,46 @@ def record_metrics(
         right: task -> [n]. complete: [n], records with gold for every task.
     """
     columns: dict[str, NDArray] = {"n": np.ones(decision.size), **{word: decision == word for word in DECISIONS}}
-    figures = {f"{word}_share": (word, "n") for word in DECISIONS}
+    figures = {f"{word}_share": Ratio(word, ("n",)) for word in DECISIONS}
     if len(right) > 1:
         auto, answered = complete & (decision == AUTO), complete & np.isin(decision, (AUTO, REVIEW))
         every = np.logical_and.reduce(list(right.values()))
         columns |= {"coded": auto, "answered": answered, "right": every & answered, "coded_right": every & auto}
-        figures |= {"all_right": ("right", "answered"), "auto_all_right": ("coded_right", "coded")}
-    return ratio_metrics(None, {ALL: (columns, figures)}, group, rounds)
+        figures |= {"all_right": Ratio("right", ("answered",)), "auto_all_right": Ratio("coded_right", ("coded",))}
+    totals = Totals.by_part(group, pl.DataFrame({"unit": group.astype(str), "part": [ALL] * len(group), **columns}))
+    return ratio_metrics(None, totals, {(name, ALL): (figure, (ALL,)) for name, figure in figures.items()}, rounds)
 
 
-def count_metrics(counts: Mapping[str, int], names: Sequence[str]) -> list[Metric]:
+def count_metrics(counts: Mapping[str, int]) -> list[Metric]:
     """What became of the gold: `rows` of it, and others among these."""
-    return [Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]) for name in names]
+    some = [name for name in _COUNTS if name in counts]
+    return [Metric(None, f"gold_{name}", ALL, float(counts[name]), None, None, counts["rows"]) for name in some]
 
 
 def mean_metrics(task: str, values: Mapping[str, NDArray], group: NDArray, rounds: Rounds) -> list[Metric]:
     """The mean of each measure over the rows that have it (not NaN); measures nobody has are left out."""
-    columns, figures = {}, {}
-    for name, each in values.items():
-        there = ~np.isnan(each)
-        if there.any():
-            columns |= {f"{name}.sum": np.where(there, each, 0.0), f"{name}.n": there}
-            figures[name] = (f"{name}.sum", f"{name}.n")
-    if not figures:
-        return []
-    totals = Totals(group, columns)
-    estimates = totals.estimates({name: ratio(*pair) for name, pair in figures.items()}, **vars(rounds))
-    return [
-        metric_of(task, name, ALL, e, int(columns[f"{name}.n"].sum()), totals.resting(f"{name}.n"))
-        for name, e in estimates.items()
+    rows = [
+        pl.DataFrame({"unit": group.astype(str), "part": [name] * len(group), "sum": each}).filter(~pl.col("sum").is_nan())
+        for name, each in values.items()
     ]
+    rows = pl.concat(rows).with_columns(n=1) if rows else pl.DataFrame()
+    if not len(rows):
+        return []
+    totals, mean = Totals.by_part(group, rows), Ratio("sum", ("n",))
+    names = rows["part"].unique(maintain_order=True)
+    estimates = totals.estimates({name: mean.over((name,)) for name in names}, **vars(rounds))
+    return [metric_of(task, name, ALL, each, *vars(mean.rest(totals, (name,))).values()) for name, each in estimates.items()]
+
+
+def confusion_metrics(task: str, pairs: pl.DataFrame) -> list[Metric]:
+    """The commonest of what was taken for what: `gold`, `given`, `len` (how often), `support` (how many are `gold`), and what
+    else is told of each."""
+    ranked = pairs.sort("len", "gold", "given", descending=[True, False, False]).head(CONFUSIONS)
+    metrics = []
+    for row in ranked.iter_rows(named=True):
+        count, support, part = row.pop("len"), row.pop("support"), f"gold={row['gold']},given={row['given']}"
+        metrics.append(Metric(task, "confusion", part, float(count), None, None, support, row))
+    return metrics
 
 
 def certainty_metrics(task: str, prob: NDArray, right: NDArray, group: NDArray, every: int, rounds: Rounds) -> list[Metric]:
@@ -180,22 +185,24 @@ def certainty_metrics(task: str, prob: NDArray, right: NDArray, group: NDArray, 
     Args:
         prob, right, group: [n] of what is answered. every: how many there are with those that are not.
     """
-    n = prob.size
-    _, group = np.unique(group, return_inverse=True)
+    n, (_, group) = prob.size, np.unique(group, return_inverse=True)
     groups = number_of(group)
     rising = np.argsort(prob, kind="stable")
     bins = np.array_split(rising, max(1, min(BINS, groups // FEWEST)))
-    columns: dict[Any, NDArray] = {"n": np.ones(n), "brier": (prob - right) ** 2}
+    at, parts = np.empty(n, int), range(len(bins))
     for number, rows in enumerate(bins):
-        inside = np.isin(np.arange(n), rows)
-        columns |= {("prob", number): inside * prob, ("right", number): inside & right, ("n", number): inside}
-    names = [[(word, i) for i in range(len(bins))] for word in ("prob", "right")]
-    figures = {
-        "ece": lambda drawn: divide(np.abs(drawn.many(names[0]) - drawn.many(names[1])).sum(1), drawn["n"]),
-        "brier_top": ratio("brier", "n"),
-    }
-    in_bins = {number: ratio(("right", number), ("n", number)) for number in range(len(bins))}
-    estimates = Totals(group, columns).estimates({**figures, **in_bins}, **vars(rounds))
+        at[rows] = number
+    columns = {"prob": prob, "right": right, "n": np.ones(n), "apart": (prob - right) ** 2}
+    totals = Totals.by_part(group, pl.DataFrame({"unit": group.astype(str), "part": at, **columns}))
+    each = {name: [(name, number) for number in parts] for name in columns}
+
+    def ece(drawn: Drawn) -> NDArray:
+        gap = np.abs(drawn.many(each["prob"]) - drawn.many(each["right"]))
+        return divide(gap.sum(1), drawn.many(each["n"]).sum(1))
+
+    figures = {"ece": ece, "brier_top": Ratio("apart", ("n",)).over(parts)}
+    in_bins = {number: Ratio("right", ("n",)).over([number]) for number in parts}
+    estimates = totals.estimates({**figures, **in_bins}, **vars(rounds))
     metrics = [
         metric_of(task, name, ALL, estimates[name], n, groups, {"bins": len(bins)} if name == "ece" else {}) for name in figures
     ]

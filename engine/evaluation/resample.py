@@ -5,13 +5,15 @@ counts of the groups times each group's own totals, so that one matrix product a
 figures of one table rest on the same draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import csc_matrix
 from scipy.stats import beta
 
 from engine.errors import ContractError
@@ -32,6 +34,14 @@ class Estimate:
     high: float | None = None
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What a figure rests on: rows (or mentions, or characters), and the groups that they stand in."""
+
+    n: int
+    groups: int
+
+
 class Totals:
     """Named sums by group; a name is whatever can be a key.
 
@@ -40,30 +50,59 @@ class Totals:
         columns: [rows] each, numbers or truth values.
     """
 
-    def __init__(self, groups: Sequence[str], columns: Mapping[Any, ArrayLike]) -> None:
-        keys, self._group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        self.groups = keys.size
-        self._at = {name: number for number, name in enumerate(columns)}
-        if not self.groups or not columns:
+    def __init__(self, groups: ArrayLike, columns: Mapping[Any, ArrayLike]) -> None:
+        keys, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        rows, at, sums = [], [], []
+        for number, values in enumerate(columns.values()):
+            values = np.asarray(values, dtype=np.float64)
+            if values.shape != group.shape:
+                raise ContractError(f"a column of {values.shape} for {group.shape} rows")
+            there = np.flatnonzero(values)
+            rows.append(group[there])
+            at.append(np.full(there.size, number))
+            sums.append(values[there])
+        self._hold(keys.size, list(columns), rows, at, sums)
+
+    @classmethod
+    def by_part(cls, groups: ArrayLike, rows: pl.DataFrame) -> "Totals":
+        """Sums by group and part; a sum's name is that of its column, and the part.
+
+        Args:
+            groups: every group, those without a row too.
+            rows: `unit` (the group) and `part` of each, and columns of numbers or truth values; a row of several parts stands
+                there several times.
+        """
+        keys = np.unique(np.asarray(groups, dtype=str))
+        parts = rows.select(pl.col("part").unique(maintain_order=True)).with_row_index("column")
+        units = pl.DataFrame({"unit": keys.tolist()}, schema={"unit": pl.String}).with_row_index("row")
+        names = [name for name in rows.columns if name not in ("unit", "part")]
+        sums = (
+            rows.group_by("unit", "part").agg(pl.col(names).cast(pl.Float64).sum()).join(units, on="unit").join(parts, on="part")
+        )
+        found = [
+            sums.filter(pl.col(name) != 0).select("row", pl.col("column") + number * len(parts), name).to_numpy().T
+            for number, name in enumerate(names)
+        ]
+        totals = cls.__new__(cls)
+        totals._hold(keys.size, list(product(names, parts["part"])), *zip(*found, strict=True))
+        return totals
+
+    def _hold(self, groups: int, names: Sequence[Any], rows: Any, at: Any, sums: Any) -> None:
+        if not groups or not names:
             raise ContractError("totals of nothing")
-        parts = [self._sparse(np.asarray(values, dtype=np.float64), number) for number, values in enumerate(columns.values())]
-        rows, at, values = (np.concatenate(each) for each in zip(*parts, strict=True))
-        self._sums = csr_matrix(coo_matrix((values, (rows, at)), shape=(self.groups, len(columns))))
-        self._resting = self._sums.getnnz(axis=0)
-
-    def _sparse(self, values: NDArray, number: int) -> tuple[NDArray, NDArray, NDArray]:
-        if values.shape != self._group.shape:
-            raise ContractError(f"a column of {values.shape} for {self._group.shape} rows")
-        there = np.flatnonzero(values)
-        return self._group[there], np.full(there.size, number), values[there]
-
-    def resting(self, name: Any) -> int:
-        """How many groups a column counts anything in."""
-        return int(self._resting[self._at[name]])
+        rows, at, sums = (np.concatenate(each) for each in (rows, at, sums))
+        self.groups, self._at = groups, {name: number for number, name in enumerate(names)}
+        self._sums = csc_matrix((sums, (rows.astype(int), at.astype(int))), shape=(groups, len(names)))
 
     def column(self, name: Any) -> NDArray:
         """The sums of one column, [groups]."""
         return self._sums[:, [self._at[name]]].toarray()[:, 0]
+
+    def rest(self, *names: Any) -> Rest:
+        """What some columns count together, and in how many groups."""
+        held = self._sums
+        some = np.concatenate([np.arange(*held.indptr[self._at[name] :][:2]) for name in names])
+        return Rest(round(held.data[some].sum()), np.unique(held.indices[some]).size)
 
     def estimates(
         self,
@@ -76,32 +115,14 @@ class Totals:
 
         Args:
             figures: from totals to the figure, elementwise over rounds; NaN where it is not defined.
-        Source:
-            Davison and Hinkley, Bootstrap Methods and their Application (1997), §3.8: whole clusters are drawn.
         """
         whole = Drawn(np.asarray(self._sums.sum(axis=0)).reshape(1, -1), self._at)
-        generator = np.random.default_rng(seed)
-        chunk = max(1, min(rounds, _CELLS // self.groups))
         found: dict[Any, list[NDArray]] = {name: [] for name in figures}
-        for start in range(0, rounds, chunk):
-            counts = np.stack([self._draw(generator) for _ in range(min(chunk, rounds - start))])
+        for counts in draws(self.groups, rounds, seed, max(self._sums.shape)):
             drawn = Drawn(np.asarray(counts @ self._sums), self._at)
             for name, figure in figures.items():
                 found[name].append(figure(drawn))
-        estimates = {}
-        for name, figure in figures.items():
-            value = float(figure(whole)[0])
-            rest = np.concatenate(found[name]) if found[name] else np.empty(0)
-            rest = rest[~np.isnan(rest)]
-            if np.isnan(value) or not rest.size:
-                estimates[name] = Estimate(None if np.isnan(value) else value)
-                continue
-            low, high = np.quantile(rest, [(1 - level) / 2, (1 + level) / 2])
-            estimates[name] = Estimate(value, float(low), float(high))
-        return estimates
-
-    def _draw(self, generator: np.random.Generator) -> NDArray:
-        return np.bincount(generator.integers(self.groups, size=self.groups), minlength=self.groups)
+        return {name: estimate(figure(whole)[0], found[name], level) for name, figure in figures.items()}
 
 
 class Drawn:
@@ -118,6 +139,59 @@ class Drawn:
         return self._totals[:, [self._at[name] for name in names]]
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of sums by part (see `Totals.by_part`); of an F1, hits are above, what is right and what was given below."""
+
+    above: str
+    below: tuple[str, ...]
+    is_f1: bool = False
+
+    def over(self, parts: Sequence[Any]) -> Callable[[Drawn], NDArray]:
+        """The figure over some parts together; NaN where there is nothing to divide by."""
+
+        def figure(drawn: Drawn) -> NDArray:
+            above, *below = (drawn.many([(name, part) for part in parts]).sum(1) for name in (self.above, *self.below))
+            return divide(above * 2.0 if self.is_f1 else above, sum(below))
+
+        return figure
+
+    def rest(self, totals: Totals, parts: Sequence[Any]) -> Rest:
+        """What it rests on; a hit, which is both right and given, is one of them."""
+        below = totals.rest(*product(self.below, parts))
+        return Rest(below.n - totals.rest(*product([self.above], parts)).n, below.groups) if self.is_f1 else below
+
+
+def precision_recall_f1(right: str, given: str, hits: str, prefix: str = "") -> dict[str, Ratio]:
+    """The three figures of what is right, what was given, and what is both."""
+    return {
+        f"{prefix}precision": Ratio(hits, (given,)),
+        f"{prefix}recall": Ratio(hits, (right,)),
+        f"{prefix}f1": Ratio(hits, (right, given), is_f1=True),
+    }
+
+
+def draws(groups: int, rounds: int, seed: int, cells: int) -> Iterator[NDArray]:
+    """How often each group is drawn in each round, [some rounds, groups] at a time; `cells` is how many numbers a round takes.
+
+    Source:
+        Davison and Hinkley, Bootstrap Methods and their Application (1997), §3.8: whole clusters are drawn.
+    """
+    generator, chunk = np.random.default_rng(seed), max(1, _CELLS // cells)
+    for start in range(0, rounds, chunk):
+        some = range(min(chunk, rounds - start))
+        yield np.stack([np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in some])
+
+
+def estimate(value: float, drawn: Sequence[NDArray], level: float) -> Estimate:
+    """A figure with the percentile interval of what it is in draws; where it is NaN, it is not defined."""
+    rest = np.concatenate(drawn) if drawn else np.empty(0)
+    rest = rest[~np.isnan(rest)]
+    if np.isnan(value) or not rest.size:
+        return Estimate(None if np.isnan(value) else float(value))
+    return Estimate(float(value), *map(float, np.quantile(rest, [(1 - level) / 2, (1 + level) / 2])))
+
+
 def ratio(above: Any, below: Any) -> Callable[[Drawn], NDArray]:
     """The figure `above / below`, NaN where `below` is 0."""
     return lambda drawn: divide(drawn[above], drawn[below])
@@ -126,6 +200,12 @@ def ratio(above: Any, below: Any) -> Callable[[Drawn], NDArray]:
 def divide(above: NDArray, below: NDArray) -> NDArray:
     """NaN where there is nothing to divide by."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
+
+
+def mean_known(values: NDArray) -> NDArray:
+    """The mean over the last axis of what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def share_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -9,8 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.errors import ConfigError
+from engine.sources.labelled.values import as_text
 from engine.storage import storage_for
 
+_MOST_PARTS, LONGEST_PART = 1000, 100
+_FEW = "that parts the records into a few"
 Rows = pa.Table | Sequence[str]
 """A table, or the files that it lies in."""
 
@@ -47,23 +51,46 @@ def _batches(files: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]
                 yield pa.Table.from_batches([batch]).select(columns)
 
 
+def check_parts(name: str, column: pa.ChunkedArray | pl.Series, key: str = "slices") -> pa.ChunkedArray:
+    """The values of a column as texts, if they part records into a few. They stand in tables and pages, where no text may stand.
+
+    Args:
+        key: what the user calls the setting that names the column.
+    Raises:
+        ConfigError: the values are too many or too long, or lists.
+    """
+    column = as_text(column.to_arrow() if isinstance(column, pl.Series) else column)
+    different = pc.count_distinct(column).as_py()
+    if different > _MOST_PARTS:
+        raise ConfigError(f"{key}: column '{name}' has {different:,} different values; name one {_FEW}")
+    check_length(key, name, column, LONGEST_PART, _FEW)
+    return column
+
+
+def check_length(key: str, name: str, values: pa.ChunkedArray, most: int, wanted: str) -> None:
+    """What is shown must not be a text by mistake.
+
+    Raises:
+        ConfigError: a value is longer than `most` characters; it asks for what is `wanted`.
+    """
+    longest = pc.max(pc.utf8_length(values)).as_py() or 0
+    if longest > most:
+        raise ConfigError(f"{key}: column '{name}' has values of up to {longest:,} characters; name one {wanted}")
+
+
 def texts_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] texts, "" for null."""
-    return np.array(series_of(column).fill_null("").to_list(), dtype=str)
+    return np.array(pl.Series(column).fill_null("").to_list(), dtype=str)
 
 
 def numbers_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] float64, NaN for null."""
-    return series_of(column).cast(pl.Float64).to_numpy()
-
-
-def series_of(column: pa.ChunkedArray | pl.Series) -> pl.Series:
-    return column if isinstance(column, pl.Series) else pl.Series(column)
+    return pl.Series(column).cast(pl.Float64).to_numpy()
 
 
 def grouped(groups: pa.ChunkedArray | pl.Series, ids: pa.ChunkedArray | pl.Series) -> NDArray:
     """[rows] the unit that a resample draws whole: the row's group; a row without one is a unit of its own."""
-    both = pl.DataFrame({"group": series_of(groups), "id": series_of(ids)})
+    both = pl.DataFrame({"group": pl.Series(groups), "id": pl.Series(ids)})
     return both.select(pl.coalesce("group " + pl.col("group"), "record " + pl.col("id"))).to_series().to_numpy().astype(str)
 
 

@@ -10,13 +10,13 @@ Matching is greedy: same-type pairs in falling order of IoU (characters in commo
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from engine.errors import ContractError
-from engine.evaluation.resample import Drawn, Estimate, Totals, divide
+from engine.evaluation.resample import Drawn, Estimate, Ratio, Rest, Totals, mean_known, precision_recall_f1
 
 Mention = tuple[int, int, str]
 Mentions = Mapping[str, Iterable[Mention]]
@@ -24,36 +24,25 @@ Mentions = Mapping[str, Iterable[Mention]]
 ALL, MACRO = "all", "macro"
 IOU = 0.5
 ERRORS = ("left_wrong", "right_wrong", "both_wrong", "type_wrong", "missed", "spurious")
-_COUNTS = (
-    "gold",
-    "said",
-    "exact",
-    "overlap",
-    "iou",
-    "chars_gold",
-    "chars_said",
-    "chars_both",
-    "touched",
-    "start",
-    "end",
-    "ends_both",
-    *ERRORS,
-)
-# F1 of each way to count a hit: marked, found, and hits.
-_WAYS = {
+WAYS = {
     "": ("gold", "said", "exact"),
     "overlap_": ("gold", "said", "overlap"),
     "iou_": ("gold", "said", "iou"),
     "char_": ("chars_gold", "chars_said", "chars_both"),
 }
-
-
-@dataclass(frozen=True)
-class Rest:
-    """What a figure rests on: mentions (or characters, or errors), and the groups that they stand in."""
-
-    n: int
-    groups: int
+"""The counts of each way to hit: marked, found, and hits."""
+_FIGURES = {
+    **{name: figure for way, counts in WAYS.items() for name, figure in precision_recall_f1(*counts, way).items()},
+    "start_accuracy": Ratio("start", ("touched",)),
+    "end_accuracy": Ratio("end", ("touched",)),
+    "index_start": Ratio("start", ("gold",)),
+    "index_end": Ratio("end", ("gold",)),
+    "index_both": Ratio("ends_both", ("gold",)),
+    **{f"error_{kind}": Ratio(kind, ERRORS) for kind in ERRORS},
+}
+_COUNTS = tuple(dict.fromkeys(name for figure in _FIGURES.values() for name in (*figure.below, figure.above)))
+PART_METRICS = ("precision", "recall", "f1", "overlap_f1")
+_PART_COUNTS = ("gold", "said", "exact", "overlap")
 
 
 @dataclass(frozen=True)
@@ -102,82 +91,40 @@ def measure(
         groups: the unit of each record that draws take whole, such as the patient; each record is one where there are none.
         parts: slice -> the records in it, which get `PART_METRICS` over all types.
     """
-    records, per_record = list(gold), {}
-    confusion: Counter[tuple[str, str]] = Counter()
     if set(gold) != set(said):
         raise ContractError(f"{len(set(gold) ^ set(said))} records are on one side only")
-    for record in records:
-        per_record[record], confused = _counts(set(gold[record]), set(said[record]))
+    unit = {record: (groups or {}).get(record, record) for record in gold}
+    confusion: Counter[tuple[str, str]] = Counter()
+    lines, types = [], set()
+    for record in gold:
+        counts, confused = counts_of(set(gold[record]), set(said[record]))
         confusion.update(confused)
-    types = tuple(sorted({kind for counts in per_record.values() for _, kind in counts}))
-    columns: dict[tuple[str, Any], NDArray] = {
-        (name, kind): np.array([per_record[record].get((name, kind), 0) for record in records])
-        for name in _COUNTS
-        for kind in types
-    }
-    marked = {kind: int(columns["gold", kind].sum()) for kind in types}
+        kinds = {kind for _, kind in counts}
+        types |= kinds
+        lines += [(record, unit[record], f"type={kind}", *(counts[name, kind] for name in _COUNTS)) for kind in kinds]
     if not types:
-        return SpanFigures({(name, ALL): Estimate(None) for name in _FIGURES}, {}, (), len(records), {})
-    slices: dict[str, tuple[Any, ...]] = {ALL: types, **{f"type={kind}": (kind,) for kind in types}}
-    for part, members in (parts or {}).items():
-        inside = np.isin(np.array(records), list(members))
-        # Their types are summed up beforehand, so that many parts are not too many columns.
-        columns |= {(name, (part,)): sum(columns[name, kind] for kind in types) * inside for name in _PART_COUNTS}
-        slices[part] = ((part,),)
-    totals = Totals([(groups or {}).get(record, record) for record in records], columns)
-    wanted = {(name, part): name for part in slices for name in (PART_METRICS if part in (parts or {}) else _FIGURES)}
-    figures = {key: _figure(_FIGURES[name], slices[key[1]]) for key, name in wanted.items()}
-    rests = {key: _rest(totals, _FIGURES[name], slices[key[1]]) for key, name in wanted.items()}
-    for name in (f"{way}{part}" for way in _WAYS for part in ("precision", "recall", "f1") if any(marked.values())):
-        figures[name, MACRO] = _mean([figures[name, f"type={kind}"] for kind in types if marked[kind]])
+        return SpanFigures({(name, ALL): Estimate(None) for name in _FIGURES}, {}, (), len(gold), {})
+    rows = pl.DataFrame(lines, schema=["record", "unit", "part", *_COUNTS], orient="row")
+    kinds = [f"type={kind}" for kind in sorted(types)]
+    slices = {ALL: kinds, **{kind: [kind] for kind in kinds}, **{part: [f"part {part}"] for part in parts or {}}}
+    inside = [(record, unit[record], f"part {part}") for part, members in (parts or {}).items() for record in members]
+    members = pl.DataFrame(inside, schema={name: pl.String for name in ("record", "unit", "part")}, orient="row")
+    # What a part has no mention in counts nothing there.
+    of_parts = members.join(rows.select("record", *_PART_COUNTS), on="record", how="left")
+    totals = Totals.by_part(list(unit.values()), pl.concat([rows, of_parts], how="diagonal").drop("record"))
+    wanted = [(name, part) for part in slices for name in (PART_METRICS if part in (parts or {}) else _FIGURES)]
+    figures = {(name, part): _FIGURES[name].over(slices[part]) for name, part in wanted}
+    rests = {(name, part): _FIGURES[name].rest(totals, slices[part]) for name, part in wanted}
+    marked = {kind.removeprefix("type="): rests["recall", kind].n for kind in kinds}
+    for name in (f"{way}{part}" for way in WAYS for part in precision_recall_f1("", "", "") if any(marked.values())):
+        figures[name, MACRO] = _mean([figures[name, f"type={kind}"] for kind, count in marked.items() if count])
     values = totals.estimates(figures, rounds, level, seed)
-    return SpanFigures(values, dict(confusion), types, len(records), marked, rests)
+    return SpanFigures(values, dict(confusion), tuple(marked), len(gold), marked, rests)
 
 
-def difference(
-    gold: Mentions, one: Mentions, other: Mentions, way: str = "", rounds: int = 1000, seed: int = 0
-) -> tuple[Estimate, float | None]:
-    """F1 of `one` less that of `other`; see `mean_difference`."""
-    return mean_difference(gold, [(one, other)], way, rounds, seed)
-
-
-def mean_difference(
-    gold: Mentions, pairs: Sequence[tuple[Mentions, Mentions]], way: str = "", rounds: int = 1000, seed: int = 0
-) -> tuple[Estimate, float | None]:
-    """F1 of one side less that of the other on the same drawn records, the mean over pairs of trained models, and the two-sided p
-    of there being no difference; None without draws. The models stay as they are: a draw says nothing of another training.
-
-    Args:
-        way: `""` for exact, or `overlap_`, `iou_`, `char_`.
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 15: the share of draws beyond 0. What was measured
-        counts as one more draw (Davison and Hinkley 1997, section 4.2): so many draws and no more can show no p of 0.
-    """
-    records, columns = list(gold), {}
-    for number, pair in enumerate(pairs):
-        for side, found in enumerate(pair):
-            if set(found) != set(gold):
-                raise ContractError("the records of both sides must be those of gold")
-            counts = [_summed(_counts(set(gold[record]), set(found[record]))[0]) for record in records]
-            columns |= {(number, side, name): np.array([each[name] for each in counts]) for name in _WAYS[way]}
-    totals, kept = Totals(records, columns), []
-
-    def less(drawn: Drawn) -> NDArray:
-        one, other = (
-            np.mean([_f1(*(drawn[number, side, name] for name in _WAYS[way])) for number in range(len(pairs))], axis=0)
-            for side in (0, 1)
-        )
-        kept.append(one - other)
-        return kept[-1]
-
-    estimate = totals.estimates({"difference": less}, rounds, seed=seed)["difference"]
-    # The last call is for the whole, not for a draw.
-    draws = np.concatenate(kept[:-1]) if len(kept) > 1 else np.empty(0)
-    draws = draws[~np.isnan(draws)]
-    if not draws.size:
-        return estimate, None
-    least = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return estimate, min(1.0, 2 * (least + 1) / (draws.size + 1))
+def _mean(figures: Sequence[Callable[[Drawn], NDArray]]) -> Callable[[Drawn], NDArray]:
+    """The mean over types; one without mentions in a draw counts nothing there."""
+    return lambda drawn: mean_known(np.stack([figure(drawn) for figure in figures], -1))
 
 
 def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
@@ -223,7 +170,7 @@ def iou(one: Mention, other: Mention) -> float:
     return common / (one[1] - one[0] + other[1] - other[0] - common)
 
 
-def _counts(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+def counts_of(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
     """Counts of one record by (name, type), and what was taken for what; an error counts for its marked type, if it has one."""
     found: Counter[tuple[str, str]] = Counter()
     for name, some in (("gold", gold), ("said", said), ("exact", gold & said)):
@@ -270,71 +217,3 @@ def _count_characters(kind: str, gold: set[Mention], said: set[Mention], found: 
     depth = depth.cumsum(axis=1)
     found["chars_gold", kind], found["chars_said", kind] = map(int, depth.sum(axis=1))
     found["chars_both", kind] = int(depth.min(axis=0).sum())
-
-
-def _summed(counts: Mapping[tuple[str, str], int]) -> Counter[str]:
-    """Over types."""
-    found: Counter[str] = Counter()
-    for (name, _), count in counts.items():
-        found[name] += count
-    return found
-
-
-def _figure(figure: "_Figure", kinds: Sequence[Any]) -> Callable[[Drawn], NDArray]:
-    """The figure over some types together."""
-
-    def total(drawn: Drawn, name: str) -> NDArray:
-        return drawn.many([(name, kind) for kind in kinds]).sum(axis=1)
-
-    above, below = figure.above, figure.below
-    if figure.is_f1:
-        return lambda drawn: _f1(*(total(drawn, name) for name in (*below, above)))
-    return lambda drawn: divide(total(drawn, above), sum(total(drawn, name) for name in below))
-
-
-def _rest(totals: Totals, figure: "_Figure", kinds: Sequence[Any]) -> Rest:
-    below = sum(totals.column((name, kind)) for name in figure.below for kind in kinds)
-    # What is marked and found rests on one mention.
-    twice = sum(totals.column((figure.above, kind)).sum() for kind in kinds) if figure.is_f1 else 0
-    return Rest(int(below.sum() - twice), int(np.count_nonzero(below)))
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """A ratio of counts; of an F1, hits are above, what is marked and what is found below."""
-
-    above: str
-    below: tuple[str, ...]
-    is_f1: bool = False
-
-
-def _every_figure() -> dict[str, _Figure]:
-    figures: dict[str, _Figure] = {}
-    for way, (gold, said, hits) in _WAYS.items():
-        figures |= {f"{way}precision": _Figure(hits, (said,)), f"{way}recall": _Figure(hits, (gold,))}
-        figures[f"{way}f1"] = _Figure(hits, (gold, said), is_f1=True)
-    figures |= {"start_accuracy": _Figure("start", ("touched",)), "end_accuracy": _Figure("end", ("touched",))}
-    figures |= {"index_start": _Figure("start", ("gold",)), "index_end": _Figure("end", ("gold",))}
-    figures["index_both"] = _Figure("ends_both", ("gold",))
-    return figures | {f"error_{kind}": _Figure(kind, ERRORS) for kind in ERRORS}
-
-
-_FIGURES = _every_figure()
-PART_METRICS = ("precision", "recall", "f1", "overlap_f1")
-_PART_COUNTS = ("gold", "said", "exact", "overlap")
-
-
-def _f1(gold: NDArray, said: NDArray, hits: NDArray) -> NDArray:
-    """2 hits / (gold + said): the harmonic mean of precision and recall, 0 where nothing was hit."""
-    return divide(2.0 * hits, gold + said)
-
-
-def _mean(figures: Sequence[Callable[[Drawn], NDArray]]) -> Callable[[Drawn], NDArray]:
-    """The mean over types; one without mentions in a draw counts nothing there."""
-
-    def mean(drawn: Drawn) -> NDArray:
-        values = np.stack([figure(drawn) for figure in figures])
-        known = ~np.isnan(values)
-        return divide(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
-
-    return mean

@@ -1,4 +1,4 @@
-"""The wrong codes of a run by the ids of their records, for a person who wants to see what went wrong; no text."""
+"""The wrong answers of a run by the ids of their records, for a person who wants to see what went wrong; no text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,40 +12,36 @@ from engine.evaluation.joined import Joined
 from engine.records import AUTO, wrong_schema
 
 
-def wrong_answers(
-    joined: Joined, answers: Mapping[str, tuple[Answers, NDArray]], parts: Mapping[str, NDArray], slices: Sequence[str]
-) -> pa.Table:
-    """One row a record and task whose code is not the right one: first those that nobody looked at, the surest on top.
+def wrong_codes(joined: Joined, answers: Mapping[str, tuple[Answers, NDArray]], slices: Sequence[str]) -> pa.Table:
+    """One row a record and task whose code is not the right one.
 
     Args:
         answers: each task's, with the numbers of their rows in `joined`.
-        parts: name -> [len(joined)] values, "" for none; those of `slices` become columns.
     """
-    schema = wrong_schema(slices)
-    wrong = pl.concat([_of_task(joined, task, given, rows, parts, slices) for task, (given, rows) in answers.items()])
+    found = []
+    for task, (given, rows) in answers.items():
+        wrong = np.flatnonzero(given.answered & ~given.right)
+        decided = {f"task_{end}": joined.run[f"{task}_{end}"][rows[wrong]] for end in ("decision", "reasons")}
+        cells = {"code": given.code[wrong], "gold": given.gold[wrong], "prob": given.prob[wrong]}
+        found.append(wrong_rows(joined, rows[wrong], slices).with_columns(task=pl.lit(task), **cells, **decided))
+    return worst_first(pl.concat(found), slices)
+
+
+def wrong_rows(joined: Joined, at: NDArray, slices: Sequence[str]) -> pl.DataFrame:
+    """What a wrong answer has from its record: the rows of `joined` with these numbers."""
+    names = [name for name in ("record_id", "decision", "reasons", "run_id", "model_digest") if name in joined.run.columns]
+    parts = (pl.col(f"slice_{name}").replace("", None) for name in slices)
+    return pl.concat([joined.run.select(names)[at], joined.gold.select("group", *parts)[at]], how="horizontal")
+
+
+def worst_first(wrong: pl.DataFrame, slices: Sequence[str]) -> pa.Table:
+    """First those that nobody looked at, the surest on top."""
+    wrong = wrong.with_columns(pl.col("prob").fill_nan(None))
     wrong = wrong.sort(pl.col("decision") != AUTO, -pl.col("prob"), "record_id", "task", nulls_last=True)
-    return wrong.select(schema.names).to_arrow().cast(schema)
+    return in_schema(wrong, wrong_schema(slices))
 
 
-def _of_task(
-    joined: Joined, task: str, answers: Answers, rows: NDArray, parts: Mapping[str, NDArray], slices: Sequence[str]
-) -> pl.DataFrame:
-    wrong = np.flatnonzero(answers.answered & ~answers.right)
-    at = rows[wrong]
-    codes, gold = (pl.DataFrame(table.take(pa.array(at))) for table in (joined.codes, joined.gold))
-    return codes.select(
-        "record_id",
-        "decision",
-        "reasons",
-        "run_id",
-        "model_digest",
-        task=pl.lit(task),
-        task_decision=f"{task}_decision",
-        task_reasons=f"{task}_reasons",
-    ).with_columns(
-        pl.Series("code", answers.code[wrong], pl.String),
-        pl.Series("gold", answers.gold[wrong], pl.String),
-        pl.Series("prob", answers.prob[wrong], pl.Float64).fill_nan(None),
-        gold["group"],
-        *(pl.Series(f"slice_{name}", [value or None for value in parts[name][at].tolist()], pl.String) for name in slices),
-    )
+def in_schema(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The rows with the columns of a schema; one that they have not is null."""
+    empty = {field.name: pl.lit(None) for field in schema if field.name not in rows.columns}
+    return rows.with_columns(**empty).select(schema.names).to_arrow().cast(schema)

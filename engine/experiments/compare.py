@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from engine.evaluation.classes import mean_f1
-from engine.evaluation.resample import Drawn, Estimate, Totals, ratio
-from engine.evaluation.significance import against_zero
+from engine.evaluation.resample import Drawn, Estimate, Totals, divide, mean_known, ratio
+from engine.experiments.significance import against_zero
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,16 @@ def over_records(pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, macro:
     groups = pairs[0][0]["group"].to_pylist()
     gain = {"gain": lambda of: np.mean([figure(of, seed, 0) - figure(of, seed, 1) for seed in range(len(pairs))], axis=0)}
     return Totals(groups, columns).estimates(gain, rounds)["gain"]
+
+
+def mean_f1(hits: ArrayLike, given: ArrayLike, gold: ArrayLike) -> NDArray:
+    """Mean F1 over the labels that gold has, from counts [..., labels]; NaN where it has none.
+
+    A label that is only given stands in no mean, so that whoever gives what, two sides are held against each other over the same
+    labels.
+    """
+    hits, given, gold = (np.asarray(each, dtype=float) for each in (hits, given, gold))
+    return mean_known(np.where(gold > 0, divide(2 * hits, given + gold), np.nan))
 
 
 def flags_of(table: pa.Table, name: str) -> NDArray:

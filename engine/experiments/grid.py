@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.evaluation.significance import holm
 from engine.experiments.compare import Compared, over_records, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
 from engine.experiments.rationale_sets import kind_of, named_silver
 from engine.experiments.regimes import BASE, GENERATED, MARKING, Regime
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import FIGURES, figure, results, test_rows
+from engine.experiments.significance import holm
 
 MEAN, OVER, TOGETHER = "mean", "over", "interaction"
 RATIONALES = "rationales"

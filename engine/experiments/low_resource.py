@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.evaluation.significance import holm
 from engine.experiments.compare import Compared, flags_of, over_seeds, paired
 from engine.experiments.frozen import Frozen, FrozenConfig, no_repeats, plain
 from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import Texts, listed, origin, retold
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import label_f1, test_rows
+from engine.experiments.significance import holm
 from engine.records import seed_of
 
 NONE, RATIONALES, REPORTS = "none", "rationales", "reports"

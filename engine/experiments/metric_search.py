@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.evaluation.significance import holm
 from engine.experiments.banked import FURTHER, scored_rationales
 from engine.experiments.frozen import Frozen, FrozenConfig, plain
 from engine.experiments.run import Arm, Result, Say
 from engine.experiments.scored import figure, test_rows
+from engine.experiments.significance import holm
 
 PROPERTIES = ("sufficiency", "norm_sufficiency", *FURTHER)
 GAINS = ("macro_f1", "prob")

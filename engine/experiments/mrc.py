@@ -19,10 +19,10 @@ from safetensors.torch import save
 
 from engine.encoders import set_threads
 from engine.errors import ConfigError
-from engine.evaluation.significance import over_seeds
-from engine.evaluation.spans import ALL, Mention, Mentions, difference
+from engine.evaluation.spans import ALL, Mention, Mentions
 from engine.experiments.in_memory import Outcome, device_called, outcome, parameters, prepared, tensors_of, tuned
 from engine.experiments.run import Result, Say
+from engine.experiments.significance import difference, over_seeds
 from engine.models.prompt_mrc.checkpoint import read_checkpoint, write_checkpoint
 from engine.models.prompt_mrc.config import MODES, DataConfig, Decoding
 from engine.models.prompt_mrc.corpus import Corpus, load_corpus, marked_mentions, members_of

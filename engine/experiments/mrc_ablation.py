@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 
-from engine.evaluation.significance import holm, paired
-from engine.evaluation.spans import ERRORS, mean_difference
+from engine.evaluation.spans import ERRORS
 from engine.experiments.mrc import (
     MAIN,
     MrcRecipe,
@@ -28,6 +27,7 @@ from engine.experiments.mrc import (
     settings_of,
 )
 from engine.experiments.run import Arm, Result, Say
+from engine.experiments.significance import holm, mean_difference, paired
 from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, SOFT, TAGGER
 
 PLAIN = NAME

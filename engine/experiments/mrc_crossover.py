@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.evaluation.spans import difference
 from engine.experiments.mrc import (
     MrcRecipe,
     cost_of,
@@ -26,6 +25,7 @@ from engine.experiments.mrc import (
     settings_of,
 )
 from engine.experiments.run import Arm, Result, Say
+from engine.experiments.significance import difference
 from engine.models.prompt_mrc.config import HARD, SOFT
 
 FROZEN, TUNED = "frozen", "tuned"

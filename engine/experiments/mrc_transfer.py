@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.evaluation.spans import difference
 from engine.experiments.in_memory import by_record, outcome
 from engine.experiments.mrc import (
     Fitted,
@@ -31,6 +30,7 @@ from engine.experiments.mrc import (
     settings_of,
 )
 from engine.experiments.run import Arm, Result, Say
+from engine.experiments.significance import difference
 from engine.models.prompt_mrc.build import pieces
 from engine.models.prompt_mrc.config import HARD, HYBRID, TAGGER, DataConfig
 from engine.models.prompt_mrc.corpus import Corpus, marked_mentions, members_of

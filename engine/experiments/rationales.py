@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from engine.evaluation.baseline import fit_and_score
-from engine.evaluation.classes import mean_f1
 from engine.evaluation.rationales import MEASURES, RANDOM
 from engine.evaluation.resample import Drawn, Totals, divide, ratio
+from engine.experiments.compare import mean_f1
 from engine.experiments.rationale_sets import (
     PAIR,
     SETS,

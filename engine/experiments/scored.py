@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.evaluation.classes import mean_f1
 from engine.evaluation.resample import Totals, ratio
-from engine.experiments.compare import flags_of
+from engine.experiments.compare import flags_of, mean_f1
 from engine.experiments.rationale_sets import Marked
 from engine.experiments.rationales import drawn, flags, quality
 from engine.experiments.regimes import REST, retold

@@ -9,14 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from engine.evaluation.evaluation import Evaluation
 from engine.pages import evaluation_codes, evaluation_entities, evaluation_findings
 from engine.pages.charts import CHART_STYLE
-from engine.pages.evaluation_codes import Names
-from engine.pages.evidence import NAMES
 from engine.pages.highlight import shown
-from engine.pages.style import style
+from engine.pages.style import page
 from engine.records import CODES, ENTITIES, FINDINGS
 from engine.storage import storage_for
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 .pair { display:flex; flex-wrap:wrap; gap:1rem 2rem } .pair > div { flex:1 1 22rem; min-width:0 }
 .parts { columns:22rem 2; column-gap:2rem } .parts > div { break-inside:avoid } .parts h3 { margin-top:1rem }
@@ -36,7 +33,6 @@ def write_evaluation_page(
     level: float,
     note: str = "",
     auto: Mapping[str, Collection[str]] | None = None,
-    names: Names = NAMES,
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -44,23 +40,12 @@ def write_evaluation_page(
         deciding: the tasks that must be sure for a record to be coded without review.
         level: of the intervals, such as 0.95. note: one line under the title, such as run, model and gold table.
         auto: the codes that can be coded without a person at all, by task; None where the model is not at hand.
-        names: from a code to its name, a task.
     """
     of_table = _TABLES[evaluation.table]
-    page = "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{shown(title)}</title><style>{style()}{CHART_STYLE}{_STYLE}</style></head><body><main>",
-            f"<h1>{shown(title)}</h1>",
-            f'<p class="soft">{shown(note)}</p>' if note else "",
-            *of_table.lead(evaluation, deciding, level),
-            "".join(f'<p class="warning">{shown(each)}</p>' for each in evaluation.notes),
-            *of_table.body(evaluation, deciding, level, auto, names),
-            "</main></body></html>\n",
-        ]
-    )
+    parts = [
+        *of_table.lead(evaluation, deciding, level),
+        "".join(f'<p class="warning">{shown(each)}</p>' for each in evaluation.notes),
+        *of_table.body(evaluation, deciding, level, auto),
+    ]
     with storage_for(path).writer(path) as file:
-        file.write(page.encode("utf-8"))
+        file.write(page(title, note, parts, CHART_STYLE + _STYLE))

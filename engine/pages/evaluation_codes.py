@@ -1,6 +1,6 @@
 """What the page of an evaluation says of codes: how many need no person, how right they are, and what goes wrong."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow.compute as pc
 
@@ -12,7 +12,6 @@ from engine.pages.highlight import shown
 from engine.pages.tables import Column, table
 from engine.records import AUTO
 
-Names = Mapping[str, Callable[[str], str]]
 _FEW = 100
 _WRONG = 50
 _DECISIONS = {"auto": "coded", "review": "to review", "not_applicable": "not applicable", "failed": "failed: not answered"}
@@ -24,11 +23,9 @@ def lead(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[
     return [_headline(evaluation, deciding, level), figures.tiles(tiles), _together(evaluation)]
 
 
-def body(
-    evaluation: Evaluation, deciding: Sequence[str], level: float, auto: Mapping[str, Collection[str]] | None, names: Names
-) -> list[str]:
+def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: Mapping[str, Collection[str]] | None) -> list[str]:
     """A section for each task, and how to read them."""
-    tasks = [_task(evaluation, task, task in deciding, level, auto[task] if auto else None, names) for task in evaluation.tasks]
+    tasks = [_task(evaluation, task, task in deciding, level, auto[task] if auto else None) for task in evaluation.tasks]
     return [*tasks, _reading(level)]
 
 
@@ -72,7 +69,7 @@ def _together(evaluation: Evaluation) -> str:
     return f"<p>All tasks right at once, {', '.join(told)}.</p>"
 
 
-def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, auto: Collection[str] | None, names: Names) -> str:
+def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, auto: Collection[str] | None) -> str:
     word = "auto" if deciding else "sure"
     return "".join(
         [
@@ -80,7 +77,7 @@ def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, auto:
             "" if deciding else '<span class="soft">this task has no part in the decision to code without a person</span>',
             "</header>",
             _summary(evaluation, task, deciding, level),
-            "" if auto is None else _possible(evaluation, task, deciding, auto, names),
+            "" if auto is None else _possible(evaluation, task, deciding, auto),
             '<div class="pair"><div>',
             _risk(evaluation, task, word),
             "</div><div>",
@@ -88,11 +85,11 @@ def _task(evaluation: Evaluation, task: str, deciding: bool, level: float, auto:
                 evaluation, task, f"{task}: share right against stated probability", "Does it know what it knows?"
             ),
             "</div></div>",
-            _slices(evaluation, task, word, names),
-            _errors(evaluation, task, names),
-            _wrong(evaluation, task, names),
+            _slices(evaluation, task, word),
+            _errors(evaluation, task),
+            _wrong(evaluation, task),
             _evidence(evaluation, task),
-            _codes(evaluation, task, names),
+            _codes(evaluation, task),
             "</article>",
         ]
     )
@@ -115,15 +112,10 @@ def _summary(evaluation: Evaluation, task: str, deciding: bool, level: float) ->
         }
     else:
         told |= {"sure_share": "sure enough by this task's own threshold", "sure_accuracy": "right among those"}
-    lines = []
-    for name, meaning in told.items():
-        metric = evaluation.get(task, name)
-        if metric is not None:
-            lines.append([meaning, figures.figure(metric), figures.interval(metric), f"{metric.n:,}"])
-    return table([Column(""), Column("figure", True), Column(f"{level:.0%} interval"), Column("out of", True)], lines)
+    return figures.summary(evaluation, task, told, figures.whole_heads(level))
 
 
-def _possible(evaluation: Evaluation, task: str, deciding: bool, auto: Collection[str], names: Names) -> str:
+def _possible(evaluation: Evaluation, task: str, deciding: bool, auto: Collection[str]) -> str:
     """Which of the right codes can be coded without a person at all, and which cannot, with their numbers."""
     can = "can be coded without a person" if deciding else "can be sure by this task's own threshold"
     if not auto:
@@ -133,17 +125,17 @@ def _possible(evaluation: Evaluation, task: str, deciding: bool, auto: Collectio
     told = (
         f"{len(auto):,} code{'s' if len(auto) > 1 else ''} {can}. Of {sum(counts.values()):,} right codes of answered records, "
     )
-    told += f"{sum(ours.values()):,} are among them{_counted(task, ours, names)}."
+    told += f"{sum(ours.values()):,} are among them{_counted(task, ours)}."
     if others:
         otherwise = "go to a person or are coded wrongly" if deciding else "are not sure, or answered wrongly"
-        told += f" The other {sum(others.values()):,} {otherwise}{_counted(task, others, names)}."
+        told += f" The other {sum(others.values()):,} {otherwise}{_counted(task, others)}."
     return f"<p>{shown(told)}</p>"
 
 
-def _counted(task: str, counts: Mapping[str, int], names: Names) -> str:
+def _counted(task: str, counts: Mapping[str, int]) -> str:
     """The codes with their names and numbers, the commonest first, behind a colon."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ": " * bool(ranked) + ", ".join(f"{_named(task, code, names)} {n:,}" for code, n in ranked)
+    return ": " * bool(ranked) + ", ".join(f"{_named(task, code)} {n:,}" for code, n in ranked)
 
 
 def _risk(evaluation: Evaluation, task: str, word: str) -> str:
@@ -155,7 +147,7 @@ def _risk(evaluation: Evaluation, task: str, word: str) -> str:
     return figures.risk(evaluation, task, here, told, "How much could be kept, at what risk", "Most certain records first.")
 
 
-def _slices(evaluation: Evaluation, task: str, word: str, names: Names) -> str:
+def _slices(evaluation: Evaluation, task: str, word: str) -> str:
     def note(m: Metric) -> str:
         share = evaluation.get(task, f"{word}_share", m.slice)
         kept = "" if share is None or share.value is None else f", {share.value:.0%} {'coded' if word == 'auto' else 'sure'}"
@@ -166,12 +158,12 @@ def _slices(evaluation: Evaluation, task: str, word: str, names: Names) -> str:
         "Right code by",
         f"{task}: share right by",
         "Right of answered records, with intervals.",
-        lambda name, value: _named(name, value, names),
+        _named,
         note,
     )
 
 
-def _errors(evaluation: Evaluation, task: str, names: Names) -> str:
+def _errors(evaluation: Evaluation, task: str) -> str:
     rows = evaluation.rows(task, "confusion")
     if not rows:
         return "<h3>Errors</h3><p>None.</p>"
@@ -179,14 +171,14 @@ def _errors(evaluation: Evaluation, task: str, names: Names) -> str:
     for m in rows:
         gold, given, auto = str(m.params["gold"]), str(m.params["given"]), int(m.params["auto"])
         unseen = f'<strong class="bad">{auto}</strong>' if auto else "0"
-        pair = f'{_code(task, gold, names)} <span class="soft">taken for</span> {_code(task, given, names)}'
+        pair = f'{_code(task, gold)} <span class="soft">taken for</span> {_code(task, given)}'
         lines.append([pair, f"{int(m.value or 0):,}", f"{m.n:,}", unseen])
     heads = [Column("right code, and the code given"), Column("times", True), Column("records with the right code", True)]
     title = f"The {len(rows)} commonest errors" if len(rows) > 1 else "The one kind of error"
     return f"<h3>{title}</h3>{table([*heads, Column('coded without a person', True)], lines)}"
 
 
-def _wrong(evaluation: Evaluation, task: str, names: Names) -> str:
+def _wrong(evaluation: Evaluation, task: str) -> str:
     """The wrong answers one by one, by the ids of their records."""
     every = evaluation.wrong.filter(pc.equal(evaluation.wrong["task"], task))
     if not len(every):
@@ -196,7 +188,7 @@ def _wrong(evaluation: Evaluation, task: str, names: Names) -> str:
         reasons = dict.fromkeys([*(row["task_reasons"] or ()), *(row["reasons"] or ())])
         badge = f'<span class="badge {row["decision"]}">{words.DECISIONS[row["decision"]]}</span>'
         why = "<br>".join(shown(words.REASONS.get(reason, reason)) for reason in reasons)
-        codes = [_code(task, row[name], names) for name in ("gold", "code")]
+        codes = [_code(task, row[name]) for name in ("gold", "code")]
         lines.append([shown(row["record_id"]), badge, *codes, "" if row["prob"] is None else f"{row['prob']:.1%}", why])
     heads = [Column("record"), Column("decision"), Column("right code"), Column("given code"), Column("probability", True)]
     unseen = pc.sum(pc.equal(every["decision"], AUTO)).as_py()
@@ -240,7 +232,7 @@ def _evidence(evaluation: Evaluation, task: str) -> str:
     return f"<h3>Is the evidence the reason?</h3>{table(heads, lines)}{few}"
 
 
-def _codes(evaluation: Evaluation, task: str, names: Names) -> str:
+def _codes(evaluation: Evaluation, task: str) -> str:
     lines, few = [], []
     recall, precision = ({m.slice: m for m in evaluation.rows(task, name)} for name in ("recall", "precision"))
     every = sorted(evaluation.rows(task, "f1"), key=lambda m: (-recall[m.slice].n, m.slice))
@@ -249,11 +241,11 @@ def _codes(evaluation: Evaluation, task: str, names: Names) -> str:
         if all(each.value is None for each in three):
             few.append(recall[m.slice])
             continue
-        code = _code(task, m.slice.partition("=")[2], names)
+        code = _code(task, m.slice.partition("=")[2])
         lines.append([code, f"{recall[m.slice].n:,}", *map(figures.figure, three), figures.interval(m)])
     numbers = ("records", "found (recall)", "right when given (precision)", "F1")
     heads = [Column("code"), *(Column(name, True) for name in numbers), Column("interval of F1")]
-    rest = "".join(f'<p class="soft">{shown(each)}</p>' for each in figures.few(few, lambda c: _named(task, c, names), len(few)))
+    rest = "".join(f'<p class="soft">{shown(each)}</p>' for each in figures.few(few, lambda code: _named(task, code), len(few)))
     return f"<details><summary>Every code ({len(every)})</summary>{table(heads, lines) if lines else ''}{rest}</details>"
 
 
@@ -273,15 +265,10 @@ def _reading(level: float) -> str:
     return figures.reading(meanings)
 
 
-def _named(name: str, value: str, names: Names) -> str:
-    told = names[name](value) if name in names else value
-    return value if told == value else f"{value} {told}"
+def _named(task: str, code: str) -> str:
+    name = words.name_of(task, code)
+    return f"{code} {name}" if name else code
 
 
-def _name(task: str, code: str, names: Names) -> str:
-    told = names[task](code) if task in names and ";" not in code else ""
-    return shown(told) if told != code else ""
-
-
-def _code(task: str, code: str, names: Names) -> str:
-    return f'<span class="code">{shown(code)}</span> {_name(task, code, names)}'
+def _code(task: str, code: str) -> str:
+    return f'<span class="code">{shown(code)}</span> {shown(words.name_of(task, code))}'

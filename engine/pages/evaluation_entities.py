@@ -54,7 +54,7 @@ def lead(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[
     return [_headline(evaluation), figures.tiles(tiles)]
 
 
-def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: object, names: object) -> list[str]:
+def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: object) -> list[str]:
     """All types together, each of them, what went wrong, what the scores are worth, and how to read it."""
     return [_whole(evaluation, level), _types(evaluation), _errors(evaluation), _certainty(evaluation), _reading(level)]
 
@@ -81,9 +81,7 @@ def _some(evaluation: Evaluation, word: str) -> bool:
 
 
 def _whole(evaluation: Evaluation, level: float) -> str:
-    metrics = {told: evaluation.get(ENTITIES, name) for name, told in _WHOLE.items()}
-    lines = [[told, figures.figure(m), figures.interval(m), f"{m.n:,}"] for told, m in metrics.items() if m is not None]
-    heads = [Column(""), Column("figure", True), Column(f"{level:.0%} interval"), Column("out of", True)]
+    whole = figures.summary(evaluation, ENTITIES, _WHOLE, figures.whole_heads(level))
     parts = figures.by_slice(
         [m for m in evaluation.rows(ENTITIES, "f1") if not m.slice.startswith("type=")],
         "F1 by",
@@ -92,7 +90,7 @@ def _whole(evaluation: Evaluation, level: float) -> str:
         lambda name, value: value,
         lambda m: _beside(evaluation, m),
     )
-    return f"<article><header><h2>All types together</h2></header>{table(heads, lines)}{parts}</article>"
+    return figures.section("All types together", whole, parts)
 
 
 def _beside(evaluation: Evaluation, metric: Metric) -> str:
@@ -113,7 +111,7 @@ def _types(evaluation: Evaluation) -> str:
         lines.append([kind, f"{recall.n:,}", f"{precision.n:,}", *cells, figures.interval(f1), figures.figure(overlap)])
     names = ("marked", "found", "found of the marked (recall)", "right of the found (precision)", "F1")
     heads = [Column("type"), *(Column(name, True) for name in names), Column("interval of F1"), Column("F1, any overlap", True)]
-    return f"<article><header><h2>Type by type</h2></header>{table(heads, lines) if lines else '<p>None.</p>'}</article>"
+    return figures.section("Type by type", table(heads, lines) if lines else "<p>None.</p>")
 
 
 def _of(evaluation: Evaluation, name: str, metric: Metric) -> Metric:
@@ -123,12 +121,12 @@ def _of(evaluation: Evaluation, name: str, metric: Metric) -> Metric:
 def _errors(evaluation: Evaluation) -> str:
     counts = Counter(evaluation.wrong["error"].to_pylist())
     if not counts:
-        return "<article><header><h2>Errors</h2></header><p>None.</p></article>"
+        return figures.section("Errors", "<p>None.</p>")
     lines = [
         [told, f"{counts[error]:,}", f"{counts[error] / counts.total():.1%}"] for error, told in _ERRORS.items() if counts[error]
     ]
     kinds = table([Column("kind of error"), Column("times", True), Column("share of all errors", True)], lines)
-    return f"<article><header><h2>Errors</h2></header>{kinds}{_confusions(evaluation)}{_wrong(evaluation)}</article>"
+    return figures.section("Errors", kinds, _confusions(evaluation), _wrong(evaluation))
 
 
 def _confusions(evaluation: Evaluation) -> str:
@@ -198,7 +196,7 @@ def _certainty(evaluation: Evaluation) -> str:
     ]
     parts = "".join(f"<div>{curve}</div>" for curve in curves)
     tables = _margins(evaluation) + _evidence(evaluation)
-    return f'<article><header><h2>Scores</h2></header><div class="pair">{parts}</div>{tables}</article>' if any(curves) else ""
+    return figures.section("Scores", f'<div class="pair">{parts}</div>', tables) if any(curves) else ""
 
 
 def _margins(evaluation: Evaluation) -> str:
@@ -214,10 +212,8 @@ def _margins(evaluation: Evaluation) -> str:
 
 
 def _evidence(evaluation: Evaluation) -> str:
-    metrics = {told: evaluation.get(ENTITIES, name) for name, told in _EVIDENCE.items()}
-    lines = [[told, figures.figure(m), figures.interval(m), f"{m.n:,}"] for told, m in metrics.items() if m is not None]
-    heads = [Column(""), Column("mean", True), Column("interval"), Column("mentions", True)]
-    return f"<h3>Where the evidence lies</h3>{table(heads, lines)}" if lines else ""
+    shares = figures.summary(evaluation, ENTITIES, _EVIDENCE, ("mean", "interval", "mentions"))
+    return f"<h3>Where the evidence lies</h3>{shares}" if shares else ""
 
 
 def _reading(level: float) -> str:

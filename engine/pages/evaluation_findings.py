@@ -24,11 +24,9 @@ def lead(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[
     return [figures.tiles([*tiles, *figures.decision_tiles(evaluation, {"failed": "failed: not answered"})])]
 
 
-def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: object, names: object) -> list[str]:
+def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: object) -> list[str]:
     """All labels together, and each of them."""
-    metrics = {told: evaluation.get(FINDINGS, name) for name, told in _WHOLE.items()}
-    whole = [[told, figures.figure(m, False), figures.interval(m, False), f"{m.n:,}"] for told, m in metrics.items() if m]
-    heads = [Column(""), Column("figure", True), Column(f"{level:.0%} interval"), Column("out of", True)]
+    whole = figures.summary(evaluation, FINDINGS, _WHOLE, figures.whole_heads(level), share=False)
     lines = []
     for f1 in evaluation.rows(FINDINGS, "f1", "label="):
         auroc, ap, mcc = (evaluation.get(FINDINGS, name, f1.slice) for name in ("auroc", "ap", "mcc"))
@@ -36,7 +34,18 @@ def body(evaluation: Evaluation, deciding: Sequence[str], level: float, auto: ob
         lines.append([shown(f1.slice.partition("=")[2]), f"{f1.n:,}", *cells])
     labels = [Column("label"), *(Column(name, True) for name in ("studies", "AUC", "average precision", "F1", "Matthews"))]
     return [
-        f"<article><header><h2>All labels together</h2></header>{table(heads, whole)}</article>",
-        f"<article><header><h2>Label by label</h2></header>{table(labels, lines)}</article>",
+        figures.section("All labels together", whole, _slices(evaluation)),
+        figures.section("Label by label", table(labels, lines)),
         figures.reading(figures.usual_meanings(level)),
     ]
+
+
+def _slices(evaluation: Evaluation) -> str:
+    return figures.by_slice(
+        evaluation.rows(FINDINGS, "micro_f1"),
+        "F1 by",
+        "F1 by",
+        "F1 over all labels as one, with intervals.",
+        lambda name, value: value,
+        lambda m: f"{m.value:.2f} of {m.n:,}",
+    )

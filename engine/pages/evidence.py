@@ -11,11 +11,9 @@ from engine.pages.entities import entities_card, entities_part, types_legend, ty
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, alike, highlight, shown, strength
 from engine.pages.sifting import POLICY, SCRIPT, SIFT_STYLE, sift, sifted_by
-from engine.pages.style import style
+from engine.pages.style import page
 from engine.pages.tables import Column, table
 from engine.records import AUTO, CODES, DECISIONS, FAILED, REVIEW
-from engine.registry.morphology import histology_name
-from engine.registry.topography import is_site, site_name
 from engine.storage import storage_for
 
 _FOLLOWING, _CHECK = "next in line", "without the evidence"
@@ -26,20 +24,12 @@ td ul.reasons { margin:.2rem 0 0 } td.num meter { margin-right:.3rem }
 """
 
 
-def _site(code: str) -> str:
-    return site_name(code) if is_site(code) else code
-
-
-NAMES: Mapping[str, Callable[[str], str]] = {"site": _site, "histology": histology_name}
-
-
 def write_evidence_page(
     path: str,
     title: str,
     examples: Sequence[Example],
     summary: Mapping[str, object],
     tasks: Sequence[str] = (),
-    names: Mapping[str, Callable[[str], str]] = NAMES,
     note: str = "",
     table: str = CODES,
 ) -> None:
@@ -49,37 +39,26 @@ def write_evidence_page(
         examples: rows with their texts, in the order of the page; each text is checked against the row's digest.
         summary: tiles on top, in order; values under the names of decisions are counts and are also drawn as a bar.
         tasks: the tasks of a table of codes, as `records.tasks_of` tells them.
-        names: from a code to its name, a task, where the row has no `T_name`; codes of other tasks stand alone.
         note: one line under the title, such as the model and the date. table: the name of the table that the rows are of.
     Raises:
         ConfigError: a text is not the one that was coded.
     """
     examples = [replace(verified(example.row, example.text), entities=example.entities) for example in examples]
     held = sum(example.text is not None for example in examples)
-    legend, told = _of_codes(examples, tasks, names) if table == CODES else _of_entities(examples)
+    legend, told = _of_codes(examples, tasks) if table == CODES else _of_entities(examples)
     said = words.decisions(table)
     cards = [_card(number, example, tasks, said, told) for number, example in enumerate(examples, 1)]
-    page = "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{shown(title)}</title><style>{style()}{_STYLE}{SIFT_STYLE}</style></head><body><main>",
-            f"<h1>{shown(title)}</h1>",
-            f'<p class="soft">{shown(note)}</p>' if note else "",
-            f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
-            "Keep it where the reports themselves may be kept.</p>",
-            _tiles(summary, said),
-            legend,
-            sift(examples, said),
-            _contents(examples, tasks, said),
-            *cards,
-            f"</main><script>{SCRIPT}</script></body></html>\n",
-        ]
-    )
+    parts = [
+        f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
+        "Keep it where the reports themselves may be kept.</p>",
+        _tiles(summary, said),
+        legend,
+        sift(examples, said),
+        _contents(examples, tasks, said),
+        *cards,
+    ]
     with storage_for(path).writer(path) as file:
-        file.write(page.encode("utf-8"))
+        file.write(page(title, note, parts, _STYLE + SIFT_STYLE, POLICY, f"<script>{SCRIPT}</script>"))
 
 
 def _tiles(summary: Mapping[str, object], said: Mapping[str, str]) -> str:
@@ -134,9 +113,7 @@ def _card(
     return f"{head}{reasons}{told(number, example)}{_counts(row)}</article>"
 
 
-def _of_codes(
-    examples: Sequence[Example], tasks: Sequence[str], names: Mapping[str, Callable[[str], str]]
-) -> tuple[str, Callable[[int, Example], str]]:
+def _of_codes(examples: Sequence[Example], tasks: Sequence[str]) -> tuple[str, Callable[[int, Example], str]]:
     """The legend of codes, and from a card's number and example what the card tells."""
     columns = _columns(examples, tasks)
 
@@ -144,7 +121,7 @@ def _of_codes(
         row, spans = example.row, _spans(number, example.row, tasks)
         return "".join(
             [
-                _answers(row, tasks, columns, names),
+                _answers(row, tasks, columns),
                 *(_chips(task, spans[task], example.text) for task in tasks),
                 _text(example.text, spans, tasks),
                 "" if example.entities is None else entities_part(example.text, example.entities),
@@ -192,19 +169,17 @@ def _columns(examples: Sequence[Example], tasks: Sequence[str]) -> list[str]:
     return [name for name in ("task", "code", "probability", "decision", *there) if there.get(name, True)]
 
 
-def _answers(
-    row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str], names: Mapping[str, Callable[[str], str]]
-) -> str:
+def _answers(row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str]) -> str:
     rows = []
     for task in tasks:
         code, decision = row[f"{task}_code"], row[f"{task}_decision"]
         badge = _badge(decision, words.DECISIONS[decision]) if decision else ""
         cells = {
             "task": shown(task),
-            "code": f'<span class="code">{shown(code or "none")}</span> {_name(row, task, names)}',
+            "code": f'<span class="code">{shown(code or "none")}</span> {_name(row, task)}',
             "probability": _prob(row[f"{task}_prob"]),
             "decision": badge + _reasons(row.get(f"{task}_reasons")),
-            _FOLLOWING: "<br>".join(_other(task, top, names) for top in _others(row, task)),
+            _FOLLOWING: "<br>".join(_other(task, top) for top in _others(row, task)),
             _CHECK: _check(row, task),
         }
         rows.append([cells[name] for name in columns])
@@ -215,17 +190,12 @@ def _others(row: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
     return [top for top in row[f"{task}_top"] or () if top["code"] != row[f"{task}_code"]]
 
 
-def _name(row: Mapping[str, Any], task: str, names: Mapping[str, Callable[[str], str]]) -> str:
-    return shown(row.get(f"{task}_name") or _named(task, row[f"{task}_code"], names))
+def _name(row: Mapping[str, Any], task: str) -> str:
+    return shown(row.get(f"{task}_name") or words.name_of(task, row[f"{task}_code"]))
 
 
-def _named(task: str, code: str | None, names: Mapping[str, Callable[[str], str]]) -> str:
-    name = names[task](code) if code and task in names else ""
-    return name if name != code else ""
-
-
-def _other(task: str, top: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> str:
-    return f'{shown(top["code"])} {shown(_named(task, top["code"], names))} <span class="soft">{_percent(top["prob"])}</span>'
+def _other(task: str, top: Mapping[str, Any]) -> str:
+    return f'{shown(top["code"])} {shown(words.name_of(task, top["code"]))} <span class="soft">{_percent(top["prob"])}</span>'
 
 
 def _prob(prob: float | None) -> str:

@@ -8,6 +8,7 @@ from engine.evaluation.resample import FEWEST
 from engine.pages import charts
 from engine.pages.charts import Point
 from engine.pages.highlight import shown
+from engine.pages.tables import Column, table
 
 ROWS = 25
 _TOO_FEW = '<span class="soft">too few</span>'
@@ -54,6 +55,23 @@ def decision_tiles(evaluation: Evaluation, words: Mapping[str, str]) -> list[tup
     """Shares of records by decision, under the words given."""
     metrics = {told: evaluation.get(None, f"{word}_share") for word, told in words.items()}
     return [(told, f"{m.value:.1%}") for told, m in metrics.items() if m is not None and m.value is not None]
+
+
+def section(title: str, *parts: str) -> str:
+    return f"<article><header><h2>{title}</h2></header>{''.join(parts)}</article>"
+
+
+def summary(evaluation: Evaluation, task: str, words: Mapping[str, str], heads: Sequence[str], share: bool = True) -> str:
+    """A table of the figures that are there, under the words given: what it is, its interval, and out of how many."""
+    metrics = {told: evaluation.get(task, name) for name, told in words.items()}
+    lines = [[told, figure(m, share), interval(m, share), f"{m.n:,}"] for told, m in metrics.items() if m is not None]
+    kind, spread, n = heads
+    return table([Column(""), Column(kind, True), Column(spread), Column(n, True)], lines) if lines else ""
+
+
+def whole_heads(level: float) -> tuple[str, str, str]:
+    """Of a table of the main figures."""
+    return "figure", f"{level:.0%} interval", "out of"
 
 
 def few(metrics: Sequence[Metric], named: Callable[[str], str], most: int = ROWS) -> list[str]:

@@ -1,6 +1,8 @@
-"""The style sheet of the pages: no outside font or file, light and dark, and print."""
+"""The frame and the style sheet of the pages: no outside font or file, light and dark, and print."""
 
-from engine.pages.highlight import STRENGTHS
+from collections.abc import Sequence
+
+from engine.pages.highlight import STRENGTHS, shown
 
 _BASE = """
 :root { color-scheme: light dark; --paper:#f6f7f9; --card:#fff; --ink:#1b2430; --soft:#5a6675; --line:#dbe0e6;
@@ -71,3 +73,31 @@ def style() -> str:
         rules += [f".{sign}{step} {{ background:rgb(var(--{sign}) / {alpha}) }}" for sign in ("for", "against")]
     rules += [f".{lane} {{ {rule} }}" for lane, rule in _LANES.items()]
     return "\n".join(rules)
+
+
+def page(
+    title: str,
+    note: str,
+    parts: Sequence[str],
+    more: str = "",
+    policy: str = "default-src 'none'; style-src 'unsafe-inline'",
+    script: str = "",
+) -> bytes:
+    """A whole page that stands alone.
+
+    Args:
+        note: a line under the title. parts: HTML, in their order. more: rules beside the style sheet. policy: what may be loaded
+        and run. script: what stands behind the parts.
+    """
+    lines = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{shown(title)}</title><style>{style()}{more}</style></head><body><main>",
+        f"<h1>{shown(title)}</h1>",
+        f'<p class="soft">{shown(note)}</p>' if note else "",
+        *parts,
+        f"</main>{script}</body></html>\n",
+    ]
+    return "\n".join(lines).encode("utf-8")

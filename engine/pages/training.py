@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.pages.charts import CHART_STYLE, Point, curves
-from engine.pages.highlight import shown
-from engine.pages.style import style
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+from engine.pages.style import page
 
 
 def write_training_page(path: Path, title: str, curve: Sequence[Mapping[str, Any]]) -> None:
@@ -25,12 +22,7 @@ def write_training_page(path: Path, title: str, curve: Sequence[Mapping[str, Any
     ]
     best = next((row["best_epoch"] for row in reversed(curve) if "best_epoch" in row), None)
     kept = f"<p>The weights kept are those of epoch {best:g}.</p>" if best is not None else ""
-    path.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-        f'content="{_POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{shown(title)}</title>'
-        f"<style>{style()}{CHART_STYLE}</style></head><body><main><h1>{shown(title)}</h1>{kept}{''.join(plots)}</main></body>"
-        "</html>\n"
-    )
+    path.write_bytes(page(title, "", [kept, *plots], CHART_STYLE))
 
 
 def _series(curve: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[Point]]:

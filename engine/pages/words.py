@@ -1,8 +1,10 @@
 """Decisions, reasons and failures in words for a person. The tables keep the short names; only pages use these."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from engine.records import CODES
+from engine.registry.morphology import histology_name
+from engine.registry.topography import is_site, site_name
 
 DECISIONS = {
     "auto": "coded",
@@ -49,3 +51,15 @@ FAILURES = {
 def decisions(table: str) -> Mapping[str, str]:
     """What the decisions in the rows of a table say."""
     return DECISIONS if table == CODES else _READ
+
+
+_NAMES: Mapping[str, Callable[[str], str]] = {
+    "site": lambda code: site_name(code) if is_site(code) else code,
+    "histology": histology_name,
+}
+
+
+def name_of(task: str, code: str | None) -> str:
+    """The name of a code, nothing where it has none."""
+    name = _NAMES[task](code) if code and task in _NAMES else ""
+    return name if name != code else ""

@@ -60,17 +60,17 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     readable = [e for e in found if e.path.lower().endswith(wanted)]
     files = [e for e in readable if e.path not in aside]
     if packed:
-        raise ConfigError(f"input.path: {packed[0]} is packed; unpack it first, or name the other files with a glob")
+        raise ConfigError(f"{packed[0]} is packed; unpack it first, or name the other files with a glob", "input.path")
     if not files:
-        raise ConfigError(_nothing(config, storage, path, found, aside))
+        raise ConfigError(_nothing(config, storage, path, found, aside), "input.path")
     formats = {format_of(config, entry) for entry in files}
     if TEXT in formats and len(formats) > 1:
         raise ConfigError(
-            f"input.path: {config.path} holds tables and .txt files; set input.format ({', '.join(sorted(formats))})"
+            f"{config.path} holds tables and .txt files; set input.format ({', '.join(sorted(formats))})", "input.path"
         )
     unnamed = next((e for e in files if not _is_unicode(e.path)), None)
     if unnamed:
-        raise ConfigError(f"input.path: the name {os.path.basename(unnamed.path)!a} is not valid text; rename the file")
+        raise ConfigError(f"the name {os.path.basename(unnamed.path)!a} is not valid text; rename the file", "input.path")
     once = files if is_s3(base) else _once(files, base, known)
     skipped = [source_of(e, base) for e in readable if e.path in aside and not _is_log(e)]
     log = [e for e in found if _is_log(e)]
@@ -239,17 +239,17 @@ def _nothing(config: InputConfig, storage: Storage, path: str, found: Sequence[E
     if found:
         hidden = [e.path for e in found if e.path in aside]
         if len(hidden) == len(found):
-            return f"input.path: all names in {config.path} begin with _, which marks what is not to be read; name one itself"
+            return f"all names in {config.path} begin with _, which marks what is not to be read; name one itself"
         unread = [e for e in found if e.path not in aside]
         advice = "set input.format"
         if all(e.path.lower().endswith(_JSON) for e in unread):
             advice = "if they hold one object a line, set input.format=jsonl"
-        return f"input.path: {config.path} has {_files(len(unread))}, none that can be read by its ending ({endings}); {advice}"
+        return f"{config.path} has {_files(len(unread))}, none that can be read by its ending ({endings}); {advice}"
     if storage.is_folder(path):
-        return f"input.path: the folder {config.path} is empty; it should hold files ending in {endings}"
+        return f"the folder {config.path} is empty; it should hold files ending in {endings}"
     if glob.has_magic(_fixed(path, storage)[1]):
-        return f"input.path: nothing matches {config.path}; quote the pattern so that the shell leaves it alone, and check it"
-    return f"input.path: there is no file or folder {config.path}"
+        return f"nothing matches {config.path}; quote the pattern so that the shell leaves it alone, and check it"
+    return f"there is no file or folder {config.path}"
 
 
 def _files(count: int) -> str:

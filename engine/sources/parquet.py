@@ -137,7 +137,9 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
         raise interrupted(piece.file.path, error) from None
 
 
-def whole(path: str, told: str, columns: Sequence[str] | None = None, expect: Entry | None = None) -> pa.Table:
+def whole(
+    path: str, told: str, columns: Sequence[str] | None = None, expect: Entry | None = None, key: str | None = None
+) -> pa.Table:
     """All rows of a file at once, for what is made by hand and small.
 
     Raises:
@@ -148,10 +150,10 @@ def whole(path: str, told: str, columns: Sequence[str] | None = None, expect: En
         with storage_for(path).open(path, expect) as stream:
             return pq.read_table(stream, columns=columns)
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(told) from None
+        raise ConfigError(told, key) from None
     except (pa.ArrowException, OSError) as error:
         _corrupt(error)
-        raise ConfigError(told) from None
+        raise ConfigError(told, key) from None
 
 
 def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,5 @@
 """A run's table beside gold: rows by id, parts of the records, checks, and agreement with marks."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +7,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.evaluation.gold import GoldConfig, read_gold
-from engine.evaluation.joined import agreement_of, answers_of, checks_of, join, parts_of, unknown_labels
+from engine.evaluation.joined import agreement_of, answers_of, checks_of, columns_of, join, unknown_labels
 from engine.records import codes_fields, table_schema, text_digest
 
 TEXTS = {"a": "left breast cancer", "b": "colon", "c": "lung", "d": "skin", "e": None}
@@ -53,12 +51,16 @@ def gold(tmp_path, **columns):
     return read_gold(GoldConfig(str(tmp_path / "gold.parquet"), {"site": "site"}, id="id", **more, **kept))
 
 
+def joined_with(files, gold, *slices):
+    return join(files, gold.table, columns_of(["site"]), slices)
+
+
 def test_rows_meet_by_id(files, tmp_path):
-    joined = join(files, gold(tmp_path), ["site"])
+    joined = joined_with(files, gold(tmp_path))
     # c has no label and stands in no gold; z has no row; d has no gold.
-    assert joined.codes["record_id"].to_pylist() == joined.gold["record_id"].to_pylist() == ["a", "e", "b"]
+    assert joined.run["record_id"].to_list() == joined.gold["record_id"].to_list() == ["a", "e", "b"]
     assert joined.without_row == 1
-    answers, rows = answers_of(joined, "site")
+    answers, rows = answers_of(joined, "site", multi=False)
     assert rows.tolist() == [0, 1, 2]
     assert answers.gold.tolist() == ["C50", "C50", "C18"] and answers.code.tolist() == ["C50", "", "C20"]
     assert answers.answered.tolist() == [True, False, True] and np.isnan(answers.prob[1])
@@ -68,21 +70,21 @@ def test_rows_meet_by_id(files, tmp_path):
 
 def test_no_row_in_common_is_told_with_what_to_do(files, tmp_path):
     with pytest.raises(ConfigError, match=r"none of 1 ids of the gold table stands in the run.*id_scope=file"):
-        join(files, gold(tmp_path, id=["q"] * 5, site=["C50"] * 5), ["site"])
+        joined_with(files, gold(tmp_path, id=["q"] * 5, site=["C50"] * 5))
 
 
-def test_parts_by_code_by_column_of_either_table_and_by_length(files, tmp_path):
-    joined = join(files, gold(tmp_path, ward=["1", None, "3", "4", "5"]), ["site"], ["facility"])
-    parts = parts_of(joined, ["ward", "facility"], "site")
-    assert parts["site"].tolist() == ["C50", "C50", "C18"]
+def test_parts_by_column_of_either_table_and_by_length(files, tmp_path):
+    joined = joined_with(files, gold(tmp_path, ward=["1", None, "3", "4", "5"]), "ward", "facility")
+    parts = joined.parts(["ward", "facility"])
+    assert joined.gold["site"].to_list() == ["C50", "C50", "C18"]
     assert parts["ward"].tolist() == ["1", "4", ""] and parts["facility"].tolist() == ["x", "x", "x"]
     assert parts["length"].tolist() == ["q4 longest", "", "q1 shortest"]  # 18 and 5 tokens, and none
     with pytest.raises(ConfigError, match="neither the gold table nor the run has a column 'ward'"):
-        join(files, gold(tmp_path), ["site"], ["ward"])
+        joined_with(files, gold(tmp_path), "ward")
 
 
 def test_checks_are_beside_their_control(files, tmp_path):
-    checks = checks_of(join(files, gold(tmp_path), ["site"]), "site")
+    checks = checks_of(joined_with(files, gold(tmp_path)), "site")
     assert checks["comprehensiveness_gain"].tolist()[0] == 0.25 and np.isnan(checks["comprehensiveness"][1:]).all()
     assert checks["sufficiency_gain"][2] == 0.375 and np.isnan(checks["sufficiency_gain"][:2]).all()
 
@@ -90,13 +92,13 @@ def test_checks_are_beside_their_control(files, tmp_path):
 def test_marks_of_another_text_or_outside_it_are_counted(files, tmp_path):
     marks = [[{"start": 5, "end": 11}], [{"start": 0, "end": 2}], None, None, None]
     texts = ["left breast cancer", "colon ", "", "", ""]
-    joined = join(files, gold(tmp_path, text=texts, marks=marks), ["site"])
+    joined = joined_with(files, gold(tmp_path, text=texts, marks=marks))
     values, counts = agreement_of(joined, "site")
     assert counts == {"compared": 1, "without_evidence": 0, "other_text": 1, "bad_spans": 0}
     assert values["cov_mass"][0] == 1.0 and values["cov_lift"][0] == pytest.approx(3.0) and np.isnan(values["cov_mass"][1:]).all()
     far = [[{"start": 5, "end": 99}], [{"start": 0, "end": 2}], None, None, None]
     texts[1] = "colon"
-    counts = agreement_of(join(files, gold(tmp_path, text=texts, marks=far), ["site"]), "site")[1]
+    counts = agreement_of(joined_with(files, gold(tmp_path, text=texts, marks=far)), "site")[1]
     assert counts == {"compared": 0, "without_evidence": 1, "other_text": 0, "bad_spans": 1}
 
 
@@ -112,7 +114,7 @@ def test_unknown_labels_by_how_common_they_are():
     ],
 )
 def test_a_kept_column_of_texts_is_no_slice(files, tmp_path, values, told):
-    joined = join(files, gold(tmp_path), ["site"])
-    kept = replace(joined, codes=joined.codes.append_column("note", [pa.array(values)]))
+    rows = pa.concat_tables(pq.read_table(file) for file in files)
+    kept = rows.append_column("note", [pa.array((values * 2)[:5])])
     with pytest.raises(ConfigError, match=told):
-        parts_of(kept, ["note"], "site")
+        joined_with(kept, gold(tmp_path), "note")

@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.evaluation.marked import MarkedConfig, read_marked
+from engine.evaluation.gold import GoldConfig
+from engine.evaluation.marked import read_marked
 from engine.records import text_digest
 
 TEXTS = ["Aspirin helped.", "No pain."]
@@ -19,7 +20,7 @@ def table(tmp_path):
 
 
 def test_a_parquet_table_gives_ids_digests_and_the_types_of_its_dataset(table):
-    gold = read_marked(MarkedConfig(table, group="patient", slices=("split", "no", "elsewhere")))
+    gold = read_marked(GoldConfig(table, group="patient", slices=("split", "no", "elsewhere")))
     assert gold.records["record_id"].to_pylist() == ["1", "2"]
     assert gold.records["text_sha256"].to_pylist() == [text_digest(text) for text in TEXTS]
     assert gold.records["group"].to_pylist() == ["7", "7"] and gold.records["slice_no"].to_pylist() == ["10", "20"]
@@ -28,8 +29,8 @@ def test_a_parquet_table_gives_ids_digests_and_the_types_of_its_dataset(table):
 
 
 def test_ids_are_those_of_another_column_or_have_something_in_front(table):
-    def ids(**more):
-        return read_marked(MarkedConfig(table, **more)).records["record_id"].to_pylist()
+    def ids(like=None, **more):
+        return read_marked(GoldConfig(table, **more), like).records["record_id"].to_pylist()
 
     assert ids(id="no") == ["10", "20"]
     assert ids(like="no") == ["10", "20"] and ids(like="elsewhere") == ["1", "2"]
@@ -43,20 +44,20 @@ def test_ids_are_those_of_another_column_or_have_something_in_front(table):
 def test_a_table_whose_ids_have_no_usual_name(tmp_path):
     path = str(tmp_path / "marked.parquet")
     pl.DataFrame({"report": ["x", "y"], "text": TEXTS, "spans": SPANS, "patient": ["p", "q"]}).write_parquet(path)
-    gold = read_marked(MarkedConfig(path, like="report", group="patient"))
+    gold = read_marked(GoldConfig(path, group="patient"), "report")
     assert gold.records["record_id"].to_pylist() == ["x", "y"] and gold.records["group"].to_pylist() == ["p", "q"]
     with pytest.raises(ConfigError, match=r"^id: .* has none of the columns record_id, .*; name the one with its ids"):
-        read_marked(MarkedConfig(path, group="patient"))
+        read_marked(GoldConfig(path, group="patient"))
 
 
 def test_some_texts_are_chosen_and_all_say_what_is_marked(table):
-    gold = read_marked(MarkedConfig(table, where={"split": "test"}))
+    gold = read_marked(GoldConfig(table, where={"split": "test"}))
     assert gold.records["record_id"].to_pylist() == ["2"] and gold.marked == {"marked": {"Drug", "Sign"}}
-    assert read_marked(MarkedConfig(table, where={"no": "10"})).records["record_id"].to_pylist() == ["1"]
+    assert read_marked(GoldConfig(table, where={"no": "10"})).records["record_id"].to_pylist() == ["1"]
     with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts is chosen"):
-        read_marked(MarkedConfig(table, where={"split": "valid"}))
+        read_marked(GoldConfig(table, where={"split": "valid"}))
     with pytest.raises(ConfigError, match=r"^where: gold has no column 'ward'"):
-        read_marked(MarkedConfig(table, where={"ward": "x"}))
+        read_marked(GoldConfig(table, where={"ward": "x"}))
 
 
 def test_standoff_has_its_files_names_as_ids(tmp_path):
@@ -66,11 +67,11 @@ def test_standoff_has_its_files_names_as_ids(tmp_path):
         (tmp_path / "brat" / f"{name}.ann").write_text(
             "T1\tDrug 0 2\t" + text[:2] + "\n" if name == "a" else "T1\tDrug 0 99\tx\n"
         )
-    gold = read_marked(MarkedConfig(str(tmp_path / "brat"), group="patient"))
+    gold = read_marked(GoldConfig(str(tmp_path / "brat"), group="patient"))
     assert gold.records["record_id"].to_pylist() == ["a"] and (gold.broken.count, gold.broken.texts) == (1, 2)
     assert "group" not in gold.records.column_names
 
 
 def test_what_cannot_be_read_is_told_as_gold(tmp_path):
     with pytest.raises(ConfigError, match=r"^gold: "):
-        read_marked(MarkedConfig(str(tmp_path / "nowhere.parquet")))
+        read_marked(GoldConfig(str(tmp_path / "nowhere.parquet")))

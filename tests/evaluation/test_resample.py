@@ -1,11 +1,12 @@
 """Totals by patient and intervals of figures made of them."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from engine.errors import ContractError
 from engine.evaluation.classes import bootstrap_interval
-from engine.evaluation.resample import Totals, divide, ratio, share_interval
+from engine.evaluation.resample import Ratio, Rest, Totals, divide, precision_recall_f1, ratio, share_interval
 
 RIGHT = [1, 1, 1, 0, 0, 0, 1, 0]
 GROUPS = list("aabbbccd")
@@ -34,6 +35,34 @@ def test_chunks_of_rounds_change_nothing(monkeypatch):
     whole = totals().estimates(figures, rounds=50)
     monkeypatch.setattr("engine.evaluation.resample._CELLS", 12)
     assert totals().estimates(figures, rounds=50) == whole
+
+
+def test_sums_by_part_are_those_of_columns_that_are_0_outside():
+    part = np.array(list("xyxyxyxy"))
+    rows = pl.DataFrame({"unit": GROUPS, "part": part, "n": 1, "right": RIGHT})
+    # A group without a row is drawn all the same, and a part holds no more cells than it has rows.
+    by_part = Totals.by_part([*GROUPS, "e"], rows)
+    dense = {(name, each): (part == each) * np.array(values) for name, values in (("n", 1), ("right", RIGHT)) for each in "xy"}
+    whole = Totals([*GROUPS, "e"], {name: [*values, 0] for name, values in dense.items()})
+    accuracy = Ratio("right", ("n",))
+    for parts in (["x"], ["y"], ["x", "y"]):
+        one, other = (totals.estimates({"of": accuracy.over(parts)}, rounds=60)["of"] for totals in (by_part, whole))
+        assert one == other and one.low < one.value < one.high
+    assert by_part.column(("right", "x")).tolist() == whole.column(("right", "x")).tolist() == [1, 1, 1, 0, 0]
+
+
+def test_what_a_ratio_rests_on():
+    # Right: three of p and q. Given: three of p and r, two of them the same as the right ones of p.
+    rows = pl.DataFrame({"unit": ["p", "p", "q", "r"], "part": "x", "right": [1, 1, 1, 0], "given": [1, 1, 0, 1]})
+    totals = Totals.by_part(rows["unit"], rows.with_columns(hits=pl.col("right") * pl.col("given")))
+    figures = precision_recall_f1("right", "given", "hits")
+    assert {name: figure.rest(totals, ["x"]) for name, figure in figures.items()} == {
+        "precision": Rest(3, 2),
+        "recall": Rest(3, 2),
+        "f1": Rest(4, 3),
+    }
+    found = totals.estimates({name: figure.over(["x"]) for name, figure in figures.items()}, rounds=0)
+    assert [each.value for each in found.values()] == pytest.approx([2 / 3, 2 / 3, 2 / 3])
 
 
 def test_what_is_not_defined_is_none_and_rounds_without_it_are_left_out():

@@ -8,8 +8,8 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
 from engine.errors import ContractError
-from engine.evaluation.resample import Estimate
-from engine.evaluation.spans import Rest, difference, errors, iou, matches, mean_difference, measure
+from engine.evaluation.resample import Rest
+from engine.evaluation.spans import errors, iou, matches, measure
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.consult import answer
@@ -109,26 +109,6 @@ def test_intervals_draw_whole_records():
     said = {name: [(0, 1, A)] if int(name) % 2 else [] for name in gold}
     found = measure(gold, said, rounds=500).values["recall", "all"]
     assert found.value == 0.5 and 0.3 < found.low < 0.45 and 0.55 < found.high < 0.7
-
-
-def test_a_difference_that_is_sure_and_one_that_is_none():
-    gold = {str(number): [(0, 1, A)] for number in range(30)}
-    none = {name: [] for name in gold}
-    estimate, p = difference(gold, gold, none, rounds=200)
-    # No draw of 200 is on the other side, and what was measured counts as one more: twice 1 / 201.
-    assert (estimate.value, estimate.low, p) == (1.0, 1.0, pytest.approx(2 / 201))
-    assert difference(gold, gold, gold, rounds=200)[1] == 1.0
-    assert difference(gold, gold, none, rounds=0) == (Estimate(1.0), None)
-    moved = {name: [(0, 2, A)] for name in gold}
-    assert difference(gold, moved, none, way="overlap_", rounds=50)[0].value == 1.0
-
-
-def test_the_difference_of_several_pairs_is_their_mean():
-    gold = {str(number): [(0, 1, A)] for number in range(4)}
-    none, half = {name: [] for name in gold}, {name: gold[name] if int(name) < 2 else [] for name in gold}
-    # F1 of 1 less 0, and of 2/3 less 1.
-    estimate, p = mean_difference(gold, [(gold, none), (half, gold)], rounds=100)
-    assert estimate.value == pytest.approx((1 - 1 / 3) / 2) and 0 < p <= 1
 
 
 @given(st.data())

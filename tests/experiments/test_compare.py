@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import ttest_rel
 
-from engine.experiments.compare import Compared, over_records, over_seeds, paired
+from engine.experiments.compare import Compared, mean_f1, over_records, over_seeds, paired
 
 
 def test_a_paired_test_is_scipys():
@@ -40,3 +40,10 @@ def test_a_difference_over_records_by_hand():
     assert over_records([tuple(third)], 50, macro=True).value == pytest.approx(0.5)
     same = over_records([(table(gold, half), table(gold, half))], 50, macro=True)
     assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_mean_f1_of_counts_is_over_what_gold_has():
+    # Of the first label 1 of 2 is hit and 2 are given; the second is only given, the third nobody knows.
+    assert mean_f1([1, 0, 0], [2, 3, 0], [2, 0, 0]) == 0.5
+    rounds = mean_f1([[1, 0], [0, 0]], [[2, 1], [0, 1]], [[2, 1], [0, 0]])
+    assert rounds[0] == 0.25 and np.isnan(rounds[1])

@@ -5,12 +5,16 @@ import html.parser
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from engine.evaluation.findings import box_metrics, figures
+from engine.evaluation.metrics import Rounds
 from engine.records import METRICS
 from engine.storage import storage_for
 from jobs.evaluate import main
+from tests.evaluation.test_findings import studies
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +114,13 @@ def test_every_metric_and_column_is_in_the_data_dictionary(evaluated):
     assert told[: len(METRICS)] == METRICS.names
     assert {metric for _, metric, _ in metrics(evaluated)} <= set(told[len(METRICS) :])
     assert len(told) == len(set(told))
+
+
+def test_every_metric_of_findings_is_in_the_data_dictionary():
+    whole = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8")
+    told = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
+    boxes = box_metrics([[(0, 0, 1, 1)]] * 6, [[(1.0, (0, 0, 1, 1))]] * 6, np.arange(6), Rounds(10))
+    assert {m.metric for m in [*figures(*studies()).metrics, *boxes]} <= set(told)
 
 
 def test_the_report_lists_the_codes_that_can_be_coded_without_a_person(coded_run, evaluated, tmp_path):

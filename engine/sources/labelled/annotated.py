@@ -59,16 +59,17 @@ def read_documents(path: str, left: Left | None = None, id: str | None = None) -
         documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names, left, id)]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
-            raise ConfigError(f"data.path: no document of {name} can be used; the first: {why}")
+            raise ConfigError(f"no document of {name} can be used; the first: {why}", "data.path")
         found += documents
     table = to_table(found)
     twice = [record_id for record_id, count in Counter(table["record_id"].to_pylist()).items() if count > 1]
     if twice:
         raise ConfigError(
-            f"data.path: {len(twice)} ids stand at more than one document, such as {twice[0]!r}; give files whose ids differ"
+            f"{len(twice)} ids stand at more than one document, such as {twice[0]!r}; give files whose ids differ",
+            "data.path",
         )
     if not found or all(document.broken for document in found):
-        raise ConfigError(f"data.path: {path} has {len(found)} documents, none that can be used")
+        raise ConfigError(f"{path} has {len(found)} documents, none that can be used", "data.path")
     return table
 
 
@@ -82,7 +83,7 @@ def annotated_files(path: str) -> list[Entry]:
     listed = storage.list(full) if storage.is_folder(full) else files_at(path, TEXT)
     files = [entry for entry in listed if entry.path.lower().endswith(_READ)]
     if not files:
-        raise ConfigError(f"data.path: {path} has no file that can be read by its ending ({' '.join(_READ)})")
+        raise ConfigError(f"{path} has no file that can be read by its ending ({' '.join(_READ)})", "data.path")
     return files
 
 
@@ -108,8 +109,8 @@ def _standoff(files: Sequence[Entry], storage: Storage, path: str) -> dict[str, 
             told = [text for text in texts if text.strip()]
             if len(set(told)) < len(told):
                 raise ConfigError(
-                    f"data.path: the text {stem}{_TXT} has .ann files in several folders; "
-                    "name the one folder whose annotations count"
+                    f"the text {stem}{_TXT} has .ann files in several folders; name the one folder whose annotations count",
+                    "data.path",
                 )
             alone = [each for each in alone if storage.read(each) not in texts]
         kept = [*marked, *alone]
@@ -152,7 +153,7 @@ def _beside(storage: Storage, path: str) -> str:
         if storage.stat(place):
             return place
     name = posixpath.basename(path)
-    raise ConfigError(f"data.path: there is no {_stem(path)}{_TXT} beside {name}, nor in a folder text next to it")
+    raise ConfigError(f"there is no {_stem(path)}{_TXT} beside {name}, nor in a folder text next to it", "data.path")
 
 
 def _places(path: str) -> list[str]:
@@ -169,7 +170,7 @@ def _text(storage: Storage, path: str) -> str:
     try:
         return (storage.read(path) or b"").decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"data.path: {posixpath.basename(path)} is not UTF-8; convert it first") from None
+        raise ConfigError(f"{posixpath.basename(path)} is not UTF-8; convert it first", "data.path") from None
 
 
 def _stem(path: str) -> str:

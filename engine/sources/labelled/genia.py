@@ -44,10 +44,10 @@ def read(data: bytes, name: str, left: Left | None = None, *, made: str | None =
         root = ET.fromstring(data)
     except ET.ParseError as error:
         line, column = error.position
-        raise ConfigError(f"data.path: {name} is no XML that can be read (line {line}, column {column})") from None
+        raise ConfigError(f"{name} is no XML that can be read (line {line}, column {column})", "data.path") from None
     articles = list(root.iter("article"))
     if not articles:
-        raise ConfigError(f"data.path: {name} has no <article>; is it GENIA XML?")
+        raise ConfigError(f"{name} has no <article>; is it GENIA XML?", "data.path")
     for number, article in enumerate(articles):
         named = (article.findtext("articleinfo/bibliomisc") or "").strip()
         pieces: list[str] = []

@@ -30,12 +30,12 @@ def read(file: Entry, made: str, dataset: str, split: str | None = None, id: str
             valid, test.
     """
     name = posixpath.basename(file.path)
-    table = whole(file.path, f"data.path: {name} cannot be read as Parquet; write it again, or leave it out", expect=file)
+    table = whole(file.path, f"{name} cannot be read as Parquet; write it again, or leave it out", expect=file, key="data.path")
     known = table.column_names
     tags, ids = _first(known, _TAGS), _first(known, IDS if id is None else (id,))
     tagged = "tokens" in known and tags is not None
     if not tagged and not {"text", "spans"} <= set(known):
-        raise ConfigError(f"data.path: {name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}")
+        raise ConfigError(f"{name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}", "data.path")
     described = {
         "dataset": _first(known, _DATASETS),
         "lang": _first(known, _LANGUAGES),
@@ -45,7 +45,7 @@ def read(file: Entry, made: str, dataset: str, split: str | None = None, id: str
     for number, row in enumerate(table.to_pylist()):
         more = {key: None if column is None else row[column] for key, column in described.items()}
         if more["split"] is not None and split_called(more["split"]) is None:
-            raise ConfigError(f"data.path: {name} has a split that is none of train, valid, test (row {number})")
+            raise ConfigError(f"{name} has a split that is none of train, valid, test (row {number})", "data.path")
         more = {**more, "dataset": more["dataset"] or dataset, "split": split_called(more["split"]) or split}
         given = None if ids is None else row[ids]
         record_id = f"{made}:{number}" if given is None else str(given)
@@ -73,13 +73,13 @@ def _check(table: pa.Table, name: str, tagged: bool, ids: str | None, described:
     if tagged:
         for column in ("tokens", _first(table.column_names, _TAGS)):
             if not _is_list(kinds[column]) or not _is_text(kinds[column].value_type):
-                raise ConfigError(f"data.path: column {column} of {name} must be a list of text")
+                raise ConfigError(f"column {column} of {name} must be a list of text", "data.path")
         return
     _want(kinds["text"], _is_text, "column text", name, "text")
     spans = kinds["spans"]
     fields = {field.name: field.type for field in spans.value_type} if _is_structs(spans) else {}
     if not {"start", "end"} <= set(fields) or not set(fields) & set(_TYPES):
-        raise ConfigError(f"data.path: column spans of {name} must be a list with start, end and type (or label) of each")
+        raise ConfigError(f"column spans of {name} must be a list with start, end and type (or label) of each", "data.path")
     for field, kind in fields.items():
         if field in _FIELDS:
             fits, wanted = _FIELDS[field]
@@ -88,7 +88,7 @@ def _check(table: pa.Table, name: str, tagged: bool, ids: str | None, described:
 
 def _want(kind: pa.DataType, fits: Callable[[pa.DataType], bool], what: str, name: str, wanted: str) -> None:
     if not (pa.types.is_null(kind) or fits(kind)):
-        raise ConfigError(f"data.path: {what} of {name} must be {wanted}, it is {kind}")
+        raise ConfigError(f"{what} of {name} must be {wanted}, it is {kind}", "data.path")
 
 
 def _is_text(kind: pa.DataType) -> bool:

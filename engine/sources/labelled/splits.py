@@ -26,7 +26,8 @@ def with_splits(documents: Sequence[Document], held: float = 0.1) -> list[Docume
     for name, splits in found.items():
         if None in splits and len(splits) > 1:
             raise ConfigError(
-                f"data.path: some documents of {name} have a split and some have none; give all of them one, or none"
+                f"some documents of {name} have a split and some have none; give all of them one, or none",
+                "data.path",
             )
     return [document if document.broken else replace(document, split=_split(document, found, held)) for document in documents]
 

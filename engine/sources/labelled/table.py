@@ -107,7 +107,7 @@ def files_at(path: str, format: str | None = None) -> list[Entry]:
     try:
         return sources.list_files(InputConfig(path, None, format=format), storage_for(path))
     except ConfigError as error:
-        raise ConfigError(str(error).replace("input.path", "data.path").removesuffix("; set input.format")) from None
+        raise ConfigError(error.told.removesuffix("; set input.format"), error.key and "data.path") from None
 
 
 class Reader:

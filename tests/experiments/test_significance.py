@@ -4,7 +4,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from engine.errors import ContractError
-from engine.evaluation.significance import against_zero, holm, over_seeds, paired
+from engine.evaluation.resample import Estimate
+from engine.experiments.significance import against_zero, difference, holm, mean_difference, over_seeds, paired
 
 
 def test_mean_and_interval_by_hand():
@@ -40,3 +41,23 @@ def test_holm_by_hand():
     assert holm([0.02, 0.025]) == pytest.approx([0.04, 0.04])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
     assert holm([0.04, 0.01, None, 0.02]) == pytest.approx([0.04, 0.03, None, 0.04])
+
+
+def test_a_difference_that_is_sure_and_one_that_is_none():
+    gold = {str(number): [(0, 1, "A")] for number in range(30)}
+    none = {name: [] for name in gold}
+    estimate, p = difference(gold, gold, none, rounds=200)
+    # No draw of 200 is on the other side, and what was measured counts as one more: twice 1 / 201.
+    assert (estimate.value, estimate.low, p) == (1.0, 1.0, pytest.approx(2 / 201))
+    assert difference(gold, gold, gold, rounds=200)[1] == 1.0
+    assert difference(gold, gold, none, rounds=0) == (Estimate(1.0), None)
+    moved = {name: [(0, 2, "A")] for name in gold}
+    assert difference(gold, moved, none, way="overlap_", rounds=50)[0].value == 1.0
+
+
+def test_the_difference_of_several_pairs_is_their_mean():
+    gold = {str(number): [(0, 1, "A")] for number in range(4)}
+    none, half = {name: [] for name in gold}, {name: gold[name] if int(name) < 2 else [] for name in gold}
+    # F1 of 1 less 0, and of 2/3 less 1.
+    estimate, p = mean_difference(gold, [(gold, none), (half, gold)], rounds=100)
+    assert estimate.value == pytest.approx((1 - 1 / 3) / 2) and 0 < p <= 1

@@ -2,7 +2,7 @@
 
 import re
 
-from engine.evaluation.closing import main_figures, wrong_figures
+from jobs._figures import main_figures, wrong_figures
 from tests.evaluation.test_entities import evaluated
 from tests.evaluation.test_findings import figures as of_findings
 from tests.evaluation.test_findings import studies
