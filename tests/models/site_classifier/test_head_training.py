@@ -205,7 +205,6 @@ def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained,
 def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp_path, capsys):
     from engine.models.base import load
     from jobs import calibrate, explain
-    from jobs._config import Output
     from jobs._run import run_config
     from jobs.code_reports import main
 
@@ -218,8 +217,8 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
     bench = Bench(replace(configs[1], model=replace(configs[1].model, options={**configs[1].model.options, "precision": "fp32"})))
     bench.code()
     bench.publish()
-    made = explain.Config(run=output, output=Output(path=str(tmp_path / "why")), model=explain.Model(path=model))
-    spec = explain.run_config(made).model
+    words = [f"run={output}", f"output.path={tmp_path / 'why'}", f"model.path={model}"]
+    spec = explain.run_config(explain.main.configured(explain.main.compose(words, {})[0])).model
     assert spec.options["options"]["head"] == "dpla" and load(spec).digest == prints[1]["model.digest"]
     # Labels that the head gives itself, since one of a toy model is hardly ever right.
     codes = pl.read_parquet(f"{output}/codes/*.parquet").select("record_id", site="site_code", histology="histology_code")
