@@ -32,6 +32,7 @@ ALLOWED: tuple[tuple[str, float | None, str], ...] = (
     ("bank/rationale_bank/[*].parquet: norm_sufficiency", 1e-5, _TWICE),
     ("trained_head/*README.md:     python -m jobs.train_head * (only before)", None, _FROZEN),
     ("trained_head/*README.md:     python -m jobs.train model.base=* (only now)", None, _FROZEN),
+    ("trained_head/heads/*/figures.json: head (only now)", None, "figures of a further head name it"),
     ("bank/settings.json: *", None, "an engine's own note: it tells whose the folder is, in the form that all such notes have"),
 )
 
