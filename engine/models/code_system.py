@@ -6,7 +6,7 @@ tokenizer make its checkpoint; how its logits become a decision is in `code_deci
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.encoders import encoder_folder, load_tokenizer, special_ids
+from engine.errors import ConfigError
 from engine.keys import key
 from engine.models import checkpoint
 from engine.models.code_decide import Answer, answer, auto_codes, margins
@@ -111,6 +112,16 @@ class CodeSystem(TokenSystem):
     package: ClassVar[str]
     network_at: ClassVar[str]
     kept: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, checkpoint: Any, options: Any, runtime: Mapping[str, Any]) -> None:
+        super().__init__(checkpoint, options, runtime)
+        self.require("decision.thresholds", options.thresholds)
+
+    def require(self, key: str, tasks: Iterable[str]) -> None:
+        """ConfigError, about a key, if the model lacks one of some tasks."""
+        unknown = [task for task in tasks if task not in self.config.labels]
+        if unknown:
+            raise ConfigError(f"{key}: the model has no task '{unknown[0]}'; it has {', '.join(self.config.labels)}")
 
     @classmethod
     def read(cls, path: str, options: CodeOptions) -> CodeCheckpoint:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from engine.errors import ConfigError
 from engine.models.code_system import CodeCheckpoint, CodeSystem
 from engine.models.code_task import Task, TaskCalibration, TaskConfig
 from engine.models.columns import matrix_column
@@ -20,8 +21,9 @@ class Known(CodeSystem):
     """Whose logits [labels] of each task are known."""
 
     def __init__(self, *tasks, logits=None, options=None, **calibration):
-        self.config, self.logits, self.options = TaskConfig(tasks), logits, CodeOptions(**(options or {}))
-        self.checkpoint = CodeCheckpoint(Path(), "", self.config, {"site": TaskCalibration(1.0, **calibration)})
+        checkpoint = CodeCheckpoint(Path(), "", TaskConfig(tasks), {"site": TaskCalibration(1.0, **calibration)})
+        super().__init__(checkpoint, CodeOptions(**(options or {})), {})
+        self.logits = logits
 
     def scores(self, prepared):
         return pa.table({"row": [7], **{f"{task}_logits": matrix_column(row[None]) for task, row in self.logits.items()}})
@@ -51,6 +53,11 @@ def test_a_row_tells_code_probability_and_decision(cut, options, reasons):
     assert row["site_decision"] == row["decision"] == ("review" if reasons else "auto")
     assert row["reasons"] == reasons and [each["code"] for each in row["site_top"]] == ["C34", "C18"]
     assert ("C34" in system.auto()["site"]) == (reasons in ([], ["low_confidence"]))
+
+
+def test_a_threshold_of_a_task_that_the_model_lacks_is_refused():
+    with pytest.raises(ConfigError, match=r"^decision.thresholds: the model has no task 'sit'; it has site$"):
+        Known(SITE, options={"thresholds": {"sit": 0.9}})
 
 
 def test_every_task_must_be_sure_and_the_whole_text_read():

@@ -33,10 +33,7 @@ class SiteCoder(CodeSystem):
 
     def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
         super().__init__(checkpoint, options, runtime)
-        names = [task.name for task in self.config.tasks]
-        unknown = [name for name in options.tasks if name not in names]
-        if unknown:
-            raise ConfigError(f"decision.tasks: the model has no task '{unknown[0]}'; it has {', '.join(names)}")
+        self.require("decision.tasks", options.tasks)
         if self.config.paired and options.pair is None:
             raise ConfigError("this model reads pairs of texts: name the column of the second one in text.pair and in input.keep")
         self.method = checkpoint.evidence_method if options.method == "default" else options.method

@@ -121,7 +121,10 @@ def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> Mod
         write_head(folder, config, own, plain, config.evidence_methods[0], told)
     if corpus.data.highlighted:
         pq.write_table(corpus.found.rejected, folder / part(corpus.settings) / REJECTED)
-    return ModelSpec(SYSTEM, str(folder), {"head": config.head} if corpus.base else {})
+    if corpus.base is None:
+        return ModelSpec(SYSTEM, str(folder))
+    # A head is settled and measured in the arithmetic in which it learned.
+    return ModelSpec(SYSTEM, str(folder), {"head": config.head, "precision": corpus.settings.get("precision", "auto")})
 
 
 def settle(spec: ModelSpec, corpus: Reports, say: Say) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from safetensors.torch import load_file
 
 import engine.training.run
 from engine.errors import ConfigError
 from engine.models.code_task import TaskCalibration
+from engine.models.site_classifier import recipe
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.pipeline.fingerprint import fingerprint
 from engine.sources.synthetic import generate
@@ -83,6 +85,15 @@ def test_its_figures_card_and_curve_lie_beside_each_head(trained):
     }
     # A pool over text alone has nothing to give to special tokens; the first token's attention sees them.
     assert mass["dpla"] == [0.0] and 0 < mass["cls"][0] < 1
+
+
+def test_a_head_is_measured_in_the_arithmetic_in_which_it_learned(trained, tmp_path):
+    settings = json.loads((trained / "model" / "_training" / "settings.json").read_text())["settings"]["settings"]
+    tensors = load_file(trained / "model" / "heads" / "cls" / "model.safetensors")
+    for precision in ("fp32", "bf16"):
+        corpus = recipe.corpus({**settings, "precision": precision})
+        spec = recipe.write(tmp_path / precision, corpus, tensors)
+        assert spec.options == {"head": "cls", "precision": precision}
 
 
 def _evidence(folder, head):
