@@ -9,7 +9,7 @@ from jobs._storage import Storage, use
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Folder of the run, as given to jobs.code_reports.", path=True)
+    path: str = key(MISSING, "Folder of the run, its output.path.", path=True)
 
 
 @dataclass

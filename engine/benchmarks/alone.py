@@ -20,12 +20,11 @@ from engine.benchmarks import rival
 from engine.benchmarks.config import CORE, EVIDENCE, BenchConfig
 from engine.benchmarks.corpus import LONG_WORDS, reports
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave
-from engine.models.base import System, load, module_of
+from engine.models.base import Say, System, load, module_of
 from engine.models.options import with_options, without_evidence
 from engine.models.run import records_of
 
 PIPELINE_TOKENS = 512
-Say = Callable[[str], None]
 
 
 def core(request: Mapping[str, Any]) -> list[dict[str, Any]]:

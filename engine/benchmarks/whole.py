@@ -2,7 +2,6 @@
 
 import shutil
 import statistics
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,15 +11,13 @@ from engine.benchmarks.corpus import LONG_WORDS, SHORT_WORDS, made_up, reports, 
 from engine.benchmarks.measure import AT_MOST, Measurement, turns
 from engine.benchmarks.runs import Ran
 from engine.models import checkpoint
-from engine.models.base import ModelSpec
+from engine.models.base import ModelSpec, Say
 from engine.models.options import without_evidence
 from engine.sources import InputConfig
 
 TARGETS = {LOOP: 1.10, MEMORY: 1.10, S3: 1.20}
 """What the engine may cost, whichever the system."""
 _ENGINE, _PLAIN = "engine", "loop"
-
-Say = Callable[[str], None]
 
 
 def engine_overhead(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:

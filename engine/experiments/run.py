@@ -7,7 +7,7 @@ way (corpora, trained models, runs), and in the end `results.parquet` and `resul
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ContractError
+from engine.models.base import Say
 from engine.storage import whole_file
 from engine.storage.claim import Kind, claim
 
-Say = Callable[[str], None]
 _FOLDER = Kind(
     "experiment",
     "holds an experiment with other settings: {changes}; choose a new folder",

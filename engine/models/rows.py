@@ -107,8 +107,7 @@ def add(total: dict, counts: dict) -> dict:
     """Two tallies in one."""
     added = {"rows": total.get("rows", 0) + counts["rows"]}
     for name in ("decisions", "failures", "reasons", "entities"):
-        # Of entities a receipt from before they were counted says nothing.
-        ours, theirs = total.get(name, {}), counts.get(name, {})
+        ours, theirs = total.get(name, {}), counts[name]
         added[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in sorted(ours.keys() | theirs.keys())}
     return added
 

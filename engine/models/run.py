@@ -81,12 +81,9 @@ def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[
         pairs: second texts, for a model that reads pairs; they are kept in the column `pair`.
     """
     gathered = Rows(InputConfig("texts", id="id"), () if pairs is None else (PAIR,))
-    if pairs is None:
-        for position, (record_id, text) in enumerate(zip(ids, texts, strict=True)):
-            gathered.add("", position, record_id, text, ())
-    else:
-        for position, (record_id, text, pair) in enumerate(zip(ids, texts, pairs, strict=True)):
-            gathered.add("", position, record_id, text, (pair,))
+    several = [ids, texts] if pairs is None else [ids, texts, pairs]
+    for position, (record_id, text, *pair) in enumerate(zip(*several, strict=True)):
+        gathered.add("", position, record_id, text, tuple(pair))
     return gathered.table()
 
 

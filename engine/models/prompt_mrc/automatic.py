@@ -15,8 +15,7 @@ from engine.sources.labelled.splits import TRAIN
 
 
 def with_templates(settings: Mapping[str, Any], corpus: Corpus, ontology: str | None, mentions: int) -> Mapping[str, Any]:
-    """The settings of a training, with templates in place of questions that
-    the user does not ask; as they were without a table.
+    """The settings of a training, with templates in place of questions that the user does not ask; as they were without a table.
 
     Raises:
         ConfigError: the mode has no templates, or the table cannot be read or defines none of the types.

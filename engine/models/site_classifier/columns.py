@@ -45,9 +45,7 @@ class DataConfig(CodeData, ReportColumns):
 
     further = ("leak", "pair", "rationales")
 
-    labels: Mapping[str, str] = key(
-        {}, "Column with the code, for each task; {} is {site: site, histology: histology}. Those of an experiment stay beside."
-    )
+    labels: Mapping[str, str] = key({}, "Column with the code, for each task; {} is {site: site, histology: histology}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

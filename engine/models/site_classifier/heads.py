@@ -2,8 +2,7 @@
 
 Every head sees the states of all windows of a batch, and gives for each record a context vector and for each text token the
 weight that it had in it. Softmaxes run over all text tokens of a record, in whichever window they stand; special tokens and a
-paired text have no part in them. A `Pool` says what it is with `exact`: whether `shares` divides a linear function of the
-context among the tokens without a rest.
+paired text have no part in them.
 
 pooling   additive attention with several learned queries (Bahdanau et al. 2015)
 cls       the first token's state, CLF-BS of Metzner et al. (arXiv 2507.21302); over several windows their mean
@@ -39,10 +38,9 @@ class Attended:
 
 
 class Pool(nn.Module):
-    """What every pool offers. `width` is the size of a context, `exact` whether `shares` is without a rest."""
+    """What every pool offers. `width` is the size of a context."""
 
     width: int
-    exact: bool = True
 
     def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
         """Contexts and weights from states [W, L, d]; with `held` no gradient passes through the weights."""
@@ -75,8 +73,6 @@ class AttentionPool(Pool):
 
 class FirstToken(Pool):
     """The state of the first token of a record's windows, averaged over them."""
-
-    exact = False
 
     def __init__(self, states: int) -> None:
         super().__init__()

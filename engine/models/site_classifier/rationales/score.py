@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.encoders import attention_for, load_encoder
 from engine.errors import ConfigError
-from engine.models.base import ModelSpec
+from engine.models.base import ModelSpec, Say
 from engine.models.code_task import Task
 from engine.models.columns import list_values
 from engine.models.run import records_of
@@ -47,7 +47,6 @@ ABOUT = [
 TABLE = pa.schema([*(f.with_nullable(f.name not in ("record_id", "origin")) for f in BANK), *ABOUT, *VERDICT])
 _KIND = Kind("rationale bank", "holds a bank of other data or settings ({changes}); choose a new folder")
 
-Say = Callable[[str], None]
 # As `engine.training.folds.out_of_fold`.
 OutOfFold = Callable[[str, pa.Schema, Sequence[int], Mapping[str, Any], str, Say], pa.Table]
 
