@@ -99,7 +99,7 @@ def _build(
     memory: int,
 ) -> Manifest:
     folder = posixpath.join(layout.staging, stage)
-    counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}}
+    counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}, "entities": {}}
     old = _published_ids(storage, layout, known)
     with ExitStack() as stack:
         scratch = stack.enter_context(storage.scratch(posixpath.join(folder, "scratch")))
