@@ -56,7 +56,8 @@ def test_a_table_is_made_once_and_nothing_else_is_left(folder, tmp_path):
     path = make(table_of(TEXTS), settings(tmp_path), folder, said.append)
     assert path == f"{folder}/counts/part-0.parquet" and counts(path) == WANTED
     assert said[0] == "counts: 1 of 40 parts" and said[-1] == "counts: 40 of 40 parts"
-    assert logged(tmp_path) == [*TEXTS, "total", "total", "total"]
+    # Where Ray runs already the parts are made side by side.
+    assert sorted(logged(tmp_path)[:40]) == sorted(TEXTS) and logged(tmp_path)[40:] == ["total", "total", "total"]
     assert files(folder) == ["_counts/settings.json", "counts/part-0.parquet"]
     assert make(table_of(TEXTS), settings(tmp_path), folder, said.append) == path
     assert len(said) == 40 and len(logged(tmp_path)) == 43
