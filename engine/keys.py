@@ -67,6 +67,11 @@ def section(kind: type) -> Any:
     return field(default_factory=kind)
 
 
+def same(schema: type, name: str) -> Any:
+    """A field for a key that another dataclass declares."""
+    return next(each for each in keys_of(schema) if each.name == name).declared()
+
+
 @dataclass(frozen=True)
 class Key:
     """One key as the command line spells it."""
@@ -202,6 +207,13 @@ def options_from(schema: type, values: Mapping[str, Any]) -> Any:
             own = _key(known[name], hints[name], "")
             check_value(own, value, f"{name} ({own.name})" if own.name != name else name)
     return schema(**{name: _as(hints[name], value) for name, value in values.items()})
+
+
+def check_keys(settings: Any, home: str = "") -> None:
+    """ConfigError if a dataclass's instance has a value that its key, behind `home`, does not allow."""
+    hints = typing.get_type_hints(type(settings))
+    for each in filter(_is_key, fields(settings)):
+        check_value(_key(each, hints[each.name], home), getattr(settings, each.name))
 
 
 def check_value(key: Key, value: Any, name: str | None = None) -> None:

@@ -7,46 +7,17 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.machine import memory, processors
-from engine.sources.base import DOUBLE, FORMATS, QUOTING, SCOPES, delimiter_of
+from engine.sources import InputConfig
 
 if TYPE_CHECKING:
     from engine.pipeline import ClusterConfig
-    from engine.sources import InputConfig
 
 GIBI, KIBI = 1024**3, 1024
 
 
-@dataclass
-class Input:
-    path: str = key(MISSING, "File, folder (with everything below it) or glob with the reports.", path=True)
-    id: str | None = key(
-        None,
-        "Column with the reports' ids, which must be unique. Without it an id is made from file and position; "
-        "for text files it is the file's name.",
-    )
-    text: str = key("text", "Column with the text of the report. Not used for text files.")
-    keep: list[str] = key(
-        [], "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
-    )
-    format: str | None = key(
-        None, "Format of all files; null goes by each file's ending. jsonl also takes a folder's .json files.", choices=FORMATS
-    )
-    encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
-    delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
-    quoting: str = key(
-        DOUBLE,
-        "Quotes in CSV: double is fields in double quotes, in which a quote is doubled; none is quotes like any other character.",
-        choices=QUOTING,
-    )
-    escape: str | None = key(
-        None, "Character that makes a quote, delimiter or line end behind it part of a CSV column, such as \\."
-    )
-    id_scope: str = key(
-        "input",
-        "Where ids are unique; 'file' puts the file's name in front of each, for files that number alike.",
-        choices=SCOPES,
-    )
-    max_bytes: int = key(4_194_304, "A report with more bytes than this fails as too_large.", low=1)
+@dataclass(frozen=True)
+class Input(InputConfig):
+    text: str = key(InputConfig.text, "Column with the text of the report. Not used for text files.")
 
 
 @dataclass
@@ -83,13 +54,6 @@ class Cluster:
     max_attempts: int = key(10, "Tries of one shard before the run gives up with exit code 3.", low=3)
     stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing happens for so long.", low=60)
     shard_kb: int | None = key(None, "Text of one shard in KiB; null chooses by the size of the input.", low=1)
-
-
-def reading_of(given: Input) -> "InputConfig":
-    """The engine's settings of an input."""
-    from engine.sources import InputConfig
-
-    return InputConfig(**{**vars(given), "delimiter": delimiter_of(given.delimiter)})
 
 
 def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:

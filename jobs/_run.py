@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.keys import composed, key, section, taken
 from engine.models.options import options_of
-from jobs._config import Cluster, Input, Model, Output, cluster_of, reading_of, runtime_of, sizes_of
+from engine.sources import InputConfig
+from engine.storage import S3Config
+from jobs._config import Cluster, Input, Model, Output, cluster_of, runtime_of, sizes_of
 from jobs._ray_job import check_paths
-from jobs._storage import Storage, s3_of
 
 if TYPE_CHECKING:
     from engine.pipeline import RunConfig
@@ -26,7 +27,7 @@ class Reading:
 @dataclass
 class Running:
     cluster: Cluster = section(Cluster)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
 
 
@@ -50,12 +51,12 @@ def run_config(config: Any) -> "RunConfig":
         check_paths({"model.path": model.path})
     options = taken(options_of(model.system), config).completed(config.input.keep)
     return RunConfig(
-        input=reading_of(config.input),
+        input=InputConfig(**vars(config.input)),
         model=ModelSpec(model.system, model.path, options, runtime_of(config.cluster)),
         output=config.output.path,
         cluster=cluster_of(config.cluster),
         max_failed=config.max_failed,
-        s3=s3_of(config.storage),
+        s3=S3Config(**vars(config.storage)),
         **sizes_of(config.cluster, config.output),
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.keys import MISSING, composed, key, section, taken
 from engine.models.base import recipe
+from engine.storage import S3Config
+from engine.training.config import LoopConfig
 from jobs._ray_job import check_paths
-from jobs._storage import Storage
 
 
 @dataclass
@@ -28,24 +29,6 @@ class Given:
 
 
 @dataclass
-class Train:
-    epochs: float = key(3.5, "Passes over the training reports.", low=0.01)
-    batch: int = key(12, "Reports a step, over all workers.", low=1)
-    rate: float = key(1e-3, "Peak learning rate; it rises over warmup and falls to 0.", low=0.0)
-    warmup: float = key(0.06, "Share of the steps in which the rate rises.", low=0.0, high=0.9)
-    weight_decay: float = key(0.01, "Weight decay.", low=0.0)
-    clip: float = key(1.0, "Largest norm of a step's gradient.", low=0.0)
-    seed: int = key(7, "Seed of everything random.", low=0)
-    checkpoint_every: int = key(100, "Steps between checkpoints.", low=1)
-    report_every: int = key(20, "Steps between lines of progress.", low=1)
-    patience: int = key(0, "Epochs without a rise of train.watch after which training ends; 0: go on to the end.", low=0)
-    watch: str | None = key(
-        None,
-        "Figure on valid to watch, of those that the system measures there; a name it lacks tells them. null is its first.",
-    )
-
-
-@dataclass
 class Cluster:
     workers: int = key(1, "Training processes; each gets a share of every step.", low=1)
     gpu: bool = key(False, "One GPU for each worker.")
@@ -56,9 +39,9 @@ class Cluster:
 
 @dataclass
 class Running:
-    train: Train = section(Train)
+    train: LoopConfig = section(LoopConfig)
     cluster: Cluster = section(Cluster)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
 
 
 def schema(package: str) -> type:

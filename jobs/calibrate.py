@@ -10,8 +10,8 @@ from typing import Any
 from engine.keys import MISSING, composed, key, section, taken
 from engine.models.base import ModelSpec, calibration
 from engine.models.revision import calibrate
+from engine.storage import S3Config, use_s3
 from jobs._front import job
-from jobs._storage import Storage, use
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Given:
 
 @dataclass
 class Running:
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
     threads: int = key(0, "CPU threads; 0 leaves it to torch.", low=0)
     device: str = key("cpu", "Where the model runs.", choices=("cpu", "cuda"))
@@ -59,7 +59,7 @@ def schema(package: str) -> type:
 )
 def main(config: Any) -> None:
     """Scores the sample, fits, shows the effect, writes the revision."""
-    use(config.storage)
+    use_s3(S3Config(**vars(config.storage)))
     model = config.model
     runtime = {name: getattr(config, name) for name in ("device", "threads", "batch_tokens")}
     calibrate(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import import_module
 
-from engine.keys import build, key, keys_of, section
+from engine.keys import build, key, same, section
 from engine.models.options import options_of
 from engine.models.run import shipped_system
 from engine.records import CODES, ENTITIES
@@ -42,7 +42,7 @@ class Folder:
 @dataclass
 class Model(_config.Model):
     system: str = key(CODING, "The package of the coding system.")
-    head: str | None = next(each for each in keys_of(options_of(CODING)) if each.name == "model.head").declared()
+    head: str | None = same(options_of(CODING), "model.head")
 
 
 @dataclass

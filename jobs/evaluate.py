@@ -3,12 +3,11 @@
 from dataclasses import dataclass, fields
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, key, section
-from engine.sources.base import DOUBLE, QUOTING, delimiter_of
-from engine.storage import storage_for
+from engine.keys import MISSING, key, same, section
+from engine.models.code_columns import CodeData
+from engine.storage import S3Config, storage_for, use_s3
 from jobs._finished import deciding_of_run, system_at_hand
 from jobs._front import job
-from jobs._storage import Storage, use
 
 
 @dataclass
@@ -63,11 +62,11 @@ class Config:
         {}, "Column with the spans that people marked, for each task; lists of start and end, or as JSON."
     )
     encoding: str = key("utf-8", "Encoding of a gold table in CSV or JSONL.")
-    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
-    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
-    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+    delimiter: str | None = same(CodeData, "delimiter")
+    quoting: str = same(CodeData, "quoting")
+    escape: str | None = same(CodeData, "escape")
     model: Model = section(Model)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     rounds: int = key(1000, "Draws for the intervals.", low=10)
     level: float = key(0.95, "Confidence of intervals and bounds.", low=0.5, high=0.999)
     seed: int = key(0, "Seed of the draws.", low=0)
@@ -96,7 +95,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from jobs._figures import main_figures, wrong_figures
 
-    use(config.storage)
+    use_s3(config.storage)
     summary, folder = status(config.run), config.output.path.rstrip("/")
     system = system_at_hand(summary, config.model.path)
     if not summary.files:
@@ -106,7 +105,7 @@ def main(config: Config) -> None:
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
     asked = {each.name: getattr(config, each.name) for each in fields(GoldConfig) if hasattr(config, each.name)}
-    gold = GoldConfig(config.gold, **{**asked, "delimiter": delimiter_of(config.delimiter)}, names={"path": "gold"})
+    gold = GoldConfig(config.gold, **asked, names={"path": "gold"})
     rounds = Rounds(config.rounds, config.level, config.seed)
     known = None if system is None else system.known()
     evaluation = evaluate(summary.table, summary.files, summary.settings, gold, known, rounds)

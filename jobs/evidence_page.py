@@ -8,10 +8,9 @@ from engine import sources
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.records import DECISIONS, REASONS
-from engine.storage import storage_for
+from engine.storage import S3Config, storage_for, use_s3
 from jobs._finished import deciding_of_run, reading_of_run
 from jobs._front import job
-from jobs._storage import Storage, use
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +51,7 @@ class Config:
     input: Input = section(Input)
     output: Output = section(Output)
     page: Page = section(Page)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
 
 
 @job(
@@ -71,7 +70,7 @@ def main(config: Config) -> None:
     from engine.pages.examples import Choice
     from engine.pipeline import status
 
-    use(config.storage)
+    use_s3(config.storage)
     summary, page = status(config.output.path), config.page
     choice = Choice(page.reports, page.decision, page.reasons, page.ids, page.order)
     # As the run read it, from where it lies now.

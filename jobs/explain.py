@@ -7,12 +7,12 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, composed, key, section, taken
 from engine.models.explanations import ExplainOptions
 from engine.records import ENTITIES
+from engine.storage import S3Config, use_s3
 from jobs._config import Output, cluster_of, runtime_of, sizes_of
 from jobs._finished import reading_of_run, spec_of_run, system_of_run
 from jobs._front import RESUMES, job
 from jobs._ray_job import check_paths
 from jobs._run import Running, run_and_tell
-from jobs._storage import s3_of, use
 
 if TYPE_CHECKING:
     from engine.pipeline import RunConfig, Summary
@@ -86,7 +86,8 @@ def run_config(config: Any) -> "RunConfig":
     from engine.pipeline.again import input_of
     from engine.storage import full_path
 
-    use(config.storage)
+    s3 = S3Config(**vars(config.storage))
+    use_s3(s3)
     check_paths({"run": config.run, "output.path": config.output.path})
     if config.model.path != "shipped":
         check_paths({"model.path": config.model.path})
@@ -118,7 +119,7 @@ def run_config(config: Any) -> "RunConfig":
         files=files,
         usual_bytes=usual_bytes(share * _passes(how, entities, len(names)), cluster.gpus_per_actor > 0),
         max_failed=config.max_failed,
-        s3=s3_of(config.storage),
+        s3=s3,
         **sizes_of(cluster, config.output),
     )
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.pages.sheet import ALL, DELIMITERS, ROWS
+from engine.storage import S3Config, use_s3
 from jobs._front import job
-from jobs._storage import Storage, use
 
 MOST_LINES = 1_048_575
 
@@ -31,7 +31,7 @@ class Export:
 class Config:
     output: Output = section(Output)
     export: Export = section(Export)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     rows: str = key(ALL, "Which rows, by their decision.", choices=ROWS)
 
 
@@ -52,7 +52,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from engine.storage import inside
 
-    use(config.storage)
+    use_s3(config.storage)
     summary, path = status(config.output.path), config.export.path
     if not summary.files:
         raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")

@@ -1,42 +1,43 @@
 """Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or
 texts that are not reportable, against which to measure what a coder makes of them: `corpus=unreportable`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, key, section
+from engine.keys import key, same, section, taken
+from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write
+from engine.storage import S3Config, use_s3
 from jobs._front import RESUMES, job
-from jobs._storage import Storage, use
 
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Folder for the corpus; new, empty, or one with the same corpus.", path=True)
-    format: str = key("parquet", "What to write.", choices=("parquet", "csv", "jsonl", "text"))
-    file_records: int = key(250_000, "Records in one file; for text, in one folder.", low=1)
+    path: str = same(CorpusConfig, "output.path")
+    format: str = same(CorpusConfig, "output.format")
+    file_records: int = same(CorpusConfig, "output.file_records")
 
 
 @dataclass
 class Text:
-    median_words: float = key(120.0, "Median length of a report in words.", low=15, high=50_000)
-    sigma: float = key(0.5, "Spread of the logarithm of the length; 0 makes all about equally long.", low=0, high=2)
+    median_words: float = same(Settings, "text.median_words")
+    sigma: float = same(Settings, "text.sigma")
 
 
 @dataclass
 class Config:
     output: Output = section(Output)
     text: Text = section(Text)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     corpus: str = key(
         "reports",
         "What to write: pathology reports with gold codes, or texts of which none states a reportable tumour, in twenty kinds by "
         "turns (column `kind`): noise of scanners, letters, benign findings, other languages.",
         choices=("reports", "unreportable"),
     )
-    records: int = key(2000, "How many reports or texts.", low=1)
-    seed: int = key(7, "Another seed, another corpus; the same seed, the same reports, however many.", low=0)
-    skew: str = key("registry", "How common the sites are: as in a cancer registry, or equally.", choices=("registry", "uniform"))
-    broken: float = key(0.0, "Share of records to damage on purpose, by turns in every way the format allows.", low=0, high=0.5)
+    records: int = same(CorpusConfig, "records")
+    seed: int = same(Settings, "seed")
+    skew: str = same(Settings, "skew")
+    broken: float = same(Settings, "broken")
 
 
 @job(
@@ -51,16 +52,13 @@ class Config:
     again=RESUMES,
 )
 def main(config: Config) -> None:
-    from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write
-
-    use(config.storage)
+    use_s3(config.storage)
     if config.corpus == "unreportable":
         _refuse_keys_of_reports(config)
         settings = Unreportable(config.seed)
     else:
-        settings = Settings(config.seed, config.text.median_words, config.text.sigma, config.skew, config.broken)
-    corpus = CorpusConfig(config.output.path, config.records, settings, config.output.format, config.output.file_records)
-    done = write(corpus)
+        settings = taken(Settings, config)
+    done = write(replace(taken(CorpusConfig, config), settings=settings))
     where, files = config.output.path, f"files: {done.files}"
     if not done.written:
         print(f"{where} already holds this corpus of {config.records:,} records, {files}; nothing to do")

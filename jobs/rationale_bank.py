@@ -9,8 +9,8 @@ from engine.keys import MISSING, key, section
 from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import HEADS
 from engine.models.site_classifier.rationales.synthetic import MODES
+from engine.storage import S3Config, use_s3
 from jobs._front import job
-from jobs._storage import Storage, use
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Config:
     output: Output = section(Output)
     model: Model = section(Model)
     train: Train = section(Train)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     task: str | None = key(None, "Task whose label the rationales are for, one of data.labels; null is the first.")
     folds: int = key(5, "Parts of the training reports; each is scored by a model that has not seen it.", low=2)
     rules: list[str] = key([], "Rules, such as [drop_wrong,top(0.25)]; [] is all of them. Each has a random control.")
@@ -75,10 +75,10 @@ def main(config: Config) -> None:
     from engine.models.site_classifier.corpus import ReportSurvey
     from engine.models.site_classifier.rationales.score import RULES, BankConfig, Marked, score_rationales
     from engine.models.site_classifier.rationales.synthetic import generator
+    from engine.training.config import LoopConfig
     from engine.training.folds import out_of_fold
-    from engine.training.loop import LoopConfig
 
-    use(config.storage)
+    use_s3(config.storage)
     train, model = config.train, dict(vars(config.model))
     data = config.data
     task = config.task or next(iter(data.labels))
@@ -97,7 +97,7 @@ def main(config: Config) -> None:
         seed=train.seed,
         rules=tuple(config.rules) or RULES,
         learn=LearnConfig(windows=train.windows),
-        loop=asdict(LoopConfig(epochs=train.epochs, batch=train.batch, rate=train.rate, seed=train.seed)),
+        loop=asdict(LoopConfig(train.epochs, train.batch, train.rate, seed=train.seed, report_every=10, watch="macro_f1")),
         **model,
     )
     by = None if config.generator is None else generator(config.generator, config.generator_mode)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from engine.keys import MISSING, key, section
+from engine.storage import S3Config, use_s3
 from jobs._front import job
-from jobs._storage import Storage, use
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Output:
 @dataclass
 class Config:
     output: Output = section(Output)
-    storage: Storage = section(Storage)
+    storage: S3Config = section(S3Config)
     json: bool = key(False, "Print one JSON object instead of lines.")
 
 
@@ -33,7 +33,7 @@ def main(config: Config) -> None:
     from engine.pipeline import status
     from jobs._summary import standing
 
-    use(config.storage)
+    use_s3(config.storage)
     summary = status(config.output.path)
     if config.json:
         import json

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import Any
 
 from engine.records import CODES, ENTITIES
+from engine.storage import S3Config, use_s3
 from jobs._front import job
-from jobs._storage import use
 from jobs._train import schema, settings_of
 
 # The job that fills a table.
@@ -29,10 +29,10 @@ DOORS = {CODES: "code_reports", ENTITIES: "extract_entities"}
 def main(config: Any) -> None:
     """Trains, then calibrates and measures."""
     from engine.models.base import recipe, systems
-    from engine.training.loop import LoopConfig
+    from engine.training.config import LoopConfig
     from engine.training.run import continues, train_system
 
-    use(config.storage)
+    use_s3(S3Config(**vars(config.storage)))
     system, output = config.model.system, config.output.path
     cluster = {name: value for name, value in vars(config.cluster).items() if name != "precision"}
     try:

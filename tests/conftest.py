@@ -61,7 +61,7 @@ def bucket(store: "Store") -> Iterator[str]:
 
     before = s3_config()
     name = store.new_bucket()
-    use_s3(S3Config(endpoint=store.url, region="us-east-1", patience=20.0, timeout=10.0))
+    use_s3(S3Config(endpoint=store.url, region="us-east-1", retry_seconds=20.0, timeout_seconds=10.0))
     store.reset()
     yield f"s3://{name}"
     store.reset()

@@ -192,8 +192,8 @@ class Frozen:
             ratio, marking: see `LearnConfig`.
         """
         from engine.models.site_classifier.config import LearnConfig
+        from engine.training.config import LoopConfig
         from engine.training.here import keep_model, kept_model, trained
-        from engine.training.loop import LoopConfig
 
         config = self.config
         examples = self.examples(table)
@@ -214,6 +214,7 @@ class Frozen:
             checkpoint_every=10**9,
             report_every=10**9,
             patience=config.patience,
+            watch="macro_f1",
         )
         folder = self.work / "training" / known.stem
         curve = trained(learner, loop, folder, self._heard)

@@ -23,8 +23,8 @@ from engine.records import seed_of
 from engine.storage import whole_file
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
+from engine.training.config import LoopConfig
 from engine.training.here import trained
-from engine.training.loop import LoopConfig
 
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
 

@@ -30,8 +30,9 @@ from engine.models.prompt_mrc.learner import MrcLearner
 from engine.models.prompt_mrc.learning import examples_of
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import whole_file
+from engine.training.config import LoopConfig
 from engine.training.here import keep_model, kept_model, learned_from, trained
-from engine.training.loop import LoopConfig, Worker
+from engine.training.loop import Worker
 
 TUNED = "tuned.json"
 MAIN = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
@@ -170,6 +171,7 @@ def fitted(
         seed=settings["seed"],
         report_every=50,
         checkpoint_every=200,
+        watch="macro_f1",
         validated=False,
     )
     shared = _shared(recipe, settings, learner, corpus, loop)

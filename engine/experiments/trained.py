@@ -85,7 +85,7 @@ def train(
     Args:
         data: fields of `engine.models.site_classifier.columns.DataConfig`. masking: in place of the recipe's own.
     """
-    from engine.training.loop import LoopConfig
+    from engine.training.config import LoopConfig
     from engine.training.run import train_system
 
     masked = recipe.masking if masking is None else masking
@@ -98,7 +98,7 @@ def train(
         "seed": recipe.seed,
         "evidence_sample": recipe.evidence_sample,
     }
-    loop = LoopConfig(epochs=recipe.epochs, batch=recipe.batch, rate=recipe.rate, seed=recipe.seed)
+    loop = LoopConfig(recipe.epochs, recipe.batch, recipe.rate, seed=recipe.seed, report_every=10, watch="macro_f1")
     return train_system(_SYSTEM, settings, str(folder), loop=loop, command=command, say=say, cluster={"threads": recipe.threads})
 
 

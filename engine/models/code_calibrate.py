@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from engine.keys import MISSING, key, section
+from engine.keys import MISSING, key, same, section
+from engine.models.code_columns import CodeData
 from engine.models.options import CodeOptions, TextSettings
-from engine.sources.base import DOUBLE, QUOTING
 
 WORK = "engine.models.code_revision:revise"
 METHODS = TEMPERATURE, ISOTONIC, PER_CLASS = ("temperature", "isotonic", "per_class")
@@ -30,10 +30,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dialect:
-    encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
-    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
-    quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
-    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+    encoding: str = same(CodeData, "encoding")
+    delimiter: str | None = same(CodeData, "delimiter")
+    quoting: str = same(CodeData, "quoting")
+    escape: str | None = same(CodeData, "escape")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from engine import sources
 from engine.errors import ConfigError, RowError
 from engine.keys import MISSING, key
 from engine.records import seed_of
-from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT
+from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT, delimiter_of
 from engine.sources.files import ENDINGS
 from engine.sources.labelled import Labelled, Reader
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
@@ -90,7 +90,7 @@ class CodeData(CodeColumns):
     escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delimiter", "\t" if self.delimiter == r"\t" else self.delimiter)
+        object.__setattr__(self, "delimiter", delimiter_of(self.delimiter))
         if not 0 < self.cut_share < 1:
             raise ConfigError("data.cut_share: must lie between 0 and 1")
 

@@ -19,7 +19,6 @@ from engine.models.code_system import CodeSystem
 from engine.models.code_task import Task, TaskCalibration
 from engine.models.options import CodeOptions
 from engine.models.revision import Revision
-from engine.sources.base import delimiter_of
 
 # Progress is told after so many reports.
 _AT_ONCE = 256
@@ -126,7 +125,7 @@ def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
 
 
 def _sample(data: Data, tasks: Sequence[str]) -> Gold:
-    given = vars(data) | {"labels": data.labels or {task: task for task in tasks}, "delimiter": delimiter_of(data.delimiter)}
+    given = vars(data) | {"labels": data.labels or {task: task for task in tasks}}
     return read_gold(GoldConfig(**given, keep_text=True, names={name: f"data.{name}" for name in given}))
 
 

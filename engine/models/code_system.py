@@ -4,8 +4,8 @@ A system brings a network and says where it is. What its training was told about
 tokenizer make its checkpoint; how its logits become a decision is in `code_decide.py`.
 """
 
-import importlib
 import json
+import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,7 @@ def new_config(tasks: Sequence[Task], model: Mapping[str, Any]) -> CodeConfig:
 
 def new_network(place: str, config: CodeConfig) -> "nn.Module":
     """The network at `module:class`, with the weights that it begins with."""
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)(config)
+    return pkgutil.resolve_name(place)(config)
 
 
 @dataclass(frozen=True)

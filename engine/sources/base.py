@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import ConfigError, RetryableError, RowError
+from engine.keys import MISSING, check_keys, key
 from engine.records import records_schema
 from engine.sources.kept import cast_kept
 from engine.storage import Entry
@@ -35,42 +36,46 @@ def delimiter_of(given: str | None) -> str | None:
 class InputConfig:
     """Where the records are and how to read them.
 
-    Args:
-        path: a file, a folder (read with everything below it) or a glob. A path that exists as it stands is never a glob.
-        id: the column with the records' ids; None makes them from source and position (a folder of texts: from the file).
-        text: the column with the text; None reads none, for tables of labels, whose records then have neither text nor failure.
-        keep: columns passed through to the result.
-        format: one of `FORMATS`; None decides by file ending.
-        encoding: of CSV, JSONL and text files.
-        delimiter: of CSV; None is a comma, and a tab in `.tsv` files.
-        quoting: of CSV; "double": a field may stand in double quotes, in which a quote is doubled; "none": a quote is a
-            character like any other.
-        escape: of CSV; the character that makes a quote, a delimiter or a line end behind it part of the field.
-        id_scope: "file" puts `<source>:` in front of given ids, for tables that number from one each.
-        max_bytes: a text with more bytes (of UTF-8) fails as `too_large`.
+    A path that exists as it stands is never a glob. `text` None reads no text, for tables of labels, whose records then have
+    neither text nor failure. What is too large is counted in bytes of UTF-8.
 
     Raises:
         ConfigError: a setting is impossible.
     """
 
-    path: str
-    id: str | None
+    path: str = key(MISSING, "File, folder (with everything below it) or glob with the reports.", path=True)
+    id: str | None = key(
+        None,
+        "Column with the reports' ids, which must be unique. Without it an id is made from file and position; "
+        "for text files it is the file's name.",
+    )
     text: str | None = "text"
-    keep: tuple[str, ...] = ()
-    format: str | None = None
-    encoding: str = "utf-8"
-    delimiter: str | None = None
-    id_scope: str = "input"
-    max_bytes: int = 4_194_304
-    quoting: str = DOUBLE
-    escape: str | None = None
+    keep: tuple[str, ...] = key(
+        (), "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
+    )
+    format: str | None = key(
+        None, "Format of all files; null goes by each file's ending. jsonl also takes a folder's .json files.", choices=FORMATS
+    )
+    encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
+    delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    quoting: str = key(
+        DOUBLE,
+        "Quotes in CSV: double is fields in double quotes, in which a quote is doubled; none is quotes like any other character.",
+        choices=QUOTING,
+    )
+    escape: str | None = key(
+        None, "Character that makes a quote, delimiter or line end behind it part of a CSV column, such as \\."
+    )
+    id_scope: str = key(
+        "input",
+        "Where ids are unique; 'file' puts the file's name in front of each, for files that number alike.",
+        choices=SCOPES,
+    )
+    max_bytes: int = key(4_194_304, "A report with more bytes than this fails as too_large.", low=1)
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep, str):
-            raise ConfigError(f"input.keep: give a list of columns, [{self.keep}]")
+        check_keys(self, "input.")
         object.__setattr__(self, "keep", tuple(self.keep))
-        if not self.path:
-            raise ConfigError("input.path: name a file, a folder or a glob")
         if self.id == "":
             raise ConfigError("input.id: name a column, or leave it out to make ids from file and position")
         if self.text == "":
@@ -79,17 +84,10 @@ class InputConfig:
             raise ConfigError(f"input.keep: '{self.text}' is the text, which is never copied into a result table")
         if len(set(self.keep)) < len(self.keep):
             raise ConfigError("input.keep: a column is named twice")
-        if self.format is not None and self.format not in FORMATS:
-            raise ConfigError(f"input.format: '{self.format}' is none of {', '.join(FORMATS)}")
-        if self.id_scope not in SCOPES:
-            raise ConfigError(f"input.id_scope: '{self.id_scope}' is neither of {', '.join(SCOPES)}")
-        if self.max_bytes < 1:
-            raise ConfigError("input.max_bytes: must be at least 1")
-        delimiter = self.delimiter
+        delimiter = delimiter_of(self.delimiter)
+        object.__setattr__(self, "delimiter", delimiter)
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise ConfigError("input.delimiter: give one ASCII character, not a quote or a line end")
-        if self.quoting not in QUOTING:
-            raise ConfigError(f"input.quoting: '{self.quoting}' is neither of {', '.join(QUOTING)}")
         escape = self.escape
         if escape is not None and (len(escape) != 1 or not escape.isascii() or escape.isalnum() or escape in '"\r\n '):
             raise ConfigError("input.escape: give one ASCII character such as \\, not a letter, digit, blank, quote or line end")
@@ -99,10 +97,10 @@ class InputConfig:
             b"a".decode(self.encoding, "replace")
         except (LookupError, ValueError):
             raise ConfigError(f"input.encoding: no text encoding is called '{self.encoding}'; try utf-8 or cp1252") from None
-        for key, mark in (("delimiter", delimiter), ("escape", escape)):
+        for name, mark in (("delimiter", delimiter), ("escape", escape)):
             if mark is not None and _second_byte(mark, self.encoding):
                 raise ConfigError(
-                    f"input.{key}: in {self.encoding} '{mark}' may be half a character; convert the files to utf-8 first"
+                    f"input.{name}: in {self.encoding} '{mark}' may be half a character; convert the files to utf-8 first"
                 )
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from engine.errors import ConfigError
+from engine.keys import key
 
 TEMPORARY = ".tmp"
 S3 = "s3://"
@@ -27,22 +28,20 @@ class S3Config:
     """How the S3 service is reached and how patiently it is asked. Credentials are never among it: they come from the usual AWS
     chain of each process.
 
-    Args:
-        endpoint: URL of the service; None leaves it to AWS_ENDPOINT_URL and AWS's own.
-        region: region of the buckets; None leaves it to AWS_REGION, AWS_DEFAULT_REGION and the AWS profile.
-        patience: seconds for which a failing request is tried again.
-        timeout: seconds without a byte after which a request has failed.
-        conditional: whether the store refuses a conditional PUT on a taken name, as `S3Storage.probe` finds out.
-        proven: the service and the buckets have answered this run before, so that what fails now may work later.
+    `conditional`: whether the store refuses a conditional PUT on a taken name, as `S3Storage.probe` finds out. `proven`: the
+    service and the buckets have answered this run before, so that what fails now may work later.
 
     Raises:
         ConfigError: the endpoint is no plain URL.
     """
 
-    endpoint: str | None = None
-    region: str | None = None
-    patience: float = 60.0
-    timeout: float = 20.0
+    endpoint: str | None = key(
+        None,
+        "URL of the service behind s3:// paths; null takes AWS_ENDPOINT_URL, or AWS itself. Credentials come from AWS's chain.",
+    )
+    region: str | None = key(None, "Region of the buckets; null takes AWS_REGION, AWS_DEFAULT_REGION or the AWS profile's.")
+    retry_seconds: float = key(60.0, "How long a failing request is tried again before the job ends with exit code 3.", low=0.0)
+    timeout_seconds: float = key(20.0, "How long a request may be silent before it counts as failed.", low=1.0)
     conditional: bool = True
     proven: bool = False
 

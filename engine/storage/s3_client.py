@@ -102,8 +102,8 @@ class Client:
             client_kwargs={"region_name": config.region} if config.region else {},
             config_kwargs={
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
-                "connect_timeout": min(_CONNECT_SECONDS, config.timeout),
-                "read_timeout": config.timeout,
+                "connect_timeout": min(_CONNECT_SECONDS, config.timeout_seconds),
+                "read_timeout": config.timeout_seconds,
                 "max_pool_connections": 16,
                 # Other stores than AWS's often know no checksums but MD5, which `put` sends along.
                 "request_checksum_calculation": "when_required",
@@ -146,7 +146,7 @@ class Client:
             except (boto.BotoCoreError, ValueError) as error:
                 raise _mistake(error, bucket) from None
             answered = self.proven(bucket) or isinstance(failed, boto.ClientError)
-            patience = self._config.patience if answered else min(_FIRST_PATIENCE, self._config.patience)
+            patience = self._config.retry_seconds if answered else min(_FIRST_PATIENCE, self._config.retry_seconds)
             if time.monotonic() - begun + pause > patience:
                 raise self._gave_up(failed, reason, bucket) from None
             # Many workers that were slowed down together must not come back together.
@@ -156,7 +156,7 @@ class Client:
     async def _once(self, operation: str, bucket: str, arguments: dict[str, Any]) -> dict[str, Any]:
         client = await self._fs.set_session()
         # The client's own limit does not hold for every answer that follows a "100 Continue".
-        limit = self._config.timeout + len(arguments.get("Body", b"")) / _SLOWEST_UPLOAD
+        limit = self._config.timeout_seconds + len(arguments.get("Body", b"")) / _SLOWEST_UPLOAD
         answer = await asyncio.wait_for(getattr(client, operation)(Bucket=bucket, **arguments), limit)
         if "Body" in answer:
             async with answer["Body"] as body:

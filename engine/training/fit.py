@@ -21,8 +21,9 @@ from engine import local_ray
 from engine.errors import ContractError, EngineError, where
 from engine.machine import processors
 from engine.storage import S3Config, s3_config, storage_for, use_s3
+from engine.training.config import LoopConfig
 from engine.training.failures import ours, stopped, worth_retrying
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import Worker, train
 from engine.training.state import STATE
 
 # Below the work folder: a line for each report of the workers.

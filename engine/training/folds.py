@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from engine.models.base import SideTable
 from engine.pipeline.tables import make
 from engine.storage import storage_for
+from engine.training.config import LoopConfig
 from engine.training.here import trained
-from engine.training.loop import LoopConfig
 
 
 def out_of_fold(

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.storage import whole_file
-from engine.training.loop import Learner, LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Learner, Worker, train
 from engine.training.state import STATE
 
 Row = Mapping[str, Any]

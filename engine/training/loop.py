@@ -21,6 +21,7 @@ from torch import Tensor
 from engine.errors import ConfigError, ContractError
 from engine.models.examples import Stored
 from engine.storage import whole_file
+from engine.training.config import LoopConfig
 from engine.training.examples import Written
 from engine.training.stream import Share
 
@@ -28,40 +29,6 @@ from engine.training.stream import Share
 _TOLD = 16384
 # What AdamW keeps of each tensor.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How to train. `batch` counts records a step, over all workers; `rate` is the peak learning rate.
-
-    `checkpoint_every` and `report_every` count steps. `stop_after` ends early, at that step (0: run to the end). With a
-    `patience` above 0 training ends when the figure `watch` of the validation has not risen for as many epochs, and the weights
-    of the best epoch are what is left. `validated`: held-back records are looked at after each epoch.
-    """
-
-    epochs: float = 4.0
-    batch: int = 24
-    rate: float = 1e-3
-    warmup: float = 0.06
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    seed: int = 7
-    checkpoint_every: int = 100
-    report_every: int = 10
-    stop_after: int = 0
-    patience: int = 0
-    watch: str = "macro_f1"
-    validated: bool = True
-
-    def __post_init__(self) -> None:
-        if self.patience < 0:
-            raise ConfigError("train.patience: give a number of epochs, or 0 to go on to the end")
-        if self.patience and not self.validated:
-            raise ConfigError("train.patience: without a validation there is no figure to watch; set it to 0")
-        if self.epochs <= 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup < 1:
-            raise ConfigError("train: epochs and rate must be above 0, batch at least 1, warmup in [0, 1)")
-        if not self.clip > 0:
-            raise ConfigError("train.clip: must be above 0, or no step would move anything; a large number clips nothing")
 
 
 @dataclass

@@ -26,9 +26,9 @@ from engine.models.checkpoint import LIST, publish_checkpoint, revise
 from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
 from engine.storage.claim import Kind, claim, read
+from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session
-from engine.training.loop import LoopConfig
 from engine.training.state import State, read_state, write_curve, write_weights
 
 WORK, CLAIM = "_training", "settings.json"

@@ -28,7 +28,7 @@ def test_a_corpus_goes_to_s3_and_the_settings_come_from_the_command_line(place, 
     assert [entry.path for entry in storage_for(bucket).list(bucket)] == [f"{bucket}/my corpus/corpus-00000.csv"]
     assert make_corpus.run([f"output.path={bucket}/my corpus", "records=30", "output.format=csv", *settings]) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert s3_config().patience == 2.0
+    assert s3_config().retry_seconds == 2.0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def storage(bucket):
 
 def impatient(store, **more):
     """A storage that soon gives up, and has been told that all has worked before."""
-    return S3Storage(S3Config(**{"endpoint": store.url, "region": "us-east-1", "patience": 1.0, "proven": True, **more}))
+    return S3Storage(S3Config(**{"endpoint": store.url, "region": "us-east-1", "retry_seconds": 1.0, "proven": True, **more}))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def impatient(store, **more):
     ids=lambda fault: f"{fault.does}-{fault.status}",
 )
 def test_what_passes_is_tried_again_and_costs_nothing(bucket, store, fault):
-    storage = impatient(store, patience=60.0, timeout=2.0)
+    storage = impatient(store, retry_seconds=60.0, timeout_seconds=2.0)
     with store.harmed(fault):
         assert storage.create(f"{bucket}/a", b"first" * 1000)
         assert storage.read(f"{bucket}/a") == b"first" * 1000
@@ -51,7 +51,7 @@ def test_what_passes_is_tried_again_and_costs_nothing(bucket, store, fault):
 
 @pytest.mark.parametrize("does", [LOST, SLOW])
 def test_a_put_whose_answer_was_lost_is_known_as_ours(bucket, store, does):
-    storage = impatient(store, patience=60.0, timeout=1.0)
+    storage = impatient(store, retry_seconds=60.0, timeout_seconds=1.0)
     with store.harmed(Fault("PUT", does, seconds=3.0)):
         assert storage.create(f"{bucket}/lock", b"mine") is True
     # The name was taken by the first attempt, which the second one was told.
@@ -59,14 +59,14 @@ def test_a_put_whose_answer_was_lost_is_known_as_ours(bucket, store, does):
 
 
 def test_a_put_that_another_won_while_ours_failed_is_not_ours(bucket, store):
-    storage = impatient(store, patience=60.0)
+    storage = impatient(store, retry_seconds=60.0)
     storage.create(f"{bucket}/lock", b"same")
     with store.harmed(error("SlowDown", 503, "PUT")):
         assert storage.create(f"{bucket}/lock", b"same") is False
 
 
 def test_a_completed_upload_whose_answer_was_lost_is_known_as_ours(bucket, store):
-    storage = impatient(store, patience=60.0, timeout=5.0)
+    storage = impatient(store, retry_seconds=60.0, timeout_seconds=5.0)
     data = b"x" * (17 * 2**20)
     with store.harmed(Fault(r"POST .*uploadId", LOST)), storage.writer(f"{bucket}/big") as file:
         file.write(data)
@@ -133,7 +133,7 @@ def test_a_bucket_that_vanishes_is_worth_another_run(bucket, store, storage):
 def test_a_wrong_setting_is_one_line_before_anything_has_worked(bucket, store, fault, message):
     begun = time.monotonic()
     with store.harmed(fault), pytest.raises(ConfigError, match=message) as caught:
-        list(impatient(store, proven=False, patience=60.0).list(f"{bucket}/in"))
+        list(impatient(store, proven=False, retry_seconds=60.0).list(f"{bucket}/in"))
     assert time.monotonic() - begun < 60
     assert "\n" not in str(caught.value) and store.url not in str(caught.value)
 
@@ -142,7 +142,7 @@ def test_a_wrong_setting_is_one_line_before_anything_has_worked(bucket, store, f
 def test_a_wrong_endpoint_is_one_line_within_a_minute(store, endpoint):
     begun = time.monotonic()
     with pytest.raises(ConfigError, match=r"storage\.endpoint"):
-        list(impatient(store, endpoint=endpoint, proven=False, patience=1.0).list("s3://bucket/in"))
+        list(impatient(store, endpoint=endpoint, proven=False, retry_seconds=1.0).list("s3://bucket/in"))
     assert time.monotonic() - begun < 60
 
 

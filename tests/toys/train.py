@@ -5,15 +5,16 @@
 With `here` in the order the steps are done in this process, without Ray. Prints the figures.
 """
 
-import importlib
 import json
 import os
+import pkgutil
 import sys
 from contextlib import nullcontext
 
 import engine.training.run
+from engine.training.config import LoopConfig
 from engine.training.fit import FitConfig
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import Worker, train
 from engine.training.run import train_system
 
 LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
@@ -21,10 +22,9 @@ LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every
 
 def fit(config: FitConfig, work, progress, remote=None):
     """In place of Ray Train's: the last state goes where the other keeps it, and is gone on with from there."""
-    module, _, name = config.learner.partition(":")
     last = work / "last"
     resume = last if (last / "state.safetensors").is_file() else None
-    learner = getattr(importlib.import_module(module), name)(config.settings, Worker(batch=config.loop.batch))
+    learner = pkgutil.resolve_name(config.learner)(config.settings, Worker(batch=config.loop.batch))
     train(learner, config.loop, Worker(report=lambda row, _: progress(row)), work, resume)
     last.rename(work / "_last")
 

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from engine.errors import ConfigError, ContractError, RetryableError
 from engine.models.site_classifier.build import learner
 from engine.storage import storage_for
+from engine.training.config import LoopConfig
 from engine.training.fit import STATE, FitConfig, _keep, fit
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import Worker, train
 from tests.training.test_loop import CONFIG, Line
 from tests.training.test_stream import LOOP, settings
 

@@ -7,9 +7,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from engine.errors import ConfigError
-from engine.training.loop import LoopConfig, Worker, _restore, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, _restore, train
 
-CONFIG = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
+CONFIG = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1, watch="macro_f1")
 
 
 class Line:

@@ -72,7 +72,8 @@ def prepare(folder, size):
 
 def train(folder, size):
     from engine.models.site_classifier.build import learner
-    from engine.training.loop import LoopConfig, Worker, train
+    from engine.training.config import LoopConfig
+    from engine.training.loop import Worker, train
 
     # Of 4,096 examples a window: two windows and a half.
     train(learner(settings(folder), Worker()), LoopConfig(epochs=9, batch=32, stop_after=300), Worker(), folder / "state")

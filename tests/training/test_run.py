@@ -15,9 +15,10 @@ from engine.models.site_classifier import finish
 from engine.models.site_classifier.build import learner
 from engine.models.site_classifier.checkpoint import read_checkpoint
 from engine.storage import storage_for
+from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.fit import STATE
-from engine.training.loop import LoopConfig, Worker
+from engine.training.loop import Worker
 from engine.training.run import train_system
 from tests.models.conftest import write_tiny
 from tests.models.site_classifier.test_corpus import write

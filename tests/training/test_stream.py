@@ -9,8 +9,9 @@ from engine.models.examples import read_index
 from engine.models.site_classifier.build import learner
 from engine.models.site_classifier.recipe import corpus
 from engine.sources.synthetic import generate
+from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import Worker, train
 
 MODEL = {"encoder": "tiny:bert", "rank": 2, "window": 30}
 LOOP = LoopConfig(epochs=2, batch=8, rate=0.01, checkpoint_every=3, report_every=5)

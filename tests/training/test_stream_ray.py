@@ -3,7 +3,8 @@
 import pytest
 
 from engine.pipeline.flow import in_order
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, train
 from engine.training.stream import Stream
 from tests.training.test_stream import HELD, learner_of, settings
 

@@ -15,7 +15,7 @@ from functools import cache
 
 import pyarrow as pa
 
-from engine.errors import ConfigError
+from engine.keys import check_keys, key
 from engine.sources.synthetic import noise, vocabulary
 from engine.sources.synthetic.damage import KINDS, Damage, damage
 from engine.sources.synthetic.draft import Case, Draft
@@ -65,38 +65,23 @@ FACILITIES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a record depends on besides its number.
-
-    Args:
-        seed: any whole number from 0.
-        median_words: the median length of a text, which is never much shorter than a bare diagnosis; lengths are log-normal.
-        sigma: the spread of the logarithm of the length; 0 gives every text about the same length.
-        skew: `registry`, sites about as common as in a cancer registry, or `uniform`.
-        broken: share of records that are damaged on purpose.
-        kinds: the kinds of damage, taken by turns.
+    """What a record depends on besides its number. `kinds` are the kinds of damage, taken by turns.
 
     Raises:
         ConfigError: a value outside its range.
     """
 
-    seed: int
-    median_words: float = 120
-    sigma: float = 0.5
-    skew: str = "registry"
-    broken: float = 0.0
+    seed: int = key(7, "Another seed, another corpus; the same seed, the same reports, however many.", low=0)
+    median_words: float = key(120.0, "Median length of a report in words.", at="text.median_words", low=15, high=50_000)
+    sigma: float = key(
+        0.5, "Spread of the logarithm of the length; 0 makes all about equally long.", at="text.sigma", low=0, high=2
+    )
+    skew: str = key("registry", "How common the sites are: as in a cancer registry, or equally.", choices=SKEWS)
+    broken: float = key(0.0, "Share of records to damage on purpose, by turns in every way the format allows.", low=0, high=0.5)
     kinds: tuple[str, ...] = KINDS
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed} is below 0; give a whole number from 0")
-        if not 15 <= self.median_words <= 50_000:
-            raise ConfigError(f"text.median_words: {self.median_words} is not between 15 and 50000")
-        if not 0 <= self.sigma <= 2:
-            raise ConfigError(f"text.sigma: {self.sigma} is not between 0 and 2")
-        if self.skew not in SKEWS:
-            raise ConfigError(f"skew: '{self.skew}' is unknown; choose one of {', '.join(SKEWS)}")
-        if not 0 <= self.broken <= 0.5:
-            raise ConfigError(f"broken: {self.broken} is not between 0 and 0.5")
+        check_keys(self)
 
 
 def generate(

@@ -11,13 +11,13 @@ made. The hidden file is no part of an input: the folder itself can be given to 
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import ConfigError
+from engine.keys import MISSING, check_keys, key
 from engine.sources.synthetic import encode, unreportable
 from engine.sources.synthetic.generate import Settings, blocks
 from engine.sources.synthetic.unreportable import Unreportable
@@ -41,35 +41,20 @@ _WRITERS = 32
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """A corpus and where it goes.
-
-    Args:
-        path: output folder; new, empty, or one that holds the same corpus.
-        records: how many.
-        settings: what they are like: `Settings` for reports, whose kinds of damage are those that the format can hold, or
-            `Unreportable`.
-        format: parquet, csv, jsonl or text.
-        file_records: records in one file (text: in one folder).
+    """A corpus and where it goes. Of reports the kinds of damage are those that the format can hold.
 
     Raises:
         ConfigError: a value outside its range.
     """
 
-    path: str
-    records: int
-    settings: Settings | Unreportable
-    format: str = "parquet"
-    file_records: int = 250_000
+    path: str = key(MISSING, "Folder for the corpus; new, empty, or one with the same corpus.", at="output.path", path=True)
+    records: int = key(2000, "How many reports or texts.", low=1)
+    settings: Settings | Unreportable = field(default_factory=Settings)
+    format: str = key("parquet", "What to write.", at="output.format", choices=encode.FORMATS)
+    file_records: int = key(250_000, "Records in one file; for text, in one folder.", at="output.file_records", low=1)
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise ConfigError("output.path: is empty; give a folder")
-        if self.records < 1:
-            raise ConfigError(f"records: {self.records} is below 1")
-        if self.format not in encode.FORMATS:
-            raise ConfigError(f"output.format: '{self.format}' is unknown; choose one of {', '.join(encode.FORMATS)}")
-        if self.file_records < 1:
-            raise ConfigError(f"output.file_records: {self.file_records} is below 1")
+        check_keys(self)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
 from engine.models.prompt_mrc.learner import Examples, MrcLearner, prepare_training
 from engine.models.prompt_mrc.network import MrcNetwork
 from engine.text.tokens import tokenize
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, train
 
 QUESTIONS = {"A": "which fruit is named", "B": "find every fruit that grows on a hill"}
 COLOURS = ("red", "green", "yellow")

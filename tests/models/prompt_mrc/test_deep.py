@@ -16,7 +16,8 @@ from engine.models.prompt_mrc.config import MrcConfig
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate
 from engine.models.prompt_mrc.prompts import PromptModule
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, train
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 

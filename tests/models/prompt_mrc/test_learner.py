@@ -6,7 +6,8 @@ import torch
 
 from engine.models.prompt_mrc.config import Decoding, LearnConfig
 from engine.models.prompt_mrc.learner import MrcLearner, exact
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, train
 from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
 
 

@@ -36,8 +36,9 @@ from engine.models.prompt_mrc.corpus import load_corpus, marked_mentions, member
 from engine.models.prompt_mrc.learning import check, learner
 from engine.models.prompt_mrc.prompts import PromptModule
 from engine.sources.labelled import Document, Span, to_table
+from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.loop import Worker, train
 from engine.training.state import read_state
 from jobs.train import main
 from tests.models.conftest import records

@@ -13,7 +13,8 @@ from engine.models.site_classifier.config import HEADS, LearnConfig
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.states import States, Taken, encode
-from engine.training.loop import LoopConfig, Worker, train
+from engine.training.config import LoopConfig
+from engine.training.loop import Worker, train
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, write_tiny
 
 CPU = torch.device("cpu")
