@@ -171,7 +171,7 @@ def test_a_receipt_that_is_damaged_or_whose_file_is_lost_counts_for_nothing(fold
     storage.create(f"{folder}/_counts/receipts/00001.json", b"{")
     with pytest.raises(ConfigError):
         make(table_of([*TEXTS[:3], "mistake"]), settings(tmp_path), folder, print)
-    assert logged(tmp_path) == [*TEXTS[:3], *TEXTS[:2]]
+    assert sorted(logged(tmp_path)[:3]) == TEXTS[:3] and sorted(logged(tmp_path)[3:]) == TEXTS[:2]
 
 
 def test_the_toy_reduce_is_associative():
