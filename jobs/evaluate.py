@@ -35,7 +35,7 @@ class Config:
     gold: str = key(
         MISSING,
         "What is right. Of codes a table: a Parquet, CSV or JSONL file, a folder or a glob. Of entities marked texts: BRAT, "
-        "IOB2, GENIA, or Parquet with text and spans or tokens and tags.",
+        "IOB2, GENIA, Parquet with text and spans or tokens and tags, or a CSV or JSONL file with text and spans.",
         path=True,
     )
     output: Output = section(Output)

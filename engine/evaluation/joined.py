@@ -164,7 +164,7 @@ def agreement_of(joined: Joined, task: str) -> tuple[dict[str, NDArray], dict[st
     )
     for name, text, marked, digest, coded, evidence in zip(*(column.to_list() for column in columns), strict=True):
         found = None
-        if marked and text is not None and coded is not None:
+        if marked and None not in marked and text is not None and coded is not None:
             if digest != coded:
                 counts["other_text"] += 1
             else:

@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from engine import sources
-from engine.errors import ConfigError, RowError
+from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.records import seed_of
 from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, QUOTING, TEXT, delimiter_of
@@ -21,13 +20,12 @@ from engine.sources.labelled import Labelled, Reader
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, cut
 from engine.sources.labelled.table import files_at
 from engine.sources.packed import plain_name
-from engine.storage import Entry, storage_for
+from engine.storage import Entry
 
 SPLITS = (TRAIN, VALID, TEST)
 # Columns that a table may lack under these names; under any other name they were asked for and must be there.
 OPTIONAL = {"split": "split", "group": "patient_id"}
 _MOST_NAMES = 40
-_FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
 _READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "delimiter", "quoting", "escape")
 
 
@@ -120,23 +118,9 @@ def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
     name, plain = basename(file.path), plain_name(file.path).lower()
     format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
     labelled = config.labelled(file.path, format)
-    try:
-        known = sources.names(labelled.input(), storage_for(file.path), file)
-    except RowError as error:
-        if error.kind != "invalid_encoding":
-            raise unreadable(file.path, format) from None
-        raise ConfigError(f"data.encoding: the first line of {name} is not {config.encoding}; set the file's encoding") from None
+    known = labelled.schema_of(file).names
     lacking = _lacking_in(config, known, name)
     return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
-
-
-def unreadable(path: str, format: str) -> ConfigError:
-    """What is told of a file whose content is broken."""
-    name = basename(path)
-    if plain_name(path).lower().endswith(ENDINGS[format]):
-        return ConfigError(f"data.path: {name} cannot be read as {_FORMATS[format]}; write it again, or leave it out")
-    endings = " ".join((*ENDINGS[CSV], *ENDINGS[JSONL]))
-    return ConfigError(f"data.path: {name} is no Parquet file; names of other tables end in one of {endings}")
 
 
 def _lacking_in(config: CodeData, known: Sequence[str], where: str) -> tuple[str, ...]:

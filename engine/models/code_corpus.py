@@ -26,6 +26,7 @@ from engine.models.options import TextOptions
 from engine.models.repeats import Repeats
 from engine.sources.base import Shard
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
+from engine.sources.labelled.table import unreadable
 from engine.storage import Entry, full_path, s3_config
 
 
@@ -140,7 +141,7 @@ class Survey:
             if len(failed):
                 kinds = pc.struct_field(failed["failure"], "kind").to_pylist()
                 if "unreadable_file" in kinds:
-                    raise code_columns.unreadable(file.path, piece.slices[0].format)
+                    raise unreadable(file.path, piece.slices[0].format)
                 self.broken.update(kinds)
                 table = table.filter(pc.field("failure").is_null())
             yield pa.table(self.columns(table) | code_columns.completed(table, lacking, self.config.cut_share))

@@ -2,8 +2,8 @@
 
 Each format is a module with the same functions: `keep_fields` (checks the named columns), `cut` (a file to slices), `read` (a
 slice to records) and, of tables, `names` (a file's columns). Parquet, which has types, has `kept` and `check_kept` in place of
-the first. Columns that stand in the names of folders are added here; the formats know nothing of them, but that their files may
-not have such a column too.
+the first, `schema_of` of the last. Columns that stand in the names of folders are added here; the formats know nothing of them,
+but that their files may not have such a column too.
 """
 
 from collections import defaultdict
@@ -45,8 +45,8 @@ __all__ = [
     "input_path",
     "keep_fields",
     "list_files",
-    "names",
     "read",
+    "schema_of",
     "source_of",
     "survey",
     "text_bytes",
@@ -104,13 +104,16 @@ def keep_fields(
     return keep
 
 
-def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
-    """The columns that a table has, by its header, footer or first objects; folders give none here.
+def schema_of(config: InputConfig, storage: Storage, file: Entry) -> pa.Schema:
+    """The columns that a table has, by its header, footer or first objects; folders give none here. Without types they are text.
 
     Raises:
         RowError: it cannot be read.
     """
-    return _MODULES[format_of(config, file)].names(config, storage, file)
+    name = format_of(config, file)
+    if name == PARQUET:
+        return parquet.schema_of(storage, file)
+    return pa.schema([(column, pa.string()) for column in _MODULES[name].names(config, storage, file)])
 
 
 def cut(

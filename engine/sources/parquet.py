@@ -75,7 +75,7 @@ def check_kept(storage: Storage, files: Sequence[tuple[Entry, str, pa.Schema]], 
                 raise misfit(field, source, theirs.type)
 
 
-def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
+def schema_of(storage: Storage, file: Entry) -> pa.Schema:
     """The columns of a file.
 
     Raises:
@@ -83,7 +83,7 @@ def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
     """
     try:
         with storage.open(file.path, file) as stream:
-            return _open(file, stream).schema_arrow.names
+            return _open(file, stream).schema_arrow
     except OSError as error:
         raise unreadable(file.path, error) from None
 

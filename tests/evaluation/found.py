@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from engine.records import entities_fields, table_schema, text_digest
 from engine.sources.labelled import Broken, GoldSpans
-from engine.sources.labelled.documents import SPAN
+from engine.sources.labelled.values import SPANS
 
 Mention = tuple[int, int, str]
 
@@ -46,7 +46,7 @@ def marked_texts(
         {
             "record_id": pa.array(list(marks), pa.string()),
             "dataset": pa.array(datasets, pa.string()),
-            "spans": pa.array(spans, pa.list_(SPAN)),
+            "spans": pa.array(spans, SPANS),
             "text_sha256": pa.array([text_digest(text)] * len(marks), pa.binary(32)),
             **{name: pa.array(values, pa.string()) for name, values in columns.items()},
         }

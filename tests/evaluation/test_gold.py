@@ -106,6 +106,7 @@ def test_spans_come_as_lists_or_as_json(tmp_path):
     path = parquet(tmp_path, {"id": ["a"], "site": ["C50"], "words": ["Left breast"], "marked": [spans]})
     config = {"labels": {"site": "site"}, "id": "id", "text": "words", "spans": {"site": "marked"}}
     row = rows(read_gold(GoldConfig(path, **config)))["a"]
+    spans = [{**spans[0], "type": None, "group_id": None}]
     assert (row["site_spans"], row["text"], row["text_sha256"]) == (spans, "Left breast", text_digest("Left breast"))
     text = 'id,site,words,marked\na,C50,Left breast,"[[5, 11]]"\nb,C50,Left breast,nonsense\n'
     found = rows(read_gold(GoldConfig(csv(tmp_path, text), **config)))

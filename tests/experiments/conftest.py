@@ -49,9 +49,10 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two corpora: `one` with two types, `two` with the first of them."""
     import pyarrow.parquet as pq
 
-    from engine.sources.labelled import Document, Span, to_table
+    from engine.sources.labelled import Document, Span
     from tests.experiments.prompted import NAMES
     from tests.models.prompt_mrc.conftest import World
+    from tests.sources.labelled.tables import to_table
 
     folder = tmp_path_factory.mktemp("corpora")
     for seed, name in enumerate(("one", "two")):

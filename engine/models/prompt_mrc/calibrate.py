@@ -17,11 +17,12 @@ LEAST, ENOUGH = 50, 200
 class Data:
     path: str = key(
         MISSING,
-        "Texts with marked mentions: BRAT, IOB2, GENIA, or Parquet with text and spans or tokens and tags; none that the model "
-        f"learned from. At the least {LEAST} mentions of the model's types, better {ENOUGH} and more.",
+        "Texts with marked mentions: BRAT, IOB2, GENIA, Parquet with text and spans or tokens and tags, or a CSV or JSONL file "
+        "with text and spans; none that the model learned from. "
+        f"At the least {LEAST} mentions of the model's types, better {ENOUGH} and more.",
         path=True,
     )
-    id: str | None = key(None, "Column of Parquet files with the texts' ids; null looks for one by its usual names.")
+    id: str | None = key(None, "Column of tables with the texts' ids; null looks for one by its usual names.")
     split: str | None = key(None, "Take the texts of this split alone; null is all.", choices=SPLITS)
     types: Mapping[str, str] = key({}, "The model's name for a type that was marked by another one, such as {Disorder: Disease}.")
 

@@ -182,7 +182,7 @@ class DataConfig:
     path: str = key(
         MISSING,
         "Annotated texts: a file, a folder or a glob of IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and "
-        "spans.",
+        "spans; or a file or glob of CSV or JSONL with text and spans.",
         path=True,
     )
     types: tuple[str, ...] = key((), "Entity types to learn; none: all that train has.")

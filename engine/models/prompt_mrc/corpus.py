@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.prompt_mrc.config import DataConfig
-from engine.sources.labelled import Broken, Document, Left, from_table, marked_types, read_documents
+from engine.sources.labelled import Broken, Document, Labelled, Left, marked_types, read_documents
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, drawn, with_splits
 
 
@@ -47,7 +47,7 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
         ConfigError: more than half of the documents cannot be used, a split is empty, or a type is never marked in train.
     """
     left = Left()
-    given = from_table(read_documents(config.path, left))
+    given = read_documents(Labelled(config.path), left)
     broken = Broken.of(given)
     if 2 * broken.count > broken.texts:
         raise ConfigError(

@@ -23,7 +23,7 @@ from engine.models.prompt_mrc.scores import candidates_of, prepared
 from engine.models.prompt_mrc.tuning import Gold, best, settled
 from engine.models.revision import Revision
 from engine.models.tokens import WORDS
-from engine.sources.labelled import GoldSpans, read_spans
+from engine.sources.labelled import GoldSpans, Labelled, read_spans
 from engine.text.tokens import TokenizedText
 
 _FIGURES = ("precision", "recall", "f1")
@@ -129,7 +129,7 @@ def sample_of(data: Data, types: Sequence[str]) -> tuple[Sample, list[str]]:
     Raises:
         ConfigError: there is nothing to read, or none of the marked types is one of the model's.
     """
-    gold = read_spans(data.path, data.split, data.id)
+    gold = read_spans(Labelled(data.path, id=data.id), data.split)
     theirs = {name: data.types.get(name, name) for name in gold.types}
     _check_types(data, gold, theirs, types)
     lines = gold.broken.lines()

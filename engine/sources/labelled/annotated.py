@@ -1,7 +1,8 @@
-"""Annotated text (gold mentions of entities) in the formats that it comes in, as one table of documents.
+"""Annotated text (gold mentions of entities) in the formats that it comes in, as documents.
 
 `read_documents` takes a file, a folder or a glob and goes by the files' endings: `.parquet` (tokens and tags, or text and spans),
-`.tsv`, `.iob2`, `.iob`, `.bio`, `.conll` (IOB2), `.ann` with its `.txt` (BRAT standoff), `.xml` (GENIA).
+`.tsv`, `.iob2`, `.iob`, `.bio`, `.conll` (IOB2), `.ann` with its `.txt` (BRAT standoff), `.xml` (GENIA). Text and spans may stand
+in `.csv` and JSON lines too, which are read where the path ends so.
 
 What was not marked in a dataset is not held against a model there, so a dataset must be a corpus and never one document: it is
 what a column says, else the nearest folder whose name is not that of a split. A file's own name counts only where the file can be
@@ -16,61 +17,54 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-import pyarrow as pa
-
 from engine.errors import ConfigError
-from engine.sources.base import TEXT, InputConfig
-from engine.sources.files import input_base, input_path, source_of
-from engine.sources.labelled import brat, genia, iob2, parquet
-from engine.sources.labelled.documents import (
-    Document,
-    split_called,
-    to_table,
-)
+from engine.sources.base import JSONL, PARQUET, TEXT, InputConfig
+from engine.sources.files import ENDINGS, input_base, input_path, source_of
+from engine.sources.labelled import brat, genia, iob2, rows
+from engine.sources.labelled.documents import Document, split_called
 from engine.sources.labelled.genia import Left
-from engine.sources.labelled.table import files_at
+from engine.sources.labelled.table import Labelled, files_at
 from engine.storage import Entry, Storage, storage_for
 
-_PARQUET, _IOB2, _ANN, _TXT, _XML = (".parquet", ".pq"), (".tsv", ".iob2", ".iob", ".bio", ".conll"), ".ann", ".txt", ".xml"
+_PARQUET, TABLES = ENDINGS[PARQUET], (*ENDINGS[PARQUET], ".csv", *ENDINGS[JSONL])
+_IOB2, _ANN, _TXT, _XML = (".tsv", ".iob2", ".iob", ".bio", ".conll"), ".ann", ".txt", ".xml"
 _READ = (*_PARQUET, *_IOB2, _ANN, _TXT, _XML)
 # Folders in which CADEC parts its texts from its annotations.
 _HALVES = ("original", "text")
 
 
-def read_documents(path: str, left: Left | None = None, id: str | None = None) -> pa.Table:
-    """All documents below a path, as `DOCUMENTS`, broken ones flagged in `failure`.
+def read_documents(config: Labelled, left: Left) -> list[Document]:
+    """All documents below a path, each checked.
 
     The split is that of a column, or the folder or file that is called train, dev, valid or test; else null.
 
     Args:
-        left: gets the mentions that become no span. id: column of Parquet files with the ids, in place of the usual names.
+        config: of its settings `id`, `source`, `id_scope`, `group`, `more` and the dialect count, and for tables alone.
+        left: gets the mentions that become no span.
     Raises:
         ConfigError: there is nothing to read, a file is not what its ending says, none of its documents can be used, or two
             documents have one id.
     """
-    storage = storage_for(path)
-    left = Left() if left is None else left
+    path, storage = config.path, storage_for(config.path)
     found: list[Document] = []
     files = annotated_files(path)
     names = _standoff(files, storage, path)
     files = [file for file in files if file.path in names or not _is_standoff(file.path)]
     parted = _in_many_files(files)
     for file in files:
-        documents = [document.checked() for document in _read(file, storage, _group(file.path) in parted, names, left, id)]
+        read = _read(file, storage, _group(file.path) in parted, names, left, config)
+        documents = [document.checked() for document in read]
         if len(documents) > 1 and all(document.broken for document in documents):
             name, why = posixpath.basename(file.path), documents[0].broken
             raise ConfigError(f"no document of {name} can be used; the first: {why}", "data.path")
         found += documents
-    table = to_table(found)
-    twice = [record_id for record_id, count in Counter(table["record_id"].to_pylist()).items() if count > 1]
+    twice = [record_id for record_id, count in Counter(each.record_id for each in found).items() if count > 1]
     if twice:
-        raise ConfigError(
-            f"{len(twice)} ids stand at more than one document, such as {twice[0]!r}; give files whose ids differ",
-            "data.path",
-        )
+        told = f"{len(twice)} ids stand at more than one document, such as {twice[0]!r}; give files whose ids differ"
+        raise ConfigError(told, "data.path")
     if not found or all(document.broken for document in found):
         raise ConfigError(f"{path} has {len(found)} documents, none that can be used", "data.path")
-    return table
+    return found
 
 
 def annotated_files(path: str) -> list[Entry]:
@@ -81,7 +75,9 @@ def annotated_files(path: str) -> list[Entry]:
     """
     storage, full = storage_for(path), input_path(InputConfig(path, None))
     listed = storage.list(full) if storage.is_folder(full) else files_at(path, TEXT)
-    files = [entry for entry in listed if entry.path.lower().endswith(_READ)]
+    # In a folder other tables beside the texts are something else, such as a list of the files.
+    endings = (*_READ, *TABLES) if path.lower().endswith(TABLES) else _READ
+    files = [entry for entry in listed if entry.path.lower().endswith(endings)]
     if not files:
         raise ConfigError(f"{path} has no file that can be read by its ending ({' '.join(_READ)})", "data.path")
     return files
@@ -123,18 +119,17 @@ def _standoff(files: Sequence[Entry], storage: Storage, path: str) -> dict[str, 
 
 
 def _read(
-    file: Entry, storage: Storage, parted: bool, names: Mapping[str, str], left: Left, id: str | None
+    file: Entry, storage: Storage, parted: bool, names: Mapping[str, str], left: Left, config: Labelled
 ) -> Iterator[Document]:
-    """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids, `id`
-    names the column with Parquet's."""
+    """The documents of a file; `parted` tells that it is one of several that are a dataset together, `names` has BRAT's ids."""
     name, ending = posixpath.basename(file.path), posixpath.splitext(file.path.lower())[1]
     stem, split = _stem(file.path), _split(file.path)
     dataset = _folder(file.path)[1] if parted or split_called(stem) else stem
     more = {"dataset": dataset or stem, "split": split}
     # Made ids must differ between files: those of every dataset's train.tsv would else all begin alike.
     made = "/".join(dict.fromkeys(part for part in (more["dataset"], None if split_called(stem) else split, stem) if part))
-    if ending in _PARQUET:
-        yield from parquet.read(file, made, id=id, **more)
+    if ending in TABLES:
+        yield from rows.read(file, config, made, **more)
     elif ending in _IOB2:
         yield from iob2.read(_text(storage, file.path), made, **more)
     elif ending == _XML:
@@ -188,14 +183,14 @@ def _in_many_files(files: Sequence[Entry]) -> set[tuple[str, str]]:
     return {
         (folder, kind)
         for (folder, kind, _, split), count in together.items()
-        if kind == _ANN or (count > 1 and (split or kind not in _PARQUET))
+        if kind == _ANN or (count > 1 and (split or kind not in TABLES))
     }
 
 
 def _group(path: str) -> tuple[str, str]:
     """The folder that may be a file's dataset, and the file's kind."""
     ending = posixpath.splitext(path.lower())[1]
-    kinds = {**dict.fromkeys(_PARQUET, _PARQUET[0]), **dict.fromkeys(_IOB2, _IOB2[0]), _TXT: _ANN}
+    kinds = {**dict.fromkeys(TABLES, TABLES[0]), **dict.fromkeys(_IOB2, _IOB2[0]), _TXT: _ANN}
     return _folder(path)[0], kinds.get(ending, ending)
 
 

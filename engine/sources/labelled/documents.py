@@ -1,42 +1,18 @@
-"""Annotated documents: the table that every format of annotated text becomes.
+"""Annotated documents: what every format of annotated text becomes.
 
-Spans are half-open offsets in code points of the text exactly as the row holds it. A mention that lies in several pieces is as
-many spans with one `group_id`; `group_id` is null for a mention in one piece. A document that cannot be used has no text and
-says why in `failure`; the reason holds counts, numbers and our own words, never the document's.
+Spans are half-open offsets in code points of the text exactly as it is held. A mention that lies in several pieces is as many
+spans with one `group_id`, which is None for a mention in one piece. A document that cannot be used says why in `broken`; the
+reason holds counts, numbers and our own words, never the document's.
 """
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
-
-from engine.records import FAILURE
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 SPLITS = ("train", "valid", "test")
 _SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid", "devel": "valid"}
 _SPLIT_NAMES |= {"development": "valid", "test": "test", "testing": "test"}
-
-SPAN = pa.struct(
-    [
-        pa.field("start", pa.int32()),
-        pa.field("end", pa.int32()),
-        pa.field("type", pa.string()),
-        pa.field("group_id", pa.string()),
-    ]
-)
-DOCUMENTS = pa.schema(
-    [
-        pa.field("record_id", pa.string(), nullable=False),
-        pa.field("dataset", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("lang", pa.string()),
-        pa.field("text", pa.large_string()),
-        pa.field("spans", pa.list_(SPAN)),
-        pa.field("failure", FAILURE),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +27,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Document:
-    """One annotated text; `broken` says why it cannot be used, and then text and spans are nobody's business."""
+    """One annotated text; `broken` says why it cannot be used, and then text and spans are nobody's business. `more` are further
+    columns of it that were asked for and are there."""
 
     record_id: str
     text: str
@@ -60,6 +37,7 @@ class Document:
     split: str | None = None
     lang: str | None = None
     broken: str | None = None
+    more: Mapping[str, str | None] = field(default_factory=dict)
 
     def checked(self) -> "Document":
         """The document with its spans sorted, each once; broken if one of them does not fit the text."""
@@ -119,41 +97,6 @@ class Broken:
         if rest := self.reasons[most:]:
             told.append(f"{len(rest):,} further reasons ({sum(each.count for each in rest):,})")
         return [f"{self.count:,} of {self.texts:,} texts cannot be used: {each}" for each in told]
-
-
-def to_table(documents: Iterable[Document]) -> pa.Table:
-    """The documents as `DOCUMENTS`, in their order."""
-    rows = []
-    for document in (each.checked() for each in documents):
-        sound = document.broken is None
-        rows.append(
-            {
-                "record_id": document.record_id,
-                "dataset": document.dataset,
-                "split": document.split,
-                "lang": document.lang,
-                "text": document.text if sound else None,
-                "spans": [vars(span) for span in document.spans] if sound else None,
-                "failure": None if sound else {"kind": "parse_error", "detail": document.broken},
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=DOCUMENTS)
-
-
-def from_table(table: pa.Table) -> list[Document]:
-    """The rows of a `DOCUMENTS` table."""
-    return [
-        Document(
-            row["record_id"],
-            row["text"] or "",
-            tuple(Span(**span) for span in row["spans"] or ()),
-            row["dataset"],
-            row["split"],
-            row["lang"],
-            row["failure"]["detail"] if row["failure"] else None,
-        )
-        for row in table.to_pylist()
-    ]
 
 
 def split_called(name: str | None) -> str | None:

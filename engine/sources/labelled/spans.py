@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine.records import text_digest
 from engine.sources.labelled.annotated import read_documents
-from engine.sources.labelled.documents import Broken, from_table, marked_types
+from engine.sources.labelled.documents import Broken, marked_types
 from engine.sources.labelled.genia import Left
+from engine.sources.labelled.table import Labelled
+from engine.sources.labelled.values import SPANS
+
+_COLUMNS = {**dict.fromkeys(("record_id", "dataset", "split", "lang"), pa.string()), "text": pa.large_string()}
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,22 @@ class GoldSpans:
         return tuple(sorted(frozenset().union(*self.marked.values())))
 
 
-def read_spans(path: str, split: str | None = None, id: str | None = None) -> GoldSpans:
-    """Reads what `read_documents` reads.
+def read_spans(config: Labelled, split: str | None = None) -> GoldSpans:
+    """Reads what `read_documents` reads; `records` have `group` and the columns of `config.more` that some table has.
 
     Args:
         split: take the texts of this split alone; what is marked in a dataset is said by all of its texts.
-        id: as `read_documents` has it.
     Raises:
         ConfigError: nothing can be used, see `read_documents`.
     """
     left = Left()
-    table = read_documents(path, left, id)
-    documents = from_table(table)
-    records = table.filter(pc.field("failure").is_null()).drop_columns(["failure"])
-    if split is not None:
-        records = records.filter(pc.field("split") == split)
-    digests = pa.array([text_digest(text) for text in records["text"].to_pylist()], pa.binary(32))
+    documents = read_documents(config, left)
+    sound = [each for each in documents if not each.broken and split in (None, each.split)]
+    columns = {name: pa.array([getattr(each, name) for each in sound], kind) for name, kind in _COLUMNS.items()}
+    columns["spans"] = pa.array([[vars(span) for span in each.spans] for each in sound], SPANS)
+    columns["text_sha256"] = pa.array([text_digest(each.text) for each in sound], pa.binary(32))
+    for name in dict.fromkeys(name for each in sound for name in each.more):
+        columns[name] = pa.array([each.more.get(name) for each in sound], pa.string())
     types = marked_types(documents)
-    coordinated = left.count(set(records["record_id"].to_pylist()), frozenset().union(*types.values()))
-    return GoldSpans(records.append_column("text_sha256", digests), types, Broken.of(documents), coordinated)
+    coordinated = left.count({each.record_id for each in sound}, frozenset().union(*types.values()))
+    return GoldSpans(pa.table(columns), types, Broken.of(documents), coordinated)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from posixpath import basename
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import sources
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RowError
 from engine.records import FAILURE
-from engine.sources.base import DOUBLE, PARQUET, InputConfig, Shard
+from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, InputConfig, Shard
+from engine.sources.files import ENDINGS, format_of
 from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, is_list, spans, with_nulls
+from engine.sources.packed import plain_name
 from engine.storage import Entry, storage_for
 
 _PIECE_BYTES = 2 << 20
@@ -26,6 +29,7 @@ _BATCH = 512
 _SAME = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
 # A record without a usable text still has its labels.
 _HARMLESS = {"missing_text", "too_large"}
+_FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
 _NO_STATE = {"kind": "parse_error", "detail": "a finding is none of positive, negative and uncertain"}
 
 
@@ -38,8 +42,9 @@ class Labelled:
     column whose value and a colon stand in front of the id; `id_scope` "file" does that with the file's own name. `pair` is a
     second text, `group` the unit that is never parted, such as the patient. `marks` names the column with highlights, `spans` by
     task one with marked spans. `findings` maps a finding to the column with its state, or names the one column that lists name
-    and state of each. `more` are further columns, as text, under the names they get. `names` is what the user calls the settings,
-    for messages; `KEPT` are those that name columns.
+    and state of each. `failed` names one with `kind` and `detail` of what is known to be wrong with a record. `more` are further
+    columns, as text, under the names they get. `names` is what the user calls the settings, for messages; `KEPT` are those that
+    name columns.
     """
 
     path: str
@@ -55,6 +60,7 @@ class Labelled:
     marks: str | None = None
     spans: Mapping[str, str] = field(default_factory=dict)
     findings: str | Mapping[str, str] = field(default_factory=dict)
+    failed: str | None = None
     more: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
     encoding: str = "utf-8"
@@ -73,7 +79,7 @@ class Labelled:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column but id and text, each once."""
-        single = (self.source, self.group, self.split, self.pair, self.marks)
+        single = (self.source, self.group, self.split, self.pair, self.marks, self.failed)
         every = [*self.labels.values(), *single, *self.spans.values(), *self.states.values(), *self.more.values()]
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
@@ -86,6 +92,22 @@ class Labelled:
         """The same table as an input of reports."""
         keep = tuple(name for name in self.columns if name != self.text)
         return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _SAME})
+
+    def schema_of(self, file: Entry) -> pa.Schema:
+        """The columns of a file, see `engine.sources.schema_of`.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        with self.renaming():
+            config = self.input()
+        try:
+            return sources.schema_of(config, storage_for(file.path), file)
+        except RowError as error:
+            if error.kind != "invalid_encoding":
+                raise unreadable(file.path, format_of(config, file)) from None
+            told = f"the first line of {basename(file.path)} is not {self.encoding}; set the file's encoding"
+            raise ConfigError(f"{self.named('encoding')}: {told}") from None
 
     @contextmanager
     def renaming(self) -> Iterator[None]:
@@ -108,6 +130,15 @@ def files_at(path: str, format: str | None = None) -> list[Entry]:
         return sources.list_files(InputConfig(path, None, format=format), storage_for(path))
     except ConfigError as error:
         raise ConfigError(error.told.removesuffix("; set input.format"), error.key and "data.path") from None
+
+
+def unreadable(path: str, format: str) -> ConfigError:
+    """What is told of a file whose content is broken."""
+    name = basename(path)
+    if plain_name(path).lower().endswith(ENDINGS[format]):
+        return ConfigError(f"{name} cannot be read as {_FORMATS[format]}; write it again, or leave it out", "data.path")
+    endings = " ".join((*ENDINGS[CSV], *ENDINGS[JSONL]))
+    return ConfigError(f"{name} is no Parquet file; names of other tables end in one of {endings}", "data.path")
 
 
 class Reader:
@@ -186,6 +217,8 @@ class Reader:
         columns |= {f"{task}_spans": spans(given[column]) for task, column in config.spans.items()}
         columns |= {name: as_text(given[column]) for name, column in config.more.items()}
         failure = [None if error and error["kind"] in _HARMLESS else error for error in records["failure"].to_pylist()]
+        if config.failed is not None:
+            failure = [error or known for error, known in zip(failure, given[config.failed].to_pylist(), strict=True)]
         if config.findings:
             columns["findings"], unknown = findings({name: given[column] for name, column in config.states.items()})
             failure = [error or (_NO_STATE if row else None) for error, row in zip(failure, unknown, strict=True)]

@@ -21,7 +21,7 @@ MARK = [
 ]
 CODES = pa.list_(pa.string())
 MARKS = pa.list_(pa.struct(MARK))
-SPANS = pa.list_(pa.struct(MARK[:2]))
+SPANS = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "type": pa.string(), "group_id": pa.string()}))
 FINDINGS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("state", pa.int8())]))
 _STATES = {"positive": 1, "1": 1, "negative": 0, "0": 0, "uncertain": -1, "-1": -1}
 
@@ -93,16 +93,26 @@ def as_marks(columns: Mapping[str, Any], key: str) -> pa.StructArray:
 
 
 def spans(column: pa.ChunkedArray) -> pa.Array:
-    """Marked spans as `SPANS`; null where there are none or they cannot be read."""
+    """Marked spans as `SPANS`; null where there is no list, and in place of a span that cannot be read."""
     rows = []
     for value in column.to_pylist():
-        try:
-            listed = json.loads(value) if isinstance(value, str) else value
-            pairs = [(s["start"], s["end"]) if isinstance(s, dict) else (s[0], s[1]) for s in listed or ()]
-            rows.append([{"start": int(a), "end": int(b)} for a, b in pairs])
-        except (ValueError, TypeError, KeyError, IndexError):
-            rows.append(None)
+        listed = _json(value) if isinstance(value, str) else value
+        rows.append([_span(each) for each in listed] if isinstance(listed, list) else None)
     return pa.array(rows, SPANS)
+
+
+def _span(value: Any) -> dict[str, Any] | None:
+    """One of `SPANS`; its type may be called `label`, a pair has none."""
+    try:
+        told = value if isinstance(value, dict) else {"start": value[0], "end": value[1]}
+        start, end = float(told["start"]), float(told["end"])
+    except (ValueError, TypeError, LookupError, OverflowError):
+        return None
+    if not all(each.is_integer() and abs(each) < 2**31 for each in (start, end)):
+        return None
+    kind, group = told.get("type") or told.get("label"), told.get("group_id")
+    kind, group = kind if isinstance(kind, str) else None, None if group is None else str(group)
+    return {"start": int(start), "end": int(end), "type": kind, "group_id": group}
 
 
 def findings(columns: Mapping[str | None, pa.ChunkedArray]) -> tuple[pa.Array, list[bool]]:

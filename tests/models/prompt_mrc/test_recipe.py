@@ -35,7 +35,7 @@ from engine.models.prompt_mrc.config import DataConfig
 from engine.models.prompt_mrc.corpus import load_corpus, marked_mentions, members_of
 from engine.models.prompt_mrc.learning import check, learner
 from engine.models.prompt_mrc.prompts import PromptModule
-from engine.sources.labelled import Document, Span, to_table
+from engine.sources.labelled import Document, Span
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.loop import Worker, train
@@ -43,6 +43,7 @@ from engine.training.state import read_state
 from jobs.train import main
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import QUESTIONS, World
+from tests.sources.labelled.tables import to_table
 
 LOOP = LoopConfig(epochs=1, batch=8, rate=3e-3, report_every=1000, checkpoint_every=10**6)
 MODEL = {"encoder": "tiny:bert", "shared_soft": 4, "type_soft": 2, "rank": 2, "match_width": 16}

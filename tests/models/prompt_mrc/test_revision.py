@@ -15,9 +15,10 @@ from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.models.prompt_mrc.revision import sample_of
 from engine.models.revision import calibrate
 from engine.models.run import rows
-from engine.sources.labelled import Document, Span, to_table
+from engine.sources.labelled import Document, Span
 from jobs.calibrate import main
 from tests.models.prompt_mrc.conftest import World, write
+from tests.sources.labelled.tables import to_table
 
 SYSTEM = "engine.models.prompt_mrc"
 OPTIONS = {"precision": "fp32", "evidence": "none", "margins": 0.0}

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.records import check
-from engine.sources.labelled import DOCUMENTS, Document, Span, from_table, read_documents, to_table
+from engine.sources.labelled import Document, Span
+from tests.sources.labelled.tables import read, to_table
 
 
 def tokens(path, tags=("B-A", "O"), **columns):
@@ -28,9 +28,8 @@ def test_a_folder_of_many_formats(tmp_path):
     (tmp_path / "test" / "n1.ann").write_text("T1\tA 0 2\tab\n")
     (tmp_path / "test" / "n2.txt").write_text("ab")
     (tmp_path / "notes.md").write_text("not read")
-    found = read_documents(str(tmp_path))
-    check(found, DOCUMENTS)
-    told = {each.record_id: (each.dataset, each.split, each.lang, each.spans, each.broken) for each in from_table(found)}
+    found = read(tmp_path)
+    told = {each.record_id: (each.dataset, each.split, each.lang, each.spans, each.broken) for each in found}
     assert told == {
         "one-0": ("C", "train", None, (Span(0, 1, "A"),), None),
         "one-1": ("C", "valid", None, (), None),
@@ -47,13 +46,13 @@ def test_annotations_beside_a_folder_of_texts(tmp_path):
     (tmp_path / "text" / "p.txt").write_bytes("a\r\nbé".encode())
     (tmp_path / "original" / "p.ann").write_text("T1\tA 3 5\tbé\n")
     for path in (tmp_path, tmp_path / "original"):
-        (found,) = from_table(read_documents(str(path)))
+        (found,) = read(path)
         assert (found.text, found.spans) == ("a\r\nbé", (Span(3, 5, "A"),))
         assert found.dataset == tmp_path.name
     (tmp_path / "meddra").mkdir()
     (tmp_path / "meddra" / "p.ann").write_text("")
     with pytest.raises(ConfigError, match="in several folders; name the one"):
-        read_documents(str(tmp_path))
+        read(tmp_path)
 
 
 def put(path, text=""):
@@ -62,7 +61,7 @@ def put(path, text=""):
 
 
 def datasets(path):
-    return {each.record_id: each.dataset for each in from_table(read_documents(str(path)))}
+    return {each.record_id: each.dataset for each in read(path)}
 
 
 def test_documents_in_files_of_their_own_are_one_dataset(tmp_path):
@@ -88,7 +87,7 @@ def test_texts_of_one_name_in_several_folders_are_called_by_their_path(tmp_path)
         brat(tmp_path / "c" / split, "1", text)
         brat(tmp_path / "c" / split, f"only-{split}", "ab")
     brat(tmp_path / "c" / "dev", "1", "ab, which nobody marked", None)
-    found = {each.record_id: each for each in from_table(read_documents(str(tmp_path / "c")))}
+    found = {each.record_id: each for each in read(tmp_path / "c")}
     told = {name: (each.text, each.split, each.dataset) for name, each in found.items() if not each.broken}
     assert told == {
         "train/1": ("ab", "train", "c"),
@@ -105,8 +104,8 @@ def test_one_text_that_several_folders_mark_is_refused(tmp_path, folders):
     for folder in folders:
         brat(tmp_path / folder, "1", "ab")
     with pytest.raises(ConfigError, match=r"1\.txt has .ann files in several folders; name the one folder"):
-        read_documents(str(tmp_path))
-    (found,) = from_table(read_documents(str(tmp_path / folders[0])))
+        read(tmp_path)
+    (found,) = read(tmp_path / folders[0])
     assert found.record_id == "1" and not found.broken
 
 
@@ -131,7 +130,7 @@ def test_a_table_of_a_split_takes_it_from_its_name_or_folder(tmp_path):
     (tmp_path / "made").mkdir()
     for split in ("train", "dev"):
         pq.write_table(pa.table({"tokens": [["ab"]], "tags": [["B-A"]]}), tmp_path / "made" / f"{split}.parquet")
-    found = from_table(read_documents(str(tmp_path)))
+    found = read(tmp_path)
     assert {each.record_id: (each.dataset, each.split) for each in found} == {
         "made/train:0": ("made", "train"),
         "made/dev:0": ("made", "valid"),
@@ -141,7 +140,7 @@ def test_a_table_of_a_split_takes_it_from_its_name_or_folder(tmp_path):
 def test_columns_of_large_text_are_text(tmp_path):
     kind = pa.large_list(pa.large_string())
     pq.write_table(pa.table({"tokens": pa.array([["ab"]], kind), "tags": pa.array([["B-A"]], kind)}), tmp_path / "a.parquet")
-    (found,) = from_table(read_documents(str(tmp_path)))
+    (found,) = read(tmp_path)
     assert (found.text, found.spans) == ("ab", (Span(0, 2, "A"),))
 
 
@@ -151,7 +150,7 @@ def test_documents_written_are_read_again(tmp_path):
         Document("b", "", dataset="D", broken="x"),
     ]
     pq.write_table(to_table(documents), tmp_path / "d.parquet")
-    assert from_table(read_documents(str(tmp_path / "*.parquet"))) == documents
+    assert read(tmp_path / "*.parquet") == documents
 
 
 def test_spans_that_do_not_fit_flag_their_document(tmp_path):
@@ -165,7 +164,7 @@ def test_spans_that_do_not_fit_flag_their_document(tmp_path):
         ),
         tmp_path / "d.parquet",
     )
-    found = read_documents(str(tmp_path / "d.parquet")).to_pylist()
+    found = to_table(read(tmp_path / "d.parquet")).to_pylist()
     assert [row["failure"] and row["failure"]["detail"] for row in found] == [
         "1 of 1 spans do not lie in the text",
         None,
@@ -217,17 +216,17 @@ def article(folder, name, *ids):
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path, make, told):
     make(tmp_path)
     with pytest.raises(ConfigError, match=told) as caught:
-        read_documents(str(tmp_path))
+        read(tmp_path)
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"data.path: there is no file or folder"):
-        read_documents(str(tmp_path / "none"))
+        read(tmp_path / "none")
 
 
 def test_real_corpora(shared_data):
-    found = from_table(read_documents(str(shared_data / "cantemist_es" / "cantemist.parquet")))
+    found = read(shared_data / "cantemist_es" / "cantemist.parquet")
     assert len(found) == 1051 and not any(each.broken for each in found)
     nested = sum(
         any(other != span and other.start <= span.start and span.end <= other.end for other in each.spans)

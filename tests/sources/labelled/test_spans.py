@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.records import text_digest
-from engine.sources.labelled import read_spans
+from engine.sources.labelled import Labelled, read_spans
 
 
 def put(path, text):
@@ -37,7 +37,7 @@ def corpora(tmp_path):
 
 
 def test_spans_by_record_id_with_the_digest_of_the_text(corpora):
-    gold = read_spans(str(corpora))
+    gold = read_spans(Labelled(str(corpora)))
     assert mentions(gold) == {"r1": [(0, 7, "A"), (10, 14, "B")], "r2": [], "t1": [(0, 4, "B")]}
     rows = {row["record_id"]: row for row in gold.records.to_pylist()}
     assert rows["r1"]["text_sha256"] == text_digest("Aspirin é pain") and rows["r1"]["text"] == "Aspirin é pain"
@@ -47,7 +47,7 @@ def test_spans_by_record_id_with_the_digest_of_the_text(corpora):
 
 
 def test_what_is_marked_in_a_dataset_is_said_by_all_of_its_texts(corpora):
-    gold = read_spans(str(corpora), split="test")
+    gold = read_spans(Labelled(str(corpora)), split="test")
     assert gold.types == ("A", "B") and gold.marked == {"brat": {"A", "B"}, "other": {"B"}}
     assert {one["record_id"]: gold.marked[one["dataset"]] for one in gold.records.to_pylist()} == {"r2": {"A", "B"}, "t1": {"B"}}
 
@@ -56,7 +56,7 @@ def test_iob2_and_genia_are_gold_too(tmp_path):
     put(tmp_path / "made" / "train.tsv", "ab\tB-A\ncd\tO\n")
     marked = '<sentence><cons sem="G#DNA_molecule">ab</cons> <cons sem="(AND G#DNA_x G#RNA_y)">c and d</cons></sentence>'
     put(tmp_path / "genia.xml", f"<set><article><title>{marked}</title></article></set>")
-    gold = read_spans(str(tmp_path))
+    gold = read_spans(Labelled(str(tmp_path)))
     assert mentions(gold) == {"genia:0": [(0, 2, "DNA")], "made/train:0": [(0, 2, "A")]}
     assert gold.coordinated == 1 and gold.marked == {"genia": {"DNA"}, "made": {"A"}}
 
@@ -64,4 +64,4 @@ def test_iob2_and_genia_are_gold_too(tmp_path):
 def test_a_path_without_any_usable_text_is_refused(tmp_path):
     put(tmp_path / "r.txt", "ab")
     with pytest.raises(ConfigError, match="none that can be used"):
-        read_spans(str(tmp_path))
+        read_spans(Labelled(str(tmp_path)))

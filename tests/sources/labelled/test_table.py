@@ -119,6 +119,26 @@ def test_a_list_of_findings_and_states_in_words(tmp_path):
         assert found[2]["failure"]["detail"] == "a finding is none of positive, negative and uncertain"
 
 
+def test_spans_keep_their_type_and_group_and_one_that_cannot_be_read_is_null(tmp_path):
+    span = {"start": 0, "end": 4, "type": "A", "group_id": "1"}
+    given = [
+        [span],
+        [{"start": 1, "end": 2, "label": "B"}, [1, 2]],
+        [{"start": 6.5, "end": 7}, {"start": "x", "end": 2}, 5],
+        [],
+        None,
+    ]
+    given += [[{"start": 2**31, "end": 2**70}], [{"start": 0, "end": 1, "type": ["A"], "group_id": 2}]]
+    rows = [{"id": str(n), "words": "Left", "seen": None if each is None else json.dumps(each)} for n, each in enumerate(given)]
+    rows[4]["seen"] = "none"
+    for format in ("parquet", "csv", "jsonl"):
+        reader = Reader(Labelled(write(tmp_path, format, rows), id="id", text="words", spans={"site": "seen"}))
+        found = [row["site_spans"] for row in pa.concat_tables(reader.tables()).to_pylist()]
+        other = {"start": 1, "end": 2, "type": None, "group_id": None}
+        assert found[:4] == [[span], [{**other, "type": "B"}, other], [None, None, None], []]
+        assert found[4:] == [None, [None], [{**other, "start": 0, "end": 1, "group_id": "2"}]]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
