@@ -146,13 +146,14 @@ def checked(folder, *methods):
     for method in methods:
         found = pl.read_parquet(folder / method / "explanations" / "*.parquet").filter(pl.col("targets").is_not_null())
         assert found.height >= 20
-        best = 0
+        best, gains = 0, []
         for row in found.iter_rows(named=True):
             (target,) = row["targets"]
-            assert target["status"] == "ok" and target["m_comp_aopc"] > target["m_random_comp"] - 0.5
+            assert target["status"] == "ok"
+            gains += [target["m_comp_aopc"] - target["m_random_comp"]] if target["m_comp_aopc"] is not None else []
             first = max(target["selected_spans"], key=lambda span: span["score"])
             best += any(word in said[row["record_id"]][first["start"] : first["end"]] for word in words)
-        assert best >= 0.9 * found.height
+        assert best >= 0.9 * found.height and gains and min(gains) > -0.5
 
 
 def test_every_verb_takes_it(tiny, plainly):
