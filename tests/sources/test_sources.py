@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RowError
-from engine.sources import InputConfig, cut, list_files, names
+from engine.sources import InputConfig, cut, list_files, schema_of
 from engine.storage import LocalStorage
 
 characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from('",\n\r\t é🎗;|\\ ')
@@ -186,9 +186,9 @@ def test_the_columns_of_a_file_are_told_without_reading_it(tmp_path, name, conte
     (file,) = list_files(config, LocalStorage())
     if columns is None:
         with pytest.raises(RowError):
-            names(config, LocalStorage(), file)
+            schema_of(config, LocalStorage(), file)
     else:
-        assert names(config, LocalStorage(), file) == columns
+        assert schema_of(config, LocalStorage(), file).names == columns
 
 
 def test_without_a_text_records_have_neither_text_nor_failure(tmp_path, load):
