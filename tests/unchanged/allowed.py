@@ -9,7 +9,18 @@ _SOFT = "the table of the words nearest to a soft prompt is gone: nobody read it
 _PRODUCT = "measured on the model as runs load it, its adapter merged into the encoder, and not on the one in training"
 _TWICE = "a rationale that stands twice is encoded once, beside other texts than before, which changes last bits"
 _FROZEN = "a further head is trained by jobs.train from a base whose encoder stays as it is"
+_CARD = "the cards that come along say which command makes such a head now; the one that made it is gone"
+_SUMS = "sums are added up in another order, which changes last bits"
 _CLS = "the head cls does not come along any more, as it is worse than the model's own; it can be trained"
+
+_CARDS = (
+    "Trained on token states of the encoder above, which stayed as it is, by (only before)",
+    "Trained on token states of the encoder above, which stayed as it is, by version 0.1.0's (only now)",
+    "The command above is version 0.1.0's. To train such a head now: (only now)",
+    "To train such a head now: (only now)",
+    "    python -m jobs.train model=site_classifier experiment=head model.base=<model> model.head=dpla *",
+    " (only now)",
+)
 
 # (pattern of `<case>/<file>: <what>` as the report prints it, largest distance of numbers or None for any, why)
 ALLOWED: tuple[tuple[str, float | None, str], ...] = (
@@ -24,6 +35,9 @@ ALLOWED: tuple[tuple[str, float | None, str], ...] = (
     ("*/heads/cls/*: only before", None, _CLS),
     ("*/README.md: [*] `model.head=cls`: *; more in heads/cls/README.md (only before)", None, _CLS),
     ("*/README.md: [*] `model.head=cls`: * (left out of this folder) (only now)", None, _CLS),
+    *((f"{place}/README.md: {line}", None, _CARD) for place in ("shipped/*", "calibrated*", "trained_head*") for line in _CARDS),
+    ("evaluated*/metrics/metrics.parquet: value", 1e-12, _SUMS),
+    ("trained_*/decoding.json: figures.test_f1 (only before)", None, "the model that is measured is the one that is kept"),
     ("trained_*/soft_words.parquet: only before", None, _SOFT),
     ("trained_*/figures.json: calibration.ece", 1e-5, _PRODUCT),
     ("trained_*/figures.json: calibration.brier", 1e-5, _PRODUCT),
