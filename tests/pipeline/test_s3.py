@@ -30,7 +30,7 @@ def put(bucket: str, records: dict[str, str], name: str = "a") -> None:
 
 def drive(bucket: str, cluster: str, **order) -> subprocess.Popen:
     """Starts a driver on `in` and `out`."""
-    s3 = {**asdict(s3_config()), "patience": 60.0, **order.pop("s3", {})}
+    s3 = {**asdict(s3_config()), "retry_seconds": 60.0, **order.pop("s3", {})}
     return start(cluster, **{"input": f"{bucket}/in", "output": f"{bucket}/out", "s3": s3, **order})
 
 
@@ -102,7 +102,7 @@ def test_a_bad_day_costs_nothing_but_time(bucket, store, cluster):
         Fault("PUT .*_receipts", SLOW, 1, seconds=7.0),
     ]
     with store.harmed(*harm):
-        run(config(f"{bucket}/in", f"{bucket}/out", s3=replace(s3_config(), timeout=5.0, patience=60.0)))
+        run(config(f"{bucket}/in", f"{bucket}/out", s3=replace(s3_config(), timeout_seconds=5.0, retry_seconds=60.0)))
     assert [fault.pattern for fault in harm if not fault.met and "GET .*_receipts" not in fault.pattern] == []
     assert_once(f"{bucket}/out", texts(60))
     # A lost answer must not look like a lost race: no shard was done twice.
@@ -140,7 +140,7 @@ class Trigger(Fault):
 def test_a_service_that_stays_slow_is_exit_3_and_the_same_command_goes_on(bucket, store, cluster):
     put(bucket, texts(30))
     with store.harmed(error("SlowDown", 503, "PUT .*_shards", ALWAYS)):
-        code, _, err = ended(drive(bucket, cluster, s3={"patience": 2.0}))
+        code, _, err = ended(drive(bucket, cluster, s3={"retry_seconds": 2.0}))
     assert code == 3 and "run the same command again" in err
     code, _, err = ended(drive(bucket, cluster))
     assert code == 0, err

@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.records import text_digest
-from engine.sources.labelled.values import MARK, MARKS, SPANS, as_marks
+from engine.sources.labelled.values import MARK, MARKS, as_marks
 from engine.sources.parquet import whole
 from engine.storage import storage_for
 from engine.text.plain import plain
 
+SPANS = pa.list_(pa.struct(MARK[:2]))
 REJECTED = pa.schema(
     [
         pa.field("origin", pa.string(), nullable=False),

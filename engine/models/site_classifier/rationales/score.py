@@ -29,10 +29,9 @@ from engine.models.site_classifier.config import LearnConfig
 from engine.models.site_classifier.rationales import fold as of_fold
 from engine.models.site_classifier.rationales.bank import BANK, VERDICT, Rule, folds, judged, rule
 from engine.models.site_classifier.rationales.gather import HUMAN, Repeats, flag_held, flag_lonely, flag_unread, gathered
-from engine.models.site_classifier.rationales.samples import held_words, merged
+from engine.models.site_classifier.rationales.samples import SPANS, held_words, merged
 from engine.models.site_classifier.rationales.synthetic import Generator, covered
 from engine.models.site_classifier.states import encode, key_of
-from engine.sources.labelled.values import SPANS
 from engine.storage import is_s3, whole_file
 from engine.storage.claim import Kind, claim
 
