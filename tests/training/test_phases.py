@@ -1,6 +1,7 @@
 """Phases and the table between them: a training killed in each goes on where it was and ends as one that never stopped."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from engine.training.run import continues
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
 KILLS = ("slope:7", "table:1", "shift:5")
+# What the last steps before a death saved may not have reached Ray yet.
 SAID = (
-    "the same command goes on after step 6 of 15 of the phase slope",
+    "the same command goes on after step [56] of 15 of the phase slope",
     "no step of the phase shift is saved yet; the same command begins at the first",
-    "the same command goes on after step 4 of 10 of the phase shift",
+    "the same command goes on after step [34] of 10 of the phase shift",
 )
 
 
@@ -59,7 +61,7 @@ def killed_in_each(points, output, here):
         assert done.returncode == -9, done.stderr[-2000:]
         # Without Ray no progress is kept of which it could be said how far a phase is.
         told = continues(str(output))
-        assert f"of the phase {'slope' if die == KILLS[0] else 'shift'}" in told and (here or told == line)
+        assert f"of the phase {'slope' if die == KILLS[0] else 'shift'}" in told and (here or re.fullmatch(line, told))
     done = trained(points, output, here=here)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
