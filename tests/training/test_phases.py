@@ -1,8 +1,8 @@
 """Phases and the table between them: a training killed in each goes on where it was and ends as one that never stopped."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
