@@ -290,7 +290,7 @@ def matrix_peak(device: str) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - begun
 
-    return 2 * size**3 / min(once() for _ in range(10)) / 1e12
+    return 2 * size**3 / min(once() for _ in range(50)) / 1e12
 
 
 def name_of(device: str) -> str:
