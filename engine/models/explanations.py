@@ -18,12 +18,12 @@ from engine.errors import ConfigError
 from engine.explain.explanation import OK, OTHER_ANSWER
 from engine.explain.rows import explanations_fields, target_row
 from engine.explain.settings import METHOD_NAMES, OWN_METHODS, Measures, Settings
-from engine.keys import key, options_from
+from engine.keys import key, options_from, same
 from engine.models.answered import Answered, draw
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.explained import ASKED, Explained, Group, load_explained
-from engine.models.options import SystemOptions
+from engine.models.options import SystemOptions, TextOptions
 from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
 from engine.text.units import Units, sentences
 
@@ -98,9 +98,7 @@ class ExplainOptions(SystemOptions):
         at="cluster.precision",
         choices=("auto", "fp32", "bf16"),
     )
-    deterministic: bool = key(
-        False, "The same bits whatever the batches and shards: slower, each report goes alone.", at="deterministic"
-    )
+    deterministic: bool = same(TextOptions, "deterministic")
 
     def settings(self, **more: Any) -> Settings:
         """How explanations are made."""
