@@ -14,10 +14,11 @@ ROOMS = (
     *("pages", "models"),
     *("local_ray", "pipeline", "training", "benchmarks", "serving"),
     "experiments",
+    "studies",
 )
-MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "experiments"}
+MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "experiments", "studies"}
 # Studies name what they study. A door that serves one system alone names its own.
-STUDIES = ("engine/experiments/", "jobs/experiment.py")
+STUDIES = ("engine/experiments/", "jobs/experiment.py", "engine/studies/", "jobs/study.py")
 DOORS_OF_ONE = ("jobs/rationale_bank.py",)
 
 
