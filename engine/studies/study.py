@@ -11,11 +11,11 @@
 
 `arms` are the levels of one factor. A study of several factors names them under `factors`, each with its levels; its arms are all
 combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone. A corpus may be
-`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base`, as those of levels override them.
+`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base` and give way to the levels'.
 
-A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the same
-seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as `path:{folder}`, says
-how the folder is written into the setting.
+A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the
+same seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as
+`path:{folder}`, says how the folder is written into the setting.
 """
 
 import hashlib
