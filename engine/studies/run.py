@@ -161,8 +161,8 @@ class Runner:
         return [pq.read_table(each) for each in sorted(file.parent.glob(f"{file.name}.*.answers"))]
 
     def _finish(self, arms: Sequence[Arm], digests: Mapping[str, str]) -> pa.Table:
-        """All rows in one table: those of the arms, and for each corpus the means and comparisons that can be made of them. What the
-        record has and cannot be made anew here, for want of answers, is taken from there."""
+        """All rows in one table: those of the arms, and for each corpus the means and comparisons that can be made of them. What
+        the record has and cannot be made anew here, for want of answers, is taken from there."""
         parts = {arm.key: self._rows(arm) for arm in arms}
         measured = {key: digests[key] for key, rows in parts.items() if rows is not None}
         rows = pa.concat_tables([SCHEMA.empty_table(), *(each for each in parts.values() if each is not None)])
@@ -190,8 +190,8 @@ def record(study: str) -> Path:
 
 
 def part(study: Study, name: str, kind: str) -> Callable[..., Any]:
-    """The function `fit` or `measure` of a module of this package, or of the folder that it has for the study's system; a name with
-    dots is that of a module anywhere.
+    """The function `fit` or `measure` of a module of this package, or of the folder that it has for the study's system; a name
+    with dots is that of a module anywhere.
 
     Raises:
         ConfigError: there is none.
