@@ -33,7 +33,21 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf" / "study"
 SEEDS, TEXTS = "seeds", "texts"
 ARM, AFTER, AT, CORPORA = "arm", "after", "at", "corpora"
 _LEVEL = re.compile(r"[A-Za-z0-9_.+=][A-Za-z0-9_.+=-]*")
-_KEYS = {"question", "system", "fit", "corpora", "seeds", "base", "arms", "factors", "measure", "compare", "rounds", "tables"}
+_KEYS = {
+    "question",
+    "system",
+    "fit",
+    "corpora",
+    "seeds",
+    "base",
+    "arms",
+    "factors",
+    "measure",
+    "compare",
+    "rounds",
+    "tables",
+    "plots",
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,7 @@ class Study:
     rounds: int = 1000
     tables: Mapping[str, Any] = field(default_factory=dict)
     of_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plots: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
         """In the order in which they are measured: corpus by corpus, seed by seed."""
@@ -203,6 +218,7 @@ def study_of(name: str, values: Any) -> Study:
         rounds=values.get("rounds", 1000),
         tables=values.get("tables") or {},
         of_corpus={corpus: {key: value for key, value in place.items() if key != "path"} for corpus, place in places.items()},
+        plots=values.get("plots") or {},
     )
 
 

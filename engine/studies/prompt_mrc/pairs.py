@@ -34,6 +34,4 @@ def shares(gold: Mapping[str, Sequence[Mention]], said: Mapping[str, set[Mention
         "nested_both_found": sum(inner and outer for inner, outer in pairs),
     }
     n = len(pairs)
-    return [
-        Row(name, count / n, *share_interval(count, n), n) if n else Row(name, None, n=0) for name, count in counts.items()
-    ]
+    return [Row(name, count / n, *share_interval(count, n), n) if n else Row(name, None, n=0) for name, count in counts.items()]
