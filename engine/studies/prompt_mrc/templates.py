@@ -13,11 +13,14 @@ Automatic templates have no more word pieces than the longest hand-written one, 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tokenizers import Tokenizer
+
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
+from engine.models.base import Corpus
 from engine.models.prompt_mrc.automatic import automatic, definitions
 from engine.models.prompt_mrc.config import HARD, NAME, STYLES
-from engine.models.prompt_mrc.infused import BUDGET, Infused, cut, pieces_of
+from engine.models.prompt_mrc.infused import Infused, pieces_of
 from engine.models.prompt_mrc.templates import queries
 from engine.studies import whole
 from engine.studies.results import Measured, Row
@@ -56,7 +59,7 @@ def templates(task: Task) -> Mapping[str, Infused]:
     corpus = whole.corpus_of(task)
     types, config, tokenizer = corpus.config.types, corpus.config, _tokenizer(corpus)  # type: ignore[attr-defined]
     mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
-    texts = [cut(text, tokenizer, BUDGET) for text in queries(types, mode, config.language, style)]
+    texts = queries(types, mode, config.language, style)
     if kind in (AUTO, MENTIONS):
         known = definitions(given["ontology"], types, "templates.ontology") if kind == AUTO else {}
         room = max(pieces_of(text, tokenizer) for text in texts)
@@ -64,5 +67,5 @@ def templates(task: Task) -> Mapping[str, Infused]:
     return {name: Infused(text, text, 0) for name, text in zip(types, texts, strict=True)}
 
 
-def _tokenizer(corpus: whole.Corpus) -> "whole.Any":
+def _tokenizer(corpus: Corpus) -> Tokenizer:
     return load_tokenizer(encoder_folder(corpus.config.encoder))  # type: ignore[attr-defined]
