@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from engine.encoders import attention_for, encoder_digest, encoder_folder, load_encoder, load_tokenizer, set_threads, special_ids
 from engine.errors import ConfigError
+from engine.experiments.here import trained
 from engine.records import seed_of
 from engine.sources.parquet import whole
 from engine.storage import whole_file
@@ -37,7 +38,6 @@ from engine.studies.whole import settings_under
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.config import LoopConfig
-from engine.training.here import trained
 
 FIGURES = "adapted.json"
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
