@@ -5,7 +5,6 @@ A kept model is a safetensors file with the trained tensors and the curve.
 
 import hashlib
 import json
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from engine.storage import whole_file
 from engine.training.config import LoopConfig
-from engine.training.fit import FitConfig
 from engine.training.loop import Learner, Worker, train
 from engine.training.state import STATE
 
@@ -34,18 +32,6 @@ def trained(
     last = folder / "last"
     worker = Worker(device=learner.device, report=lambda row, _: report(row))
     return train(learner, loop, worker, folder, last if (last / STATE).is_file() else None)
-
-
-def fit_here(config: FitConfig, work: Path, report: Callable[[Row], None] = lambda row: None) -> Path:
-    """Trains a learner in this process; returns the folder with its last state, as `engine.training.fit.fit` does."""
-    last, whole = work / "last", work / "_last"
-    worker = Worker(
-        device=torch.device("cuda" if config.gpu else "cpu"), report=lambda row, _: report(row), batch=config.loop.batch
-    )
-    learner = pkgutil.resolve_name(config.learner)(config.settings, worker)
-    train(learner, config.loop, worker, work, last if (last / STATE).is_file() else None)
-    last.rename(whole)
-    return whole
 
 
 def learned_from(settings: Mapping[str, Any], texts: Iterable[Any]) -> str:

@@ -28,7 +28,6 @@ from torch.nn import functional
 
 from engine.encoders import attention_for, encoder_digest, encoder_folder, load_encoder, load_tokenizer, set_threads, special_ids
 from engine.errors import ConfigError
-from engine.experiments.here import trained
 from engine.records import seed_of
 from engine.sources.parquet import whole
 from engine.storage import whole_file
@@ -38,6 +37,8 @@ from engine.studies.whole import settings_under
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.config import LoopConfig
+from engine.training.here import train_here
+from engine.training.loop import Worker
 
 FIGURES = "adapted.json"
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
@@ -91,7 +92,8 @@ def fit(task: Task) -> Adapted:
         before = learner.validate()["loss"]
         loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
         work = home / "training"
-        trained(learner, loop, work, lambda row: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+        said = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+        train_here(learner, loop, said, work)
         figures = {"loss_of_new_head": before, "loss_after": learner.validate()["loss"], "pieces": len(learner.pieces)}
         learner.write(home / "encoder", figures)
         shutil.rmtree(work)

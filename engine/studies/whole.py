@@ -32,7 +32,7 @@ from engine.studies.run import Task
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.loop import Worker
-from engine.training.run import train_here, write_settled
+from engine.training.run import train_phases, write_settled
 
 USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION = "use", "untrained", "settle", "answer", "train", "precision"
 CHECKPOINT, FITTED = "checkpoint", "fitted.json"
@@ -80,7 +80,7 @@ def fit(task: Task) -> Fitted:
     if task.settings.get(UNTRAINED):
         tensors, curve, trained = _untrained(how, corpus, work), [], 0
     else:
-        tensors, curve = train_here(how, corpus, loop, work, task.say, gpu=device == "cuda")
+        tensors, curve = train_phases(how, corpus, loop, work, task.say, gpu=device == "cuda")
         trained = sum(value.numel() for value in tensors.values())
     shutil.rmtree(home / CHECKPOINT, ignore_errors=True)
     if task.settings.get(SETTLE, True):
