@@ -120,9 +120,8 @@ def _cell(row: Mapping[str, Any] | None, column: Mapping[str, Any]) -> str:
     if column["metric"].endswith((".p", ".holm")):
         return "<0.001" if row["value"] < 0.001 else f"{row['value']:.3f}"
     sign = "+" if column["slice"].startswith("less ") else ""
-    value, low, high = (
-        None if row[name] is None else f"{column['times'] * row[name]:{sign},.{column['digits']}f}" for name in ("value", "low", "high")
-    )
+    form, times = f"{sign},.{column['digits']}f", column["times"]
+    value, low, high = (None if row[name] is None else f"{times * row[name]:{form}}" for name in ("value", "low", "high"))
     text = f"{value} ({low} to {high})" if column["interval"] and low is not None and high is not None else f"{value}"
     return text.replace("-", "−")
 
