@@ -1,6 +1,6 @@
-"""Models that have not seen what they are asked about: one for each fold of the examples, trained on the others.
+"""Answers of models that have not seen what they are asked about: one model for each fold, trained on the other folds.
 
-Each fold is a part of a side table, so that the same call goes on after a kill, and a fold's training behind its last epoch.
+Each fold is a part of a side table, so after a kill the same call goes on where it stopped, inside a fold at its last epoch.
 """
 
 import pkgutil
@@ -21,21 +21,23 @@ from engine.training.here import trained
 def out_of_fold(
     name: str, schema: pa.Schema, folds: Sequence[int], settings: Mapping[str, Any], folder: str, say: Callable[[str], None]
 ) -> pa.Table:
-    """What the models of some folds answer, fold by fold.
+    """The answers of the models of some folds, fold after fold.
 
     Args:
-        settings: plain values. `learner` and `answers` are `module:function`, the first called as `function(fold, settings)` for
-            an `engine.training.loop.Learner`, the second, when it is trained, as `function(learner, curve, fold, settings)` for a
-            table of `schema`. `loop` are fields of `LoopConfig`, `runtime` has the folder `work` for the trainings.
+        settings: plain values. `learner` and `answers` are `module:function`. The first is called as `function(fold, settings)`
+            and returns an `engine.training.loop.Learner`; the second is called after the training as
+            `function(learner, curve, fold, settings)` and returns a table of `schema`. `loop` holds fields of `LoopConfig`,
+            `runtime` holds `work`, the folder for the trainings.
         folder: for the side table.
     """
+    # The names of the two functions below are kept with the table: under other names it would count as another one.
     path = make(SideTable(name, schema, tuple(folds), f"{__name__}:answered", f"{__name__}:joined"), settings, folder, say)
     with storage_for(path).open(path) as stream:
         return pq.read_table(stream)
 
 
 def answered(fold: int, settings: Mapping[str, Any]) -> pa.Table:
-    """The answers of the model of a fold."""
+    """The answers of one fold's model."""
     learner = pkgutil.resolve_name(settings["learner"])(fold, settings)
     curve = trained(learner, LoopConfig(**settings["loop"]), Path(settings["runtime"]["work"]) / f"fold{fold}")
     return pkgutil.resolve_name(settings["answers"])(learner, curve, fold, settings)

@@ -11,7 +11,7 @@ from engine.errors import ConfigError, ContractError, RetryableError
 from engine.models.site_classifier.build import learner
 from engine.storage import storage_for
 from engine.training.config import LoopConfig
-from engine.training.fit import STATE, FitConfig, _keep, fit
+from engine.training.fit import STATE, FitConfig, _copy_state, fit
 from engine.training.loop import Worker, train
 from tests.training.test_loop import CONFIG, Line
 from tests.training.test_stream import LOOP, settings
@@ -138,8 +138,8 @@ def test_half_a_last_state_has_no_name(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("engine.training.fit.shutil.copyfileobj", half)
         with pytest.raises(KeyboardInterrupt):
-            _keep(tmp_path / "from", str(tmp_path / "kept"))
+            _copy_state(tmp_path / "from", str(tmp_path / "kept"))
     assert not (tmp_path / "kept" / STATE).exists()
-    _keep(tmp_path / "from", str(tmp_path / "kept"))
+    _copy_state(tmp_path / "from", str(tmp_path / "kept"))
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [STATE]
     assert (tmp_path / "kept" / STATE).read_bytes() == b"state"
