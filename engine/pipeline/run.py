@@ -19,7 +19,7 @@ from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan, Planned
-from engine.pipeline.progress import FIRST, LOADING, PLANNING, PUBLISHING, STARTING, Progress, Silent, Standing
+from engine.pipeline.progress import FIRST, LOADING, PLANNING, PUBLISHING, STARTING, Progress, Standing
 from engine.pipeline.publish import publish
 from engine.pipeline.status import Summary, summary
 from engine.pipeline.work import Job
@@ -35,7 +35,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         TooManyFailures: all is done and published, with a larger share of failed records than `max_failed`.
     """
     started = time.monotonic()
-    progress = progress or Silent()
+    progress = progress or Progress()
     try:
         progress.wait(PLANNING)
         use_s3(config.s3)

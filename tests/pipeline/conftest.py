@@ -15,7 +15,7 @@ from engine.models.run import system_of
 from engine.pipeline import ClusterConfig, RunConfig, fingerprint, plan, work
 from engine.pipeline.commit import commit, commit_empty
 from engine.pipeline.layout import Layout
-from engine.pipeline.progress import Silent
+from engine.pipeline.progress import Progress
 from engine.pipeline.publish import publish
 from engine.pipeline.run import begin
 from engine.sources import InputConfig
@@ -61,7 +61,7 @@ class Bench:
         self.config, self.storage, self.layout = settings, storage or LocalStorage(), Layout(settings.output)
         self.system = system_of(settings.model)
         self.found = fingerprint.fingerprint(settings, self.system)
-        self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Silent())
+        self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Progress())
         self.schema = result_schema(self.system, self.plan.keep)
         keep = self.plan.keep.serialize().to_pybytes()
         cluster = settings.cluster
