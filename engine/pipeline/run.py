@@ -48,7 +48,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         known = published.manifests(storage, layout)
         for manifest in known:
             published.settle(storage, layout, manifest)
-        folded = published.folded(storage, layout, known)
+        folded = published.used_receipts(storage, layout, known)
         received = receipts(storage, layout)
         done = {**received, **folded}
         event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))

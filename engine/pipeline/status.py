@@ -121,7 +121,7 @@ def summary(
 ) -> Summary:
     """The summary of a run whose `_run.json` and plan are known."""
     manifests = published.manifests(storage, layout)
-    done = published.folded(storage, layout, manifests)
+    done = published.used_receipts(storage, layout, manifests)
     open_receipts = [r for name, r in receipts(storage, layout).items() if name not in done]
     counts: dict = {}
     for item in [*manifests, *open_receipts]:

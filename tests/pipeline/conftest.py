@@ -38,7 +38,7 @@ def texts(count: int, start: int = 0) -> dict[str, str]:
 def config(path: Path, output: Path, **more) -> RunConfig:
     """A run of the toy system; `options`, `runtime` and `cluster` are taken apart, the rest is RunConfig's."""
     model = ModelSpec("tests.toys.plain", options=more.pop("options", {}), runtime=more.pop("runtime", {}))
-    cluster = ClusterConfig(**{"child_memory": 512 * MEBI, **more.pop("cluster", {})})
+    cluster = ClusterConfig(**{"child_memory_gb": 0.5, **more.pop("cluster", {})})
     return RunConfig(InputConfig(str(path), id="id"), model, str(output), cluster, **{"shard_bytes": 400, **more})
 
 
