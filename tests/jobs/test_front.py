@@ -135,7 +135,7 @@ def test_an_entrys_name_is_the_users_own(toy: Job, name: str) -> None:
 
 def test_braces_that_cannot_be_read_are_told_in_our_words(toy: Job, capsys: pytest.CaptureFixture) -> None:
     told = refused(toy, capsys, "input.path=x", 'questions={Körperteil: "Wo?"}')
-    assert "questions: what stands in braces cannot be read; give each entry by itself, as in questions.<name>=<value>" in told
+    assert "questions: the value in braces cannot be read; give each entry by itself, as in questions.<name>=<value>" in told
 
 
 def test_a_name_that_is_not_utf8_arrives(toy: Job) -> None:

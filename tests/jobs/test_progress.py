@@ -199,7 +199,7 @@ def test_before_the_first_shard_there_is_no_age_of_the_last() -> None:
     bar = Bar(io.StringIO(), clock)
     bar.wait("starting Ray")
     bar.start(standing(0, 0))
-    bar._waits = None
+    bar._phase = None
     assert str(bar) == "0 of 400 reports"
     bar.close()
 
