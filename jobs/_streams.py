@@ -15,7 +15,8 @@ EXIT_UNREAD = 141
 
 def open_streams() -> None:
     """Replaces the streams that the caller has closed, as `>&-` does: what is printed there is dropped, and no file that is
-    opened later gets their numbers.""" for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    opened later gets their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
             os.set_inheritable(stream.fileno(), True)

@@ -1,4 +1,4 @@
-"""What a user may set for training, key by key: what every training takes, and beside it the settings of the system's recipe."""
+"""The keys of a training: those of every training, and those of the system's recipe."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from jobs._ray_job import check_paths
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Checkpoint folder to write; the same command again goes on where it stopped.", path=True)
+    path: str = key(MISSING, "Checkpoint folder to write; the same command again continues where it stopped.", path=True)
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Model:
 
 
 @dataclass
-class Given:
+class Common:
     output: Output = section(Output)
     model: Model = section(Model)
 
@@ -34,7 +34,7 @@ class Cluster:
     gpu: bool = key(False, "One GPU for each worker.")
     threads: int = key(0, "CPU threads of a worker; 0 shares out this machine's cores.", low=0)
     precision: str = key("auto", "Arithmetic of the frozen encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
-    max_failures: int = key(3, "Lost workers that are replaced before the job gives up with exit code 3.", low=0)
+    max_failures: int = key(3, "Lost workers to replace before the job gives up with exit code 3.", low=0)
 
 
 @dataclass
@@ -46,14 +46,14 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a training of the system in a package."""
-    return composed(Given, recipe(package).Settings, Running)
+    return composed(Common, recipe(package).Settings, Running)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
     """The plain settings of a training, of an instance of `schema`.
 
     Raises:
-        ConfigError: a path that would vanish with the folder of a Ray job, or a figure to watch that nobody measures.
+        ConfigError: a path would vanish with the folder of a Ray job, or the system does not measure train.watch.
     """
     how = recipe(config.model.system)
     settings: dict[str, Any] = _plain(asdict(taken(how.Settings, config)))
@@ -66,7 +66,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 
 def _plain(values: Any) -> Any:
-    """As it stands in JSON."""
+    """A value as JSON has it."""
     if isinstance(values, Mapping):
         return {name: _plain(value) for name, value in values.items()}
     return list(values) if isinstance(values, tuple) else values

@@ -1,4 +1,4 @@
-"""Tells what a run has done, from its output folder alone."""
+"""Shows the state of a run, from its output folder alone."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class Config:
 @job(
     "status",
     Config,
-    "Tells what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
-    "while the run is going on.",
+    "Shows what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
+    "while the run goes on.",
     examples=["output.path=coded", "output.path=coded json=true"],
 )
 def main(config: Config) -> None:
