@@ -25,7 +25,7 @@ class Output:
 @dataclass
 class Model:
     system: str = key(MISSING, "The package of the system; model=<name> sets it.")
-    path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that is included.", path=True)
+    path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the included model.", path=True)
 
 
 @dataclass(frozen=True)

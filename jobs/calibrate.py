@@ -23,7 +23,7 @@ class Output:
 class Model:
     system: str = key(MISSING, "The package of the system to calibrate; model=<name> sets it.")
     path: str = key(
-        "shipped", "Checkpoint folder to calibrate, which stays unchanged; 'shipped' is the model that is included.", path=True
+        "shipped", "Checkpoint folder to calibrate, which stays unchanged; 'shipped' is the included model.", path=True
     )
 
 

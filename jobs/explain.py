@@ -32,7 +32,7 @@ class Input:
 
 @dataclass
 class Model:
-    path: str = key("shipped", "Checkpoint that the run used; 'shipped' is the model that is included.", path=True)
+    path: str = key("shipped", "Checkpoint that the run used; 'shipped' is the included model.", path=True)
 
 
 @dataclass

@@ -17,7 +17,8 @@ class BenchConfig:
 
     model: ModelSpec
     input: InputConfig | None = None
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    # Never None: with the bare type its keys would become keys of the benchmark.
+    cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
     name: str | None = key(None, "Name of the measurements in their table; null takes the system's.")
     parts: tuple[str, ...] = key(PARTS, "Parts to measure.", choices=PARTS)
     core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
