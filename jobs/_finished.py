@@ -1,15 +1,28 @@
 """Facts of a finished run for the jobs that come after it: how it read its input, and which model it used."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
+from engine.keys import MISSING, key
 
 if TYPE_CHECKING:
     from engine.models.base import ModelSpec, System
     from engine.pipeline import Summary
 
 _OPTIONS = "model.options."
+
+
+@dataclass
+class RunFolder:
+    path: str = key(MISSING, "Folder of the run, its output.path.", path=True)
+
+
+def check_tables(summary: "Summary") -> None:
+    """ConfigError if a run has published nothing yet."""
+    if not summary.files:
+        raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
 
 
 def reading_of_run(summary: "Summary") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.records import DECISIONS, REASONS
 from engine.storage import S3Config, storage_for, use_s3
-from jobs._finished import deciding_of_run, reading_of_run
+from jobs._finished import RunFolder, check_tables, deciding_of_run, reading_of_run
 from jobs._front import job
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ _SHARD_BYTES = 4 * 1024 * 1024
 @dataclass
 class Input:
     path: str = key(MISSING, "The reports that the run read, its input.path.", path=True)
-
-
-@dataclass
-class Output:
-    path: str = key(MISSING, "Folder of the run.", path=True)
 
 
 @dataclass
@@ -49,7 +44,7 @@ class Page:
 @dataclass
 class Config:
     input: Input = section(Input)
-    output: Output = section(Output)
+    output: RunFolder = section(RunFolder)
     page: Page = section(Page)
     storage: S3Config = section(S3Config)
 
@@ -97,8 +92,7 @@ def write_page(
     from engine.pages.examples import IN_TURN, join_text, pick_examples
     from engine.records import tasks_of
 
-    if not summary.files:
-        raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
+    check_tables(summary)
     tasks = tasks_of(schema_of(summary.files))
     rows = pick_examples(summary.files, choice, deciding_of_run(summary, tasks) or tasks, summary.table)
     if not rows and (choice.decision or choice.reasons):

@@ -6,14 +6,10 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.pages.sheet import ALL, DELIMITERS, ROWS
 from engine.storage import S3Config, use_s3
+from jobs._finished import RunFolder, check_tables
 from jobs._front import job
 
 MOST_LINES = 1_048_575
-
-
-@dataclass
-class Output:
-    path: str = key(MISSING, "Folder of the run, as given to jobs.code_reports or jobs.extract_entities.", path=True)
 
 
 @dataclass
@@ -29,7 +25,7 @@ class Export:
 
 @dataclass
 class Config:
-    output: Output = section(Output)
+    output: RunFolder = section(RunFolder)
     export: Export = section(Export)
     storage: S3Config = section(S3Config)
     rows: str = key(ALL, "The rows to write, by their decision.", choices=ROWS)
@@ -54,8 +50,7 @@ def main(config: Config) -> None:
 
     use_s3(config.storage)
     summary, path = status(config.output.path), config.export.path
-    if not summary.files:
-        raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
+    check_tables(summary)
     if inside(path, summary.folder):
         raise ConfigError(f"export.path: {summary.folder} holds the run's tables; name another folder")
     lines = write_sheet(path, summary.files, config.rows, config.export.delimiter)

@@ -2,19 +2,15 @@
 
 from dataclasses import dataclass
 
-from engine.keys import MISSING, key, section
+from engine.keys import key, section
 from engine.storage import S3Config, use_s3
+from jobs._finished import RunFolder
 from jobs._front import job
 
 
 @dataclass
-class Output:
-    path: str = key(MISSING, "Folder of the run, its output.path.", path=True)
-
-
-@dataclass
 class Config:
-    output: Output = section(Output)
+    output: RunFolder = section(RunFolder)
     storage: S3Config = section(S3Config)
     json: bool = key(False, "Print one JSON object instead of lines.")
 

@@ -69,7 +69,7 @@ class Learner(Protocol):
     def validate(self) -> Mapping[str, float]:
         """Figures on held-back records, the same on every worker."""
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         """Further figures since the last call: the sum over this worker's records and their number, by name."""
 
 
@@ -133,7 +133,7 @@ def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, r
         done, ended_epoch, stopped = step == steps, step % per_epoch == 0, step == config.stop_after
         if step % config.report_every == 0 or done or stopped or ended_epoch:
             seconds = time.perf_counter() - began
-            tokens, sums, means = _sum_over_workers(tokens, sums, learner.told(), worker)
+            tokens, sums, means = _sum_over_workers(tokens, sums, learner.further_figures(), worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | means

@@ -97,8 +97,8 @@ def test_a_run_on_a_disk_that_is_really_too_small(tmp_path, small_disk, cluster)
 
     first = drive()
     assert first.returncode == 3, first.stderr[-2000:]
-    told = [line for line in first.stderr.splitlines() if "no space left" in line or "more disk" in line]
-    assert len(told) == 1
+    lines = [line for line in first.stderr.splitlines() if "no space left" in line or "more disk" in line]
+    assert len(lines) == 1
     assert "Traceback" not in first.stderr
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True, timeout=60)
     second = drive()

@@ -28,8 +28,8 @@ def test_a_lost_worker_is_worth_another_try_whatever_the_others_say():
     failures = [OSError("the actor died"), Wrapped(ContractError("training raised RuntimeError at loop.py:1"))]
     assert engine_error(failures) is None
     assert worth_retrying(failures)
-    told = training_error(WorkerGroupError(dict(enumerate(failures))))
-    assert isinstance(told, RetryableError) and "WorkerGroupError" in str(told)
+    message = training_error(WorkerGroupError(dict(enumerate(failures))))
+    assert isinstance(message, RetryableError) and "WorkerGroupError" in str(message)
 
 
 def test_what_the_controller_stopped_with_is_found_again():

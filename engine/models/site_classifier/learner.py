@@ -97,7 +97,7 @@ class SiteLearner:
     def order(self, epoch: int) -> Sequence[int]:
         return self.source.order(epoch, self.config.ratio, self.config.seed)
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         """The loss of every task on every kind of sample since the last call, where there are samples beside the reports."""
         found = {name: (total, count) for name, (total, count) in self._told.items()}
         self._told = {}

@@ -48,14 +48,14 @@ def test_an_epoch_has_every_report_once_and_samples_by_the_ratio(ratio, counts):
 def test_every_kind_has_its_own_loss_and_the_weight_of_samples_counts():
     made = learner(sample_weight=0.5)
     each = [float(next(made.losses([member], 0))[0]["site"].detach()) for member in (0, 2, 3)]
-    made.told()
+    made.further_figures()
     (terms,) = [terms for terms, _ in made.losses([0, 2, 3], 0)]
     assert float(terms["site"].detach()) == pytest.approx(sum(each), rel=1e-4)
-    told = made.told()
+    told = made.further_figures()
     assert told["loss_site_real"] == (pytest.approx(each[0], rel=1e-4), 1)
     # Told without the weight of samples.
     assert told["loss_site_rationale"] == (pytest.approx(2 * (each[1] + each[2]), rel=1e-4), 2)
-    assert made.told() == {}
+    assert made.further_figures() == {}
 
 
 def test_marks_are_a_second_question_of_the_reports_that_have_them():
@@ -151,9 +151,9 @@ def test_what_an_epoch_hides_of_a_report_does_not_depend_on_the_batch():
 def test_a_report_without_a_label_is_no_part_of_a_mean_loss():
     made = learner(labels=(0, -1, 0, 0, 1, 2))
     (terms,) = [terms for terms, _ in made.losses([0, 1], 0)]
-    assert made.told()["loss_site_real"] == (pytest.approx(float(terms["site"].detach()), rel=1e-4), 1)
+    assert made.further_figures()["loss_site_real"] == (pytest.approx(float(terms["site"].detach()), rel=1e-4), 1)
     many = Task("hallmark", ("a", "b"), (20, 20), multi_label=True)
     made = learner(task=many, labels=[[1, 0], [-1, -1], [0, 0], [0, 1], [1, 1], [0, 0]])
     list(made.losses([0, 1, 2], 0))
-    told = made.told()
+    told = made.further_figures()
     assert (told["loss_hallmark_real"][1], told["loss_hallmark_rationale"][1]) == (1, 1)
