@@ -53,7 +53,7 @@ def later(
     except duckdb.Error as error:
         raise RetryableError(
             f"looking for duplicate ids needs more disk or memory than there is ({type(error).__name__}); "
-            "free some, or raise output.memory, and run the same command again"
+            "free some, or raise output.memory_gb, and run the same command again"
         ) from None
 
 

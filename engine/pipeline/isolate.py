@@ -98,9 +98,10 @@ def _code(job: Job, shard: Shard, gathered: _Gathered) -> bool:
         if death.phase == "read" and deaths["read"] == 2:
             return False
         if deaths[death.phase] > _PATIENCE:
+            moment = "before it can code anything" if death.phase == "start" else "between records"
             raise RetryableError(
-                f"a child process dies {'before it can code anything' if death.phase == 'start' else 'between records'}; "
-                f"raise cluster.child_memory ({job.child_memory} bytes), or free memory, and run the same command again"
+                f"a child process dies {moment}; raise cluster.child_memory_gb (now {job.child_memory / 2**30:g}), or free "
+                "memory, and run the same command again"
             )
 
 

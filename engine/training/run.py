@@ -39,7 +39,6 @@ _TRAINING = Kind(
     "holds a training with other settings ({changes}); choose a new folder",
     note=f"{WORK}/{CLAIM}",
 )
-CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
 def train_system(
@@ -81,7 +80,9 @@ def train_system(
     if figures is None:
         _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), files, say)
         if corpus.changed():
-            raise InputChanged(CHANGED)
+            raise InputChanged(
+                "data.path: the input has changed since this training began; bring it back, or choose a new folder"
+            )
         shutil.rmtree(files.checkpoint, ignore_errors=True)
         figures = finish(how, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
         publish_checkpoint(files.checkpoint, output)
