@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.keys import MISSING, composed, key, section, taken
-from engine.models.base import recipe
+from engine.models import base
 from engine.storage import S3Config
 from engine.training.config import LoopConfig
 from jobs._ray_job import check_paths
@@ -46,7 +46,7 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a training of the system in a package."""
-    return composed(Common, recipe(package).Settings, Running)
+    return composed(Common, base.recipe(package).Settings, Running)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def settings_of(config: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a path would vanish with the folder of a Ray job, or the system does not measure train.watch.
     """
-    how = recipe(config.model.system)
-    settings: dict[str, Any] = _plain(asdict(taken(how.Settings, config)))
+    recipe = base.recipe(config.model.system)
+    settings: dict[str, Any] = _plain(asdict(taken(recipe.Settings, config)))
     check_paths({"data.path": settings["data"]["path"], "output.path": config.output.path})
-    figures = how.watched(settings)
+    figures = recipe.watched(settings)
     config.train.watch = config.train.watch or figures[0]
     if config.train.watch not in figures:
         raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")

@@ -28,7 +28,7 @@ JOBS = {CODES: "code_reports", ENTITIES: "extract_entities"}
 )
 def main(config: Any) -> None:
     """Trains, prints the figures, and what to do next."""
-    from engine.models.base import recipe, systems
+    from engine.models import base
     from engine.training.config import LoopConfig
     from engine.training.run import continues, train_system
 
@@ -47,12 +47,12 @@ def main(config: Any) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(continues(output)) from None
-    how = recipe(system)
-    lines, cautions = how.report(figures), how.cautions(figures)
-    print("\n".join(lines))
+    recipe = base.recipe(system)
+    cautions = recipe.cautions(figures)
+    print("\n".join(recipe.report(figures)))
     print(f"Checkpoint: {output}; its model card, with all figures: {output}/README.md")
     # A job must be told a system of the user's own.
-    choice = "" if system in systems() else f"model.system={system} "
+    choice = "" if system in base.systems() else f"model.system={system} "
     name = JOBS.get(import_module(system).TABLE)
     command = f"python -m jobs.{name} {choice}" if name else choice
     print(f"To use it: {command}model.path={output}{' input.path=... output.path=...' if name else ''}")

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from engine.errors import InputChanged
-from engine.models.base import Corpus, Phase, Recipe, Say, recipe
+from engine.models import base
+from engine.models.base import Corpus, Phase, Recipe, Say
 from engine.models.checkpoint import LIST, publish_checkpoint, revise
 from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
@@ -63,16 +64,16 @@ def train_system(
         ConfigError: the folder holds something else, or a training with other settings; or see `Recipe.corpus`.
         InputChanged: the input is not what it was when the training began.
     """
-    how, cluster = recipe(system), dict(cluster or {})
-    corpus = how.corpus(settings)
+    recipe, cluster = base.recipe(system), dict(cluster or {})
+    corpus = recipe.corpus(settings)
     for line in corpus.lines():
         say(line)
     output = full_path(os.path.expanduser(output))
     probe(output)
-    phases = how.phases(corpus.settings)
+    phases = recipe.phases(corpus.settings)
     # A single phase needs no folder of its own.
-    part, folders = how.part(corpus.settings), [phase.name if len(phases) > 1 else "" for phase in phases]
-    deciding = {"settings": _deciding(how, corpus.settings), "loop": asdict(loop)}
+    part, folders = recipe.part(corpus.settings), [phase.name if len(phases) > 1 else "" for phase in phases]
+    deciding = {"settings": _deciding(recipe, corpus.settings), "loop": asdict(loop)}
     # `part` and `phases` are for `continues`; the id tells this training from an earlier one whose output was removed.
     note = claim(output, deciding, _TRAINING, corpus.given, part=part, phases=folders, id=uuid.uuid4().hex)
     files = _Files.of(output, note)
@@ -84,7 +85,7 @@ def train_system(
                 "data.path: the input has changed since this training began; bring it back, or choose a new folder"
             )
         shutil.rmtree(files.checkpoint, ignore_errors=True)
-        figures = finish(how, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
+        figures = finish(recipe, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
         publish_checkpoint(files.checkpoint, output)
     else:
         say("this training is finished; nothing to do")
@@ -216,19 +217,19 @@ def _hand_over(phase: Phase, settings: Mapping[str, Any], last: Path, folder: st
     return inherited
 
 
-def finish(how: Recipe, corpus: Corpus, state: State, folder: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
+def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
     """Writes a checkpoint of a trained state, settles it and measures it as the product; returns its figures.
 
     Args:
         state: tensors by name and the curve. folder: the one to write, which must not exist.
     """
     tensors, curve = state
-    spec = how.write(folder, corpus, tensors)
+    spec = recipe.write(folder, corpus, tensors)
     spec = replace(spec, runtime={**spec.runtime, "device": device})
-    settled = how.settle(spec, corpus, say)
-    figures = {**how.measure(spec, corpus, settled, say), "curve": curve}
-    part = how.part(corpus.settings)
-    figures["digest"] = revise(folder, {}, how.card(spec, figures, command), part or None)
+    settled = recipe.settle(spec, corpus, say)
+    figures = {**recipe.measure(spec, corpus, settled, say), "curve": curve}
+    part = recipe.part(corpus.settings)
+    figures["digest"] = revise(folder, {}, recipe.card(spec, figures, command), part or None)
     (folder / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     write_curve(folder / part, curve)
     return figures
@@ -250,9 +251,9 @@ def _device(cluster: Mapping[str, Any]) -> str:
     return "cuda" if cluster.get("gpu") and torch.cuda.is_available() else "cpu"
 
 
-def _deciding(how: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _deciding(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide what the model learns: a system's single keys only say how it is measured."""
-    sections = get_type_hints(how.Settings)
+    sections = get_type_hints(recipe.Settings)
     return {name: value for name, value in settings.items() if name not in sections or is_dataclass(sections[name])}
 
 
