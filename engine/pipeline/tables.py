@@ -2,7 +2,7 @@
 
 A system provides a map and an associative reduce in plain Python. Each part is a task, in Ray where it runs, else in this
 process. Its result is a file, and a receipt, created only if absent, says which file counts. So after a kill the same call goes
-on with the missing parts, and two drivers on one folder share the work.
+on with the missing parts, and two drivers on one folder use each other's parts.
 
     <folder>/_<name>/settings.json               what the table is computed from
     <folder>/_<name>/parts/<part>-<try>.parquet  the result of the map for a part; removed, with the receipts, after the reduce
@@ -42,8 +42,8 @@ def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callab
         folder: local or on S3; with Ray one that all its nodes reach.
 
     Raises:
-        ConfigError: the folder holds such a table with other settings. EngineError: what the map or the reduce raised. Of a bug
-        in them only class and place are told, since it may quote a record.
+        ConfigError: the folder holds such a table with other settings.
+        EngineError: what the map or the reduce raised; of a bug in them only class and place, since it may quote a record.
     """
     folder = full_path(folder)
     storage, work, target = storage_for(folder), f"{folder}/_{table.name}", f"{folder}/{table.name}/part-0.parquet"
