@@ -1,6 +1,6 @@
-"""The job that runs a system over a corpus: its keys, the engine's settings that they become, and what a person sees of it.
+"""The job that runs a system over a corpus: its keys, how they become the engine's settings, and its output.
 
-`jobs.code_reports` and `jobs.extract_entities` are its names; each has another system for its default.
+It has two names, `jobs.code_reports` and `jobs.extract_entities`, which differ in their default system.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def run_config(config: Any) -> "RunConfig":
     """The engine's settings, of an instance of `schema`.
 
     Raises:
-        ConfigError: settings that cannot go together.
+        ConfigError: settings contradict each other.
     """
     from engine.models.base import ModelSpec
     from engine.pipeline import RunConfig
@@ -62,7 +62,7 @@ def run_config(config: Any) -> "RunConfig":
 
 
 def run_and_tell(settings: "RunConfig") -> None:
-    """Runs and prints the closing summary, also of a run that finished with too many failures.
+    """Runs and prints the closing summary, also after too many failed records.
 
     Raises:
         EngineError: as `engine.pipeline.run`.

@@ -1,5 +1,5 @@
-"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or
-texts that are not reportable, against which to measure what a coder makes of them: `corpus=unreportable`."""
+"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or, with
+`corpus=unreportable`, texts that are not reportable, to measure what a coder does with them."""
 
 from dataclasses import dataclass, replace
 
@@ -30,8 +30,8 @@ class Config:
     storage: S3Config = section(S3Config)
     corpus: str = key(
         "reports",
-        "What to write: pathology reports with gold codes, or texts of which none states a reportable tumour, in twenty kinds by "
-        "turns (column `kind`): noise of scanners, letters, benign findings, other languages.",
+        "What to write: pathology reports with gold codes, or texts without a reportable tumour, in twenty kinds in turn (column "
+        "`kind`), such as noise of scanners, letters, benign findings, other languages.",
         choices=("reports", "unreportable"),
     )
     records: int = same(CorpusConfig, "records")

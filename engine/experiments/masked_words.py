@@ -97,7 +97,7 @@ class MaskedWords:
             total, counted = total + float(loss.sum()), counted + float(counts.sum())
         return {"loss": total / counted}
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
     def _losses(self, group: Sequence[int], epoch: int) -> tuple[Tensor, Tensor, int]:

@@ -56,7 +56,7 @@ class CodeLearner:
                     pairs[task].append(answers(labels[task][some], values))
         return figures(pairs)
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
     def close(self) -> None:

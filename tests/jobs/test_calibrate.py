@@ -33,14 +33,14 @@ def calibrate(folder, output, *more):
 def test_a_revision_is_written_and_codes(sample, tmp_path, capsys):
     before = read_checkpoint(str(sample / "model"))
     assert calibrate(sample, tmp_path / "new", "target=0.6", "method=isotonic") == 0
-    told = capsys.readouterr().out
-    assert "80 labelled reports" in told and "site, 80 reports:" in told
-    assert "before " in told and "after, cross-fitted" in told and "sure from a probability of" in told
-    assert "3 of 4 codes can be coded without a person (min_support=10): C18, C34, C50\n" in told
-    assert "8 records have a code that the model does not know (C99)" in told
-    assert "histology: no labels; its calibration stays." in told
+    message = capsys.readouterr().out
+    assert "80 labelled reports" in message and "site, 80 reports:" in message
+    assert "before " in message and "after, cross-fitted" in message and "sure from a probability of" in message
+    assert "3 of 4 codes can be coded without a person (min_support=10): C18, C34, C50\n" in message
+    assert "8 records have a code that the model does not know (C99)" in message
+    assert "histology: no labels; its calibration stays." in message
     found = read_checkpoint(str(tmp_path / "new"))
-    assert found.digest != before.digest and found.digest[:12] in told
+    assert found.digest != before.digest and found.digest[:12] in message
     assert read_checkpoint(str(sample / "model")).digest == before.digest
     assert found.calibration["histology"] == before.calibration["histology"]
     site = found.calibration["site"]
@@ -100,7 +100,7 @@ def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["data.labels={site: split}"], "data.labels: none of the 2 different labels (test, valid) is a code of task site"),
         (["data.labels={place: site}"], "the model has no task 'place'"),
@@ -111,10 +111,10 @@ def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
         (["model.path=nowhere"], "is no checkpoint folder"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, more, told):
+def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, more, message):
     assert calibrate(sample, tmp_path / "new", *more) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
