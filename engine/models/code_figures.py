@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -104,9 +103,8 @@ def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibra
     found = outcome(task, test[task.name].to_pylist(), logits, fitted)
     rows = test.take(pa.array(found.rows))
     columns = {name: np.array(rows[name].to_pylist()) for name in ("group", "source", "leak") if name in rows.column_names}
-    spread = classes.bootstrap_interval(
-        lambda drawn: float(found.right[drawn].mean()), columns.get("group", rows["record_id"].to_pylist())
-    )
+    groups = columns.get("group", rows["record_id"].to_pylist())
+    low, high = classes.bootstrap_interval(lambda drawn: float(found.right[drawn].mean()), groups)
     everything = np.ones(len(rows), dtype=bool)
     leak, source = columns.get("leak", ~everything).astype(bool), columns.get("source", np.array([]))
     parts = {"icd_code_in_text": leak, "no_icd_code_in_text": ~leak} if leak.any() else {}
@@ -115,8 +113,8 @@ def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibra
     if found.macro_f1 is not None:
         figures["macro_f1"] = found.macro_f1
     return figures | {
-        "accuracy_low": spread.low,
-        "accuracy_high": spread.high,
+        "accuracy_low": low,
+        "accuracy_high": high,
         "ece": calibration.expected_calibration_error(found.sure, found.right),
         "parts": {name: _figures(found, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
     }
@@ -128,7 +126,7 @@ def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, An
     # A code that training never saw is wrong, and of a multi-label answer every yes and no must be right.
     figures["accuracy"] = float(right.mean())
     figures["keepable_share"] = classes.keepable_share(sure, right, TARGET)
-    return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
+    return figures | {"threshold": classes.at_threshold(sure, right, threshold)}
 
 
 def _task(task: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.evaluation.codes import about_labels
+from engine.evaluation.codes import label_notes
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import Say
 from engine.models.code_calibrate import PER_CLASS, Data, Settings
@@ -163,7 +163,7 @@ def _shown_from(settings: Settings) -> int:
 
 def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
     labels = column.drop_null().to_pylist()
-    return about_labels(task.name, np.array(labels), {task.name: task.labels}, "data.labels") if labels else []
+    return label_notes(task.name, np.array(labels), task.labels, "data.labels") if labels else []
 
 
 def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:

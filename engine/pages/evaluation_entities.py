@@ -48,7 +48,7 @@ def lead(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[
     tiles = [
         ("records compared", f"{counts.get('matched', 0):,}"),
         ("mentions marked", f"{counts.get('marked', 0):,}"),
-        ("mentions found", f"{counts.get('said', 0):,}"),
+        ("mentions found", f"{counts.get('found', 0):,}"),
         *figures.decision_tiles(evaluation, {word: told for word, told in _DECISIONS.items() if _some(evaluation, word)}),
     ]
     return [_headline(evaluation), figures.tiles(tiles)]

@@ -106,7 +106,7 @@ def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
         (["data.labels={place: site}"], "the model has no task 'place'"),
         (["data.labels={site: nowhere}"], "has no column 'nowhere'"),
         (["data.path=nowhere.parquet"], "data.path: "),
-        (["data.where={split: train}"], "data.where: none of 80 rows is chosen: split has test, valid"),
+        (["data.where={split: train}"], "data.where: none of 80 rows matches: split has test, valid"),
         (["method=platt"], "method: 'platt' is not allowed"),
         (["model.path=nowhere"], "is no checkpoint folder"),
     ],

@@ -23,7 +23,7 @@ def answers(task, gold, code, decision):
         answered=np.ones(n, bool),
         prob=np.linspace(0.5, 0.99, n),
         decision=np.array(decision),
-        own=np.array(decision),
+        task_decision=np.array(decision),
         top=[[c] for c in code],
         group=np.arange(n).astype(str),
     )
