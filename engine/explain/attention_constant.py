@@ -1,8 +1,8 @@
-"""Attention whose weights count as constants in the backward pass.
+"""Attention whose weights are constants in the backward pass.
 
-The forward pass is plain softmax attention. The gradient then flows through the values alone, the rule of conservative
-propagation (Ali et al. 2022, "XAI for Transformers", section 3): cheaper, since the softmax and the products of queries and keys
-have no backward, and reported as more faithful.
+The forward pass is plain softmax attention. The gradient flows through the values alone, the rule of conservative propagation
+(Ali et al. 2022, "XAI for Transformers", section 3). This is cheaper, since the softmax and the products of queries and keys have
+no backward, and reported as more faithful.
 """
 
 from typing import Any

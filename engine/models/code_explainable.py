@@ -136,10 +136,10 @@ class CodeExplainable:
         same = answers(self.logits(batch), self.multi_label) == targets.to(self.device)
         return same.all(-1) if self.multi_label else same
 
-    def relevance_rules(self, attention: str) -> AbstractContextManager[None]:
+    def relevance_rules(self) -> AbstractContextManager[None]:
         """Those of the network's `encoder`; one without an encoder is taken to be linear in what it embeds."""
         encoder = getattr(self.network, "encoder", None)
-        return nullcontext() if encoder is None else relevance_rules(encoder, attention)
+        return nullcontext() if encoder is None else relevance_rules(encoder)
 
     def own(self, method: str, batch: Reports, targets: Tensor) -> Tensor:
         raise NotImplementedError

@@ -65,7 +65,7 @@ class Explainer:
 
     def token_scores(self, batch: Batch, chunk: int) -> tuple[Pooled, dict[str, Tensor], Mapping[str, Tensor]]:
         """What the network said, which answers are explained, and the score [W, L] of every token for each task."""
-        with relevance_rules(self.network.encoder, "constant") if self.method == "attnlrp" else nullcontext():
+        with relevance_rules(self.network.encoder) if self.method == "attnlrp" else nullcontext():
             with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
                 embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
                 pooled = self.network(batch, embeds, chunk)
