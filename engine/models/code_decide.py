@@ -1,4 +1,4 @@
-"""From calibrated probabilities to decisions, and why a person must look."""
+"""From calibrated probabilities to decisions, and the reasons for review."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from engine.models.options import CodeOptions
 from engine.records import AUTO, REASONS, REVIEW
 
 CLOSE = 0.2
-# Of several codes those above it are given, and above it a code counts for what is said about codes together.
+# A multi-label answer has the codes above it; rules about several codes together consider codes above it.
 MORE_SURE_THAN_NOT = 0.5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One task's answer for one report, as the columns of a row name it; it is `auto` where there is no reason against it."""
+    """One task's answer for one report, by column name; it is `auto` unless there is a reason for review."""
 
     code: str
     prob: float
@@ -36,10 +36,10 @@ def probabilities(logits: np.ndarray, temperature: float, multi_label: bool) -> 
 
 
 def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
-    """Probabilities [n, labels] with the highest of each row taken along the isotonic curve, if there is one.
+    """Probabilities [n, labels], the highest of each row mapped by the isotonic curve, if there is one.
 
-    The others shrink in proportion, by the stronger of two factors: as the highest one did, so that their order stays, or as the
-    rest of the mass did, so that the sum stays at most 1.
+    The others shrink in proportion by the smaller of two factors: that of the highest one, so that the order stays, and that of
+    the remaining mass, so that the sum stays at most 1.
     """
     if calibration.isotonic is None:
         return prob
@@ -47,15 +47,15 @@ def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
     old = np.take_along_axis(prob, best, -1)
     new = np.interp(old, *calibration.isotonic)
     rest = np.divide(1 - new, 1 - old, out=np.zeros_like(old), where=old < 1)
-    found = prob * np.minimum(new / old, rest)
-    np.put_along_axis(found, best, new, -1)
-    return found
+    mapped = prob * np.minimum(new / old, rest)
+    np.put_along_axis(mapped, best, new, -1)
+    return mapped
 
 
 def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions, shown: int = 3) -> Answer:
     """One report's answer from its logits [labels].
 
-    A multi-label answer joins the codes above one half with `;`, and is as sure as its least sure yes or no.
+    A multi-label answer joins the codes above one half with `;`, and is as certain as its least certain yes or no.
     """
     prob = probabilities(logits[None], calibration.temperature, task.multi_label)[0]
     if not task.multi_label:
@@ -88,22 +88,22 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options
 def nearest(logits: np.ndarray, centres: Sequence[Sequence[float]]) -> np.ndarray:
     """Euclidean distance [n] from logits [n, labels] to the nearest centre [labels].
 
-    Texts of another kind than a model has learned from lie apart from all of its codes in this space where their energy, the
-    log-sum-exp of the logits, is that of sure answers (measured; docs/results/guard.md). After Lee et al., NeurIPS 2018, with
-    one and the same variance in every direction, which fewer reports can tell.
+    Texts unlike those that the model has learned from are far from all of its codes in this space, even if their energy, the
+    log-sum-exp of the logits, is that of certain answers (measured; docs/results/guard.md). After Lee et al., NeurIPS 2018, with
+    equal variance in every direction, which fewer reports can determine.
     """
     apart = logits.astype(np.float64)[:, None] - np.asarray(centres, dtype=np.float64)[None]
     return np.sqrt((apart**2).sum(-1)).min(-1)
 
 
 def threshold(task: Task, code: str, calibration: TaskCalibration, options: CodeOptions) -> float:
-    """The probability from which a code of a task is sure; above 1 where none was found to be enough."""
+    """The probability from which a code is certain enough; above 1 if no probability is."""
     fitted = (calibration.class_thresholds or {}).get(code, calibration.threshold)
     return options.thresholds.get(task.name, fitted)
 
 
 def auto_codes(task: Task, calibration: TaskCalibration, options: CodeOptions) -> list[str]:
-    """The codes of a task that can be `auto`: with support enough, and a threshold that a probability can reach."""
+    """The codes of a task that can be `auto`: with enough support and a threshold that a probability can reach."""
     return [
         code
         for code, support in zip(task.labels, task.support, strict=True)
@@ -112,8 +112,8 @@ def auto_codes(task: Task, calibration: TaskCalibration, options: CodeOptions) -
 
 
 def margins(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions) -> Iterator[float]:
-    """How far from being otherwise is all that a decision about a report's logits [labels] hangs on: differences of
-    probabilities, and the share by which it is nearer or farther than a report may be from all others."""
+    """Distances from every boundary that the decision about a report's logits [labels] depends on: differences of probabilities,
+    and the relative distance from the radius beyond which a report is unlike all others."""
     prob = probabilities(logits[None], calibration.temperature, task.multi_label)
     if task.multi_label:
         yield float(np.abs(prob - MORE_SURE_THAN_NOT).min())

@@ -185,7 +185,7 @@ def test_own_labels_without_split_or_patients_and_the_last_lines_say_what_lacks(
     columns = ["data.id=number", "data.text=report", "data.labels={site: site}"]
     done = train(f"data.path={tmp_path / 'own.parquet'}", f"output.path={tmp_path / 'model'}", *columns, "baseline=true")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "no column split: train, valid and test are cut by a hash of number" in done.stderr
+    assert "no column split: a hash of number decides train, valid and test" in done.stderr
     assert "no column patient_id: every report counts" in done.stderr and "0 min left" not in done.stderr
     for phase in ("scored ", "fitting the baseline for site on", "measuring evidence, 1 of ", "writing the checkpoint"):
         assert phase in done.stderr

@@ -106,13 +106,13 @@ class ReportSurvey(Survey):
             self.pairs |= {(first, second) for first, second in both if first is not None and second is not None}
         self._made.append(self._sampler.made(texts))
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         if not self.config.highlighted:
-            return super().told()
+            return super().lines()
         kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
         given = ", ".join(f"{count:,} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
         lost = f"; not used: {', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons.items()))}" if reasons else ""
-        return [*super().told(), f"highlights: {given} for train{lost}"]
+        return [*super().lines(), f"highlights: {given} for train{lost}"]
 
     def _synthetic(self, numbers: range) -> Iterator[pa.Table]:
         from engine.sources.synthetic import generate
