@@ -16,7 +16,6 @@ OK, DEGENERATE, NO_UNITS, NOT_FINITE = "ok", "degenerate", "no_units", "not_fini
 # The explanation is sound, but the model gave another answer when it was explained.
 OTHER_ANSWER = "other_answer"
 STATUSES = (OK, DEGENERATE, NO_UNITS, NOT_FINITE, OTHER_ANSWER)
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,6 @@ class Explanation:
     @property
     def degenerate(self) -> bool:
         return not np.any(self.weight)
-
-    @property
-    def complete(self) -> bool | None:
-        """Whether the residual is within 5 % of the difference to explain; None without a residual."""
-        if self.residual is None or self.target_score is None or self.blank_score is None:
-            return None
-        return abs(self.residual) <= TOLERANCE * abs(self.target_score - self.blank_score)
 
     def checked(self, checks: Mapping[str, float | None]) -> "Explanation":
         """The explanation with further checks."""

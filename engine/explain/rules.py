@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.explain import attention_constant
-
+CONSTANT_ATTENTION = "eager_constant"
 _ELEMENTWISE = (nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
 _TINY = 1e-6
 
@@ -31,8 +30,40 @@ def relevance_rules(encoder: nn.Module, *heads: nn.Module) -> Iterator[None]:
             elif isinstance(module, _ELEMENTWISE) or type(module).__module__ == "transformers.activations":
                 stack.enter_context(_replaced(module, _activation))
         stack.callback(setattr, encoder.config, "_attn_implementation", encoder.config._attn_implementation)
-        encoder.config._attn_implementation = attention_constant.register()
+        encoder.config._attn_implementation = register_attention()
         yield
+
+
+def constant_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """An attention function for transformers; query, key, value [batch, heads, tokens, width].
+
+    The forward pass is plain softmax attention. The gradient flows through the values alone, as the weights are constants. This
+    is cheaper, since the softmax and the products of queries and keys have no backward, and reported as more faithful.
+    """
+    with torch.no_grad():
+        scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        weights = nn.functional.softmax(scores, dim=-1)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+def register_attention() -> str:
+    """Registers `constant_attention` with transformers; returns its name for `attn_implementation`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(CONSTANT_ATTENTION, constant_attention)
+    AttentionMaskInterface.register(CONSTANT_ATTENTION, eager_mask)
+    return CONSTANT_ATTENTION
 
 
 class _Scaled(torch.autograd.Function):

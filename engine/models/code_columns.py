@@ -31,14 +31,7 @@ _READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "d
 
 @dataclass(frozen=True)
 class CodeColumns:
-    """The path of labelled texts, and their columns.
-
-    `labels` maps a task to its column; that of a task in `multi_label` holds lists of codes. `split` names the column with train,
-    valid or test; `group` one whose values (patients) never cross splits. If one of these is None, or no file has a column of its
-    default name, it is replaced as the module says.
-
-    `further` are the keys of a system's own columns.
-    """
+    """The path of labelled texts, and their columns; `further` are the keys of a system's own columns."""
 
     further: ClassVar[Sequence[str]] = ()
 
@@ -61,14 +54,7 @@ class CodeColumns:
 
 @dataclass(frozen=True)
 class CodeData(CodeColumns):
-    """The same, and how to read them.
-
-    `held` is the number of train examples in memory at a time, over all workers, which are shuffled together. Without a column
-    for the split, `cut_share` is the share that becomes test, and the share of the rest that becomes valid.
-
-    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are those of CSV, see
-    `engine.sources.InputConfig`.
-    """
+    """The same, and how to read them; for CSV see `engine.sources.InputConfig`."""
 
     held: int = key(
         8192,

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.evaluation.mentions import compare, same_records
+from engine.evaluation.entities import compare, same_records
 from engine.sources.labelled import Broken, Document
 from tests.evaluation.found import found_row, found_rows, marked_texts
 

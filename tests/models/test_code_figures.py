@@ -19,9 +19,7 @@ GOOD = {
         ({"baseline": None}, []),
         (
             {"model": {"n": 700, "accuracy": 0.4, "macro_f1": 0.8}},
-            [
-                "site: worse than the baseline, TF-IDF with logistic regression (accuracy 0.400 against 0.930): do not use it as it is"
-            ],
+            ["site: worse than the baseline, TF-IDF with logistic regression (accuracy 0.400 against 0.930): do not use it"],
         ),
         (
             {"model": {"n": 3, "accuracy": 1.0, "macro_f1": 1.0}},

@@ -22,6 +22,7 @@ from engine.models.prompt_mrc.evidence import evidence
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import MatchHead
 from engine.models.tokens import WORDS
+from tests.explain.toys import complete
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import World, scattered, tiny_config, tiny_learner, write
 from tests.models.prompt_mrc.test_extractor import extractor, rows
@@ -117,7 +118,7 @@ def test_a_span_is_explained_the_same_alone_and_among_others(model, method):
 
 def test_integrated_gradients_leave_little_unexplained(model):
     for one in explain(model, *asked(model), "integrated_gradients", Settings(steps=40)):
-        assert abs(one.target_score - one.blank_score) > 1e-3 and one.complete
+        assert abs(one.target_score - one.blank_score) > 1e-3 and complete(one)
 
 
 def test_the_probability_is_the_score_of_the_row(model):

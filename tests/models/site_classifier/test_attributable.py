@@ -15,6 +15,7 @@ from engine.models.columns import matrix
 from engine.models.site_classifier.attributable import SiteExplainable
 from engine.models.site_classifier.remembered import Remembered
 from engine.text.units import sentences
+from tests.explain.toys import complete
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
 QUICK = {"steps": 6, "samples": 20, "perturbations": 2}
@@ -150,7 +151,7 @@ def test_a_multi_label_task_is_explained_by_its_chosen_labels(tmp_path):
     assert model.probability(batch, targets).tolist() == pytest.approx(least.tolist(), abs=1e-6)
     assert model.targets(["8140/3;8500/3"]).tolist() == [[0, 1, 1]]
     (found, *_) = explain(model, batch, model.targets(["8140/3;8500/3"] * 4), "integrated_gradients", Settings(steps=30))
-    assert found.complete and found.score_kind == "logit"
+    assert complete(found) and found.score_kind == "logit"
 
 
 def test_a_paired_text_is_read_and_never_erased(tmp_path):
