@@ -14,7 +14,7 @@ from engine.evaluation import calibration
 from engine.evaluation.calibration import Threshold
 from engine.models.base import Say
 from engine.models.code_calibrate import ISOTONIC, PER_CLASS, TEMPERATURE, Settings
-from engine.models.code_decide import MORE_SURE_THAN_NOT, adjusted, answer, nearest, probabilities
+from engine.models.code_decide import MORE_SURE_THAN_NOT, answer, calibrated, nearest
 from engine.models.code_task import Task, TaskCalibration
 from engine.models.columns import matrix
 from engine.models.options import CodeOptions
@@ -94,20 +94,18 @@ def outcome(task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCali
     rows = np.flatnonzero([value is not None for value in values])
     values, logits = [values[row] for row in rows], logits[rows]
     target = gold(values, task)
-    prob = probabilities(logits, fitted.temperature, task.multi_label)
+    prob, sure = calibrated(logits, fitted, task.multi_label)
     labels = np.array(task.labels)
     if not task.multi_label:
-        prob = adjusted(prob, fitted)
         best = prob.argmax(-1)
-        return Outcome(rows, np.array(values), labels[best], prob.max(-1), best == target, logits, target)
+        return Outcome(rows, np.array(values), labels[best], sure, best == target, logits, target)
     chosen = prob > MORE_SURE_THAN_NOT
     flat = logits.reshape(-1, 1)
-    sure = np.maximum(prob, 1 - prob).min(-1)
     return Outcome(
         rows,
         np.array([";".join(sorted(codes)) for codes in values]),
         np.array([";".join(labels[row]) for row in chosen]),
-        sure if fitted.isotonic is None else np.interp(sure, *fitted.isotonic),
+        sure,
         (chosen == (target == 1)).all(-1),
         np.hstack([np.zeros_like(flat), flat]),
         target.reshape(-1),

@@ -52,27 +52,33 @@ def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
     return mapped
 
 
+def calibrated(logits: np.ndarray, calibration: TaskCalibration, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated probabilities [n, labels], and the certainty [n] of each answer: its highest probability, or that of its least
+    certain yes or no."""
+    prob = probabilities(logits, calibration.temperature, multi_label)
+    if not multi_label:
+        prob = adjusted(prob, calibration)
+        return prob, prob.max(-1)
+    sure = np.maximum(prob, 1 - prob).min(-1)
+    return prob, sure if calibration.isotonic is None else np.interp(sure, *calibration.isotonic)
+
+
 def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions, shown: int = 3) -> Answer:
     """One report's answer from its logits [labels].
 
     A multi-label answer joins the codes above one half with `;`, and is as certain as its least certain yes or no.
     """
-    prob = probabilities(logits[None], calibration.temperature, task.multi_label)[0]
-    if not task.multi_label:
-        prob = adjusted(prob[None], calibration)[0]
+    (prob,), (sure,) = calibrated(logits[None], calibration, task.multi_label)
     order = np.argsort(-prob, kind="stable")
     top = [{"code": task.labels[i], "prob": float(prob[i])} for i in order[:shown]]
     reasons = []
     if task.multi_label:
         chosen = [int(i) for i in np.flatnonzero(prob > MORE_SURE_THAN_NOT)]
-        sure = float(np.maximum(prob, 1 - prob).min())
-        if calibration.isotonic is not None:
-            sure = float(np.interp(sure, *calibration.isotonic))
         code = ";".join(task.labels[i] for i in chosen)
         support = min((task.support[i] for i in chosen), default=options.min_support)
     else:
         best = int(order[0])
-        sure, code, support = float(prob[best]), task.labels[best], task.support[best]
+        code, support = task.labels[best], task.support[best]
         if calibration.centres is not None and nearest(logits[None], calibration.centres)[0] > calibration.farthest:
             reasons.append("out_of_distribution")
     needed = threshold(task, code, calibration, options)
@@ -82,7 +88,7 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options
             reasons.append("low_margin")
     if support < options.min_support:
         reasons.append("rare_class_below_support")
-    return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
+    return Answer(code, float(sure), REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
 
 
 def nearest(logits: np.ndarray, centres: Sequence[Sequence[float]]) -> np.ndarray:
@@ -114,11 +120,10 @@ def auto_codes(task: Task, calibration: TaskCalibration, options: CodeOptions) -
 def margins(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions) -> Iterator[float]:
     """Distances from every boundary that the decision about a report's logits [labels] depends on: differences of probabilities,
     and the relative distance from the radius beyond which a report is unlike all others."""
-    prob = probabilities(logits[None], calibration.temperature, task.multi_label)
+    (prob,), _ = calibrated(logits[None], calibration, task.multi_label)
     if task.multi_label:
         yield float(np.abs(prob - MORE_SURE_THAN_NOT).min())
         return
-    prob = adjusted(prob, calibration)[0]
     second, best = np.sort([0.0, *prob])[-2:]
     yield float(best - second)
     yield abs(float(best) - MORE_SURE_THAN_NOT)

@@ -74,7 +74,7 @@ def _task_cautions(task: Mapping[str, Any]) -> list[str]:
     n = model["n"]
     if n < FEW:
         bound = calibration.lower_bound(round(n * model["accuracy"]), n)
-        lines.append(f"{_reports(n, 'test')} prove no more than an accuracy of at least {bound:.3f} (95 % confidence)")
+        lines.append(f"{_reports(n, 'test')} prove only that the accuracy is at least {bound:.3f} (95 % confidence)")
     if fitted["bound"] is None:
         lines.append(f"{_no_threshold(fitted)}, so every report goes to review")
     codes, least = task["codes"], CodeOptions.min_support

@@ -221,7 +221,7 @@ def test_one_class_only_is_told(coded_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["id=facility"], "if files number alike, set id_scope=file"),
+        (["id=facility"], "if files number their records alike, set id_scope=file"),
         (["id_scope=file"], "none of 60 ids of the gold table is in the run"),
         (["labels={place: site}"], "the run has no task 'place'; it has site, histology"),
         (["labels={site: facility}"], "is a code of task site"),

@@ -23,7 +23,7 @@ GOOD = {
         ),
         (
             {"model": {"n": 3, "accuracy": 1.0, "macro_f1": 1.0}},
-            ["site: 3 test reports with a code prove no more than an accuracy of at least 0.368 (95 % confidence)"],
+            ["site: 3 test reports with a code prove only that the accuracy is at least 0.368 (95 % confidence)"],
         ),
         (
             {"calibration": {**GOOD["calibration"], "n": 1, "bound": None}},

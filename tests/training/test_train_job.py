@@ -191,4 +191,4 @@ def test_own_labels_without_split_or_patients_and_the_last_lines_say_what_lacks(
         assert phase in done.stderr
     last = done.stdout[done.stdout.index("Before you use it:") :]
     assert "valid reports with a code are too few for a threshold: 98 % right with 95 % confidence takes 203" in last
-    assert "test reports with a code show an accuracy of at least" in last
+    assert "test reports with a code prove only that the accuracy is at least" in last
