@@ -55,11 +55,11 @@ def figures(
     prob, threshold, state = (np.stack([side[name] for name in names], 1) for side in (prob, threshold, state))
     true, unit = truth(state, uncertain), joined.unit
     true = np.where(np.isnan(prob), np.nan, true)
-    decided, said = np.where(np.isnan(threshold), np.nan, true), prob >= threshold
+    decided, predicted = np.where(np.isnan(threshold), np.nan, true), prob >= threshold
 
     def measured(at: NDArray) -> list[Metric]:
         by_prob = label_metrics(names, prob[at], true[at], unit[at], rounds)
-        return by_prob + threshold_metrics(names, said[at], decided[at], unit[at], rounds)
+        return by_prob + threshold_metrics(names, predicted[at], decided[at], unit[at], rounds)
 
     metrics = measured(np.arange(len(unit)))
     for name, values in joined.parts(slices).items():
@@ -73,10 +73,10 @@ def figures(
     metrics += record_metrics(texts_of(joined.run["decision"]), unit, {}, np.ones(len(unit), bool), rounds)
     gold_counts = {"rows": len(gold), "used": len(gold), **(counts or {})}
     gold_counts |= {"matched": len(joined), "without_row": joined.without_row}
-    study, label = np.nonzero(~np.isnan(decided) & (said != (decided == 1)))
+    study, label = np.nonzero(~np.isnan(decided) & (predicted != (decided == 1)))
     cells = {
         "task": np.array(names)[label],
-        "code": np.where(said[study, label], "1", "0"),
+        "code": np.where(predicted[study, label], "1", "0"),
         "gold": np.where(decided[study, label] == 1, "1", "0"),
         "prob": prob[study, label],
     }
@@ -151,14 +151,14 @@ def ranking(prob: NDArray, true: NDArray, weights: NDArray) -> tuple[NDArray, ND
     return area, np.where(both, divide((yes * precision).sum(1), above[:, -1]), np.nan)
 
 
-def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
-    """F1 and Matthews correlation of each label for the decisions `said`, their means over labels that gold has, and F1 over all
-    cells."""
+def threshold_metrics(names: Sequence[str], predicted: NDArray, true: NDArray, unit: NDArray, rounds: Rounds) -> list[Metric]:
+    """F1 and Matthews correlation of each label for the decisions `predicted`, their means over labels that gold has, and F1 over
+    all cells."""
     rows = [
-        pl.DataFrame({"unit": unit, "part": [name] * len(unit), "said": called, "true": gold}, strict=False)
-        for name, called, gold in zip(names, said.T, true.T, strict=True)
+        pl.DataFrame({"unit": unit, "part": [name] * len(unit), "predicted": called, "true": gold}, strict=False)
+        for name, called, gold in zip(names, predicted.T, true.T, strict=True)
     ]
-    yes, called = pl.col("true") == 1, pl.col("said")
+    yes, called = pl.col("true") == 1, pl.col("predicted")
     rows = pl.concat(rows).with_columns(known=pl.col("true").is_not_nan())
     cells = {"support": yes, "called": called, "hits": yes & called, "known": True}
     rows = rows.select("unit", "part", **{name: pl.col("known") & cell for name, cell in cells.items()})
@@ -188,16 +188,16 @@ def threshold_metrics(names: Sequence[str], said: NDArray, true: NDArray, unit: 
     return metrics
 
 
-def stated_f1(said: ArrayLike, gold: ArrayLike, uncertain: str) -> dict[str, float]:
+def stated_f1(stated: ArrayLike, gold: ArrayLike, uncertain: str) -> dict[str, float]:
     """F1 of what one text states against another: over all labels (`micro`), as the mean over labels that gold has (`macro`), and
     over studies (`example`; two texts that state nothing agree). What is not mentioned is a no.
 
     Args:
-        said, gold: states. uncertain: `POSITIVE` as in f1chexbert, or `NEGATIVE` as in the CheXbert repository; they give
+        stated, gold: states. uncertain: `POSITIVE` as in f1chexbert, or `NEGATIVE` as in the CheXbert repository; they give
         different numbers, so record it beside them.
     """
-    said, gold = (truth(states, uncertain, NEGATIVE) == 1 for states in (said, gold))
-    cells = (said & gold, said & ~gold, ~said & gold)
+    stated, gold = (truth(states, uncertain, NEGATIVE) == 1 for states in (stated, gold))
+    cells = (stated & gold, stated & ~gold, ~stated & gold)
     by_label = _f1(*(cell.sum(0) for cell in cells))[gold.any(0)]
     by_study = _f1(*(cell.sum(1) for cell in cells))
     return {
@@ -218,17 +218,17 @@ def box_iou(one: Box, other: Box) -> float:
 
 
 def box_metrics(
-    gold: Sequence[Sequence[Box]], said: Sequence[Sequence[tuple[float, Box]]], unit: NDArray, rounds: Rounds
+    gold: Sequence[Sequence[Box]], evidence: Sequence[Sequence[tuple[float, Box]]], unit: NDArray, rounds: Rounds
 ) -> list[Metric]:
     """Agreement of evidence with drawn boxes, over pairs of study and label that have one: `box_iou`, the mean of each drawn
     box's best IoU, and `pointing`, the share of pairs whose strongest evidence has its centre in a drawn box.
 
     Args:
-        gold: the drawn boxes of each pair. said: its evidence with weights.
+        gold: the drawn boxes of each pair. evidence: its evidence with weights.
     Source:
         Zhang et al., Top-Down Neural Attention by Excitation Backprop (ECCV 2016), section 4.2: the pointing game.
     """
-    pairs = list(zip(gold, said, strict=True))
+    pairs = list(zip(gold, evidence, strict=True))
     iou = [
         np.mean([max((box_iou(box, place) for _, place in evidence), default=0.0) for box in boxes]) for boxes, evidence in pairs
     ]

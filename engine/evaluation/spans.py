@@ -26,10 +26,10 @@ ALL, MACRO = "all", "macro"
 IOU = 0.5
 ERRORS = ("left_wrong", "right_wrong", "both_wrong", "type_wrong", "missed", "spurious")
 WAYS = {
-    "": ("gold", "said", "exact"),
-    "overlap_": ("gold", "said", "overlap"),
-    "iou_": ("gold", "said", "iou"),
-    "char_": ("chars_gold", "chars_said", "chars_both"),
+    "": ("gold", "found", "exact"),
+    "overlap_": ("gold", "found", "overlap"),
+    "iou_": ("gold", "found", "iou"),
+    "char_": ("chars_gold", "chars_found", "chars_both"),
 }
 """For each definition of a hit the counts of marked mentions, found mentions, and hits."""
 _FIGURES = {
@@ -43,7 +43,7 @@ _FIGURES = {
 }
 _COUNTS = tuple(dict.fromkeys(name for figure in _FIGURES.values() for name in (*figure.below, figure.above)))
 PART_METRICS = ("precision", "recall", "f1", "overlap_f1")
-_PART_COUNTS = ("gold", "said", "exact", "overlap")
+_PART_COUNTS = ("gold", "found", "exact", "overlap")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SpanFigures:
 
 def measure(
     gold: Mentions,
-    said: Mentions,
+    found: Mentions,
     rounds: int = 1000,
     seed: int = 0,
     *,
@@ -87,17 +87,17 @@ def measure(
     or spurious. `macro` is the mean over types that are marked.
 
     Args:
-        gold, said: marked and found mentions of the same records. rounds: resamples for intervals; 0 for none.
+        gold, found: marked and found mentions of the same records. rounds: resamples for intervals; 0 for none.
         groups: the unit of each record that resamples draw whole, such as the patient; without it each record is its own.
         parts: slice -> the records in it, which get `PART_METRICS` over all types.
     """
-    if set(gold) != set(said):
-        raise ContractError(f"{len(set(gold) ^ set(said))} records are on one side only")
+    if set(gold) != set(found):
+        raise ContractError(f"{len(set(gold) ^ set(found))} records are on one side only")
     unit = {record: (groups or {}).get(record, record) for record in gold}
     confusion: Counter[tuple[str, str]] = Counter()
     lines, types = [], set()
     for record in gold:
-        counts, confused = counts_of(set(gold[record]), set(said[record]))
+        counts, confused = counts_of(set(gold[record]), set(found[record]))
         confusion.update(confused)
         kinds = {kind for _, kind in counts}
         types |= kinds
@@ -127,9 +127,9 @@ def _mean(figures: Sequence[Callable[[Drawn], NDArray]]) -> Callable[[Drawn], ND
     return lambda drawn: mean_known(np.stack([figure(drawn) for figure in figures], -1))
 
 
-def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
+def matches(gold: Iterable[Mention], found: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
     """Matched pairs of marked and found mentions of one record, with their IoU, best first."""
-    same = [(one, other) for one in gold for other in said if one[2] == other[2]]
+    same = [(one, other) for one in gold for other in found if one[2] == other[2]]
     pairs = [(iou(one, other), one, other) for one, other in same if one[0] < other[1] and other[0] < one[1]]
     used: tuple[set[Mention], set[Mention]] = (set(), set())
     matched = []
@@ -142,7 +142,7 @@ def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Ment
 
 
 def errors(
-    gold: Collection[Mention], said: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
+    gold: Collection[Mention], found: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
 ) -> list[tuple[str, Mention | None, Mention | None]]:
     """The errors of one record: its kind (one of `ERRORS`), the marked and the found mention; one of them is None if the other is
     missed or spurious.
@@ -150,13 +150,13 @@ def errors(
     Args:
         matched: the result of `matches`, if it is at hand.
     """
-    matched = matches(gold, said) if matched is None else matched
+    matched = matches(gold, found) if matched is None else matched
     wrong: list[tuple[str, Mention | None, Mention | None]] = []
     for one, other, _ in matched:
         if one != other:
             side = "right_wrong" if one[0] == other[0] else "left_wrong" if one[1] == other[1] else "both_wrong"
             wrong.append((side, one, other))
-    left = set(said) - {other for _, other, _ in matched}
+    left = set(found) - {other for _, other, _ in matched}
     for one in sorted(set(gold) - {one for one, _, _ in matched}):
         twin = min((other for other in left if other[:2] == one[:2]), default=None)
         wrong.append(("missed" if twin is None else "type_wrong", one, twin))
@@ -170,49 +170,49 @@ def iou(one: Mention, other: Mention) -> float:
     return common / (one[1] - one[0] + other[1] - other[0] - common)
 
 
-def counts_of(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+def counts_of(gold: set[Mention], found: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
     """Counts of one record by (name, type), and confusions of types; an error counts for its marked type, if it has one."""
     counts: Counter[tuple[str, str]] = Counter()
-    for name, mentions in (("gold", gold), ("said", said), ("exact", gold & said)):
+    for name, mentions in (("gold", gold), ("found", found), ("exact", gold & found)):
         counts.update((name, kind) for _, _, kind in mentions)
-    matched = matches(gold, said)
+    matched = matches(gold, found)
     for one, _, overlap in matched:
         counts["overlap", one[2]] += 1
         counts["iou", one[2]] += overlap >= IOU
-    counts.update((kind, (one or other)[2]) for kind, one, other in errors(gold, said, matched))
-    for kind in {kind for _, _, kind in gold | said}:
-        _count_characters(kind, gold, said, counts)
+    counts.update((kind, (one or other)[2]) for kind, one, other in errors(gold, found, matched))
+    for kind in {kind for _, _, kind in gold | found}:
+        _count_characters(kind, gold, found, counts)
     for start, end, kind in gold:
-        near = [(a, b) for a, b, other in said if other == kind and a < end and start < b]
+        near = [(a, b) for a, b, other in found if other == kind and a < end and start < b]
         starts, ends = any(a == start for a, _ in near), any(b == end for _, b in near)
         counts["touched", kind] += bool(near)
         counts["start", kind] += starts
         counts["end", kind] += ends
         counts["ends_both", kind] += starts and ends
-    return counts, _confusion(gold, said, matched)
+    return counts, _confusion(gold, found, matched)
 
 
 def _confusion(
-    gold: set[Mention], said: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
+    gold: set[Mention], found: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
 ) -> Counter[tuple[str, str]]:
     """(marked, found) types of found mentions: the own type if matched with an IoU of at least 0.5, else the best other."""
     right = {other for _, other, overlap in matched if overlap >= IOU}
     counts = Counter((kind, kind) for _, _, kind in right)
-    for other in said - right:
+    for other in found - right:
         near = [(iou(one, other), one) for one in gold if one[2] != other[2] and iou(one, other) >= IOU]
         if near:
             counts[max(near)[1][2], other[2]] += 1
     return counts
 
 
-def _count_characters(kind: str, gold: set[Mention], said: set[Mention], counts: Counter[tuple[str, str]]) -> None:
+def _count_characters(kind: str, gold: set[Mention], found: set[Mention], counts: Counter[tuple[str, str]]) -> None:
     """Adds the characters of a type as multisets: those marked, found, and in both."""
-    sides = [[mention for mention in mentions if mention[2] == kind] for mentions in (gold, said)]
+    sides = [[mention for mention in mentions if mention[2] == kind] for mentions in (gold, found)]
     depth = np.zeros((2, max(end for mentions in sides for _, end, _ in mentions) + 1), np.int64)
     for row, mentions in zip(depth, sides, strict=True):
         for start, end, _ in mentions:
             row[start] += 1
             row[end] -= 1
     depth = depth.cumsum(axis=1)
-    counts["chars_gold", kind], counts["chars_said", kind] = map(int, depth.sum(axis=1))
+    counts["chars_gold", kind], counts["chars_found", kind] = map(int, depth.sum(axis=1))
     counts["chars_both", kind] = int(depth.min(axis=0).sum())

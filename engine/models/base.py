@@ -89,10 +89,9 @@ class System(Protocol):
 
 def systems() -> dict[str, str]:
     """The packages of the systems that come with the engine, each with the name of the table that it fills."""
-    packages = [
-        each for each in pkgutil.iter_modules(importlib.import_module(__package__).__path__, f"{__package__}.") if each.ispkg
-    ]
-    tables = {package.name: getattr(importlib.import_module(package.name), "TABLE", None) for package in packages}
+    modules = pkgutil.iter_modules(importlib.import_module(__package__).__path__, f"{__package__}.")
+    names = [module.name for module in modules if module.ispkg]
+    tables = {name: getattr(importlib.import_module(name), "TABLE", None) for name in names}
     return {name: table for name, table in tables.items() if table is not None}
 
 

@@ -101,7 +101,7 @@ def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
         ConfigError: it cannot be read, or lacks another column.
     """
     name, plain = basename(file.path), plain_name(file.path).lower()
-    format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
+    format = next((name for name in (CSV, JSONL) if plain.endswith(ENDINGS[name])), PARQUET)
     labelled = config.labelled(file.path, format)
     known = labelled.schema_of(file).names
     lacking = _lacking_in(config, known, name)

@@ -214,9 +214,9 @@ class LabelledTexts:
         Raises:
             ConfigError: see `Survey.of` and `Survey.require`.
         """
-        given, found = _listed(cls.survey(data)), cls.survey.of(data)
-        found.require()
-        return cls(settings, data, given, found)
+        given, texts = _listed(cls.survey(data)), cls.survey.of(data)
+        texts.require()
+        return cls(settings, data, given, texts)
 
     @cached_property
     def config(self) -> CodeConfig:

@@ -84,8 +84,8 @@ class Index:
     facts: Mapping[str, Any]
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> "Index":
-        return cls(*(tuple(found[name]) for name in ("reports", "samples", "valid")), found["facts"])
+    def of(cls, values: Mapping[str, Any]) -> "Index":
+        return cls(*(tuple(values[name]) for name in ("reports", "samples", "valid")), values["facts"])
 
 
 def read_index(folder: str) -> Index | None:

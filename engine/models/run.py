@@ -98,7 +98,7 @@ def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
     `prepared` has the others."""
     meta = records.drop_columns(["text"])
     readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
-    tables, failed = _guarded(system, system.prepare, readable, "prepare", _kept(records))
+    tables, failed = _guarded(system, system.prepare, readable, "prepare", _keep_schema(records))
     prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
     if "failure" in prepared.column_names:
         broken = prepared.filter(prepared["failure"].is_valid())
@@ -135,7 +135,7 @@ def probe(system: System, keep: pa.Schema) -> None:
     system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
 
 
-def _kept(records: pa.Table) -> pa.Schema:
+def _keep_schema(records: pa.Table) -> pa.Schema:
     return pa.schema(list(records.schema.field("keep").type))
 
 
