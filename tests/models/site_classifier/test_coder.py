@@ -211,7 +211,7 @@ def test_a_digest_that_was_made_to_fit_is_refused(tmp_path):
     listed = json.loads((folder / "digest.json").read_text())
     listed["digest"] = "0" * 64
     (folder / "digest.json").write_text(json.dumps(listed))
-    with pytest.raises(ConfigError, match="does not fit"):
+    with pytest.raises(ConfigError, match="does not match its files"):
         coder(folder)
 
 
