@@ -77,7 +77,7 @@ def _entities(evaluation: Evaluation, deciding: Sequence[str], level: float) -> 
     counts = evaluation.counts
     lines = [
         f"{counts['matched']:,} records compared, {counts['rows']:,} marked texts; {counts['marked']:,} mentions marked and "
-        f"{counts['said']:,} found, of types that were looked for on both sides.",
+        f"{counts['found']:,} found, of types that were looked for on both sides.",
         "All types:",
     ]
     lines += [_line(evaluation.get(ENTITIES, name), text) for name, text in _ENTITIES.items()]

@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.evaluation.gold import GoldConfig
-from engine.evaluation.marked import read_marked
+from engine.evaluation.gold import GoldConfig, read_marked
 from engine.records import text_digest
 
 TEXTS = ["Aspirin helped.", "No pain."]
@@ -92,7 +91,7 @@ def test_some_texts_are_chosen_and_all_say_what_is_marked(table):
     gold = read_marked(GoldConfig(table, where={"split": "test"}))
     assert gold.records["record_id"].to_pylist() == ["2"] and gold.marked == {"marked": {"Drug", "Sign"}}
     assert read_marked(GoldConfig(table, where={"no": "10"})).records["record_id"].to_pylist() == ["1"]
-    with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts is chosen"):
+    with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts matches"):
         read_marked(GoldConfig(table, where={"split": "valid"}))
     with pytest.raises(ConfigError, match=r"^where: gold has no column 'ward'"):
         read_marked(GoldConfig(table, where={"ward": "x"}))

@@ -60,8 +60,8 @@ def test_too_few_reports_are_refused_before_any_work(sample, tmp_path, capsys):
     assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err == (
-        "calibrate: data.path: 40 reports with a code of site: too few. 98 % right with 95 % confidence takes at the least 203 "
-        "reports without an error, and 254 to show its effect; with so few target=0.9 is the most that can be asked\n"
+        "calibrate: data.path: 40 reports with a code of site: too few. 98 % right with 95 % confidence takes at least 203 "
+        "reports without an error, and 254 to show its effect; with so few, target=0.9 is the highest possible\n"
     )
     assert not (tmp_path / "new").exists()
 
@@ -73,8 +73,8 @@ def test_a_target_that_nothing_reaches_writes_nothing_and_says_why(sample, tmp_p
     assert "before " in printed.out and "0 of 4 codes can be coded without a person (min_support=10)\n" in printed.out
     assert "80 reports do not show 95 % right with 95 % confidence: nothing will be coded without a person" in printed.out
     # Four fifths of 80 are fewer than the 80 that 95 % takes.
-    assert "in 5 parts, so that 64 reports must do for each, and 80 without an error are the least:" in printed.out
-    assert "from 100 reports on there is something to see here" in printed.out and "To use it" not in printed.out
+    assert "in 5 parts, so each is fitted on 64 reports, but at least 80 without an error are needed:" in printed.out
+    assert "the effect can be shown from 100 reports on" in printed.out and "To use it" not in printed.out
     assert printed.err.splitlines()[-1].startswith(
         "calibrate: target: no revision is written, since with it every report would go"
     )
@@ -106,7 +106,7 @@ def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
         (["data.labels={place: site}"], "the model has no task 'place'"),
         (["data.labels={site: nowhere}"], "has no column 'nowhere'"),
         (["data.path=nowhere.parquet"], "data.path: "),
-        (["data.where={split: train}"], "data.where: none of 80 rows is chosen: split has test, valid"),
+        (["data.where={split: train}"], "data.where: none of 80 rows matches: split has test, valid"),
         (["method=platt"], "method: 'platt' is not allowed"),
         (["model.path=nowhere"], "is no checkpoint folder"),
     ],

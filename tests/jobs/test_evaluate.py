@@ -221,13 +221,13 @@ def test_one_class_only_is_told(coded_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["id=facility"], "if files number alike, set id_scope=file"),
-        (["id_scope=file"], "none of 60 ids of the gold table stands in the run"),
+        (["id=facility"], "if files number their records alike, set id_scope=file"),
+        (["id_scope=file"], "none of 60 ids of the gold table is in the run"),
         (["labels={place: site}"], "the run has no task 'place'; it has site, histology"),
         (["labels={site: facility}"], "is a code of task site"),
         (["group=text"], "group: column 'text' has values of up to"),
         (["slices=[place]"], "has no column 'place'"),
-        (["slices=[text]"], "parts the records into a few"),
+        (["slices=[text]"], "with few different values"),
         (["gold=nowhere.csv"], "gold: "),
         (["run=nowhere"], "holds no run"),
         (["model.path=shipped"], "is not the model of this run"),
@@ -254,7 +254,7 @@ def test_entities_against_standoff_beside_the_texts_that_were_read(found_run, tm
     assert of_entities(found_run, found_run.folder, tmp_path / "e") == 0
     message = capsys.readouterr().out
     assert "12 records compared, 12 marked texts; 24 mentions marked and 12 found" in message
-    assert "24 found mentions have a type that is not marked in their dataset, and count for nothing: Drug 24." in message
+    assert "24 found mentions have a type that is not marked in their dataset, and do not count: Drug 24." in message
     assert "Wrong mentions: 12 missed, 0 found where none is, 0 of another type, 0 with other bounds." in message
     found = metrics(tmp_path / "e")
     assert found["entities", "recall", "all"]["value"] == 0.5 and found["entities", "precision", "all"]["value"] == 1.0
@@ -290,9 +290,9 @@ def test_every_metric_of_entities_is_in_the_data_dictionary(found_run, tmp_path)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["labels={site: site}"], "labels: is for runs with codes or findings, and this one has entities"),
+        (["labels={site: site}"], "labels: is for runs with codes or findings, but this one has entities"),
         (["group=ward"], "group: neither gold nor the run has a column 'ward'"),
-        (["where={split: test}"], "where: none of 12 marked texts is chosen"),
+        (["where={split: test}"], "where: none of 12 marked texts matches"),
         (["gold=nowhere"], "gold: "),
     ],
 )

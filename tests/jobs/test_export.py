@@ -65,7 +65,7 @@ def test_more_lines_than_excel_opens_are_told_of(coded_run, tmp_path, capsys, mo
     [
         ("export.path={run}/codes/review.csv", "holds the run's tables; name another folder"),
         ("export.path={run}", "is a folder; name a file to write"),
-        ("export.path={run}/_run.json", "_run.json is there and is no export of a run; name another file"),
+        ("export.path={run}/_run.json", "_run.json exists and is no export of a run; name another file"),
         ("rows=reviewed", "did you mean 'review'?"),
         ("export.delimiter=|", "wants one of ,, ;"),
         ("output.path={run}/codes", "holds no run"),
