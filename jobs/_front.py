@@ -34,7 +34,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
-from engine.keys import Key, build, check_value, composed, keys_of, value_at
+from engine.keys import Key, build, check_value, compose, keys_of, value_at
 from jobs._overrides import SYSTEM, Texts, at_home, choosing, flat, in_one_line, quoted, split, translate
 from jobs._streams import is_full, open_streams, piped, unread
 from jobs._usage import help_text
@@ -134,7 +134,7 @@ class Job:
         keys = {key.name: key for key in keys_of(schema)}
         texts, groups = Texts(), self.groups(flags, keys.values())
         translated = [translate(each, keys, groups, texts) for each in overrides]
-        values = texts.restore(self._hydra(translated, composed(schema), keys, texts, flags))
+        values = texts.restore(self._hydra(translated, compose(schema), keys, texts, flags))
         missing = []
         for key in keys.values():
             home, _, last = key.name.rpartition(".")

@@ -121,8 +121,8 @@ class LocalStorage:
                         "start the command as that user, or get the right to read and write the files in the output folder"
                     ) from None
                 raise ConfigError(
-                    f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), which make a file "
-                    "whole or absent; name an output folder on a local disk, on another share, or on s3://"
+                    f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by "
+                    "which a file is whole or absent; name an output folder on a local disk, on another share, or on s3://"
                 ) from None
             sync(os.path.dirname(target))
         return True
