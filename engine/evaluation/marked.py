@@ -32,7 +32,7 @@ def read_marked(config: GoldConfig, like: str | None = None) -> GoldSpans:
                 raise ConfigError(f"{key}: no table of {config.path} has a column '{name}'")
         gold = read_spans(replace(config, id=config.id or (like if like in known else None)))
     except ConfigError as error:
-        raise error.under("gold") from None
+        raise error.with_key("gold") from None
     records = pl.DataFrame(gold.records.drop_columns(["text"]))
     own = {new: name for new, name in {"group": config.group, **config.more}.items() if name in _OWN}
     records = records.with_columns(pl.col(name).alias(new) for new, name in own.items())

@@ -129,7 +129,7 @@ def files_at(path: str, format: str | None = None) -> list[Entry]:
     try:
         return sources.list_files(InputConfig(path, None, format=format), storage_for(path))
     except ConfigError as error:
-        raise ConfigError(error.told.removesuffix("; set input.format"), error.key and "data.path") from None
+        raise ConfigError(error.message.removesuffix("; set input.format"), error.key and "data.path") from None
 
 
 def unreadable(path: str, format: str) -> ConfigError:
