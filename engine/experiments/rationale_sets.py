@@ -23,7 +23,7 @@ from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
 from engine.models.site_classifier.rationales.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
-from engine.sources.parquet import whole
+from engine.sources.parquet import read_table
 from engine.text.plain import plain
 from engine.text.units import sentences
 
@@ -108,7 +108,7 @@ def read_marked(path: str) -> list[Marked]:
     chosen, main = SETS[kind_of(path)], marked_file(path)
     tables = [file for file in _files(path) if file.suffix == main.suffix]
     told = f"data.path: {main.parent} has a table that cannot be read as Parquet; write it again"
-    rows = [row for file in tables for row in whole(str(file), told, list(chosen.columns)).to_pylist()]
+    rows = [row for file in tables for row in read_table(str(file), told, list(chosen.columns)).to_pylist()]
     lost = sum(row["split"] not in _LAST_FIRST for row in rows)
     if lost:
         known = ", ".join(reversed(_LAST_FIRST))

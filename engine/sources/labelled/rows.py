@@ -14,12 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import ConfigError
+from engine.sources.column_types import is_list, is_text, value_type
 from engine.sources.files import format_of
-from engine.sources.kept import is_text, plain
 from engine.sources.labelled import iob2
 from engine.sources.labelled.documents import Document, Span, split_called
 from engine.sources.labelled.table import Labelled, Reader, unreadable
-from engine.sources.labelled.values import is_list
 from engine.storage import Entry
 
 _IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
@@ -89,7 +88,7 @@ def read(file: Entry, config: Labelled, made: str, dataset: str, split: str | No
 
 def _check(schema: pa.Schema, name: str, columns: Mapping[str | None, str]) -> None:
     """Types of the columns that matter, so that rows need no doubt. A column of nulls alone is a missing one."""
-    kinds = {field.name: plain(field.type) for field in schema}
+    kinds = {field.name: value_type(field.type) for field in schema}
     checks = [(f"column {column}", kinds[column], wanted) for column, wanted in columns.items() if column in kinds]
     if "text" in columns and not is_text(kinds["spans"]):
         inner = _fields(kinds["spans"].value_type) if is_list(kinds["spans"]) else {}

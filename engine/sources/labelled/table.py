@@ -19,8 +19,9 @@ from engine import sources
 from engine.errors import ConfigError, RowError
 from engine.records import FAILURE
 from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, InputConfig, Shard
+from engine.sources.column_types import is_list
 from engine.sources.files import ENDINGS, format_of
-from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, is_list, spans, with_nulls
+from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, spans, with_nulls
 from engine.sources.packed import plain_name
 from engine.storage import Entry, storage_for
 

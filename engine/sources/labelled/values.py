@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.sources.kept import is_text
+from engine.sources.column_types import is_text
 
 MARK = [
     pa.field("start", pa.int64()),
@@ -24,10 +24,6 @@ MARKS = pa.list_(pa.struct(MARK))
 SPANS = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "type": pa.string(), "group_id": pa.string()}))
 FINDINGS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("state", pa.int8())]))
 _STATES = {"positive": 1, "1": 1, "negative": 0, "0": 0, "uncertain": -1, "-1": -1}
-
-
-def is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
