@@ -25,7 +25,7 @@ from engine.sources.dialect import Dialect, split
 from engine.sources.packed import Damaged, damage_first, end_of, open_file, plain_name
 from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, Tear, csv_records, cut_file
-from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, settled
+from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, resolve_tears
 from engine.storage import Entry, Storage
 
 _HEADER = 1 << 14
@@ -96,7 +96,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
         with damage_first(stream):
             require_columns(config, source, names, header=True)
         extra = _extra(config, stream, file, names, start)
-        return start, settled(_spans(config, stream, file, start), _judge(config, file, names, extra))
+        return start, resolve_tears(_spans(config, stream, file, start), _judge(config, file, names, extra))
 
     for piece in cut_file(storage, CSV, file, source, shard_bytes, records):
         yield replace(piece, extra=extra) if extra else piece
