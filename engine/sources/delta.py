@@ -48,9 +48,7 @@ def _actions(storage: Storage, entry: Entry) -> list[dict]:
     actions = []
     for line in data.splitlines():
         try:
-            action = json.loads(line)
+            actions.append(json.loads(line))
         except (ValueError, RecursionError):
             continue
-        if isinstance(action, dict):
-            actions.append(action)
-    return actions
+    return [action for action in actions if isinstance(action, dict)]
