@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from engine.errors import ConfigError
 from engine.evaluation.rows import LONGEST_PART, check_length, check_parts
 from engine.records import text_digest
+from engine.sources.column_types import is_list
 from engine.sources.labelled import Labelled, Reader
-from engine.sources.labelled.values import FINDINGS, codes_in, is_list
+from engine.sources.labelled.values import FINDINGS, codes_in
 
 _LONGEST_CODE = 60
 

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from engine.errors import RowError
 from engine.sources.labelled import Span
-from engine.sources.labelled.iob2 import document, joined, read
+from engine.sources.labelled.iob2 import document, join, read
 from tests.sources.labelled.tagged import tags
 
 TOKENS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5), min_size=1, max_size=12)
 
 
 def test_a_sentence_by_hand():
-    text, spans = joined(
+    text, spans = join(
         ["No", "colon", "cancer", "or", "𝛼-syn", "EGFR"], ["O", "B-Disease", "I-Disease", "O", "B-Gene", "B-Gene"]
     )
     assert text == "No colon cancer or 𝛼-syn EGFR"
@@ -34,7 +34,7 @@ def test_spans_to_tags_and_back(tokens, data):
             kind = data.draw(st.sampled_from(["A", "B-c", "I"]))
             spans.append(Span(starts[number], starts[last] + len(tokens[last]), kind))
         number = max(last, number) + 1
-    assert joined(tokens, tags(tokens, spans)) == (text, tuple(spans))
+    assert join(tokens, tags(tokens, spans)) == (text, tuple(spans))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_tags_that_are_not_iob2_break_their_document_alone(given_tags, told):
     found = document("d", ["secret", "words", "here"], given_tags)
     assert told in found.broken and found.text == "" and "secret" not in found.broken
     with pytest.raises(RowError):
-        joined(["secret", "words", "here"], given_tags)
+        join(["secret", "words", "here"], given_tags)
 
 
 def test_spans_that_iob2_cannot_say():
