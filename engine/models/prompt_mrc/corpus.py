@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.prompt_mrc.config import DataConfig
 from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, drawn, with_splits
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def corpus_digest(corpus: Corpus) -> str:
 
 def _within(document: Document, config: DataConfig) -> bool:
     share = config.share if document.split == TRAIN else config.eval_share
-    return share >= 1 or drawn(document.record_id, share, "share")
+    return share >= 1 or in_share(document.record_id, share, "share")
 
 
 def members_of(corpus: Corpus, split: str) -> list[int]:
