@@ -106,12 +106,12 @@ def test_which_types_hold_which(kind, other, always, ever):
     ],
     ids=str,
 )
-def test_a_value_survives_cast_or_the_cast_is_none(array, kind, preserved):
+def test_a_value_is_preserved_or_the_cast_is_none(array, kind, preserved):
     assert survives_cast(array, kind) == preserved
 
 
 @given(st.lists(st.none() | st.floats(width=32) | st.integers(-(2**60), 2**60).map(float)), st.sampled_from(EVERY[:7]))
-def test_what_survives_cast_is_equal(values, kind):
+def test_what_is_preserved_is_equal(values, kind):
     array = without_nan(pa.array(values, pa.float64()))
     if survives_cast(array, kind):
         cast = cast_column(array, pa.field("x", kind)).to_pylist()
