@@ -151,7 +151,7 @@ def _config(name: str) -> "PretrainedConfig":
     try:
         return AutoConfig.from_pretrained(encoder_folder(name), local_files_only=True)
     except (OSError, ValueError):
-        raise ConfigError(f"encoder: the config.json of {name} names no kind of encoder that transformers knows") from None
+        raise ConfigError(f"encoder: the config.json of {name} names no encoder type that transformers knows") from None
 
 
 def _tiny_shape(name: str) -> dict[str, int]:

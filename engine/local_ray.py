@@ -45,8 +45,9 @@ def note(object_store: int | None = None) -> str | None:
     if free is None or free >= (_default_store() if size is None else size):
         return None
     return (
-        f"/dev/shm has only {free // MEBI} MiB free, so texts in work lie in a nameless file in {folder()} until the run ends: "
-        f"give the container --shm-size={max(1024, (size or 0) // MEBI + 1)}m, or set RAY_TMPDIR to a folder on an encrypted disk"
+        f"/dev/shm has only {free // MEBI} MiB free, so texts being processed are in an unnamed file in {folder()} until the run "
+        f"ends: give the container --shm-size={max(1024, (size or 0) // MEBI + 1)}m, or set RAY_TMPDIR to a folder on an "
+        "encrypted disk"
     )
 
 

@@ -30,7 +30,7 @@ def kept_of(config: InputConfig, source: str) -> dict[str, str | None]:
     names = [name for name, _ in pairs]
     for name in config.keep:
         if names.count(name) > 1:
-            raise ConfigError(f"input.keep: {source} lies in two folders named '{name}=...'; rename one")
+            raise ConfigError(f"input.keep: {source} is in two folders named '{name}=...'; rename one")
     return {name: value for name, value in pairs if name in config.keep}
 
 
@@ -69,7 +69,7 @@ def refuse_doubled(names: Iterable[str], given: Collection[str], where: str) -> 
     for name in names:
         if name in given:
             raise ConfigError(
-                f"input.keep: {where} has a column '{name}' and lies in a folder '{name}=...'; rename one, or do not keep it"
+                f"input.keep: {where} has a column '{name}' and is in a folder '{name}=...'; rename one, or do not keep it"
             )
 
 

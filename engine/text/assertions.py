@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from operator import itemgetter
+from typing import NamedTuple
 
 from engine.text.phrases import Match, Phrases, Reading
 
@@ -59,17 +60,10 @@ class Assertion:
 _AFFIRMED = Assertion(AFFIRMED)
 
 
-@dataclass(frozen=True)
-class _Cue:
+class _Cue(NamedTuple):
     kind: str
     scope: str
     reach: int | None
-
-
-@dataclass(frozen=True)
-class _Lexicon:
-    cues: Phrases[tuple[_Cue, ...]]
-    headings: Phrases[str | None]
 
 
 class Asserted:
@@ -77,10 +71,10 @@ class Asserted:
 
     def __init__(self, reading: Reading, language: str = "en") -> None:
         self._words = reading.words
-        lexicon = _lexicon(language)
+        cues, headings = _lexicon(language)
         self._sentence = _sentences(reading)
         self._scopes: list[tuple[int, int, Assertion]] = []
-        matches = lexicon.cues.find(reading)
+        matches = cues.find(reading)
         ends = [match.first for match in matches if any(cue.scope == _END for cue in match.value)]
         for match in matches:
             for cue in match.value:
@@ -89,7 +83,7 @@ class Asserted:
                     self._scopes.append((match.stop, self._forward(match, cue.reach, ends), assertion))
                 elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match)):
                     self._scopes.append((self._backward(match, cue.reach, ends), match.first, assertion))
-        self._scopes += _sections(reading, lexicon.headings.find(reading))
+        self._scopes += _sections(reading, headings.find(reading))
         self._scopes.sort(key=lambda scope: scope[0])
 
     def of(self, first: int, stop: int) -> Assertion:
@@ -213,7 +207,8 @@ def _continues(text: str, line: int, at: int, end: int) -> bool:
 
 
 @cache
-def _lexicon(language: str) -> _Lexicon:
+def _lexicon(language: str) -> tuple[Phrases[tuple[_Cue, ...]], Phrases[str | None]]:
+    """The cues and the headings of a language."""
     cues: dict[str, tuple[_Cue, ...]] = {}
     headings: dict[str, str | None] = {}
     with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
@@ -223,4 +218,4 @@ def _lexicon(language: str) -> _Lexicon:
             else:
                 cue = _Cue(row["kind"], row["scope"], int(row["reach"]) if row["reach"] else None)
                 cues[row["phrase"]] = (*cues.get(row["phrase"], ()), cue)
-    return _Lexicon(Phrases(cues.items()), Phrases(headings.items()))
+    return Phrases(cues.items()), Phrases(headings.items())

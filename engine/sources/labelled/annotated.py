@@ -60,7 +60,7 @@ def read_documents(config: Labelled, omitted: Omitted) -> list[Document]:
         documents += checked
     repeated = [name for name, count in Counter(document.record_id for document in documents).items() if count > 1]
     if repeated:
-        problem = f"{len(repeated)} ids stand at more than one document, such as {repeated[0]!r}"
+        problem = f"{len(repeated)} ids belong to more than one document, such as {repeated[0]!r}"
         raise ConfigError(f"{problem}; give files whose ids differ", "data.path")
     if all(document.broken for document in documents):
         raise ConfigError(f"{path} has {len(documents)} documents, none that can be used", "data.path")

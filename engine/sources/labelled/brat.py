@@ -36,13 +36,13 @@ def spans(text: str, annotations: str) -> tuple[Span, ...]:
             continue
         match = _BOUND.fullmatch(line.rstrip("\r"))
         if match is None:
-            raise RowError("parse_error", f"brat: line {number} is no annotation of text")
+            raise RowError("parse_error", f"brat: line {number} is no text annotation")
         name, kind, offsets, words = match.groups()
         pieces = [tuple(map(int, piece.split())) for piece in offsets.split(";")]
         if any(not 0 <= start < end <= len(text) for start, end in pieces):
-            raise RowError("parse_error", f"brat: the offsets of line {number} do not lie in the text")
+            raise RowError("parse_error", f"brat: the offsets of line {number} are outside the text")
         if words is not None and words.split() != " ".join(text[start:end] for start, end in pieces).split():
-            raise RowError("parse_error", f"brat: the words of line {number} do not stand at its offsets")
+            raise RowError("parse_error", f"brat: the words of line {number} are not at its offsets")
         merged: list[tuple[int, int]] = []
         for start, end in sorted(pieces):
             if merged and not text[merged[-1][1] : start].strip():

@@ -48,7 +48,7 @@ class Document:
             return self
         wrong = sum(not (0 <= span.start < span.end <= len(self.text)) for span in self.spans)
         if wrong:
-            return replace(self, broken=f"{wrong} of {len(self.spans)} spans do not lie in the text")
+            return replace(self, broken=f"{wrong} of {len(self.spans)} spans are outside the text")
         if any(not span.type for span in self.spans):
             return replace(self, broken="a span has no type")
         unseen = sum(not _is_visible(self.text[span.start : span.end]) for span in self.spans)

@@ -38,7 +38,7 @@ def join(tokens: Sequence[str | None], tags: Sequence[str | None]) -> tuple[str,
         if not (tag == "O" or (mark in ("B", "I") and dash and kind)):
             raise RowError("parse_error", f"iob2: the tag of token {number} is none of O, B-<type>, I-<type>")
         if mark == "I" and kind != open_type:
-            raise RowError("parse_error", f"iob2: token {number} goes on with a mention that did not begin (I- without B-)")
+            raise RowError("parse_error", f"iob2: token {number} continues a mention that did not begin (I- without B-)")
         if open_type is not None and mark != "I":
             spans.append(Span(start, at - 1, open_type))
             open_type = None

@@ -8,7 +8,7 @@ import math
 import random
 import zlib
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -102,16 +102,13 @@ def blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
 
 def block(settings: Settings, start: int, records: int) -> pa.Table:
     """`records` records from `start` on, as one table."""
-    columns = {name: [] for name in SCHEMA.names}
-    appends = [column.append for column in columns.values()]
     rng = random.Random()
-    for number in range(start, start + records):
-        for append, value in zip(appends, _record(settings, number, rng), strict=True):
-            append(value)
-    texts = columns.pop("text")
-    arrays = {name: _spans(v) if name.startswith("evidence") else pa.array(v, pa.string()) for name, v in columns.items()}
-    arrays["text"] = _texts(texts)
-    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+    columns = zip(*(_record(settings, number, rng) for number in range(start, start + records)), strict=True)
+    arrays = [
+        _texts(values) if field.name == "text" else _spans(values) if field.type == SPANS else pa.array(values, field.type)
+        for field, values in zip(SCHEMA, columns, strict=True)
+    ]
+    return pa.table(arrays, schema=SCHEMA)
 
 
 def _record(settings: Settings, number: int, rng: random.Random) -> tuple:
@@ -172,7 +169,7 @@ def _write(settings: Settings, case: Case, rng: random.Random) -> tuple[str, str
     return text, style.name, site_spans, histology_spans
 
 
-def _spans(rows: list[list[tuple[int, int]]]) -> pa.Array:
+def _spans(rows: Sequence[noise.Spans]) -> pa.Array:
     offsets, starts, ends = [0], [], []
     for row in rows:
         for start, end in row:
@@ -183,7 +180,7 @@ def _spans(rows: list[list[tuple[int, int]]]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=SPANS)
 
 
-def _texts(texts: list[str | bytes | None]) -> pa.Array:
+def _texts(texts: Sequence[str | bytes | None]) -> pa.Array:
     if not any(isinstance(text, bytes) for text in texts):
         return pa.array(texts, pa.string())
     raw = [text.encode() if isinstance(text, str) else text for text in texts]

@@ -13,9 +13,7 @@ TOKENS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, 
 
 
 def test_a_sentence_by_hand():
-    text, spans = join(
-        ["No", "colon", "cancer", "or", "𝛼-syn", "EGFR"], ["O", "B-Disease", "I-Disease", "O", "B-Gene", "B-Gene"]
-    )
+    text, spans = join(["No", "colon", "cancer", "or", "𝛼-syn", "EGFR"], ["O", "B-Disease", "I-Disease", "O", "B-Gene", "B-Gene"])
     assert text == "No colon cancer or 𝛼-syn EGFR"
     assert spans == (Span(3, 15, "Disease"), Span(19, 24, "Gene"), Span(25, 29, "Gene"))
     assert [text[span.start : span.end] for span in spans] == ["colon cancer", "𝛼-syn", "EGFR"]
@@ -40,9 +38,9 @@ def test_spans_to_tags_and_back(tokens, data):
 @pytest.mark.parametrize(
     ("given_tags", "told"),
     [
-        (["O", "I-A", "O"], "token 2 goes on with a mention that did not begin"),
-        (["B-A", "I-B", "O"], "token 2 goes on with"),
-        (["B-A", "O", "I-A"], "token 3 goes on with"),
+        (["O", "I-A", "O"], "token 2 continues a mention that did not begin"),
+        (["B-A", "I-B", "O"], "token 2 continues"),
+        (["B-A", "O", "I-A"], "token 3 continues"),
         (["O", "B-", "O"], "tag of token 2 is none of"),
         (["O", "X-A", "O"], "tag of token 2 is none of"),
         (["O", None, "O"], "tag of token 2 is none of"),
