@@ -8,7 +8,7 @@ JSON.
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pyarrow as pa
 
@@ -56,8 +56,10 @@ def read(file: Entry, config: Labelled, prefix: str, dataset: str, split: str | 
     extra = {key: column for key, column in {"group": config.group, **config.more}.items() if column in names}
     if ids is None and (extra or config.source or config.id_scope == "file"):
         raise ConfigError(f"{config.named('id')}: {name} has none of the columns {', '.join(_IDS)}; name the one with its ids")
+    # A config of a subclass names further columns.
+    plain = Labelled(**{each.name: getattr(config, each.name) for each in fields(Labelled)})
     table = replace(
-        config,
+        plain,
         id=ids,
         group=None,
         failed=_first(names, ["failure"]),
