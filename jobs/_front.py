@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
-from engine.keys import Key, build, check_value, composed, keys_of, value_at
+from engine.keys import Key, build, check_value, compose, keys_of, value_at
 from jobs._overrides import SYSTEM, Texts, at_home, flat, in_one_line, quoted, split, system_overrides, translate
 from jobs._streams import is_full, open_streams, piped, unread
 from jobs._usage import help_text
@@ -135,7 +135,7 @@ class Job:
         keys = {key.name: key for key in keys_of(schema)}
         texts, groups = Texts(), self.groups(flags, keys.values())
         translated = [translate(override, keys, groups, texts) for override in overrides]
-        values = texts.restore(self._hydra(translated, composed(schema), keys, texts, flags))
+        values = texts.restore(self._hydra(translated, compose(schema), keys, texts, flags))
         missing = []
         for key in keys.values():
             home, _, last = key.name.rpartition(".")

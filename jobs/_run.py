@@ -6,7 +6,7 @@ It has two names, `jobs.code_reports` and `jobs.extract_entities`, which differ 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.keys import composed, key, section, taken
+from engine.keys import compose, extract, key, section
 from engine.models.options import options_of
 from engine.sources import InputConfig
 from engine.storage import S3Config
@@ -33,7 +33,7 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a run of the system in a package."""
-    return composed(Reading, options_of(package), Running)
+    return compose(Reading, options_of(package), Running)
 
 
 def run_config(config: Any) -> "RunConfig":
@@ -49,7 +49,7 @@ def run_config(config: Any) -> "RunConfig":
     check_paths({"input.path": config.input.path, "output.path": config.output.path})
     if model.path != Model.path:
         check_paths({"model.path": model.path})
-    options = taken(options_of(model.system), config).completed(config.input.keep)
+    options = extract(options_of(model.system), config).completed(config.input.keep)
     return RunConfig(
         input=InputConfig(**vars(config.input)),
         model=ModelSpec(model.system, model.path, options, runtime_of(config.cluster)),

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, composed, key, section, taken
+from engine.keys import MISSING, compose, extract, key, section
 from engine.models import base
 from engine.storage import S3Config
 from engine.training.config import LoopConfig
@@ -46,7 +46,7 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a training of the system in a package."""
-    return composed(Common, base.recipe(package).Settings, Running)
+    return compose(Common, base.recipe(package).Settings, Running)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def settings_of(config: Any) -> dict[str, Any]:
         ConfigError: a path would vanish with the folder of a Ray job, or the system does not measure train.watch.
     """
     recipe = base.recipe(config.model.system)
-    settings: dict[str, Any] = _plain(asdict(taken(recipe.Settings, config)))
+    settings: dict[str, Any] = _plain(asdict(extract(recipe.Settings, config)))
     check_paths({"data.path": settings["data"]["path"], "output.path": config.output.path})
     figures = recipe.watched(settings)
     config.train.watch = config.train.watch or figures[0]

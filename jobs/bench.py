@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.benchmarks.config import BenchConfig
-from engine.keys import MISSING, build, composed, key, section
+from engine.keys import MISSING, build, compose, key, section
 from engine.models.options import options_of
 from engine.storage import S3Config, use_s3
 from jobs._config import Cluster, Input, Model
@@ -42,7 +42,7 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of measurements of the system in a package."""
-    return composed(Measured, options_of(package), Running)
+    return compose(Measured, options_of(package), Running)
 
 
 def run_of(config: Any) -> "RunConfig":

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from engine.keys import MISSING, composed, key, section, taken
+from engine.keys import MISSING, compose, extract, key, section
 from engine.models.base import ModelSpec, calibration
 from engine.models.revision import calibrate
 from engine.storage import S3Config, use_s3
@@ -43,7 +43,7 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a calibration of the system in a package."""
-    return composed(Common, calibration(package).Settings, Running)
+    return compose(Common, calibration(package).Settings, Running)
 
 
 @job(
@@ -64,7 +64,7 @@ def main(config: Any) -> None:
     runtime = {name: getattr(config, name) for name in ("device", "threads", "batch_tokens")}
     calibrate(
         ModelSpec(model.system, model.path, {}, runtime),
-        taken(calibration(model.system).Settings, config),
+        extract(calibration(model.system).Settings, config),
         config.output.path,
         say=lambda line: print(line, file=sys.stderr, flush=True),
         tell=print,

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, composed, key, section, taken
+from engine.keys import MISSING, compose, extract, key, section
 from engine.models.explanations import ExplainOptions
 from engine.records import ENTITIES
 from engine.storage import S3Config, use_s3
@@ -57,7 +57,7 @@ class Common:
 
 @job(
     "explain",
-    composed(Common, ExplainOptions, Running),
+    compose(Common, ExplainOptions, Running),
     "Explains the answers of a finished run, or of a sample of it, by one method: one row a record in <output.path>/explanations "
     "with the score of every unit, and measures of the explanation. The same command again continues where it stopped.",
     examples=[
@@ -100,7 +100,7 @@ def run_config(config: Any) -> "RunConfig":
     below = None
     if explain.sample is not None and explain.sample < answered:
         below = sample_below(summary.files, explain.sample, explain.seed)
-    options = replace(taken(ExplainOptions, config), run=summary.run_id, of=spec.system, options=spec.options, below=below)
+    options = replace(extract(ExplainOptions, config), run=summary.run_id, of=spec.system, options=spec.options, below=below)
     share = 1.0 if below is None else below / 2**63
     entities = sum(summary.entities.values()) / answered if summary.table == ENTITIES else None
     pair = summary.settings.get("model.options.pair")

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, replace
 
 from engine.errors import ConfigError
-from engine.keys import key, same, section, taken
+from engine.keys import extract, key, same, section
 from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write
 from engine.storage import S3Config, use_s3
 from jobs._front import RESUMES, job
@@ -57,8 +57,8 @@ def main(config: Config) -> None:
         _refuse_keys_of_reports(config)
         settings = Unreportable(config.seed)
     else:
-        settings = taken(Settings, config)
-    done = write(replace(taken(CorpusConfig, config), settings=settings))
+        settings = extract(Settings, config)
+    done = write(replace(extract(CorpusConfig, config), settings=settings))
     where, files = config.output.path, f"files: {done.files}"
     if not done.written:
         print(f"{where} already holds this corpus of {config.records:,} records, {files}; nothing to do")

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from engine.errors import ConfigError
 from engine.evaluation.rows import LONGEST_PART, check_length, check_parts
 from engine.records import text_digest
+from engine.sources.column_types import is_list
 from engine.sources.labelled import GoldSpans, Labelled, Reader, read_spans
 from engine.sources.labelled.annotated import TABLES, annotated_files
-from engine.sources.labelled.values import FINDINGS, codes_in, is_list
+from engine.sources.labelled.values import FINDINGS, codes_in
 
 _LONGEST_CODE = 60
 _DOCUMENT_COLUMNS = ("dataset", "split", "lang")
@@ -182,7 +183,7 @@ def read_marked(config: GoldConfig, run_id_column: str | None = None) -> GoldSpa
                 raise ConfigError(f"{key}: no table of {config.path} has a column '{name}'")
         gold = read_spans(replace(config, id=config.id or (run_id_column if run_id_column in columns else None)))
     except ConfigError as error:
-        raise error.under("gold") from None
+        raise error.with_key("gold") from None
     records = pl.DataFrame(gold.records.drop_columns(["text"]))
     renamed = {new: name for new, name in {"group": config.group, **config.more}.items() if name in _DOCUMENT_COLUMNS}
     records = records.with_columns(pl.col(name).alias(new) for new, name in renamed.items())

@@ -36,7 +36,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.config import HYBRID, TAGGER, DataConfig, MrcConfig
 from engine.models.prompt_mrc.templates import queries
-from engine.sources.parquet import whole
+from engine.sources.parquet import read_table
 
 PLAIN, ADAPTED = "plain", "adapted"
 _NOT_BEFORE = "it does not say what the encoder knew"
@@ -150,7 +150,7 @@ def domain_texts(files: Sequence[str], most: int) -> list[str]:
     """
     found: set[str] = set()
     for file in files:
-        table = whole(file, f"data.texts: {file} cannot be read as Parquet")
+        table = read_table(file, f"data.texts: {file} cannot be read as Parquet")
         column = next((name for name in ("tokens", "sentences", "text") if name in table.column_names), None)
         if column is None:
             raise ConfigError(f"data.texts: {file} has no column tokens, sentences or text")

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from engine.records import CODES
-from engine.registry.morphology import histology_name
-from engine.registry.topography import is_site, site_name
+from engine.registry import histology_name, is_site, site_name
 
 DECISIONS = {
     "auto": "coded",

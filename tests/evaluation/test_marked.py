@@ -68,7 +68,7 @@ def test_files_that_number_alike_are_told_apart_and_standoff_beside_them_keeps_i
     pl.read_parquet(table).write_parquet(tmp_path / "second.parquet")
     (tmp_path / "a.txt").write_text("Aspirin")
     (tmp_path / "a.ann").write_text("T1\tDrug 0 7\tAspirin\n")
-    with pytest.raises(ConfigError, match="2 ids stand at more than one document"):
+    with pytest.raises(ConfigError, match="2 ids belong to more than one document"):
         read_marked(GoldConfig(str(tmp_path)))
     gold = read_marked(GoldConfig(str(tmp_path), id_scope="file", group="patient")).records
     told = dict(zip(gold["record_id"].to_pylist(), gold["group"].to_pylist(), strict=True))
