@@ -166,8 +166,8 @@ class Calibration:
         estimates = Totals(groups, columns).estimates({name: ratio(*parts) for name, parts in shares.items()}, rounds)
 
         def drawn(name: str, figure: Callable[[NDArray], float]) -> Result:
-            spread = bootstrap_interval(figure, groups, rounds)
-            return Result(name, figure(np.arange(n)), spread.low, spread.high, n)
+            low, high = bootstrap_interval(figure, groups, rounds)
+            return Result(name, figure(np.arange(n)), low, high, n)
 
         def share(name: str) -> Result:
             one = estimates[name]

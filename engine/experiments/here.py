@@ -1,6 +1,6 @@
-"""Training in this process, and models that are kept by what they learned from, for whoever trains alike.
+"""Training in this process, and a store of trained models, named by what they learned from.
 
-A kept model is a safetensors file with the trained tensors and the curve.
+A stored model is a safetensors file with the trained tensors and the curve.
 """
 
 import hashlib
@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.storage import whole_file
 from engine.training.config import LoopConfig
-from engine.training.loop import Learner, Worker, train
+from engine.training.loop import Learner, Worker, set_weights, train
 from engine.training.state import STATE
 
 Row = Mapping[str, Any]
@@ -35,28 +34,24 @@ def trained(
 
 
 def learned_from(settings: Mapping[str, Any], texts: Iterable[Any]) -> str:
-    """What stands for a model: the digest of its settings and of the texts it is trained on, in plain values."""
-    made = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    """The name of a model: the digest of its settings and of its training texts, both plain values."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for text in texts:
-        made.update(json.dumps(text, sort_keys=True).encode())
-    return made.hexdigest()
+        digest.update(json.dumps(text, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def keep_model(learner: Learner, curve: list[dict[str, Any]], file: Path) -> None:
-    """Keeps a trained model; of two who train the same one at once either may."""
+    """Stores a trained model. If two processes store the same one at once, either file may stay."""
     tensors = {name: value.detach().contiguous() for name, value in learner.parameters().items() if value.requires_grad}
     with whole_file(file) as part:
         save_file(tensors, part, metadata={"curve": json.dumps(curve)})
 
 
 def kept_model(learner: Learner, file: Path) -> list[dict[str, Any]] | None:
-    """Puts the weights of a kept model in place and returns its curve; None where there is none."""
+    """Puts the weights of a stored model into a learner and returns the curve; None where the file does not exist."""
     if not file.is_file():
         return None
-    tensors = load_file(file)
-    with torch.no_grad():
-        for name, value in learner.parameters().items():
-            if value.requires_grad:
-                value.copy_(tensors[name])
+    set_weights({name: value for name, value in learner.parameters().items() if value.requires_grad}, load_file(file))
     with safe_open(file, "pt") as opened:
         return json.loads(opened.metadata()["curve"])

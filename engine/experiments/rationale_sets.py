@@ -23,7 +23,7 @@ from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
 from engine.experiments.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
-from engine.sources.parquet import whole
+from engine.sources.parquet import read_table as whole
 from engine.text.plain import plain
 from engine.text.units import sentences
 

@@ -24,8 +24,6 @@ _FOLDER = Kind(
     "experiment",
     "holds an experiment with other settings: {changes}; choose a new folder",
     "{name} ({before} there, {now} here)",
-    under="",
-    first="experiment",
 )
 
 SCHEMA = pa.schema(

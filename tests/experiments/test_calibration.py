@@ -60,7 +60,7 @@ def measured(tmp_path_factory):
     experiment = Calibration(CalibrationConfig(str(folder / "reports.parquet"), str(model), rounds=20))
     (folder / "out").mkdir()
     settings = {"experiment": experiment.name, **experiment.settings()}
-    (folder / "out" / "settings.json").write_text(json.dumps(settings))
+    (folder / "out" / "settings.json").write_text(json.dumps({"settings": settings}))
     work = folder / "out" / "work"
     work.mkdir()
     np.savez(experiment._file("valid", work), **logits(set(range(0, PER_SPLIT, 12))))

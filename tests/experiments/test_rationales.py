@@ -376,7 +376,7 @@ def test_every_arm_from_a_tiny_model_to_its_table(tmp_path, monkeypatch, kind):
             assert ((method, f"{unit}_auprc_over_length") in found) == (unit == "sentence")
     assert found["lime", "sentence_auprc"]["n"] <= found["pooling", "sentence_auprc"]["n"]
     assert len(calls) == 1 and len(predictions) == 1
-    assert json.loads((tmp_path / "out" / "settings.json").read_text())["set"] == kind
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["set"] == kind
     assert run(Rationales(config), tmp_path / "out", "command", said.append).equals(table)
     assert len(calls) == 1 and sum(line.endswith("done before") for line in said) == 12
 

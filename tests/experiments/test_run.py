@@ -85,7 +85,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
 def test_a_start_that_died_at_once_does_not_close_the_folder(tmp_path):
     (tmp_path / "settings.tmp").write_text("{")
     run(Toy(), tmp_path, "command", silent)
-    assert json.loads((tmp_path / "settings.json").read_text())["size"] == 1
+    assert json.loads((tmp_path / "settings.json").read_text())["settings"]["size"] == 1
 
 
 def test_the_table_says_where_a_number_rests_on_fewer_records():

@@ -9,20 +9,27 @@ import json
 import os
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import engine.training.run
 from engine.training.config import LoopConfig
-from engine.training.here import fit_here
+from engine.training.fit import FitConfig
+from engine.training.here import Report, fit_here
 from engine.training.run import train_system
 
 LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
+
+
+def fit(config: FitConfig, work: Path, report: Report, remote: str | None = None) -> Path:
+    """In place of Ray Train's, in this process."""
+    return fit_here(config, work, report)
 
 
 def main(order: dict) -> None:
     os.environ["DRIVER"] = str(os.getpid())
     if order.get("here"):
         engine.training.run.session = nullcontext
-        engine.training.run.fit = lambda config, work, report, remote: fit_here(config, work, report)
+        engine.training.run.fit = fit
     settings = {"data": {"path": order["data"]}, "precision": "fp32", "seed": 1}
     figures = train_system(
         "tests.toys.learned",

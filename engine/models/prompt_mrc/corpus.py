@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.prompt_mrc.config import DataConfig
-from engine.sources.labelled import Broken, Document, Labelled, Left, marked_types, read_documents
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, drawn, with_splits
+from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
     Raises:
         ConfigError: more than half of the documents cannot be used, a split is empty, or a type is never marked in train.
     """
-    left = Left()
-    given = read_documents(Labelled(config.path), left)
+    omitted = Omitted()
+    given = read_documents(Labelled(config.path), omitted)
     broken = Broken.of(given)
     if 2 * broken.count > broken.texts:
         raise ConfigError(
@@ -68,7 +68,7 @@ def load_corpus(config: DataConfig, needed: Sequence[str] = (TRAIN, VALID, TEST)
         theirs = Broken.of([each for each in everything if each.split in empty])
         why = (theirs if theirs.count else broken).lines()[:1]
         raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *why]))
-    return Corpus(kept, types, marked, broken, left.count({each.record_id for each in kept}, types))
+    return Corpus(kept, types, marked, broken, omitted.count({each.record_id for each in kept}, types))
 
 
 def corpus_digest(corpus: Corpus) -> str:
@@ -81,7 +81,7 @@ def corpus_digest(corpus: Corpus) -> str:
 
 def _within(document: Document, config: DataConfig) -> bool:
     share = config.share if document.split == TRAIN else config.eval_share
-    return share >= 1 or drawn(document.record_id, share, "share")
+    return share >= 1 or in_share(document.record_id, share, "share")
 
 
 def members_of(corpus: Corpus, split: str) -> list[int]:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.sources.kept import cast_kept, common_type, holds, is_preserved, may_hold, plain, settled, without_nan
+from engine.sources.column_types import (
+    always_fits,
+    cast_column,
+    common_type,
+    may_fit,
+    result_type,
+    survives_cast,
+    value_type,
+    without_nan,
+)
 
 NAN = float("nan")
 EVERY = [
@@ -22,7 +31,7 @@ EVERY = [
 
 @pytest.mark.parametrize("kind", EVERY, ids=str)
 def test_a_type_that_holds_another_can_be_cast_from_it(kind):
-    held = [other for other in EVERY if holds(kind, other)]
+    held = [other for other in EVERY if always_fits(other, kind)]
     assert kind in held and pa.null() in held
     assert all(pa.array([], other).cast(kind).type == kind for other in held)
 
@@ -63,7 +72,7 @@ def test_a_type_that_holds_another_can_be_cast_from_it(kind):
     ids=str,
 )
 def test_which_types_hold_which(kind, other, always, ever):
-    assert (holds(kind, other), always or may_hold(kind, other)) == (always, ever)
+    assert (always_fits(other, kind), always or may_fit(other, kind)) == (always, ever)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +107,14 @@ def test_which_types_hold_which(kind, other, always, ever):
     ids=str,
 )
 def test_a_value_is_preserved_or_the_cast_is_none(array, kind, preserved):
-    assert is_preserved(array, kind) == preserved
+    assert survives_cast(array, kind) == preserved
 
 
 @given(st.lists(st.none() | st.floats(width=32) | st.integers(-(2**60), 2**60).map(float)), st.sampled_from(EVERY[:7]))
 def test_what_is_preserved_is_equal(values, kind):
     array = without_nan(pa.array(values, pa.float64()))
-    if is_preserved(array, kind):
-        cast = cast_kept(array, pa.field("x", kind)).to_pylist()
+    if survives_cast(array, kind):
+        cast = cast_column(array, pa.field("x", kind)).to_pylist()
         wanted = [None if value is None or math.isnan(value) else value for value in values]
         assert [None if value is None else float(value) for value in cast] == wanted
 
@@ -135,8 +144,8 @@ def test_nan_is_null_at_any_depth_of_any_slice(array, wanted):
 
 def test_packed_types_are_unpacked_at_any_depth_and_null_becomes_text_at_last():
     packed = pa.struct([pa.field("a", pa.list_(pa.dictionary(pa.int8(), pa.string())), nullable=False), ("b", pa.null())])
-    assert plain(packed) == pa.struct([("a", pa.list_(pa.string())), ("b", pa.null())])
-    assert settled(plain(packed)) == pa.struct([("a", pa.list_(pa.string())), ("b", pa.string())])
+    assert value_type(packed) == pa.struct([("a", pa.list_(pa.string())), ("b", pa.null())])
+    assert result_type(value_type(packed)) == pa.struct([("a", pa.list_(pa.string())), ("b", pa.string())])
 
 
 def test_null_gives_way_to_any_type():
@@ -146,10 +155,10 @@ def test_null_gives_way_to_any_type():
 
 def test_a_column_without_values_is_null_in_any_type():
     for kind in EVERY:
-        assert cast_kept(pa.nulls(2, pa.string()), pa.field("x", kind)).equals(pa.nulls(2, kind))
+        assert cast_column(pa.nulls(2, pa.string()), pa.field("x", kind)).equals(pa.nulls(2, kind))
 
 
 def test_kept_values_that_do_not_fit_are_refused_without_being_quoted():
     with pytest.raises(ConfigError, match="'n' is string in one file, int64 in another") as caught:
-        cast_kept(pa.array(["canary"]), pa.field("n", pa.int64()))
+        cast_column(pa.array(["canary"]), pa.field("n", pa.int64()))
     assert "canary" not in str(caught.value) and caught.value.__suppress_context__
