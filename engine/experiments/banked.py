@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import listed, origin, retold
+from engine.experiments.sufficiency import FoldProbs, folds, score
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
-from engine.models.site_classifier.rationales.bank import Asked, folds, scored
 from engine.models.site_classifier.rationales.samples import rationales
 from engine.storage import whole_file
 from engine.text.units import words
@@ -35,7 +35,7 @@ _SEED = 1
 
 
 def scored_rationales(frozen: "Frozen", head: str, count: int, work: Path) -> pa.Table:
-    """The bank of a head: `BANK` and the columns of `FURTHER`, made once and kept in `work`.
+    """The bank of a head: `SCORES` and the columns of `FURTHER`, made once and kept in `work`.
 
     A rationale of several labels is scored for the first of them.
     """
@@ -56,7 +56,7 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
     lift = np.zeros(len(names))
     blank = retold(base.slice(0, 1), text=["."])
 
-    def asked() -> Iterator[Asked]:
+    def probs() -> Iterator[FoldProbs]:
         for number, learner, here in out_of_fold(frozen, head, count, names):
             answers = frozen.answered(learner, base.take(pa.array(place[here])))
             alone = frozen.answered(learner, found.take(pa.array(here))).probs
@@ -68,7 +68,7 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
         {"record_id": name, "origin": origin(name)[0], "label": _first(label)}
         for name, label in zip(names, found[TASK].to_pylist(), strict=True)
     ]
-    table = scored(told, list(texts.labels), asked())
+    table = score(told, list(texts.labels), probs())
     kinds = [_first(label) for label in found[TASK].to_pylist()]
     sizes = [len(each.ids) for each in frozen.tokens(found["text"].to_pylist())]
     further = (sizes, perplexities(base["text"].to_pylist(), found["text"].to_pylist()), _central(frozen, found, kinds), lift)

@@ -191,9 +191,9 @@ class Frozen:
         Args:
             ratio, marking: see `LearnConfig`.
         """
+        from engine.experiments.here import keep_model, kept_model, trained
         from engine.models.site_classifier.config import LearnConfig
         from engine.training.config import LoopConfig
-        from engine.training.here import keep_model, kept_model, trained
 
         config = self.config
         examples = self.examples(table)
@@ -243,7 +243,7 @@ class Frozen:
 
     def _known(self, settings: Mapping[str, Any], table: pa.Table) -> Path:
         """Where a head of these settings stands that was trained on these texts."""
-        from engine.training.here import learned_from
+        from engine.experiments.here import learned_from
 
         # What is trained does not hang on what else the experiment compares or measures.
         told = {name: value for name, value in settings.items() if name in self.deciding}

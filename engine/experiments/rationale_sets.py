@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
-from engine.models.site_classifier.rationales.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
+from engine.experiments.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 from engine.sources.parquet import whole
 from engine.text.plain import plain
 from engine.text.units import sentences

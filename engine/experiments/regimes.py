@@ -12,7 +12,7 @@ parts joined by `.`:
     drop.<x>, replace.<x>   without a share x of their words, or with other words of train in their place
     swap.<x>             a share x of them under another label
     label_only           in place of each rationale the name of its label
-    filter.<rule>        those that a rule keeps (see `engine.models.site_classifier.rationales.bank`): filter.drop_wrong,
+    filter.<rule>        those that a rule keeps (see `engine.experiments.sufficiency`): filter.drop_wrong,
                          filter.at_most.0.1, filter.top.0.25, filter.random.top.0.25
     generated.<mode>     in place of rationales that people marked those that templates make of lists of terms, extractive or
                          abstractive (`engine.experiments.generated`)
@@ -30,10 +30,10 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
+from engine.experiments.sufficiency import Rule, accepted, rule
+from engine.experiments.templates import MODES
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.bank import Rule, judged, rule
 from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
-from engine.models.site_classifier.rationales.synthetic import MODES
 from engine.records import seed_of
 from engine.sources.labelled.values import CODES, MARKS
 from engine.text.units import words
@@ -214,8 +214,7 @@ class Texts:
         found = self.rationales
         names = found["record_id"].to_pylist()
         if regime.kind == "filter":
-            table = judged(bank, regime.rule, seed)
-            kept = set(table.filter(table["accepted"])["record_id"].to_pylist())
+            kept = set(bank.filter(pa.array(accepted(bank, regime.rule, seed)))["record_id"].to_pylist())
             return found.filter(pa.array([name in kept for name in names], pa.bool_()))
         if regime.kind == "label_only":
             return retold(found, text=[" ".join(listed(told)) for told in found[TASK].to_pylist()])

@@ -18,8 +18,7 @@ class ReportColumns(CodeColumns):
     `synthetic_seed` and `synthetic_skew` say which.
 
     `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
-    that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
-    rationale bank, of which those rationales are taken that the rule accepts.
+    that train gets from them, see `engine.models.site_classifier.rationales.samples`.
     """
 
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
@@ -32,9 +31,6 @@ class ReportColumns(CodeColumns):
     )
     rationale_table: str | None = key(
         None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
-    )
-    rationale_rule: str | None = key(
-        None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
     )
     samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
 
@@ -50,8 +46,6 @@ class DataConfig(CodeData, ReportColumns):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
-        if self.rationale_rule and not self.rationale_table:
-            raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
         if self.synthetic and (self.pair or self.multi_label):
             raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
         if self.rationales and self.rationale_table:

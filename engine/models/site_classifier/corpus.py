@@ -87,7 +87,7 @@ class ReportSurvey(Survey):
     def usable(self, piece: Shard) -> Iterator[pa.Table]:
         config = self.config
         if config.rationale_table and self._side is None:
-            self._side = RationaleTable(config.rationale_table, config.rationale_rule)
+            self._side = RationaleTable(config.rationale_table)
         for table in super().usable(piece):
             yield self._side.on(table) if self._side else table
 

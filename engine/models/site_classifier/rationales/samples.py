@@ -62,17 +62,14 @@ class Rationale:
 class RationaleTable:
     """Highlights that stand beside the reports: record_id, start and end, and label and annotator where they are said.
 
-    Args:
-        rule: the table is a rationale bank, and of its rationales those are taken that this rule accepts.
-
     Raises:
-        ConfigError: no such file, or a column that is missing or of the wrong type, or the bank was not judged by the rule.
+        ConfigError: no such file, or a column that is missing or of the wrong type.
     """
 
-    def __init__(self, path: str, rule: str | None = None) -> None:
+    def __init__(self, path: str) -> None:
         self._marks: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
         self._seen: set[str] = set()
-        for row in _read_table(path, rule):
+        for row in _read_table(path):
             self._marks[row.pop("record_id")].append(row)
 
     def on(self, reports: pa.Table) -> pa.Table:
@@ -230,17 +227,14 @@ def same_words(text: str) -> bytes:
     return text_digest(plain(text))
 
 
-def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
+def _read_table(path: str) -> list[dict[str, Any]]:
     key = "data.rationale_table"
     if storage_for(path).stat(path) is None:
         raise ConfigError(f"{key}: there is no file {path}")
     table = whole(path, f"{key}: {path} cannot be read as Parquet; write it again")
-    if rule is not None:
-        table = _accepted(table, rule)
     missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
     if missing:
-        bank = "; for a rationale bank set data.rationale_rule" if "accepted" in table.column_names else ""
-        raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}{bank}")
+        raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
     table = table.combine_chunks()
     columns = {
         f.name: table[f.name].combine_chunks() if f.name in table.column_names else pa.nulls(len(table), f.type) for f in MARK
@@ -248,24 +242,3 @@ def _read_table(path: str, rule: str | None) -> list[dict[str, Any]]:
     marks = as_marks(columns, key).to_pylist()
     names = table["record_id"].cast(pa.string()).to_pylist()
     return [{"record_id": name, **mark} for name, mark in zip(names, marks, strict=True)]
-
-
-def _accepted(bank: pa.Table, rule: str) -> pa.Table:
-    """The spans of a bank's rationales that a rule accepts, as a side table; who wrote a text anew marked none."""
-    key = "data.rationale_rule"
-    wanted = ("record_id", "origin", "label", "spans", "rule", "accepted")
-    if not set(wanted) <= set(bank.column_names):
-        raise ConfigError(
-            f"{key}: data.rationale_table is no rationale bank, as jobs.rationale_bank writes it; leave the rule out"
-        )
-    mine = bank.select(wanted).filter(pc.equal(bank["rule"], rule))
-    if not len(mine):
-        known = ", ".join(sorted(set(bank["rule"].to_pylist())))
-        raise ConfigError(f"{key}: the bank was not judged by '{rule}', but by {known}")
-    rows = [
-        # Each was scored by itself: the bank's own id keeps those of one report apart.
-        {"record_id": row["origin"], **span, "label": row["label"], "annotator": row["record_id"]}
-        for row in mine.filter(mine["accepted"]).to_pylist()
-        for span in row["spans"] or ()
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema([pa.field("record_id", pa.string()), *MARK]))
