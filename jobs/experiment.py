@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.models.prompt_mrc.config import DEVICES, MODES
-from engine.models.site_classifier.rationales.samples import KINDS
+from engine.models.site_classifier.rationales import KINDS
 from jobs._front import RESUMES, job
 
 # One grid, each time with other heads and regimes.

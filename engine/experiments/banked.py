@@ -22,7 +22,7 @@ from engine.experiments.regimes import listed, origin, retold
 from engine.experiments.sufficiency import FoldProbs, folds, score
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
-from engine.models.site_classifier.rationales.samples import rationales
+from engine.models.site_classifier.rationales import rationales
 from engine.storage import whole_file
 from engine.text.units import words
 
@@ -128,8 +128,9 @@ def _said(text: str) -> list[str]:
 
 def _central(frozen: "Frozen", found: pa.Table, kinds: Sequence[str]) -> np.ndarray:
     """Cosine of each text's mean state with the mean of its kind, [texts]."""
-    states = frozen.states(frozen.examples(found))
-    mean = np.stack([states.mean(row) for row in range(len(states))])
+    examples = frozen.examples(found)
+    states = frozen.states(examples)
+    mean = np.stack([states.of(row, [(0, len(ids))])[1:].mean(0) for row, ids in enumerate(examples.ids)])
     named = np.array(kinds, dtype=object)
     centre = {kind: mean[named == kind].mean(0) for kind in set(kinds)}
     middle = np.stack([centre[kind] for kind in kinds])

@@ -21,7 +21,7 @@ from engine.experiments.rationale_sets import TASK, Span
 from engine.experiments.regimes import Texts, listed
 from engine.experiments.run import Result
 from engine.experiments.templates import SITE_WAYS, Templates, coverage, proposal
-from engine.models.site_classifier.rationales.samples import merged
+from engine.models.site_classifier.rationales import merge_spans
 from engine.storage import whole_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def proposals(texts: Texts, by: Templates) -> Proposals:
                 own = {"record_id": f"{each.record_id}#rationale{number}", "text": found.text, "kind": "rationale", "marks": None}
                 rows.append({**reports[each.record_id], **own, TASK: [label] if texts.multi_label else label})
             if by.mode == "extractive" and each.spans[label]:
-                shares.append(coverage(tuple(merged(each.spans[label])), found.spans))
+                shares.append(coverage(merge_spans(each.spans[label]), found.spans))
     asked = sum(len(each.labels) for each in mine)
     if by.mode == "abstractive":
         return Proposals(pa.Table.from_pylist(rows, schema=texts.base.schema), asked, count, None)

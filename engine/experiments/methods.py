@@ -10,7 +10,8 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from engine.experiments.run import Arm, Result, Say
 from engine.explain.explain import explained, work_for
 from engine.explain.explanation import OK, Explanation
 from engine.explain.faithfulness import Reference, faithfulness, reference
-from engine.explain.methods import with_residuals
+from engine.explain.gradients import at_baseline, baseline_kind
 from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.base import ModelSpec
@@ -375,3 +376,23 @@ def _row(explanation: Explanation, checks: Mapping[str, float | None], steadines
 
 def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
+
+
+def with_residuals(work: "Work", method: str, explanations: Sequence[Explanation]) -> list[Explanation]:
+    """Adds the residual to explanations made without it: one forward pass a record, and none of the method's own again.
+
+    Explanations by methods that have no residual, or always have it, come back unchanged.
+    """
+    members = [record for record, explanation in enumerate(explanations) if len(explanation.score)]
+    completed = list(explanations)
+    if method not in ("gradient_x_input", "attnlrp") or not members:
+        return completed
+    # The scores come from a forward pass under the rules, so the blank's score must come from one too.
+    with work.model.relevance_rules(work.settings.attention_rule) if method == "attnlrp" else nullcontext():
+        blanks = at_baseline(work.only(members), baseline_kind(method, work.settings.baseline))
+    for record, value in zip(members, blanks, strict=True):
+        explanation, blank, gap = explanations[record], float(value) if np.isfinite(value) else None, None
+        if explanation.status == OK and explanation.target_score is not None and blank is not None:
+            gap = float(explanation.score.sum() - (explanation.target_score - blank))
+        completed[record] = replace(explanation, blank_score=blank, residual=gap)
+    return completed

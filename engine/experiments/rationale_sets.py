@@ -142,7 +142,7 @@ def training_table(marked: Sequence[Marked], multi_label: bool) -> pa.Table:
 
 
 def marks(each: Marked) -> list[Mapping[str, Any]]:
-    """A text's marked spans as `engine.models.site_classifier.rationales.samples.MARKS` has them."""
+    """A text's marked spans as `engine.models.site_classifier.rationales.MARKS` has them."""
     return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
 
 

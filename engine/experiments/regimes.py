@@ -33,7 +33,7 @@ from engine.experiments.rationale_sets import TASK, Marked, marks, training_tabl
 from engine.experiments.sufficiency import Rule, accepted, rule
 from engine.experiments.templates import MODES
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
+from engine.models.site_classifier.rationales import Rationale, Sampler, held_out_words, merge_spans, rationales
 from engine.records import seed_of
 from engine.sources.labelled.values import CODES, MARKS
 from engine.text.units import words
@@ -116,7 +116,7 @@ class Texts:
         rests = []
         for each in self.test:
             spans = [span for some in each.spans.values() for span in some]
-            text = Rationale(merged(spans)).complement(each.text) if spans else each.text
+            text = Rationale(merge_spans(spans)).complement(each.text) if spans else each.text
             rests.append(replace(each, record_id=f"{each.record_id}#{REST}", text=text if text.strip() else ".", spans={}))
         whole = self.examples([each for each in self.marked if each.split != "train"])
         return pa.concat_tables([whole, retold(self.examples(rests), kind=[REST] * len(rests), split=[REST] * len(rests))])
@@ -164,8 +164,8 @@ class Texts:
         """
         some = [each for each in marked if each.split != "train" or each.record_id in self.reports]
         examples = self.examples(some)
-        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_words(examples))
-        found, _ = sampler.made(examples)
+        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_out_words(examples))
+        found, _ = sampler.samples(examples)
         if not self.multi_label:
             return found
         by_id = {each.record_id: each for each in by or self.marked}

@@ -4,16 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from engine.errors import ConfigError
 from engine.experiments import methods
-from engine.experiments.methods import BY_SENTENCE, BY_WORD, Methods, MethodsConfig, spread, stratified
+from engine.experiments.methods import BY_SENTENCE, BY_WORD, Methods, MethodsConfig, spread, stratified, with_residuals
 from engine.experiments.run import run
-from engine.explain.explain import explain, work_for
+from engine.explain.explain import explain, explained, work_for
 from engine.explain.faithfulness import faithfulness
 from engine.explain.settings import Measures, Settings
 from engine.models.code_explainable import reports
 from engine.models.site_classifier.attributable import SiteExplainable
+from tests.explain.toys import Linear, docs
 from tests.models.conftest import coder, records, write_tiny
 
 TEXTS = [
@@ -198,3 +200,21 @@ def test_bad_input_is_refused_in_one_line(settings, tmp_path):
     pq.write_table(table().filter(pa.array([True, False] * 6)), tmp_path / "reports.parquet")
     with pytest.raises(ConfigError, match="no report of test"):
         Methods(MethodsConfig(**{**settings, "path": str(tmp_path / "reports.parquet")})).settings()
+
+
+@pytest.mark.parametrize("method", ["gradient_x_input", "attnlrp", "grad_l2", "random", "uniform"])
+def test_a_residual_added_later_is_the_one_made_at_once(method):
+    batch, targets = docs([1, 2, 3], [], [3, 3], [4]), torch.tensor([0, 0, 1, 0])
+    whole, without = (
+        work_for(Linear([2, -1, 0.5, 0], bias=1, product=True), batch, targets, Settings(residual=residual))
+        for residual in (True, False)
+    )
+    late = with_residuals(without, method, explained(without, method))
+    for now, then in zip(explained(whole, method), late, strict=True):
+        assert (now.status, now.target_score, now.blank_score, now.residual) == (
+            then.status,
+            then.target_score,
+            then.blank_score,
+            then.residual,
+        )
+        assert now.score.tolist() == then.score.tolist()

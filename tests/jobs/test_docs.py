@@ -61,7 +61,7 @@ def test_the_data_dictionary_has_every_column_of_wrong_answers(chapter: str, sch
 
 
 def test_the_data_dictionary_has_every_column_and_reason_of_rejected_rationales() -> None:
-    from engine.models.site_classifier.rationales.samples import REASONS, REJECTED
+    from engine.models.site_classifier.rationales import REASONS, REJECTED
 
     assert first_cells(part("rejected_rationales")) == set(REJECTED.names)
     for word in REASONS:

@@ -1,4 +1,4 @@
-"""The columns of labelled reports that only this system reads, and the reports that it makes itself."""
+"""The keys of labelled reports that only this system has: further columns, synthetic reports, highlights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from engine.errors import ConfigError
 from engine.keys import key
 from engine.models.code_columns import CodeColumns, CodeData
-from engine.models.site_classifier.rationales.samples import KINDS
+from engine.models.site_classifier.rationales import KINDS
 from engine.sources.labelled import Labelled
 
 TASKS = {"site": "site", "histology": "histology"}
@@ -14,11 +14,8 @@ TASKS = {"site": "site", "histology": "histology"}
 
 @dataclass(frozen=True)
 class ReportColumns(CodeColumns):
-    """`pair` names the column with the second text of a paired model. `synthetic` adds that many generated reports to train,
-    `synthetic_seed` and `synthetic_skew` say which.
-
-    `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
-    that train gets from them, see `engine.models.site_classifier.rationales.samples`.
+    """`rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
+    that train gets from them, see `engine.models.site_classifier.rationales`.
     """
 
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
@@ -37,7 +34,7 @@ class ReportColumns(CodeColumns):
 
 @dataclass(frozen=True)
 class DataConfig(CodeData, ReportColumns):
-    """Where labelled reports are, which of their columns hold what, and how they are read; no `labels` are `TASKS`."""
+    """Where labelled reports are, which columns hold what, and how they are read; without `labels` these are `TASKS`."""
 
     further = ("leak", "pair", "rationales")
 
@@ -53,10 +50,9 @@ class DataConfig(CodeData, ReportColumns):
 
     @property
     def highlighted(self) -> bool:
-        """Whether there may be highlights."""
         return bool(self.rationales or self.rationale_table)
 
     def labelled(self, path: str, format: str) -> Labelled:
-        plain, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
-        names = {**plain.names, "marks": "data.rationales"}
-        return replace(plain, pair=self.pair, marks=self.rationales, more=more, names=names)
+        labelled, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
+        names = {**labelled.names, "marks": "data.rationales"}
+        return replace(labelled, pair=self.pair, marks=self.rationales, more=more, names=names)
