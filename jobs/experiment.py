@@ -14,8 +14,6 @@ from engine.models.prompt_mrc.config import DEVICES, MODES
 from engine.models.site_classifier.rationales import KINDS
 from jobs._front import RESUMES, job
 
-# One grid, each time with other heads and regimes.
-GRIDS = ("base_control", "augment", "ratio", "noise", "architecture", "sufficiency", "synthetic", "plausible", "cross_domain")
 # Module and class of each experiment. Beside `<Class>` the module holds `<Class>Config`, whose fields are the keys that it takes.
 EXPERIMENTS = {
     "explain/methods": ("engine.experiments.methods", "Methods"),
@@ -24,11 +22,6 @@ EXPERIMENTS = {
     "explain/shortcut": ("engine.experiments.shortcut", "Shortcut"),
     "explain/masking": ("engine.experiments.masking", "Masking"),
     "explain/rationales": ("engine.experiments.rationales", "Rationales"),
-    **{f"rationale/{name}": ("engine.experiments.grid", "Grid") for name in GRIDS},
-    "rationale/heads": ("engine.experiments.heads", "Heads"),
-    "rationale/headline": ("engine.experiments.whole", "Headline"),
-    "rationale/low_resource": ("engine.experiments.low_resource", "LowResource"),
-    "rationale/metric_search": ("engine.experiments.metric_search", "MetricSearch"),
     "prompt_mrc/prompt_ablation": ("engine.experiments.mrc_ablation", "PromptAblation"),
     "prompt_mrc/span_accuracy": ("engine.experiments.mrc_ablation", "SpanAccuracy"),
     "prompt_mrc/plug_and_play": ("engine.experiments.mrc_plugin", "PlugAndPlay"),
@@ -75,9 +68,6 @@ class Model:
     device: str | None = key(
         None, "prompt_mrc: where models are trained and run; null is auto, a GPU where there is one.", choices=DEVICES
     )
-    states: str | None = key(
-        None, "Folder for token states and what is trained, shared by experiments; null: with the results.", path=True
-    )
 
 
 @dataclass
@@ -102,9 +92,9 @@ class Sizes:
     share: float | None = key(None, "prompt_mrc: share of train to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float | None = key(None, "prompt_mrc: share of valid and of test to measure on.", low=0.0001, high=1.0)
     modes: list[str] = key([], "prompt_mrc: modes to compare.", choices=MODES)
-    rank: int | None = key(None, "prompt_mrc and rationale/headline: rank of the encoder's adapter.", low=0)
-    rate: float | None = key(None, "prompt_mrc and rationale: peak learning rate.", low=0.0)
-    batch: int | None = key(None, "prompt_mrc and rationale: texts a step.", low=1)
+    rank: int | None = key(None, "prompt_mrc: rank of the encoder's adapter.", low=0)
+    rate: float | None = key(None, "prompt_mrc: peak learning rate.", low=0.0)
+    batch: int | None = key(None, "prompt_mrc: texts a step.", low=1)
     micro_batch: int | None = key(
         None, "explain: padded tokens in one pass of a site classifier's training; fewer are quicker on a CPU.", low=128
     )
@@ -122,30 +112,12 @@ class Sizes:
 
 
 @dataclass
-class Grid:
-    heads: list[str] = key([], "Heads to train: cls, target, dpla, dpla0 (offsets fixed at 0), pooling.")
-    regimes: list[str] = key([], "What train has beside its reports; the names stand in engine/experiments/regimes.py.")
-    share: float | None = key(None, "Share of train's groups whose texts are the reports; the rest are the more reports.", high=1)
-    width: int | None = key(None, "Numbers kept of a token's state, its first principal directions; 0 keeps all.", low=0)
-    patience: int | None = key(None, "Epochs without a better macro-F1 of valid after which a training ends.", low=1)
-    erased: int | None = key(None, "Texts of test whose most attended words are deleted; 0 for none.", low=0)
-    erased_share: float | None = key(None, "Share of a text's words that is deleted.", low=0.01, high=1)
-    folds: int | None = key(None, "Folds in which rationales are scored.", low=2)
-    groups: int | None = key(None, "Groups cut by each property of the rationales, each left out once.", low=2)
-    classes: list[str] = key([], "Labels of which few reports are kept; empty: five, the synthetic ones and then the largest.")
-    kept: list[int] = key([], "How many reports of each of them stay.", low=0)
-    added: list[int] = key([], "How many rationales, or reports, are added; 0 stands for all there are.", low=0)
-    synthetic: list[str] = key([], "Of these labels, sites by code, the added reports are synthetic.")
-
-
-@dataclass
 class Config:
     name: str = key(MISSING, "Which experiment; experiment=... sets it together with its sizes.", choices=tuple(EXPERIMENTS))
     data: Data = section(Data)
     model: Model = section(Model)
     output: Output = section(Output)
     sizes: Sizes = section(Sizes)
-    grid: Grid = section(Grid)
 
 
 @job(
@@ -157,7 +129,6 @@ class Config:
     examples=[
         "experiment=explain/methods data.path='<folder>/pathology_tcga/*.parquet' output.path=methods",
         "experiment=explain/calibration data.path=reports.parquet model.path=my_model output.path=calibration",
-        "experiment=rationale/augment data.path='<folder>/hoc_rationales' model.states=states output.path=augment",
     ],
     again=RESUMES,
 )
@@ -195,22 +166,12 @@ def _experiment(config: Config) -> tuple[type, Any]:
 
 
 def _keys(config: Config) -> Mapping[str, tuple[str, Any]]:
-    """Field of an experiment's settings -> the key as the command line spells it, and its value; `model.path` is `model`.
-
-    Raises:
-        ConfigError: two keys that stand for one field are given.
-    """
+    """Field of an experiment's settings -> the key as the command line spells it, and its value; `model.path` is `model`."""
     found: dict[str, tuple[str, Any]] = {}
-    for part in ("data", "model", "sizes", "grid"):
+    for part in ("data", "model", "sizes"):
         for name, value in vars(getattr(config, part)).items():
             spelled = f"{part}.{name}"
             field = "model" if spelled == "model.path" else name
-            held = found.get(field)
-            # sizes.share and grid.share are one field: an experiment takes either, so the one that is left out says nothing.
-            if held is not None and value in _UNSET:
-                continue
-            if held is not None and held[1] not in _UNSET:
-                raise ConfigError(f"{spelled}: {held[0]} is given too and means the same here; leave one out")
             found[field] = (spelled, tuple(value) if isinstance(value, list) else value)
     return found
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
+from engine.models.site_classifier.rationales import Rationale, Sampler, held_out_words, merge_spans, rationales
 from engine.records import seed_of
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.sources.labelled.values import CODES, MARKS
@@ -105,7 +105,7 @@ class Texts:
     @cached_property
     def complements(self) -> pa.Table:
         """The texts of test without anything that was marked in them."""
-        texts = [Rationale(merged(each.marks)).complement(each.text) if each.marks else each.text for each in self.test]
+        texts = [Rationale(merge_spans(each.marks)).complement(each.text) if each.marks else each.text for each in self.test]
         return with_columns(self.examples(self.test), text=[text if text.strip() else "." for text in texts])
 
     @cached_property
@@ -139,9 +139,8 @@ class Texts:
         people read every sentence for every label. A complement teaches what its report does.
         """
         examples = self.examples([each for each in marked if each.split != TRAIN or each.record_id in self.reports])
-        samples, _ = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_words(examples)).made(
-            examples
-        )
+        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_out_words(examples))
+        samples, _ = sampler.samples(examples)
         if not self.multi_label:
             return samples
         by_id = {each.record_id: each for each in self.marked}

@@ -74,7 +74,6 @@ def test_keys_reach_the_experiment_and_the_table_is_shown(toy, tmp_path, capsys)
         (["experiment=tcga"], "no choice 'tcga'"),
         (["name=explain/other"], "name: 'explain/other' is not allowed"),
         (["experiment=explain/toy", "data.path=a", "sizes.records=0"], "sizes.records: 0 is not allowed"),
-        (["experiment=explain/toy", "data.path=a", "sizes.share=0.5", "grid.share=0.5"], "grid.share: sizes.share is given too"),
     ],
 )
 def test_a_wrong_key_is_refused_in_one_line(words, told, toy, tmp_path, capsys):
@@ -112,7 +111,7 @@ def test_every_key_that_a_file_sets_reaches_its_experiment(monkeypatch):
         if "path" in {each.name for each in fields(getattr(import_module(module), f"{name}Config"))}:
             values["data"]["path"] = "reports.parquet"
         _, settings = experiment._experiment(build(experiment.Config, values))
-        for part in ("data", "sizes", "grid"):
+        for part in ("data", "sizes"):
             for key, value in values[part].items():
                 if value not in (None, [], {}):
                     assert getattr(settings, key) == (tuple(value) if isinstance(value, list) else value), (choice, part, key)
@@ -123,13 +122,7 @@ def test_keys_that_experiments_tell_of_are_keys():
     for path in Path(mrc_efficiency.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ConfigError", "RetryableError"):
-                told |= set(re.findall(r"\b((?:data|sizes|grid)\.[a-z_]+)", ast.unparse(node.args[0])))
+                told |= set(re.findall(r"\b((?:data|sizes)\.[a-z_]+)", ast.unparse(node.args[0])))
     assert {"sizes.batch_tokens", "data.encoders"} <= told
-    parts = {"data": experiment.Data, "sizes": experiment.Sizes, "grid": experiment.Grid}
+    parts = {"data": experiment.Data, "sizes": experiment.Sizes}
     assert told <= {f"{part}.{each.name}" for part, of in parts.items() for each in fields(of)}
-
-
-def test_a_share_is_the_same_to_whichever_experiment_takes_it(monkeypatch):
-    for key, choice in (("sizes.share", "prompt_mrc/nested"), ("grid.share", "rationale/ratio")):
-        values, _ = main.compose([f"experiment={choice}", "data.path=x", "output.path=out", f"{key}=0.125"], {})
-        assert experiment._experiment(build(experiment.Config, values))[1].share == 0.125
