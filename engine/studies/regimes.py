@@ -10,12 +10,12 @@ A share of the groups of train are the reports of every arm; the others are the 
     shift         rationales whose ends move by up to `data.amount` words
     drop, replace rationales without a share `data.amount` of their words, or with other words of the reports in their place
     swap          rationales, a share `data.amount` of them under another label
-    filter        the rationales that `data.rule` keeps (`engine.studies.site_classifier.sufficiency`), or with `data.random` as many of
-                  each label, drawn at random
-    few           `data.kept` reports stay of each of `data.classes`; then `data.amount` (0: all) of the rationales or reports that went
-                  are added, as `data.added` says (none, rationales or reports). Where a text may have several labels, a report that
-                  does not stay for one of them stays for the others, and its answer for that one is unknown. The reports added of
-                  the classes in `data.synthetic` are generated.
+    filter        the rationales that `data.rule` keeps, see `engine.studies.site_classifier.sufficiency`; with `data.random` as
+                  many of each label, drawn at random
+    few           `data.kept` reports stay of each of `data.classes`, the others are removed; then `data.amount` (0: all) of the
+                  removed reports, or of their rationales, are added, as `data.added` says (none, rationales or reports). Where a
+                  text may have several labels, a report that is removed for one of them stays for the others, and its answer for
+                  that one is unknown. The reports added of the classes in `data.synthetic` are generated.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set

@@ -60,7 +60,10 @@ def test_a_rationale_teaches_every_label_that_its_parts_were_marked_for():
     assert labels == {A: ["a", "b"], f"{A} {B}": ["a", "b"]}
     complements = texts.samples("complement", three())
     assert complements[TASK].to_pylist() == [["a", "b"], ["a", "b"]]
-    assert [text.split() for text in complements["text"].to_pylist()] == [f"{B} That was all .".split(), "That was all .".split()]
+    assert [text.split() for text in complements["text"].to_pylist()] == [
+        f"{B} That was all .".split(),
+        ["That", "was", "all", "."],
+    ]
     assert [text.split() for text in texts.complements["text"].to_pylist()] == [f"{A} That was all .".split()]
 
 
@@ -159,7 +162,9 @@ def test_added_reports_of_some_sites_are_synthetic():
         few(texts, "C99")
 
 
-@pytest.mark.parametrize("settings", [{"regime": "rationale"}, {"regime": "swap", "amount": 2}, {"regime": "shift"}, {"regime": "few"}])
+@pytest.mark.parametrize(
+    "settings", [{"regime": "rationale"}, {"regime": "swap", "amount": 2}, {"regime": "shift"}, {"regime": "few"}]
+)
 def test_what_is_no_regime_is_refused(settings):
     with pytest.raises(ConfigError, match=r"data\.(regime|amount|added)"):
         Regime(**settings)

@@ -1,6 +1,9 @@
-"""Heads on a frozen encoder: the token states of a text are made once and kept in the folder of models, which studies share; what is
-trained are the pool and the linear layer. So many arms fit on a small machine. What holds for such heads need not hold for a model
-that is trained with its encoder."""
+"""Heads on a frozen encoder: the token states of a text are made once and kept in the folder of models, which studies share; what
+is trained are the pool and the linear layer. So many arms fit on a small machine. What holds for such heads need not hold for a
+model that is trained with its encoder."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +27,7 @@ _FOLDERS: dict[str, ProjectedFolder] = {}
 class Heads(Classifier):
     """`model.width` numbers are kept of a token's state, its first principal directions in the texts of train; 0 keeps all."""
 
-    defaults = {**DEFAULTS, "model.width": 128}
+    defaults: ClassVar[Mapping[str, Any]] = {**DEFAULTS, "model.width": 128}
 
     def new_learner(self, architecture: ClassifierConfig, examples: Examples, learn: LearnConfig) -> SiteLearner:
         states = self.states(examples)

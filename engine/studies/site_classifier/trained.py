@@ -1,10 +1,10 @@
-"""Site classifiers of the studies of rationales: trained in this process, kept by what they learned from, and asked for answers."""
+"""Site classifiers of the studies of rationales: trained in this process, kept by what they learned from, and asked for
+answers."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,10 +29,10 @@ from engine.training.config import LoopConfig
 
 ALL = 10**6
 _TOGETHER = 16
-# Settings of every fit, with the values that an arm leaves out. `data.train_records` texts of train and `data.records` of valid and of
-# test are used, chosen by id (0: all), of each the first `data.max_tokens`; `data.share` of the groups of train are the reports.
-# `model.reach` is that of dpla in tokens. A training ends early when the macro-F1 of valid has not risen for `train.patience` epochs.
-# `erase.texts` texts of test lose the share `erase.share` of their words.
+# Settings of every fit, with the values that an arm leaves out. `data.train_records` texts of train and `data.records` of valid
+# and of test are used, chosen by id (0: all), of each the first `data.max_tokens`; `data.share` of the groups of train are the
+# reports. `model.reach` is that of dpla in tokens. A training ends early when the macro-F1 of valid has not risen for
+# `train.patience` epochs. `erase.texts` texts of test lose the share `erase.share` of their words.
 DEFAULTS: Mapping[str, Any] = {
     "model.encoder": "pkg:minilm",
     "model.window": 254,
@@ -119,8 +119,8 @@ corpus_of = lru_cache(maxsize=1)(Corpus)
 
 @dataclass(frozen=True)
 class Answers:
-    """Of some texts: the probabilities [texts, labels], a softmax over the labels or, where a text may have several, a sigmoid for
-    each; the labels that are given [texts, labels]; the weight of every token, text by text."""
+    """Of some texts: the probabilities [texts, labels], a softmax over the labels or, where a text may have several, a sigmoid
+    for each; the labels that are given [texts, labels]; the weight of every token, text by text."""
 
     probs: NDArray
     given: NDArray

@@ -1,7 +1,7 @@
 """Studies of small models on a few dozen invented abstracts: heads, adapted models, filters and erased words."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +66,9 @@ def test_heads_share_states_and_what_was_trained_alike(tmp_path, data):
     # What the encoder's first token attends to is the same in every training.
     assert values["cls", 1, "mass", "all"] == values["cls", 2, "mass", "all"] != values["reports", 1, "mass", "all"]
     assert values["rationales", 1, "texts", "all"] > 0 == values["reports", 1, "texts", "all"]
-    gain = np.mean([values["rationales", seed, "macro_f1", "all"] - values["reports", seed, "macro_f1", "all"] for seed in (1, 2)])
+    gain = np.mean(
+        [values["rationales", seed, "macro_f1", "all"] - values["reports", seed, "macro_f1", "all"] for seed in (1, 2)]
+    )
     for over in ("seeds", "texts"):
         assert values["rationales", None, "macro_f1", f"less reports, over {over}"] == pytest.approx(gain)
     lines: list[str] = []
@@ -86,7 +88,7 @@ def test_a_filter_and_its_random_twin_keep_as_many(tmp_path, data):
 
 
 def test_rules_by_hand():
-    """Four rationales of C18 with sufficiency 0.5, 0.1, -0.1, 0.3, and two of C34 with 0.0 and 0.6; two say another label alone."""
+    """Four rationales of C18 with sufficiency 0.5, 0.1, -0.1, 0.3, two of C34 with 0.0 and 0.6; two bring another label alone."""
     ids, labels = [f"r{number}" for number in range(6)], np.array(["C18"] * 4 + ["C34"] * 2, dtype=object)
     values, says = np.array([0.5, 0.1, -0.1, 0.3, 0.0, 0.6]), np.array(["C34", *["C18"] * 3, "C34", "C18"], dtype=object)
     for rule, amount, expected in (
@@ -139,7 +141,9 @@ def test_an_adapted_model_learns_marks_and_goes_on_where_it_was_stopped(tmp_path
     assert again["reports", 1, "probability", "all"] == values["reports", 1, "probability", "all"]
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"learn.marking": 0.5}, "learn.marking"), ({"data.regimes": "extra"}, "data.regimes")])
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"learn.marking": 0.5}, "learn.marking"), ({"data.regimes": "extra"}, "data.regimes")]
+)
 def test_settings_that_heads_have_no_use_for_are_refused(settings, message, tmp_path, data):
     with pytest.raises(ConfigError, match=f"'{message}' is no setting of this fit"):
         run(study(settings, {"one": {}}), data, tmp_path / "out", tmp_path / "models")
@@ -151,7 +155,7 @@ def test_the_random_control_of_erased_words_is_the_mean_of_five_draws():
     asked = []
 
     class Words:
-        settings = {"erase.texts": 3, "erase.share": 0.4}
+        settings: ClassVar[dict[str, float]] = {"erase.texts": 3, "erase.share": 0.4}
         texts = SimpleNamespace(test=test, examples=lambda some: pa.table({"text": [each.text for each in some]}))
 
         @property
