@@ -95,8 +95,8 @@ _PLACES = frozenset(
         "; ",
         "lung; spine; aorta; aorta, thoracic; diaphragm; mediastinum; heart; shoulder; ribs; humerus; clavicle; sulcus; trachea; "
         "neck; abdomen; thorax; hilum; bronchi; pulmonary artery; pulmonary alveoli; lobe; thoracic vertebrae; lumbar vertebrae; "
-        "cervical vertebrae; costophrenic angle; cardiac shadow; right; left; bilateral; upper lobe; lower lobe; middle lobe; base; "
-        "apex; posterior; anterior",
+        "cervical vertebrae; costophrenic angle; cardiac shadow; right; left; bilateral; upper lobe; lower lobe; middle lobe; "
+        "base; apex; posterior; anterior",
     )
 )
 _VAGUE = frozenset(["disease", "device", "fat", "loss", "failure", "body", "instrument", "image"])
