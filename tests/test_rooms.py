@@ -18,7 +18,7 @@ ROOMS = (
 )
 MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "experiments", "studies"}
 # Studies name what they study.
-STUDIES = ("engine/experiments/", "jobs/experiment.py", "engine/studies/", "jobs/study.py")
+STUDIES = ("engine/experiments/", "engine/studies/", "jobs/study/")
 
 
 def _files() -> dict[str, Path]:
