@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.keys import MISSING, key, section
+from engine.studies.study import FOLDER
 from jobs._front import RESUMES, job
 
 
@@ -41,6 +42,8 @@ class Config:
         "study=prompt_mrc/prompt_ablation data.path='<folder>' output.path=prompt_ablation",
         "study=rationales/augment data.path='<folder>' output.path=augment 'only=[hoc/dpla-*]'",
     ],
+    # A study is a value of a key here and no choice of a group, though the files lie in a folder of that name.
+    conf=FOLDER,
     again=RESUMES,
 )
 def main(config: Config) -> None:

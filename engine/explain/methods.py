@@ -1,16 +1,14 @@
 """Every method but `fused`, by name, and the call that runs one of them over a batch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from engine.errors import ConfigError
 from engine.explain.erasing import kernel_shap, lime, occlusion
-from engine.explain.explanation import OK, Explanation, from_units
-from engine.explain.gradients import at_baseline, attnlrp, baseline_kind, grad_l2, gradient_x_input, integrated_gradients
+from engine.explain.explanation import Explanation, from_units
+from engine.explain.gradients import attnlrp, baseline_kind, grad_l2, gradient_x_input, integrated_gradients
 from engine.explain.passes import Scores, Work
 from engine.explain.protocol import Explainable
 
@@ -65,27 +63,6 @@ def attribute(work: Work, method: str) -> list[Explanation]:
             work.units[record], values, target_score=whole, blank_score=bare, residual=gap, **_said(work, method, record)
         )
     return found
-
-
-def with_residuals(work: Work, method: str, found: Sequence[Explanation]) -> list[Explanation]:
-    """Explanations made without a residual, with it: one pass forward a record, and none of the method's own again.
-
-    Those of methods that split no difference, or always say its ends, come back as they are.
-    """
-    members = [record for record, explanation in enumerate(found) if len(explanation.score)]
-    known = list(found)
-    if method not in ("gradient_x_input", "attnlrp") or not members:
-        return known
-    # The scores are those of a forward under the rules; what they are held against has to be, too.
-    with work.model.relevance_rules(work.settings.attention_rule) if method == "attnlrp" else nullcontext():
-        bare = at_baseline(work.only(members), baseline_kind(method, work.settings.baseline))
-    for place, record in enumerate(members):
-        one, blank = found[record], _at(bare, place)
-        gap = None
-        if one.status == OK and one.target_score is not None and blank is not None:
-            gap = float(one.score.sum() - (one.target_score - blank))
-        known[record] = replace(one, blank_score=blank, residual=gap)
-    return known
 
 
 def _own(work: Work, method: str) -> Scores:

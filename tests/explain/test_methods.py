@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from engine.errors import ConfigError, ContractError
-from engine.explain.explain import explain, explained, work_for
-from engine.explain.methods import METHODS, known_methods, with_residuals
+from engine.explain.explain import explain, work_for
+from engine.explain.methods import METHODS, known_methods
 from engine.explain.protocol import Explainable
 from engine.explain.settings import Settings
 from engine.text.units import Units
@@ -105,21 +105,3 @@ def test_an_explanation_says_how_it_was_made():
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError):
         Settings(**wrong)
-
-
-@pytest.mark.parametrize("method", ["gradient_x_input", "attnlrp", "grad_l2", "random", "uniform"])
-def test_a_residual_added_later_is_the_one_made_at_once(method):
-    batch, targets = docs([1, 2, 3], [], [3, 3], [4]), torch.tensor([0, 0, 1, 0])
-    whole, without = (
-        work_for(Linear([2, -1, 0.5, 0], bias=1, product=True), batch, targets, Settings(residual=residual))
-        for residual in (True, False)
-    )
-    late = with_residuals(without, method, explained(without, method))
-    for now, then in zip(explained(whole, method), late, strict=True):
-        assert (now.status, now.target_score, now.blank_score, now.residual) == (
-            then.status,
-            then.target_score,
-            then.blank_score,
-            then.residual,
-        )
-        assert now.score.tolist() == then.score.tolist()
