@@ -66,7 +66,7 @@ gpu-check: install  ## Check models and speed on the GPU here, or without one on
 	$(PYTHON) gpu-check/gpu_check.py
 
 test: install-dev  ## Run the default tests
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-long: install-dev  ## Run the slow tests too
 	$(PYTHON) -m pytest -m "long or not long" --timeout 1800
@@ -75,9 +75,10 @@ check: install-dev  ## Check style and format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-docs: install  ## Make docs/configuration.md anew from the keys
+docs: install  ## Make docs/configuration.md anew from the keys, and the tables of docs/results from their rows
 	$(PYTHON) -m jobs._help > .venv/configuration.md
 	mv .venv/configuration.md docs/configuration.md
+	$(PYTHON) -m engine.studies.render
 
 FREEZE := .lock/bin/pip freeze --all --exclude pip --exclude marginalia
 # Pinned lines with the hashes of all files that the index has of them, for every system; one line a package.

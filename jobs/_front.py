@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
@@ -156,8 +156,8 @@ class Job:
         return build(self.schema_of(values), values)
 
     def groups(self, flags: Mapping[str, str], keys: Iterable[Key] | None = None) -> dict[str, list[str]]:
-        """The configuration groups of the job, each with its choices: the files that lie beside its default one, or in a folder
-        beside its folder. Of `keys`, where they are given, a choice must set one, or some anywhere."""
+        """The configuration groups of the job, each with its choices: the files in the group's folder. Of `keys`, where they are
+        given, a choice must set one; one that sets keys anywhere is offered where the job has all that it sets."""
         import yaml
 
         name = flags.get("--config-name", self.name)
@@ -168,24 +168,22 @@ class Job:
             defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults") or []
         except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
             raise ConfigError(f"{primary[0]} is not a readable YAML mapping") from None
-        sections = None if keys is None else {key.name.partition(".")[0] for key in keys}
-        found: dict[str, list[str]] = {}
-        for entry in defaults:
-            if isinstance(entry, dict):
-                named, choice = next(iter(entry.items()))
-                if "${" in (choice or ""):
-                    continue  # It goes along with another group's choice.
-                group = named.removeprefix("optional ").removeprefix("override ")
-                deep = "*/" * (len(PurePosixPath(choice or "").parts) - 1)
-                homes = [f / group for f in self._folders(flags)]
-                files = {
-                    file.relative_to(home).with_suffix("").as_posix(): file
-                    for home in homes
-                    for file in home.glob(f"{deep}*.yaml")
-                }
-                if sections is None or group in sections or any(_is_global(file) for file in files.values()):
-                    found[group] = sorted(files)
-        return found
+        groups: dict[str, list[str]] = {}
+        entries = [next(iter(entry.items())) for entry in defaults if isinstance(entry, dict)]
+        # A choice with an interpolation goes along with another group's choice.
+        named = [group for group, choice in entries if "${" not in (choice or "")]
+        named = [group.removeprefix("optional ").removeprefix("override ") for group in named]
+        sections = {key.name.partition(".")[0] for key in keys or ()}
+        for group in named:
+            files = [file for folder in self._folders(flags) for file in (folder / group).glob("*.yaml")]
+            if keys is not None:
+                local = group in sections
+                beyond = [(file, _sets(file)) for file in files]
+                files = [file for file, sets in beyond if (local if sets is None else sets <= {*sections, *named})]
+                if not files and group not in sections:
+                    continue
+            groups[group] = sorted({file.stem for file in files})
+        return groups
 
     def _folders(self, flags: Mapping[str, str]) -> list[Path]:
         return [self.conf] + ([Path(flags["--config-dir"])] if "--config-dir" in flags else [])
@@ -278,8 +276,19 @@ def _exists(package: str) -> bool:
         return False
 
 
-def _is_global(file: Path) -> bool:
-    return "@package _global_" in file.read_text(encoding="utf-8", errors="replace")
+def _sets(file: Path) -> set[str] | None:
+    """The sections and groups that a file sets, None if they are its own group's alone."""
+    import yaml
+
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if "@package _global_" not in text:
+        return None
+    try:
+        values = yaml.safe_load(text) or {}
+        names = [next(iter(entry)) for entry in values.pop("defaults", []) if isinstance(entry, dict)]
+    except (yaml.YAMLError, AttributeError):
+        return set()  # Hydra says what is wrong with it when it is chosen.
+    return {*values, *(name.removeprefix("override ").strip("/") for name in names)}
 
 
 def _say(name: str, message: str) -> None:

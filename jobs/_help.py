@@ -21,7 +21,7 @@ here, `--cfg job` what would run; `marginalia` alone lists the jobs.
 * A text value is taken as the shell gives it: a file name needs quotes for the shell only. A path may begin with `~/`.
 * A list may be written `[a,b]` or `a,b`; an item with a comma needs quotes inside: `'input.keep=["a, b",c]'`.
 * A choice such as `cluster=gpu_box` takes its values from `conf/cluster/gpu_box.yaml`, or from the same place in the folder that
-  `--config-dir` names; `experiment=screen` sets several keys at once. Keys given on the command line win over both.
+  `--config-dir` names; `preset=screen` sets several keys at once. Keys given on the command line win over both.
 * `model=<name>` chooses a system and with it some of the keys; a key of another system is unknown then. A system of your own is a
   package with `Options` and `load`, and a file `model/<name>.yaml` with `system: <package>` in the folder of `--config-dir`.
 """
@@ -51,7 +51,7 @@ def chapter(job: Job) -> str:
     values, own = job.compose([], {})[0], systems(job)
     shared = {name: each for name, each in keys(values).items() if all(keys(of).get(name) == each for of in own.values())}
     lines = [f"## jobs.{job.name}", "", job.about, "", *table([each for each, _ in shared.values()], values)]
-    lines += choices_line(job.groups({}))
+    lines += choices_line(job.groups({}, keys_of(job.schema_of(values))))
     for name, of in own.items():
         lines += ["", f"### jobs.{job.name} model={name}", ""]
         lines += table([each for each, _ in keys(of).values() if each.name not in shared], of)

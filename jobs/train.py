@@ -1,4 +1,4 @@
-"""Trains a model into a checkpoint folder: `python -m jobs.train experiment=tcga data.path=... output.path=...`."""
+"""Trains a model into a checkpoint folder: `python -m jobs.train preset=tcga data.path=... output.path=...`."""
 
 import shlex
 import sys
@@ -20,10 +20,10 @@ DOORS = {CODES: "code_reports", ENTITIES: "extract_entities"}
     "Trains a system through Ray Train, settles it on valid, measures it on test, and writes a checkpoint folder with its model "
     "card. model=<name> chooses the system; data.path says what it learns from.",
     examples=[
-        "experiment=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
+        "preset=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet 'data.labels={site: site_code}' train.epochs=2 output.path=model",
         "data.path=mine.parquet data.id=number data.text=report 'data.labels={site: site}' data.group=null output.path=mine",
-        "experiment=head model.base=shipped model.head=cls data.path=reports.parquet output.path=headed",
+        "preset=head model.base=shipped model.head=cls data.path=reports.parquet output.path=headed",
     ],
 )
 def main(config: Any) -> None:

@@ -18,7 +18,7 @@ ROOMS = (
 )
 MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "experiments", "studies"}
 # Studies name what they study. A door that serves one system alone names its own.
-STUDIES = ("engine/experiments/", "jobs/experiment.py", "engine/studies/", "jobs/study.py")
+STUDIES = ("engine/experiments/", "jobs/experiment.py", "engine/studies/", "jobs/study/")
 DOORS_OF_ONE = ("jobs/rationale_bank.py",)
 
 

@@ -1,8 +1,8 @@
 """Whether one arm is better than another: over seeds by a paired t-test, over texts by a paired bootstrap; p values by Holm.
 
-A seed decides what a model starts from and the order of its texts: the interval over seeds says what another training would give on
-the same test texts. The interval over texts keeps the models and draws the test texts anew, the same ones for both sides. Neither
-knows of the other.
+A seed decides what a model starts from and the order of its texts: the interval over seeds says what another training would give
+on the same test texts. The interval over texts keeps the models and draws the test texts anew, the same ones for both sides.
+Neither knows of the other.
 """
 
 import math
@@ -51,8 +51,8 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[Estimate, 
 def over_texts(
     metric: str, pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, seed: int = 0, part: bool = False
 ) -> tuple[Estimate, float | None]:
-    """A metric of one side less that of the other on the same drawn texts, the mean over pairs of models, and the two-sided p of no
-    difference; no p without draws.
+    """A metric of one side less that of the other on the same drawn texts, the mean over pairs of models, and the two-sided p of
+    no difference; no p without draws.
 
     Args:
         pairs: for each seed the answers of both sides about the same texts; see `figure`.
@@ -190,8 +190,8 @@ class Arms:
         return means
 
     def compared(self, comparison: Comparison) -> list[tuple[str, Row]]:
-        """A comparison's rows, by arm: differences or ratios, p and p after Holm over all of its pairs. What cannot be compared (an
-        arm is not measured yet, or its answers are not at hand) has none."""
+        """A comparison's rows, by arm: differences or ratios, p and p after Holm over all of its pairs. What cannot be compared
+        (an arm is not measured yet, or its answers are not at hand) has none."""
         rows = []
         for metric in comparison.metrics:
             for over, test in ((SEEDS, self._over_seeds), (TEXTS, self._over_texts)):
@@ -212,9 +212,9 @@ class Arms:
         for one, other in comparison.pairs:
             for arm in self.arms.values():
                 against = arm.at(**{comparison.factor: other})
-                if arm.levels[comparison.factor] == one and against in self.arms:
-                    if not comparison.less or not comparison.less.items() <= arm.levels.items():
-                        pairs.append((arm.name, against, other))
+                at_base = comparison.less and comparison.less.items() <= arm.levels.items()
+                if arm.levels[comparison.factor] == one and against in self.arms and not at_base:
+                    pairs.append((arm.name, against, other))
         return pairs
 
     def _over_seeds(self, comparison: Comparison, arm: str, other: str, metric: str) -> tuple[Estimate, float | None, int] | None:
@@ -226,9 +226,8 @@ class Arms:
         if len(self.study.seeds) < 2:
             return None
         signs = (1, -1, -1, 1)[: len(sides)]
-        return *over_seeds(np.sum([sign * np.array(side) for sign, side in zip(signs, sides, strict=True)], 0).tolist()), len(
-            sides[0]
-        )
+        gains = np.sum([sign * np.array(side) for sign, side in zip(signs, sides, strict=True)], 0)
+        return *over_seeds(gains.tolist()), len(gains)
 
     def _over_texts(self, comparison: Comparison, arm: str, other: str, metric: str) -> tuple[Estimate, float | None, int] | None:
         if comparison.less:

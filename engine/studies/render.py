@@ -24,9 +24,9 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.studies import results
+from engine.studies import plot, results
 from engine.studies.run import DATA, record
-from engine.studies.study import Study, read_study
+from engine.studies.study import Study, names, read_study
 
 _MARKED = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _NONE = "–"
@@ -61,18 +61,13 @@ def table(study: Study, name: str, rows: pa.Table) -> str:
         return "\n\n".join(_by_slice(spec, corpus, [arm for arm, at in arms if at == corpus], values) for corpus in corpora)
     columns = {title: _column(column) for title, column in spec["columns"].items()}
     many = len(corpora) > 1
-    lines = [[*(["corpus"] if many else []), study_head(study), *columns]]
+    lines = [[*(["corpus"] if many else []), "-".join(study.factors), *columns]]
     for corpus in corpora:
         for arm in dict.fromkeys(arm for arm, at in arms if at == corpus):
             cells = [_cell(values.get((corpus, arm, column["metric"], column["slice"])), column) for column in columns.values()]
             if any(cell != _NONE for cell in cells):
                 lines.append([*([corpus] if many else []), f"`{arm}`", *cells])
     return _markdown(lines, 1 + many)
-
-
-def study_head(study: Study) -> str:
-    """What the first column holds."""
-    return "-".join(study.factors)
 
 
 def summary(study: Study, rows: pa.Table) -> str:
@@ -100,8 +95,8 @@ def _column(column: str | Mapping[str, Any]) -> dict[str, Any]:
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:
     prefix, column = spec["rows"], _column({"metric": spec["metric"], "interval": False})
     arms = list(dict.fromkeys(arms))
-    slices = dict.fromkeys(part for at, arm, metric, part in values
-                           if at == corpus and arm in arms and metric == column["metric"] and part.startswith(prefix))  # fmt: skip
+    of = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
+    slices = dict.fromkeys(part for metric, part in of if metric == column["metric"] and part.startswith(prefix))
     lines = [[corpus, "n", *(f"`{arm}`" for arm in arms)]]
     for part in slices:
         cells = [values.get((corpus, arm, column["metric"], part)) for arm in arms]
@@ -129,14 +124,23 @@ def _markdown(lines: Sequence[Sequence[str]], names: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
 
 
+def pages() -> dict[Path, str]:
+    """Every page and picture of docs/results, made anew from the rows in docs/results/data."""
+    folder = DATA.parent
+    made = {file: page(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.md"))}
+    for name in names():
+        rows, _ = results.read(record(name))
+        if len(rows):
+            made |= {folder / file: text for file, text in plot.plots(read_study(name), rows)}
+    return made
+
+
 def main() -> None:
-    """Fills the tables of every page of docs/results."""
-    for file in sorted(DATA.parent.glob("*.md")):
-        before = file.read_text(encoding="utf-8")
-        after = page(before)
-        if after != before:
-            Path(file).write_text(after, encoding="utf-8")
-            print(f"{file.name}: tables made anew", file=sys.stderr)
+    """Writes what has changed."""
+    for file, text in pages().items():
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            print(f"{file.name}: made anew", file=sys.stderr)
 
 
 if __name__ == "__main__":

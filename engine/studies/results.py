@@ -49,8 +49,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a measure gives: rows, and for comparisons over texts a table `answers` with `record_id`, `group` (texts of one group are
-    drawn together) and columns that `engine.studies.compare` knows how to sum."""
+    """What a measure gives: rows, and for comparisons over texts a table `answers` with `record_id`, `group` (texts of one group
+    are drawn together) and columns that `engine.studies.compare` knows how to sum."""
 
     rows: Sequence[Row]
     answers: pa.Table | None = None

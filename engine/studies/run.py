@@ -88,14 +88,14 @@ class Runner:
         Args:
             only: patterns such as `NCBI-disease/name/*`; arms that fit none of them are left for another time.
         Raises:
-            ConfigError: the folder holds another study, or this one with other settings; no arm fits a pattern.
+            ConfigError: the folder holds another study, or an arm that was measured with other settings; no arm fits a pattern.
         """
         arms = self.study.arms()
         wanted = [arm for arm in arms if not only or any(fnmatch(arm.key, pattern) for pattern in only)]
         if not wanted:
             raise ConfigError(f"only: no arm fits it; arms are called such as {arms[0].key}")
         digests = {arm.key: self.study.digest(arm) for arm in arms}
-        claim(str(self.place.output.resolve()), {"study": self.study.name, "arms": digests}, _FOLDER)
+        claim(str(self.place.output.resolve()), {"study": self.study.name}, _FOLDER)
         for number, arm in enumerate(wanted, start=1):
             if self._rows(arm) is not None:
                 self.say(f"{arm.key}: measured before")
@@ -137,7 +137,12 @@ class Runner:
     def _rows(self, arm: Arm) -> pa.Table | None:
         """The rows of a measured arm, from this folder or from the record."""
         if self._file(arm).is_file():
-            return results.read(self._file(arm))[0]
+            rows, digests = results.read(self._file(arm))
+            if digests.get(arm.key) != self.study.digest(arm):
+                raise ConfigError(
+                    f"output.path: {self._file(arm)} was measured with other settings; remove it, or choose a new folder"
+                )
+            return rows
         if self._arms.get(arm.key) != self.study.digest(arm):
             return None
         same = [pc.equal(self.recorded[name], value) for name, value in (("corpus", arm.corpus), ("arm", arm.name))]
@@ -161,8 +166,8 @@ class Runner:
         return [pq.read_table(each) for each in sorted(file.parent.glob(f"{file.name}.*.answers"))]
 
     def _finish(self, arms: Sequence[Arm], digests: Mapping[str, str]) -> pa.Table:
-        """All rows in one table: those of the arms, and for each corpus the means and comparisons that can be made of them. What the
-        record has and cannot be made anew here, for want of answers, is taken from there."""
+        """All rows in one table: those of the arms, and for each corpus the means and comparisons that can be made of them. What
+        the record has and cannot be made anew here, for want of answers, is taken from there."""
         parts = {arm.key: self._rows(arm) for arm in arms}
         measured = {key: digests[key] for key, rows in parts.items() if rows is not None}
         rows = pa.concat_tables([SCHEMA.empty_table(), *(each for each in parts.values() if each is not None)])
@@ -190,8 +195,8 @@ def record(study: str) -> Path:
 
 
 def part(study: Study, name: str, kind: str) -> Callable[..., Any]:
-    """The function `fit` or `measure` of a module of this package, or of the folder that it has for the study's system; a name with
-    dots is that of a module anywhere.
+    """The function `fit` or `measure` of a module of this package, or of the folder that it has for the study's system; a name
+    with dots is that of a module anywhere.
 
     Raises:
         ConfigError: there is none.

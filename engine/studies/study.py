@@ -12,8 +12,8 @@
 `arms` are the levels of one factor. A study of several factors names them under `factors`, each with its levels; its arms are all
 combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone.
 
-A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the same
-seed where that study has them, else with its only ones; `corpus` in it names another one.
+A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the
+same seed where that study has them, else with its only ones; `corpus` in it names another one.
 """
 
 import hashlib
@@ -31,7 +31,21 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf" / "study"
 SEEDS, TEXTS = "seeds", "texts"
 ARM, AFTER, CORPORA = "arm", "after", "corpora"
 _LEVEL = re.compile(r"[A-Za-z0-9_.+=][A-Za-z0-9_.+=-]*")
-_KEYS = {"question", "system", "fit", "corpora", "seeds", "base", "arms", "factors", "measure", "compare", "rounds", "tables"}
+_KEYS = {
+    "question",
+    "system",
+    "fit",
+    "corpora",
+    "seeds",
+    "base",
+    "arms",
+    "factors",
+    "measure",
+    "compare",
+    "rounds",
+    "tables",
+    "plots",
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,7 @@ class Study:
     compare: tuple[Comparison, ...] = ()
     rounds: int = 1000
     tables: Mapping[str, Any] = field(default_factory=dict)
+    plots: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
         """In the order in which they are measured: corpus by corpus, seed by seed."""
@@ -194,6 +209,7 @@ def study_of(name: str, values: Any) -> Study:
         compare=tuple(_comparison(each, factors, wrong) for each in values.get("compare") or ()),
         rounds=values.get("rounds", 1000),
         tables=values.get("tables") or {},
+        plots=values.get("plots") or {},
     )
 
 

@@ -79,13 +79,13 @@ class Config:
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A conf folder with a primary file, a group and an experiment."""
+    """A conf folder with a primary file, a group and an preset."""
     folder = tmp_path / "conf"
     for name, text in {
-        "toy.yaml": "defaults:\n  - toy_schema\n  - cluster: laptop\n  - _self_\n  - experiment: null\n",
+        "toy.yaml": "defaults:\n  - toy_schema\n  - cluster: laptop\n  - _self_\n  - preset: null\n",
         "cluster/laptop.yaml": "threads: 2\n",
         "cluster/gpu_box.yaml": "threads: 8\n",
-        "experiment/big.yaml": "# @package _global_\ndefaults:\n  - override /cluster: gpu_box\nspans: 7\n",
+        "preset/big.yaml": "# @package _global_\ndefaults:\n  - override /cluster: gpu_box\nspans: 7\n",
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -191,7 +191,7 @@ def test_null_is_none_where_a_key_may_be_empty(toy: Job) -> None:
         ("hydra.run.dir=/tmp", "unknown key 'hydra.run.dir'"),
         ("cluster=gpu_bx", "did you mean 'gpu_box'?"),
         ("cluster=/tmp", "give cluster.threads=..."),
-        ("experiment=small", "no choice 'small'"),
+        ("preset=small", "no choice 'small'"),
         ("spans=abc", "spans: 'abc' is not allowed; wants a whole number from 0 to 50"),
         ("spans=1.5", "wants a whole number"),
         ("spans=51", "spans: 51 is not allowed"),
@@ -226,12 +226,12 @@ def test_what_must_be_given_is_asked_for_by_name_and_meaning(toy: Job, capsys: p
     assert "input.path: is empty" in refused(toy, capsys, "input.path=")
 
 
-def test_groups_experiments_and_later_words_win(toy: Job) -> None:
+def test_groups_presets_and_later_words_win(toy: Job) -> None:
     toy.run(["input.path=x"])
     assert (Config.seen.cluster.threads, Config.seen.spans) == (2, 5)
-    toy.run(["input.path=x", "experiment=big"])
+    toy.run(["input.path=x", "preset=big"])
     assert (Config.seen.cluster.threads, Config.seen.spans) == (8, 7)
-    toy.run(["input.path=x", "experiment=big", "cluster=laptop", "spans=9"])
+    toy.run(["input.path=x", "preset=big", "cluster=laptop", "spans=9"])
     assert (Config.seen.cluster.threads, Config.seen.spans) == (2, 9)
 
 
@@ -255,7 +255,7 @@ def test_a_wrong_value_in_a_file_is_refused_too(toy: Job, conf: Path, capsys: py
 def test_cfg_prints_what_would_run(toy: Job, capsys: pytest.CaptureFixture) -> None:
     import yaml
 
-    assert toy.run(["--cfg", "job", "input.path=a b [1], ${x}: '.csv", "experiment=big"]) == 0
+    assert toy.run(["--cfg", "job", "input.path=a b [1], ${x}: '.csv", "preset=big"]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["input"]["path"] == "a b [1], ${x}: '.csv"
     assert shown["spans"] == 7

@@ -82,9 +82,11 @@ def test_a_wheel_has_all_that_the_jobs_need(tmp_path: Path) -> None:
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     files = {path.relative_to(ROOT).as_posix() for name in ("engine", "jobs", "conf") for path in (ROOT / name).rglob("*")}
-    wanted = {name for name in files if (ROOT / name).is_file() and "__pycache__" not in name}
+    studies = ("engine/studies/", "jobs/study/", "conf/study/")
+    wanted = {name for name in files if (ROOT / name).is_file() and "__pycache__" not in name and not name.startswith(studies)}
     packed = zipfile.ZipFile(wheel).namelist()
     assert wanted - set(packed) == set()
+    assert not [name for name in packed if name.startswith(studies)]
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True, capture_output=True)
     # In front of the checkout that the environment knows.
     environment = {**os.environ, "PYTHONPATH": str(site)}

@@ -81,11 +81,11 @@ def test_a_system_that_cannot_be_imported_is_told_with_the_reason(
 
 def test_a_choice_of_several_settings_may_choose_the_system(own: list[str]) -> None:
     folder = Path(own[1])
-    (folder / "experiment").mkdir()
-    (folder / "experiment" / "toys.yaml").write_text(
+    (folder / "preset").mkdir()
+    (folder / "preset" / "toys.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /model: toy\ntoy:\n  stage: prepare\n"
     )
-    values, missing = code_reports.main.compose(["experiment=toys"], {"--config-dir": str(folder)})
+    values, missing = code_reports.main.compose(["preset=toys"], {"--config-dir": str(folder)})
     assert values["toy"] == {"stage": "prepare"} and [key.name for key in missing] == ["input.path", "output.path"]
 
 

@@ -72,8 +72,12 @@ def test_the_same_command_goes_on_and_other_settings_are_refused(study: Study, p
     assert [line for line in lines if "before" in line] == [f"one/half/{seed}: measured before" for seed in (1, 2, 3)]
     assert Runner(study, place, lines.append).run().equals(whole)
     other = study_of("toy/guesses", {**VALUES, "base": {"share": 0.6}})
-    with pytest.raises(ConfigError, match="another study, or one with other settings"):
+    with pytest.raises(ConfigError, match=r"one/half/1.parquet was measured with other settings; remove it"):
         Runner(other, place, print).run()
+    more = study_of("toy/guesses", {**VALUES, "arms": {**VALUES["arms"], "always": {"share": 1.0}}})
+    assert ("one", "always", 2, "accuracy", "all") in _values(Runner(more, place, print).run())
+    with pytest.raises(ConfigError, match="holds another study"):
+        Runner(study_of("toy/others", VALUES), place, print).run()
     with pytest.raises(ConfigError, match=r"only: no arm fits it; arms are called such as one/half/1"):
         Runner(study, place, print).run(["three/*"])
 

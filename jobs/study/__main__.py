@@ -1,4 +1,4 @@
-"""Runs one of the studies behind docs/results: `python -m jobs.study study=prompt_mrc/prompt_ablation data.path=... output.path=...`."""
+"""Runs one of the studies behind docs/results: `python -m jobs.study study=<name> data.path=... output.path=...`."""
 
 import sys
 from dataclasses import dataclass
