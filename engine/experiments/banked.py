@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from engine.experiments.rationale_sets import TASK
 from engine.experiments.regimes import listed, origin, retold
+from engine.experiments.sufficiency import FoldProbs, folds, score
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import from_tokens
-from engine.models.site_classifier.rationales.bank import Asked, folds, scored
-from engine.models.site_classifier.rationales.samples import rationales
+from engine.models.site_classifier.rationales import rationales
 from engine.storage import whole_file
 from engine.text.units import words
 
@@ -35,7 +35,7 @@ _SEED = 1
 
 
 def scored_rationales(frozen: "Frozen", head: str, count: int, work: Path) -> pa.Table:
-    """The bank of a head: `BANK` and the columns of `FURTHER`, made once and kept in `work`.
+    """The bank of a head: `SCORES` and the columns of `FURTHER`, made once and kept in `work`.
 
     A rationale of several labels is scored for the first of them.
     """
@@ -56,7 +56,7 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
     lift = np.zeros(len(names))
     blank = retold(base.slice(0, 1), text=["."])
 
-    def asked() -> Iterator[Asked]:
+    def probs() -> Iterator[FoldProbs]:
         for number, learner, here in out_of_fold(frozen, head, count, names):
             answers = frozen.answered(learner, base.take(pa.array(place[here])))
             alone = frozen.answered(learner, found.take(pa.array(here))).probs
@@ -68,7 +68,7 @@ def _scored(frozen: "Frozen", head: str, count: int) -> pa.Table:
         {"record_id": name, "origin": origin(name)[0], "label": _first(label)}
         for name, label in zip(names, found[TASK].to_pylist(), strict=True)
     ]
-    table = scored(told, list(texts.labels), asked())
+    table = score(told, list(texts.labels), probs())
     kinds = [_first(label) for label in found[TASK].to_pylist()]
     sizes = [len(each.ids) for each in frozen.tokens(found["text"].to_pylist())]
     further = (sizes, perplexities(base["text"].to_pylist(), found["text"].to_pylist()), _central(frozen, found, kinds), lift)
@@ -128,8 +128,9 @@ def _said(text: str) -> list[str]:
 
 def _central(frozen: "Frozen", found: pa.Table, kinds: Sequence[str]) -> np.ndarray:
     """Cosine of each text's mean state with the mean of its kind, [texts]."""
-    states = frozen.states(frozen.examples(found))
-    mean = np.stack([states.mean(row) for row in range(len(states))])
+    examples = frozen.examples(found)
+    states = frozen.states(examples)
+    mean = np.stack([states.of(row, [(0, len(ids))])[1:].mean(0) for row, ids in enumerate(examples.ids)])
     named = np.array(kinds, dtype=object)
     centre = {kind: mean[named == kind].mean(0) for kind in set(kinds)}
     middle = np.stack([centre[kind] for kind in kinds])

@@ -24,10 +24,11 @@ from engine.models.site_classifier.config import HEADS
 from engine.text.tokens import TokenizedText, tokenize
 
 if TYPE_CHECKING:
+    from engine.experiments.states import ProjectedFolder
     from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
     from engine.models.site_classifier.learner import Examples, SiteLearner
     from engine.models.site_classifier.network import SiteNetwork
-    from engine.models.site_classifier.states import StateFolder, Taken
+    from engine.models.site_classifier.states import TextStates
     from engine.models.tokens import Batch
 
 STILL = "dpla0"
@@ -140,22 +141,22 @@ class Frozen:
         return SiteNetwork(self.architecture, load_encoder(self.config.encoder, pick_precision("auto", "cpu"), "eager"))
 
     @cached_property
-    def shelf(self) -> "StateFolder":
-        from engine.models.site_classifier.states import StateFolder, keys_of, windowed
+    def shelf(self) -> "ProjectedFolder":
+        from engine.experiments.states import ProjectedFolder, keys_of, windowed
 
         config = self.config
         digests = (marked_digest(config.path)[:12], encoder_digest(config.encoder)[:12])
         # The directions of a projection are those of the texts of train.
         name = "-".join(map(str, (*digests, config.window, config.width, config.train_records, config.max_tokens)))
         size = self.network.encoder.config.hidden_size
-        shelf = StateFolder(Path(config.states or self.work / "states") / name, size, config.width)
+        shelf = ProjectedFolder(Path(config.states or self.work / "states") / name, size, config.width)
         examples = self.examples(pa.concat_tables([self.texts.base, self.texts.pool]))
         shelf.fit(keys_of(examples), lambda members: windowed(self.network, examples, members))
         return shelf
 
-    def states(self, examples: "Examples", keep: bool = True) -> "Taken":
-        """The token states of examples, in their order; see `StateFolder.states`."""
-        from engine.models.site_classifier.states import keys_of, windowed
+    def states(self, examples: "Examples", keep: bool = True) -> "TextStates":
+        """The token states of examples, in their order; see `ProjectedFolder.states`."""
+        from engine.experiments.states import keys_of, windowed
 
         return self.shelf.states(keys_of(examples), lambda members: windowed(self.network, examples, members), keep)
 
@@ -171,10 +172,10 @@ class Frozen:
         return [len(each.ids) for each in self.tokens(texts)]
 
     def examples(self, table: pa.Table) -> "Examples":
-        from engine.models.site_classifier.examples import ReportEncoding, whole
+        from engine.models.site_classifier.examples import ReportEncoding, whole_examples
 
         encoding = ReportEncoding(self.architecture, self.architecture.encoder, self.config.max_tokens)
-        return whole(encoding.encoded(table), self.architecture)
+        return whole_examples(encoding.encoded(table), self.architecture)
 
     def learned(
         self,
@@ -191,9 +192,9 @@ class Frozen:
         Args:
             ratio, marking: see `LearnConfig`.
         """
+        from engine.experiments.here import keep_model, kept_model, trained
         from engine.models.site_classifier.config import LearnConfig
         from engine.training.config import LoopConfig
-        from engine.training.here import keep_model, kept_model, trained
 
         config = self.config
         examples = self.examples(table)
@@ -230,12 +231,13 @@ class Frozen:
         """What is trained, as it stands before the first step."""
         import torch
 
-        from engine.models.site_classifier.cached import Absent, HeadLearner
+        from engine.experiments.states import NoEncoder
+        from engine.models.site_classifier.head_learner import HeadLearner
         from engine.models.site_classifier.network import SiteNetwork
 
         states = self.states(examples)
         torch.manual_seed(learn.seed)
-        network = SiteNetwork(architecture, Absent(states.width))
+        network = SiteNetwork(architecture, NoEncoder(states.width))
         return HeadLearner(network, examples, states, learn, torch.device("cpu"))
 
     def _heard(self, row: Mapping[str, Any]) -> None:
@@ -243,7 +245,7 @@ class Frozen:
 
     def _known(self, settings: Mapping[str, Any], table: pa.Table) -> Path:
         """Where a head of these settings stands that was trained on these texts."""
-        from engine.training.here import learned_from
+        from engine.experiments.here import learned_from
 
         # What is trained does not hang on what else the experiment compares or measures.
         told = {name: value for name, value in settings.items() if name in self.deciding}
@@ -264,7 +266,7 @@ class Frozen:
 
     def _asked(self, learner: "SiteLearner", examples: "Examples", keep: bool) -> "SiteLearner":
         """The same network before other texts, of which it is shown everything."""
-        from engine.models.site_classifier.cached import HeadLearner
+        from engine.models.site_classifier.head_learner import HeadLearner
 
         states = self.states(examples, keep)
         return HeadLearner(learner.network, examples, states, learner.config, learner.device)
@@ -277,11 +279,11 @@ class Frozen:
         weights = [np.zeros(len(each)) for each in ids]
         with torch.inference_mode():
             for batch, rows in self._batches(asked):
-                pooled = asked._shown(batch, rows, None)
+                pooled = asked._forward(batch, rows, None)
                 logits[rows] = pooled.logits[TASK].numpy()
-                found = pooled.found[TASK].weights
-                if found.shape[-1]:
-                    batch.lay(found.mean(-1), [weights[row] for row in rows])
+                attention = pooled.attended[TASK].weights
+                if attention.shape[-1]:
+                    batch.lay(attention.mean(-1), [weights[row] for row in rows])
         if self.many:
             return Answers(1 / (1 + np.exp(-logits)), logits > 0, weights)
         raised = np.exp(logits - logits.max(1, keepdims=True))
@@ -296,7 +298,7 @@ class Frozen:
 
     def _first_attention(self, asked: "SiteLearner") -> list[NDArray]:
         """How the last layer's attention of the first token lies on each text's tokens."""
-        from engine.models.site_classifier.states import first_attention
+        from engine.experiments.states import first_attention
 
         return [each.astype(np.float64) for each in first_attention(self.shelf.folder, self.network, asked.examples)]
 

@@ -20,8 +20,8 @@ from engine.experiments.banked import out_of_fold
 from engine.experiments.rationale_sets import TASK, Span
 from engine.experiments.regimes import Texts, listed
 from engine.experiments.run import Result
-from engine.models.site_classifier.rationales.samples import merged
-from engine.models.site_classifier.rationales.synthetic import SITE_WAYS, Generator, Templates, covered, proposed
+from engine.experiments.templates import SITE_WAYS, Templates, coverage, proposal
+from engine.models.site_classifier.rationales import merge_spans
 from engine.storage import whole_file
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def templates(kind: str, mode: str) -> Templates:
     return Templates(mode, terms=_TERMS.get(kind, {}), ways=_WAYS[kind])
 
 
-def proposals(texts: Texts, by: Generator) -> Proposals:
+def proposals(texts: Texts, by: Templates) -> Proposals:
     """What a generator proposes for the reports of train and each of their labels."""
     mine = [each for each in texts.marked if each.record_id in texts.reports]
     made: dict[str, dict[str, list[Span]]] = {}
@@ -85,7 +85,7 @@ def proposals(texts: Texts, by: Generator) -> Proposals:
     seen: set[tuple[str, str]] = set()
     for each in mine:
         for number, label in enumerate(each.labels):
-            found = proposed(by, each.record_id, each.text, label)
+            found = proposal(by, each.record_id, each.text, label)
             count += found.flaw is None
             if found.flaw is None and found.spans:
                 made.setdefault(each.record_id, {})[label] = list(found.spans)
@@ -94,7 +94,7 @@ def proposals(texts: Texts, by: Generator) -> Proposals:
                 own = {"record_id": f"{each.record_id}#rationale{number}", "text": found.text, "kind": "rationale", "marks": None}
                 rows.append({**reports[each.record_id], **own, TASK: [label] if texts.multi_label else label})
             if by.mode == "extractive" and each.spans[label]:
-                shares.append(covered(tuple(merged(each.spans[label])), found.spans))
+                shares.append(coverage(merge_spans(each.spans[label]), found.spans))
     asked = sum(len(each.labels) for each in mine)
     if by.mode == "abstractive":
         return Proposals(pa.Table.from_pylist(rows, schema=texts.base.schema), asked, count, None)

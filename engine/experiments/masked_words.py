@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, special_ids
 from engine.errors import ConfigError
+from engine.experiments.here import trained
 from engine.records import seed_of
 from engine.storage import whole_file
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.config import LoopConfig
-from engine.training.here import trained
 
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
 

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from engine.encoders import set_threads
 from engine.errors import ConfigError
 from engine.evaluation.spans import ALL, Mention, Mentions
+from engine.experiments.here import keep_model, kept_model, learned_from, trained
 from engine.experiments.in_memory import Outcome, device_called, outcome, parameters, prepared, tensors_of, tuned
 from engine.experiments.run import Result, Say
 from engine.experiments.significance import difference, over_seeds
@@ -31,7 +32,6 @@ from engine.models.prompt_mrc.learning import examples_of
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.storage import whole_file
 from engine.training.config import LoopConfig
-from engine.training.here import keep_model, kept_model, learned_from, trained
 from engine.training.loop import Worker
 
 TUNED = "tuned.json"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from engine.encoders import file_digest
 from engine.errors import ConfigError
 from engine.experiments.run import Result
-from engine.models.site_classifier.rationales.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
+from engine.experiments.silver import NEGATIVE, POSITIVE, Terms, heading_terms, keywords, site_terms
 from engine.sources.parquet import whole
 from engine.text.plain import plain
 from engine.text.units import sentences
@@ -142,7 +142,7 @@ def training_table(marked: Sequence[Marked], multi_label: bool) -> pa.Table:
 
 
 def marks(each: Marked) -> list[Mapping[str, Any]]:
-    """A text's marked spans as `engine.models.site_classifier.rationales.samples.MARKS` has them."""
+    """A text's marked spans as `engine.models.site_classifier.rationales.MARKS` has them."""
     return [{"start": a, "end": b, "label": label, "annotator": None} for label, spans in each.spans.items() for a, b in spans]
 
 

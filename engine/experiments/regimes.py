@@ -12,7 +12,7 @@ parts joined by `.`:
     drop.<x>, replace.<x>   without a share x of their words, or with other words of train in their place
     swap.<x>             a share x of them under another label
     label_only           in place of each rationale the name of its label
-    filter.<rule>        those that a rule keeps (see `engine.models.site_classifier.rationales.bank`): filter.drop_wrong,
+    filter.<rule>        those that a rule keeps (see `engine.experiments.sufficiency`): filter.drop_wrong,
                          filter.at_most.0.1, filter.top.0.25, filter.random.top.0.25
     generated.<mode>     in place of rationales that people marked those that templates make of lists of terms, extractive or
                          abstractive (`engine.experiments.generated`)
@@ -30,10 +30,10 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, marks, training_table
+from engine.experiments.sufficiency import Rule, accepted, rule
+from engine.experiments.templates import MODES
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.bank import Rule, judged, rule
-from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
-from engine.models.site_classifier.rationales.synthetic import MODES
+from engine.models.site_classifier.rationales import Rationale, Sampler, held_out_words, merge_spans, rationales
 from engine.records import seed_of
 from engine.sources.labelled.values import CODES, MARKS
 from engine.text.units import words
@@ -116,7 +116,7 @@ class Texts:
         rests = []
         for each in self.test:
             spans = [span for some in each.spans.values() for span in some]
-            text = Rationale(merged(spans)).complement(each.text) if spans else each.text
+            text = Rationale(merge_spans(spans)).complement(each.text) if spans else each.text
             rests.append(replace(each, record_id=f"{each.record_id}#{REST}", text=text if text.strip() else ".", spans={}))
         whole = self.examples([each for each in self.marked if each.split != "train"])
         return pa.concat_tables([whole, retold(self.examples(rests), kind=[REST] * len(rests), split=[REST] * len(rests))])
@@ -164,8 +164,8 @@ class Texts:
         """
         some = [each for each in marked if each.split != "train" or each.record_id in self.reports]
         examples = self.examples(some)
-        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_words(examples))
-        found, _ = sampler.made(examples)
+        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_out_words(examples))
+        found, _ = sampler.samples(examples)
         if not self.multi_label:
             return found
         by_id = {each.record_id: each for each in by or self.marked}
@@ -214,8 +214,7 @@ class Texts:
         found = self.rationales
         names = found["record_id"].to_pylist()
         if regime.kind == "filter":
-            table = judged(bank, regime.rule, seed)
-            kept = set(table.filter(table["accepted"])["record_id"].to_pylist())
+            kept = set(bank.filter(pa.array(accepted(bank, regime.rule, seed)))["record_id"].to_pylist())
             return found.filter(pa.array([name in kept for name in names], pa.bool_()))
         if regime.kind == "label_only":
             return retold(found, text=[" ".join(listed(told)) for told in found[TASK].to_pylist()])

@@ -7,7 +7,7 @@
         columns:
           F1: f1                                   # the metric over all records, with its interval
           recall: {metric: recall, interval: false}
-          less name: {metric: f1, slice: "less name, over seeds"}
+          less name: {metric: f1, slice: "less name, over seeds"}    # {arm} in a slice is the arm's own name
           epoch: {metric: seconds_per_epoch, digits: 0}
       types: {rows: "type=", metric: f1}           # a line for each slice that begins so, a column for each arm
 
@@ -64,7 +64,7 @@ def table(study: Study, name: str, rows: pa.Table) -> str:
     lines = [[*(["corpus"] if many else []), "-".join(study.factors), *columns]]
     for corpus in corpora:
         for arm in dict.fromkeys(arm for arm, at in arms if at == corpus):
-            cells = [_cell(values.get((corpus, arm, column["metric"], column["slice"])), column) for column in columns.values()]
+            cells = [_cell(values.get(_place(corpus, arm, column)), column) for column in columns.values()]
             if any(cell != _NONE for cell in cells):
                 lines.append([*([corpus] if many else []), f"`{arm}`", *cells])
     return _markdown(lines, 1 + many)
@@ -90,6 +90,10 @@ def _values(rows: pa.Table) -> Rows:
 def _column(column: str | Mapping[str, Any]) -> dict[str, Any]:
     given = {"metric": column} if isinstance(column, str) else dict(column)
     return {"slice": results.ALL, "interval": True, "digits": 3, **given}
+
+
+def _place(corpus: str, arm: str, column: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return corpus, arm, column["metric"], column["slice"].replace("{arm}", arm)
 
 
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:

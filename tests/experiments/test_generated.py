@@ -11,7 +11,7 @@ from engine.experiments.grid import Grid, GridConfig
 from engine.experiments.rationale_sets import TASK, Marked
 from engine.experiments.regimes import Regime, Texts
 from engine.experiments.run import run
-from engine.models.site_classifier.rationales.synthetic import Templates
+from engine.experiments.templates import Templates
 from tests.experiments.marked import CELL, VESSEL, write_abstracts
 from tests.experiments.test_grid import SMALL, rows_of
 

@@ -3,7 +3,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.experiments.rationale_sets import TASK, Marked, read_marked
 from engine.experiments.regimes import BASE, Regime, Texts, origin
-from engine.models.site_classifier.rationales.bank import rule
+from engine.experiments.sufficiency import rule
 from tests.experiments.marked import CELL, VESSEL, write_abstracts
 
 A, B = "The cells died .", "New vessels grew ."

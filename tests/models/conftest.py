@@ -54,6 +54,11 @@ def tiny_tensors(config):
     return {name: value for name, value in trained if not name.startswith("encoder.") or name.endswith((".down", ".up"))}
 
 
+def head_tensors(network):
+    """The tensors of the pools and linear layers."""
+    return {name: value for name, value in network.state_dict().items() if not name.startswith("encoder.")}
+
+
 def write_tiny(folder, config=None, **calibration):
     config = config or tiny_config()
     values = {"temperature": 2.0, "threshold": 0.4, **calibration}

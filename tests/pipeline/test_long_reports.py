@@ -11,10 +11,9 @@ import torch
 
 from engine.encoders import load_encoder
 from engine.models.code_task import TaskCalibration
-from engine.models.site_classifier.cached import head_tensors
 from engine.models.site_classifier.checkpoint import read_checkpoint, write_head
 from engine.models.site_classifier.network import SiteNetwork
-from tests.models.conftest import tiny_config, write_tiny
+from tests.models.conftest import head_tensors, tiny_config, write_tiny
 from tests.pipeline.drivers import ROOT
 
 LONG = "Specimen received in formalin. " * 700
@@ -51,4 +50,4 @@ def add_head(folder, head):
     torch.manual_seed(3)
     network = SiteNetwork(shape, load_encoder(shape.encoder, torch.float32, "eager"))
     calibration = {task.name: TaskCalibration() for task in shape.tasks}
-    write_head(folder, shape, head_tensors(network, {}), calibration, shape.evidence_methods[0], "card\n")
+    write_head(folder, shape, head_tensors(network), calibration, shape.evidence_methods[0], "card\n")

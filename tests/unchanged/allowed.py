@@ -7,7 +7,6 @@ _SYSTEM = "config.json names the system, so that every job knows whose checkpoin
 _DPLA = "options that nobody had a reason to set are gone; what they were by default is how the head works"
 _SOFT = "the table of the words nearest to a soft prompt is gone: nobody read it"
 _PRODUCT = "measured on the model as runs load it, its adapter merged into the encoder, and not on the one in training"
-_TWICE = "a rationale that stands twice is encoded once, beside other texts than before, which changes last bits"
 _FROZEN = "a further head is trained by jobs.train from a base whose encoder stays as it is"
 _CARD = "the cards that come along say which command makes such a head now; the one that made it is gone"
 _SUMS = "sums are added up in another order, which changes last bits"
@@ -41,13 +40,9 @@ ALLOWED: tuple[tuple[str, float | None, str], ...] = (
     ("trained_*/soft_words.parquet: only before", None, _SOFT),
     ("trained_*/figures.json: calibration.ece", 1e-5, _PRODUCT),
     ("trained_*/figures.json: calibration.brier", 1e-5, _PRODUCT),
-    ("bank/rationale_bank/[*].parquet: rationale_prob", 1e-6, _TWICE),
-    ("bank/rationale_bank/[*].parquet: sufficiency", 1e-6, _TWICE),
-    ("bank/rationale_bank/[*].parquet: norm_sufficiency", 1e-5, _TWICE),
     ("trained_head/*README.md:     python -m jobs.train_head * (only before)", None, _FROZEN),
     ("trained_head/*README.md:     python -m jobs.train model.base=* (only now)", None, _FROZEN),
     ("trained_head/heads/*/figures.json: head (only now)", None, "figures of a further head name it"),
-    ("bank/settings.json: *", None, "an engine's own note: it tells whose the folder is, in the form that all such notes have"),
 )
 
 

@@ -185,15 +185,6 @@ def cases(sizes: dict[str, int]) -> list[Case]:
                 *("output.path=trained_head", *head, "learn.max_tokens=256", "cluster.threads=1", "cluster.precision=fp32"),
             ),
         ),
-        Case(
-            *("bank", "bank"),
-            (
-                *("jobs.rationale_bank", "data.path=labelled", "data.rationales=evidence_site", "output.path=bank"),
-                *("folds=2", "train.epochs=1", "model.max_tokens=256", "model.threads=1", "model.precision=fp32"),
-            ),
-            after=["labelled"],
-            quick=False,
-        ),
     ]
 
 

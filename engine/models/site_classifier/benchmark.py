@@ -1,4 +1,4 @@
-"""What `jobs.bench` asks of the site classifier alone, see `engine.benchmarks.alone`."""
+"""The part of `jobs.bench` that concerns the site classifier alone, see `engine.benchmarks.alone`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from engine.models.site_classifier.checkpoint import read_checkpoint, write_chec
 CORE = 3.0
 """How many times as fast as its rival the compute core must be."""
 PRICES = (2.2, 3.4)
-"""What evidence may cost for one task and for two, over the same answers without."""
+"""The highest cost of evidence for one task and for two, relative to the same answers without evidence."""
 
 
 def evidence(spec: ModelSpec, folder: Path) -> dict[str, tuple[ModelSpec, float]]:
@@ -24,7 +24,7 @@ def evidence(spec: ModelSpec, folder: Path) -> dict[str, tuple[ModelSpec, float]
 
 
 def with_tasks(spec: ModelSpec, count: int, folder: Path) -> ModelSpec:
-    """The same checkpoint with its first `count` tasks alone, written to `folder` without the others' pools and heads."""
+    """The checkpoint with its first `count` tasks alone, written to `folder` without the pools and heads of the others."""
     from safetensors.torch import load_file
 
     whole = read_checkpoint(spec.path)

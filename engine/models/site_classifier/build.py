@@ -1,4 +1,4 @@
-"""A learner from the plain settings of a training, in each of its workers."""
+"""Makes the learners of a training from its plain settings, in each of its workers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,10 +22,10 @@ from engine.models.adapter import attach
 from engine.models.base import ModelSpec, Worker
 from engine.models.code_task import Task
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.cached import HeadLearner
 from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
-from engine.models.site_classifier.examples import examples_of, prepared_of, whole
+from engine.models.site_classifier.examples import examples_of, prepared_table, whole_examples
+from engine.models.site_classifier.head_learner import HeadLearner
 from engine.models.site_classifier.learner import SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.states import encode
@@ -35,32 +35,31 @@ Labels = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
 
 
 def classifier_config(model: Mapping[str, Any], labels: Labels, data: DataConfig) -> ClassifierConfig:
-    """The architecture, with the label sets of a `Survey`.
+    """The architecture, with the labels of a `Survey`.
 
     Raises:
-        ConfigError: the settings are none, or windows that long do not fit the encoder.
+        ConfigError: a setting is invalid, or windows of that length do not fit the encoder.
     """
     encoder = model.get("encoder", "pkg:minilm")
-    named = {key: value for key, value in model.items() if key not in ("encoder", "base", "base_digest", "freeze_encoder")}
-    check_window(encoder, named.get("window", ClassifierConfig.window))
+    shape = {key: value for key, value in model.items() if key not in ("encoder", "base", "base_digest", "freeze_encoder")}
+    check_window(encoder, shape.get("window", ClassifierConfig.window))
     return ClassifierConfig(
         tasks=tuple(Task(name, *labels[name], name in data.multi_label) for name in data.labels),
         paired=data.pair is not None,
         encoder=encoder,
         encoder_digest=encoder_digest(encoder),
         special=special_ids(load_tokenizer(encoder_folder(encoder))),
-        **named,
+        **shape,
     )
 
 
-def headed(base: ClassifierConfig, model: Mapping[str, Any]) -> ClassifierConfig:
-    """The architecture of a base with another head."""
-    own = ("head", "pool_heads", "phrase_reach")
-    return replace(base, **{name: model[name] for name in own if name in model})
+def with_head(base: ClassifierConfig, model: Mapping[str, Any]) -> ClassifierConfig:
+    """The architecture of a base with the head of other settings."""
+    return replace(base, **{name: model[name] for name in ("head", "pool_heads", "phrase_reach") if name in model})
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
-    """The network, and the stream of a worker's examples.
+    """The network and a worker's stream of examples.
 
     Args:
         settings: `data`, `model` and `learn` as fields of their dataclasses, `precision`, `seed` and `examples`.
@@ -78,26 +77,25 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
 
 
 def head_learner(settings: Mapping[str, Any], worker: Worker) -> HeadLearner:
-    """Pools and linear layers on the token states of a base's frozen encoder; a worker encodes every text once, into `cache`."""
+    """Pools and linear layers on token states of a base's frozen encoder; each worker encodes every text once, into `cache`."""
     table = worker.examples(settings["examples"]).whole()
     runtime = {"device": str(worker.device), "threads": torch.get_num_threads(), "batch_tokens": 8192}
-    coder = frozen(settings, runtime)
-    states = encode(coder, prepared_of(table, coder.config), Path(settings["cache"], f"states-{worker.rank}"))
+    coder = load_base(settings, runtime)
+    states = encode(coder, prepared_table(table, coder.config), Path(settings["cache"], f"states-{worker.rank}"))
     torch.manual_seed(settings["seed"])
-    network = SiteNetwork(headed(coder.config, settings["model"]), coder.network.encoder)
-    return HeadLearner(network, whole(table, coder.config), states, _learn(settings), worker.device)
+    network = SiteNetwork(with_head(coder.config, settings["model"]), coder.network.encoder)
+    return HeadLearner(network, whole_examples(table, coder.config), states, _learn(settings), worker.device)
 
 
-def frozen(settings: Mapping[str, Any], runtime: Mapping[str, Any]) -> SiteCoder:
-    """The base that a head is trained for, as the product loads it."""
+def load_base(settings: Mapping[str, Any], runtime: Mapping[str, Any]) -> SiteCoder:
+    """The model for which a further head is trained, as the product loads it."""
     model = settings["model"]
-    options = {"method": "none", "checks": 0.0, "tasks": (), "precision": settings.get("precision", "auto")}
-    # Whether a pair is read goes by the examples here.
-    options["pair"] = "pair"
-    found = load(ModelSpec(SYSTEM, model["base"], options, runtime))
-    if found.digest != model.get("base_digest", found.digest):
+    # The examples say whether there are second texts; the coder only wants to know that it may get some.
+    options = {"method": "none", "checks": 0.0, "tasks": (), "precision": settings.get("precision", "auto"), "pair": "pair"}
+    base = load(ModelSpec(SYSTEM, model["base"], options, runtime))
+    if base.digest != model.get("base_digest", base.digest):
         raise ConfigError("model.base: it is not the model that this training began with; bring it back, or choose a new folder")
-    return found
+    return base
 
 
 def _learn(settings: Mapping[str, Any]) -> LearnConfig:

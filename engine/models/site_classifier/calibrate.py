@@ -1,4 +1,4 @@
-"""What calibrating the site classifier takes beside what every system of codes does."""
+"""The keys that `jobs.calibrate` has for the site classifier beside those of every system of codes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ class _Sample(code_calibrate.Sample):
 
 @dataclass(frozen=True)
 class Data(code_calibrate.Dialect, _Sample):
-    """Labelled reports, perhaps with a second text."""
+    """The labelled reports."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was made from, and its figures beside the baseline's."""
+"""The model card: the model, its training examples, and its figures beside the baseline's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _HEADS = {
 
 
 def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: str) -> str:
-    """The card as Markdown, from the figures that `engine.models.site_classifier.finish` measured."""
+    """The card as Markdown, from the figures of `engine.models.site_classifier.finish`."""
     lines = [
         "# Site classifier: primary cancer site and histology of pathology reports",
         "",
@@ -43,14 +43,14 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
     return "\n".join(lines) + "\n"
 
 
-def with_head(card: str, head: str, figures: Mapping[str, Any], command: str) -> str:
+def add_head(card: str, head: str, figures: Mapping[str, Any], command: str) -> str:
     """The card of a checkpoint, with a chapter about one more head on its encoder."""
-    told = ", ".join(
+    scores = ", ".join(
         f"{name} {task['model']['accuracy']:.3f} / {task['model']['macro_f1']:.3f}" for name, task in figures["tasks"].items()
     )
     lines = [card.rstrip(), "", "## Further heads", ""]
     lines += ["Trained on token states of the encoder above, which stayed as it is, by", "", f"    {command}", ""]
-    lines.append(f"* `model.head={head}`: accuracy / macro-F1 on test: {told}; more in heads/{head}/README.md")
+    lines.append(f"* `model.head={head}`: accuracy / macro-F1 on test: {scores}; more in heads/{head}/README.md")
     return "\n".join(lines) + "\n"
 
 
@@ -70,8 +70,6 @@ def _evidence(evidence: Mapping[str, Any]) -> list[str]:
                 f"| {row['gain']:.3f} | {row['sufficiency']:.3f} | {row['random_sufficiency']:.3f} | {row['cost']:.2f} |"
             )
     mass = [row["specials_mass"] for row in evidence["test"] if "specials_mass" in row]
-    return (
-        [*rows, "", f"Of the attention {mass[0]:.1%} lies on special tokens (test), in no unit of the evidence."]
-        if mass
-        else rows
-    )
+    if mass:
+        rows += ["", f"Of the attention {mass[0]:.1%} lies on special tokens (test), in no unit of the evidence."]
+    return rows

@@ -1,12 +1,12 @@
 """The checkpoint of a site classifier, beside what every checkpoint has (see `engine.models.checkpoint`).
 
-labels.json         each task's codes with their support, and the pairs of codes seen together in training
+labels.json         the codes of each task with their support, and the pairs of codes that stand together in training
 model.safetensors   adapter (fp16), pools and heads (fp32)
-calibration.json    temperature, threshold and their figures for each task, the evidence method, and what a revision revises
-heads/<name>/       a further head for the same encoder, adapter and codes: its shape, its pools and linear layers (fp32), and a
-                    calibration of its own
+calibration.json    temperature, threshold and their figures for each task, the evidence method, and of a revision its original
+heads/<name>/       a further head for the same encoder, adapter and codes: its shape, its pools and linear layers (fp32), and its
+                    calibration
 
-A head takes part in the digest that names the model only where it is the one asked for.
+A further head is part of the digest that names the model only where that head is used.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,15 @@ SYSTEM = __package__
 LABELS = "labels.json"
 FILES = (LABELS, CALIBRATION)
 SHIPPED = checkpoints.shipped(SYSTEM)
-# What a further head was trained on, and is worth nothing without.
+_ENCODER = "encoder."
+# The files that a further head was trained on, and is worth nothing without.
 _BASE = (LABELS, MODEL)
-_OF_HEAD = frozenset({"head", "pool_heads", "pool_width", "phrase_reach"})
+_HEAD_KEYS = frozenset({"head", "pool_heads", "pool_width", "phrase_reach"})
 
 
 @dataclass(frozen=True)
 class Checkpoint(CodeCheckpoint):
-    """`part` is that of a further head."""
+    """`part` is the folder of a further head, `pairs` are the codes of the first two tasks that stand together in training."""
 
     evidence_method: str = ""
     pairs: frozenset[tuple[str, str]] = frozenset()
@@ -48,7 +49,7 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
     """Reads and verifies a checkpoint folder, local or on S3; `shipped` is the model that comes along.
 
     Args:
-        head: the head to take, of those that lie there; None is the checkpoint's own.
+        head: the name of the head to use; None is the checkpoint's own.
 
     Raises:
         ConfigError: a file is missing or is not the one that was written, or there is no such head.
@@ -56,28 +57,28 @@ def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
     whole = checkpoints.read(path, SYSTEM, FILES)
     labels = whole.values(LABELS)
     config = ClassifierConfig.from_json({**whole.config, "tasks": labels["tasks"]})
-    found = whole
+    stored = whole
     if head not in (None, config.head):
-        found = _head(whole, path, config.head, head)
-        config = replace(config, **found.config)
-    calibration = found.values(CALIBRATION)
+        stored = _read_head(whole, path, config.head, head)
+        config = replace(config, **stored.config)
+    calibration = stored.values(CALIBRATION)
     return Checkpoint(
         folder=whole.folder,
-        digest=found.digest,
+        digest=stored.digest,
         config=config,
         calibration=read_calibration(calibration),
-        part=None if found is whole else _part(head),
+        part=None if stored is whole else _part(head),
         evidence_method=calibration["evidence_method"],
         pairs=frozenset((first, second) for first, second in labels["pairs"]),
     )
 
 
-def _head(whole: Stored, path: str, own: str, head: str) -> Stored:
+def _read_head(whole: Stored, path: str, own: str, head: str) -> Stored:
     further = [name.removeprefix("heads/") for name in checkpoints.parts(whole.folder) if name.startswith("heads/")]
     if head not in further:
-        there = ", ".join([f"{own} (its own)", *further])
+        heads = ", ".join([f"{own} (its own)", *further])
         raise ConfigError(
-            f"model.head: {path} has no head {head}; it has {there}; to train one: "
+            f"model.head: {path} has no head {head}; it has {heads}; to train one: "
             f"python -m jobs.train model.base={path} model.freeze_encoder=true model.head={head} data.path=... output.path=..."
         )
     return checkpoints.read_part(whole, _part(head), (CALIBRATION,), _BASE)
@@ -92,7 +93,7 @@ def write_checkpoint(
     pairs: frozenset[tuple[str, str]],
     card: str,
 ) -> str:
-    """Writes a checkpoint and returns its digest. `tensors` are the trained ones by their name in `SiteNetwork`."""
+    """Writes a checkpoint and returns its digest; `tensors` are the trained ones by their names in `SiteNetwork`."""
     plain = config.to_json()
     files = {
         LABELS: {"tasks": plain.pop("tasks"), "pairs": sorted(map(list, pairs))},
@@ -112,15 +113,15 @@ def write_head(
     """Writes a further head, named by `config.head`, into a checkpoint folder; returns the digest of the model with that head.
 
     Args:
-        tensors: those of pools and linear layers by their name in `SiteNetwork`.
+        tensors: those of the pools and linear layers by their names in `SiteNetwork`.
     """
-    plain = {name: value for name, value in config.to_json().items() if name in _OF_HEAD}
+    plain = {name: value for name, value in config.to_json().items() if name in _HEAD_KEYS}
     files = calibration_file(calibration, evidence_method=evidence_method)
     return checkpoints.write_part(folder, _part(config.head), plain, tensors, files, card, _BASE)
 
 
-def write_settled(folder: Path, head: str | None, calibration: Mapping[str, TaskCalibration], evidence_method: str) -> None:
-    """Writes another calibration to a checkpoint, or to its further head, whose card is still to come."""
+def write_calibration(folder: Path, head: str | None, calibration: Mapping[str, TaskCalibration], evidence_method: str) -> None:
+    """Writes a new calibration to a checkpoint, or to a further head of it, that has no card yet."""
     files = calibration_file(calibration, evidence_method=evidence_method)
     checkpoints.revise(folder, files, "not measured yet\n", _part(head))
 
@@ -137,7 +138,7 @@ def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) 
         raise ConfigError(f"the encoder {checkpoint.config.encoder} is not the one this model was trained on")
     tensors = load_file(checkpoint.folder / MODEL)
     if checkpoint.part is not None:
-        tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+        tensors = {name: value for name, value in tensors.items() if name.startswith(_ENCODER)}
         tensors |= load_file(checkpoint.folder / checkpoint.part / MODEL)
     return assemble(checkpoint.config, tensors, dtype, attention)
 
@@ -145,14 +146,13 @@ def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) 
 def assemble(
     config: ClassifierConfig, tensors: Mapping[str, "torch.Tensor"], dtype: "torch.dtype", attention: str
 ) -> "SiteNetwork":
-    """A network for inference from trained tensors: merged in fp32, then brought to `dtype`."""
+    """A network for inference from trained tensors: merged in fp32, then converted to `dtype`."""
     import torch
 
     from engine.models.adapter import merge
     from engine.models.site_classifier.network import SiteNetwork
 
     encoder = load_encoder(config.encoder, torch.float32, attention)
-    prefix = "encoder."
-    merge(encoder, {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
+    merge(encoder, {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)})
     network = SiteNetwork(config, encoder.to(dtype))
-    return fill(network, {name: value for name, value in tensors.items() if not name.startswith(prefix)}, prefix)
+    return fill(network, {name: value for name, value in tensors.items() if not name.startswith(_ENCODER)}, _ENCODER)

@@ -1,9 +1,8 @@
-"""The site classifier as a system: prepared reports in, rows of the `codes` table out."""
+"""The site classifier as a system: from prepared reports to rows of the `codes` table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from engine.encoders import attention_for
@@ -12,11 +11,11 @@ from engine.models.code_decide import MORE_SURE_THAN_NOT, Answer
 from engine.models.code_system import CodeSystem
 from engine.models.columns import list_values
 from engine.models.site_classifier.checkpoint import Checkpoint, build_network, read_checkpoint
-from engine.models.site_classifier.options import Options
+from engine.models.site_classifier.options import INVALID_PAIR, Options
 from engine.models.site_classifier.prepare import prepare
-from engine.models.site_classifier.reasons import told_by_rules
 from engine.models.tokens import WORDS
 from engine.records import seed_of
+from engine.registry.validity import impossible
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +64,8 @@ class SiteCoder(CodeSystem):
         return self.network(batch, chunk=self.chunk(batch)).logits
 
     def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
+        import torch
+
         from engine.models.site_classifier.explaining import Explainer
 
         explainer = Explainer(self.network, self.method, self.options, self.temperatures) if self.method != "none" else None
@@ -72,7 +73,9 @@ class SiteCoder(CodeSystem):
         words = {name: list_values(prepared[name]) for name in WORDS}
         for members, batch in self.batches(prepared):
             if explainer is None:
-                logits, evidence = self._logits(batch), [{}] * len(members)
+                with torch.inference_mode():
+                    logits = {name: values.cpu().numpy() for name, values in self.predict(batch).items()}
+                evidence = [{}] * len(members)
             else:
                 logits, evidence = explainer.explain(
                     batch,
@@ -82,25 +85,19 @@ class SiteCoder(CodeSystem):
                 )
             for i, member in enumerate(members):
                 row = self.row(meta[member], {name: values[i] for name, values in logits.items()})
-                for task, columns in evidence[i].items():
-                    row |= {f"{task}_{column}": value for column, value in columns.items()}
-                yield row
+                yield row | {f"{task}_{name}": value for task, columns in evidence[i].items() for name, value in columns.items()}
 
     def reasons(self, meta: Mapping[str, Any], answers: Mapping[str, Answer]) -> set[str]:
-        codes = {name: each.code for name, each in answers.items() if each.prob > MORE_SURE_THAN_NOT}
-        return super().reasons(meta, answers) | told_by_rules(meta["signs"], codes, self.options.rules) | self._unseen(codes)
-
-    def _unseen(self, codes: Mapping[str, str]) -> set[str]:
-        """Of the first two tasks: whether codes that are more sure than not never stood together in training."""
-        pairs, two = self.checkpoint.pairs, tuple(codes[task.name] for task in self.config.tasks[:2] if task.name in codes)
-        return {"unseen_code_pair"} if pairs and len(two) == 2 and two not in pairs else set()
-
-    def _logits(self, batch: "Batch") -> dict[str, np.ndarray]:
-        import torch
-
-        with torch.inference_mode():
-            return {name: values.cpu().numpy() for name, values in self.predict(batch).items()}
+        codes = {name: answer.code for name, answer in answers.items() if answer.prob > MORE_SURE_THAN_NOT}
+        rules = set(meta["signs"])
+        if impossible(codes.get("site", ""), codes.get("histology", "")):
+            rules.add(INVALID_PAIR)
+        reasons = super().reasons(meta, answers) | rules & set(self.options.rules)
+        # The codes of the first two tasks.
+        pair = tuple(codes[task.name] for task in self.config.tasks[:2] if task.name in codes)
+        pairs = self.checkpoint.pairs
+        return reasons | {"unseen_code_pair"} if pairs and len(pair) == 2 and pair not in pairs else reasons
 
     def chunk(self, batch: "Batch") -> int:
-        """How many of a batch's windows are encoded at a time."""
+        """How many windows of a batch are encoded at a time."""
         return max(1, 2 * self.budget // batch.ids.shape[1])

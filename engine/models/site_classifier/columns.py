@@ -1,4 +1,4 @@
-"""The columns of labelled reports that only this system reads, and the reports that it makes itself."""
+"""The keys of labelled reports that only this system has: further columns, synthetic reports, highlights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from engine.errors import ConfigError
 from engine.keys import key
 from engine.models.code_columns import CodeColumns, CodeData
-from engine.models.site_classifier.rationales.samples import KINDS
+from engine.models.site_classifier.rationales import KINDS
 from engine.sources.labelled import Labelled
 
 TASKS = {"site": "site", "histology": "histology"}
@@ -14,12 +14,8 @@ TASKS = {"site": "site", "histology": "histology"}
 
 @dataclass(frozen=True)
 class ReportColumns(CodeColumns):
-    """`pair` names the column with the second text of a paired model. `synthetic` adds that many generated reports to train,
-    `synthetic_seed` and `synthetic_skew` say which.
-
-    `rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
-    that train gets from them, see `engine.models.site_classifier.rationales.samples`. With `rationale_rule` the table is a
-    rationale bank, of which those rationales are taken that the rule accepts.
+    """`rationales` names a column with highlights, `rationale_table` a Parquet file with them; `samples` are the kinds of samples
+    that train gets from them, see `engine.models.site_classifier.rationales`.
     """
 
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
@@ -33,15 +29,12 @@ class ReportColumns(CodeColumns):
     rationale_table: str | None = key(
         None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
     )
-    rationale_rule: str | None = key(
-        None, "Take data.rationale_table for a rationale bank, and of it what this rule accepts, such as top(0.5)."
-    )
     samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
 
 
 @dataclass(frozen=True)
 class DataConfig(CodeData, ReportColumns):
-    """Where labelled reports are, which of their columns hold what, and how they are read; no `labels` are `TASKS`."""
+    """Where labelled reports are, which columns hold what, and how they are read; without `labels` these are `TASKS`."""
 
     further = ("leak", "pair", "rationales")
 
@@ -50,8 +43,6 @@ class DataConfig(CodeData, ReportColumns):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", dict(self.labels or TASKS))
-        if self.rationale_rule and not self.rationale_table:
-            raise ConfigError("data.rationale_rule: name the bank in data.rationale_table, or leave the rule out")
         if self.synthetic and (self.pair or self.multi_label):
             raise ConfigError("data.synthetic: synthetic reports have one code a task and no second text; set it to 0")
         if self.rationales and self.rationale_table:
@@ -59,10 +50,9 @@ class DataConfig(CodeData, ReportColumns):
 
     @property
     def highlighted(self) -> bool:
-        """Whether there may be highlights."""
         return bool(self.rationales or self.rationale_table)
 
     def labelled(self, path: str, format: str) -> Labelled:
-        plain, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
-        names = {**plain.names, "marks": "data.rationales"}
-        return replace(plain, pair=self.pair, marks=self.rationales, more=more, names=names)
+        labelled, more = super().labelled(path, format), {} if self.leak is None else {"leak": self.leak}
+        names = {**labelled.names, "marks": "data.rationales"}
+        return replace(labelled, pair=self.pair, marks=self.rationales, more=more, names=names)

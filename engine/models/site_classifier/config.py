@@ -1,4 +1,4 @@
-"""What a site classifier is made of: everything that its weights and its labels depend on."""
+"""The architecture of a site classifier, on which its weights and labels depend, and the settings of its training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ HEADS = ("pooling", "cls", "target", "dpla")
 class ClassifierConfig(TaskConfig):
     """Architecture of a checkpoint.
 
-    `window` counts tokens of text a window, special tokens apart. `special` are the ids of [CLS], [SEP], [PAD] and [MASK].
-    `head` names the pool over a report's tokens, see `heads.py`: `pool_heads` and `pool_width` are queries and keys of `pooling`,
-    `phrase_reach` (tokens) is that of `dpla`.
+    `window` is the number of text tokens in a window, without special tokens. `special` are the ids of [CLS], [SEP], [PAD] and
+    [MASK]. `head` names the pool over a report's tokens, see `heads.py`: `pool_heads` and `pool_width` are the number of queries
+    and the size of keys of `pooling`, `phrase_reach` (tokens) is that of `dpla`.
     """
 
     encoder: str = "pkg:minilm"
@@ -38,13 +38,13 @@ class ClassifierConfig(TaskConfig):
 
     @property
     def evidence_methods(self) -> tuple[str, ...]:
-        """The methods that this head has: the first token's state cannot be divided among the tokens."""
+        """The evidence methods of this head. The first token's state cannot be divided among the tokens."""
         return tuple(method for method in EVIDENCE_METHODS if method != "pooling" or self.head != "cls")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a training may set of a model, see `ClassifierConfig`; with a `base` it makes a further head for that."""
+    """The keys of a model to train, see `ClassifierConfig`; with a `base` a further head of that model is trained."""
 
     encoder: str = key(ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
     rank: int = key(ClassifierConfig.rank, "Rank of the adapter on each linear layer of the encoder.", low=1)
@@ -67,13 +67,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """How reports are shown. `windows` a report and epoch; the share of masked tokens of a report is `masking` u^2, u uniform.
-
-    `weights` scale the tasks' losses, `sample_weight` those of samples that are no reports. `ratio` is such samples a report and
-    epoch, drawn anew each epoch; negative: each of them once. `marking` is the weight of the loss that asks which tokens were
-    marked; 0: do not ask. `budget` is padded tokens a micro-batch (None: see `SiteLearner`). Of these, `checkpointing` windows
-    pass the encoder at a time, and what it keeps of them is computed again for the gradient; 0: all at once, everything kept.
-    """
+    """How a model learns; `seed` is that of windows, masks and drawn samples."""
 
     windows: int = key(8, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
     masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)

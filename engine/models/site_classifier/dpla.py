@@ -12,8 +12,8 @@ with h the token states [d] of a window whose text stands at 0..n-1:
     a^w = softmax_i(q_w . ELU(K_w h_i) / sqrt d)    c_w = sum_i a^w_i h_i
     a^p = softmax_i(q_p . ELU(K_p p_i) / sqrt d)    c_p = sum_i a^p_i p_i
 
-and the context is [c_w; c_p]. W_r and W_m start at 0: a plain window of K tokens. What a phrase weighs goes to the tokens that it
-was sampled from, by m_ij / sum_j m_ij and the two neighbours' shares of the interpolation.
+and the context is [c_w; c_p]. W_r and W_m start at 0: a plain window of K tokens. The weight of a phrase is divided among the
+tokens that it was sampled from, by m_ij / sum_j m_ij and the two neighbours' shares of the interpolation.
 """
 
 from typing import TYPE_CHECKING
@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from engine.models.site_classifier.heads import Attended, Pool, matched, over_records, summed
+from engine.models.site_classifier.heads import Attended, Pool, query_scores, record_softmax, record_sums
 
 if TYPE_CHECKING:
     from engine.models.tokens import Batch
-
 
 SAMPLES = 3
 
 
 class DeformablePhrases(Pool):
-    """See the module; a `reach` of 0 keeps the window where it starts."""
+    """See the module; with a `reach` of 0 samples do not move."""
 
     def __init__(self, states: int, reach: float) -> None:
         super().__init__()
@@ -46,30 +45,26 @@ class DeformablePhrases(Pool):
         self.phrase_key = nn.Linear(states, states)
         self.phrase_query = nn.Parameter(nn.init.normal_(torch.empty(states), std=scale))
 
-    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
-        words = over_records(matched(self.word_query, self.word_key(states)), batch)
-        words = words.detach() if held else words
-        word_context = summed(words, states, batch).squeeze(1)
+    def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
+        words = record_softmax(query_scores(self.word_query, self.word_key(states)), batch, constant)
         place, gate = self._places(states, batch)
-        place, gate = (place.detach(), gate.detach()) if held else (place, gate)
+        place, gate = (place.detach(), gate.detach()) if constant else (place, gate)
         phrases = self._phrases(states, place, gate)
-        chosen = over_records(matched(self.phrase_query, self.phrase_key(phrases)), batch)
-        chosen = chosen.detach() if held else chosen
-        phrase_context = summed(chosen, phrases, batch).squeeze(1)
+        chosen = record_softmax(query_scores(self.phrase_query, self.phrase_key(phrases)), batch, constant)
+        contexts = [record_sums(words, states, batch).squeeze(1), record_sums(chosen, phrases, batch).squeeze(1)]
         weights = torch.cat([words, _to_tokens(chosen.squeeze(-1), place, gate).unsqueeze(-1)], -1)
-        return Attended(torch.cat([word_context, phrase_context], -1), weights, (phrases, chosen, place, gate))
+        return Attended(torch.cat(contexts, -1), weights, (phrases, chosen, place, gate))
 
-    def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
+    def shares(self, states: Tensor, attended: Attended, slope: Tensor) -> Tensor:
         word_slope, phrase_slope = slope.split(states.shape[-1], -1)
-        phrases, chosen, place, gate = found.own
-        of_words = torch.einsum("wld,wd->wl", states, word_slope) * found.weights[..., 0]
-        of_phrases = torch.einsum("wld,wd->wl", phrases, phrase_slope) * chosen.squeeze(-1)
-        return of_words + _to_tokens(of_phrases, place, gate)
+        phrases, chosen, place, gate = attended.parts
+        words = torch.einsum("wld,wd->wl", states, word_slope) * attended.weights[..., 0]
+        return words + _to_tokens(torch.einsum("wld,wd->wl", phrases, phrase_slope) * chosen.squeeze(-1), place, gate)
 
     def _places(self, states: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
-        """Where each token's samples lie and how much they count, [W, L, K] each, in fp32 whatever the states are in."""
+        """Places and gates of each token's samples, [W, L, K] each, in fp32 whatever the precision of the states."""
         text, index = batch.text.int(), torch.arange(states.shape[1], device=states.device)
-        # A text whose tokens are partly hidden has holes: where it ends cannot be told from how many are left.
+        # A text with masked tokens has holes, so the number of tokens does not say where it ends.
         first, last = text.argmax(1).view(-1, 1, 1), (text * index).amax(1).view(-1, 1, 1)
         index = index.view(1, -1, 1)
         window = torch.arange(SAMPLES, device=states.device) - (SAMPLES - 1) / 2
@@ -92,9 +87,9 @@ def _zeroed(layer: nn.Linear) -> nn.Linear:
 
 
 def _neighbours(place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The token at or below a place, the next one, and how far the place lies from the lower towards the upper one.
+    """The token at or below a place, the next token, and the place's distance from the lower one.
 
-    Of a place that is a whole number the next token has no share but a slope: without it no place would ever begin to move.
+    At a whole number the next token has no share, but it has a slope: without that no place would ever begin to move.
     """
     low = place.detach().floor().long()
     high = (low + 1).clamp_max(place.shape[1] - 1)
@@ -108,9 +103,8 @@ def _at(states: Tensor, index: Tensor) -> Tensor:
 
 
 def _to_tokens(values: Tensor, place: Tensor, gate: Tensor) -> Tensor:
-    """Values [W, L] of phrases laid on the tokens that they were sampled from."""
+    """Values [W, L] of phrases, divided among the tokens that they were sampled from."""
     low, high, part = _neighbours(place)
-    each = values.unsqueeze(-1) * gate / gate.sum(-1, keepdim=True)
-    total = torch.zeros_like(values)
-    total = total.scatter_add(1, low.flatten(1), (each * (1 - part)).flatten(1))
-    return total.scatter_add(1, high.flatten(1), (each * part).flatten(1))
+    shares = values.unsqueeze(-1) * gate / gate.sum(-1, keepdim=True)
+    total = torch.zeros_like(values).scatter_add(1, low.flatten(1), (shares * (1 - part)).flatten(1))
+    return total.scatter_add(1, high.flatten(1), (shares * part).flatten(1))

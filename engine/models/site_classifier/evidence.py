@@ -1,5 +1,6 @@
-"""Which tokens decided: methods that need one forward and at most one backward a task. What is explained is said in
-`engine.explain.codes`.
+"""Which tokens decided: methods that need one forward pass and at most one backward pass a task.
+
+The score that they explain is defined in `engine.explain.codes`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +17,20 @@ Scores = Mapping[str, Tensor]
 
 
 def attention(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
-    """The pool's own weights, averaged over its queries. Where the model looked, which need not be why.
+    """The pool's weights, averaged over its queries: where the model looked, which need not be why it answered.
 
-    A pool without weights of its own, the first token, has those of the encoder's last layer; what they leave to special tokens
-    is missing from the sum, and a record's windows count alike.
+    The head `cls` has no weights and gets those of the encoder's last layer. The windows of a record count alike, and the part of
+    special tokens is missing from the sum.
     """
     if network.config.head != "cls":
-        return {name: found.weights.detach().mean(-1) for name, found in pooled.found.items()}
+        return {name: attended.weights.detach().mean(-1) for name, attended in pooled.attended.items()}
     windows = torch.bincount(batch.record, minlength=batch.records)[batch.record].unsqueeze(-1)
-    looked = network.first_attention(batch) * batch.text / windows
-    return dict.fromkeys(pooled.found, looked)
+    return dict.fromkeys(pooled.attended, network.first_attention(batch) * batch.text / windows)
 
 
 @torch.no_grad()
 def specials_mass(network: SiteNetwork, batch: Batch) -> Tensor:
-    """The share of each record's attention that lies on special tokens, [records]; a pool over text alone has none there."""
+    """The share of each record's attention that lies on special tokens, [records]; 0 for every head but `cls`."""
     total = torch.zeros(batch.records, device=batch.ids.device)
     if network.config.head == "cls":
         outside = (network.first_attention(batch) * ~batch.text.bool()).sum(1)
@@ -40,18 +40,18 @@ def specials_mass(network: SiteNetwork, batch: Batch) -> Tensor:
 
 
 def pooling(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
-    """Each token's exact share of the linear part, by its pool: no backward through the encoder.
+    """Each token's exact share of the linear part, without a backward pass through the encoder.
 
     For the attention pool it is sum_k a_kt (dF/dc_k . h_t).
     """
     scores = {}
-    for name, found in pooled.found.items():
+    for name, attended in pooled.attended.items():
         with torch.enable_grad():
-            context = found.context.detach().requires_grad_()
+            context = attended.context.detach().requires_grad_()
             total = target_score(network.heads[name](context), targets[name], network.config.task(name).multi_label).sum()
         (slope,) = torch.autograd.grad(total, context)
         with torch.no_grad():
-            scores[name] = network.pools[name].shares(pooled.states, found, slope[batch.record])
+            scores[name] = network.pools[name].shares(pooled.states, attended, slope[batch.record])
     return scores
 
 
@@ -62,12 +62,12 @@ def gradient_x_input(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled:
 
 
 def attnlrp(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:
-    """Relevance: x_t . dF/dx_t under the rules of `engine.explain.rules`, with the pooling's weights as constants.
+    """Relevance: x_t . dF/dx_t under the rules of `engine.explain.rules`, with the pool's weights as constants.
 
-    The forward pass must have run within those rules, and they must still hold.
+    The forward pass must have run under those rules, and they must still be in force.
     """
-    held = network.pool(batch, pooled.states, held=True).logits
-    return {name: times_input(embeds.detach(), 0.0, slope) for name, slope in _slopes(network, embeds, held, targets)}
+    logits = network.pool(batch, pooled.states, constant=True).logits
+    return {name: times_input(embeds.detach(), 0.0, slope) for name, slope in _slopes(network, embeds, logits, targets)}
 
 
 def grad_l2(network: SiteNetwork, batch: Batch, embeds: Tensor, pooled: Pooled, targets: Mapping[str, Tensor]) -> Scores:

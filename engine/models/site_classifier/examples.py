@@ -13,7 +13,7 @@ from engine.models.code_task import Task
 from engine.models.columns import list_values, lists
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.learner import Examples
-from engine.models.site_classifier.rationales.samples import KINDS
+from engine.models.site_classifier.rationales import KINDS
 from engine.models.tokens import INTS, room
 from engine.sources.labelled.splits import TRAIN, VALID
 from engine.text.tokens import tokenize
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ReportEncoding(Encoding):
-    """With second texts, and highlights as flags of tokens."""
+    """Also encodes second texts, and highlights as a flag for each token."""
 
     config: ClassifierConfig
 
@@ -34,30 +34,29 @@ class ReportEncoding(Encoding):
         return pa.schema([*super().schema, pa.field("kind", pa.string()), pa.field("pair", INTS), pa.field("marked", marked)])
 
     def columns(self, texts: pa.Table, tokens: "Sequence[TokenizedText]") -> dict[str, Any]:
-        columns, config = super().columns(texts, tokens), self.config
-        questions = tokenize(self.tokenizer, [text or "" for text in texts["pair"].to_pylist()], config.window // 2)
+        pairs = tokenize(self.tokenizer, [text or "" for text in texts["pair"].to_pylist()], self.config.window // 2)
         marked = [
-            None if marks is None else flags(found, marks, len(text))
-            for found, marks, text in zip(tokens, texts["marks"].to_pylist(), texts["text"].to_pylist(), strict=True)
+            None if marks is None else marked_tokens(tokenized, marks, len(text))
+            for tokenized, marks, text in zip(tokens, texts["marks"].to_pylist(), texts["text"].to_pylist(), strict=True)
         ]
-        return columns | {
+        return super().columns(texts, tokens) | {
             "sample": pc.is_in(texts["kind"], pa.array(KINDS)),
             "kind": texts["kind"],
-            "pair": lists([found.ids if config.paired else None for found in questions]),
+            "pair": lists([pair.ids if self.config.paired else None for pair in pairs]),
             "marked": lists(marked, np.int8),
         }
 
     def numbers(self, task: Task, texts: pa.Table) -> np.ndarray:
-        """Those of which a text says neither yes nor no are -1."""
-        found, index = super().numbers(task, texts), {label: number for number, label in enumerate(task.labels)}
+        """Unknown labels become -1."""
+        numbers, index = super().numbers(task, texts), {label: number for number, label in enumerate(task.labels)}
         if task.multi_label:
             for row, codes in enumerate(texts["unknown"].to_pylist()):
-                found[row, [index[code] for code in codes or () if code in index]] = -1
-        return found
+                numbers[row, [index[code] for code in codes or () if code in index]] = -1
+        return numbers
 
 
 def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
-    """What `ReportEncoding` made, as the learner takes it: all of train, or all of valid where they stand by themselves."""
+    """A table of `ReportEncoding` for the learner, where all of it is train, or all of it is valid."""
     everyone = np.ones(len(table), dtype=bool)
     return Examples(
         record_id=table["record_id"].to_pylist(),
@@ -72,23 +71,24 @@ def examples_of(table: pa.Table, config: ClassifierConfig) -> Examples:
     )
 
 
-def prepared_of(table: pa.Table, config: ClassifierConfig) -> pa.Table:
-    """What `ReportEncoding` made, as far as the coder needs it to encode texts, the example's number as key."""
-    ids, pairs = list_values(table["ids"]), list_values(table["pair"])
-    windows = [window_count(len(each), room(config.window, question)) for each, question in zip(ids, pairs, strict=True)]
-    numbers = {"row": pa.array(range(len(table)), pa.int32()), "n_windows": pa.array(windows, pa.int32())}
+def whole_examples(table: pa.Table, config: ClassifierConfig) -> Examples:
+    """A table of `ReportEncoding` with train and valid in one; texts without any token take part in neither."""
+    split = np.array(table["split"].to_pylist())
+    examples = examples_of(table, config)
+    readable = np.array([len(ids) > 0 for ids in examples.ids])
+    return replace(examples, train=(split == TRAIN) & readable, valid=(split == VALID) & readable)
+
+
+def prepared_table(table: pa.Table, config: ClassifierConfig) -> pa.Table:
+    """The columns that the coder needs to encode the texts of a table of `ReportEncoding`; their keys are the row numbers."""
+    texts = zip(list_values(table["ids"]), list_values(table["pair"]), strict=True)
+    counts = [window_count(len(ids), room(config.window, pair)) for ids, pair in texts]
+    numbers = {"row": pa.array(range(len(table)), pa.int32()), "n_windows": pa.array(counts, pa.int32())}
     return pa.table({**numbers, "input_ids": table["ids"], "pair_ids": table["pair"]})
 
 
-def whole(table: pa.Table, config: ClassifierConfig) -> Examples:
-    """What `ReportEncoding` made, train and valid in one; no epoch shows those without any token."""
-    found, split = examples_of(table, config), np.array(table["split"].to_pylist())
-    readable = np.array([len(ids) > 0 for ids in found.ids])
-    return replace(found, train=(split == TRAIN) & readable, valid=(split == VALID) & readable)
-
-
-def flags(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]], length: int) -> np.ndarray:
-    """Which tokens lie in a word that a highlight touches, [tokens]; one outside the text's `length` says nothing."""
+def marked_tokens(tokens: "TokenizedText", marks: Sequence[Mapping[str, Any]], length: int) -> np.ndarray:
+    """Whether each token is in a word that a highlight touches, [tokens]; highlights beyond the text's `length` are ignored."""
     words = np.zeros(len(tokens.word_start), dtype=bool)
     for mark in marks:
         if 0 <= mark["start"] < mark["end"] <= length:

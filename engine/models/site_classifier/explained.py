@@ -1,4 +1,4 @@
-"""The codes of a run as they are explained: a target for each task, over whole reports."""
+"""The codes of a run, explained: a target for each task, over whole reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,12 +17,12 @@ from engine.models.site_classifier.coder import SiteCoder
 if TYPE_CHECKING:
     from engine.explain.settings import Settings
     from engine.models.site_classifier.attributable import SiteExplainable
-    from engine.models.site_classifier.remembered import Remembered
+    from engine.models.site_classifier.window_cache import WindowCache
 
-# Options of a run that say what the model is and what it reads.
+# Options of a run that say which model it has and what that reads.
 _READING = ("max_tokens", "pair", "head", "precision", "deterministic")
-# Batches of tokens whose states are kept: the copies of a report of some thousand tokens come back to the same windows in these.
-_REMEMBERED = 8
+# Batches of tokens whose states are cached: the copies of a report of some thousand tokens meet the same windows within these.
+_CACHED = 8
 
 
 class ExplainedSites(ExplainedCodes):
@@ -33,23 +33,23 @@ class ExplainedSites(ExplainedCodes):
         self.own_methods = OWN_METHODS & set(coder.config.evidence_methods)
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
-        self._remembered.forget()
+        self._cache.clear()
         return super().groups(prepared, settings)
 
     @cached_property
     def models(self) -> "list[SiteExplainable]":
         from engine.models.site_classifier.attributable import SiteExplainable
 
-        return [SiteExplainable(self.system, name, self._remembered) for name in self.names]
+        return [SiteExplainable(self.system, name, self._cache) for name in self.names]
 
     @cached_property
-    def _remembered(self) -> "Remembered":
-        from engine.models.site_classifier.remembered import Remembered
+    def _cache(self) -> "WindowCache":
+        from engine.models.site_classifier.window_cache import WindowCache
 
-        return Remembered(_REMEMBERED * self.system.budget)
+        return WindowCache(_CACHED * self.system.budget)
 
 
 def load(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedSites:
-    """The coder of a run as it explains."""
+    """The coder of a run as an explaining system."""
     options = {name: spec.options[name] for name in _READING if name in spec.options}
     return ExplainedSites(load_system(replace(spec, options={**options, "method": "none", "tasks": ()})), names, targets)

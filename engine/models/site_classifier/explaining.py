@@ -1,9 +1,9 @@
-"""Evidence for a batch: one forward, one backward a task, spans, and checks by erasure on a sample of rows.
+"""Evidence for a batch: one forward pass, one backward pass a task, spans, and checks by erasure on a sample of rows.
 
-The checks ask of the evidence as it stands in the row, not of a ranking: how far the answer's probability falls when the shown
-spans are masked (comprehensiveness), and how far when everything else is (sufficiency; DeYoung et al. 2020, ERASER, section 4),
-beside the same for as many randomly drawn tokens of the same report. `residual` is what the scores of all tokens leave
-unexplained of F(report) - F(report with every token masked).
+The checks measure the evidence that stands in the row, not a ranking of tokens: how far the answer's probability falls when the
+shown spans are masked (comprehensiveness), and how far when everything else is (sufficiency; DeYoung et al. 2020, ERASER, section
+4), beside the same figures for equally many random tokens of the report. `residual` is the part of F(report) - F(report with
+every token masked) that the scores of all tokens do not explain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,25 +46,26 @@ class Explainer:
         Args:
             batch: the records' windows. chunk: windows encoded at a time.
             words: `word_of_token`, `word_start`, `word_end`, `word_spoken` of each record.
-            seeds: one a record, for sampling and controls.
+            seeds: that of each record, for the sample and the controls.
         """
         pooled, targets, scores = self.token_scores(batch, chunk)
         tokens = {name: per_record(batch, values) for name, values in scores.items()}
         columns: list[dict[str, dict[str, Any]]] = [{} for _ in words]
-        shown: dict[str, list[np.ndarray]] = {name: [] for name in scores}
+        masks: dict[str, list[np.ndarray]] = {name: [] for name in scores}
         for name in scores:
             for index, word in enumerate(words):
-                found = from_tokens(tokens[name][index], word["word_of_token"], word["word_start"], word["word_end"])
-                spans = top_spans(found, self.spans, word["word_spoken"].astype(bool))
-                columns[index][name] = {"evidence": evidence_rows(found, spans)}
-                shown[name].append(covered(found, spans, word["word_of_token"]))
-        sampled = [index for index, seed in enumerate(seeds) if np.random.default_rng(seed).random() < self.share]
-        for index in sampled:
-            self._check(batch, index, chunk, pooled, targets, scores, shown, seeds[index], columns[index])
+                explanation = from_tokens(tokens[name][index], word["word_of_token"], word["word_start"], word["word_end"])
+                spans = top_spans(explanation, self.spans, word["word_spoken"].astype(bool))
+                columns[index][name] = {"evidence": evidence_rows(explanation, spans)}
+                masks[name].append(span_mask(explanation, spans, word["word_of_token"]))
+        for index, seed in enumerate(seeds):
+            if np.random.default_rng(seed).random() < self.share:
+                shown = {name: masks[name][index] for name in scores}
+                self._check(batch, index, chunk, pooled, targets, scores, shown, seed, columns[index])
         return {name: values.detach().cpu().numpy() for name, values in pooled.logits.items()}, columns
 
     def token_scores(self, batch: Batch, chunk: int) -> tuple[Pooled, dict[str, Tensor], Mapping[str, Tensor]]:
-        """What the network said, which answers are explained, and the score [W, L] of every token for each task."""
+        """The network's output, and for each task the answers that are explained and the score [W, L] of every token."""
         with relevance_rules(self.network.encoder, "constant") if self.method == "attnlrp" else nullcontext():
             with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
                 embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
@@ -81,16 +82,14 @@ class Explainer:
         pooled: Pooled,
         targets: Mapping[str, Tensor],
         scores: Mapping[str, Tensor],
-        shown: Mapping[str, Sequence[np.ndarray]],
+        shown: Mapping[str, np.ndarray],
         seed: int,
         columns: dict[str, dict[str, Any]],
     ) -> None:
-        """Adds the check columns of one record."""
+        """Adds the check columns of one record to `columns`; `shown` are the masks [tokens] of each task's spans."""
         one = record_of(batch, index)
-        everything = np.ones(len(shown[next(iter(shown))][index]), dtype=bool)
-        bare = self._logits(one, chunk, everything)
-        for name, masks in shown.items():
-            evidence = masks[index]
+        bare = self._logits(one, chunk, np.ones_like(next(iter(shown.values()))))
+        for name, evidence in shown.items():
             control = np.zeros_like(evidence)
             drawn = np.random.default_rng([seed, *name.encode()]).choice(len(evidence), int(evidence.sum()), replace=False)
             control[drawn] = True
@@ -122,14 +121,14 @@ class Explainer:
 
 
 def per_record(batch: Batch, values: Tensor) -> list[np.ndarray]:
-    """Token values [W, L] as one array [tokens] a record, in the text's order."""
+    """Token values [W, L] as one array [tokens] for each record, in the order of its text."""
     flat = values.detach().float().cpu().numpy()
     text, record = batch.text.cpu().numpy(), batch.record.cpu().numpy()
     return [flat[record == index][text[record == index]] for index in range(batch.records)]
 
 
-def covered(explanation: Explanation, spans: Sequence[tuple[int, int]], word_of_token: np.ndarray) -> np.ndarray:
-    """Which tokens lie in the spans, [tokens]."""
+def span_mask(explanation: Explanation, spans: Sequence[tuple[int, int]], word_of_token: np.ndarray) -> np.ndarray:
+    """Whether each token lies in one of the spans, [tokens]."""
     words = np.zeros(len(explanation.start), dtype=bool)
     for first, stop in spans:
         words[first:stop] = True
@@ -137,20 +136,15 @@ def covered(explanation: Explanation, spans: Sequence[tuple[int, int]], word_of_
 
 
 def record_of(batch: Batch, index: int) -> Batch:
-    """The batch of one of its records alone."""
-    mine = batch.record == index
-    return Batch(
-        ids=batch.ids[mine],
-        mask=batch.mask[mine],
-        text=batch.text[mine],
-        types=batch.types[mine],
-        record=torch.zeros(int(mine.sum()), dtype=torch.long, device=batch.record.device),
-        position=batch.position[mine],
-        row=[batch.row[index]],
+    """The part of a batch that is one record's."""
+    windows = batch.record == index
+    ids, mask, text, types, position = (
+        values[windows] for values in (batch.ids, batch.mask, batch.text, batch.types, batch.position)
     )
+    return Batch(ids, mask, text, types, torch.zeros_like(batch.record[windows]), position, [batch.row[index]])
 
 
 def mask_tokens(batch: Batch, hidden: np.ndarray, mask_id: int) -> Batch:
-    """A one-record batch with the tokens marked in `hidden` [tokens] replaced by [MASK]."""
+    """A batch of one record, with the tokens flagged in `hidden` [tokens] replaced by [MASK]."""
     flags = torch.from_numpy(hidden).to(batch.ids.device)[batch.position.clamp_min(0)] & batch.text
     return replace(batch, ids=batch.ids.masked_fill(flags, mask_id))

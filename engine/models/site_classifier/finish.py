@@ -1,8 +1,7 @@
-"""From a written checkpoint to one that can be used: calibration, choice of evidence method, figures.
+"""Makes a written checkpoint usable: calibration, choice of the evidence method, figures.
 
-Temperature, threshold and the centres of known reports are fitted on the valid split, the evidence method is chosen there, and
-every figure of the card is measured on the test split, which nothing before has seen. Only real reports are calibrated on and
-measured.
+Temperature, threshold and the centres of known reports are fitted on the valid split, and the evidence method is chosen there.
+Every figure of the card is measured on the test split, which no step before has used. Only real reports serve for both.
 """
 
 import time
@@ -24,7 +23,7 @@ from engine.models.code_figures import TARGET, measured
 from engine.models.code_task import Task
 from engine.models.run import PAIR
 from engine.models.site_classifier import SiteCoder, load
-from engine.models.site_classifier.checkpoint import write_settled
+from engine.models.site_classifier.checkpoint import write_calibration
 from engine.models.site_classifier.evidence import specials_mass
 
 
@@ -33,26 +32,26 @@ def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sa
     checkpoint of `spec`.
 
     Args:
-        valid: real reports, as `ReportSurvey` gives them. sample: as many of them compare the evidence methods.
+        valid: real reports, as `ReportSurvey` gives them. sample: the number of them on which evidence methods are compared.
     Returns:
-        `calibration` by task, and under `evidence` what each method was worth on valid and which is `chosen`.
+        `calibration` by task, and under `evidence` the figures of each method on `valid` and the name of the `chosen` one.
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(valid):,} valid reports")
     table, logits = scored(coder, valid, say, " valid reports")
     fitted = {task.name: fit(task, table[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
     methods = coder.config.evidence_methods
-    write_settled(Path(spec.path), spec.options.get("head"), fitted, methods[0])
-    found = _evidence(spec, methods, valid, "valid", sample, say)
-    best = max(found, key=lambda row: row["gain"])["method"]
+    write_calibration(Path(spec.path), spec.options.get("head"), fitted, methods[0])
+    rows = _evidence(spec, methods, valid, "valid", sample, say)
+    best = max(rows, key=lambda row: row["gain"])["method"]
     say(f"writing the checkpoint, with evidence by {best}")
-    write_settled(Path(spec.path), spec.options.get("head"), fitted, best)
-    return {"calibration": fitted, "evidence": {"valid": found, "chosen": best}}
+    write_calibration(Path(spec.path), spec.options.get("head"), fitted, best)
+    return {"calibration": fitted, "evidence": {"valid": rows, "chosen": best}}
 
 
 def measure(
     spec: ModelSpec,
-    found: Mapping[str, Any],
+    settled: Mapping[str, Any],
     test: pa.Table,
     everything: Callable[[], pa.Table],
     say: Say,
@@ -63,23 +62,23 @@ def measure(
     """The figures of a settled checkpoint on test.
 
     Args:
-        found: what `settle` gave. test: real reports. everything: loads all examples, which only the baseline needs.
-        sample: as many test reports compare the evidence methods.
+        settled: from `settle`. test: real reports. everything: loads all examples, which only the baseline needs.
+        sample: the number of test reports on which evidence methods are compared.
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(test):,} test reports")
     table, logits = scored(coder, test, say, " test reports")
     tasks = {}
     for task in coder.config.tasks:
-        fitted = found["calibration"][task.name]
+        fitted = settled["calibration"][task.name]
         rival = _rival(everything(), test, task.name, say) if with_baseline and not task.multi_label else None
         tasks[task.name] = measured(task, table, logits[task.name], fitted, rival)
-    evidence = {**found["evidence"], "test": _evidence(spec, coder.config.evidence_methods, test, "test", sample, say)}
+    evidence = {**settled["evidence"], "test": _evidence(spec, coder.config.evidence_methods, test, "test", sample, say)}
     return {"tasks": tasks, "evidence": evidence}
 
 
 def records_of(examples: pa.Table) -> pa.Table:
-    """Examples as records, their number as key."""
+    """Examples as records; their keys are the row numbers."""
     return run.records_of(*(examples[name].to_pylist() for name in ("record_id", "text", "pair")))
 
 
@@ -103,10 +102,8 @@ def _rival(everything: pa.Table, test: pa.Table, task: str, say: Say) -> Mapping
 def _evidence(
     spec: ModelSpec, methods: Sequence[str], reports: pa.Table, name: str, sample: int, say: Say
 ) -> list[dict[str, Any]]:
-    """Comprehensiveness beyond the random control, and cost, of every method; first task.
-
-    Beside them the share of the attention that lies on special tokens, in no unit of the evidence.
-    """
+    """For every method its comprehensiveness beyond the random control, on the first task, and its cost; for `attention` also the
+    share that lies on special tokens, which are no unit of the evidence."""
     chosen = np.random.default_rng(7).permutation(len(reports))[:sample]
     records = records_of(reports.take(pa.array(np.sort(chosen))))
     rows = []
@@ -116,20 +113,16 @@ def _evidence(
         coded, seconds = _timed(spec, method, records)
         row = {"method": method, "cost": seconds / base, **_gains(coded)}
         if method == "attention":
-            row["specials_mass"] = _specials(_coder(spec, "none"), records)
+            plain = _coder(spec, "none")
+            with torch.inference_mode():
+                masses = [specials_mass(plain.network, batch).cpu() for _, batch in plain.batches(plain.prepare(records))]
+            row["specials_mass"] = float(torch.cat(masses).mean())
         rows.append(row)
     return rows
 
 
-def _specials(system: SiteCoder, records: pa.Table) -> float:
-    prepared = system.prepare(records)
-    with torch.inference_mode():
-        masses = [specials_mass(system.network, batch).cpu() for _, batch in system.batches(prepared)]
-    return float(torch.cat(masses).mean())
-
-
 def _timed(spec: ModelSpec, method: str, records: pa.Table) -> tuple[pa.Table, float]:
-    """Rows with every one checked by erasure, and the seconds that the method takes without the checks."""
+    """Rows that are all checked by erasure, and the seconds that the method takes without the checks."""
     system = _coder(spec, method)
     prepared = system.prepare(records)
     system.run(prepared.slice(0, 4))
@@ -141,11 +134,8 @@ def _timed(spec: ModelSpec, method: str, records: pa.Table) -> tuple[pa.Table, f
 
 def _gains(coded: pa.Table) -> dict[str, float]:
     task = next(name for name in coded.column_names if name.endswith("_evidence")).removesuffix("_evidence")
-    value = {
-        key: np.array(coded[f"{task}_{key}"].to_pylist(), float)
-        for key in ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
-    }
-    means = {key: float(values.mean()) for key, values in value.items()}
+    names = ("comprehensiveness", "random_comprehensiveness", "sufficiency", "random_sufficiency")
+    means = {name: float(np.array(coded[f"{task}_{name}"].to_pylist(), float).mean()) for name in names}
     return {
         **means,
         "gain": means["comprehensiveness"] - means["random_comprehensiveness"],

@@ -1,4 +1,4 @@
-"""What the check of a GPU asks of the site classifier alone, see `engine.benchmarks.gpu_check`."""
+"""The part of the GPU check that concerns the site classifier alone, see `engine.benchmarks.gpu_check`."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ unsure = CodeSystem.unsure
 
 
 def extra(system: "SiteCoder", prepared: pa.Table) -> dict[str, bool]:
-    """Whether each method of evidence gives some, and the same codes as without any, on this device."""
+    """Whether each evidence method gives evidence on this device, and the same codes as without evidence."""
     from engine.models.site_classifier.coder import SiteCoder
 
     few = prepared.slice(0, 4)
     columns = [f"{task.name}_code" for task in system.config.tasks]
     codes = system.run(few).sort_by("row").select(columns)
-    found = {}
+    checks = {}
     for method in system.config.evidence_methods:
         runtime = {"device": system.device, "batch_tokens": system.budget}
         rows = SiteCoder(system.checkpoint, replace(system.options, method=method), runtime).run(few).sort_by("row")
-        told = all(row[f"{task.name}_evidence"] for row in rows.to_pylist() for task in system.config.tasks)
-        found[f"evidence by {method}"] = told and rows.select(columns).equals(codes)
-    return found
+        evident = all(row[f"{task.name}_evidence"] for row in rows.to_pylist() for task in system.config.tasks)
+        checks[f"evidence by {method}"] = evident and rows.select(columns).equals(codes)
+    return checks

@@ -1,8 +1,8 @@
 """How the token states of a report become one vector: the pooling part of each head.
 
-Every head sees the states of all windows of a batch, and gives for each record a context vector and for each text token the
-weight that it had in it. Softmaxes run over all text tokens of a record, in whichever window they stand; special tokens and a
-paired text have no part in them.
+A pool takes the states of all windows of a batch and gives for each record a context vector, and for each text token its weight
+in that vector. Softmaxes run over all text tokens of a record, whatever window they are in; special tokens and a paired text take
+no part.
 
 pooling   additive attention with several learned queries (Bahdanau et al. 2015)
 cls       the first token's state, CLF-BS of Metzner et al. (arXiv 2507.21302); over several windows their mean
@@ -11,7 +11,7 @@ dpla      deformable phrase-level attention, see `dpla.py`
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Attended:
-    """What a pool made of a batch: context [records, width] and weights [W, L, queries].
+    """What a pool makes of a batch: context [records, width] and weights [W, L, queries].
 
-    A query's weights sum to 1 over a record's text tokens; `cls` has none of its own and gives [W, L, 0]. `own` are what the
-    pool needs again to share the context among tokens.
+    The weights of a query sum to 1 over the text tokens of a record; `cls` has no queries and gives [W, L, 0]. `parts` are
+    intermediate values that the pool needs again to divide the context among tokens.
     """
 
     context: Tensor
     weights: Tensor
-    own: tuple[Tensor, ...] = field(default=())
+    parts: tuple[Tensor, ...] = ()
 
 
 class Pool(nn.Module):
@@ -42,12 +42,12 @@ class Pool(nn.Module):
 
     width: int
 
-    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
-        """Contexts and weights from states [W, L, d]; with `held` no gradient passes through the weights."""
+    def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
+        """Contexts and weights from states [W, L, d]; with `constant` no gradient passes through the weights."""
         raise NotImplementedError
 
-    def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
-        """Each token's share [W, L] of slope . context, for slopes [W, width] of the windows' records."""
+    def shares(self, states: Tensor, attended: Attended, slope: Tensor) -> Tensor:
+        """Each token's share [W, L] of slope . context, for the slope [W, width] of each window's record."""
         raise ContractError(f"{type(self).__name__} has no exact shares")
 
 
@@ -60,15 +60,13 @@ class AttentionPool(Pool):
         self.key = nn.Linear(states, width)
         self.query = nn.Linear(width, heads, bias=False)
 
-    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
-        weights = over_records(self.query(torch.tanh(self.key(states))), batch)
-        weights = weights.detach() if held else weights
-        return Attended(summed(weights, states, batch).flatten(1), weights)
+    def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
+        weights = record_softmax(self.query(torch.tanh(self.key(states))), batch, constant)
+        return Attended(record_sums(weights, states, batch).flatten(1), weights)
 
-    def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
-        weights = found.weights
-        slope = slope.view(len(slope), weights.shape[-1], -1)
-        return (torch.einsum("wld,wkd->wlk", states, slope) * weights).sum(-1)
+    def shares(self, states: Tensor, attended: Attended, slope: Tensor) -> Tensor:
+        slope = slope.view(len(slope), attended.weights.shape[-1], -1)
+        return (torch.einsum("wld,wkd->wlk", states, slope) * attended.weights).sum(-1)
 
 
 class FirstToken(Pool):
@@ -78,7 +76,7 @@ class FirstToken(Pool):
         super().__init__()
         self.width = states
 
-    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
+    def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
         total = torch.zeros(batch.records, self.width, device=states.device).index_add(0, batch.record, states[:, 0])
         count = torch.bincount(batch.record, minlength=batch.records).clamp_min(1).unsqueeze(-1)
         return Attended(total / count, states.new_zeros(*states.shape[:2], 0))
@@ -94,24 +92,23 @@ class TargetAttention(Pool):
         self.value = nn.Linear(states, states)
         self.query = nn.Parameter(nn.init.normal_(torch.empty(states), std=states**-0.5))
 
-    def forward(self, states: Tensor, batch: "Batch", held: bool = False) -> Attended:
-        weights = over_records(matched(self.query, self.key(states)), batch)
-        weights = weights.detach() if held else weights
+    def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
+        weights = record_softmax(query_scores(self.query, self.key(states)), batch, constant)
         values = functional.elu(self.value(states))
-        return Attended(summed(weights, values, batch).squeeze(1), weights, (values,))
+        return Attended(record_sums(weights, values, batch).squeeze(1), weights, (values,))
 
-    def shares(self, states: Tensor, found: Attended, slope: Tensor) -> Tensor:
-        (values,) = found.own
-        return torch.einsum("wld,wd->wl", values, slope) * found.weights.squeeze(-1)
+    def shares(self, states: Tensor, attended: Attended, slope: Tensor) -> Tensor:
+        (values,) = attended.parts
+        return torch.einsum("wld,wd->wl", values, slope) * attended.weights.squeeze(-1)
 
 
-def matched(query: Tensor, keys: Tensor) -> Tensor:
-    """Scores [W, L, 1] of a query [d] on keys [W, L, d] behind an ELU."""
+def query_scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Scores [W, L, 1] of a query [d] against keys [W, L, d] behind an ELU."""
     return (functional.elu(keys) @ query / math.sqrt(len(query))).unsqueeze(-1)
 
 
-def over_records(scores: Tensor, batch: "Batch") -> Tensor:
-    """Softmax of scores [W, L, k] over the text tokens of each record, over its windows; 0 elsewhere."""
+def record_softmax(scores: Tensor, batch: "Batch", constant: bool) -> Tensor:
+    """Softmax of scores [W, L, k] over the text tokens of each record, across windows; 0 elsewhere. `constant` detaches it."""
     scores = scores.masked_fill(~batch.text.bool().unsqueeze(-1), float("-inf"))
     heads = scores.shape[-1]
     index = batch.record.unsqueeze(-1).expand(-1, heads)
@@ -120,10 +117,11 @@ def over_records(scores: Tensor, batch: "Batch") -> Tensor:
     top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
     mass = torch.exp(scores - top[batch.record].unsqueeze(1))
     total = torch.zeros(batch.records, heads, device=mass.device).index_add(0, batch.record, mass.sum(1))
-    return mass / total.clamp_min(1e-30)[batch.record].unsqueeze(1)
+    weights = mass / total.clamp_min(1e-30)[batch.record].unsqueeze(1)
+    return weights.detach() if constant else weights
 
 
-def summed(weights: Tensor, values: Tensor, batch: "Batch") -> Tensor:
+def record_sums(weights: Tensor, values: Tensor, batch: "Batch") -> Tensor:
     """Weighted sums [records, k, d] of values [W, L, d] under weights [W, L, k]."""
-    parts = weights.transpose(1, 2) @ values
-    return torch.zeros(batch.records, *parts.shape[1:], device=parts.device).index_add(0, batch.record, parts)
+    sums = weights.transpose(1, 2) @ values
+    return torch.zeros(batch.records, *sums.shape[1:], device=sums.device).index_add(0, batch.record, sums)

@@ -19,15 +19,15 @@ from engine.models.tokens import Batch
 
 @dataclass
 class Pooled:
-    """What the pools saw and made: states [W, L, d] fp32; per task what its pool attended to, and logits [records, labels]."""
+    """States [W, L, d] in fp32, and for each task the output of its pool and its logits [records, labels]."""
 
     states: Tensor
-    found: Mapping[str, Attended]
+    attended: Mapping[str, Attended]
     logits: Mapping[str, Tensor]
 
 
 class SiteNetwork(nn.Module):
-    """Encoder, one pool and one head a task. Pooling and heads work in fp32 whatever the encoder's precision."""
+    """Encoder, and for each task a pool and a head, which compute in fp32 whatever the encoder's precision."""
 
     def __init__(self, config: ClassifierConfig, encoder: nn.Module) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class SiteNetwork(nn.Module):
     def encode(self, batch: Batch, embeds: Tensor | None = None, chunk: int = 0) -> Tensor:
         """Token states [W, L, d] in fp32.
 
-        With `chunk`, windows pass in groups of that many and a backward pass computes each group again, so that memory for a
-        gradient is that of one group however long the report.
+        With `chunk`, that many windows are encoded at a time, and a backward pass computes each group again: the memory that a
+        gradient needs is that of one group, however long the report.
         """
         embeds = self.embed(batch.ids) if embeds is None else embeds
         if not chunk or len(embeds) <= chunk:
@@ -60,25 +60,25 @@ class SiteNetwork(nn.Module):
                 parts.append(self._states(*inputs))
         return torch.cat(parts)
 
-    def pool(self, batch: Batch, states: Tensor, held: bool = False) -> Pooled:
-        """What every task's pool makes of token states, and its logits; with `held` the pools' weights are constants."""
-        found = {name: pool(states, batch, held) for name, pool in self.pools.items()}
-        return Pooled(states, found, {name: self.heads[name](found[name].context) for name in found})
+    def pool(self, batch: Batch, states: Tensor, constant: bool = False) -> Pooled:
+        """The pools and heads of all tasks on token states; with `constant` no gradient passes through the pools' weights."""
+        attended = {name: pool(states, batch, constant) for name, pool in self.pools.items()}
+        return Pooled(states, attended, {name: self.heads[name](attended[name].context) for name in attended})
 
     def forward(self, batch: Batch, embeds: Tensor | None = None, chunk: int = 0) -> Pooled:
         return self.pool(batch, self.encode(batch, embeds, chunk))
 
     @torch.no_grad()
     def first_attention(self, batch: Batch) -> Tensor:
-        """How the last layer's attention of each window's first token lies on the window, [W, L], the mean over attention heads.
+        """The last layer's attention of each window's first token to the window's tokens, [W, L], the mean over attention heads.
 
-        Real positions sum to 1 in each window, special tokens among them. An encoder with global attention gives the global one.
+        The real positions of a window, special tokens among them, sum to 1. Of an encoder with global attention it is that.
         """
         out = self._encoded(self.embed(batch.ids), batch.mask, batch.types, output_attentions=True)
         mask = batch.mask.to(torch.float32)
-        found = out.global_attentions[-1][:, :, : mask.shape[1], 0] if self._is_global else out.attentions[-1][:, :, 0]
-        found = found.float().mean(1) * mask
-        return found / found.sum(1, keepdim=True).clamp_min(1e-30)
+        weights = out.global_attentions[-1][:, :, : mask.shape[1], 0] if self._is_global else out.attentions[-1][:, :, 0]
+        weights = weights.float().mean(1) * mask
+        return weights / weights.sum(1, keepdim=True).clamp_min(1e-30)
 
     @property
     def _is_global(self) -> bool:
@@ -89,7 +89,7 @@ class SiteNetwork(nn.Module):
 
     def _encoded(self, embeds: Tensor, mask: Tensor, types: Tensor, **more: Any) -> Any:
         if self._is_global:
-            # Without a global token the first state sees no further than its own window of attention.
+            # Unless it is global, the first token sees no further than its own attention window.
             first = torch.zeros_like(mask)
             first[:, 0] = 1
             more["global_attention_mask"] = first
@@ -99,7 +99,6 @@ class SiteNetwork(nn.Module):
 
 
 def _pool(config: ClassifierConfig, states: int) -> Pool:
-    """The pool of an architecture, for token states of that size."""
     if config.head == "cls":
         return FirstToken(states)
     if config.head == "target":

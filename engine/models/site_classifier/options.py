@@ -1,4 +1,4 @@
-"""What a run of the site classifier may set."""
+"""The options of a run of the site classifier."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,16 @@ from engine.errors import ConfigError
 from engine.keys import key
 from engine.models.options import CodeOptions, TextOptions
 from engine.models.site_classifier.config import EVIDENCE_METHODS, HEADS
-from engine.models.site_classifier.reasons import RULES
+from engine.registry.wording import SIGNS
+
+INVALID_PAIR = "site_morphology_invalid"
+# Reasons for review beside the model's: from the words of a report, and from codes that contradict each other.
+RULES = (*SIGNS, INVALID_PAIR)
 
 
 @dataclass(frozen=True)
 class _First(TextOptions):
-    """What stands in front of the keys that all systems of codes have."""
+    """The keys in front of those that all systems of codes have."""
 
     method: str = key(
         "default",
@@ -36,8 +40,7 @@ class _First(TextOptions):
 
 @dataclass(frozen=True)
 class Options(CodeOptions, _First):
-    """`pair` names the kept column with the second text of a paired model, `head` one of the checkpoint's heads in place of its
-    own."""
+    """`pair` names the kept column with the second text of a paired model, `head` a head of the checkpoint other than its own."""
 
     rules: tuple[str, ...] = key(
         RULES,

@@ -1,4 +1,4 @@
-"""Reports to tokens, with what their wording says about them."""
+"""From reports to tokens, with the signs and phrases of their wording."""
 
 from typing import TYPE_CHECKING
 
@@ -27,19 +27,12 @@ PREPARED = pa.schema(
 )
 
 
-def prepare(
-    records: pa.Table,
-    tokenizer: "Tokenizer",
-    *,
-    window: int,
-    max_tokens: int,
-    pair: str | None = None,
-) -> pa.Table:
+def prepare(records: pa.Table, tokenizer: "Tokenizer", *, window: int, max_tokens: int, pair: str | None = None) -> pa.Table:
     """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order.
 
-    `pair` names a kept column with a second text, put in front of every window (a question about the report, say). It is cut at
-    half a window. `signs` names what the wording says about the report, `phrases` are those of the reportability lists. A record
-    without a text, or without its second one, is `missing_text`.
+    `pair` names a kept column with a second text, such as a question about the report; it stands in front of every window, and is
+    cut at half a window. `signs` are the reasons for review that the wording gives, `phrases` those of the reportability lists. A
+    record without a text, or without its second one, is `missing_text`.
 
     Raises:
         ConfigError: the second text is neither text nor a number.
@@ -50,17 +43,17 @@ def prepare(
     columns = {}
     if pair is not None:
         questions = _second_texts(records, pair)
-        pairs = [found.ids for found in tokenize(tokenizer, [text or "" for text in questions], window // 2)]
-        known = [failure and failure["detail"] for failure in prepared["failure"].to_pylist()]
-        lacking = [why or (None if text is not None else "text.pair") for why, text in zip(known, questions, strict=True)]
-        columns["failure"] = tokens.missing_text(lacking)
+        pairs = [tokenized.ids for tokenized in tokenize(tokenizer, [text or "" for text in questions], window // 2)]
+        details = [failure and failure["detail"] for failure in prepared["failure"].to_pylist()]
+        missing = [why or (None if text is not None else "text.pair") for why, text in zip(details, questions, strict=True)]
+        columns["failure"] = tokens.missing_text(missing)
     counts = [window_count(len(text), tokens.room(window, question)) for text, question in zip(ids, pairs, strict=True)]
     wordings = [wording(text) for text in tokens.texts_of(records)]
     columns |= {
         "pair_ids": lists(pairs),
         "n_windows": pa.array(counts, pa.int32()),
-        "signs": pa.array([each.signs for each in wordings], pa.list_(pa.string())),
-        "phrases": pa.array([[vars(phrase) for phrase in each.phrases] for each in wordings], PHRASES),
+        "signs": pa.array([found.signs for found in wordings], pa.list_(pa.string())),
+        "phrases": pa.array([[vars(phrase) for phrase in found.phrases] for found in wordings], PHRASES),
     }
     return tokens.with_columns(prepared, columns, PREPARED)
 

@@ -1,4 +1,4 @@
-"""How the site classifier is trained: a whole model, or a further head on the frozen encoder of one that is there."""
+"""How the site classifier is trained: a whole model, or a further head on the frozen encoder of an existing model."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -50,32 +50,32 @@ class Reports(LabelledTexts):
 
     @cached_property
     def base(self) -> "SiteCoder | None":
-        """The model that gets a further head."""
-        from engine.models.site_classifier.build import frozen
+        """The model for which a further head is trained."""
+        from engine.models.site_classifier.build import load_base
 
-        return frozen(self.settings, {}) if self.settings["model"].get("base") else None
+        return load_base(self.settings, {}) if self.settings["model"].get("base") else None
 
     @cached_property
     def config(self) -> ClassifierConfig:
-        from engine.models.site_classifier.build import classifier_config, headed
+        from engine.models.site_classifier.build import classifier_config, with_head
 
         model = self.settings["model"]
-        return headed(self.base.config, model) if self.base else classifier_config(model, self.found.labels, self.data)
+        return with_head(self.base.config, model) if self.base else classifier_config(model, self.found.labels, self.data)
 
     @property
     def encoding(self) -> "ReportEncoding":
         from engine.models.site_classifier.examples import ReportEncoding
 
-        most = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
-        return ReportEncoding(self.config, self.config.encoder, most)
+        max_tokens = self.settings["learn"].get("max_tokens", LearnConfig.max_tokens)
+        return ReportEncoding(self.config, self.config.encoder, max_tokens)
 
     def preparation(self) -> Preparation:
-        samples, some = self.found.samples, 512
+        samples, step = self.found.samples, 512
         return replace(
             super().preparation(),
             facts={"labels": self.found.labels},
-            further=map(self.encoding, (samples.slice(at, some) for at in range(0, len(samples), some))),
-            # States are cached by the number of their text.
+            further=map(self.encoding, (samples.slice(at, step) for at in range(0, len(samples), step))),
+            # States are stored by the number of their text, so a head's examples stay in their order.
             held=0 if self.base else self.data.held,
         )
 
@@ -86,14 +86,15 @@ def watched(settings: Mapping[str, Any]) -> Sequence[str]:
 
 
 def corpus(settings: Mapping[str, Any]) -> Reports:
-    settings = _anywhere(settings)
+    settings = _with_full_paths(settings)
     data = DataConfig(**settings["data"])
     _check(settings, data)
-    made = Reports.of(settings, data)
-    if made.base:
-        made.settings = {**settings, "model": {**settings["model"], "base_digest": made.base.digest}}
-    _ = made.config
-    return made
+    reports = Reports.of(settings, data)
+    if reports.base:
+        reports.settings = {**settings, "model": {**settings["model"], "base_digest": reports.base.digest}}
+    # An architecture that cannot be is refused here.
+    _ = reports.config
+    return reports
 
 
 def phases(settings: Mapping[str, Any]) -> Sequence[Phase]:
@@ -112,18 +113,18 @@ def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> Mod
     from engine.models.site_classifier.learner import MARKER
 
     config = corpus.config
-    plain, told = {task.name: TaskCalibration() for task in config.tasks}, "not calibrated yet\n"
-    own = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
+    plain, note = {task.name: TaskCalibration() for task in config.tasks}, "not calibrated yet\n"
+    weights = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
     if corpus.base is None:
-        write_checkpoint(folder, config, own, plain, config.evidence_methods[0], frozenset(corpus.found.pairs), told)
+        write_checkpoint(folder, config, weights, plain, config.evidence_methods[0], frozenset(corpus.found.pairs), note)
     else:
         copy(corpus.base.checkpoint.folder, folder)
-        write_head(folder, config, own, plain, config.evidence_methods[0], told)
+        write_head(folder, config, weights, plain, config.evidence_methods[0], note)
     if corpus.data.highlighted:
         pq.write_table(corpus.found.rejected, folder / part(corpus.settings) / REJECTED)
     if corpus.base is None:
         return ModelSpec(SYSTEM, str(folder))
-    # A head is settled and measured in the arithmetic in which it learned.
+    # A head is settled and measured in the precision in which it learned.
     return ModelSpec(SYSTEM, str(folder), {"head": config.head, "precision": corpus.settings.get("precision", "auto")})
 
 
@@ -145,19 +146,19 @@ def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: S
         with_baseline=corpus.settings.get("baseline", False),
         sample=corpus.settings.get("evidence_sample", 100),
     )
-    own = {"head": corpus.config.head} if corpus.base else {}
-    return {**own, **figures, "examples": dict(corpus.found.counts)}
+    head = {"head": corpus.config.head} if corpus.base else {}
+    return {**head, **figures, "examples": dict(corpus.found.counts)}
 
 
 def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
-    """See `engine.models.base.Recipe`. The card of the whole names a further head."""
+    """See `engine.models.base.Recipe`. A further head is also named in the card of the whole checkpoint."""
     from engine.models.checkpoint import CARD, revise
-    from engine.models.site_classifier.card import model_card, with_head
+    from engine.models.site_classifier.card import add_head, model_card
     from engine.models.site_classifier.checkpoint import read_checkpoint
 
     folder, head = Path(spec.path), spec.options.get("head")
     if head:
-        revise(folder, {}, with_head((folder / CARD).read_text(), head, figures, command))
+        revise(folder, {}, add_head((folder / CARD).read_text(), head, figures, command))
     return model_card(figures, read_checkpoint(spec.path, head).config, command)
 
 
@@ -167,7 +168,7 @@ def report(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _check(settings: Mapping[str, Any], data: DataConfig) -> None:
-    """ConfigError if settings do not go together, before anything is read."""
+    """Raises ConfigError where settings do not go together, before anything is read."""
     model = settings["model"]
     unknown = sorted(set(settings["learn"].get("weights") or {}) - set(data.labels))
     if unknown:
@@ -186,14 +187,14 @@ def _check(settings: Mapping[str, Any], data: DataConfig) -> None:
         raise ConfigError(f"model.head: {base.config.head} is the model's own head; take another, of {others}")
     tasks = {task.name: task.multi_label for task in base.config.tasks}
     if {name: name in data.multi_label for name in data.labels} != tasks:
-        told = ", ".join(f"{name} (of several codes)" if many else name for name, many in tasks.items())
-        raise ConfigError(f"data.labels: the model has the tasks {told}; name a column for each of them and no other")
+        names = ", ".join(f"{name} (of several codes)" if many else name for name, many in tasks.items())
+        raise ConfigError(f"data.labels: the model has the tasks {names}; name a column for each of them and no other")
     if base.config.paired and data.pair is None:
         raise ConfigError("data.pair: this model reads pairs of texts; name the column of the second one")
 
 
-def _anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with whole paths: a worker does not stand in the folder where the command was given."""
+def _with_full_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with full paths, since a worker may run in another folder than the command."""
     data, model = dict(settings["data"]), dict(settings["model"])
     for name in ("path", "rationale_table"):
         if data.get(name):

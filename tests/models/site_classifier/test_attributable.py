@@ -13,7 +13,7 @@ from engine.explain.settings import Measures, Settings
 from engine.models.code_explainable import reports
 from engine.models.columns import matrix
 from engine.models.site_classifier.attributable import SiteExplainable
-from engine.models.site_classifier.remembered import Remembered
+from engine.models.site_classifier.window_cache import WindowCache
 from engine.text.units import sentences
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
@@ -185,7 +185,7 @@ def test_weights_first_used_for_prediction_can_still_be_explained(tiny):
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_copies_of_a_report_are_encoded_window_by_window_once(system, batch, room):
     seen = []
-    model = SiteExplainable(system, "site", Remembered(room))
+    model = SiteExplainable(system, "site", WindowCache(room))
     encoder = model.network.encoder
     hook = encoder.register_forward_hook(lambda module, args, kwargs, out: seen.append(len(out[0])), with_kwargs=True)
     one = model.take(batch, [2])

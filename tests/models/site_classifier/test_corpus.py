@@ -12,7 +12,7 @@ from engine.models.code_calibrating import gold
 from engine.models.code_task import Task
 from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.corpus import ReportSurvey
-from engine.models.site_classifier.examples import flags
+from engine.models.site_classifier.examples import marked_tokens
 from tests.models.test_code_corpus import ROWS
 
 
@@ -95,7 +95,7 @@ def test_gold_as_numbers():
 def test_marked_tokens_are_those_of_words_that_a_highlight_in_the_text_touches():
     tokens = SimpleNamespace(word_start=np.array([0, 4, 9]), word_end=np.array([3, 8, 12]), word_of_token=np.array([0, 1, 1, 2]))
     marks = [{"start": 5, "end": 6}, {"start": -1, "end": 2}, {"start": 9, "end": 13}]
-    assert flags(tokens, marks, 12).tolist() == [False, True, True, False]
+    assert marked_tokens(tokens, marks, 12).tolist() == [False, True, True, False]
 
 
 def damage(path, column):

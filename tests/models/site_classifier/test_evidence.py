@@ -56,7 +56,7 @@ def test_gradient_times_input_agrees_with_finite_differences(model):
 def test_pooling_scores_add_up_to_the_linear_part(model):
     batch = both()
     found, pooled, targets = scores(model, "pooling", batch)
-    context = pooled.found["site"].context.detach().requires_grad_()
+    context = pooled.attended["site"].context.detach().requires_grad_()
     log_odds(model.heads["site"](context), targets["site"]).sum().backward()
     expected = (context.grad * context).sum(-1)
     total = torch.zeros(2).index_add(0, batch.record, found["site"].sum(1))

@@ -51,7 +51,7 @@ def test_a_record_alone_is_the_record_among_others_and_behind_padding(head, enco
 @pytest.mark.parametrize(("head", "encoder"), EVERY)
 def test_a_query_weighs_text_alone_and_sums_to_one(head, encoder):
     made = batch(0, 1, 2)
-    weights = network(head, encoder)(made).found["site"].weights
+    weights = network(head, encoder)(made).attended["site"].weights
     assert torch.all(weights[~made.text] == 0)
     total = torch.zeros(3, weights.shape[-1]).index_add(0, made.record, weights.sum(1))
     assert torch.allclose(total, torch.ones_like(total), atol=1e-5)
@@ -64,7 +64,7 @@ def test_shares_add_up_to_the_linear_part(head, encoder):
     pooled = model(made)
     targets = {name: values.argmax(-1) for name, values in pooled.logits.items()}
     found = METHODS["pooling"](model, made, None, pooled, targets)["site"]
-    context = pooled.found["site"].context.detach().requires_grad_()
+    context = pooled.attended["site"].context.detach().requires_grad_()
     log_odds(model.heads["site"](context), targets["site"]).sum().backward()
     total = torch.zeros(3).index_add(0, made.record, found.sum(1))
     assert torch.allclose(total, (context.grad * context).sum(-1), atol=1e-4)
@@ -126,7 +126,7 @@ def phrases():
 def test_an_untrained_phrase_is_a_plain_window_clipped_to_the_text():
     states = torch.tensor([[[50.0], [0.1], [0.2], [0.3], [50.0]]])
     found = phrases()(states, windows(texts([0, 1, 1, 1, 0]), [0]))
-    made = found.own[0][0, 1:4, 0]
+    made = found.parts[0][0, 1:4, 0]
     assert torch.allclose(made, torch.tanh(torch.tensor([0.1 + 0.1 + 0.2, 0.1 + 0.2 + 0.3, 0.2 + 0.3 + 0.3])))
     # A third of each phrase lies on each of its samples: token 1 is met three times, token 2 three times, token 3 three times.
     assert torch.allclose(found.weights[0, :, 1], torch.tensor([0, 1 / 3, 1 / 3, 1 / 3, 0]))
@@ -135,7 +135,7 @@ def test_an_untrained_phrase_is_a_plain_window_clipped_to_the_text():
 def test_a_text_with_hidden_tokens_ends_where_its_last_token_stands():
     states = torch.tensor([[[0.1], [0.0], [0.2], [0.3], [50.0]]])
     found = phrases()(states, windows(texts([1, 0, 1, 1, 0]), [0]))
-    made = found.own[0][0, [0, 2, 3], 0]
+    made = found.parts[0][0, [0, 2, 3], 0]
     assert torch.allclose(made, torch.tanh(torch.tensor([0.1 + 0.1 + 0.0, 0.0 + 0.2 + 0.3, 0.2 + 0.3 + 0.3])))
 
 
@@ -147,9 +147,9 @@ def test_moved_samples_lie_between_two_tokens_and_share_their_weight():
     found = pool(states, windows(texts([1, 1, 1, 1]), [0]))
     # Each of the samples at i-1, i and i+1 moves by 2 * 0.75 tokens, and none past the last one.
     places = torch.tensor([[0.5, 1.5, 2.5], [1.5, 2.5, 3.0], [2.5, 3.0, 3.0], [3.0, 3.0, 3.0]])
-    assert torch.allclose(found.own[2][0], places)
+    assert torch.allclose(found.parts[2][0], places)
     sums = torch.tensor([0.05 + 0.2 + 0.5, 0.2 + 0.5 + 0.7, 0.5 + 0.7 + 0.7, 0.7 + 0.7 + 0.7])
-    assert torch.allclose(found.own[0].flatten(), torch.tanh(sums), atol=1e-6)
+    assert torch.allclose(found.parts[0].flatten(), torch.tanh(sums), atol=1e-6)
     # Twelve samples of one weight; token 0 has half of one, token 1 of three, token 2 of five, token 3 the rest.
     assert torch.allclose(found.weights[0, :, 1], torch.tensor([1 / 24, 3 / 24, 5 / 24, 15 / 24]))
 

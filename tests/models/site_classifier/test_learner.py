@@ -135,7 +135,7 @@ def test_what_an_epoch_hides_of_a_report_does_not_depend_on_the_batch():
         made.config = replace(made.config, budget=budget)
         found = {}
         for batch, shown in made._batches(members, 3):
-            hidden = made._hidden(batch, shown, 3)
+            hidden = made._masked(batch, shown, 3)
             for place, member in enumerate(shown):
                 mine = hidden & (batch.record == place).unsqueeze(1)
                 found[member] = sorted(batch.position[mine].tolist())

@@ -51,7 +51,7 @@ def test_paired_text_stands_in_front_of_every_window_and_is_no_evidence():
 def test_weights_sum_to_one_over_a_record_and_padding_has_none():
     made = batch(0, 1, 2)
     pooled = network()(made)
-    for weights in (found.weights for found in pooled.found.values()):
+    for weights in (found.weights for found in pooled.attended.values()):
         assert torch.all(weights[~made.text] == 0)
         total = torch.zeros(3, 2).index_add(0, made.record, weights.sum(1))
         assert torch.allclose(total, torch.ones(3, 2), atol=1e-6)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
-from engine.training.here import keep_model, kept_model, learned_from, trained
+from engine.experiments.here import keep_model, kept_model, learned_from, trained
 from tests.training.test_loop import CONFIG, Line, values
 
 ROOT = Path(__file__).resolve().parents[2]
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from engine.training.here import trained
-from tests.training.test_here import CONFIG, Learner
+from engine.experiments.here import trained
+from tests.experiments.test_here import CONFIG, Learner
 
 def report(row):
     if row["step"] == 5:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.rationales.bank import bank, folds, judged, rule, scored
+from engine.experiments.sufficiency import accepted, folds, rule, score
 
 CLASSES = ["C18", "C34"]
 
@@ -17,23 +17,23 @@ def table():
     )
     empty = np.full((6, 2), [0.3, 0.7])
     named = [{"record_id": f"r{i}", "origin": f"o{i}", "label": label} for i, label in enumerate(labels)]
-    return bank(named, [0] * 6, CLASSES, report, alone, empty)
+    return score(named, CLASSES, [(0, np.arange(6), report, alone, empty)])
 
 
-def test_the_answers_of_several_models_stand_with_their_rationales():
+def test_the_probabilities_of_several_models_go_to_their_rationales():
     named = [{"record_id": f"r{i}", "origin": f"o{i}", "label": label} for i, label in enumerate(["C18", "C34", "C18"])]
     some = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
-    asked = [(2, np.array([2, 0]), some[[2, 0]], some[[0, 2]], some[[1]]), (4, np.array([1]), some[[1]], some[[1]], some[[0]])]
-    rows = scored(named, CLASSES, asked).to_pylist()
+    probs = [(2, np.array([2, 0]), some[[2, 0]], some[[0, 2]], some[[1]]), (4, np.array([1]), some[[1]], some[[1]], some[[0]])]
+    rows = score(named, CLASSES, probs).to_pylist()
     assert [row["fold"] for row in rows] == [2, 4, 2]
     assert [row["report_prob"] for row in rows] == [0.9, 0.8, 0.7]
     assert [row["rationale_prob"] for row in rows] == [0.7, 0.8, 0.9]
     assert [row["empty_prob"] for row in rows] == [0.2, 0.1, 0.2]
-    assert scored([], CLASSES, []).num_rows == 0
+    assert score([], CLASSES, []).num_rows == 0
 
 
 def kept(text):
-    return [row["record_id"] for row in judged(table(), rule(text)).to_pylist() if row["accepted"]]
+    return [f"r{row}" for row in np.flatnonzero(accepted(table(), rule(text)))]
 
 
 def test_scores_by_hand():
@@ -62,12 +62,10 @@ def test_rules_by_hand(text, expected):
 
 
 def test_the_control_keeps_as_many_of_each_class_whatever_their_scores():
-    drawn = judged(table(), rule("random(top(0.5))"))
-    labels = [row["label"] for row in drawn.to_pylist() if row["accepted"]]
+    labels = np.array(table()["label"].to_pylist())[accepted(table(), rule("random(top(0.5))"))]
     assert sorted(labels) == ["C18", "C18", "C34"]
-    other = [judged(table(), rule("random(top(0.5))"), seed)["accepted"].to_pylist() for seed in range(6)]
-    assert len({tuple(each) for each in other}) > 1
-    assert {row["reject_reason"] for row in drawn.to_pylist()} == {None, "random(top(0.5))"}
+    draws = [tuple(accepted(table(), rule("random(top(0.5))"), seed).tolist()) for seed in range(6)]
+    assert len(set(draws)) > 1
 
 
 BROKEN = ["all(", "top(0.5", "top0.5)", "at_most(nan)", "at_most(inf)", "random(top(0.5)"]

@@ -7,15 +7,15 @@ from safetensors.torch import load_file
 
 from engine.models.code_task import TaskCalibration
 from engine.models.columns import list_values, matrix
-from engine.models.site_classifier.cached import Absent, HeadLearner, head_tensors
 from engine.models.site_classifier.checkpoint import write_checkpoint
 from engine.models.site_classifier.config import HEADS, LearnConfig
+from engine.models.site_classifier.head_learner import HeadLearner
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork
-from engine.models.site_classifier.states import States, Taken, encode
+from engine.models.site_classifier.states import States, TextStates, encode
 from engine.training.config import LoopConfig
 from engine.training.loop import Worker, train
-from tests.models.conftest import TASKS, TEXTS, coded, coder, records, write_tiny
+from tests.models.conftest import TASKS, TEXTS, coded, coder, head_tensors, records, write_tiny
 
 CPU = torch.device("cpu")
 
@@ -53,7 +53,7 @@ def test_the_same_head_on_cached_states_answers_as_the_model_does(base, states):
     made = head(base, "pooling", states)
     made.network = base.network
     with torch.no_grad():
-        found = {row: made._shown(batch, [row], None).logits for batch, (row,) in map(_one, [(made, r) for r in range(5)])}
+        found = {row: made._forward(batch, [row], None).logits for batch, (row,) in map(_one, [(made, r) for r in range(5)])}
     scores = base.scores(base.prepare(records(TEXTS)))
     expected = {task: matrix(scores[f"{task}_logits"]) for task in base.known()}
     for task in expected:
@@ -77,26 +77,14 @@ def test_states_are_read_again_and_not_made_again(base, states, tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_network_without_an_encoder_begins_and_answers_as_the_one_with_it(base, states, name):
-    made = head(base, name, states)
-    torch.manual_seed(2)
-    bare = HeadLearner(
-        SiteNetwork(replace(base.config, head=name), Absent(states.width)), examples(base), states, made.config, CPU
-    )
-    assert set(bare.parameters()) == set(made.parameters())
-    batch, rows = next(made.batches([0, 1, 2]))
-    for task, values in made.pooled(batch, rows).logits.items():
-        assert torch.equal(bare.pooled(batch, rows).logits[task], values)
-
-
-@pytest.mark.parametrize("name", HEADS)
 def test_a_head_learns_and_becomes_a_checkpoint_that_codes(base, states, tmp_path, name):
     learner = head(base, name, states, masking=0.5)
     assert not any(key.startswith("encoder.") for key in learner.parameters())
     curve = train(learner, LoopConfig(epochs=15, batch=5, rate=0.02, report_every=1), Worker(), tmp_path / "train")
     # The first token of an encoder that never learned anything hardly knows what stands behind it.
     assert curve[-1]["loss_site"] < (0.9 if name == "cls" else 0.7) * curve[0]["loss_site"]
-    tensors = head_tensors(learner.network, load_file(base.checkpoint.folder / "model.safetensors"))
+    adapter = load_file(base.checkpoint.folder / "model.safetensors").items()
+    tensors = {name: value for name, value in adapter if name.startswith("encoder.")} | head_tensors(learner.network)
     fitted = {task.name: TaskCalibration() for task in TASKS}
     write_checkpoint(tmp_path / "made", learner.network.config, tensors, fitted, "attention", frozenset(), "a card\n")
     rows = coded(coder(tmp_path / "made"), TEXTS)
@@ -116,7 +104,7 @@ def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, st
     made = head(base, "target", states, masking=1.0)
     batch, members = next(made._batches([0, 1, 2, 3, 4], 0))
     whole = batch.text.clone()
-    weights = made._shown(batch, members, 3).found["site"].weights[..., 0]
+    weights = made._forward(batch, members, 3).attended["site"].weights[..., 0]
     assert (batch.text < whole).any() and (weights[~batch.text] == 0).all()
     assert torch.allclose(weights.sum(1), torch.ones(len(members)), atol=1e-5)
 
@@ -128,7 +116,7 @@ def test_what_an_epoch_hides_takes_no_part(base, states, name):
     def shown():
         batch, members = next(made._batches([0, 1, 2, 3], 0))
         with torch.no_grad():
-            return batch, members, made._shown(batch, members, 3).logits["site"]
+            return batch, members, made._forward(batch, members, 3).logits["site"]
 
     batch, members, first = shown()
     changed, ids = [], made.examples.ids
@@ -139,7 +127,7 @@ def test_what_an_epoch_hides_takes_no_part(base, states, name):
         gone = batch.position[row][~batch.text[row] & (batch.position[row] >= 0)]
         changed[member].tokens[gone.numpy()] = 7.0
     assert any((part.tokens == 7.0).any() for part in changed)
-    made.states = Taken([(part, 0) for part in changed], states.width)
+    made.states = TextStates([(part, 0) for part in changed], states.width)
     assert torch.allclose(shown()[2], first, atol=1e-6)
 
 
@@ -147,6 +135,6 @@ def test_what_an_epoch_hides_takes_no_part(base, states, name):
 def test_states_go_where_the_network_is(base, states, name):
     network = SiteNetwork(replace(base.config, head=name), base.network.encoder)
     made = HeadLearner(network, examples(base), states, LearnConfig(windows=99, masking=0.5), torch.device("meta"))
-    shown = made._shown(*next(made._batches([0, 1, 2], 0)), 3)
-    whole = made.pooled(*next(made.batches([0, 1, 2])))
+    shown = made._forward(*next(made._batches([0, 1, 2], 0)), 3)
+    whole = made._forward(*next(made._batches([0, 1, 2], 0)), None)
     assert {each.logits["site"].device.type for each in (shown, whole)} == {"meta"}

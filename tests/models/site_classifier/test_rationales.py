@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.samples import Rationale, RationaleTable, Sampler, held_words, merged
+from engine.models.site_classifier.rationales import Rationale, RationaleTable, Sampler, held_out_words, merge_spans
 from engine.sources.labelled.values import MARKS, highlights
 
 TEXT = "Colon, sigmoid: adenocarcinoma, moderately differentiated."
@@ -40,16 +40,16 @@ def made(*rows, kinds=("rationale",), labels=None, **changes):
     if labels:
         table = table.select([name for name in table.column_names if name not in ("site", "histology") or name in labels])
     labels = labels or {"site": False, "histology": False}
-    sampler = Sampler(kinds, labels, {task: set(codes(table[task])) for task in labels}, held_words(table))
+    sampler = Sampler(kinds, labels, {task: set(codes(table[task])) for task in labels}, held_out_words(table))
     # Some reports at a time.
-    found, rejected = map(pa.concat_tables, zip(*(sampler.made(table.slice(at, 2)) for at in (0, 2)), strict=True))
+    found, rejected = map(pa.concat_tables, zip(*(sampler.samples(table.slice(at, 2)) for at in (0, 2)), strict=True))
     assert found.schema == table.schema
     return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
 
 
 def rejected(*rows, **changes):
     marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
-    found = Sampler((), {"site": False}, {"site": {"C18", "C34"}}, set()).made(examples(marks=marks, **changes))[1]
+    found = Sampler((), {"site": False}, {"site": {"C18", "C34"}}, set()).samples(examples(marks=marks, **changes))[1]
     return [(row["origin"], row["reason"], [(span["start"], span["end"]) for span in row["spans"]]) for row in found.to_pylist()]
 
 
@@ -70,7 +70,7 @@ def test_a_complement_is_the_rest():
 
 
 def test_what_overlaps_is_one_span_and_what_is_said_twice_is_said_once():
-    assert merged([(3, 9), (0, 5), (0, 5), (9, 10), (12, 13)]) == ((0, 10), (12, 13))
+    assert merge_spans([(3, 9), (0, 5), (0, 5), (9, 10), (12, 13)]) == ((0, 10), (12, 13))
     (row,), _ = made(("a", 0, 5), ("a", 3, 14), ("a", 0, 5))
     assert row["text"] == "Colon, sigmoid"
 
@@ -179,15 +179,15 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
     pq.write_table(table, tmp_path / "marks.parquet")
     side = RationaleTable(str(tmp_path / "marks.parquet"))
     # Some reports at a time, as they are read.
-    found = pa.concat_tables([side.on(examples().slice(0, 2)), side.on(examples().slice(2))])
+    found = pa.concat_tables([side.add_to(examples().slice(0, 2)), side.add_to(examples().slice(2))])
     assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
     (lost,) = side.unknown().to_pylist()
     assert (lost["origin"], lost["label"], lost["reason"]) == ("z", "C50", "unknown_record")
     assert lost["spans"] == [{"start": 0, "end": 3}]
     with pytest.raises(ConfigError, match="two reports have the same id"):
-        RationaleTable(str(tmp_path / "marks.parquet")).on(examples(record_id=["a", "a", "c", "d"]))
+        RationaleTable(str(tmp_path / "marks.parquet")).add_to(examples(record_id=["a", "a", "c", "d"]))
     with pytest.raises(ConfigError, match="two reports have the same id"):
-        side.on(examples())
+        side.add_to(examples())
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_side_table_that_is_none_is_refused(tmp_path, table, told):
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=6))
 def test_rationale_and_complement_have_every_letter_once(text, drawn):
-    spans = merged((start, min(start + size, len(text))) for start, size in drawn if start < len(text))
+    spans = merge_spans((start, min(start + size, len(text))) for start, size in drawn if start < len(text))
     one = Rationale(spans)
     letters = sorted(one.text(text).replace(" ", "") + one.complement(text).replace(" ", ""))
     assert letters == sorted(text.replace(" ", ""))

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.site_classifier.rationales.silver import Terms, heading_terms, keywords, site_terms
+from engine.experiments.silver import Terms, heading_terms, keywords, site_terms
 
 
 def found(terms, text, but=()):
