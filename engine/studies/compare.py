@@ -25,6 +25,7 @@ P, HOLM = ".p", ".holm"
 _F1 = {f"{way}f1": counts for way, counts in WAYS.items()}
 # Per-text answers of codes: truth values of every label [texts, labels].
 LABELS, GIVEN = "labels", "given"
+_CODED = ("macro_f1", "micro_f1", "accuracy")
 Columns = Mapping[Any, NDArray]
 Value = Callable[[Callable[[Any], NDArray]], NDArray]
 
@@ -101,15 +102,15 @@ def same_texts(one: pa.Table, other: pa.Table) -> tuple[pa.Table, pa.Table]:
 def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
     """What a metric sums over texts, and the metric from such sums.
 
-    `f1`, `overlap_f1`, `iou_f1` and `char_f1` are of the counts of spans (see `engine.evaluation.spans.WAYS`); `macro_f1` and
-    `accuracy` of the truth values `labels` and `given` of every label. Another metric is the mean of a column of its name, texts
-    without a value left out.
+    `f1`, `overlap_f1`, `iou_f1` and `char_f1` are of the counts of spans (see `engine.evaluation.spans.WAYS`); `macro_f1`,
+    `micro_f1` and `accuracy` of the truth values `labels` and `given` of every label. Another metric is the mean of a column of
+    its name, texts without a value left out.
     """
     if metric in _F1:
         gold, said, hits = _F1[metric]
         sums = {name: answers[name].to_numpy() for name in (gold, said, hits)}
         return sums, lambda get: divide(2.0 * get(hits), get(gold) + get(said))
-    if metric in ("macro_f1", "accuracy") and LABELS in answers.column_names:
+    if metric in _CODED and LABELS in answers.column_names:
         labels, given = truth(answers, LABELS), truth(answers, GIVEN)
         if metric == "accuracy":
             right = {"right": (labels == given).all(1), "n": np.ones(len(labels))}
@@ -117,13 +118,13 @@ def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
         sums = {(what, number): column for number, (gold, said) in enumerate(zip(labels.T, given.T, strict=True))
                 for what, column in (("hits", gold & said), ("said", said), ("gold", gold))}  # fmt: skip
 
-        def macro(get: Callable[[Any], NDArray]) -> NDArray:
-            stacks = (
+        def f1(get: Callable[[Any], NDArray]) -> NDArray:
+            hits, said, gold = (
                 np.stack([get((what, number)) for number in range(labels.shape[1])], -1) for what in ("hits", "said", "gold")
             )
-            return macro_f1(*stacks)
+            return macro_f1(hits, said, gold) if metric == "macro_f1" else divide(2 * hits.sum(-1), (said + gold).sum(-1))
 
-        return sums, macro
+        return sums, f1
     values = answers[metric].to_numpy(zero_copy_only=False).astype(float)
     known = ~np.isnan(values)
     return {"sum": np.where(known, values, 0.0), "n": known}, lambda get: divide(get("sum"), get("n"))
@@ -251,6 +252,6 @@ class Arms:
         for table in self._answers(key):
             names = set(table.column_names)
             wanted = set(_F1.get(metric, ())) or ({LABELS, GIVEN} if LABELS in names else {metric})
-            if wanted <= names and (metric in (*_F1, "macro_f1", "accuracy") or metric in names):
+            if wanted <= names and (metric in (*_F1, *_CODED) or metric in names):
                 return table
         return None

@@ -28,6 +28,7 @@ from engine.models.explained import ASKED, Explained, load_explained
 from engine.models.run import PAIR, records_of
 from engine.studies.run import Model, Task, part
 from engine.studies.settings import options
+from engine.text.units import Units
 
 WORD, SENTENCE = "word", "sentence"
 # These take a pass or more for each step or changed copy.
@@ -187,6 +188,10 @@ class Explaining:
         names = [text.record_id if target.label is None else f"{text.record_id}/{target.label}"
                  for text, target in zip(self.texts, targets, strict=True)]  # fmt: skip
         return {"record_id": names, "group": [text.group for text in self.texts]}
+
+    def words(self, members: Sequence[int]) -> Sequence[Units]:
+        """The words of the text of each target."""
+        return self.answers.work(members, WORD, self.settings.precision, self.settings).units
 
     def work(self, members: Sequence[int], residual: bool = True) -> Work:
         settings = replace(self.settings, residual=residual and self.settings.residual)
