@@ -10,10 +10,12 @@
     compare: [{with: name, metrics: [f1], over: [seeds, texts]}]
 
 `arms` are the levels of one factor. A study of several factors names them under `factors`, each with its levels; its arms are all
-combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone.
+combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone. A corpus may be
+`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base`, as those of levels override them.
 
 A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the
-same seed where that study has them, else with its only ones; `corpus` in it names another one.
+same seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as `path:{folder}`, says
+how the folder is written into the setting.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ from engine.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "study"
 SEEDS, TEXTS = "seeds", "texts"
-ARM, AFTER, CORPORA = "arm", "after", "corpora"
+ARM, AFTER, AT, CORPORA = "arm", "after", "at", "corpora"
 _LEVEL = re.compile(r"[A-Za-z0-9_.+=][A-Za-z0-9_.+=-]*")
 _KEYS = {
     "question",
@@ -110,6 +112,7 @@ class Study:
     rounds: int = 1000
     tables: Mapping[str, Any] = field(default_factory=dict)
     plots: Mapping[str, Any] = field(default_factory=dict)
+    of_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
         """In the order in which they are measured: corpus by corpus, seed by seed."""
@@ -119,7 +122,8 @@ class Study:
                 levels = dict(zip(self.factors, names, strict=True))
                 parts = [self.factors[factor][level] for factor, level in levels.items()]
                 if all(corpus in part.get(CORPORA, self.corpora) for part in parts):
-                    merged = {key: value for part in (self.base, *parts) for key, value in part.items() if key != CORPORA}
+                    parts = [self.base, self.of_corpus.get(corpus, {}), *parts]
+                    merged = {key: value for part in parts for key, value in part.items() if key != CORPORA}
                     arms.append(Arm(corpus, levels, seed, merged))
         return arms
 
@@ -189,7 +193,12 @@ def study_of(name: str, values: Any) -> Study:
         raise wrong("give either arms or factors")
     factors = values.get("factors") or {ARM: values["arms"]}
     factors = {factor: {str(level): part or {} for level, part in levels.items()} for factor, levels in factors.items()}
-    corpora = {str(corpus): str(path) for corpus, path in values["corpora"].items()}
+    places = {
+        str(corpus): place if isinstance(place, Mapping) else {"path": place} for corpus, place in values["corpora"].items()
+    }
+    if not all("path" in place for place in places.values()):
+        raise wrong("a corpus is a path, or has one as `path`")
+    corpora = {corpus: str(place["path"]) for corpus, place in places.items()}
     for label in (*corpora, *(level for levels in factors.values() for level in levels)):
         if not _LEVEL.fullmatch(label):
             raise wrong(f"'{label}' cannot be part of a file's name; use letters, digits and _ . + = -")
@@ -210,6 +219,7 @@ def study_of(name: str, values: Any) -> Study:
         rounds=values.get("rounds", 1000),
         tables=values.get("tables") or {},
         plots=values.get("plots") or {},
+        of_corpus={corpus: {key: value for key, value in place.items() if key != "path"} for corpus, place in places.items()},
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from engine.errors import InputChanged
-from engine.models.base import Corpus, Phase, Recipe, Say, recipe
+from engine.models.base import Corpus, ModelSpec, Phase, Recipe, Say, recipe
 from engine.models.checkpoint import LIST, publish_checkpoint, revise
 from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
@@ -29,6 +29,7 @@ from engine.storage.claim import Kind, claim, read
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session
+from engine.training.here import fit_here
 from engine.training.state import State, read_state, write_curve, write_weights
 
 WORK, CLAIM = "_training", "settings.json"
@@ -88,6 +89,22 @@ def train_system(
     # Also what a finished one left that was killed here.
     place.clear()
     return figures
+
+
+def train_here(how: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
+    """Trains all phases in this process, without Ray; returns the trained tensors and the curve.
+
+    Args:
+        work: folder for the examples and the states; the same call again goes on where one stopped.
+    Raises:
+        InputChanged: the input is not what it was when the training began.
+    """
+    phases = how.phases(corpus.settings)
+    place = _Place(work, None, _folders([phase.name for phase in phases]))
+    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), place, say, here=True)
+    if corpus.changed():
+        raise InputChanged(CHANGED)
+    return _state(place)
 
 
 def continues(output: str) -> str:
@@ -159,34 +176,38 @@ def _folders(names: Sequence[str]) -> list[str]:
     return list(names) if len(names) > 1 else [""]
 
 
-def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, place: _Place, say: Say) -> None:
-    """Trains the phases that are not trained yet, and makes what stands between them."""
+def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, place: _Place, say: Say, *, here: bool = False) -> None:
+    """Trains the phases that are not trained yet, `here` in this process, and makes what stands between them."""
     examples, passed = f"{place.shared}/{EXAMPLES}", {}
     cache = str(place.work.resolve() / CACHE)
-    with _examples(corpus, phases, place, examples, say):
+    with _examples(corpus, phases, place, examples, say, here):
         for number, phase in enumerate(phases):
             home = place.home(number)
             given = {**config.settings, **phase.settings, **passed, "examples": examples, "cache": cache}
             if not (home / "_last" / STATE).is_file():
                 if len(phases) > 1:
                     say(f"phase {number + 1} of {len(phases)}: {phase.name}")
-                say("starting the workers")
-                here = replace(config, learner=phase.learner, settings=given, loop=replace(config.loop, **phase.loop))
-                fit(here, home, lambda row: say(_line(row)), place.away(number))
+                of_phase = replace(config, learner=phase.learner, settings=given, loop=replace(config.loop, **phase.loop))
+                if here:
+                    fit_here(of_phase, home, lambda row: say(_line(row)))
+                else:
+                    say("starting the workers")
+                    fit(of_phase, home, lambda row: say(_line(row)), place.away(number))
             if number + 1 < len(phases):
                 passed = _passed(phase, given, home, place.passed(number), say)
 
 
 @contextmanager
-def _examples(corpus: Corpus, phases: Sequence[Phase], place: _Place, folder: str, say: Say) -> Iterator[None]:
-    """Writes the examples, where a phase still needs them; Ray runs in the block where more than one thing asks for it."""
+def _examples(corpus: Corpus, phases: Sequence[Phase], place: _Place, folder: str, say: Say, here: bool) -> Iterator[None]:
+    """Writes the examples, where a phase still needs them; Ray runs in the block where more than one thing asks for it, and never
+    for a training in this process."""
     if (place.home(len(phases) - 1) / "_last" / STATE).is_file():
         yield
         return
     plan = corpus.preparation()
     say("tokenizing the texts")
     # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
-    with session() if len(plan.pieces) > 1 or len(phases) > 1 else nullcontext():
+    with session() if not here and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
         write_examples(plan, folder, place.work / "_sorting")
         yield
 
@@ -212,15 +233,22 @@ def finish(how: Recipe, corpus: Corpus, state: State, made: Path, *, device: str
         state: tensors by name and the curve. made: the folder to write, which is not there.
     """
     tensors, curve = state
-    spec = how.write(made, corpus, tensors)
-    spec = replace(spec, runtime={**spec.runtime, "device": device})
-    settled = how.settle(spec, corpus, say)
+    spec, settled = write_settled(how, corpus, tensors, made, device=device, say=say)
     figures = {**how.measure(spec, corpus, settled, say), "curve": curve}
     part = how.part(corpus.settings)
     figures["digest"] = revise(made, {}, how.card(spec, figures, command), part or None)
     (made / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     write_curve(made / part, curve)
     return figures
+
+
+def write_settled(
+    how: Recipe, corpus: Corpus, tensors: Mapping[str, Any], made: Path, *, device: str, say: Say
+) -> tuple[ModelSpec, Mapping[str, Any]]:
+    """Writes a checkpoint of trained tensors and settles it; returns how the product loads it, and what settling found."""
+    spec = how.write(made, corpus, tensors)
+    spec = replace(spec, runtime={**spec.runtime, "device": device})
+    return spec, how.settle(spec, corpus, say)
 
 
 def _state(place: _Place) -> State:
