@@ -108,9 +108,7 @@ def by_sentence(explanation: Explanation, start: NDArray, end: NDArray) -> Expla
     count = len(explanation.start)
     large = Units(WORD, explanation.start, explanation.end, np.arange(count)).merged(SENTENCE, start, end)
     inside = large.of_position >= 0
-    return from_units(
-        large, np.bincount(large.of_position[inside], weights=explanation.score[inside], minlength=len(large))
-    )
+    return from_units(large, np.bincount(large.of_position[inside], weights=explanation.score[inside], minlength=len(large)))
 
 
 def words_in(explanation: Explanation, words: Units) -> NDArray:

@@ -75,7 +75,9 @@ class FirstTexts:
 
 
 def fit(task: Task) -> Model:
-    columns = {name: [getattr(case, name) for case in _cases(task)] for name in ("record_id", "patient_id", "text", "split", "code")}
+    columns = {
+        name: [getattr(case, name) for case in _cases(task)] for name in ("record_id", "patient_id", "text", "split", "code")
+    }
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     return fit_on(table.rename_columns({"code": TASK}), task, {"data.labels": {TASK: TASK}}, ("plant", "explain"))
 
@@ -90,7 +92,9 @@ def measure(model: Model, task: Task) -> Measured:
     settings = options(Options, task, "explain")
     test = texts(task, settings).texts[: settings.records or None]
     answers = shown(model, task, test)
-    looks = [look(each, *(span for spans in text.marks.values() for span in spans)) for each, text in zip(answers, test, strict=True)]
+    looks = [
+        look(each, *(span for spans in text.marks.values() for span in spans)) for each, text in zip(answers, test, strict=True)
+    ]
     right = [each.code in text.marks for each, text in zip(answers, test, strict=True)]
     hits = [float(each.top) if good else None for each, good in zip(looks, right, strict=True)]
     columns = {name: [getattr(text, name) for text in test] for name in ("record_id", "group")}
@@ -104,7 +108,9 @@ def figures(looks: Sequence[Look], right: Sequence[bool], method: str) -> list[R
     return [
         hit,
         share("top_span_hits_all", [each.top for each in looks]),
-        plain_mean("random_span_hits", [each.chance for each in good], "expected of a span of as many words anywhere in the report"),
+        plain_mean(
+            "random_span_hits", [each.chance for each in good], "expected of a span of as many words anywhere in the report"
+        ),
         share("top_span_holds_all_of_it", [each.whole for each in good]),
         share("any_span_hits", [each.some for each in good]),
         plain_mean("words_in_top_span", [float(each.words) for each in good]),
