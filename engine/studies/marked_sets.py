@@ -1,10 +1,11 @@
-"""Public sets of texts in which people marked what decides a label, in one form. Where lists of words stand in for people, the set is
-called silver.
+"""Public sets of texts in which people marked what decides a label, in one form. Where lists of words stand in for people, the
+set is called silver.
 
-`hoc`: a hallmark of cancer of an abstract is marked by the sentences that experts assigned to it. `evidence`: whether an outcome of a
-trial rose, fell or did not differ, by the passage that an expert chose. `tcga`: the site of a pathology report; silver: names of the
-site and the phrases of a screening list. `openi`: whether a chest X-ray report is normal; silver: the head words of the human codes of
-an abnormal one. Of several texts with the same words one stays, that of test before that of valid before that of train.
+`hoc`: a hallmark of cancer of an abstract is marked by the sentences that experts assigned to it. `evidence`: whether an outcome
+of a trial rose, fell or did not differ, by the passage that an expert chose. `tcga`: the site of a pathology report; silver:
+names of the site and the phrases of a screening list. `openi`: whether a chest X-ray report is normal; silver: the head words of
+the human codes of an abnormal one. Of several texts with the same words one stays, that of test before that of valid before that
+of train.
 """
 
 import hashlib

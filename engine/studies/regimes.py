@@ -10,12 +10,12 @@ A share of the groups of train are the reports of every arm; the others are the 
     shift         rationales whose ends move by up to `data.amount` words
     drop, replace rationales without a share `data.amount` of their words, or with other words of the reports in their place
     swap          rationales, a share `data.amount` of them under another label
-    filter        the rationales that `data.rule` keeps (`engine.studies.site_classifier.sufficiency`), or with `data.random` as many of
-                  each label, drawn at random
-    few           `data.kept` reports stay of each of `data.classes`; then `data.amount` (0: all) of the rationales or reports that went
-                  are added, as `data.added` says (none, rationales or reports). Where a text may have several labels, a report that
-                  does not stay for one of them stays for the others, and its answer for that one is unknown. The reports added of
-                  the classes in `data.synthetic` are generated.
+    filter        the rationales that `data.rule` keeps, see `engine.studies.site_classifier.sufficiency`; with `data.random` as
+                  many of each label, drawn at random
+    few           `data.kept` reports stay of each of `data.classes`, the others are removed; then `data.amount` (0: all) of the
+                  removed reports, or of their rationales, are added, as `data.added` says (none, rationales or reports). Where a
+                  text may have several labels, a report that is removed for one of them stays for the others, and its answer for
+                  that one is unknown. The reports added of the classes in `data.synthetic` are generated.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.models.code_corpus import codes
-from engine.models.site_classifier.rationales.samples import Rationale, Sampler, held_words, merged, rationales
+from engine.models.site_classifier.rationales import Rationale, Sampler, held_out_words, merge_spans, rationales
 from engine.records import seed_of
 from engine.sources.labelled.splits import TEST, TRAIN, VALID
 from engine.sources.labelled.values import CODES, MARKS
@@ -105,7 +105,7 @@ class Texts:
     @cached_property
     def complements(self) -> pa.Table:
         """The texts of test without anything that was marked in them."""
-        texts = [Rationale(merged(each.marks)).complement(each.text) if each.marks else each.text for each in self.test]
+        texts = [Rationale(merge_spans(each.marks)).complement(each.text) if each.marks else each.text for each in self.test]
         return with_columns(self.examples(self.test), text=[text if text.strip() else "." for text in texts])
 
     @cached_property
@@ -139,9 +139,8 @@ class Texts:
         people read every sentence for every label. A complement teaches what its report does.
         """
         examples = self.examples([each for each in marked if each.split != TRAIN or each.record_id in self.reports])
-        samples, _ = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_words(examples)).made(
-            examples
-        )
+        sampler = Sampler((kind,), {TASK: self.multi_label}, {TASK: set(codes(examples[TASK]))}, held_out_words(examples))
+        samples, _ = sampler.samples(examples)
         if not self.multi_label:
             return samples
         by_id = {each.record_id: each for each in self.marked}

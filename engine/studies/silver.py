@@ -91,12 +91,15 @@ def site_terms(code: str) -> tuple[str, ...]:
 
 # Headings of MeSH that name a place and no finding: the finding stands behind a slash, as does the side.
 _PLACES = frozenset(
-    "lung; spine; aorta; aorta, thoracic; diaphragm; mediastinum; heart; shoulder; ribs; humerus; clavicle; sulcus; trachea; neck; "
-    "abdomen; thorax; hilum; bronchi; pulmonary artery; pulmonary alveoli; lobe; thoracic vertebrae; lumbar vertebrae; "
-    "cervical vertebrae; costophrenic angle; cardiac shadow; right; left; bilateral; upper lobe; lower lobe; middle lobe; base; "
-    "apex; posterior; anterior".split("; ")
+    re.split(
+        "; ",
+        "lung; spine; aorta; aorta, thoracic; diaphragm; mediastinum; heart; shoulder; ribs; humerus; clavicle; sulcus; trachea; "
+        "neck; abdomen; thorax; hilum; bronchi; pulmonary artery; pulmonary alveoli; lobe; thoracic vertebrae; lumbar vertebrae; "
+        "cervical vertebrae; costophrenic angle; cardiac shadow; right; left; bilateral; upper lobe; lower lobe; middle lobe; "
+        "base; apex; posterior; anterior",
+    )
 )
-_VAGUE = frozenset("disease device fat loss failure body instrument image".split())
+_VAGUE = frozenset(["disease", "device", "fat", "loss", "failure", "body", "instrument", "image"])
 
 
 def heading_terms(headings: Iterable[str]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class Checkpoint(CodeCheckpoint):
 
 
 def read_checkpoint(path: str, head: str | None = None) -> Checkpoint:
-    """Reads and verifies a checkpoint folder, local or on S3; `shipped` is the model that comes along.
+    """Reads and verifies a checkpoint folder, local or on S3; `shipped` is the shipped model.
 
     Args:
         head: the name of the head to use; None is the checkpoint's own.

@@ -27,7 +27,7 @@ from engine.models.site_classifier.checkpoint import write_calibration
 from engine.models.site_classifier.evidence import specials_mass
 
 
-def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sample: int = 100) -> dict[str, Any]:
+def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sample: int) -> dict[str, Any]:
     """Fits temperatures, thresholds and centres, then chooses the evidence method, all on valid, and writes both to the
     checkpoint of `spec`.
 
@@ -56,8 +56,8 @@ def measure(
     everything: Callable[[], pa.Table],
     say: Say,
     *,
-    with_baseline: bool = False,
-    sample: int = 100,
+    with_baseline: bool,
+    sample: int,
 ) -> dict[str, Any]:
     """The figures of a settled checkpoint on test.
 

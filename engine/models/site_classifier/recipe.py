@@ -92,7 +92,7 @@ def corpus(settings: Mapping[str, Any]) -> Reports:
     reports = Reports.of(settings, data)
     if reports.base:
         reports.settings = {**settings, "model": {**settings["model"], "base_digest": reports.base.digest}}
-    # An architecture that cannot be is refused here.
+    # Refuses an impossible architecture before anything is written.
     _ = reports.config
     return reports
 

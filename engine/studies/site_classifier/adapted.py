@@ -1,12 +1,13 @@
-"""Models that are trained with their encoder, by its low-rank adapter: what holds for heads on a frozen encoder need not hold for them.
+"""Models that are trained with their encoder, by its low-rank adapter: what holds for heads on a frozen encoder need not hold for
+them.
 
-`learn.marking` is the weight of a second question, which tokens were marked. It teaches token states, so a frozen encoder cannot have it.
-At the `train.rate` of jobs.train, 1e-3, a model of the abstracts learns nothing and gives every token the same state.
+`learn.marking` is the weight of a second question, which tokens were marked. It teaches token states, so a frozen encoder cannot
+have it. At the `train.rate` of jobs.train, 1e-3, a model of the abstracts learns nothing and gives every token the same state.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from engine.studies.site_classifier.trained import ALL, DEFAULTS, Classifier, ba
 class Adapted(Classifier):
     """`model.rank` is that of the adapter; `learn.windows` are shown of a text and epoch."""
 
-    defaults = {
+    defaults: ClassVar[Mapping[str, Any]] = {
         **DEFAULTS,
         **{"model.rank": 16, "learn.windows": 8, "learn.marking": 0.0},
         **{"train.epochs": 6.0, "train.patience": 6, "train.rate": 3e-4},

@@ -1,9 +1,9 @@
 """A classifier's answers to the texts of test, and how much of its attention lies on what people marked.
 
-Figures are accuracy (every label of a text right) and macro-F1; of the texts with marks the mean probability of their labels, and of the
-attention on words `topk`, the marked share of as many strongest words, `mass`, the share on marked words, and `lift`, that over the share
-of words that are marked (1: as if at random). `texts` is the number of samples that the model learned from beside the reports; `f1_<label>`
-that of each label in `data.classes`.
+Figures are accuracy (every label of a text right) and macro-F1; of the texts with marks the mean probability of their labels, and
+of the attention on words `topk`, the marked share of as many strongest words, `mass`, the share on marked words, and `lift`, that
+over the share of words that are marked (1: as if at random). `texts` is the number of samples that the model learned from beside
+the reports; `f1_<label>` is the F1 of each label in `data.classes`.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """A classifier's answers to texts that lack something.
 
-`comprehensiveness` (DeYoung et al. 2020, ERASER, section 4) is the fall of the strongest label's probability when the share `erase.share` of
-words with the largest weights is deleted and the text encoded anew; `comprehensiveness_random` the same for as many words drawn at random,
-the same ones for every head, the mean of five draws; `comprehensiveness_gain` the difference. `complement_probability` is the mean
-probability of the people's labels when everything that they marked is deleted, `complement_right` the share of texts of which every label
-is right then.
+`comprehensiveness` (DeYoung et al. 2020, ERASER, section 4) is the fall of the strongest label's probability when the share
+`erase.share` of words with the largest weights is deleted and the text encoded anew; `comprehensiveness_random` the same for as
+many words drawn at random, the same ones for every head, the mean of five draws; `comprehensiveness_gain` the difference.
+`complement_probability` is the mean probability of the people's labels when everything that they marked is deleted,
+`complement_right` the share of texts of which every label is right then.
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
 """Which rationales a filter keeps, by how well they stand for their reports.
 
-A rationale r of report x with gold label y has sufficiency p(y|x) - p(y|r) (DeYoung et al. 2020, ERASER, section 4; lower is better), to a
-model trained without the report. Rules: `drop_wrong` keeps the rationales whose label is the likeliest one for the rationale alone;
-`at_most` those with a sufficiency of at most `data.amount`; `top` the share `data.amount` of each label with the lowest sufficiency.
+A rationale r of report x with gold label y has sufficiency p(y|x) - p(y|r) (DeYoung et al. 2020, ERASER, section 4; lower is
+better), to a model trained without the report. Rules: `drop_wrong` keeps the rationales whose label is the likeliest one for the
+rationale alone; `at_most` those with a sufficiency of at most `data.amount`; `top` the share `data.amount` of each label with the
+lowest sufficiency.
 """
 
 import copy

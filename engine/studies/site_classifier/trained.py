@@ -1,10 +1,10 @@
-"""Site classifiers of the studies of rationales: trained in this process, kept by what they learned from, and asked for answers."""
+"""Site classifiers of the studies of rationales: trained in this process, kept by what they learned from, and asked for
+answers."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 
 from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer, pick_precision, set_threads, special_ids
 from engine.errors import ConfigError
-from engine.experiments.here import keep_model, kept_model, learned_from, trained
 from engine.models.code_task import Task as CodeTask
 from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
-from engine.models.site_classifier.examples import ReportEncoding, whole
+from engine.models.site_classifier.examples import ReportEncoding, whole_examples
 from engine.models.site_classifier.learner import Examples, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
 from engine.models.tokens import Batch
 from engine.studies.marked_sets import draw, read_set
 from engine.studies.regimes import TASK, Regime, Texts
 from engine.studies.run import Task
+from engine.studies.site_classifier.kept import identity_of, load_kept, save_kept, train_here
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.config import LoopConfig
 
 ALL = 10**6
 _TOGETHER = 16
-# Settings of every fit, with the values that an arm leaves out. `data.train_records` texts of train and `data.records` of valid and of
-# test are used, chosen by id (0: all), of each the first `data.max_tokens`; `data.share` of the groups of train are the reports.
-# `model.reach` is that of dpla in tokens. A training ends early when the macro-F1 of valid has not risen for `train.patience` epochs.
-# `erase.texts` texts of test lose the share `erase.share` of their words.
+# Settings of every fit, with the values that an arm leaves out. `data.train_records` texts of train and `data.records` of valid
+# and of test are used, chosen by id (0: all), of each the first `data.max_tokens`; `data.share` of the groups of train are the
+# reports. `model.reach` is that of dpla in tokens. A training ends early when the macro-F1 of valid has not risen for
+# `train.patience` epochs. `erase.texts` texts of test lose the share `erase.share` of their words.
 DEFAULTS: Mapping[str, Any] = {
     "model.encoder": "pkg:minilm",
     "model.window": 254,
@@ -111,7 +111,7 @@ class Corpus:
 
     def examples(self, table: pa.Table) -> Examples:
         encoding = ReportEncoding(self.architecture, self.encoder, self.max_tokens)
-        return whole(encoding.encoded(table), self.architecture)
+        return whole_examples(encoding.encoded(table), self.architecture)
 
 
 corpus_of = lru_cache(maxsize=1)(Corpus)
@@ -119,8 +119,8 @@ corpus_of = lru_cache(maxsize=1)(Corpus)
 
 @dataclass(frozen=True)
 class Answers:
-    """Of some texts: the probabilities [texts, labels], a softmax over the labels or, where a text may have several, a sigmoid for
-    each; the labels that are given [texts, labels]; the weight of every token, text by text."""
+    """Of some texts: the probabilities [texts, labels], a softmax over the labels or, where a text may have several, a sigmoid
+    for each; the labels that are given [texts, labels]; the weight of every token, text by text."""
 
     probs: NDArray
     given: NDArray
@@ -167,7 +167,7 @@ class Classifier:
         get, table = self.settings.__getitem__, pa.concat_tables([table, self.texts.valid])
         deciding = {name: value for name, value in self.settings.items() if name.startswith(_DECIDING)}
         facts = {"seed": seed, "fit": type(self).__name__, "encoder": self.corpus.architecture.encoder_digest}
-        self.identity = learned_from({**deciding, **facts, "corpus": self.corpus.set.digest}, table.to_pylist())
+        self.identity = identity_of({**deciding, **facts, "corpus": self.corpus.set.digest}, table.to_pylist())
         self.folder = self.task.models / f"{type(self).__name__.lower()}-{self.identity[:24]}"
         examples = self.corpus.examples(table)
         architecture = replace(self.corpus.architecture, head=get("model.head"), phrase_reach=get("model.reach"))
@@ -176,7 +176,7 @@ class Classifier:
             architecture, examples, LearnConfig(**{"windows": ALL} | more, smoothing=0.0, seed=seed)
         )
         file, name = self.folder / "model.safetensors", self.task.arm.key
-        if kept_model(learner, file) is not None:
+        if load_kept(learner, file):
             self.task.say(f"{name}: takes a model that was trained before")
             return self
         loop = LoopConfig(
@@ -189,8 +189,8 @@ class Classifier:
             patience=get("train.patience"),
             watch="macro_f1",
         )
-        curve = trained(learner, loop, self.folder / "training", self.report)
-        keep_model(learner, curve, file)
+        curve = train_here(learner, loop, self.folder / "training", self.report)
+        save_kept(learner, file)
         shutil.rmtree(self.folder / "training")
         self.task.say(
             f"{name}: {len(learner.order(0))} texts an epoch, {curve[-1]['epoch']:.0f} epochs, macro-F1 of valid in the last one "
@@ -219,11 +219,11 @@ class Classifier:
         weights = [np.zeros(len(each)) for each in ids]
         with torch.inference_mode():
             for batch, rows in batches(reader):
-                pooled = reader._shown(batch, rows, None)
+                pooled = reader._forward(batch, rows, None)
                 logits[rows] = pooled.logits[TASK].numpy()
-                found = pooled.found[TASK].weights
-                if found.shape[-1]:
-                    batch.lay(found.mean(-1), [weights[row] for row in rows])
+                attention = pooled.attended[TASK].weights
+                if attention.shape[-1]:
+                    batch.lay(attention.mean(-1), [weights[row] for row in rows])
         if self.texts.multi_label:
             return Answers(1 / (1 + np.exp(-logits)), logits > 0, weights)
         raised = np.exp(logits - logits.max(1, keepdims=True))

@@ -49,7 +49,7 @@ def batch(system):
     return reports(system.prepare(records(SHORT)))
 
 
-def test_what_is_offered_is_the_protocol(model):
+def test_the_classifier_offers_the_protocol_and_its_own_methods(model):
     assert isinstance(model, Explainable)
     assert set(known_methods(model)) == set(METHODS)
 
@@ -66,7 +66,7 @@ def test_the_answer_that_is_explained_is_the_one_in_the_table(system, model, bat
 def test_a_report_of_any_length_is_explained_the_same_alone_and_in_a_batch(model, batch, method):
     targets = model.predicted(batch)
     together = explain(model, batch, targets, method, Settings(**QUICK))
-    assert [len(found.score) for found in together] == [len(words) for words in batch.words]
+    assert [len(explanation.score) for explanation in together] == [len(words) for words in batch.words]
     for index in (0, 2, 3):
         small = Settings(tokens_per_pass=100, **QUICK)
         (alone,) = explain(model, model.take(batch, [index]), targets[[index]], method, small)
@@ -79,33 +79,33 @@ def test_a_report_of_any_length_is_explained_the_same_alone_and_in_a_batch(model
 def test_scores_are_those_of_the_evidence_in_the_table(tiny, model, batch, method):
     targets = model.predicted(batch)
     rows = coded(coder(tiny, method=method, spans=50), SHORT)
-    for row, found in zip(rows, explain(model, batch, targets, method), strict=True):
+    for row, explanation in zip(rows, explain(model, batch, targets, method), strict=True):
         for span in row["histology_evidence"]:
-            inside = (found.start >= span["start"]) & (found.end <= span["end"])
-            assert found.score[inside].sum() == pytest.approx(span["score"], rel=1e-4, abs=1e-4)
+            inside = (explanation.start >= span["start"]) & (explanation.end <= span["end"])
+            assert explanation.score[inside].sum() == pytest.approx(span["score"], rel=1e-4, abs=1e-4)
 
 
-def test_comprehensiveness_is_what_masked_text_says(model, batch):
+def test_comprehensiveness_is_the_fall_for_masked_text(model, batch):
     targets = model.predicted(batch)
     work = work_for(model, batch, targets)
-    found = explained(work, "pooling")
-    measured = faithfulness(work, found, Measures(shares=(0.2,), draws=0))
+    explanations = explained(work, "pooling")
+    measured = faithfulness(work, explanations, Measures(shares=(0.2,), draws=0))
     for index in (0, 2):
-        count = int(np.ceil(0.2 * len(found[index].score)))
-        top = np.argsort(-found[index].score, kind="stable")[:count]
+        count = int(np.ceil(0.2 * len(explanations[index].score)))
+        top = np.argsort(-explanations[index].score, kind="stable")[:count]
         keep = ~np.isin(batch.words[index].of_position, top)
         one = model.take(batch, [index])
         fall = model.probability(one, targets[[index]]) - model.probability(model.erase(one, keep), targets[[index]])
         assert measured[index].comp[0] == pytest.approx(fall.item(), abs=1e-6)
 
 
-def test_deleted_tokens_are_gone_and_nothing_at_all_still_has_an_answer(system, model, batch):
+def test_deleted_tokens_are_gone_and_an_empty_text_still_has_an_answer(system, model, batch):
     one = model.take(batch, [0])
-    kept = np.zeros(len(one.ids[0]), dtype=bool)
-    kept[:3] = True
-    shorter = model.erase(one, kept, "delete")
+    keep = np.zeros(len(one.ids[0]), dtype=bool)
+    keep[:3] = True
+    shorter = model.erase(one, keep, "delete")
     assert shorter.ids[0].tolist() == one.ids[0][:3].tolist()
-    empty = model.erase(one, np.zeros_like(kept), "delete")
+    empty = model.erase(one, np.zeros_like(keep), "delete")
     bias = system.network.heads["histology"].bias / model.temperature
     assert model.probability(empty, torch.tensor([1])).item() == pytest.approx(bias.softmax(-1)[1].item(), abs=1e-6)
 
@@ -150,8 +150,8 @@ def test_a_multi_label_task_is_explained_by_its_chosen_labels(tmp_path):
     least = np.where(prob > 0.5, prob, 1.0).min(1)
     assert model.probability(batch, targets).tolist() == pytest.approx(least.tolist(), abs=1e-6)
     assert model.targets(["8140/3;8500/3"]).tolist() == [[0, 1, 1]]
-    (found, *_) = explain(model, batch, model.targets(["8140/3;8500/3"] * 4), "integrated_gradients", Settings(steps=30))
-    assert found.complete and found.score_kind == "logit"
+    (explanation, *_) = explain(model, batch, model.targets(["8140/3;8500/3"] * 4), "integrated_gradients", Settings(steps=30))
+    assert explanation.complete and explanation.score_kind == "logit"
 
 
 def test_a_paired_text_is_read_and_never_erased(tmp_path):
@@ -184,10 +184,10 @@ def test_weights_first_used_for_prediction_can_still_be_explained(tiny):
 
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_copies_of_a_report_are_encoded_window_by_window_once(system, batch, room):
-    seen = []
+    encoded = []
     model = SiteExplainable(system, "site", WindowCache(room))
     encoder = model.network.encoder
-    hook = encoder.register_forward_hook(lambda module, args, kwargs, out: seen.append(len(out[0])), with_kwargs=True)
+    hook = encoder.register_forward_hook(lambda module, args, kwargs, out: encoded.append(len(out[0])), with_kwargs=True)
     one = model.take(batch, [2])
     words = len(one.words[0])
     try:
@@ -196,4 +196,4 @@ def test_copies_of_a_report_are_encoded_window_by_window_once(system, batch, roo
         hook.remove()
     windows = -(-len(one.ids[0]) // 24)
     assert windows > 1
-    assert sum(seen) <= windows + (words + windows)
+    assert sum(encoded) <= windows + (words + windows)

@@ -1,4 +1,4 @@
-"""What the site classifier is measured with."""
+"""The models with which the site classifier is measured."""
 
 import pytest
 
@@ -23,9 +23,9 @@ def test_a_model_of_fewer_tasks_gives_the_same_answers(tiny, tmp_path):
 
 
 def test_evidence_has_a_price_for_one_task_and_for_two(tiny, tmp_path):
-    found = evidence(ModelSpec(SYSTEM, str(tiny), {"precision": "fp32"}), tmp_path)
-    assert {name: price for name, (_, price) in found.items()} == {
+    contenders = evidence(ModelSpec(SYSTEM, str(tiny), {"precision": "fp32"}), tmp_path)
+    assert {name: price for name, (_, price) in contenders.items()} == {
         "evidence for 1 task: site": 2.2,
         "evidence for 2 tasks: site, histology": 3.4,
     }
-    assert [len(system_of(spec).known()) for spec, _ in found.values()] == [1, 2]
+    assert [len(system_of(spec).known()) for spec, _ in contenders.values()] == [1, 2]

@@ -1,4 +1,4 @@
-"""The card says what the figures and the checkpoint say; the cards that come along are as it would write them."""
+"""The card agrees with the figures and the checkpoint, and the shipped cards are those that the code writes."""
 
 import json
 import re
@@ -12,14 +12,14 @@ from engine.models.site_classifier.checkpoint import read_checkpoint
 
 
 @pytest.mark.parametrize("head", [None, "dpla"])
-def test_the_cards_that_come_along_say_what_their_checkpoints_say(head):
-    found = read_checkpoint("shipped", head)
-    folder = found.folder / (found.part or "")
+def test_the_shipped_cards_agree_with_their_checkpoints(head):
+    checkpoint = read_checkpoint("shipped", head)
+    folder = checkpoint.folder / (checkpoint.part or "")
     card, figures = (folder / "README.md").read_text(), json.loads((folder / "figures.json").read_text())
     command = re.search(r"\n    (python -m .*)\n", card)[1]
-    assert card.startswith(model_card(figures, found.config, command).rstrip())
-    for task in found.config.tasks:
-        codes = auto_codes(task, found.calibration[task.name], Options())
+    assert card.startswith(model_card(figures, checkpoint.config, command).rstrip())
+    for task in checkpoint.config.tasks:
+        codes = auto_codes(task, checkpoint.calibration[task.name], Options())
         assert figures["tasks"][task.name]["auto_codes"] == codes
         chapter = card.split(f"\n## {task.name} ")[1].split("\n## ")[0]
         count = f"{len(codes)} of the {len(task.labels)}" if codes else f"None of the {len(task.labels)}"

@@ -18,13 +18,13 @@ def remote(bucket, tmp_path, monkeypatch):
     return f"{bucket}/model"
 
 
-def test_it_is_the_same_model_and_is_fetched_once(remote, store, tmp_path):
-    mine = read_checkpoint("shipped")
-    theirs = read_checkpoint(remote + "/")
-    assert theirs.digest == mine.digest and theirs.config == mine.config
-    assert theirs.folder.is_relative_to(tmp_path)
+def test_a_remote_checkpoint_is_the_same_model_and_is_fetched_once(remote, store, tmp_path):
+    shipped = read_checkpoint("shipped")
+    fetched = read_checkpoint(remote + "/")
+    assert fetched.digest == shipped.digest and fetched.config == shipped.config
+    assert fetched.folder.is_relative_to(tmp_path)
     store.reset()
-    assert read_checkpoint(remote).folder == theirs.folder
+    assert read_checkpoint(remote).folder == fetched.folder
     lists = [f"{part}digest.json" for part in ("", "heads/dpla/")]
     assert store.requests == [f"GET /{remote.removeprefix('s3://')}/{name}" for name in lists]
 
@@ -40,18 +40,18 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_refused(remot
         read_checkpoint(remote)
 
 
-def test_no_checkpoint_is_one_line(bucket):
+def test_a_missing_checkpoint_is_refused_in_one_line(bucket):
     with pytest.raises(ConfigError, match=r"model\.path: .*no checkpoint folder"):
         read_checkpoint(f"{bucket}/nothing")
 
 
-def test_a_revision_goes_there_and_can_be_read(remote, bucket, store):
+def test_a_revision_is_written_to_s3_and_can_be_read(remote, bucket, store):
     base = read_checkpoint(remote)
     store.reset()
     digest = revise(base, f"{bucket}/new/", base.calibration, "another card\n")
     assert [each for each in store.requests if each.startswith("PUT")][-1].endswith("/new/digest.json")
-    found = read_checkpoint(f"{bucket}/new")
-    assert found.digest == digest != base.digest and found.calibration == base.calibration
+    revised = read_checkpoint(f"{bucket}/new")
+    assert revised.digest == digest != base.digest and revised.calibration == base.calibration
     assert storage_for(bucket).read(f"{bucket}/new/README.md") == b"another card\n"
     before = list(storage_for(bucket).list(bucket))
     with pytest.raises(ConfigError, match="exists; a revision is written to a new folder"):

@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
+def test_each_record_gives_one_row_with_evidence_at_places_of_its_own_text(tiny):
     rows = coded(coder(tiny, checks=1.0), TEXTS)
     assert [row["row"] for row in rows] == list(range(len(TEXTS)))
     for text, row in zip(TEXTS, rows, strict=True):
@@ -45,7 +45,7 @@ def test_one_row_a_record_with_evidence_in_the_text_as_it_stands(tiny):
             assert sum(span["weight"] for span in row[f"{task}_evidence"]) <= 1 + 1e-6
 
 
-def test_a_task_tells_its_own_reasons_and_the_row_those_of_the_deciding_tasks(tmp_path):
+def test_each_task_has_its_reasons_and_the_row_those_of_the_deciding_tasks(tmp_path):
     base = read_checkpoint(str(write_tiny(tmp_path / "model", threshold=0.0)))
     revise(base, tmp_path / "revised", {**base.calibration, "histology": TaskCalibration()})
     for row in coded(coder(tmp_path / "revised", min_support=0, method="none", rules=()), TEXTS[:3]):
@@ -68,7 +68,7 @@ def test_the_limits_count_the_codes_of_the_deciding_tasks(tmp_path, tiny):
     assert set(coder(tiny).limits()) <= set(REASONS)
 
 
-def test_the_whole_report_is_read_and_what_is_beyond_is_counted(tiny):
+def test_the_whole_report_is_read_and_characters_beyond_the_limit_are_counted(tiny):
     (short,) = coded(coder(tiny, max_tokens=20), [TEXTS[3]])
     assert short["n_tokens"] == 20
     assert short["truncated_chars"] > 0
@@ -99,23 +99,23 @@ def test_deterministic_is_bit_for_bit(tiny):
 
 
 def test_deterministic_encodes_the_same_windows_together_whatever_the_batches(tiny, monkeypatch):
-    """On a machine where a matrix's rows come out the same in any company the bits alone would not tell."""
+    """Looks at the batches, since on some machines the rows of a matrix product are the same in any batch."""
     seen = []
     for tokens in (64, 9999):
-        made = coder(tiny, {"batch_tokens": tokens}, deterministic=True)
-        passes, states = [], made.network._states
-        monkeypatch.setattr(made.network, "_states", lambda *args, p=passes, s=states: p.append(args[0].shape) or s(*args))
-        coded(made, TEXTS)
+        system = coder(tiny, {"batch_tokens": tokens}, deterministic=True)
+        passes, states = [], system.network._states
+        monkeypatch.setattr(system.network, "_states", lambda *args, p=passes, s=states: p.append(args[0].shape) or s(*args))
+        coded(system, TEXTS)
         seen.append(passes)
     assert seen[0] == seen[1] and max(shape[0] for shape in seen[0]) > 5
 
 
-def test_no_evidence_when_none_is_asked_for(tiny):
+def test_the_method_none_gives_no_evidence(tiny):
     for row in coded(coder(tiny, method="none"), TEXTS):
         assert row["site_evidence"] is None and row["site_comprehensiveness"] is None
 
 
-def test_checks_are_taken_on_a_share_of_the_ids_and_stay_the_same(tiny):
+def test_the_same_share_of_ids_is_checked_whatever_the_batches(tiny):
     texts = ["carcinoma of the colon"] * 200
     first = [row["site_comprehensiveness"] for row in coded(coder(tiny, checks=0.2), texts)]
     assert 20 < sum(value is not None for value in first) < 60
@@ -206,17 +206,17 @@ def test_a_touched_file_is_refused(tmp_path, name):
         coder(folder)
 
 
-def test_a_digest_that_was_made_to_fit_is_refused(tmp_path):
+def test_a_forged_digest_is_refused(tmp_path):
     folder = write_tiny(tmp_path / "model")
-    listed = json.loads((folder / "digest.json").read_text())
-    listed["digest"] = "0" * 64
-    (folder / "digest.json").write_text(json.dumps(listed))
+    digests = json.loads((folder / "digest.json").read_text())
+    digests["digest"] = "0" * 64
+    (folder / "digest.json").write_text(json.dumps(digests))
     with pytest.raises(ConfigError, match="does not fit"):
         coder(folder)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"tasks": ["grade"]}, "no task 'grade'"),
         ({"method": "magic"}, "explain.method"),
@@ -227,21 +227,21 @@ def test_a_digest_that_was_made_to_fit_is_refused(tmp_path):
         ({"thresold": {}}, "did you mean 'thresholds'?"),
     ],
 )
-def test_wrong_options_are_one_line(tiny, options, told):
+def test_wrong_options_are_one_line(tiny, options, message):
     with pytest.raises(ConfigError) as error:
         coder(tiny, **options)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", "{}"])
-def test_a_folder_that_is_no_checkpoint(tmp_path, content):
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "digest.json").write_text(content)
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         coder(tmp_path)
 
 
-def test_a_file_in_place_of_the_checkpoint(tmp_path):
+def test_a_file_in_place_of_the_checkpoint_is_refused(tmp_path):
     (tmp_path / "model").write_text("x")
     with pytest.raises(ConfigError, match="no checkpoint folder"):
         coder(tmp_path / "model")
@@ -271,39 +271,39 @@ def sure(code, *reasons):
     return Answer(code, 0.9, "review" if reasons else "auto", [], reasons)
 
 
-class Decided(SiteCoder):
+class RuleCoder(SiteCoder):
     def __init__(self, pairs=frozenset(), **options):
         self.options, self.config = Options(**options), SimpleNamespace(tasks=TASKS)
         self.checkpoint = SimpleNamespace(pairs=pairs)
 
 
-def decided(answers, signs=(), truncated_chars=0, **changes):
+def reasons_of(answers, signs=(), truncated_chars=0, **changes):
     """The reasons of a row, which is `auto` without any."""
-    return Decided(**changes).reasons({"signs": signs, "truncated_chars": truncated_chars}, answers)
+    return RuleCoder(**changes).reasons({"signs": signs, "truncated_chars": truncated_chars}, answers)
 
 
 def test_only_the_required_tasks_must_be_sure():
-    assert decided({"site": sure("C18"), "histology": sure("8140/3", "low_confidence")}) == set()
-    assert decided({"site": sure("C18", "low_confidence"), "histology": sure("8140/3")}) == {"low_confidence"}
+    assert reasons_of({"site": sure("C18"), "histology": sure("8140/3", "low_confidence")}) == set()
+    assert reasons_of({"site": sure("C18", "low_confidence"), "histology": sure("8140/3")}) == {"low_confidence"}
 
 
 def test_reasons_of_the_whole_report():
     answers = {"site": sure("C18"), "histology": sure("8041/3")}
-    assert decided(answers, truncated_chars=7) == {"text_truncated"}
-    assert decided(answers, pairs=frozenset({("C18", "8140/3")})) == {"unseen_code_pair"}
-    assert decided(answers, pairs=frozenset({("C18", "8041/3")})) == set()
+    assert reasons_of(answers, truncated_chars=7) == {"text_truncated"}
+    assert reasons_of(answers, pairs=frozenset({("C18", "8140/3")})) == {"unseen_code_pair"}
+    assert reasons_of(answers, pairs=frozenset({("C18", "8041/3")})) == set()
 
 
 def test_rules_send_to_review_unless_they_are_switched_off():
     answers = {"site": sure("C50"), "histology": sure("8140/3")}
     for sign in SIGNS:
-        assert decided(answers, signs=[sign]) == {sign}
-        kept = set() if sign != "section_missing" else {sign}
-        assert decided(answers, signs=[sign], rules=("section_missing",)) == kept
+        assert reasons_of(answers, signs=[sign]) == {sign}
+        expected = set() if sign != "section_missing" else {sign}
+        assert reasons_of(answers, signs=[sign], rules=("section_missing",)) == expected
 
 
 def test_codes_that_contradict_each_other_need_both_to_be_more_sure_than_not():
     site, histology = sure("C50"), sure("8170/3")
-    assert decided({"site": site, "histology": histology}) == {"site_morphology_invalid"}
+    assert reasons_of({"site": site, "histology": histology}) == {"site_morphology_invalid"}
     doubtful = Answer("8170/3", 0.4, "review", [], ("low_confidence",))
-    assert decided({"site": site, "histology": doubtful}) == set()
+    assert reasons_of({"site": site, "histology": doubtful}) == set()

@@ -22,18 +22,18 @@ def write(folder, **changes):
 
 
 def test_label_sets_come_from_train_and_count_real_reports(tmp_path):
-    found = ReportSurvey.of(write(tmp_path))
-    assert found.pairs == {("C18", "8140/3")} and found.counts == {"real train": 2, "real valid": 1}
-    assert found.labels == {"site": (("C18", "C34"), (1, 1)), "histology": (("8140/3",), (1,))}
+    survey = ReportSurvey.of(write(tmp_path))
+    assert survey.pairs == {("C18", "8140/3")} and survey.counts == {"real train": 2, "real valid": 1}
+    assert survey.labels == {"site": (("C18", "C34"), (1, 1)), "histology": (("8140/3",), (1,))}
 
 
-def test_synthetic_reports_stand_in_train_only_and_give_no_support(tmp_path):
+def test_synthetic_reports_are_in_train_only_and_give_no_support(tmp_path):
     config = write(tmp_path)
     config = DataConfig(path=config.path, synthetic=50)
-    found = ReportSurvey.of(config).examples()
-    made = [row for row in found.to_pylist() if row["kind"] == "synthetic"]
-    assert len(made) == 50
-    assert {row["split"] for row in made} == {"train"}
+    examples = ReportSurvey.of(config).examples()
+    synthetic = [row for row in examples.to_pylist() if row["kind"] == "synthetic"]
+    assert len(synthetic) == 50
+    assert {row["split"] for row in synthetic} == {"train"}
     labels, support = ReportSurvey.of(config).labels["site"]
     assert len(labels) > 2
     assert sum(support) == 2
@@ -42,13 +42,13 @@ def test_synthetic_reports_stand_in_train_only_and_give_no_support(tmp_path):
 def test_lists_of_codes_and_a_second_text(tmp_path):
     config = write(tmp_path, site=[["C18", "C34"], ["C34"], [], ["C50"], None], question=["a", "b", "c", "d", None])
     config = DataConfig(path=config.path, multi_label=["site"], pair="question")
-    found = ReportSurvey.of(config).examples()
-    assert found["site"].to_pylist() == [["C18", "C34"], ["C34"], ["C50"]]
-    assert found["pair"].to_pylist() == ["a", "b", "d"]
+    examples = ReportSurvey.of(config).examples()
+    assert examples["site"].to_pylist() == [["C18", "C34"], ["C34"], ["C50"]]
+    assert examples["pair"].to_pylist() == ["a", "b", "d"]
     assert ReportSurvey.of(config).labels["site"] == (("C18", "C34"), (1, 2))
 
 
-def test_tasks_that_are_named_take_the_place_of_the_usual_ones(tmp_path):
+def test_named_tasks_replace_the_default_ones(tmp_path):
     pl.DataFrame(
         {"record_id": ["a"], "text": ["Colon."], "code": ["C18"], "split": ["train"], "patient_id": ["p"]}
     ).write_parquet(tmp_path / "one.parquet")
@@ -64,16 +64,16 @@ def test_synthetic_reports_do_not_go_with_pairs(tmp_path):
         ReportSurvey.of(DataConfig(path=write(tmp_path).path, pair="record_id", synthetic=5)).examples()
 
 
-def test_one_code_where_lists_are_promised_is_refused(tmp_path):
+def test_a_single_code_is_refused_where_lists_are_expected(tmp_path):
     with pytest.raises(ConfigError, match="lists of it"):
         ReportSurvey.of(DataConfig(path=write(tmp_path).path, multi_label=["site"])).examples()
 
 
-def test_highlights_give_train_samples_that_count_for_nothing_else(tmp_path):
+def test_highlights_give_train_samples_that_no_label_set_counts(tmp_path):
     marks = [[{"start": 0, "end": 2}], None, None, [{"start": 0, "end": 4}], None]
     config = replace(write(tmp_path, marks=marks), rationales="marks", samples=("rationale", "complement"))
-    found = ReportSurvey.of(config).examples()
-    assert [(r["record_id"], r["kind"], r["text"], r["site"]) for r in found.to_pylist() if r["kind"] != "real"] == [
+    examples = ReportSurvey.of(config).examples()
+    assert [(r["record_id"], r["kind"], r["text"], r["site"]) for r in examples.to_pylist() if r["kind"] != "real"] == [
         ("a#rationale0", "rationale", "on", "C18"),
         ("a#complement0", "complement", "e", "C18"),
     ]
@@ -92,14 +92,14 @@ def test_gold_as_numbers():
     assert gold([["C34", "C99"], None, []], many).tolist() == [[0, 1], [-1, -1], [0, 0]]
 
 
-def test_marked_tokens_are_those_of_words_that_a_highlight_in_the_text_touches():
+def test_marked_tokens_are_those_of_words_that_a_highlight_touches():
     tokens = SimpleNamespace(word_start=np.array([0, 4, 9]), word_end=np.array([3, 8, 12]), word_of_token=np.array([0, 1, 1, 2]))
     marks = [{"start": 5, "end": 6}, {"start": -1, "end": 2}, {"start": 9, "end": 13}]
     assert marked_tokens(tokens, marks, 12).tolist() == [False, True, True, False]
 
 
 def damage(path, column):
-    """Overwrites half of a column's pages, which no footer tells."""
+    """Overwrites half of a column's pages, which the footer does not show."""
     chunk = pq.ParquetFile(path).metadata.row_group(0).column(column)
     data = bytearray(path.read_bytes())
     start = chunk.data_page_offset if chunk.dictionary_page_offset is None else chunk.dictionary_page_offset
@@ -108,7 +108,7 @@ def damage(path, column):
     path.write_bytes(data)
 
 
-def test_a_damaged_page_is_told_by_the_files_name(tmp_path):
+def test_a_damaged_page_is_refused_by_the_files_name(tmp_path):
     rng = np.random.default_rng(1)
     words = [" ".join(rng.choice(["left", "lung", "tumor"], 90)) for _ in range(5)]
     path = tmp_path / "reports.parquet"
@@ -141,9 +141,9 @@ def test_csv_and_jsonl_give_what_parquet_gives(tmp_path):
     assert expected["site"].to_pylist()[:3] == [["C18", "C34"], ["C34"], []] and expected["leak"].to_pylist()[:2] == [True, False]
     for name, dialect in (("reports.jsonl", {}), ("reports.csv", {"delimiter": ";"})):
         config = replace(first, path=str(tmp_path / name), **dialect)
-        found = ReportSurvey.of(config).examples()
-        assert found.drop_columns("source").equals(expected.drop_columns("source"))
-        assert set(found["source"].to_pylist()) == {name}
+        examples = ReportSurvey.of(config).examples()
+        assert examples.drop_columns("source").equals(expected.drop_columns("source"))
+        assert set(examples["source"].to_pylist()) == {name}
         assert ReportSurvey.of(config).labels == ReportSurvey.of(first).labels
 
 
@@ -157,23 +157,23 @@ def highlighted(folder, texts, sites, mark):
 
 def test_a_sample_that_is_a_report_of_a_later_split_is_refused(tmp_path):
     texts = ["Specimen. Prostate core.", "Lung.", "prostate  core.", "Skin."]
-    found = ReportSurvey.of(highlighted(tmp_path, texts, ["C61", "C34", "C61", "C44"], {"start": 10, "end": 24}))
-    assert not len(found.samples) and [row["reason"] for row in found.rejected.to_pylist()] == ["other_split"]
-    assert found.told() == ["highlights: no samples for train; not used: 1 other_split"]
+    survey = ReportSurvey.of(highlighted(tmp_path, texts, ["C61", "C34", "C61", "C44"], {"start": 10, "end": 24}))
+    assert not len(survey.samples) and [row["reason"] for row in survey.rejected.to_pylist()] == ["other_split"]
+    assert survey.told() == ["highlights: no samples for train; not used: 1 other_split"]
 
 
-def test_a_training_leaves_them_out_and_says_so(tmp_path):
+def test_reports_of_a_later_split_are_left_out_with_a_message(tmp_path):
     texts = ["Colon.", "Lung.", "colon. ", "Skin."]
     config = highlighted(tmp_path, texts, ["C18", "C34", "C18", "C44"], {"start": 0, "end": 5})
-    found = ReportSurvey.of(config)
-    assert found.told() == [
+    survey = ReportSurvey.of(config)
+    assert survey.told() == [
         "left out, since the same text stands in a later split: 1 of train",
         "highlights: no samples for train",
     ]
-    assert found.labels == {"site": (("C34",), (1,))} and not len(found.samples)
+    assert survey.labels == {"site": (("C34",), (1,))} and not len(survey.samples)
     assert sorted(ReportSurvey.of(config).examples()["record_id"].to_pylist()) == ["b", "c", "d"]
     side = pl.DataFrame({"record_id": ["a"], "start": [0], "end": [5]})
     side.write_parquet(tmp_path / "side")
-    # Its highlights are of a report that is there.
+    # The report of its highlight exists, though it is left out.
     beside = DataConfig(config.path, labels={"site": "site"}, rationale_table=str(tmp_path / "side"))
     assert not len(ReportSurvey.of(beside).rejected)

@@ -32,13 +32,13 @@ def both():
     return collate([0, 1], IDS, window=24, special=SPECIAL)
 
 
-def test_the_names_that_a_user_may_give_are_the_methods_there_are():
+def test_the_names_of_the_options_are_those_of_the_methods():
     assert tuple(METHODS) == EVIDENCE_METHODS
 
 
 def test_gradient_times_input_agrees_with_finite_differences(model):
     batch = both()
-    found, _, targets = scores(model, "gradient_x_input", batch)
+    evidence, _, targets = scores(model, "gradient_x_input", batch)
     embeds = model.embed(batch.ids).detach()
     mask = model.embed(torch.tensor(103)).detach()
     step = 1e-2
@@ -50,16 +50,16 @@ def test_gradient_times_input_agrees_with_finite_differences(model):
             logits = model(batch, shifted).logits["site"]
             moved.append(log_odds(logits, targets["site"]).sum())
         slope = (moved[0] - moved[1]).item() / (2 * step)
-        assert found["site"][window, place].item() == pytest.approx(slope, rel=2e-2, abs=2e-5)
+        assert evidence["site"][window, place].item() == pytest.approx(slope, rel=2e-2, abs=2e-5)
 
 
 def test_pooling_scores_add_up_to_the_linear_part(model):
     batch = both()
-    found, pooled, targets = scores(model, "pooling", batch)
+    evidence, pooled, targets = scores(model, "pooling", batch)
     context = pooled.attended["site"].context.detach().requires_grad_()
     log_odds(model.heads["site"](context), targets["site"]).sum().backward()
     expected = (context.grad * context).sum(-1)
-    total = torch.zeros(2).index_add(0, batch.record, found["site"].sum(1))
+    total = torch.zeros(2).index_add(0, batch.record, evidence["site"].sum(1))
     assert torch.allclose(total, expected, atol=1e-5)
 
 
@@ -77,14 +77,14 @@ def test_every_method_sees_a_record_the_same_alone_and_among_others(model, metho
 @pytest.mark.parametrize("method", EVIDENCE_METHODS)
 def test_every_method_scores_every_token_and_no_other(model, method):
     batch = both()
-    found, _, _ = scores(model, method, batch)
-    for values in found.values():
+    evidence, _, _ = scores(model, method, batch)
+    for values in evidence.values():
         assert torch.isfinite(values).all()
         assert [len(v) for v in per_record(batch, values)] == [9, 50]
         assert any(np.abs(v).sum() > 0 for v in per_record(batch, values))
 
 
-def test_masking_hides_just_the_tokens_asked_for():
+def test_masking_hides_the_flagged_tokens_alone():
     one = record_of(both(), 1)
     hidden = np.zeros(50, dtype=bool)
     hidden[[0, 30]] = True

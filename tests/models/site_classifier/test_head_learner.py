@@ -50,23 +50,19 @@ def head(base, name, states, **learn):
 
 
 def test_the_same_head_on_cached_states_answers_as_the_model_does(base, states):
-    made = head(base, "pooling", states)
-    made.network = base.network
+    learner = head(base, "pooling", states)
+    learner.network = base.network
     with torch.no_grad():
-        found = {row: made._forward(batch, [row], None).logits for batch, (row,) in map(_one, [(made, r) for r in range(5)])}
+        batches = (next(learner._batches([row], 0)) for row in range(5))
+        logits = {row: learner._forward(batch, [row], None).logits for batch, (row,) in batches}
     scores = base.scores(base.prepare(records(TEXTS)))
     expected = {task: matrix(scores[f"{task}_logits"]) for task in base.known()}
     for task in expected:
         for row in range(len(TEXTS)):
-            assert np.allclose(found[row][task][0].numpy(), expected[task][row], atol=5e-3)
+            assert np.allclose(logits[row][task][0].numpy(), expected[task][row], atol=5e-3)
 
 
-def _one(pair):
-    made, row = pair
-    return next(made._batches([row], 0))
-
-
-def test_states_are_read_again_and_not_made_again(base, states, tmp_path, monkeypatch):
+def test_states_are_read_and_not_encoded_again(base, states, tmp_path, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "states").rglob("*")}
     monkeypatch.setattr(base.network, "encode", lambda *given, **more: pytest.fail("encoded again"))
     again = encode(base, base.prepare(records(TEXTS)), tmp_path / "states")
@@ -93,33 +89,33 @@ def test_a_head_learns_and_becomes_a_checkpoint_that_codes(base, states, tmp_pat
     ]
 
 
-def test_heads_alone_take_large_micro_batches_on_a_cpu(base, states):
-    made = head(base, "target", states)
-    assert made.budget == 200
-    made.config = replace(made.config, budget=0)
-    assert made.budget == 8192
+def test_heads_have_large_micro_batches_on_a_cpu(base, states):
+    learner = head(base, "target", states)
+    assert learner.budget == 200
+    learner.config = replace(learner.config, budget=0)
+    assert learner.budget == 8192
 
 
-def test_what_an_epoch_hides_has_no_weight_and_something_is_always_left(base, states):
-    made = head(base, "target", states, masking=1.0)
-    batch, members = next(made._batches([0, 1, 2, 3, 4], 0))
+def test_masked_tokens_have_no_weight_and_some_token_is_always_shown(base, states):
+    learner = head(base, "target", states, masking=1.0)
+    batch, members = next(learner._batches([0, 1, 2, 3, 4], 0))
     whole = batch.text.clone()
-    weights = made._forward(batch, members, 3).attended["site"].weights[..., 0]
+    weights = learner._forward(batch, members, 3).attended["site"].weights[..., 0]
     assert (batch.text < whole).any() and (weights[~batch.text] == 0).all()
     assert torch.allclose(weights.sum(1), torch.ones(len(members)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["target", "dpla"])
-def test_what_an_epoch_hides_takes_no_part(base, states, name):
-    made = head(base, name, states, masking=1.0)
+def test_masked_tokens_take_no_part(base, states, name):
+    learner = head(base, name, states, masking=1.0)
 
     def shown():
-        batch, members = next(made._batches([0, 1, 2, 3], 0))
+        batch, members = next(learner._batches([0, 1, 2, 3], 0))
         with torch.no_grad():
-            return batch, members, made._forward(batch, members, 3).logits["site"]
+            return batch, members, learner._forward(batch, members, 3).logits["site"]
 
     batch, members, first = shown()
-    changed, ids = [], made.examples.ids
+    changed, ids = [], learner.examples.ids
     for member, tokens in enumerate(ids):
         whole = states.of(member, [(0, len(tokens))])
         changed.append(States(whole[1:], np.array([0, len(tokens)]), whole[:1]))
@@ -127,14 +123,14 @@ def test_what_an_epoch_hides_takes_no_part(base, states, name):
         gone = batch.position[row][~batch.text[row] & (batch.position[row] >= 0)]
         changed[member].tokens[gone.numpy()] = 7.0
     assert any((part.tokens == 7.0).any() for part in changed)
-    made.states = TextStates([(part, 0) for part in changed], states.width)
+    learner.states = TextStates([(part, 0) for part in changed], states.width)
     assert torch.allclose(shown()[2], first, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["target", "pooling"])
-def test_states_go_where_the_network_is(base, states, name):
+def test_states_go_to_the_device_of_the_network(base, states, name):
     network = SiteNetwork(replace(base.config, head=name), base.network.encoder)
-    made = HeadLearner(network, examples(base), states, LearnConfig(windows=99, masking=0.5), torch.device("meta"))
-    shown = made._forward(*next(made._batches([0, 1, 2], 0)), 3)
-    whole = made._forward(*next(made._batches([0, 1, 2], 0)), None)
+    learner = HeadLearner(network, examples(base), states, LearnConfig(windows=99, masking=0.5), torch.device("meta"))
+    shown = learner._forward(*next(learner._batches([0, 1, 2], 0)), 3)
+    whole = learner._forward(*next(learner._batches([0, 1, 2], 0)), None)
     assert {each.logits["site"].device.type for each in (shown, whole)} == {"meta"}

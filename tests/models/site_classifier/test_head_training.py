@@ -55,11 +55,11 @@ def command(folder, *more, head="cls", base="base", output="model"):
 
 def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
     base, model = read_checkpoint(str(trained / "base")), str(trained / "model")
-    found = {head: read_checkpoint(model, head) for head in (None, "pooling", "dpla", "cls")}
-    assert found[None].digest == found["pooling"].digest == base.digest
-    assert len({each.digest for each in found.values()}) == 3
-    assert [found[head].config.head for head in ("dpla", "cls")] == ["dpla", "cls"]
-    assert found["dpla"].config.tasks == base.config.tasks and found["dpla"].calibration != base.calibration
+    checkpoints = {head: read_checkpoint(model, head) for head in (None, "pooling", "dpla", "cls")}
+    assert checkpoints[None].digest == checkpoints["pooling"].digest == base.digest
+    assert len({each.digest for each in checkpoints.values()}) == 3
+    assert [checkpoints[head].config.head for head in ("dpla", "cls")] == ["dpla", "cls"]
+    assert checkpoints["dpla"].config.tasks == base.config.tasks and checkpoints["dpla"].calibration != base.calibration
     assert not (trained / "base" / "heads").exists()
     # The states of all texts are a training's own and do not stay.
     assert sorted(path.name for path in (trained / "model" / "_training").iterdir()) == ["settings.json"]
@@ -69,12 +69,12 @@ def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):
     assert coded(coder(model), TEXTS) == coded(coder(trained / "base"), TEXTS)
 
 
-def test_its_figures_card_and_curve_lie_beside_each_head(trained):
-    own = trained / "model" / "heads" / "dpla"
-    figures = json.loads((own / "figures.json").read_text())
+def test_figures_card_and_curve_lie_beside_each_head(trained):
+    folder = trained / "model" / "heads" / "dpla"
+    figures = json.loads((folder / "figures.json").read_text())
     assert figures["digest"] == read_checkpoint(str(trained / "model"), "dpla").digest
-    assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"] and (own / "curve.html").is_file()
-    assert "deformable" in (own / "README.md").read_text()
+    assert figures["curve"][-1]["step"] == figures["curve"][-1]["steps"] and (folder / "curve.html").is_file()
+    assert "deformable" in (folder / "README.md").read_text()
     _, *chapters = (trained / "model" / "README.md").read_text().split("## Further heads")
     for head, chapter in zip(("dpla", "cls"), chapters, strict=True):
         assert [line.split(":")[0] for line in chapter.splitlines() if line.startswith("*")] == [f"* `model.head={head}`"]
@@ -87,7 +87,7 @@ def test_its_figures_card_and_curve_lie_beside_each_head(trained):
     assert mass["dpla"] == [0.0] and 0 < mass["cls"][0] < 1
 
 
-def test_a_head_is_measured_in_the_arithmetic_in_which_it_learned(trained, tmp_path):
+def test_a_head_is_measured_in_the_precision_in_which_it_learned(trained, tmp_path):
     settings = json.loads((trained / "model" / "_training" / "settings.json").read_text())["settings"]["settings"]
     tensors = load_file(trained / "model" / "heads" / "cls" / "model.safetensors")
     for precision in ("fp32", "bf16"):
@@ -108,7 +108,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained, cap
     assert not (trained / "model" / "_training" / "_cache").exists()
     assert "nothing to do" in capsys.readouterr().err
     assert (trained / "model" / "heads" / "cls" / "model.safetensors").stat().st_mtime_ns == before
-    for said, argv in {
+    for reason, argv in {
         "other settings": command(trained, "train.rate=0.5", base="dpla"),
         "own head": command(trained, head="pooling", output="x"),
         "name a column for each": command(trained, "data.labels={stage: site}", "train.watch=macro_f1", output="x"),
@@ -116,12 +116,12 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained, cap
         "there is no model.base": [word for word in command(trained, output="x") if not word.startswith("model.base=")],
     }.items():
         assert main.run(argv) == 2
-        told = capsys.readouterr().err
-        assert said in told and told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert reason in message and message.count("\n") == 1
     assert not (trained / "x").exists()
 
 
-def test_a_killed_head_goes_on_with_the_states_that_are_there(trained, tmp_path, monkeypatch, capsys):
+def test_a_killed_training_goes_on_with_the_stored_states(trained, tmp_path, monkeypatch, capsys):
     argv = command(trained, "train.checkpoint_every=1", head="target", output="target")
     real = engine.training.run.finish
 
@@ -145,8 +145,8 @@ def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys):
     table = pl.read_parquet(tmp_path / "reports.parquet")
     table.with_columns(text=pl.Series(["another", *table["text"][1:]])).write_parquet(tmp_path / "reports.parquet")
     assert main.run(command(tmp_path)) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "the input has changed since this training began" in told
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "the input has changed since this training began" in message
     # And so is another model at the place of the base.
     shutil.copy(trained / "reports.parquet", tmp_path / "reports.parquet")
     shutil.rmtree(tmp_path / "base")
@@ -155,7 +155,7 @@ def test_reports_that_have_changed_are_refused(trained, tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_highlights_that_cannot_be_used_are_told_and_kept_with_their_reason(trained, tmp_path, capsys):
+def test_unusable_highlights_are_reported_and_stored_with_their_reason(trained, tmp_path, capsys):
     table = pl.read_parquet(trained / "reports.parquet")
     marks = [[{"start": 0, "end": 9}, {"start": 5, "end": 99999}] if row == 0 else None for row in range(40)]
     table.with_columns(marks=pl.Series(marks)).write_parquet(tmp_path / "reports.parquet")
@@ -166,18 +166,18 @@ def test_highlights_that_cannot_be_used_are_told_and_kept_with_their_reason(trai
     assert lost["origin"] == table["record_id"][0] and lost["spans"] == [{"start": 5, "end": 99999}]
 
 
-def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(trained, tmp_path, capsys):
+def test_a_split_without_a_code_of_a_task_is_refused_before_the_work(trained, tmp_path, capsys):
     table = pl.read_parquet(trained / "reports.parquet")
     kept = pl.when(pl.col("split") != "valid").then(pl.col("histology"))
     table.with_columns(histology=kept).write_parquet(tmp_path / "reports.parquet")
     argv = [word for word in command(trained, output="x") if not word.startswith("data.path=")]
     assert main.run([*argv, f"data.path={tmp_path}/reports.parquet"]) == 2
-    told = capsys.readouterr().err
-    assert "no report of valid has a code of histology" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "no report of valid has a code of histology" in message and message.count("\n") == 1
     assert not (trained / "x").exists()
 
 
-def test_a_head_that_is_not_there_is_told_with_those_that_are(trained):
+def test_a_missing_head_is_refused_with_the_names_of_the_others(trained):
     with pytest.raises(
         ConfigError, match=r"has no head target; it has pooling \(its own\), cls, dpla; .*jobs.train .*freeze_encoder=true"
     ) as caught:
@@ -198,7 +198,7 @@ def test_a_head_of_another_model_or_one_that_was_changed_is_refused(trained, tmp
     assert read_checkpoint(str(model), "cls").digest == read_checkpoint(str(trained / "model"), "cls").digest
 
 
-def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained, tmp_path):
+def test_a_revision_copies_all_heads_and_revises_the_named_one(trained, tmp_path):
     model = str(trained / "model")
     fitted = {task.name: TaskCalibration(1.5, 0.9) for task in TASKS}
     base = read_checkpoint(model, "dpla")
@@ -208,9 +208,9 @@ def test_a_revision_takes_all_heads_along_and_revises_the_one_asked_for(trained,
     assert read_checkpoint(new, "dpla").calibration == fitted
     for head in (None, "cls"):
         assert read_checkpoint(new, head).digest == read_checkpoint(model, head).digest
-    own = Path(new) / "heads" / "dpla"
-    assert json.loads((own / "calibration.json").read_text())["revision_of"] == base.digest
-    assert (own / "README.md").read_text() == "another card\n"
+    folder = Path(new) / "heads" / "dpla"
+    assert json.loads((folder / "calibration.json").read_text())["revision_of"] == base.digest
+    assert (folder / "README.md").read_text() == "another card\n"
 
 
 def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp_path, capsys):
@@ -244,7 +244,7 @@ def test_a_run_names_its_head_and_is_explained_and_calibrated_by_it(trained, tmp
     assert read_checkpoint(f"{tmp_path}/new", "dpla").digest != read_checkpoint(model, "dpla").digest
 
 
-def test_a_model_on_s3_brings_its_heads(trained, bucket):
+def test_a_model_on_s3_has_its_heads(trained, bucket):
     from engine.models.checkpoint import publish_checkpoint
 
     publish_checkpoint(trained / "model", f"{bucket}/model")

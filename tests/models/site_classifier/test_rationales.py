@@ -34,7 +34,7 @@ def examples(**changes):
     return pa.table(values, schema=pa.schema(types))
 
 
-def made(*rows, kinds=("rationale",), labels=None, **changes):
+def samples_of(*rows, kinds=("rationale",), labels=None, **changes):
     marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
     table = examples(marks=marks, **changes)
     if labels:
@@ -42,36 +42,36 @@ def made(*rows, kinds=("rationale",), labels=None, **changes):
     labels = labels or {"site": False, "histology": False}
     sampler = Sampler(kinds, labels, {task: set(codes(table[task])) for task in labels}, held_out_words(table))
     # Some reports at a time.
-    found, rejected = map(pa.concat_tables, zip(*(sampler.samples(table.slice(at, 2)) for at in (0, 2)), strict=True))
-    assert found.schema == table.schema
-    return found.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
+    table, rejected = map(pa.concat_tables, zip(*(sampler.samples(table.slice(at, 2)) for at in (0, 2)), strict=True))
+    assert table.schema == table.schema
+    return table.to_pylist(), {row["origin"]: row["reason"] for row in rejected.to_pylist()}
 
 
 def rejected(*rows, **changes):
     marks = [[_mark(*rest) for name, *rest in rows if name == each] or None for each in "abcd"]
-    found = Sampler((), {"site": False}, {"site": {"C18", "C34"}}, set()).samples(examples(marks=marks, **changes))[1]
-    return [(row["origin"], row["reason"], [(span["start"], span["end"]) for span in row["spans"]]) for row in found.to_pylist()]
+    table = Sampler((), {"site": False}, {"site": {"C18", "C34"}}, set()).samples(examples(marks=marks, **changes))[1]
+    return [(row["origin"], row["reason"], [(span["start"], span["end"]) for span in row["spans"]]) for row in table.to_pylist()]
 
 
 def _mark(start, end, label=None, annotator=None):
     return {"start": start, "end": end, "label": label, "annotator": annotator}
 
 
-def test_spans_become_a_text_of_their_own_with_the_reports_label():
-    (row,), rejected = made(("a", 16, 30), ("a", 0, 5))
+def test_spans_become_a_text_with_the_reports_label():
+    (row,), rejected = samples_of(("a", 16, 30), ("a", 0, 5))
     assert row["text"] == "Colon adenocarcinoma" and (row["site"], row["histology"]) == ("C18", "8140/3")
     assert (row["kind"], row["group"], row["split"], row["record_id"]) == ("rationale", "a", "train", "a#rationale0")
     assert rejected == {}
 
 
 def test_a_complement_is_the_rest():
-    (row,), _ = made(("a", 16, 30), ("a", 0, 5), kinds=("complement",))
+    (row,), _ = samples_of(("a", 16, 30), ("a", 0, 5), kinds=("complement",))
     assert row["text"] == ", sigmoid:  , moderately differentiated." and row["kind"] == "complement"
 
 
-def test_what_overlaps_is_one_span_and_what_is_said_twice_is_said_once():
+def test_overlapping_and_repeated_spans_are_merged():
     assert merge_spans([(3, 9), (0, 5), (0, 5), (9, 10), (12, 13)]) == ((0, 10), (12, 13))
-    (row,), _ = made(("a", 0, 5), ("a", 3, 14), ("a", 0, 5))
+    (row,), _ = samples_of(("a", 0, 5), ("a", 3, 14), ("a", 0, 5))
     assert row["text"] == "Colon, sigmoid"
 
 
@@ -85,25 +85,25 @@ def test_what_overlaps_is_one_span_and_what_is_said_twice_is_said_once():
         (("a", 0, 5, "C99"), "no_label"),
     ],
 )
-def test_what_cannot_be_used_is_said_with_its_reason(row, reason):
-    rows, rejected = made(row)
+def test_unusable_highlights_have_their_reason(row, reason):
+    rows, rejected = samples_of(row)
     assert rows == [] and rejected == {row[0]: reason}
 
 
-def test_words_that_stand_in_another_split_too_are_left_out():
-    rows, rejected = made(("b", 0, 20), ("d", 0, 21))
+def test_words_of_another_split_are_left_out():
+    rows, rejected = samples_of(("b", 0, 20), ("d", 0, 21))
     assert rows == [] and rejected == {"b": "other_split"}
-    rows, _ = made(("b", 0, 20), ("d", 0, 5))
+    rows, _ = samples_of(("b", 0, 20), ("d", 0, 5))
     assert len(rows) == 1
 
 
 def test_the_same_words_for_the_same_answer_count_once():
-    rows, rejected = made(("a", 0, 5), ("c", 0, 5), split=["train"] * 4)
+    rows, rejected = samples_of(("a", 0, 5), ("c", 0, 5), split=["train"] * 4)
     assert [row["record_id"] for row in rows] == ["a#rationale0"] and rejected == {"c": "duplicate"}
 
 
 def test_a_label_of_its_own_teaches_that_label_alone():
-    (row,), _ = made(("a", 16, 30, "8140/3"))
+    (row,), _ = samples_of(("a", 16, 30, "8140/3"))
     assert (row["site"], row["histology"], row["unknown"]) == (None, "8140/3", None)
 
 
@@ -111,30 +111,30 @@ MANY = {"site": [["x", "y", "z"], ["x"], ["y"], []], "labels": {"site": True}}
 
 
 def test_a_rationale_of_one_label_says_nothing_of_the_others_of_its_report():
-    found, _ = made(("a", 0, 5, "y"), ("b", 0, 4), **MANY)
-    assert [(row["site"], row["unknown"]) for row in found] == [(["y"], ["x", "z"]), (["x"], None)]
+    table, _ = samples_of(("a", 0, 5, "y"), ("b", 0, 4), **MANY)
+    assert [(row["site"], row["unknown"]) for row in table] == [(["y"], ["x", "z"]), (["x"], None)]
     # Where the report's own labels are not known, nothing else is.
-    (row,), _ = made(("a", 0, 5, "y"), site=[None, ["x"], ["y"], []], labels={"site": True})
+    (row,), _ = samples_of(("a", 0, 5, "y"), site=[None, ["x"], ["y"], []], labels={"site": True})
     assert (row["site"], row["unknown"]) == (["y"], ["x"])
 
 
 def test_a_complement_teaches_what_its_report_does():
-    (row,), _ = made(("a", 0, 5, "y"), kinds=("complement",), **MANY)
+    (row,), _ = samples_of(("a", 0, 5, "y"), kinds=("complement",), **MANY)
     assert (row["site"], row["unknown"]) == (["x", "y", "z"], None)
-    (row,), _ = made(("a", 16, 30, "8140/3"), kinds=("complement",))
+    (row,), _ = samples_of(("a", 16, 30, "8140/3"), kinds=("complement",))
     assert (row["site"], row["histology"]) == ("C18", "8140/3")
 
 
-def test_a_label_that_its_report_has_not_is_refused():
-    assert made(("a", 0, 5, "C34")) == ([], {"a": "other_label"})
-    assert made(("b", 0, 4, "y"), **MANY) == ([], {"b": "other_label"})
+def test_a_label_that_the_report_lacks_is_rejected():
+    assert samples_of(("a", 0, 5, "C34")) == ([], {"a": "other_label"})
+    assert samples_of(("b", 0, 4, "y"), **MANY) == ([], {"b": "other_label"})
     # A report without a code of a task cannot contradict a highlight.
-    (row,), _ = made(("b", 0, 4, "8140/3"))
+    (row,), _ = samples_of(("b", 0, 4, "8140/3"))
     assert (row["site"], row["histology"]) == (None, "8140/3")
 
 
-def test_a_span_outside_its_report_does_not_take_the_others_with_it():
-    rows, lost = made(("a", 0, 5), ("a", 3, 900), ("a", 16, 30))
+def test_a_span_outside_its_report_does_not_spoil_the_others():
+    rows, lost = samples_of(("a", 0, 5), ("a", 3, 900), ("a", 16, 30))
     assert [row["text"] for row in rows] == ["Colon adenocarcinoma"] and lost == {"a": "outside_report"}
     assert rejected(("a", 0, 5), ("a", 3, 900), ("b", 9, 5)) == [
         ("a", "outside_report", [(3, 900)]),
@@ -144,22 +144,22 @@ def test_a_span_outside_its_report_does_not_take_the_others_with_it():
 
 
 def test_two_annotators_are_two_rationales():
-    rows, _ = made(("a", 0, 5, None, "x"), ("a", 0, 14, None, "y"))
+    rows, _ = samples_of(("a", 0, 5, None, "x"), ("a", 0, 14, None, "y"))
     assert sorted(row["text"] for row in rows) == ["Colon", "Colon, sigmoid"]
 
 
 def test_only_train_is_used():
-    assert made(("c", 0, 5))[0] == []
+    assert samples_of(("c", 0, 5))[0] == []
 
 
-def test_highlights_of_a_column_are_read_whatever_else_they_hold():
+def test_highlights_of_a_column_may_have_further_fields():
     column = pa.chunked_array([pa.array([[{"start": 0, "end": 5, "label": "C18", "text": "Colon"}], None, []])])
     assert highlights(column, "k").to_pylist() == [[_mark(0, 5, "C18")], None, []]
     assert highlights(column.slice(1), "k").to_pylist() == [None, []]
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         (["x"], "lists of highlights"),
         ([[{"start": 0}]], "lists of highlights"),
@@ -167,8 +167,8 @@ def test_highlights_of_a_column_are_read_whatever_else_they_hold():
         ([[{"start": "x", "end": "y"}]], "whole numbers"),
     ],
 )
-def test_a_column_that_holds_none_is_refused(column, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_column_without_highlights_is_refused(column, message):
+    with pytest.raises(ConfigError, match=message):
         highlights(pa.chunked_array([pa.array(column)]), "data.rationales")
 
 
@@ -179,8 +179,8 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
     pq.write_table(table, tmp_path / "marks.parquet")
     side = RationaleTable(str(tmp_path / "marks.parquet"))
     # Some reports at a time, as they are read.
-    found = pa.concat_tables([side.add_to(examples().slice(0, 2)), side.add_to(examples().slice(2))])
-    assert found["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
+    table = pa.concat_tables([side.add_to(examples().slice(0, 2)), side.add_to(examples().slice(2))])
+    assert table["marks"].to_pylist() == [[_mark(7, 14), _mark(0, 5)], None, [_mark(0, 5, "C18")], None]
     (lost,) = side.unknown().to_pylist()
     assert (lost["origin"], lost["label"], lost["reason"]) == ("z", "C50", "unknown_record")
     assert lost["spans"] == [{"start": 0, "end": 3}]
@@ -191,16 +191,16 @@ def test_highlights_of_a_side_table_find_their_reports(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ({"record_id": ["a"], "start": [0]}, "no column end"),
         ({"record_id": ["a"], "start": ["x"], "end": [5]}, "whole numbers"),
         ({"record_id": ["a"], "start": [None], "end": [5]}, "must not be null"),
     ],
 )
-def test_a_side_table_that_is_none_is_refused(tmp_path, table, told):
+def test_an_invalid_side_table_is_refused(tmp_path, table, message):
     pq.write_table(pa.table(table), tmp_path / "m.parquet")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         RationaleTable(str(tmp_path / "m.parquet"))
     with pytest.raises(ConfigError, match="no file"):
         RationaleTable(str(tmp_path / "n.parquet"))

@@ -1,4 +1,4 @@
-"""The model that comes along, with all its heads."""
+"""The shipped model, with all its heads."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.models.conftest import coded, coder
 FURTHER = ("dpla",)
 
 
-def test_it_is_small_enough_to_come_along():
+def test_the_shipped_model_is_small():
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*")) < 15e6
 
 
@@ -23,7 +23,7 @@ def test_every_head_is_a_model_of_its_own():
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("head", FURTHER)
-def test_a_further_head_codes_reports_and_says_where_it_looked(head):
+def test_a_further_head_codes_reports_with_evidence(head):
     table = generate(24, 9, median_words=60)
     rows = coded(coder("shipped", head=head, method="attention"), table["text"].to_pylist())
     right = [row["site_code"] == gold for row, gold in zip(rows, table["site"].to_pylist(), strict=True)]

@@ -14,7 +14,7 @@ def prepared(base):
     return base.prepare(records(TEXTS))
 
 
-def test_what_the_product_encodes_is_kept_and_a_folder_filled_in_two_goes_is_the_same(tmp_path, monkeypatch):
+def test_a_folder_filled_in_two_goes_holds_the_states_of_one_filled_at_once(tmp_path, monkeypatch):
     base = coder(write_tiny(tmp_path / "base"), method="none")
     table = prepared(base)
     once = encode(base, table, tmp_path / "once")
@@ -34,21 +34,21 @@ def test_what_the_product_encodes_is_kept_and_a_folder_filled_in_two_goes_is_the
         with pytest.raises(KeyboardInterrupt):
             encode(base, table, tmp_path / "twice")
     calls.clear()
-    found = encode(base, table, tmp_path / "twice")
+    again = encode(base, table, tmp_path / "twice")
     assert encode(SimpleNamespace(network=base.network), table, tmp_path / "twice").width == once.width == 32
     ids = list_values(table["input_ids"])
     for row in range(len(TEXTS)):
         bounds = [(0, len(ids[row]))]
-        assert np.allclose(found.of(row, bounds), once.of(row, bounds), atol=1e-3)
+        assert np.allclose(again.of(row, bounds), once.of(row, bounds), atol=1e-3)
 
 
 def test_a_text_without_tokens_has_a_first_state_of_nothing(tmp_path):
-    found = StateFolder(tmp_path, 32).states([key_of(np.empty(0))], None)
-    assert len(found) == 1
-    assert np.array_equal(found.of(0, []), np.zeros((1, 32), np.float32))
+    again = StateFolder(tmp_path, 32).states([key_of(np.empty(0))], None)
+    assert len(again) == 1
+    assert np.array_equal(again.of(0, []), np.zeros((1, 32), np.float32))
 
 
-def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_files_being_written_stay(tmp_path):
     for name in (".part-old.tmp", ".part-new.tmp"):
         (tmp_path / name).mkdir()
     for name in (".basis-1.tmp", ".basis-2.tmp"):

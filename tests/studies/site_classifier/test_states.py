@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from engine.encoders import load_encoder
-from engine.experiments.states import NoEncoder, ProjectedFolder, first_attention, keys_of, save, windowed, windows
 from engine.models.columns import list_values
 from engine.models.site_classifier.config import HEADS, LearnConfig
 from engine.models.site_classifier.head_learner import HeadLearner
 from engine.models.site_classifier.learner import Examples
 from engine.models.site_classifier.network import SiteNetwork
+from engine.studies.site_classifier.states import NoEncoder, ProjectedFolder, first_attention, keys_of, save, windowed, windows
 from tests.models.conftest import TASKS, TEXTS, coder, records, tiny_config, write_tiny
 
 
