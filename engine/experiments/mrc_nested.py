@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.evaluation.resample import share_interval
 from engine.evaluation.spans import Mention
 from engine.experiments.in_memory import by_record
 from engine.experiments.mrc import MrcRecipe, cost_of, fitted, known_modes, measured, results_of, settings_of
-from engine.experiments.planting import share
 from engine.experiments.run import Arm, Result, Say
 from engine.models.prompt_mrc.config import HYBRID, NAME, TAGGER
 from engine.models.prompt_mrc.corpus import marked_mentions, members_of
@@ -71,4 +71,12 @@ def pairs(gold: Mapping[str, Sequence[Mention]], said: Mapping[str, Sequence[Men
                     outer.append(other in found)
                     both.append(one in found and other in found)
     note = "marked mentions that lie within another one, pair by pair"
-    return [share("nested_inner_found", inner, note), share("nested_outer_found", outer), share("nested_both_found", both)]
+    return [_share("nested_inner_found", inner, note), _share("nested_outer_found", outer), _share("nested_both_found", both)]
+
+
+def _share(metric: str, hits: Sequence[bool], note: str = "") -> Result:
+    """The share of hits with its exact interval; no value where there is nothing to count."""
+    if not len(hits):
+        return Result(metric, None, n=0, note=note)
+    low, high = share_interval(sum(hits), len(hits))
+    return Result(metric, sum(hits) / len(hits), low, high, len(hits), note)

@@ -1,10 +1,10 @@
 """How much of an explanation lies in what people marked.
 
-Measured are `topk`, the share of marked units among as many strongest ones, `mass`, the weight on marked units, `lift`, that over the
-marked share of all units (1 is chance), and `auprc`, the average precision of the weights; over sentences, and over words where the
-explanation is by word. Beside each stands `<measure>_random`, the same of these weights shuffled among the units, and over sentences
-`<measure>_length`, the same of weights that are the number of a sentence's words: a sum over words is larger in a longer sentence
-whatever the words say. `_gain` and `_over_length` are what the explanation has more.
+Measured are `topk`, the share of marked units among as many strongest ones, `mass`, the weight on marked units, `lift`, that over
+the marked share of all units (1 is chance), and `auprc`, the average precision of the weights; over sentences, and over words
+where the explanation is by word. Beside each stands `<measure>_random`, the same of these weights shuffled among the units, and
+over sentences `<measure>_length`, the same of weights that are the number of a sentence's words: a sum over words is larger in a
+longer sentence whatever the words say. `_gain` and `_over_length` are what the explanation has more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +40,8 @@ def measure(model: Model, task: Task) -> Measured:
     arm = explaining(model, task)
     if arm is None:
         return Measured([])
+    if not arm.members:
+        return Measured([Row(f"{SENTENCE}_auprc", None, n=0, note="the model gives no label that people gave")])
     draws, by_unit = options(_Options, task, "agreement").draws, dict[str, list[Mapping[str, float] | None]]()
     names, labels, texts = arm.columns(), arm.labels, arm.texts
     words = [units for members in parts(arm.members) for units in arm.words(members)]

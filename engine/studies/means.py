@@ -12,7 +12,7 @@ from engine.studies.results import Row
 def mean(
     metric: str, values: ArrayLike, groups: Sequence[str], rounds: int, below: ArrayLike | None = None, note: str = ""
 ) -> Row:
-    """The mean of values [n], or their sum over that of `below` [n]; NaN are left out. For the interval groups are drawn whole."""
+    """The mean of values [n], or their sum over that of `below` [n]; NaN are left out. The interval draws whole groups."""
     values = np.asarray(values, dtype=float)
     below = np.ones(len(values)) if below is None else np.asarray(below, dtype=float)
     known = np.flatnonzero(~np.isnan(values) & ~np.isnan(below))

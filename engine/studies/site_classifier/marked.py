@@ -1,7 +1,7 @@
 """Models trained on texts in which people marked what decides, and the labels that people and model agree on.
 
-Explained are the labels of a test text that people gave and the model gives too: for a label that the model does not give, people's
-reasons cannot be its own.
+Explained are the labels of a test text that people gave and the model gives too: for a label that the model does not give,
+people's reasons cannot be its own.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.errors import ConfigError
 from engine.evaluation.baseline import fit_and_score
 from engine.models.base import System
 from engine.models.columns import matrix
@@ -40,13 +41,19 @@ class _Options:
 
 
 def fit(task: Task) -> Model:
-    """A model of the set's labels. `data.samples` are the kinds of samples that train gets from the marks; without it, none."""
+    """A model of the set's labels. `data.samples` are the kinds of samples that train gets from the marks; without it, none.
+
+    Raises:
+        ConfigError: samples are wanted of texts with several labels.
+    """
     marked = _set(task.corpus)
     table, multi_label = training_table(marked), marked.form.multi_label
     data = {"data.group": "group", "data.labels": {TASK: TASK}, "data.multi_label": [TASK] if multi_label else []}
     if marked.form.paired:
         data["data.pair"] = PAIR
     if task.settings.get("data.samples"):
+        if multi_label:
+            raise ConfigError("data.samples: a rationale of one label would be a no to the others of its text; leave it out")
         marks = [
             [{"start": start, "end": end, "label": label} for label, spans in text.spans.items() for start, end in spans]
             for text in marked.texts

@@ -1,7 +1,7 @@
 """A shortcut: a stamp that in training stands mostly on the reports of one site, and what the evidence says of it.
 
-One model learns the sites of synthetic reports with the stamp, another one those of the same reports without it. Then the stamp is
-put on test reports: an answer that it turns to the stamped site has the stamp as its reason, and the evidence must say so.
+One model learns the sites of synthetic reports with the stamp, another one those of the same reports without it. Then the stamp
+is put on test reports: an answer that it turns to the stamped site has the stamp as its reason, and the evidence must say so.
 """
 
 from collections.abc import Mapping, Sequence

@@ -22,8 +22,8 @@ def shown(model: Model, task: Task, texts: Sequence[Text], method: str | None = 
     """Answers to texts with their evidence, in their order.
 
     Args:
-        texts: those that the arm explains. method: in place of `explain.method`. `default` is the checkpoint's own, `none` shows no
-            spans. A method that the coder itself lacks is one of `engine.explain`.
+        texts: those that the arm explains. method: in place of `explain.method`. `default` is the checkpoint's own, `none` shows
+            no spans. A method that the coder itself lacks is one of `engine.explain`.
     """
     settings = options(Options, task, "explain")
     method = method or settings.method

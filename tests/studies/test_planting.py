@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.experiments.planting import chance, look, mean, plant, share, stamp, touches
-from engine.experiments.trained import Shown
+from engine.studies.means import plain_mean, share
+from engine.studies.planting import Shown, chance, look, plant, stamp, touches
 
 # "tumor of the colon , stage two", words at these offsets.
 STARTS, ENDS = np.array([0, 6, 9, 13, 19, 21, 27]), np.array([5, 8, 12, 18, 20, 26, 30])
@@ -98,4 +98,4 @@ def test_shares_have_exact_intervals_and_nothing_has_none():
     # Clopper and Pearson for 3 of 4.
     assert (found.low, found.high) == (pytest.approx(0.1941, abs=1e-4), pytest.approx(0.9937, abs=1e-4))
     assert (share("hits", []).value, share("hits", []).n) == (None, 0)
-    assert mean("words", [1.0, 4.0]).value == 2.5 and mean("words", []).value is None
+    assert plain_mean("words", [1.0, 4.0]).value == 2.5 and plain_mean("words", []).value is None
