@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_units
 from engine.records import seed_of
-from engine.studies.explaining import SENTENCE, WORD, Span, explaining, parts, sentence_bounds
+from engine.studies.explaining import SENTENCE, WORD, Span, explaining, parts
 from engine.studies.means import mean
 from engine.studies.results import Measured, Row
 from engine.studies.run import Model, Task
@@ -42,23 +42,25 @@ def measure(model: Model, task: Task) -> Measured:
         return Measured([])
     if not arm.members:
         return Measured([Row(f"{SENTENCE}_auprc", None, n=0, note="the model gives no label that people gave")])
-    draws, by_unit = options(_Options, task, "agreement").draws, dict[str, list[Mapping[str, float] | None]]()
-    names, labels, texts = arm.columns(), arm.labels, arm.texts
+    draws, scores = options(_Options, task, "agreement").draws, dict[str, list[Mapping[str, float] | None]]()
     words = [units for members in parts(arm.members) for units in arm.words(members)]
-    for label, text, units, explanation in zip(labels, texts, words, (arm.explanations[at] for at in arm.members), strict=True):
-        of_units = {explanation.unit_kind: explanation}
-        if explanation.unit_kind == WORD:
-            of_units[SENTENCE] = by_sentence(explanation, *sentence_bounds(text))
+    for at, target, text, units in zip(arm.members, arm.targets, arm.texts, words, strict=True):
+        of_units = {arm.settings.unit: arm.explanations[at]}
+        if arm.settings.unit == WORD:
+            of_units[SENTENCE] = by_sentence(arm.explanations[at], *text.bounds)
         for unit, each in of_units.items():
             sizes = words_in(each, units) if unit == SENTENCE else None
+            label = str(target.label)
             figures = scored(each, text.marks[label], len(text.text), (text.record_id, label), draws, sizes)
-            by_unit.setdefault(unit, []).append(figures)
-    rows, columns = [], dict[str, list[float | None]]()
-    for unit, scores in by_unit.items():
-        rows += means(unit, scores, names["group"], task.study.rounds)
-        known = next((each for each in scores if each is not None), {})
-        columns |= {f"{unit}_{name}": [each and each[name] for each in scores] for name in known}
-    return Measured(rows, pa.table({**names, **{name: pa.array(values, pa.float64()) for name, values in columns.items()}}))
+            scores.setdefault(unit, []).append(figures)
+    names, columns, rows = arm.columns(), dict[str, pa.Array](), list[Row]()
+    for unit, each in scores.items():
+        without = sum(figures is None for figures in each)
+        note = f"{without} without a weight or a marked unit left out" if without else ""
+        for name in next((figures for figures in each if figures is not None), MEASURES):
+            column = columns[f"{unit}_{name}"] = pa.array([figures and figures[name] for figures in each], pa.float64())
+            rows.append(mean(f"{unit}_{name}", column, names["group"], task.study.rounds, note=note))
+    return Measured(rows, pa.table({**names, **columns}))
 
 
 def scored(
@@ -80,29 +82,21 @@ def scored(
     gold = gold_units(explanation.start, explanation.end, spans, length)
     if not gold.any() or explanation.degenerate:
         return None
+
+    def measures(weight: NDArray) -> dict[str, float]:
+        figures = agreement(replace(explanation, weight=weight), gold)
+        return {name: float(figures[figure]) for name, figure in MEASURES.items()}  # type: ignore[arg-type]
+
     generator = np.random.default_rng(seed_of(*seeds, "rationale control"))
-    values, controls = _measures(explanation, explanation.weight, gold), dict[str, Mapping[str, float]]()
-    shuffled = [_measures(explanation, generator.permutation(explanation.weight), gold) for _ in range(draws)]
-    controls[RANDOM] = {name: float(np.mean([each[name] for each in shuffled])) for name in MEASURES}
+    figures = values = measures(explanation.weight)
+    shuffled = [measures(generator.permutation(explanation.weight)) for _ in range(draws)]
+    controls = {RANDOM: {name: float(np.mean([each[name] for each in shuffled])) for name in MEASURES}}
     if sizes is not None:
-        controls[LENGTH] = _measures(explanation, sizes / sizes.sum(), gold)
-    figures = dict(values)
+        controls[LENGTH] = measures(sizes / sizes.sum())
     for control, others in controls.items():
-        for name, other in others.items():
-            figures |= {f"{name}_{control}": other, f"{name}_{GAINS[control]}": values[name] - other}
+        figures = figures | {f"{name}_{control}": other for name, other in others.items()}
+        figures |= {f"{name}_{GAINS[control]}": values[name] - other for name, other in others.items()}
     return figures
-
-
-def means(unit: str, scores: Sequence[Mapping[str, float] | None], groups: Sequence[str], rounds: int) -> list[Row]:
-    """The mean of each figure, with intervals over groups drawn whole."""
-    known = next((each for each in scores if each is not None), None)
-    without = sum(each is None for each in scores)
-    note = f"{without} without a weight or a marked unit left out" if without else ""
-    rows = []
-    for name in known if known is not None else MEASURES:
-        values = [float("nan") if each is None else each[name] for each in scores]
-        rows.append(mean(f"{unit}_{name}", values, groups, rounds, note=note))
-    return rows
 
 
 def by_sentence(explanation: Explanation, start: NDArray, end: NDArray) -> Explanation:
@@ -116,8 +110,3 @@ def by_sentence(explanation: Explanation, start: NDArray, end: NDArray) -> Expla
 def words_in(explanation: Explanation, words: Units) -> NDArray:
     """How many words begin in each unit [n]."""
     return np.searchsorted(words.start, explanation.end) - np.searchsorted(words.start, explanation.start)
-
-
-def _measures(explanation: Explanation, weight: NDArray, gold: NDArray) -> dict[str, float]:
-    figures = agreement(replace(explanation, weight=weight), gold)
-    return {name: float(figures[measure]) for name, measure in MEASURES.items()}  # type: ignore[arg-type]

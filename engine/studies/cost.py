@@ -13,7 +13,7 @@ def measure(model: Model, task: Task) -> Measured:
     arm = explaining(model, task)
     if arm is None or not arm.explanations:
         return Measured([])
-    seconds = arm.seconds
+    predict, explain = arm.seconds
     return Measured(
-        [Row(f"cost{clock}", seconds["explain", clock] / seconds["predict", clock], n=len(arm.members)) for clock in ("", "_cpu")]
+        [Row(name, float(cost), n=len(arm.members)) for name, cost in zip(("cost", "cost_cpu"), explain / predict, strict=True)]
     )

@@ -2,14 +2,14 @@
 
 What is explained is a list of targets: what the model answers about a text, or one label of it. The explanations of an arm are
 made once, some targets at a time, and all measures of the arm share them. Any system works that can explain the answers of its
-runs (see `engine.models.explained`), once it has a module that says which texts of a corpus are explained.
+runs (see `engine.models.explained`), once a module named by `explain.texts` has `texts(task, settings) -> Texts`.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from engine.explain.protocol import Explainable
 from engine.explain.settings import Measures, Settings
 from engine.models.base import ModelSpec, System
 from engine.models.code_explainable import CodeExplainable
-from engine.models.explained import ASKED, Explained, load_explained
+from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.run import PAIR, records_of
 from engine.studies.run import Model, Task, part
 from engine.studies.settings import options
@@ -35,6 +35,7 @@ WORD, SENTENCE = "word", "sentence"
 SLOW = frozenset({"integrated_gradients", "occlusion", "fused", "lime", "kernel_shap"})
 AT_ONCE = 10
 Span = tuple[int, int]
+_CACHE: dict[str, tuple[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,15 @@ class Text:
     record_id: str
     group: str
     text: str
-    sentences: Sequence[Span]
+    sentences: Sequence[Span] = ()
     pair: str | None = None
     marks: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+
+    @property
+    def bounds(self) -> tuple[NDArray, NDArray]:
+        """Starts and ends of the sentences [n]."""
+        both = np.array(self.sentences, dtype=np.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,22 @@ class Target:
     label: str | None = None
 
 
-class Texts(Protocol):
-    """What the module named by `explain.texts` gives: `texts(task, settings) -> Texts`."""
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a study; of each the model's answer is explained. An arm that explains some of them takes evenly spaced ones,
+    or else the first."""
 
     texts: Sequence[Text]
+    evenly: bool = True
 
-    def targets(self, system: System, prepared: pa.Table) -> Sequence[Target]:
+    def targets(self, system: System, prepared: pa.Table) -> list[Target]:
         """What can be explained of the texts; `prepared` has a row for each of them."""
+        return [Target(number) for number in range(len(self.texts))]
 
-    def drawn(self, targets: Sequence[Target], count: int) -> Sequence[int]:
-        """Numbers of the targets of `count` texts."""
+    def drawn(self, targets: Sequence[Target], count: int) -> list[int]:
+        """Numbers of the targets of `count` texts (0: all)."""
+        count = min(count or len(targets), len(targets))
+        return spread(count, len(targets)).tolist() if self.evenly else list(range(count))
 
 
 class Answers:
@@ -103,17 +116,17 @@ class Answers:
         self.task, self.folder, self.settings = task, folder, settings
         self.source: Texts = part(task.study, settings.texts, "texts")(task, settings)
         self.texts = self.source.texts
-        self.references: dict[tuple[Any, ...], Reference] = {}
+        self.references: dict[Any, Reference] = {}
         self._doors: dict[str, Explained] = {}
         self._models: dict[str, Explainable] = {}
 
-    def system(self, precision: str) -> System:
+    def system(self, precision: str = "fp32") -> System:
         return self._door(precision).system
 
     @cached_property
     def prepared(self) -> pa.Table:
-        records = records_of(*([getattr(text, name) for text in self.texts] for name in ("record_id", "text", "pair")))
-        prepared = self.system("fp32").prepare(records).sort_by("row")
+        columns = ([getattr(text, name) for text in self.texts] for name in ("record_id", "text", "pair"))
+        prepared = self.system().prepare(records_of(*columns)).sort_by("row")
         failed = len(prepared) - prepared["failure"].null_count
         if failed:
             raise ConfigError(f"data.path: {failed} of the test texts cannot be read; leave them out of the corpus")
@@ -121,36 +134,31 @@ class Answers:
 
     @cached_property
     def targets(self) -> Sequence[Target]:
-        return self.source.targets(self.system("fp32"), self.prepared)
-
-    @cached_property
-    def _labels(self) -> list[str]:
-        """The label of each target; the model's own answers are those in fp32."""
-        labels = [target.label for target in self.targets]
-        for members in parts([at for at, label in enumerate(labels) if label is None]):
-            group = self._group(members, [None] * len(members), "fp32")
+        """With their labels; the model's own answers are those in fp32."""
+        targets = list(self.source.targets(self.system(), self.prepared))
+        for members in parts([at for at, target in enumerate(targets) if target.label is None]):
+            group = self._group([targets[at] for at in members], "fp32")
             for at, named in zip(members, group.model.named(group.batch, group.targets), strict=True):
-                labels[at] = named.name
-        return labels  # type: ignore[return-value]
+                targets[at] = replace(targets[at], label=named.name)
+        return targets
 
     def work(self, members: Sequence[int], unit: str, precision: str, settings: Settings) -> Work:
         """Targets by their numbers, before the model in some arithmetic."""
-        group = self._group(members, [self._labels[at] for at in members], precision)
+        targets = [self.targets[at] for at in members]
+        group = self._group(targets, precision)
         units = group.model.units(group.batch)
         if unit == SENTENCE:
-            bounds = [sentence_bounds(self.texts[self.targets[at].text]) for at in members]
-            units = [words.merged(SENTENCE, *at) for words, at in zip(units, bounds, strict=True)]
-        if precision not in self._models:
-            self._models[precision] = _alone(group.model)
-        return Work(self._models[precision], group.batch, group.targets, units, settings)
+            texts = [self.texts[target.text] for target in targets]
+            units = [words.merged(SENTENCE, *text.bounds) for words, text in zip(units, texts, strict=True)]
+        return Work(self._models.setdefault(precision, _alone(group.model)), group.batch, group.targets, units, settings)
 
-    def rows(self, members: Sequence[int]) -> pa.Table:
+    def rows(self, targets: Sequence[Target]) -> pa.Table:
         """Prepared texts of some targets."""
-        return self.prepared.take(pa.array([self.targets[at].text for at in members], pa.int64()))
+        return self.prepared.take(pa.array([target.text for target in targets], pa.int64()))
 
-    def _group(self, members: Sequence[int], labels: Sequence[str | None], precision: str) -> Any:
-        asked = pa.array([[{"name": label, "start": None, "end": None}] for label in labels], ASKED)
-        (group,) = self._door(precision).groups(self.rows(members).append_column("asked", asked), self.settings)
+    def _group(self, targets: Sequence[Target], precision: str) -> Group:
+        asked = pa.array([[{"name": target.label, "start": None, "end": None}] for target in targets], ASKED)
+        (group,) = self._door(precision).groups(self.rows(targets).append_column("asked", asked), self.settings)
         return group
 
     def _door(self, precision: str) -> Explained:
@@ -164,34 +172,23 @@ class Answers:
 
 
 class Explaining:
-    """The targets that an arm explains, by number, and their explanations."""
+    """The targets that an arm explains, by number (`members`), and their explanations."""
 
     def __init__(self, answers: Answers, settings: Options, timed: bool) -> None:
         self.answers, self.settings, self._timed = answers, settings, timed
-        self.members = list(answers.source.drawn(answers.targets, settings.records))
-        # Seconds of `predict` and `explain`, by wall clock and by processor.
-        self.seconds = {(what, clock): 0.0 for what in ("predict", "explain") for clock in ("", "_cpu")}
-
-    @property
-    def texts(self) -> list[Text]:
-        """That of each member."""
-        return [self.answers.texts[self.answers.targets[at].text] for at in self.members]
-
-    @property
-    def labels(self) -> list[str]:
-        """That of each member."""
-        return [self.answers._labels[at] for at in self.members]
+        self.members = answers.source.drawn(answers.targets, settings.records)
+        self.targets = [answers.targets[at] for at in self.members]
+        self.texts = [answers.texts[target.text] for target in self.targets]
+        # Seconds of predicting and of explaining, by wall clock and by processor.
+        self.seconds = np.zeros((2, 2))
 
     def columns(self) -> dict[str, list[str]]:
         """The first columns of a measure's answers."""
-        targets = [self.answers.targets[at] for at in self.members]
-        names = [text.record_id if target.label is None else f"{text.record_id}/{target.label}"
-                 for text, target in zip(self.texts, targets, strict=True)]  # fmt: skip
+        names = [text.record_id for text in self.texts]
+        # All arms must give a target the same name.
+        if len({target.text for target in self.answers.targets}) < len(self.answers.targets):
+            names = [f"{name}/{target.label}" for name, target in zip(names, self.targets, strict=True)]
         return {"record_id": names, "group": [text.group for text in self.texts]}
-
-    def words(self, members: Sequence[int]) -> Sequence[Units]:
-        """The words of the text of each target."""
-        return self.answers.work(members, WORD, self.settings.precision, self.settings).units
 
     def work(self, members: Sequence[int], residual: bool = True) -> Work:
         settings = replace(self.settings, residual=residual and self.settings.residual)
@@ -201,27 +198,28 @@ class Explaining:
         """The same targets in the arithmetic in which copies are asked."""
         return self.answers.work(members, self.settings.unit, self.settings.copies, self.settings)
 
+    def words(self, members: Sequence[int]) -> Sequence[Units]:
+        return self.answers.work(members, WORD, self.settings.precision, self.settings).units
+
     def references(self, members: Sequence[int], measures: Measures) -> Reference:
         """What erasing units at random does, the same for all arms."""
-        key = (self.settings.unit, self.settings.copies, measures)
-        known = self.answers.references
-        missing = [at for at in members if (*key, at) not in known]
+        known, names = self.answers.references, ("whole", "bare", "comp", "suff")
+        keys = {at: (self.settings.unit, self.settings.copies, measures, at) for at in members}
+        missing = [at for at in members if keys[at] not in known]
         if missing:
             new = reference(self.copies(missing), measures)
-            for place, at in enumerate(missing):
-                known[(*key, at)] = Reference(new.whole[place], new.bare[place], new.comp[place], new.suff[place])
-        rows = [known[(*key, at)] for at in members]
-        return Reference(*(np.array([getattr(row, name) for row in rows]) for name in ("whole", "bare", "comp", "suff")))
+            known |= {keys[at]: Reference(*(getattr(new, name)[row] for name in names)) for row, at in enumerate(missing)}
+        return Reference(*(np.array([getattr(known[keys[at]], name) for at in members]) for name in names))
 
     @cached_property
     def explanations(self) -> dict[int, Explanation]:
         """By number of the target."""
-        method, made = self.settings.method, {}
+        method, made = self.settings.method, dict[int, Explanation]()
         # What a residual takes, two passes, is nothing to a slow method and would be half of the cost of a quick one.
         slow = method in SLOW
         if self._timed and self.members:
             self._clocked(self.members[:1], slow)
-            self.seconds = dict.fromkeys(self.seconds, 0.0)
+            self.seconds[:] = 0
         for members in parts(self.members):
             explanations = self._clocked(members, slow) if self._timed else None
             if explanations is None or (self.settings.residual and not slow):
@@ -232,15 +230,12 @@ class Explaining:
 
     def _clocked(self, members: Sequence[int], residual: bool) -> list[Explanation]:
         """Predicts and explains the same texts with the same model, with the clock on."""
-        work, rows = self.work(members, residual), self.answers.rows(members)
-        start = _clocks()
-        self.answers.system(self.settings.precision).scores(rows)
-        middle = _clocks()
+        work, rows = self.work(members, residual), self.answers.rows([self.answers.targets[at] for at in members])
+        system, clocks = self.answers.system(self.settings.precision), [_clocks()]
+        system.scores(rows)
+        clocks.append(_clocks())
         explanations = explained(work, self.settings.method)
-        end = _clocks()
-        for what, before, after in (("predict", start, middle), ("explain", middle, end)):
-            for clock, first, last in zip(("", "_cpu"), before, after, strict=True):
-                self.seconds[what, clock] += last - first
+        self.seconds += np.diff([*clocks, _clocks()], axis=0)
         return explanations
 
 
@@ -249,15 +244,16 @@ def explaining(model: Model, task: Task) -> Explaining | None:
     settings = options(Options, task, "explain")
     if settings.method is None:
         return None
-    return _explaining(_Key((model.identity, task.study.name, task.arm.key, repr(settings)), (model, task, settings)))
+    key = repr((model.identity, task.study.name, task.arm.key, settings))
+    return _kept("arm", key, lambda: Explaining(answers_of(model, task, settings), settings, "cost" in task.study.measure))
 
 
 def answers_of(model: Model, task: Task, settings: Options) -> Answers:
     """The answers of a model, one object for all arms that ask for the same texts of it."""
-    shared = replace(
-        settings, **{name: getattr(Options(), name) for name in ("method", "unit", "records", "precision", "copies")}
-    )
-    return _answers(_Key((model.identity, task.corpus, task.study.name, repr(shared)), (model, task, shared)))
+    own = ("method", "unit", "records", "precision", "copies")
+    shared = replace(settings, **{name: getattr(Options(), name) for name in own})
+    key = repr((model.identity, task.corpus, task.study.name, shared))
+    return _kept("answers", key, lambda: Answers(task, str(model.folder), shared))
 
 
 def spread(count: int, of: int) -> NDArray:
@@ -270,39 +266,17 @@ def parts(members: Sequence[int]) -> Iterator[list[int]]:
     yield from (list(members[start : start + AT_ONCE]) for start in range(0, len(members), AT_ONCE))
 
 
-def sentence_bounds(text: Text) -> tuple[NDArray, NDArray]:
-    bounds = np.array(text.sentences, dtype=np.int64).reshape(-1, 2)
-    return bounds[:, 0], bounds[:, 1]
-
-
 def _alone(model: Explainable) -> Explainable:
     """The model without states of texts that it saw before: figures and costs would depend on what was asked earlier."""
     return type(model)(model.system, model.name) if isinstance(model, CodeExplainable) else model
 
 
-class _Key:
-    """What tells a cached object from others, with what it is made of."""
-
-    def __init__(self, key: tuple[str, ...], values: tuple[Any, ...]) -> None:
-        self.key, self.values = key, values
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.key == other.key
-
-
-@lru_cache(maxsize=1)
-def _explaining(key: _Key) -> Explaining:
-    model, task, settings = key.values
-    return Explaining(answers_of(model, task, settings), settings, "cost" in task.study.measure)
-
-
-@lru_cache(maxsize=1)
-def _answers(key: _Key) -> Answers:
-    model, task, settings = key.values
-    return Answers(task, str(model.folder), settings)
+def _kept(kind: str, key: str, make: Callable[[], Any]) -> Any:
+    """What was made last under the same key, or now."""
+    if _CACHE.get(kind, ("", None))[0] != key:
+        _CACHE.pop(kind, None)
+        _CACHE[kind] = (key, make())
+    return _CACHE[kind][1]
 
 
 def _clocks() -> tuple[float, float]:

@@ -13,6 +13,8 @@ from engine.storage import whole_file
 from engine.studies import whole
 from engine.studies.run import Task
 
+SPLITS = ("train", "valid", "test")
+
 
 def fit_on(table: pa.Table, task: Task, data: Mapping[str, Any], aside: Sequence[str]) -> whole.Fitted:
     """A model trained as `engine.studies.whole` does it, on a table of labelled texts.

@@ -24,16 +24,16 @@ class Shown:
 class Look:
     """What a text's evidence shows of the words planted in it.
 
-    `top` whether the strongest span touches them, `whole` whether it covers them all, `some` whether any span shown touches them.
+    `top` whether the strongest span touches them, `whole` whether it covers them all, `some` whether any span touches them.
     `chance` is the share of all places for a span of as many words (`words`) at which it would touch them: the random control,
-    exactly.
+    exactly. Without evidence nothing is found, and nothing could be by chance.
     """
 
-    top: bool
-    whole: bool
-    some: bool
-    chance: float
-    words: int
+    top: bool = False
+    whole: bool = False
+    some: bool = False
+    chance: float = 0.0
+    words: int = 0
 
 
 def plant(text: str, phrase: str, rng: np.random.Generator) -> tuple[str, Span]:
@@ -53,18 +53,14 @@ def stamp(text: str, mark: str, rng: np.random.Generator) -> tuple[str, Span]:
 
 
 def look(shown: Shown, planted: Span) -> Look:
-    """Evidence beside what was planted; without evidence nothing is found, and nothing could be by chance."""
+    """Evidence beside what was planted."""
     if not shown.spans:
-        return Look(False, False, False, 0.0, 0)
-    first = shown.spans[0]
-    words = int(_touched(shown, first).sum())
-    return Look(
-        top=touches(first, planted),
-        whole=first[0] <= planted[0] and planted[1] <= first[1],
-        some=any(touches(span, planted) for span in shown.spans),
-        chance=chance(_touched(shown, planted), words),
-        words=words,
-    )
+        return Look()
+    first, (start, end) = shown.spans[0], planted
+    here, words = (((shown.starts < span[1]) & (span[0] < shown.ends)) for span in (planted, first))
+    some = any(touches(span, planted) for span in shown.spans)
+    count = int(words.sum())
+    return Look(touches(first, planted), first[0] <= start and end <= first[1], some, chance(here, count), count)
 
 
 def touches(one: Span, other: Span) -> bool:
@@ -79,7 +75,3 @@ def chance(planted: np.ndarray, words: int) -> float:
         return 0.0
     before = np.concatenate([[0], np.cumsum(planted)])
     return float(np.mean(before[words:] > before[:-words]))
-
-
-def _touched(shown: Shown, span: Span) -> np.ndarray:
-    return (shown.starts < span[1]) & (span[0] < shown.ends)

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from engine.errors import ConfigError
 from engine.explain.explain import explain
-from engine.studies.agreement import MEASURES, by_sentence, means, scored, words_in
+from engine.studies.agreement import by_sentence, scored, words_in
 from engine.studies.compare import GIVEN, LABELS
 from engine.studies.run import Place, Runner
 from engine.studies.site_classifier import marked
@@ -78,14 +78,6 @@ def test_sentences_stand_beside_the_count_of_their_words() -> None:
     assert figures is not None
     assert (figures["mass"], figures["mass_length"]) == (1.0, 0.25)
     assert (figures["auprc"], figures["auprc_length"], figures["lift_over_length"]) == (1.0, 0.5, pytest.approx(2.0 - 0.5))
-
-
-def test_means_and_what_is_left_out() -> None:
-    one, other = ({name: value for name in MEASURES} for value in (0.5, 0.9))
-    rows = {row.metric: row for row in means("word", [one, None, other], ["a", "b", "c"], 200)}
-    assert (rows["word_auprc"].value, rows["word_auprc"].n) == (pytest.approx(0.7), 2)
-    assert rows["word_auprc"].note.startswith("1 without")
-    assert all(row.value is None and row.n == 0 for row in means("word", [None], ["a"], 10))
 
 
 def test_quality_as_scikit_learn_has_it() -> None:

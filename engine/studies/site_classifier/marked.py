@@ -19,7 +19,7 @@ from engine.models.columns import matrix
 from engine.sources.labelled.splits import TEST
 from engine.sources.labelled.values import MARKS
 from engine.studies.compare import GIVEN, LABELS
-from engine.studies.explaining import Options, Target, Text, answers_of
+from engine.studies.explaining import Options, Target, Text, Texts, answers_of
 from engine.studies.made import fit_on
 from engine.studies.marked_sets import Marked, MarkedSet, draw, read_set
 from engine.studies.results import Measured
@@ -29,6 +29,8 @@ from engine.studies.site_classifier.codes import estimates
 
 TASK, PAIR = "label", "question"
 MODEL, TFIDF = "model", "tfidf"
+# Of the draw of texts for a method that explains some of them.
+_SEED = 7
 _set = lru_cache(maxsize=2)(read_set)
 
 
@@ -71,30 +73,26 @@ def training_table(marked: MarkedSet) -> pa.Table:
     return pa.table({**columns, TASK: pa.array(labels, label)})
 
 
-class AgreedLabels:
-    """See `engine.studies.explaining.Texts`."""
-
-    def __init__(self, test: Sequence[Marked], seed: int) -> None:
-        self.marked, self.seed = test, seed
-        self.texts = [Text(each.record_id, each.group, each.text, each.sentences, each.question, each.spans) for each in test]
+class AgreedLabels(Texts):
+    """The labels that both people and model give."""
 
     def targets(self, system: System, prepared: pa.Table) -> list[Target]:
         given = given_labels(system, prepared)
-        return [
-            Target(number, label)
-            for number, (text, labels) in enumerate(zip(self.marked, given, strict=True))
-            for label in text.labels
-            if label in labels
+        agreed = [
+            [label for label in sorted(text.marks) if label in labels] for text, labels in zip(self.texts, given, strict=True)
         ]
+        return [Target(number, label) for number, labels in enumerate(agreed) for label in labels]
 
     def drawn(self, targets: Sequence[Target], count: int) -> list[int]:
         numbers = sorted({target.text for target in targets})
-        chosen = {numbers[place] for place in draw([self.marked[number] for number in numbers], count, self.seed)}
+        chosen = {numbers[place] for place in draw([self.texts[number] for number in numbers], count, _SEED)}
         return [at for at, target in enumerate(targets) if target.text in chosen]
 
 
 def texts(task: Task, settings: Options) -> AgreedLabels:
-    return AgreedLabels(_test(task), task.arm.seed)
+    return AgreedLabels(
+        [Text(each.record_id, each.group, each.text, each.sentences, each.question, each.spans) for each in _test(task)]
+    )
 
 
 def measure(model: Model, task: Task) -> Measured:
@@ -107,9 +105,8 @@ def measure(model: Model, task: Task) -> Measured:
         labels, given = _rival(marked, test)
     else:
         answers = answers_of(model, task, options(Options, task, "explain"))
-        system = answers.system("fp32")
-        labels = list(system.known()[TASK])
-        given = flags(given_labels(system, answers.prepared), labels)
+        labels = list(answers.system().known()[TASK])
+        given = flags(given_labels(answers.system(), answers.prepared), labels)
     gold = flags([each.labels for each in test], labels)
     names = {name: [getattr(each, name) for each in test] for name in ("record_id", "group")}
     table = pa.table({**names, LABELS: gold.tolist(), GIVEN: given.tolist()})

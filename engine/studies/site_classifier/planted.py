@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.models.base import System
 from engine.records import seed_of
-from engine.studies.explaining import Options, Target, Text
-from engine.studies.made import fit_on
+from engine.studies.explaining import Options, Text, Texts
+from engine.studies.made import SPLITS, fit_on
 from engine.studies.means import plain_mean, share
 from engine.studies.planting import Look, Span, look, plant
 from engine.studies.results import Measured, Row
@@ -23,8 +22,7 @@ from engine.studies.run import Model, Task
 from engine.studies.settings import options
 from engine.studies.site_classifier.shown import method_of, shown
 
-TASK = "remark"
-AIM = 0.95
+TASK, AIM = "remark", 0.95
 REMARKS: Mapping[str, tuple[str, ...]] = {
     "review": ("held for tumor board", "case set aside for discussion", "presented to all colleagues"),
     "sequencing": ("block sent for sequencing", "tissue forwarded to genomics", "material released for panel testing"),
@@ -56,35 +54,22 @@ class Case:
     record_id: str
     patient_id: str
     text: str
-    code: str
-    span: Span
     split: str
-
-
-class FirstTexts:
-    """Texts of which an arm explains the first ones, see `engine.studies.explaining.Texts`."""
-
-    def __init__(self, texts: Sequence[Text]) -> None:
-        self.texts = texts
-
-    def targets(self, system: System, prepared: pa.Table) -> list[Target]:
-        return [Target(number) for number in range(len(self.texts))]
-
-    def drawn(self, targets: Sequence[Target], count: int) -> list[int]:
-        return list(range(len(targets)))[: count or None]
+    remark: str
+    span: Span
 
 
 def fit(task: Task) -> Model:
-    columns = {
-        name: [getattr(case, name) for case in _cases(task)] for name in ("record_id", "patient_id", "text", "split", "code")
-    }
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    return fit_on(table.rename_columns({"code": TASK}), task, {"data.labels": {TASK: TASK}}, ("plant", "explain"))
+    names, made = ("record_id", "patient_id", "text", "split", TASK), _cases(task)
+    table = pa.table({name: pa.array([getattr(case, name) for case in made], pa.string()) for name in names})
+    return fit_on(table, task, {"data.labels": {TASK: TASK}}, ("plant", "explain"))
 
 
-def texts(task: Task, settings: Options) -> FirstTexts:
+def texts(task: Task, settings: Options) -> Texts:
     test = [case for case in _cases(task) if case.split == "test"]
-    return FirstTexts([Text(case.record_id, case.patient_id, case.text, (), None, {case.code: [case.span]}) for case in test])
+    return Texts(
+        [Text(case.record_id, case.patient_id, case.text, marks={case.remark: [case.span]}) for case in test], evenly=False
+    )
 
 
 def measure(model: Model, task: Task) -> Measured:
@@ -92,14 +77,11 @@ def measure(model: Model, task: Task) -> Measured:
     settings = options(Options, task, "explain")
     test = texts(task, settings).texts[: settings.records or None]
     answers = shown(model, task, test)
-    looks = [
-        look(each, *(span for spans in text.marks.values() for span in spans)) for each, text in zip(answers, test, strict=True)
-    ]
+    looks = [look(each, span) for each, text in zip(answers, test, strict=True) for (span,) in text.marks.values()]
     right = [each.code in text.marks for each, text in zip(answers, test, strict=True)]
-    hits = [float(each.top) if good else None for each, good in zip(looks, right, strict=True)]
-    columns = {name: [getattr(text, name) for text in test] for name in ("record_id", "group")}
-    table = pa.table({**columns, "top_span_hits": pa.array(hits, pa.float64())})
-    return Measured(figures(looks, right, method_of(model, settings.method)), table)
+    hits = pa.array([float(each.top) if good else None for each, good in zip(looks, right, strict=True)], pa.float64())
+    names = {name: [getattr(text, name) for text in test] for name in ("record_id", "group")}
+    return Measured(figures(looks, right, method_of(model, settings.method)), pa.table({**names, "top_span_hits": hits}))
 
 
 def figures(looks: Sequence[Look], right: Sequence[bool], method: str) -> list[Row]:
@@ -124,9 +106,10 @@ def cases(sizes: Sizes, seed: int) -> list[Case]:
     from engine.sources.synthetic import generate
 
     made = []
-    for place, (split, count) in enumerate(zip(("train", "valid", "test"), _counts(sizes), strict=True)):
+    for place, count in enumerate((sizes.train_records, sizes.valid_records, sizes.records)):
         table = generate(count, 3 * seed + place, median_words=sizes.median_words, sigma=0.3, skew="uniform")
-        made += [remarked(row["record_id"], row["patient_id"], row["text"], split, seed) for row in table.to_pylist()]
+        rows = table.select(["record_id", "patient_id", "text"]).to_pylist()
+        made += [remarked(*row.values(), SPLITS[place], seed) for row in rows]
     return made
 
 
@@ -136,15 +119,11 @@ def remarked(record_id: str, patient_id: str, text: str, split: str, seed: int) 
     code = list(REMARKS)[int(rng.integers(len(REMARKS)))]
     remark = REMARKS[code][int(rng.integers(len(REMARKS[code])))]
     text, span = plant(text, remark, rng)
-    return Case(record_id, patient_id, text, code, span, split)
+    return Case(record_id, patient_id, text, split, code, span)
+
+
+_made = lru_cache(maxsize=1)(cases)
 
 
 def _cases(task: Task) -> list[Case]:
     return _made(options(Sizes, task, "plant"), task.arm.seed)
-
-
-def _counts(sizes: Sizes) -> tuple[int, int, int]:
-    return sizes.train_records, sizes.valid_records, sizes.records
-
-
-_made = lru_cache(maxsize=1)(cases)

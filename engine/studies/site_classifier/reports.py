@@ -1,35 +1,19 @@
 """Reports of the test split whose answers are explained: as many as `explain.sample` says, of each code its share of all."""
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.models.base import System
 from engine.models.site_classifier.columns import DataConfig
 from engine.models.site_classifier.corpus import ReportSurvey
 from engine.records import seed_of
-from engine.studies.explaining import Options, Target, Text, spread
+from engine.studies.explaining import Options, Text, Texts, spread
 from engine.studies.run import Task
 from engine.studies.settings import options
 from engine.text.units import sentences
 
 
-class Reports:
-    """See `engine.studies.explaining.Texts`."""
-
-    def __init__(self, texts: Sequence[Text]) -> None:
-        self.texts = texts
-
-    def targets(self, system: System, prepared: pa.Table) -> list[Target]:
-        return [Target(number) for number in range(len(self.texts))]
-
-    def drawn(self, targets: Sequence[Target], count: int) -> list[int]:
-        return spread(min(count or len(targets), len(targets)), len(targets)).tolist()
-
-
-def texts(task: Task, settings: Options) -> Reports:
+def texts(task: Task, settings: Options) -> Texts:
     """The reports; settings `data.<name>` are those of `jobs.train`.
 
     Raises:
@@ -42,7 +26,10 @@ def texts(task: Task, settings: Options) -> Reports:
     if not len(test):
         raise ConfigError("data.split: no report of test has a label")
     rows = stratified(test, settings.task, settings.sample or len(test)).to_pylist()
-    return Reports([Text(row["record_id"], row["group"], row["text"], _sentences(row["text"]), row["pair"]) for row in rows])
+    bounds = [list(zip(*sentences(row["text"]), strict=True)) for row in rows]
+    return Texts(
+        [Text(row["record_id"], row["group"], row["text"], at, row["pair"]) for row, at in zip(rows, bounds, strict=True)]
+    )
 
 
 def stratified(table: pa.Table, task: str, count: int) -> pa.Table:
@@ -50,7 +37,3 @@ def stratified(table: pa.Table, task: str, count: int) -> pa.Table:
     ids, codes = table["record_id"].to_pylist(), table[task].to_pylist()
     order = sorted(range(len(ids)), key=lambda row: (codes[row], seed_of(ids[row], "sample"), ids[row]))
     return table.take(pa.array([order[place] for place in spread(min(count, len(order)), len(order))]))
-
-
-def _sentences(text: str) -> list[tuple[int, int]]:
-    return [(int(start), int(end)) for start, end in zip(*sentences(text), strict=True)]

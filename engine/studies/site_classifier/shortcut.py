@@ -14,14 +14,13 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.records import seed_of
-from engine.studies.explaining import Options, Text
-from engine.studies.made import fit_on
+from engine.studies.explaining import Options, Text, Texts
+from engine.studies.made import SPLITS, fit_on
 from engine.studies.means import plain_mean, share
 from engine.studies.planting import Shown, Span, look, stamp
 from engine.studies.results import Measured, Row
 from engine.studies.run import Model, Task
 from engine.studies.settings import options
-from engine.studies.site_classifier.planted import FirstTexts
 from engine.studies.site_classifier.shown import NONE, method_of, shown
 
 TASK = "site"
@@ -70,35 +69,31 @@ class Report:
 
 
 def fit(task: Task) -> Model:
-    settings, seed = options(Stamps, task, "stamp"), task.arm.seed
-    made = _reports(task)
-    names = ("record_id", "patient_id", "split", "site")
-    columns = {"text": [_seen(report, settings, seed) for report in made]}
-    columns |= {name: [getattr(report, name) for report in made] for name in names}
+    stamps, made = options(Stamps, task, "stamp"), _reports(task)
+    columns = {"text": [_seen(report, stamps, task.arm.seed) for report in made]}
+    columns |= {name: [getattr(report, name) for report in made] for name in ("record_id", "patient_id", "split", "site")}
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     return fit_on(table, task, {"data.labels": {TASK: "site"}}, ("stamp", "explain"))
 
 
-def texts(task: Task, settings: Options) -> FirstTexts:
+def texts(task: Task, settings: Options) -> Texts:
     """The reports of test with the stamp on each of them."""
-    stamps, stamped = options(Stamps, task, "stamp"), []
-    for report in _reports(task):
-        if report.split == "test":
-            text, span = stamp(report.text, stamps.words, _rng(report, "place", task.arm.seed))
-            stamped.append(Text(report.record_id, report.patient_id, text, (), None, {report.site: [span]}))
-    return FirstTexts(stamped)
+    words, stamped = options(Stamps, task, "stamp").words, []
+    for report in (each for each in _reports(task) if each.split == "test"):
+        text, span = stamp(report.text, words, _rng(report, "place", task.arm.seed))
+        stamped.append(Text(report.record_id, report.patient_id, text, marks={report.site: [span]}))
+    return Texts(stamped, evenly=False)
 
 
 def measure(model: Model, task: Task) -> Measured:
     """Which answers the stamp turns, and whether the evidence of these answers stands on it."""
-    settings, stamps = options(Options, task, "explain"), options(Stamps, task, "stamp")
+    settings, site = options(Options, task, "explain"), options(Stamps, task, "stamp").site
     stamped, test = texts(task, settings).texts, [report for report in _reports(task) if report.split == "test"]
-    plain = [Text(report.record_id, report.patient_id, report.text, ()) for report in test]
+    plain = [Text(report.record_id, report.patient_id, report.text) for report in test]
     bare = [each.code for each in shown(model, task, plain, NONE)]
     spans = [span for text in stamped for (span,) in text.marks.values()]
-    sites = [report.site for report in test]
     under = shown(model, task, stamped)
-    return Measured(figures(sites, bare, under, spans, stamps.site, method_of(model, settings.method)))
+    return Measured(figures([report.site for report in test], bare, under, spans, site, method_of(model, settings.method)))
 
 
 def figures(
@@ -137,12 +132,12 @@ def reports(stamps: Stamps, seed: int) -> list[Report]:
     if unknown:
         raise ConfigError(f"stamp.sites: synthetic reports have no site '{unknown[0]}'")
     made = []
-    for place, (split, wanted) in enumerate(zip(("train", "valid", "test"), _counts(stamps), strict=True)):
+    for place, wanted in enumerate((stamps.train_records, stamps.valid_records, stamps.records)):
         of_split, at = list[Report](), 0
         while len(of_split) < wanted:
             block = generate(_BLOCK, 3 * seed + place, start=at, median_words=stamps.median_words, sigma=0.3, skew="uniform")
             of_split += [
-                Report(row["record_id"], row["patient_id"], row["text"], _site(row, split, stamps, seed), split)
+                Report(row["record_id"], row["patient_id"], row["text"], _site(row, SPLITS[place], stamps, seed), SPLITS[place])
                 for row in block.to_pylist()
                 if row["site"] in stamps.sites
             ]
@@ -169,12 +164,8 @@ def _rng(report: Report, purpose: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed_of(report.record_id, purpose, seed))
 
 
+_made = lru_cache(maxsize=1)(reports)
+
+
 def _reports(task: Task) -> list[Report]:
     return _made(options(Stamps, task, "stamp"), task.arm.seed)
-
-
-def _counts(stamps: Stamps) -> tuple[int, int, int]:
-    return stamps.train_records, stamps.valid_records, stamps.records
-
-
-_made = lru_cache(maxsize=1)(reports)

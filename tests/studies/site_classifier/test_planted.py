@@ -25,9 +25,9 @@ def test_each_report_holds_one_remark_of_its_class_where_it_is_said_to_stand() -
     remarks = {remark: code for code, some in REMARKS.items() for remark in some}
     made = cases(Sizes(**{**FEW, "train_records": 300}), 7)
     for case in made:
-        assert remarks[case.text[slice(*case.span)]] == case.code
+        assert remarks[case.text[slice(*case.span)]] == case.remark
         assert [case.text.count(remark) for remark in remarks].count(0) == len(remarks) - 1
-    assert {case.code for case in made} == set(REMARKS)
+    assert {case.remark for case in made} == set(REMARKS)
     assert [[case.split for case in made].count(split) for split in ("train", "valid", "test")] == [300, 8, 8]
     splits: dict[str, str] = {}
     assert all(splits.setdefault(case.patient_id, case.split) == case.split for case in made)
@@ -35,7 +35,7 @@ def test_each_report_holds_one_remark_of_its_class_where_it_is_said_to_stand() -
 
 def test_the_class_comes_from_the_id_and_not_from_the_text() -> None:
     one, other = (remarked("r1", "p1", text, "test", 7) for text in ("Colon, biopsy.", "Lung, left upper lobe, resection."))
-    assert one.code == other.code and one.text != other.text
+    assert one.remark == other.remark and one.text != other.text
 
 
 def test_figures_of_four_reports_of_which_three_are_right() -> None:
