@@ -11,11 +11,11 @@
 
 `arms` are the levels of one factor. A study of several factors names them under `factors`, each with its levels; its arms are all
 combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone. A corpus may be
-`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base`, as those of levels override them.
+`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base` and give way to the levels'.
 
 A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the
-same seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as `path:{folder}`, says
-how the folder is written into the setting.
+same seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as
+`path:{folder}`, says how the folder is written into the setting.
 """
 
 import hashlib
@@ -111,8 +111,8 @@ class Study:
     compare: tuple[Comparison, ...] = ()
     rounds: int = 1000
     tables: Mapping[str, Any] = field(default_factory=dict)
-    plots: Mapping[str, Any] = field(default_factory=dict)
     of_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plots: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
         """In the order in which they are measured: corpus by corpus, seed by seed."""
@@ -218,8 +218,8 @@ def study_of(name: str, values: Any) -> Study:
         compare=tuple(_comparison(each, factors, wrong) for each in values.get("compare") or ()),
         rounds=values.get("rounds", 1000),
         tables=values.get("tables") or {},
-        plots=values.get("plots") or {},
         of_corpus={corpus: {key: value for key, value in place.items() if key != "path"} for corpus, place in places.items()},
+        plots=values.get("plots") or {},
     )
 
 

@@ -4,13 +4,14 @@
     <key>                 a single key of the system: evidence_sample
     train.<key>           of `engine.training.config.LoopConfig`
     precision             auto, fp32 or bf16
-    untrained: true       the checkpoint of what training would begin with, settled all the same
+    untrained: true       the checkpoint of what training would begin with
+    settle: false         thresholds stay as they begin
     use: {after: ...}     no training: another arm's model, measured on this arm's corpus
     answer.<option>       of the product while it is measured: questions, prompts of another checkpoint
     <measure>.<key>       what a measure of the study reads
 
-A model is kept in `<models>/<system>/<digest>`, the digest of all that it learned from: `checkpoint/`, and `fitted.json`, which is
-written last.
+A model is kept in `<models>/<system>/<digest>`, the digest of all that it learned from: `checkpoint/`, and `fitted.json`,
+which is written last.
 """
 
 import hashlib
@@ -32,9 +33,9 @@ from engine.studies.run import Task
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.loop import Worker
-from engine.training.run import train_here, write_settled
+from engine.training.run import train_phases, write_settled
 
-USE, UNTRAINED, ANSWER, TRAIN, PRECISION = "use", "untrained", "answer", "train", "precision"
+USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION = "use", "untrained", "settle", "answer", "train", "precision"
 CHECKPOINT, FITTED = "checkpoint", "fitted.json"
 _LOOP = {"report_every": 50, "checkpoint_every": 200}
 
@@ -80,10 +81,13 @@ def fit(task: Task) -> Fitted:
     if task.settings.get(UNTRAINED):
         tensors, curve, trained = _untrained(how, corpus, work), [], 0
     else:
-        tensors, curve = train_here(how, corpus, loop, work, task.say, gpu=device == "cuda")
+        tensors, curve = train_phases(how, corpus, loop, work, task.say, gpu=device == "cuda")
         trained = sum(value.numel() for value in tensors.values())
     shutil.rmtree(home / CHECKPOINT, ignore_errors=True)
-    spec, settled = write_settled(how, corpus, tensors, home / CHECKPOINT, device=device, say=task.say)
+    if task.settings.get(SETTLE, True):
+        spec, settled = write_settled(how, corpus, tensors, home / CHECKPOINT, device=device, say=task.say)
+    else:
+        spec, settled = how.write(home / CHECKPOINT, corpus, tensors), {}
     values = {"options": dict(spec.options), "runtime": dict(spec.runtime), "settled": settled}
     with whole_file(home / FITTED) as part:
         # What settling found may hold calibrations.
@@ -123,7 +127,7 @@ def _settings(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: the recipe has no such setting.
     """
     kinds = get_type_hints(recipe(system_of(task)).Settings)
-    aside = {USE, UNTRAINED, ANSWER, TRAIN, PRECISION, *(name.rpartition(".")[2] for name in task.study.measure)}
+    aside = {USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION, *(name.rpartition(".")[2] for name in task.study.measure)}
     given: dict[str, dict[str, Any]] = {name: {} for name, kind in kinds.items() if is_dataclass(kind)}
     single = {}
     for name, value in values.items():
@@ -167,6 +171,7 @@ def _identity(task: Task, corpus: Corpus, loop: LoopConfig, device: str) -> str:
         "encoder": encoder_digest(encoder) if encoder and encoder == task.settings.get("model.encoder", encoder) else None,
         "device": device,
         UNTRAINED: bool(task.settings.get(UNTRAINED)),
+        SETTLE: bool(task.settings.get(SETTLE, True)),
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""Training in this process, without Ray."""
+"""Training in this process, without Ray; one that was stopped goes on from its last checkpoint."""
 
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -7,20 +7,25 @@ from typing import Any
 
 import torch
 
+from engine.training.config import LoopConfig
 from engine.training.fit import FitConfig
-from engine.training.loop import Worker, train
+from engine.training.loop import Learner, Worker, train
 from engine.training.state import STATE
 
-Row = Mapping[str, Any]
+Report = Callable[[Mapping[str, Any]], None]
 
 
-def fit_here(config: FitConfig, work: Path, report: Callable[[Row], None] = lambda row: None) -> Path:
-    """Trains a learner in this process; returns the folder with its last state, as `engine.training.fit.fit` does."""
-    last, whole = work / "last", work / "_last"
-    worker = Worker(
-        device=torch.device("cuda" if config.gpu else "cpu"), report=lambda row, _: report(row), batch=config.loop.batch
-    )
+def fit_here(config: FitConfig, work: Path, report: Report) -> Path:
+    """Trains a learner; returns the folder with its last state, as `engine.training.fit.fit` does."""
+    device = torch.device("cuda" if config.gpu else "cpu")
+    worker = Worker(device=device, report=lambda row, _: report(row), batch=config.loop.batch)
     learner = pkgutil.resolve_name(config.learner)(config.settings, worker)
-    train(learner, config.loop, worker, work, last if (last / STATE).is_file() else None)
-    last.rename(whole)
-    return whole
+    train_here(learner, config.loop, worker, work)
+    (work / "last").rename(work / "_last")
+    return work / "_last"
+
+
+def train_here(learner: Learner, loop: LoopConfig, worker: Worker, work: Path) -> list[dict[str, Any]]:
+    """Trains in place and returns the curve; leaves `work/last` behind, from which the same call goes on."""
+    last = work / "last"
+    return train(learner, loop, worker, work, last if (last / STATE).is_file() else None)

@@ -91,7 +91,7 @@ def train_system(
     return figures
 
 
-def train_here(how: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
+def train_phases(how: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
     """Trains all phases in this process, without Ray; returns the trained tensors and the curve.
 
     Args:

@@ -1,32 +1,51 @@
-"""Masked language modelling: an encoder is adapted to texts of a domain, and written as an encoder of its own, `path:<folder>`.
+"""Fits an encoder of its own: an encoder is adapted to texts of a domain by masked language modelling.
+
+    masked_words.texts: [<file>, ...]    Parquet files below data.path: distinct texts in a column tokens (joined by blanks),
+                                         sentences (joined) or text; rows of test, or of valid in a file without test, left out
+    masked_words.most: 20000             texts, the first by their hash
+    masked_words.encoder, window, epochs, batch, rate, held
+
+The fitted folder is an encoder: `model.encoder: {after: <study>, at: "path:{folder}"}`.
 
 Source: Devlin et al., BERT (NAACL 2019), section 3.1: 15 % of the tokens are asked for, of which 80 % are masked, 10 % replaced
 by a random token and 10 % left; the further training on texts of the task's domain: Gururangan et al., Don't Stop Pretraining
 (ACL 2020). The head is a linear layer with GELU and layer norm over the tied word embeddings; it is thrown away.
 """
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, special_ids
+from engine.encoders import attention_for, encoder_digest, encoder_folder, load_encoder, load_tokenizer, set_threads, special_ids
 from engine.errors import ConfigError
-from engine.experiments.here import trained
 from engine.records import seed_of
+from engine.sources.parquet import whole
 from engine.storage import whole_file
+from engine.studies.results import Measured, Row
+from engine.studies.run import Task
+from engine.studies.whole import settings_under
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.config import LoopConfig
+from engine.training.here import train_here
+from engine.training.loop import Worker
 
+FIGURES = "adapted.json"
 _ASKED, _MASKED, _OTHER = 0.15, 0.8, 0.1
+_NOTES = {
+    "loss_after": "mean loss of a hidden token on held-back texts",
+    "loss_of_new_head": "the same before training, with a head that has learned nothing: not what the encoder knew",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,50 @@ class AdaptConfig:
     rate: float = 1e-4
     held: int = 50
     seed: int = 7
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An encoder's folder, and the losses before and after."""
+
+    folder: Path
+    identity: str
+    figures: Mapping[str, float]
+
+
+def fit(task: Task) -> Adapted:
+    """The adapted encoder: the one that is there, or one adapted now; a training that was stopped goes on.
+
+    Raises:
+        ConfigError: a setting is unknown, or the texts are too few.
+    """
+    set_threads(task.threads)
+    given = settings_under(task, "masked_words")
+    files, most = [f"{task.data.rstrip('/')}/{file}" for file in given.pop("texts", ())], given.pop("most", 20000)
+    unknown = sorted(set(given) - set(asdict(AdaptConfig())))
+    if unknown or not files:
+        what = f"has no setting '{unknown[0]}'" if unknown else "needs texts"
+        raise ConfigError(f"study: {task.study.name}: masked_words {what}")
+    config, texts = AdaptConfig(**{**given, "seed": task.arm.seed}), domain_texts(files, most)
+    told = json.dumps([asdict(config), encoder_digest(config.encoder), texts])
+    identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    home = task.models / "masked_words" / identity
+    if not (home / "encoder" / FIGURES).is_file():
+        learner = MaskedWords(config, texts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        before = learner.validate()["loss"]
+        loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
+        work = home / "training"
+        said = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+        train_here(learner, loop, said, work)
+        figures = {"loss_of_new_head": before, "loss_after": learner.validate()["loss"], "pieces": len(learner.pieces)}
+        learner.write(home / "encoder", figures)
+        shutil.rmtree(work)
+    return Adapted(home / "encoder", identity, json.loads((home / "encoder" / FIGURES).read_text()))
+
+
+def measure(model: Adapted, task: Task) -> Measured:
+    """The losses; the first is that of a head that has learned nothing."""
+    return Measured([Row(name, value, note=_NOTES.get(name, "")) for name, value in model.figures.items()])
 
 
 class _Head(nn.Module):
@@ -69,7 +132,7 @@ class MaskedWords:
         self.train = [number for number in range(len(self.pieces)) if number % config.held]
         self.valid = [number for number in range(len(self.pieces)) if not number % config.held]
         if not self.train or not self.valid:
-            raise ConfigError(f"data.path: too few texts to adapt an encoder ({len(self.pieces)} pieces)")
+            raise ConfigError(f"masked_words.texts: too few texts to adapt an encoder ({len(self.pieces)} pieces)")
 
     def parameters(self) -> Mapping[str, Tensor]:
         return {
@@ -100,6 +163,16 @@ class MaskedWords:
     def told(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
+    def write(self, folder: Path, figures: Mapping[str, float]) -> None:
+        """Writes the encoder as a folder, and the figures last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.encoder.config.save_pretrained(folder)
+        shutil.copyfile(encoder_folder(self.config.encoder) / "tokenizer.json", folder / "tokenizer.json")
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.encoder.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        with whole_file(folder / FIGURES) as part:
+            part.write_text(json.dumps(figures) + "\n")
+
     def _losses(self, group: Sequence[int], epoch: int) -> tuple[Tensor, Tensor, int]:
         """Summed losses [pieces] of hidden tokens, how many they are, and tokens read."""
         cls, sep, pad, mask = self.special
@@ -127,35 +200,23 @@ class MaskedWords:
         return total, torch.bincount(row, minlength=len(rows)).float(), int(there.sum())
 
 
-def adapt(
-    config: AdaptConfig,
-    texts: Sequence[str],
-    folder: Path,
-    work: Path,
-    say: Callable[[str], None],
-    device: torch.device | None = None,
-) -> dict[str, float]:
-    """Adapts an encoder and writes it to `folder`, whole; goes on where it stopped. Returns the loss afterwards and, as what it
-    fell from, that of a head which has learned nothing yet: not what the encoder knew before.
+def domain_texts(files: Sequence[str], most: int) -> list[str]:
+    """Distinct texts of some Parquet files, rows to be tested on left out, the first `most` by their hash.
 
-    Args:
-        texts: of the domain, none of them from a test split. work: folder for the state of the training.
+    Raises:
+        ConfigError: a file cannot be read, or has no texts in a column of a usual name.
     """
-    told = folder / "adapted.json"
-    if told.is_file():
-        return json.loads(told.read_text())
-    learner = MaskedWords(config, texts, device)
-    before = learner.validate()["loss"]
-    loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
-    trained(learner, loop, work, lambda row: say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
-    after = learner.validate()["loss"]
-    folder.mkdir(parents=True, exist_ok=True)
-    source = encoder_folder(config.encoder)
-    learner.encoder.config.save_pretrained(folder)
-    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in learner.encoder.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    figures = {"loss_of_new_head": before, "loss_after": after, "pieces": len(learner.pieces)}
-    with whole_file(told) as part:
-        part.write_text(json.dumps(figures) + "\n")
-    return figures
+    texts: set[str] = set()
+    for file in files:
+        table = whole(file, f"masked_words.texts: {file} cannot be read as Parquet")
+        column = next((name for name in ("tokens", "sentences", "text") if name in table.column_names), None)
+        if column is None:
+            raise ConfigError(f"masked_words.texts: {file} has no column tokens, sentences or text")
+        if "split" in table.column_names:
+            tested = "test" if "test" in set(table["split"].to_pylist()) else "valid"
+            table = table.filter(pc.not_equal(table["split"], tested))
+        for value in table[column].to_pylist():
+            text = value if isinstance(value, str) else " ".join(value or ())
+            if text.strip():
+                texts.add(text)
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())[:most]
