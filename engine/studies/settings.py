@@ -27,3 +27,15 @@ def options(kind: type[T], task: Task, part: str, **more: Any) -> T:
     if missing:
         raise ConfigError(f"study: {task.study.name}: the setting {part}.{missing[0]} is missing")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, **more)
+
+
+def check_parts(task: Task, *known: str) -> None:
+    """Refuses settings of parts that are neither known nor named like a measure of the study.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    parts = {*known, *(name.rpartition(".")[2] for name in task.study.measure)}
+    for name in task.settings:
+        if name.partition(".")[0] not in parts:
+            raise ConfigError(f"study: {task.study.name}: no fit or measure has the setting '{name}'")

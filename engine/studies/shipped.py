@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.models.base import ModelSpec, load
 from engine.studies.run import Task
-from engine.studies.settings import options
+from engine.studies.settings import check_parts, options
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ def fit(task: Task) -> Checkpoint:
     """The checkpoint, verified against the digests that it holds.
 
     Raises:
-        ConfigError: there is none, or it is of another system.
+        ConfigError: there is none, it is of another system, or a setting is unknown.
     """
+    check_parts(task, "model", "data", "explain")
     path = options(_Model, task, "model").path
     return Checkpoint(Path(path), load(ModelSpec(f"engine.models.{task.study.system}", path)).digest)

@@ -122,6 +122,8 @@ def test_a_ratio_is_over_the_texts_that_both_explain(measured: dict[tuple[str, s
 def test_a_setting_that_nobody_knows_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the setting explain\.metod is unknown; there are tokens_per_pass"):
         _run(folder, tmp_path, **{"explain.metod": "attnlrp"})
+    with pytest.raises(ConfigError, match=r"no fit or measure has the setting 'explian\.method'"):
+        _run(folder, tmp_path / "part", **{"explian.method": "attnlrp"})
     with pytest.raises(ConfigError, match=r"data\.labels has no task 'histology'"):
         _run(folder, tmp_path / "other", **{"explain.task": "histology"})
 
