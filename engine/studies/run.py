@@ -25,7 +25,7 @@ from engine.storage.claim import Kind, claim
 from engine.studies import results
 from engine.studies.compare import Arms
 from engine.studies.results import SCHEMA, Measured, table_of
-from engine.studies.study import AFTER, Arm, Study, read_study
+from engine.studies.study import AFTER, AT, Arm, Study, read_study
 
 DATA = Path(__file__).resolve().parents[2] / "docs" / "results" / "data"
 _FOLDER = Kind("study", "holds another study ({changes}); choose a new folder")
@@ -117,14 +117,14 @@ class Runner:
         for name, value in arm.settings.items():
             settings[name] = identity[name] = value
             if isinstance(value, Mapping) and AFTER in value:
-                model = self._after(arm, value)
-                settings[name], identity[name] = str(model.folder), model.identity
+                model, form = self._after(arm, value), value.get(AT, "{folder}")
+                settings[name], identity[name] = (form.replace("{folder}", str(each)) for each in (model.folder, model.identity))
         path = f"{self.place.data.rstrip('/')}/{study.corpora[arm.corpus]}"
         place = self.place
         return Task(study, arm, settings, identity, path, place.models, place.threads, self.say, place.data)
 
     def _after(self, arm: Arm, value: Mapping[str, Any]) -> Model:
-        levels = dict(value)
+        levels = {key: level for key, level in value.items() if key != AT}
         study = self.study if levels[AFTER] == self.study.name else read_study(levels[AFTER])
         del levels[AFTER]
         return self.model(study, study.arm(levels.pop("corpus", arm.corpus), arm.seed, levels))

@@ -10,10 +10,12 @@
     compare: [{with: name, metrics: [f1], over: [seeds, texts]}]
 
 `arms` are the levels of one factor. A study of several factors names them under `factors`, each with its levels; its arms are all
-combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone.
+combinations, called by their levels joined with `-`. A level that names `corpora` is measured on these alone. A corpus may be
+`{path: <path>, <setting>: <value>}`: settings of every arm on it, which override those of `base` and give way to the levels'.
 
 A setting `{after: <study>, <factor>: <level>}` stands for the folder of the model of that arm, on the same corpus and with the
-same seed where that study has them, else with its only ones; `corpus` in it names another one.
+same seed where that study has them, else with its only ones; `corpus` in it names another one, and `at`, such as
+`path:{folder}`, says how the folder is written into the setting.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ from engine.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "study"
 SEEDS, TEXTS = "seeds", "texts"
-ARM, AFTER, CORPORA = "arm", "after", "corpora"
+ARM, AFTER, AT, CORPORA = "arm", "after", "at", "corpora"
 _LEVEL = re.compile(r"[A-Za-z0-9_.+=][A-Za-z0-9_.+=-]*")
 _KEYS = {
     "question",
@@ -78,7 +80,7 @@ class Comparison:
     Args:
         less: factor -> level: from each difference the same difference at this level is taken (an interaction).
         over: `seeds`: a paired t-test; `texts`: a paired bootstrap over test texts, the models fixed.
-        name: of the slice, behind "less".
+        ratio: the first figure is divided by the second, where it else is what it has more; there is no p then.
     Comparisons of one entry, corpus and metric are one family of Holm's correction.
     """
 
@@ -87,9 +89,10 @@ class Comparison:
     metrics: tuple[str, ...]
     over: tuple[str, ...] = (SEEDS, TEXTS)
     less: Mapping[str, str] = field(default_factory=dict)
+    ratio: bool = False
 
     def slice(self, against: str) -> str:
-        return ", ".join([f"less {against}", *(f"less {level}" for level in self.less.values())])
+        return ", ".join([f"{'of' if self.ratio else 'less'} {against}", *(f"less {level}" for level in self.less.values())])
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Study:
     compare: tuple[Comparison, ...] = ()
     rounds: int = 1000
     tables: Mapping[str, Any] = field(default_factory=dict)
+    of_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plots: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
@@ -118,7 +122,8 @@ class Study:
                 levels = dict(zip(self.factors, names, strict=True))
                 parts = [self.factors[factor][level] for factor, level in levels.items()]
                 if all(corpus in part.get(CORPORA, self.corpora) for part in parts):
-                    merged = {key: value for part in (self.base, *parts) for key, value in part.items() if key != CORPORA}
+                    parts = [self.base, self.of_corpus.get(corpus, {}), *parts]
+                    merged = {key: value for part in parts for key, value in part.items() if key != CORPORA}
                     arms.append(Arm(corpus, levels, seed, merged))
         return arms
 
@@ -188,7 +193,12 @@ def study_of(name: str, values: Any) -> Study:
         raise wrong("give either arms or factors")
     factors = values.get("factors") or {ARM: values["arms"]}
     factors = {factor: {str(level): part or {} for level, part in levels.items()} for factor, levels in factors.items()}
-    corpora = {str(corpus): str(path) for corpus, path in values["corpora"].items()}
+    places = {
+        str(corpus): place if isinstance(place, Mapping) else {"path": place} for corpus, place in values["corpora"].items()
+    }
+    if not all("path" in place for place in places.values()):
+        raise wrong("a corpus is a path, or has one as `path`")
+    corpora = {corpus: str(place["path"]) for corpus, place in places.items()}
     for label in (*corpora, *(level for levels in factors.values() for level in levels)):
         if not _LEVEL.fullmatch(label):
             raise wrong(f"'{label}' cannot be part of a file's name; use letters, digits and _ . + = -")
@@ -208,14 +218,17 @@ def study_of(name: str, values: Any) -> Study:
         compare=tuple(_comparison(each, factors, wrong) for each in values.get("compare") or ()),
         rounds=values.get("rounds", 1000),
         tables=values.get("tables") or {},
+        of_corpus={corpus: {key: value for key, value in place.items() if key != "path"} for corpus, place in places.items()},
         plots=values.get("plots") or {},
     )
 
 
 def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any) -> Comparison:
-    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less"})
+    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less", "ratio"})
     if unknown or "metrics" not in entry or ("with" in entry) == ("pairs" in entry):
-        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over and less")
+        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over, less and ratio")
+    if entry.get("ratio") and entry.get("less"):
+        raise wrong("a comparison is a ratio, or has less")
     factor = entry.get("factor", ARM)
     if factor not in factors:
         raise wrong(f"there is no factor '{factor}' to compare")
@@ -226,6 +239,5 @@ def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any
         if level not in factors.get(name, {}):
             raise wrong(f"there is no level '{level}' of {name} to compare")
     over = tuple(entry.get("over", (SEEDS, TEXTS)))
-    return Comparison(
-        factor, tuple((str(one), str(other)) for one, other in pairs), tuple(entry["metrics"]), over, entry.get("less") or {}
-    )
+    pairs = tuple((str(one), str(other)) for one, other in pairs)
+    return Comparison(factor, pairs, tuple(entry["metrics"]), over, entry.get("less") or {}, bool(entry.get("ratio")))

@@ -22,7 +22,7 @@ from typing import Any, get_type_hints
 
 from engine.errors import InputChanged
 from engine.models import base
-from engine.models.base import Corpus, Phase, Recipe, Say
+from engine.models.base import Corpus, ModelSpec, Phase, Recipe, Say
 from engine.models.checkpoint import LIST, publish_checkpoint, revise
 from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
@@ -30,6 +30,7 @@ from engine.storage.claim import Kind, claim, read
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
 from engine.training.fit import STATE, FitConfig, fit, last_saved, session
+from engine.training.here import fit_here
 from engine.training.state import State, read_state, write_curve, write_weights
 
 WORK, CLAIM = "_training", "settings.json"
@@ -40,6 +41,7 @@ _TRAINING = Kind(
     "holds a training with other settings ({changes}); choose a new folder",
     note=f"{WORK}/{CLAIM}",
 )
+CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
 def train_system(
@@ -81,9 +83,7 @@ def train_system(
     if figures is None:
         _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), files, say)
         if corpus.changed():
-            raise InputChanged(
-                "data.path: the input has changed since this training began; bring it back, or choose a new folder"
-            )
+            raise InputChanged(CHANGED)
         shutil.rmtree(files.checkpoint, ignore_errors=True)
         figures = finish(recipe, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
         publish_checkpoint(files.checkpoint, output)
@@ -92,6 +92,22 @@ def train_system(
     # Also after a finished training, which may have been killed here.
     files.clear()
     return figures
+
+
+def train_phases(recipe: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
+    """Trains all phases in this process, without Ray; returns the trained tensors and the curve.
+
+    Args:
+        work: folder for the examples and the states; the same call again goes on where one stopped.
+    Raises:
+        InputChanged: the input is not what it was when the training began.
+    """
+    phases = recipe.phases(corpus.settings)
+    files = _Files(work, None, [phase.name if len(phases) > 1 else "" for phase in phases])
+    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), files, say, here=True)
+    if corpus.changed():
+        raise InputChanged(CHANGED)
+    return _state(files)
 
 
 def continues(output: str) -> str:
@@ -172,34 +188,40 @@ class _Files:
                 path.unlink()
 
 
-def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say) -> None:
-    """Trains the phases that are not trained yet, and computes the tables between them."""
+def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say, *, here: bool = False) -> None:
+    """Trains the phases that are not trained yet, `here` in this process, and computes the tables between them."""
     examples, inherited = f"{files.shared}/{EXAMPLES}", {}
     cache = str(files.work.resolve() / CACHE)
-    with _examples(corpus, phases, files, examples, say):
+    with _examples(corpus, phases, files, examples, say, here):
         for number, phase in enumerate(phases):
             settings = {**config.settings, **phase.settings, **inherited, "examples": examples, "cache": cache}
             if not files.trained(number):
                 if len(phases) > 1:
                     say(f"phase {number + 1} of {len(phases)}: {phase.name}")
-                say("starting the workers")
                 phase_loop = replace(config.loop, **phase.loop)
                 phase_config = replace(config, learner=phase.learner, settings=settings, loop=phase_loop)
-                fit(phase_config, files.local(number), lambda row: say(_line(row)), files.remote(number))
+                if here:
+                    fit_here(phase_config, files.local(number), lambda row: say(_line(row)))
+                else:
+                    say("starting the workers")
+                    fit(phase_config, files.local(number), lambda row: say(_line(row)), files.remote(number))
             if number + 1 < len(phases):
                 inherited = _hand_over(phase, settings, files.last(number), files.handover(number), say)
 
 
 @contextmanager
-def _examples(corpus: Corpus, phases: Sequence[Phase], files: _Files, folder: str, say: Say) -> Iterator[None]:
-    """Writes the examples, if a phase still needs them. Ray runs in the block if it has more than one use there."""
+def _examples(
+    corpus: Corpus, phases: Sequence[Phase], files: _Files, folder: str, say: Say, here: bool = False
+) -> Iterator[None]:
+    """Writes the examples, if a phase still needs them. Ray runs in the block if it has more than one use there, and never for a
+    training in this process."""
     if files.trained(len(phases) - 1):
         yield
         return
     plan = corpus.preparation()
     say("tokenizing the texts")
     # With a single piece Ray has nothing to read ahead, and fitting starts it soon enough.
-    with session() if len(plan.pieces) > 1 or len(phases) > 1 else nullcontext():
+    with session() if not here and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
         write_examples(plan, folder, files.work / "_sorting")
         yield
 
@@ -224,15 +246,22 @@ def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device
         state: tensors by name and the curve. folder: the one to write, which must not exist.
     """
     tensors, curve = state
-    spec = recipe.write(folder, corpus, tensors)
-    spec = replace(spec, runtime={**spec.runtime, "device": device})
-    settled = recipe.settle(spec, corpus, say)
+    spec, settled = write_settled(recipe, corpus, tensors, folder, device=device, say=say)
     figures = {**recipe.measure(spec, corpus, settled, say), "curve": curve}
     part = recipe.part(corpus.settings)
     figures["digest"] = revise(folder, {}, recipe.card(spec, figures, command), part or None)
     (folder / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     write_curve(folder / part, curve)
     return figures
+
+
+def write_settled(
+    recipe: Recipe, corpus: Corpus, tensors: Mapping[str, Any], folder: Path, *, device: str, say: Say
+) -> tuple[ModelSpec, Mapping[str, Any]]:
+    """Writes a checkpoint of trained tensors and settles it; returns how the product loads it, and what settling found."""
+    spec = recipe.write(folder, corpus, tensors)
+    spec = replace(spec, runtime={**spec.runtime, "device": device})
+    return spec, recipe.settle(spec, corpus, say)
 
 
 def _state(files: _Files) -> State:

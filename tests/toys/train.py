@@ -7,32 +7,31 @@ With `here` in the order the steps are done in this process, without Ray. Prints
 
 import json
 import os
-import pkgutil
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import engine.training.run
 from engine.training.config import LoopConfig
 from engine.training.fit import FitConfig
-from engine.training.loop import Worker, train
+from engine.training.here import fit_here
 from engine.training.run import train_system
 
 LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
 
 
-def fit(config: FitConfig, work, progress, remote=None):
-    """In place of Ray Train's: the last state goes where the other keeps it, and is gone on with from there."""
-    last = work / "last"
-    resume = last if (last / "state.safetensors").is_file() else None
-    learner = pkgutil.resolve_name(config.learner)(config.settings, Worker(batch=config.loop.batch))
-    train(learner, config.loop, Worker(report=lambda row, _: progress(row)), work, resume)
-    last.rename(work / "_last")
+def fit(config: FitConfig, work: Path, report: Callable[[Mapping[str, Any]], None], remote: str | None = None) -> Path:
+    """`engine.training.fit.fit` in this process."""
+    return fit_here(config, work, report)
 
 
 def main(order: dict) -> None:
     os.environ["DRIVER"] = str(os.getpid())
     if order.get("here"):
-        engine.training.run.fit, engine.training.run.session = fit, nullcontext
+        engine.training.run.session = nullcontext
+        engine.training.run.fit = fit
     settings = {"data": {"path": order["data"]}, "precision": "fp32", "seed": 1}
     figures = train_system(
         "tests.toys.learned",

@@ -144,7 +144,7 @@ class MrcLearner:
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         """Exact precision, recall and F1 of spans on the held-back texts, over all types and for each (`f1_<type>`)."""
-        members = self.held_back()
+        members = np.flatnonzero(self.examples.valid).tolist()
         found = self.predict(members)
         gold = {(member, span.first, span.last, span.type) for member in members for span in self.examples.spans[member]}
         said = {(each.text, each.first, each.last, each.type) for each in found if self.is_known(each.text, each.type)}
@@ -156,35 +156,18 @@ class MrcLearner:
         return told
 
     @torch.no_grad()
-    def predict(self, members: Sequence[int], types: Sequence[int] | None = None) -> list[Candidate]:
-        """The spans of some texts under some types (all); `text` of each is the example's number."""
-        found = self.candidates(members, self.decoding, types)
-        return [each for text in sorted(found) for each in settle(found[text], self.decoding)]
-
-    @torch.no_grad()
-    def candidates(
-        self, members: Sequence[int], decoding: Decoding, types: Sequence[int] | None = None
-    ) -> dict[int, list[Candidate]]:
-        """What all windows of some texts gave, by text, before it is settled which spans stay."""
-        return self.candidates_under(members, [decoding], types)[0]
-
-    @torch.no_grad()
-    def candidates_under(
-        self, members: Sequence[int], decodings: Sequence[Decoding], types: Sequence[int] | None = None
-    ) -> list[dict[int, list[Candidate]]]:
-        """The same for each of several decodings; the network reads every window once."""
-        types = self.types if types is None else list(types)
+    def predict(self, members: Sequence[int]) -> list[Candidate]:
+        """The spans of some texts; `text` of each is the example's number."""
         shown = [window for member in members for window in self.windows(member)]
-        prompts = [0] if self.network.config.is_tagger else types
-        told: list[dict[int, list[Candidate]]] = [{} for _ in decodings]
+        prompts = [0] if self.network.config.is_tagger else self.types
+        per_text: dict[int, list[Candidate]] = {}
         for group in self._batches(shown, [len(prompts)] * len(shown)):
             mine = [shown[at] for at in group]
             contexts = collate(mine, self.network.config.special).to(self.device)
             answers = self.network(contexts, prompts)
-            for per_text, decoding in zip(told, decodings, strict=True):
-                for each in candidates(self.network, answers, contexts, mine, types, decoding)[0]:
-                    per_text.setdefault(each.text, []).append(each)
-        return told
+            for each in candidates(self.network, answers, contexts, mine, self.types, self.decoding)[0]:
+                per_text.setdefault(each.text, []).append(each)
+        return [each for text in sorted(per_text) for each in settle(per_text[text], self.decoding)]
 
     def is_known(self, member: int, kind: int) -> bool:
         """Whether a type was marked in an example's corpus."""
@@ -194,13 +177,6 @@ class MrcLearner:
         """All windows of an example."""
         tokens, config = self.examples.tokens[member], self.network.config
         return windows(member, tokens.ids, tokens.word_of_token, config.window, config.overlap)
-
-    def held_back(self, most: int = 0) -> list[int]:
-        """The texts of valid, `most` of them (0: all) chosen by their ids."""
-        members = np.flatnonzero(self.examples.valid).tolist()
-        if not 0 < most < len(members):
-            return members
-        return sorted(members, key=lambda member: seed_of(self.examples.record_id[member], "tuned"))[:most]
 
     def _batches(self, shown: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
         longest = 0 if self.network.config.is_tagger else max((len(each) for each in self.network.queries), default=0)

@@ -68,16 +68,6 @@ def test_a_window_without_a_whole_word_has_a_loss():
         assert all(torch.isfinite(value) for value in terms.values())
 
 
-def test_the_same_few_texts_are_held_back_whatever_stands_beside_them():
-    learner = tiny_learner(world=World.make(12))
-    few = learner.held_back(5)
-    assert len(few) == 5 and few != list(range(5))
-    learner.examples.valid[few[0]] = False
-    assert learner.held_back(5)[:4] == few[1:]
-    assert len(tiny_learner(world=World.make(4)).held_back(5)) == 4
-    assert 0 <= learner.validate()["f1"] <= 1
-
-
 def test_spans_of_a_tagger_never_nest():
     network = tiny_learner(tiny_config(mode="tagger"), World.make(2)).network
     for decoding in (Decoding(), Decoding(nested=False, flat_across_types=True)):

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,23 +18,15 @@ from safetensors.torch import load_file, save_file
 
 import engine.training.run
 from engine.errors import ConfigError
-from engine.experiments.in_memory import (
-    by_record,
-    device_called,
-    findings,
-    outcome,
-    prepared,
-    restore,
-    tensors_of,
-    tuned,
-)
+from engine.evaluation.spans import measure
 from engine.models.base import ModelSpec, load
 from engine.models.prompt_mrc import instances, recipe
 from engine.models.prompt_mrc.automatic import with_templates
-from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, write_checkpoint
+from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, trained_tensors, write_checkpoint
 from engine.models.prompt_mrc.config import DataConfig
 from engine.models.prompt_mrc.corpus import load_corpus, marked_mentions, members_of
-from engine.models.prompt_mrc.learning import check, learner
+from engine.models.prompt_mrc.learner import MrcLearner, prepare_training
+from engine.models.prompt_mrc.learning import check, decoding_of, examples_of, learn_of, learner, network_of
 from engine.models.prompt_mrc.prompts import PromptModule
 from engine.sources.labelled import Document, Span
 from engine.training.config import LoopConfig
@@ -81,6 +74,25 @@ def written(given, folder):
 def learner_of(given, folder):
     """As a worker has it."""
     return learner(written(given, folder), Worker())
+
+
+def of_all_texts(given, corpus):
+    """A learner that has the texts of test too, numbered as the corpus's documents."""
+    torch.manual_seed(given["seed"])
+    network, _ = network_of(given, corpus.types, torch.device("cpu"))
+    examples, _ = examples_of(corpus, network.config, 512)
+    decoding = decoding_of(given, corpus.nested())
+    return MrcLearner(prepare_training(network), examples, learn_of(given), torch.device("cpu"), decoding)
+
+
+def predicted(made, corpus, members):
+    """What a learner finds in some documents, in characters, by record."""
+    found = {corpus.documents[member].record_id: [] for member in members}
+    for each in made.predict(members):
+        words = made.examples.tokens[each.text]
+        span = int(words.word_start[each.first]), int(words.word_end[each.last]), made.network.config.types[each.type]
+        found[corpus.documents[each.text].record_id].append(span)
+    return found
 
 
 def finish(given, state, output, say=lambda line: None):
@@ -158,7 +170,7 @@ def overlapping(folder):
 def test_mentions_of_train_that_a_model_cannot_give_beside_others_are_counted(tmp_path, mode, decoding, count):
     given = settings(overlapping(tmp_path), mode=mode) | {"decoding": decoding}
     corpus = load_corpus(DataConfig(**given["data"]))
-    made, _ = prepared(given, corpus, Worker())
+    made = of_all_texts(given, corpus)
     told = recipe.corpus(given).marked
     # A span in each half of the long word is widened to it.
     assert told == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": count, "coordinated": 0}
@@ -194,7 +206,7 @@ def test_of_a_type_that_a_corpus_does_not_mark_nothing_is_asked_or_counted(tmp_p
     both = write(tmp_path / "both.parquet", documents(20), documents(20, "fruit", 1, only="A"))
     given = settings(both, mode=mode)
     corpus = load_corpus(DataConfig(both))
-    made, _ = prepared(given, corpus, Worker())
+    made = of_all_texts(given, corpus)
     assert [len(known) for known in made.examples.known] == [2] * 20 + [1] * 20
     fruit = [number for number, each in enumerate(corpus.documents) if each.dataset == "fruit"]
     if mode == "hybrid":
@@ -206,19 +218,21 @@ def test_of_a_type_that_a_corpus_does_not_mark_nothing_is_asked_or_counted(tmp_p
         # Three outputs a type: those of B, which fruit does not mark, learn nothing from it.
         grad = made.network.tagger.bias.grad
         assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
-    said = {each.mention[2] for each in findings(made, corpus, fruit)}
-    assert said <= {"A"}
+    write_checkpoint(tmp_path / "model", made.network.config, trained_tensors(made.network), made.decoding, "a card\n")
+    spec = ModelSpec("engine.models.prompt_mrc", str(tmp_path / "model"), {"precision": "fp32", "evidence": "none"}, {})
+    assert {mention[2] for _, mention, _ in recipe.answered(spec, corpus, fruit)} <= {"A"}
 
 
-def test_a_tagger_is_given_what_it_needs_to_find_more(path):
-    made, _ = prepared(settings(path, mode="tagger"), load_corpus(DataConfig(path)), Worker())
-    for member in made.held_back():
-        made.examples.spans[member][:] = [instances.Span(0, 0, 0)]
-    with torch.no_grad():
-        made.network.tagger.weight.zero_()
-        # No mention lies ahead of a mention's first word by half a logit, so that as it stands nothing is found.
-        made.network.tagger.bias.copy_(torch.tensor([0.5, 0.0, -9.0]).repeat(2))
-    assert tuned(made) > 0 and made.decoding.outside == 1.0
+def test_a_tagger_is_given_what_it_needs_to_find_more(path, tmp_path):
+    corpus = recipe.corpus(settings(path, mode="tagger"))
+    for member in np.flatnonzero(corpus.examples.valid):
+        corpus.examples.spans[member][:] = [instances.Span(0, 0, 0)]
+    tensors = {name: value.detach() for name, value in corpus.network[0].named_parameters() if value.requires_grad}
+    # No mention lies ahead of a mention's first word by half a logit, so that as it stands nothing is found.
+    bias = torch.tensor([0.5, 0.0, -9.0]).repeat(2)
+    tensors |= {"tagger.weight": torch.zeros_like(tensors["tagger.weight"]), "tagger.bias": bias}
+    settled = recipe.settle(recipe.write(tmp_path / "model", corpus, tensors), corpus, lambda line: None)
+    assert settled["valid_f1"] > 0 and settled["decoding"]["outside"] == 1.0
 
 
 def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
@@ -237,9 +251,9 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(path, tmp_path):
     ):
         with pytest.raises(ConfigError, match=told):
             check(settings(path, **model), corpus)
-    made, _ = prepared(settings(path), corpus, Worker())
+    made = of_all_texts(settings(path), corpus)
     base = tmp_path / "base"
-    write_checkpoint(base, made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
+    write_checkpoint(base, made.network.config, trained_tensors(made.network), made.decoding, "a card\n")
     for model, told in (
         ({}, "model.freeze_encoder: "),
         ({"freeze_encoder": True, "prompt_room": 40}, "set model.prompt_room=32"),
@@ -292,16 +306,6 @@ def test_a_mention_longer_than_the_encoder_is_in_no_template(path, tmp_path):
     assert with_templates(plain, more, str(table), 2)["questions"] == with_templates(plain, corpus, str(table), 2)["questions"]
 
 
-def test_a_device_by_its_name():
-    assert device_called("cpu").type == "cpu"
-    assert device_called("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ConfigError, match="none of auto, cpu, cuda"):
-        device_called("tpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no GPU"):
-            device_called("cuda")
-
-
 def _work(rank, folder, given):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.set_num_threads(1)
@@ -339,27 +343,30 @@ def test_the_checkpoint_is_the_model_that_was_measured(path, tmp_path, model):
     assert pq.read_table(tmp_path / "model" / "curve.parquet").num_rows == len(figures["curve"])
     # The trained weights, put into a fresh learner, are those that were trained.
     corpus = load_corpus(DataConfig(path))
-    again, _ = prepared(given, corpus, Worker())
-    restore(again, read_state(tmp_path / "last")[0])
-    assert all(torch.equal(value, made.parameters()[name]) for name, value in again.parameters().items())
-    again.decoding = found.decoding
-    measured = outcome(again, corpus, rounds=0)
-    assert measured.figures["f1"] == pytest.approx(figures["test"]["all"]["f1"][0])
-    gold = marked_mentions(corpus, members_of(corpus, "test"), corpus.types)
-    assert measured.figures.mentions == sum(map(len, gold.values()))
+    again, tensors = of_all_texts(given, corpus), read_state(tmp_path / "last")[0]
+    with torch.no_grad():
+        for name, value in again.parameters().items():
+            assert torch.equal(tensors[name], made.parameters()[name])
+            value.copy_(tensors[name])
+    again.network.eval()
+    again.decoding, members = found.decoding, members_of(corpus, "test")
+    gold = marked_mentions(corpus, members, corpus.types)
+    measured = measure(gold, predicted(again, corpus, members), rounds=0)
+    assert measured["f1"] == pytest.approx(figures["test"]["all"]["f1"][0])
+    assert measured.mentions == sum(map(len, gold.values()))
 
 
 def test_what_is_extracted_is_what_was_measured(path, tmp_path):
     corpus = load_corpus(DataConfig(path))
-    made, _ = prepared(settings(path), corpus, Worker())
+    made = of_all_texts(settings(path), corpus)
     train(made, LOOP, Worker(), tmp_path)
     made.network.eval()
     # So low that a model which has hardly learned finds something.
     made.decoding = replace(made.decoding, start=0.01, end=0.01, match=0.01)
     members = members_of(corpus, "test")
     ids = [corpus.documents[member].record_id for member in members]
-    write_checkpoint(tmp_path / "model", made.network.config, tensors_of(made, {}), made.decoding, "a card\n")
-    assert extracted(tmp_path / "model", corpus, ids) == by_record(findings(made, corpus, members), ids)
+    write_checkpoint(tmp_path / "model", made.network.config, trained_tensors(made.network), made.decoding, "a card\n")
+    assert extracted(tmp_path / "model", corpus, ids) == predicted(made, corpus, members)
 
 
 @pytest.mark.parametrize(("mode", "rank"), [("hybrid", 2), ("hybrid", 0), ("hard", 2)])

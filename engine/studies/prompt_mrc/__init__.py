@@ -1,0 +1,1 @@
+"""Fits and measures of the studies of Prompt-bioMRC."""

@@ -1,0 +1,71 @@
+"""Trains with one of several kinds of templates in front of the text, and says how long they are.
+
+    templates.kind: manual      hand-written: definition and examples
+                    auto        the definition in templates.ontology and mentions from train
+                    mentions    the type's name and mentions from train
+                    name        the type's name
+    templates.ontology: pkg:ontology
+    templates.examples: 12      mentions in an automatic template, at most
+
+Automatic templates have no more word pieces than the longest hand-written one, so that their length is no advantage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tokenizers import Tokenizer
+
+from engine.encoders import encoder_folder, load_tokenizer
+from engine.errors import ConfigError
+from engine.models.base import Corpus
+from engine.models.prompt_mrc.automatic import automatic, definitions
+from engine.models.prompt_mrc.config import HARD, NAME, STYLES
+from engine.models.prompt_mrc.infused import Infused, pieces_of
+from engine.models.prompt_mrc.templates import queries
+from engine.studies import whole
+from engine.studies.results import Measured, Row
+from engine.studies.run import Task
+
+MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
+QUESTIONS = "model.questions"
+
+
+def fit(task: Task) -> whole.Fitted:
+    """A model that asks for each type by a template of the arm's kind."""
+    questions = {name: template.text for name, template in templates(task).items()}
+    settings = {name: {**values, QUESTIONS: questions} for name, values in vars(task).items() if name in ("settings", "identity")}
+    return whole.fit(replace(task, **settings))
+
+
+def measure(model: whole.Fitted, task: Task) -> Measured:
+    """`longest_template` in word pieces, and the mentions in each automatic one."""
+    texts, tokenizer = templates(task), _tokenizer(model.corpus)
+    rows = [Row("longest_template", max(pieces_of(each.text, tokenizer) for each in texts.values()), note="word pieces")]
+    if task.settings["templates.kind"] in (AUTO, MENTIONS):
+        rows += [Row("mentions_in", each.mentions, slice=f"type={name}") for name, each in texts.items()]
+    return Measured(rows)
+
+
+def templates(task: Task) -> Mapping[str, Infused]:
+    """What stands in front of the text for each type.
+
+    Raises:
+        ConfigError: there is no such kind, or the ontology table cannot be read or has none of the types.
+    """
+    given = {"ontology": "pkg:ontology", "examples": 12, **whole.settings_under(task, "templates")}
+    kind = given.pop("kind", None)
+    if kind not in (MANUAL, AUTO, MENTIONS, NAME) or set(given) != {"ontology", "examples"}:
+        raise ConfigError(f"study: {task.study.name}: templates has kind (manual, auto, mentions, name), ontology and examples")
+    corpus = whole.corpus_of(task)
+    types, config, tokenizer = corpus.config.types, corpus.config, _tokenizer(corpus)  # type: ignore[attr-defined]
+    mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
+    texts = queries(types, mode, config.language, style)
+    if kind in (AUTO, MENTIONS):
+        known = definitions(given["ontology"], types, "templates.ontology") if kind == AUTO else {}
+        room = max(pieces_of(text, tokenizer) for text in texts)
+        return automatic(corpus.corpus, config.encoder, known, most=given["examples"], budget=room)  # type: ignore[attr-defined]
+    return {name: Infused(text, text, 0) for name, text in zip(types, texts, strict=True)}
+
+
+def _tokenizer(corpus: Corpus) -> Tokenizer:
+    return load_tokenizer(encoder_folder(corpus.config.encoder))  # type: ignore[attr-defined]
