@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ENGINE = Path(__file__).resolve().parents[1]
 # Rooms that the core does not need, and the models, which are copied separately.
-_LEFT_OUT = ("pipeline", "training", "benchmarks", "experiments", "serving", "shipped", "__pycache__")
+_LEFT_OUT = ("pipeline", "training", "benchmarks", "studies", "serving", "shipped", "__pycache__")
 _WORDS = 120
 
 

@@ -41,7 +41,7 @@ _TRAINING = Kind(
     "holds a training with other settings ({changes}); choose a new folder",
     note=f"{WORK}/{CLAIM}",
 )
-_CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
+CHANGED = "data.path: the input has changed since this training began; bring it back, or choose a new folder"
 
 
 def train_system(
@@ -83,7 +83,7 @@ def train_system(
     if figures is None:
         _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), files, say)
         if corpus.changed():
-            raise InputChanged(_CHANGED)
+            raise InputChanged(CHANGED)
         shutil.rmtree(files.checkpoint, ignore_errors=True)
         figures = finish(recipe, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
         publish_checkpoint(files.checkpoint, output)
@@ -106,7 +106,7 @@ def train_phases(recipe: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, s
     files = _Files(work, None, [phase.name if len(phases) > 1 else "" for phase in phases])
     _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), files, say, here=True)
     if corpus.changed():
-        raise InputChanged(_CHANGED)
+        raise InputChanged(CHANGED)
     return _state(files)
 
 

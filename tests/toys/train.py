@@ -8,20 +8,22 @@ With `here` in the order the steps are done in this process, without Ray. Prints
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import engine.training.run
 from engine.training.config import LoopConfig
 from engine.training.fit import FitConfig
-from engine.training.here import Report, fit_here
+from engine.training.here import fit_here
 from engine.training.run import train_system
 
 LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
 
 
-def fit(config: FitConfig, work: Path, report: Report, remote: str | None = None) -> Path:
-    """In place of Ray Train's, in this process."""
+def fit(config: FitConfig, work: Path, report: Callable[[Mapping[str, Any]], None], remote: str | None = None) -> Path:
+    """`engine.training.fit.fit` in this process."""
     return fit_here(config, work, report)
 
 

@@ -167,7 +167,7 @@ def test_reports_of_a_later_split_are_left_out_with_a_message(tmp_path):
     config = highlighted(tmp_path, texts, ["C18", "C34", "C18", "C44"], {"start": 0, "end": 5})
     survey = ReportSurvey.of(config)
     assert survey.lines() == [
-        "left out, because the same text is in a later split: 1 of train",
+        "left out because the same text is in a later split: 1 of train",
         "highlights: no samples for train",
     ]
     assert survey.labels == {"site": (("C34",), (1,))} and not len(survey.samples)
