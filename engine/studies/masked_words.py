@@ -3,7 +3,7 @@
     masked_words.texts: [<file>, ...]    Parquet files below data.path: distinct texts in a column tokens (joined by blanks),
                                          sentences (joined) or text; rows of test, or of valid in a file without test, left out
     masked_words.most: 20000             texts, the first by their hash
-    masked_words.encoder, window, epochs, batch, rate, held
+    masked_words.<field>                 of `AdaptConfig`
 
 The fitted folder is an encoder: `model.encoder: {after: <study>, at: "path:{folder}"}`.
 
@@ -33,7 +33,7 @@ from engine.sources.parquet import read_table
 from engine.storage import whole_file
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
-from engine.studies.whole import settings_under
+from engine.studies.settings import options
 from engine.text.tokens import tokenize
 from engine.text.windows import window_bounds
 from engine.training.config import LoopConfig
@@ -50,8 +50,11 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """How an encoder is adapted: `window` tokens a text piece, one in `held` pieces is for validation."""
+    """How an encoder is adapted: to `most` texts of the files `texts`, in pieces of `window` tokens, one in `held` of them for
+    validation."""
 
+    texts: tuple[str, ...]
+    most: int = 20000
     encoder: str = "pkg:minilm"
     window: int = 126
     epochs: float = 2.0
@@ -77,15 +80,10 @@ def fit(task: Task) -> Adapted:
         ConfigError: a setting is unknown, or the texts are too few.
     """
     set_threads(task.threads)
-    given = settings_under(task, "masked_words")
-    files, most = [f"{task.data.rstrip('/')}/{file}" for file in given.pop("texts", ())], given.pop("most", 20000)
-    unknown = sorted(set(given) - set(asdict(AdaptConfig())))
-    if unknown or not files:
-        what = f"has no setting '{unknown[0]}'" if unknown else "needs texts"
-        raise ConfigError(f"study: {task.study.name}: masked_words {what}")
-    config, texts = AdaptConfig(**{**given, "seed": task.arm.seed}), domain_texts(files, most)
-    told = json.dumps([asdict(config), encoder_digest(config.encoder), texts])
-    identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    config = options(AdaptConfig, task, "masked_words", seed=task.arm.seed)
+    texts = domain_texts([f"{task.data.rstrip('/')}/{file}" for file in config.texts], config.most)
+    learned = json.dumps([{**asdict(config), "texts": texts}, encoder_digest(config.encoder)])
+    identity = hashlib.sha256(learned.encode()).hexdigest()[:32]
     home = task.models / "masked_words" / identity
     if not (home / "encoder" / FIGURES).is_file():
         learner = MaskedWords(config, texts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -17,7 +17,7 @@ from engine.studies.study import study_of
 from tests.models.prompt_mrc.conftest import World
 
 TEXTS = ["the old man sells bread near the river", "plum", "we saw an apple and a cherry on a hill " * 8]
-TINY = AdaptConfig("tiny:bert", window=30, epochs=1, batch=2, held=4)
+TINY = AdaptConfig((), encoder="tiny:bert", window=30, epochs=1, batch=2, held=4)
 
 
 def test_pieces_and_what_is_asked_for():
@@ -61,7 +61,7 @@ def test_an_adapted_encoder_is_an_encoder_for_another_study(run_study, corpora, 
     arms = {"plain": {"model.mode": "hard"}, "adapted": {"model.mode": "hard", "model.encoder": f"path:{model.folder}"}}
     figures = run_study({"arms": arms})
     assert ("one", "adapted", "f1", "all") in figures and encoder_digest(f"path:{model.folder}") == digest
-    with pytest.raises(ConfigError, match="masked_words has no setting 'epoch'"):
+    with pytest.raises(ConfigError, match=r"the setting masked_words\.epoch is unknown"):
         Runner(study_of("adapted", {**values, "arms": {"tiny": {**adapt, "masked_words.epoch": 1}}}),
                replace(place, output=tmp_path / "odd"), lines.append).run()  # fmt: skip
 

@@ -82,7 +82,7 @@ def test_a_system_of_two_phases(tmp_path):
         ({"model.moed": "hard"}, "no fit or measure has the setting 'model.moed'"),
         ({"rounds": 3}, "no fit or measure has the setting 'rounds'"),
         ({"train.epoch": 3}, "no fit or measure has the setting 'train.epoch'"),
-        ({"spans.kinds": {}}, "spans has the setting types alone"),
+        ({"spans.kinds": {}}, "the setting spans.kinds is unknown"),
     ],
 )
 def test_an_unknown_setting_is_named(run_study, settings, told):

@@ -1,10 +1,6 @@
 """What a text costs the product, from its tokens to its rows: parameters, operations, time and memory.
 
-    cost.records: 64           the first texts of test
-    cost.repeats: 3            rounds that are timed
-    cost.at_once: 32           texts handed over together, beside one by one
-    cost.batch_tokens: 4096    token places in a batch
-    cost.separate: true        a pass of its own for each type
+    cost.<field>    of `CostConfig`
 
 Each number of texts at once is measured in a process of its own, since a process keeps the memory that it once had. Weights do
 not change what encoder and heads cost, but how many pairs the match head sees and decoding sorts does: of an untrained model the
@@ -15,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.benchmarks import child
 from engine.benchmarks.memory import MEBI, PeakMemory, size_of
 from engine.encoders import set_threads
-from engine.errors import ConfigError, ContractError
+from engine.errors import ContractError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.prompt_mrc import load
@@ -41,29 +37,38 @@ from engine.models.run import records_of
 from engine.sources.labelled.splits import TEST
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
-from engine.studies.whole import UNTRAINED, Fitted, settings_under
+from engine.studies.settings import options
+from engine.studies.whole import UNTRAINED, Fitted
 
-_DEFAULTS = {"records": 64, "repeats": 3, "at_once": 32, "batch_tokens": 4096, "separate": False}
+
+@dataclass(frozen=True)
+class CostConfig:
+    """The first `records` texts of test are read `repeats` times for the clock, one by one and `at_once` together, in batches of
+    `batch_tokens` token places; with `separate` there is a pass of its own for each type."""
+
+    records: int = 64
+    repeats: int = 3
+    at_once: int = 32
+    batch_tokens: int = 4096
+    separate: bool = False
 
 
 def measure(model: Fitted, task: Task) -> Measured:
     """`parameters`, `trained_parameters`, `gflops_per_text` (matrix products, a mean over texts), and of texts alone and of many
     at once milliseconds a text (`p50`, `p95`) and the peak of memory in MiB above what was held before."""
-    given = settings_under(task, "cost")
-    if set(given) - set(_DEFAULTS):
-        raise ConfigError(f"study: {task.study.name}: cost has the settings {', '.join(_DEFAULTS)}, not {', '.join(given)}")
-    settings, corpus = {**_DEFAULTS, **given}, model.corpus.corpus  # type: ignore[attr-defined]
-    documents = [corpus.documents[member] for member in members_of(corpus, TEST)[: settings["records"]]]
-    runtime = {**model.spec.runtime, "threads": task.threads, "batch_tokens": settings["batch_tokens"]}
+    config, corpus = options(CostConfig, task, "cost"), model.corpus.corpus  # type: ignore[attr-defined]
+    documents = [corpus.documents[member] for member in members_of(corpus, TEST)[: config.records]]
+    runtime = {**model.spec.runtime, "batch_tokens": config.batch_tokens}
     request = {
         "spec": asdict(replace(model.spec, runtime=runtime)),
         "texts": [each.text for each in documents],
         "marked": sum(span.type in corpus.types for each in documents for span in each.spans),
         "untrained": bool(task.settings.get(UNTRAINED)),
-        **{name: settings[name] for name in ("repeats", "separate")},
+        "repeats": config.repeats,
+        "separate": config.separate,
     }
     rows, n = [], len(documents)
-    for at_once in dict.fromkeys((1, settings["at_once"])):
+    for at_once in dict.fromkeys((1, config.at_once)):
         figures = child.measure(f"{__name__}:figures", {**request, "at_once": at_once})
         if at_once == 1:
             rows += [Row(name, figures[name]) for name in ("parameters", "trained_parameters")]

@@ -4,11 +4,10 @@ spans.types: {<type of the corpus>: <type of the model>}    answers of the model
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from engine.errors import ConfigError
 from engine.evaluation.spans import ALL, ERRORS, WAYS, Mention, counts_of
 from engine.evaluation.spans import measure as span_figures
 from engine.models.prompt_mrc.corpus import Corpus, marked_mentions, members_of
@@ -16,7 +15,8 @@ from engine.models.prompt_mrc.recipe import answered, held_scores
 from engine.sources.labelled.splits import TEST
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
-from engine.studies.whole import Fitted, settings_under
+from engine.studies.settings import options
+from engine.studies.whole import Fitted
 
 METRICS = (
     *("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy"),
@@ -25,6 +25,11 @@ METRICS = (
 BY_TYPE = ("f1", "overlap_f1", "start_accuracy", "end_accuracy")
 _COUNTS = tuple(dict.fromkeys(name for counts in WAYS.values() for name in counts))
 Answers = list[tuple[str, Mention, float]]
+
+
+@dataclass(frozen=True)
+class SpansConfig:
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure(model: Fitted, task: Task) -> Measured:
@@ -48,10 +53,7 @@ def measure(model: Fitted, task: Task) -> Measured:
 
 def found(model: Fitted, task: Task) -> tuple[dict[str, list[Mention]], Answers]:
     """Marked mentions of the test texts by record id, and the product's answers there."""
-    settings = settings_under(task, "spans")
-    if set(settings) - {"types"}:
-        raise ConfigError(f"study: {task.study.name}: spans has the setting types alone, not {', '.join(settings)}")
-    corpus = renamed(model.corpus.corpus, settings.get("types", {}))  # type: ignore[attr-defined]
+    corpus = renamed(model.corpus.corpus, options(SpansConfig, task, "spans").types)  # type: ignore[attr-defined]
     members = members_of(corpus, TEST)
     return marked_mentions(corpus, members, corpus.types), answered(model.spec, corpus, members)
 

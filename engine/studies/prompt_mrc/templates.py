@@ -11,7 +11,7 @@ Automatic templates have no more word pieces than the longest hand-written one, 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
@@ -25,9 +25,17 @@ from engine.models.prompt_mrc.templates import queries
 from engine.studies import whole
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
+from engine.studies.settings import options
 
 MANUAL, AUTO, MENTIONS = "manual", "auto", "mentions"
 QUESTIONS = "model.questions"
+
+
+@dataclass(frozen=True)
+class TemplatesConfig:
+    kind: str
+    ontology: str = "pkg:ontology"
+    examples: int = 12
 
 
 def fit(task: Task) -> whole.Fitted:
@@ -52,19 +60,18 @@ def templates(task: Task) -> Mapping[str, Infused]:
     Raises:
         ConfigError: there is no such kind, or the ontology table cannot be read or has none of the types.
     """
-    given = {"ontology": "pkg:ontology", "examples": 12, **whole.settings_under(task, "templates")}
-    kind = given.pop("kind", None)
-    if kind not in (MANUAL, AUTO, MENTIONS, NAME) or set(given) != {"ontology", "examples"}:
-        raise ConfigError(f"study: {task.study.name}: templates has kind (manual, auto, mentions, name), ontology and examples")
+    config = options(TemplatesConfig, task, "templates")
+    if config.kind not in (MANUAL, AUTO, MENTIONS, NAME):
+        raise ConfigError(f"study: {task.study.name}: templates.kind is manual, auto, mentions or name, not '{config.kind}'")
     corpus = whole.corpus_of(task)
-    types, config, tokenizer = corpus.config.types, corpus.config, _tokenizer(corpus)  # type: ignore[attr-defined]
-    mode, style = (NAME, NAME) if kind == NAME else (HARD, STYLES[2])
-    texts = queries(types, mode, config.language, style)
-    if kind in (AUTO, MENTIONS):
-        known = definitions(given["ontology"], types, "templates.ontology") if kind == AUTO else {}
+    model, tokenizer = corpus.config, _tokenizer(corpus)  # type: ignore[attr-defined]
+    mode, style = (NAME, NAME) if config.kind == NAME else (HARD, STYLES[2])
+    texts = queries(model.types, mode, model.language, style)
+    if config.kind in (AUTO, MENTIONS):
+        known = definitions(config.ontology, model.types, "templates.ontology") if config.kind == AUTO else {}
         room = max(pieces_of(text, tokenizer) for text in texts)
-        return automatic(corpus.corpus, config.encoder, known, most=given["examples"], budget=room)  # type: ignore[attr-defined]
-    return {name: Infused(text, text, 0) for name, text in zip(types, texts, strict=True)}
+        return automatic(corpus.corpus, model.encoder, known, most=config.examples, budget=room)  # type: ignore[attr-defined]
+    return {name: Infused(text, text, 0) for name, text in zip(model.types, texts, strict=True)}
 
 
 def _tokenizer(corpus: Corpus) -> Tokenizer:
