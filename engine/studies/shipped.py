@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.models.base import ModelSpec, load
+from engine.models.checkpoint import read
 from engine.studies.run import Task
 from engine.studies.settings import check_parts, options
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder (`shipped` is the one that comes along) and the digest of its files."""
+    """A checkpoint folder and the digest of its files."""
 
     folder: Path
     identity: str
@@ -28,5 +28,5 @@ def fit(task: Task) -> Checkpoint:
         ConfigError: there is none, it is of another system, or a setting is unknown.
     """
     check_parts(task, "model", "data", "explain")
-    path = options(_Model, task, "model").path
-    return Checkpoint(Path(path), load(ModelSpec(f"engine.models.{task.study.system}", path)).digest)
+    stored = read(options(_Model, task, "model").path, f"engine.models.{task.study.system}")
+    return Checkpoint(stored.folder, stored.digest)

@@ -63,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(head, path.read_text())
 
 
+@pytest.mark.long
 def test_the_main_job_as_a_ray_job(tmp_path: Path, server: Server) -> None:
     path = write_input(tmp_path / "in" / "a.jsonl", texts(30))
     with path.open("a") as file:

@@ -45,6 +45,7 @@ def execute(run: str | None, parameters: str, folder: Path) -> tuple[str, dict]:
     return told, json.loads(outputs[-1]["text"])
 
 
+@pytest.mark.long
 def test_a_run_on_a_disk_with_its_reports(finished: Path) -> None:
     parameters = f"REPORTS = {str(finished / 'in' / 'a.jsonl')!r}\nID = 'id'"
     told, found = execute(str(finished / "out"), parameters, finished)

@@ -67,6 +67,7 @@ def wait_for(what: Callable[[], bool], driver: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_models_run_where_gpus_are_while_nodes_come_and_go(tmp_path, head):
     write_input(tmp_path / "in" / "a.jsonl", texts(90))
     gate = tmp_path / "gate"
@@ -91,6 +92,7 @@ def test_models_run_where_gpus_are_while_nodes_come_and_go(tmp_path, head):
     assert_once(tmp_path / "out", list(texts(90)))
 
 
+@pytest.mark.long
 def test_the_same_command_resumes_on_another_number_of_nodes(tmp_path, head):
     write_input(tmp_path / "in" / "a.jsonl", texts(60))
     two = [head.add(num_cpus=1), head.add(num_cpus=1)]

@@ -10,8 +10,8 @@ heads' biases are set so that as many words begin and end an answer as are marke
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,34 +59,35 @@ def measure(model: Fitted, task: Task) -> Measured:
     config, corpus = options(CostConfig, task, "cost"), model.corpus.corpus  # type: ignore[attr-defined]
     documents = [corpus.documents[member] for member in members_of(corpus, TEST)[: config.records]]
     runtime = {**model.spec.runtime, "batch_tokens": config.batch_tokens}
-    request = {
-        "spec": asdict(replace(model.spec, runtime=runtime)),
-        "texts": [each.text for each in documents],
-        "marked": sum(span.type in corpus.types for each in documents for span in each.spans),
-        "untrained": bool(task.settings.get(UNTRAINED)),
-        "repeats": config.repeats,
-        "separate": config.separate,
-    }
+    spec, texts = replace(model.spec, runtime=runtime), [document.text for document in documents]
+    # Marked mentions of the texts, where an untrained model's heads must be opened.
+    marked = sum(span.type in corpus.types for document in documents for span in document.spans)
+    opened = marked if task.settings.get(UNTRAINED) else None
     rows, n = [], len(documents)
     for at_once in dict.fromkeys((1, config.at_once)):
-        figures = child.measure(f"{__name__}:figures", {**request, "at_once": at_once})
+        costs = child.call(figures, spec, texts, opened, config.separate, config.repeats, at_once)
         if at_once == 1:
-            rows += [Row(name, figures[name]) for name in ("parameters", "trained_parameters")]
-            rows.append(Row("gflops_per_text", figures["flops"] / 1e9, n=n))
+            rows += [Row(name, costs[name]) for name in ("parameters", "trained_parameters")]
+            rows.append(Row("gflops_per_text", costs["flops"] / 1e9, n=n))
         part = "alone" if at_once == 1 else f"{at_once} at once"
-        rows += [Row(f"ms_per_text_{name}", 1000 * figures[name], n=n, slice=part) for name in ("p50", "p95")]
-        rows.append(Row("peak_mib", figures["peak"], slice=part, note="above what the process with the model held before"))
+        rows += [Row(f"ms_per_text_{name}", 1000 * costs[name], n=n, slice=part) for name in ("p50", "p95")]
+        rows.append(Row("peak_mib", costs["peak"], slice=part, note="above what the process with the model held before"))
     return Measured(rows)
 
 
-def figures(request: Mapping[str, Any]) -> dict[str, float]:
-    """Measures an extractor as a request of `measure` says; for a fresh process."""
-    spec = ModelSpec(**request["spec"])
+def figures(
+    spec: ModelSpec, texts: Sequence[str], marked: int | None, separate: bool, repeats: int, at_once: int
+) -> dict[str, float]:
+    """Measures an extractor on some texts; for a fresh process.
+
+    Args:
+        marked: mentions marked in the texts, by which an untrained model's heads are opened; None for a trained one.
+    """
     set_threads(spec.runtime["threads"])
     extractor = load(spec)
-    if request["untrained"]:
-        open_heads(extractor, request["texts"], request["marked"])
-    return cost(extractor, request["texts"], **{name: request[name] for name in ("separate", "repeats", "at_once")})
+    if marked is not None:
+        open_heads(extractor, texts, marked)
+    return cost(extractor, texts, separate=separate, repeats=repeats, at_once=at_once)
 
 
 def cost(

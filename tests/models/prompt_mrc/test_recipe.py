@@ -316,6 +316,7 @@ def _work(rank, folder, given):
     dist.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_two_workers_do_what_one_does(path, tmp_path):
     given = written(settings(path), tmp_path)
