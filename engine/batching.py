@@ -1,4 +1,4 @@
-"""Token-budget batches: records of like length together, so that little is padding and memory is bounded."""
+"""Token-budget batches: records of similar length together, for little padding and bounded memory."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,9 @@ import numpy as np
 _OFF_CPU = 8192
 
 
-def micro_batch(asked: int, device: str, on_cpu: int) -> int:
-    """Padded tokens a micro-batch of a training holds: those asked for; 0 stands for 8,192, and on a CPU, where more leave its
-    caches, for `on_cpu`."""
-    return asked or (on_cpu if device == "cpu" else _OFF_CPU)
+def micro_batch(tokens: int, device: str, on_cpu: int) -> int:
+    """Padded tokens of a training's micro-batch: `tokens`, or for 0 the device's default, smaller on a CPU for its caches."""
+    return tokens or (on_cpu if device == "cpu" else _OFF_CPU)
 
 
 def token_budget_batches(windows: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -18,21 +17,20 @@ def token_budget_batches(windows: Sequence[int], lengths: Sequence[int], budget:
 
     Args:
         windows: windows of each record.
-        lengths: tokens of each record's longest window, padding to which the batch is counted.
-        budget: padded tokens a batch may hold; a record that is larger alone has a batch of its own.
+        lengths: tokens of each record's longest window, to which its batch is padded.
+        budget: padded tokens of a batch; a larger record has a batch of its own.
     Returns:
-        Positions into `windows`, every one exactly once, the costliest batch first, so that what does not fit shows at once.
+        Positions into `windows`, each exactly once, the costliest batch first, so that a lack of memory shows at once.
     """
     windows, lengths = np.asarray(windows), np.asarray(lengths)
     order = np.lexsort((-windows, -lengths))
     batches: list[list[int]] = []
-    held = width = 0
+    count = width = 0
     for position in order.tolist():
-        count = int(windows[position])
-        if batches and (held + count) * width <= budget:
+        count += int(windows[position])
+        if batches and count * width <= budget:
             batches[-1].append(position)
-            held += count
         else:
             batches.append([position])
-            held, width = count, int(lengths[position])
+            count, width = int(windows[position]), int(lengths[position])
     return batches

@@ -1,8 +1,8 @@
-"""Text encoders by name, verified by digest, in the precision that the hardware is fast at.
+"""Text encoders by name, verified by digest, in the precision that suits the hardware.
 
-Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only where a user asks for it), and for tests
-`tiny:bert` and `tiny:longformer`, whose weights are random from a fixed seed. Weights are safetensors; nothing is unpickled and
-no remote code runs.
+Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only if the user names it), and for tests
+`tiny:bert` and `tiny:longformer`, with random weights from a fixed seed. Weights are safetensors; nothing is unpickled and no
+remote code runs.
 """
 
 import hashlib
@@ -21,23 +21,21 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_TINY = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-_TINY_LONG = {**_TINY, "max_position_embeddings": 4352, "attention_window": 16, "pad_token_id": 0}
-_BEHIND = (
-    "roberta",
-    "longformer",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "roberta-prelayernorm",
-    "camembert",
-    "mpnet",
-    "data2vec-text",
+_BERT = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_TINY = {
+    "tiny:bert": _BERT,
+    "tiny:longformer": {**_BERT, "max_position_embeddings": 4352, "attention_window": 16, "pad_token_id": 0},
+}
+# Kinds whose positions begin after the id of padding.
+_SHIFTED = (
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert"),
+    *("longformer", "mpnet", "data2vec-text"),
 )
 _verified: dict[tuple[str, int], str] = {}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hex, remembered for an unchanged file within the process."""
+    """SHA-256 of a file in hex, cached within the process while the file is unchanged."""
     key = (str(path), path.stat().st_mtime_ns)
     if key not in _verified:
         with open(path, "rb") as file:
@@ -49,7 +47,7 @@ def encoder_folder(name: str) -> Path:
     """The local folder of an encoder's files.
 
     Raises:
-        ConfigError: the name is unknown, or its files are not here.
+        ConfigError: the name is unknown, or its files are missing.
     """
     kind, _, rest = name.partition(":")
     if name == "pkg:minilm" or kind == "tiny":
@@ -68,9 +66,9 @@ def encoder_folder(name: str) -> Path:
 
 
 def encoder_digest(name: str) -> str:
-    """What identifies the encoder's weights: the SHA-256 of its safetensors file, verified for the embedded one."""
+    """The SHA-256 of the encoder's safetensors file, checked against the published one for `pkg:minilm`."""
     if name.startswith("tiny:"):
-        return hashlib.sha256(repr((name, sorted(_tiny(name).items()))).encode()).hexdigest()
+        return hashlib.sha256(repr((name, sorted(_tiny_shape(name).items()))).encode()).hexdigest()
     weights = encoder_folder(name) / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"encoder: {name} has no model.safetensors; other weight formats are not read")
@@ -95,52 +93,47 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     encoder_digest(name)
     config = _config(name)
+    attention = "eager" if config.model_type == "longformer" else attention
     if name.startswith("tiny:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            config.update(quiet)
-            config._attn_implementation = "eager" if config.model_type == "longformer" else attention
+            config.update(no_dropout)
+            config._attn_implementation = attention
             return MODEL_MAPPING[type(config)](config, add_pooling_layer=False).to(dtype).eval()
-    folder = encoder_folder(name)
-    known = config.to_dict()
+    options = {key: value for key, value in no_dropout.items() if key in config.to_dict()}
     kind = MODEL_MAPPING.get(type(config), None)
-    # A pooler is read by nobody, and where it stood an adapter would never learn.
-    pooled = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
+    # Nobody reads a pooler, and an adapter in it would never learn.
+    if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
+        options["add_pooling_layer"] = False
+    files = {"local_files_only": True, "use_safetensors": True}
     try:
-        return AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="eager" if known["model_type"] == "longformer" else attention,
-            local_files_only=True,
-            use_safetensors=True,
-            **{key: value for key, value in quiet.items() if key in known},
-            **({"add_pooling_layer": False} if pooled else {}),
-        ).eval()
+        encoder = AutoModel.from_pretrained(encoder_folder(name), dtype=dtype, attn_implementation=attention, **files, **options)
+        return encoder.eval()
     except SafetensorError:
         raise ConfigError(f"encoder: model.safetensors of {name} cannot be read; is it whole?") from None
 
 
 def positions(config: "PretrainedConfig") -> int:
-    """Tokens that an encoder of this configuration has positions for, special ones among them."""
+    """How many tokens an encoder of this configuration has positions for, special tokens included."""
     return config.max_position_embeddings - first_position(config)
 
 
 def first_position(config: "PretrainedConfig") -> int:
-    """The position of an encoder's first token: these kinds count from behind the id of padding."""
-    return config.pad_token_id + 1 if config.model_type in _BEHIND else 0
+    """The position of an encoder's first token."""
+    return config.pad_token_id + 1 if config.model_type in _SHIFTED else 0
 
 
 def check_window(name: str, window: int) -> None:
-    """Sees that windows of so many tokens of text, between two special ones, fit an encoder.
+    """Checks that an encoder takes windows of `window` tokens of text and two special tokens.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: it does not.
     """
     config = _config(name)
-    # Kinds that know distances alone have no limit.
+    # Kinds with relative positions have no limit.
     if getattr(config, "max_position_embeddings", 0) <= 0:
         return
     room = positions(config)
@@ -154,24 +147,21 @@ def _config(name: str) -> "PretrainedConfig":
     from transformers import AutoConfig, BertConfig, LongformerConfig
 
     if name.startswith("tiny:"):
-        shape = _tiny(name)
-        return {"tiny:bert": BertConfig, "tiny:longformer": LongformerConfig}[name](**shape)
-    folder = encoder_folder(name)
+        return (BertConfig if name == "tiny:bert" else LongformerConfig)(**_tiny_shape(name))
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(encoder_folder(name), local_files_only=True)
     except (OSError, ValueError):
-        raise ConfigError(f"encoder: the config.json of {name} names no kind of encoder that transformers knows") from None
+        raise ConfigError(f"encoder: the config.json of {name} names no encoder type that transformers knows") from None
 
 
-def _tiny(name: str) -> dict[str, int]:
-    found = {"tiny:bert": _TINY, "tiny:longformer": _TINY_LONG}.get(name)
-    if found is None:
+def _tiny_shape(name: str) -> dict[str, int]:
+    if name not in _TINY:
         raise ConfigError(f"encoder: '{name}' is no name; of the tiny ones there are tiny:bert and tiny:longformer")
-    return found
+    return _TINY[name]
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The fast tokenizer in a folder, without padding or truncation, so that nothing is cut unseen.
+    """The fast tokenizer in a folder, without padding or truncation.
 
     Raises:
         ConfigError: there is none, or it cannot be read.
@@ -184,7 +174,7 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
         raise ConfigError(f"there is no tokenizer.json in {folder}; only fast tokenizers keep offsets")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception:  # tokenizers has no kind of error of its own
+    except Exception:  # tokenizers has no error class of its own
         raise ConfigError(f"{path} cannot be read as a tokenizer; is it whole?") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -192,7 +182,7 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
 
 
 def set_threads(threads: int) -> None:
-    """Lets torch have so many threads on the processor; 0 is its own choice, cut to what this process may keep busy."""
+    """Sets torch's CPU threads; 0 is torch's own choice, at most the processors that this process may use."""
     import torch
 
     threads = threads or min(torch.get_num_threads(), processors())
@@ -204,9 +194,8 @@ def pick_precision(wanted: str, device: str) -> "torch.dtype":
     """`auto` is bf16 where the hardware multiplies it natively (GPU, AMX, AVX512-BF16), fp32 elsewhere."""
     import torch
 
-    named = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    if wanted in named:
-        return named[wanted]
+    if wanted in ("fp32", "bf16"):
+        return torch.float32 if wanted == "fp32" else torch.bfloat16
     if wanted != "auto":
         raise ConfigError(f"cluster.precision: '{wanted}' is none of auto, fp32, bf16")
     if device.startswith("cuda"):
@@ -230,25 +219,24 @@ def _hub_folder(rest: str) -> Path:
     if not revision:
         raise ConfigError(f"encoder: hub:{repo} needs a pinned revision, hub:{repo}@<commit>")
     try:
-        found = snapshot_download(repo, revision=revision, allow_patterns=["*.json", "*.txt", "model.safetensors"])
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=["*.json", "*.txt", "model.safetensors"]))
     except HFValidationError:
         raise ConfigError(f"encoder: '{repo}' is no id of the hub, such as org/model") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
         raise ConfigError(f"encoder: hub:{rest} is not in the local cache and the hub did not give it") from None
-    return Path(found)
 
 
 def special_ids(tokenizer: "Tokenizer") -> tuple[int, int, int, int]:
-    """Ids of [CLS], [SEP], [PAD] and [MASK], by whichever names the tokenizer has for them."""
-    found = []
+    """Ids of [CLS], [SEP], [PAD] and [MASK], under the tokenizer's names for them."""
+    ids = []
     for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[PAD]", "<pad>"), ("[MASK]", "<mask>")):
-        known = [tokenizer.token_to_id(name) for name in names if tokenizer.token_to_id(name) is not None]
+        known = [token for name in names if (token := tokenizer.token_to_id(name)) is not None]
         if not known:
             raise ConfigError(f"the tokenizer has no {names[0]} token")
-        found.append(known[0])
-    return found[0], found[1], found[2], found[3]
+        ids.append(known[0])
+    return tuple(ids)
 
 
 def attention_for(device: str) -> str:
-    """On a CPU and for short windows plain attention beats the fused kernel, and its backward takes half the time (measured)."""
+    """sdpa on a GPU; on a CPU plain attention is faster for short windows, its backward by half (measured)."""
     return "sdpa" if device.startswith("cuda") else "eager"

@@ -2,16 +2,18 @@
 
     EngineError
     ├── ConfigError        2   a setting or the input is wrong; one readable line that says what to do
-    │   └── InputChanged   2   a file is not what the plan saw
+    │   └── InputChanged   2   a file differs from the plan
     ├── RetryableError     3   the same command may succeed later
     ├── TooManyFailures    4   the run finished, with more failed records than the user allows
-    └── ContractError      1   a bug of ours: a promise inside the engine was broken
+    └── ContractError      1   a bug: a promise inside the engine was broken
 
-    RowError                   one record is broken; becomes a row, never leaves the stage that met it
+    RowError                   one record is broken; becomes a row and never leaves its stage
 
-No message ever holds text of a record: parsers quote the offending line in their errors, so catch those and raise one of
-these `from None`.
+No message ever holds text of a record. Parsers quote the offending line in their errors, so catch those and raise one of these
+`from None`.
 """
+
+import traceback
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -21,41 +23,41 @@ EXIT_FAILURES = 4
 
 
 class EngineError(Exception):
-    """Base of every error that the engine raises on purpose. `exit_code` is what a job ends with."""
+    """Base of every error that the engine raises on purpose; `exit_code` is the job's."""
 
     exit_code = EXIT_BUG
 
 
 class ConfigError(EngineError):
-    """A setting or the input is wrong. The message is one line that says what to do.
+    """A setting or the input is wrong.
 
     Args:
-        told: the line. key: the setting that it is about, which stands in front.
+        message: one line that says what to do. key: the setting it is about, which is put in front.
     """
 
     exit_code = EXIT_CONFIG
 
-    def __init__(self, told: str, key: str | None = None) -> None:
-        super().__init__(f"{key}: {told}" if key else told)
-        self.told, self.key = told, key
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.message, self.key = message, key
 
-    def under(self, key: str) -> "ConfigError":
-        """The same under the name by which the user knows the setting, where it is about one."""
-        return ConfigError(self.told, self.key and key)
+    def with_key(self, key: str) -> "ConfigError":
+        """The same error under the user's name for the setting, if it is about one."""
+        return ConfigError(self.message, self.key and key)
 
 
 class InputChanged(ConfigError):
-    """An input file is missing or is not the one that the plan saw."""
+    """An input file is missing or no longer what the plan saw."""
 
 
 class RetryableError(EngineError):
-    """Something outside the engine failed (a full disk, too many lost workers): the same command may succeed later."""
+    """Something outside the engine failed, such as a full disk; the same command may succeed later."""
 
     exit_code = EXIT_RETRY
 
 
 class TooManyFailures(EngineError):
-    """The run finished and every record has its row, but more of them failed than the user allows."""
+    """The run finished with a row for every record, but more records failed than the user allows."""
 
     exit_code = EXIT_FAILURES
 
@@ -74,15 +76,10 @@ class RowError(Exception):
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind
-        self.detail = detail
+        self.kind, self.detail = kind, detail
 
 
 def where(error: BaseException) -> str:
-    """File and line of an exception, which is all that may be told of one that could quote a record."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return "?"
-    return f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}"
+    """File and line of an exception: all that may be reported of one that could quote a record."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"

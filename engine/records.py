@@ -1,9 +1,8 @@
-"""The contract: what comes out of the sources, what goes into the tables, and the words used for outcomes.
+"""The contract: what the sources produce, what the result tables hold, and the words for outcomes.
 
-Two schemas flow through the engine. `RECORDS` is what a source gives for one shard: one row a record, broken ones included.
-`codes_fields` and `entities_fields` are what lands in `codes/` and `entities/`. Between them travel tables of a system's own
-columns, always keyed by `row`, the number of a record within its shard, which is unique where a `record_id` given by a user may
-not be.
+`records_schema` is what a source reads for one shard: one row a record, broken ones included. `codes_fields` and
+`entities_fields` are the columns of `codes/` and `entities/`. Tables between them have columns of the system and the key `row`,
+the record's number within its shard: it is unique, which a user's `record_id` may not be.
 """
 
 import hashlib
@@ -50,171 +49,137 @@ REASONS = (
     "unseen_code_pair",
 )
 
-FAILURE = pa.struct([pa.field("kind", pa.string()), pa.field("detail", pa.string())])
-TOP = pa.list_(pa.struct([pa.field("code", pa.string()), pa.field("prob", pa.float32())]))
-EVIDENCE = pa.list_(
-    pa.struct(
-        [
-            pa.field("start", pa.int32()),
-            pa.field("end", pa.int32()),
-            pa.field("score", pa.float32()),
-            pa.field("weight", pa.float32()),
-        ]
-    )
-)
-# A phrase of the reportability lists in a text: the list's wording, never the text's.
+_SCORES = ("score", "start_score", "end_score", "match_score")
+
+FAILURE = pa.struct({"kind": pa.string(), "detail": pa.string()})
+TOP = pa.list_(pa.struct({"code": pa.string(), "prob": pa.float32()}))
+EVIDENCE = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "score": pa.float32(), "weight": pa.float32()}))
+# A phrase of the reportability lists in a text: in the list's wording, never the text's.
 PHRASES = pa.list_(
-    pa.struct(
-        [
-            pa.field("start", pa.int32()),
-            pa.field("end", pa.int32()),
-            pa.field("phrase", pa.string()),
-            pa.field("kind", pa.string()),
-            pa.field("assertion", pa.string()),
-        ]
-    )
+    pa.struct({"start": pa.int32(), "end": pa.int32(), "phrase": pa.string(), "kind": pa.string(), "assertion": pa.string()})
+)
+ENTITY = pa.struct(
+    {
+        "type": pa.string(),
+        "start": pa.int32(),
+        "end": pa.int32(),
+        **dict.fromkeys(_SCORES, pa.float32()),
+        "zero_shot": pa.bool_(),
+        "margin": pa.float32(),
+        "confused_with": pa.string(),
+        **dict.fromkeys(("context_share", "hard_share", "soft_share"), pa.float32()),
+        "evidence": EVIDENCE,
+    }
 )
 
-ENTITY = pa.struct(
-    [
-        pa.field("type", pa.string()),
-        pa.field("start", pa.int32()),
-        pa.field("end", pa.int32()),
-        pa.field("score", pa.float32()),
-        pa.field("start_score", pa.float32()),
-        pa.field("end_score", pa.float32()),
-        pa.field("match_score", pa.float32()),
-        pa.field("zero_shot", pa.bool_()),
-        pa.field("margin", pa.float32()),
-        pa.field("confused_with", pa.string()),
-        pa.field("context_share", pa.float32()),
-        pa.field("hard_share", pa.float32()),
-        pa.field("soft_share", pa.float32()),
-        pa.field("evidence", EVIDENCE),
-    ]
-)
+
+def _required(name: str, kind: pa.DataType | None = None) -> pa.Field:
+    return pa.field(name, kind or pa.string(), nullable=False)
+
+
+_REASONS_FIELD = pa.field("reasons", pa.list_(pa.string()))
+_RUN = (_required("run_id"), _required("model_digest"))
 
 METRICS = pa.schema(
     [
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("model_digest", pa.string(), nullable=False),
-        pa.field("task", pa.string()),
-        pa.field("metric", pa.string(), nullable=False),
-        pa.field("slice", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("ci_lo", pa.float64()),
-        pa.field("ci_hi", pa.float64()),
-        pa.field("n", pa.int64(), nullable=False),
-        pa.field("params", pa.string(), nullable=False),
+        *_RUN,
+        ("task", pa.string()),
+        _required("metric"),
+        _required("slice"),
+        *((name, pa.float64()) for name in ("value", "ci_lo", "ci_hi")),
+        _required("n", pa.int64()),
+        _required("params"),
     ]
 )
 
 
 def wrong_schema(slices: Iterable[str]) -> pa.Schema:
-    """What an evaluation writes of the codes that are wrong; a column `slice_<name>` for each part that was asked for."""
+    """The wrong codes of an evaluation; a column `slice_<name>` for each requested slice."""
     return pa.schema(
         [
-            pa.field("record_id", pa.string(), nullable=False),
-            pa.field("task", pa.string(), nullable=False),
-            pa.field("decision", pa.string(), nullable=False),
-            pa.field("code", pa.string(), nullable=False),
-            pa.field("gold", pa.string(), nullable=False),
-            pa.field("prob", pa.float32()),
-            pa.field("reasons", pa.list_(pa.string())),
-            pa.field("task_decision", pa.string()),
-            pa.field("task_reasons", pa.list_(pa.string())),
+            *map(_required, ("record_id", "task", "decision", "code", "gold")),
+            ("prob", pa.float32()),
+            _REASONS_FIELD,
+            ("task_decision", pa.string()),
+            ("task_reasons", pa.list_(pa.string())),
             *_wrong_fields(slices),
         ]
     )
 
 
 def wrong_entities_schema(slices: Iterable[str]) -> pa.Schema:
-    """What it writes of entities: one row an error, with the found mention, the marked one, or both."""
+    """The wrong entities of an evaluation: one row an error, with the predicted mention, the gold mention, or both."""
     return pa.schema(
         [
-            pa.field("record_id", pa.string(), nullable=False),
-            pa.field("error", pa.string(), nullable=False),
-            pa.field("type", pa.string()),
-            pa.field("start", pa.int32()),
-            pa.field("end", pa.int32()),
-            pa.field("score", pa.float32()),
-            pa.field("margin", pa.float32()),
-            pa.field("confused_with", pa.string()),
-            pa.field("gold_type", pa.string()),
-            pa.field("gold_start", pa.int32()),
-            pa.field("gold_end", pa.int32()),
-            pa.field("decision", pa.string(), nullable=False),
-            pa.field("reasons", pa.list_(pa.string())),
-            pa.field("dataset", pa.string()),
+            *map(_required, ("record_id", "error")),
+            ("type", pa.string()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("score", pa.float32()),
+            ("margin", pa.float32()),
+            ("confused_with", pa.string()),
+            ("gold_type", pa.string()),
+            ("gold_start", pa.int32()),
+            ("gold_end", pa.int32()),
+            _required("decision"),
+            _REASONS_FIELD,
+            ("dataset", pa.string()),
             *_wrong_fields(slices),
         ]
     )
 
 
 def _wrong_fields(slices: Iterable[str]) -> list[pa.Field]:
-    return [
-        pa.field("group", pa.string()),
-        *(pa.field(f"slice_{name}", pa.string()) for name in slices),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("model_digest", pa.string(), nullable=False),
-    ]
+    names = ("group", *(f"slice_{name}" for name in slices))
+    return [*(pa.field(name, pa.string()) for name in names), *_RUN]
 
 
 def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
-    """What a source gives for one shard, one row a record in input order.
+    """What a source reads for one shard, one row a record in input order.
 
     `row` is unique within the shard. `record_id` is the input's, or made from source and position, and may repeat. `source` is
     the file relative to the input, `position` the record's number in that file, from 0. `text` is null exactly where `failure`
-    is not. `keep` is a struct of the columns a user passes through.
+    is not. `keep` is a struct of the columns that the user passes through.
     """
     return pa.schema(
         [
-            pa.field("row", pa.int32(), nullable=False),
-            pa.field("record_id", pa.string(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("position", pa.int64(), nullable=False),
-            pa.field("text", pa.large_string()),
-            pa.field("failure", FAILURE),
-            pa.field("keep", pa.struct(list(keep))),
+            _required("row", pa.int32()),
+            *map(_required, ("record_id", "source")),
+            _required("position", pa.int64()),
+            ("text", pa.large_string()),
+            ("failure", FAILURE),
+            ("keep", pa.struct(list(keep))),
         ]
     )
 
 
 def task_fields(task: str) -> list[pa.Field]:
     """The columns of one task of the `codes` table; `docs/data-dictionary.md` says what each one means."""
-    return [
-        pa.field(f"{task}_code", pa.string()),
-        pa.field(f"{task}_name", pa.string()),
-        pa.field(f"{task}_prob", pa.float32()),
-        pa.field(f"{task}_decision", pa.string()),
-        pa.field(f"{task}_reasons", pa.list_(pa.string())),
-        pa.field(f"{task}_top", TOP),
-        pa.field(f"{task}_evidence", EVIDENCE),
-        pa.field(f"{task}_residual", pa.float32()),
-        pa.field(f"{task}_comprehensiveness", pa.float32()),
-        pa.field(f"{task}_sufficiency", pa.float32()),
-        pa.field(f"{task}_random_comprehensiveness", pa.float32()),
-        pa.field(f"{task}_random_sufficiency", pa.float32()),
-    ]
+    measures = ("comprehensiveness", "sufficiency", "random_comprehensiveness", "random_sufficiency")
+    kinds = {
+        "code": pa.string(),
+        "name": pa.string(),
+        "prob": pa.float32(),
+        "decision": pa.string(),
+        "reasons": pa.list_(pa.string()),
+        "top": TOP,
+        "evidence": EVIDENCE,
+        **dict.fromkeys(("residual", *measures), pa.float32()),
+    }
+    return [pa.field(f"{task}_{name}", kind) for name, kind in kinds.items()]
 
 
 def codes_fields(tasks: Sequence[str]) -> list[pa.Field]:
     """The columns of `codes` that a coding system fills: decision, tasks and counts, in table order."""
-    fields = [
-        pa.field("decision", pa.string(), nullable=False),
-        pa.field("reasons", pa.list_(pa.string())),
-        pa.field("phrases", PHRASES),
-    ]
-    for task in tasks:
-        fields += task_fields(task)
-    return fields + _count_fields()
+    columns = [field for task in tasks for field in task_fields(task)]
+    return [_required("decision"), _REASONS_FIELD, pa.field("phrases", PHRASES), *columns, *_count_fields()]
 
 
 def entities_fields() -> list[pa.Field]:
     """The columns of `entities` that an extracting system fills, in table order."""
     return [
-        pa.field("decision", pa.string(), nullable=False),
-        pa.field("reasons", pa.list_(pa.string())),
+        _required("decision"),
+        _REASONS_FIELD,
         pa.field("entities", pa.list_(ENTITY)),
         pa.field("invalid_start_gt_end", pa.int32()),
         *_count_fields(),
@@ -222,12 +187,8 @@ def entities_fields() -> list[pa.Field]:
 
 
 def _count_fields() -> list[pa.Field]:
-    return [
-        pa.field("text_sha256", pa.binary(32)),
-        pa.field("n_tokens", pa.int32()),
-        pa.field("n_windows", pa.int32()),
-        pa.field("truncated_chars", pa.int32()),
-    ]
+    counts = ("n_tokens", "n_windows", "truncated_chars")
+    return [pa.field("text_sha256", pa.binary(32)), *(pa.field(name, pa.int32()) for name in counts)]
 
 
 def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> pa.Schema:
@@ -238,14 +199,13 @@ def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> p
     """
     schema = pa.schema(
         [
-            pa.field("record_id", pa.string(), nullable=False),
+            _required("record_id"),
             *fields,
-            pa.field("failure", FAILURE),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("position", pa.int64(), nullable=False),
-            pa.field("source_id", pa.string()),
-            pa.field("run_id", pa.string(), nullable=False),
-            pa.field("model_digest", pa.string(), nullable=False),
+            ("failure", FAILURE),
+            _required("source"),
+            _required("position", pa.int64()),
+            ("source_id", pa.string()),
+            *_RUN,
         ]
     )
     for field in keep:
@@ -256,22 +216,23 @@ def table_schema(fields: Iterable[pa.Field], keep: Iterable[pa.Field] = ()) -> p
 
 
 def system_columns(names: Sequence[str]) -> Sequence[str]:
-    """Of the columns of a result table those that the system made. What the user kept stands behind `failure`, and may have the
-    name of another system's column."""
+    """The columns of a result table that the system filled. Columns of the user stand behind `failure`, and may be named like
+    another system's."""
     return names[: names.index("failure")] if "failure" in names else names
 
 
 def tasks_of(schema: pa.Schema) -> list[str]:
-    """The tasks of a `codes` table, in table order. Columns that the user passed through, which stand last, make none."""
-    ends, ours = "_decision", system_columns(schema.names)
-    return [name[: -len(ends)] for name in ours if name.endswith(ends) and f"{name[: -len(ends)]}_code" in ours]
+    """The tasks of a `codes` table, in table order; columns that the user passed through do not count."""
+    columns = system_columns(schema.names)
+    tasks = [name.removesuffix("_decision") for name in columns if name.endswith("_decision")]
+    return [task for task in tasks if f"{task}_code" in columns]
 
 
 def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table, if it has exactly this schema and no null where none may be; else ContractError (names only, no values)."""
+    """The table, if it has exactly this schema and no forbidden null; else ContractError (with names, without values)."""
     if not table.schema.equals(schema):
-        theirs, ours = set(map(str, table.schema)), set(map(str, schema))
-        raise ContractError(f"table schema differs: has {sorted(theirs - ours)}, wants {sorted(ours - theirs)}")
+        has, wants = set(map(str, table.schema)), set(map(str, schema))
+        raise ContractError(f"table schema differs: has {sorted(has - wants)}, wants {sorted(wants - has)}")
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ContractError(f"column {field.name} has nulls")
@@ -279,11 +240,11 @@ def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def text_digest(text: str) -> bytes:
-    """SHA-256 of the UTF-8 bytes: a span belongs to the text with this digest."""
+    """SHA-256 of the UTF-8 bytes; spans belong to the text with this digest."""
     return hashlib.sha256(text.encode("utf-8")).digest()
 
 
 def seed_of(record_id: str, *parts: object) -> int:
-    """A 63-bit seed from the record's id and the purpose, the same wherever and whenever the record is met."""
+    """A 63-bit seed from the record's id and the purpose, the same everywhere."""
     key = "\x1f".join([record_id, *map(str, parts)]).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

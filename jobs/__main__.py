@@ -1,4 +1,4 @@
-"""All jobs by one name: `marginalia`, or `python -m jobs`, lists them; with a job's name and key=value it runs that job."""
+"""All jobs under one name: `marginalia`, or `python -m jobs`, lists them; with a job's name and key=value it runs that job."""
 
 import ast
 import importlib
@@ -20,7 +20,7 @@ def main() -> None:
     open_streams()
     words = sys.argv[1:]
     if words and words[0] in job_names():
-        # A job that records its command reads it here.
+        # As if the job had been started itself.
         sys.argv[1:] = words[1:]
         importlib.import_module(f"jobs.{words[0]}").main()
     sys.exit(piped("marginalia", lambda: _answer(words)))
@@ -47,11 +47,11 @@ def listing() -> str:
     for name in names:
         first = f"  {name:<{width}}  "
         lines += textwrap.wrap(_sentence(name), WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
-    return "\n".join([*lines, "", "marginalia <job> --help tells what a job does, every key with its value, and examples."])
+    return "\n".join([*lines, "", "marginalia <job> --help explains a job, with every key, its value now, and examples."])
 
 
 def _sentence(name: str) -> str:
-    """The first sentence of what a job does, read from its source: to import them all takes seconds."""
+    """The first sentence of what a job does, read from its source, since importing all jobs takes seconds."""
     source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "job":

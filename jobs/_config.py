@@ -1,18 +1,14 @@
-"""What every job that runs a system may set, key by key, and how it becomes the engine's own settings."""
+"""The keys of every job that runs a system, and how they become the engine's settings."""
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Any
 
 from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.machine import memory, processors
+from engine.pipeline.config import GIBI, ClusterConfig
 from engine.sources import InputConfig
-
-if TYPE_CHECKING:
-    from engine.pipeline import ClusterConfig
-
-GIBI, KIBI = 1024**3, 1024
 
 
 @dataclass(frozen=True)
@@ -29,43 +25,31 @@ class Output:
 @dataclass
 class Model:
     system: str = key(MISSING, "The package of the system; model=<name> sets it.")
-    path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the model that comes along.", path=True)
+    path: str = key("shipped", "Checkpoint folder, as jobs.train writes it; 'shipped' is the included model.", path=True)
 
 
-@dataclass
-class Cluster:
-    address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
+@dataclass(frozen=True)
+class Cluster(ClusterConfig):
     actors: int | None = key(
         None,
-        "Processes that hold the model, some 1.3 GiB each. One for each GPU; null is one, or without GPUs and RAY_ADDRESS one "
-        "for each core of this machine as far as memory goes. With cluster.address it must be given.",
+        "Processes that hold the model, about 1.3 GiB each; give one for each GPU. null is one with GPUs, RAY_ADDRESS or "
+        "cluster.threads, else one for each core of this machine, as far as memory goes. Must be given with cluster.address.",
         low=1,
     )
-    threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
-    cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor; bookkeeping only, keep some free for reading.", low=0.0)
-    gpus_per_actor: float = key(0.0, "GPUs of each actor; a part of one is allowed.", low=0.0)
-    readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
-    cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
-    object_store_gb: float | None = key(
-        None, "Memory of Ray's object store, in GiB; null is what Ray takes, or what fits into /dev/shm.", low=0.1
-    )
-    child_memory_gb: float = key(8.0, "Memory of the process that retries a shard lost twice, in GiB.", low=0.25)
-    max_attempts: int = key(10, "Tries of one shard before the run gives up with exit code 3.", low=3)
-    stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing happens for so long.", low=60)
     shard_kb: int | None = key(None, "Text of one shard in KiB; null chooses by the size of the input.", low=1)
 
 
 def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:
     """The size of a shard and the memory for sorting, in bytes, as `RunConfig` names them."""
     return {
-        "shard_bytes": None if cluster.shard_kb is None else cluster.shard_kb * KIBI,
+        "shard_bytes": None if cluster.shard_kb is None else cluster.shard_kb * 1024,
         "memory": int(output.memory_gb * GIBI),
     }
 
 
 def runtime_of(cluster: Cluster) -> dict[str, Any]:
-    """What a model is told that changes no value in a row."""
+    """The settings of a model that change no value in a row."""
     return {
         "device": "cuda" if cluster.gpus_per_actor else "cpu",
         "threads": cluster.threads or 0,
@@ -73,27 +57,14 @@ def runtime_of(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def cluster_of(cluster: Cluster) -> "ClusterConfig":
+def cluster_of(cluster: Cluster) -> ClusterConfig:
     """The engine's settings of a cluster.
 
     Raises:
         ConfigError: only the user can know how many actors a running cluster has room for.
     """
-    from engine.pipeline import ClusterConfig
-
-    return ClusterConfig(
-        address=cluster.address,
-        actors=cluster.actors or _actors(cluster),
-        threads=cluster.threads or 0,
-        cpus_per_actor=cluster.cpus_per_actor,
-        gpus_per_actor=cluster.gpus_per_actor,
-        readers=cluster.readers,
-        cpus_per_reader=cluster.cpus_per_reader,
-        object_store_memory=None if cluster.object_store_gb is None else int(cluster.object_store_gb * GIBI),
-        child_memory=int(cluster.child_memory_gb * GIBI),
-        max_attempts=cluster.max_attempts,
-        stall_seconds=cluster.stall_seconds,
-    )
+    values = {each.name: getattr(cluster, each.name) for each in fields(ClusterConfig)}
+    return ClusterConfig(**{**values, "actors": cluster.actors or _actors(cluster)})
 
 
 def _actors(cluster: Cluster) -> int:

@@ -1,4 +1,4 @@
-"""What a terminal shows of an evaluation, by the table that was measured."""
+"""The figures of an evaluation as a terminal shows them, by the table that was measured."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from engine.evaluation.evaluation import Evaluation
 from engine.evaluation.metrics import Metric
 from engine.records import AUTO, CODES, ENTITIES, FINDINGS
 
-_TOLD = {"accuracy": "right of all answered", "macro_f1": "macro-F1", "ece": "calibration error"}
+_ANSWERS = {"accuracy": "right of all answered", "macro_f1": "macro-F1", "ece": "calibration error"}
 _DECIDING = {
     "auto_share": "coded without a person",
     "auto_accuracy": "right of those",
     "auto_accuracy_bound": "  at least, with {level} confidence",
     "review_accuracy": "right suggestion of those to review",
 }
-_ALONE = {"sure_share": "sure by its own threshold", "sure_accuracy": "right of those"}
+_NOT_DECIDING = {"sure_share": "sure by its own threshold", "sure_accuracy": "right of those"}
 _EVIDENCE = {"comprehensiveness_gain": "evidence: comprehensiveness over random", "cov_lift": "evidence: lift on marked words"}
-_FOUND = {
+_ENTITIES = {
     "recall": "found of what is marked",
     "precision": "right of what was found",
     "f1": "F1, exact",
@@ -51,17 +51,16 @@ def wrong_figures(evaluation: Evaluation) -> str:
     wrong = pl.DataFrame(evaluation.wrong)
     if evaluation.table == ENTITIES:
         counts = dict(wrong["error"].value_counts().iter_rows())
-        told = {"missed": "missed", "spurious": "found where none is", "type_wrong": "of another type"}
-        bounds = sum(count for error, count in counts.items() if error not in told)
-        every = [f"{counts.get(error, 0):,} {words}" for error, words in told.items()]
-        return f"Wrong mentions: {', '.join([*every, f'{bounds:,} with other bounds'])}."
+        words = {"missed": "missed", "spurious": "found where none is", "type_wrong": "of another type"}
+        parts = [f"{counts.get(error, 0):,} {text}" for error, text in words.items()]
+        bounds = sum(count for error, count in counts.items() if error not in words)
+        return f"Wrong mentions: {', '.join(parts)}, {bounds:,} with other bounds."
     counts = wrong.group_by("task").agg(pl.len(), (pl.col("decision") == AUTO).sum()).sort("task")
-    by_task = {task: (every, auto) for task, every, auto in counts.iter_rows()}
+    by_task = {task: (count, auto) for task, count, auto in counts.iter_rows()}
     tasks = evaluation.tasks if evaluation.table == CODES else by_task
-    told = [
-        f"{task} {every:,} ({auto:,} coded without a person)" for task in tasks for every, auto in [by_task.get(task, (0, 0))]
-    ]
-    return f"Wrong answers: {', '.join(told)}."
+    pairs = {task: by_task.get(task, (0, 0)) for task in tasks}
+    parts = [f"{task} {count:,} ({auto:,} coded without a person)" for task, (count, auto) in pairs.items()]
+    return f"Wrong answers: {', '.join(parts)}."
 
 
 def _codes(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[str]:
@@ -69,8 +68,8 @@ def _codes(evaluation: Evaluation, deciding: Sequence[str], level: float) -> lis
     lines = [f"{counts['matched']:,} records compared, {counts['rows']:,} rows in the gold table."]
     for task in evaluation.tasks:
         lines.append(f"{task}:" if task in deciding else f"{task} (no part in the decision to code without a person):")
-        words = {**_TOLD, **(_DECIDING if task in deciding else _ALONE), **_EVIDENCE}
-        lines += [_line(evaluation.get(task, name), told.format(level=f"{level:.0%}")) for name, told in words.items()]
+        words = {**_ANSWERS, **(_DECIDING if task in deciding else _NOT_DECIDING), **_EVIDENCE}
+        lines += [_line(evaluation.get(task, name), text.format(level=f"{level:.0%}")) for name, text in words.items()]
     return list(filter(None, lines))
 
 
@@ -78,10 +77,10 @@ def _entities(evaluation: Evaluation, deciding: Sequence[str], level: float) -> 
     counts = evaluation.counts
     lines = [
         f"{counts['matched']:,} records compared, {counts['rows']:,} marked texts; {counts['marked']:,} mentions marked and "
-        f"{counts['said']:,} found, of types that were looked for on both sides.",
+        f"{counts['found']:,} found, of types that were looked for on both sides.",
         "All types:",
     ]
-    lines += [_line(evaluation.get(ENTITIES, name), told) for name, told in _FOUND.items()]
+    lines += [_line(evaluation.get(ENTITIES, name), text) for name, text in _ENTITIES.items()]
     lines.append("F1 by type, exact:")
     lines += [_line(metric, metric.slice.removeprefix("type=")) for metric in evaluation.rows(ENTITIES, "f1", "type=")]
     return list(filter(None, lines))
@@ -90,18 +89,18 @@ def _entities(evaluation: Evaluation, deciding: Sequence[str], level: float) -> 
 def _findings(evaluation: Evaluation, deciding: Sequence[str], level: float) -> list[str]:
     counts = evaluation.counts
     lines = [f"{counts['matched']:,} studies compared, {counts['rows']:,} rows in the gold table."]
-    return list(filter(None, [*lines, *(_line(evaluation.get(FINDINGS, name), told) for name, told in _FINDINGS.items())]))
+    return list(filter(None, [*lines, *(_line(evaluation.get(FINDINGS, name), text) for name, text in _FINDINGS.items())]))
 
 
 _HEADS = {CODES: _codes, ENTITIES: _entities, FINDINGS: _findings}
 
 
-def _line(metric: Metric | None, told: str) -> str:
-    """The figure with its words and its interval; nothing where it is not defined."""
+def _line(metric: Metric | None, text: str) -> str:
+    """A figure with its description and interval; empty where it is not defined."""
     if metric is None or (metric.value is None and not metric.too_few):
         return ""
     if metric.value is None:
-        return f"  {told:<40} too few ({metric.n:,})"
+        return f"  {text:<40} too few ({metric.n:,})"
     form = "{:.2f}" if metric.metric in _PLAIN else "{:.1%}"
     spread = "" if metric.low is None else f"  ({form.format(metric.low)} to {form.format(metric.high)})"
-    return f"  {told:<40} {form.format(metric.value):>6}{spread}"
+    return f"  {text:<40} {form.format(metric.value):>6}{spread}"

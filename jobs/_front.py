@@ -1,4 +1,4 @@
-"""The front door of every job: `python -m jobs.<name> key=value ...`, Hydra in, exit code out.
+"""The command line of every job: `python -m jobs.<name> key=value ...`. Hydra composes the settings; an exit code comes out.
 
     @dataclass
     class Config:
@@ -11,9 +11,9 @@
     if __name__ == "__main__":
         main()
 
-`conf/make_corpus.yaml`, if it is there, is the primary configuration; it begins with `defaults: [make_corpus_schema, ...]`.
-Without it the dataclass stands alone. Hydra composes (groups, experiments, overrides) and does nothing else: no `outputs/`, no
-logging set-up, no change of folder.
+`conf/make_corpus.yaml`, if it exists, is the primary configuration; it begins with `defaults: [make_corpus_schema, ...]`. Without
+it the dataclass stands alone. Hydra composes groups, experiments and overrides, and does nothing else: no `outputs/`, no logging,
+no change of folder.
 
 Exit codes: 0 done; 1 a bug; 2 wrong configuration or input; 3 try again; 4 done, with too many failed records; 130 interrupted;
 141 nobody reads the output any more, such as `head`.
@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EXIT_BUG, EXIT_OK, ConfigError, EngineError
-from engine.keys import Key, build, check_value, composed, keys_of, value_at
-from jobs._overrides import SYSTEM, Texts, at_home, choosing, flat, in_one_line, quoted, split, translate
+from engine.keys import Key, build, check_value, compose, keys_of, value_at
+from jobs._overrides import SYSTEM, Texts, at_home, flat, in_one_line, quoted, split, system_overrides, translate
 from jobs._streams import is_full, open_streams, piped, unread
 from jobs._usage import help_text
 
@@ -57,10 +57,10 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job: its name, its configuration dataclass and what it does. Calling it is running it from the command line.
+    """A job: its name, its configuration dataclass and what it does. Calling it runs it with the process's command line.
 
-    `schema` is that dataclass, or what makes one for the package of a system: then `model=` or `model.system` chooses the system
-    first, and a key of another one is unknown. `again` is what to do after the job was interrupted.
+    `schema` is the dataclass, or a function that makes one for the package of a system. Then `model=` or `model.system` chooses
+    the system first, and a key of another system is unknown. `again` is the advice after an interrupt.
     """
 
     name: str
@@ -78,13 +78,13 @@ class Job:
         sys.exit(self.run(sys.argv[1:]))
 
     def run(self, argv: Sequence[str]) -> int:
-        """Does what a command line asks; returns the exit code and lets no exception out but SystemExit."""
+        """Runs a command line and returns the exit code; raises nothing but SystemExit."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
-        with _interrupts() as came:
-            return piped(self.name, lambda: self._run(argv, came))
+        with _interrupts() as interrupts:
+            return piped(self.name, lambda: self._run(argv, interrupts))
 
-    def _run(self, argv: Sequence[str], came: Sequence[int]) -> int:
+    def _run(self, argv: Sequence[str], interrupts: Sequence[int]) -> int:
         try:
             flags, overrides = split(argv)
             values, missing = self.compose(overrides, flags)
@@ -98,14 +98,15 @@ class Job:
                 print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip())
                 return EXIT_OK
             if missing:
-                told = "; ".join(f"{key.name} ({key.help.rstrip('.')})" for key in missing)
-                raise ConfigError(f"missing {told}: give {' '.join(f'{key.name}=...' for key in missing)}")
+                names = "; ".join(f"{key.name} ({key.help.rstrip('.')})" for key in missing)
+                raise ConfigError(f"missing {names}: give {' '.join(f'{key.name}=...' for key in missing)}")
             return self.body(self.configured(values)) or EXIT_OK
         except KeyboardInterrupt as error:
             _say(self.name, ": ".join(["interrupted", *map(str, error.args)]) if error.args else f"interrupted; {self.again}")
             return EXIT_INTERRUPTED
         except Exception as error:
-            if came:
+            # DuckDB and Ray turn an interrupt into errors of their own.
+            if interrupts:
                 _say(self.name, f"interrupted; {self.again}")
                 return EXIT_INTERRUPTED
             if (isinstance(error, BrokenPipeError) and unread()) or is_full(error):
@@ -121,11 +122,11 @@ class Job:
 
     @property
     def chooses(self) -> bool:
-        """Whether the keys of the job are those of a system that its user chooses."""
+        """Whether the keys depend on the system that the user chooses."""
         return not isinstance(self.schema, type)
 
     def compose(self, overrides: Sequence[str], flags: Mapping[str, str]) -> tuple[dict, list[Key]]:
-        """The configuration as nested plain values, checked, and the keys that still want a value.
+        """The configuration as nested plain values, checked, and the keys that still need a value.
 
         Raises:
             ConfigError: unknown key or choice, wrong type, value out of limits; in one line.
@@ -133,18 +134,18 @@ class Job:
         schema = self.schema(self._system(overrides, flags)) if self.chooses else self.schema
         keys = {key.name: key for key in keys_of(schema)}
         texts, groups = Texts(), self.groups(flags, keys.values())
-        translated = [translate(each, keys, groups, texts) for each in overrides]
-        values = texts.restore(self._hydra(translated, composed(schema), keys, texts, flags))
+        translated = [translate(override, keys, groups, texts) for override in overrides]
+        values = texts.restore(self._hydra(translated, compose(schema), keys, texts, flags))
         missing = []
         for key in keys.values():
             home, _, last = key.name.rpartition(".")
             section = value_at(values, home) if home else values
             if section[last] == "???":
                 missing.append(key)
-                continue
-            if key.path and isinstance(section[last], str):
-                section[last] = at_home(section[last])
-            check_value(key, section[last])
+            else:
+                if key.path and isinstance(section[last], str):
+                    section[last] = at_home(section[last])
+                check_value(key, section[last])
         return values, missing
 
     def schema_of(self, values: Mapping[str, Any]) -> type:
@@ -152,50 +153,57 @@ class Job:
         return self.schema(value_at(values, SYSTEM)) if self.chooses else self.schema
 
     def configured(self, values: Mapping[str, Any]) -> Any:
-        """What the job's function gets of a composed configuration."""
+        """A composed configuration as the job's function gets it."""
         return build(self.schema_of(values), values)
 
     def groups(self, flags: Mapping[str, str], keys: Iterable[Key] | None = None) -> dict[str, list[str]]:
-        """The configuration groups of the job, each with its choices: the files in the group's folder. Of `keys`, where they are
-        given, a choice must set one; one that sets keys anywhere is offered where the job has all that it sets."""
-        import yaml
+        """The configuration groups of the job, each with its choices: the files in the group's folder.
 
-        name = flags.get("--config-name", self.name)
-        primary = [f / f"{name}.yaml" for f in self._folders(flags) if (f / f"{name}.yaml").is_file()]
-        if not primary:
-            return {}
-        try:
-            defaults = (yaml.safe_load(primary[0].read_text(encoding="utf-8")) or {}).get("defaults") or []
-        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
-            raise ConfigError(f"{primary[0]} is not a readable YAML mapping") from None
-        groups: dict[str, list[str]] = {}
-        entries = [next(iter(entry.items())) for entry in defaults if isinstance(entry, dict)]
-        # A choice with an interpolation goes along with another group's choice.
-        named = [group for group, choice in entries if "${" not in (choice or "")]
-        named = [group.removeprefix("optional ").removeprefix("override ") for group in named]
+        With `keys`, only choices that set one; a choice that sets keys anywhere is offered where the job has all that it sets.
+        """
         sections = {key.name.partition(".")[0] for key in keys or ()}
-        for group in named:
+        entries = [next(iter(entry.items())) for entry in self._defaults(flags) if isinstance(entry, dict)]
+        # An entry with an interpolation depends on the choice of another group.
+        names = [group for group, choice in entries if "${" not in (choice or "")]
+        names = [group.removeprefix("optional ").removeprefix("override ") for group in names]
+        groups: dict[str, list[str]] = {}
+        for group in names:
             files = [file for folder in self._folders(flags) for file in (folder / group).glob("*.yaml")]
             if keys is not None:
-                local = group in sections
-                beyond = [(file, _sets(file)) for file in files]
-                files = [file for file, sets in beyond if (local if sets is None else sets <= {*sections, *named})]
+                sets = {file: _sets(file) for file in files}
+                files = [file for file in files if ({group} if sets[file] is None else sets[file] - {*names}) <= sections]
                 if not files and group not in sections:
                     continue
             groups[group] = sorted({file.stem for file in files})
         return groups
 
+    def _defaults(self, flags: Mapping[str, str]) -> list[Any]:
+        """The defaults list of the primary configuration; empty where there is none."""
+        import yaml
+
+        file = self._primary(flags)
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+            return (values or {}).get("defaults") or []
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
+            raise ConfigError(f"{file} is not a readable YAML mapping") from None
+
+    def _primary(self, flags: Mapping[str, str]) -> Path | None:
+        """The file of the primary configuration."""
+        files = [folder / f"{flags.get('--config-name', self.name)}.yaml" for folder in self._folders(flags)]
+        return next(filter(Path.is_file, files), None)
+
     def _folders(self, flags: Mapping[str, str]) -> list[Path]:
         return [self.conf] + ([Path(flags["--config-dir"])] if "--config-dir" in flags else [])
 
     def _system(self, overrides: Sequence[str], flags: Mapping[str, str]) -> str:
-        """The package of the chosen system, which must be known before the keys are: as Hydra composes it of the choices alone.
+        """The package of the chosen system, as Hydra composes it from the choices alone: the keys depend on it.
 
         Raises:
-            ConfigError: none is chosen, or there is no such package.
+            ConfigError: no system is chosen, or there is no such package.
         """
         texts, groups = Texts(), self.groups(flags)
-        package = texts.restore(self._hydra(choosing(overrides, groups, texts), None, {}, texts, flags))
+        package = texts.restore(self._hydra(system_overrides(overrides, groups, texts), None, {}, texts, flags))
         choices = " or ".join(f"model={name}" for name in groups.get("model", ())) or f"{SYSTEM}=<package>"
         if package is None:
             raise ConfigError(f"{SYSTEM}: no system is chosen; give {choices}")
@@ -206,7 +214,7 @@ class Job:
     def _hydra(
         self, overrides: list[str], schema: type | None, keys: Mapping[str, Key], texts: Texts, flags: Mapping[str, str]
     ) -> Any:
-        """The composed values; without a schema the package of the system alone."""
+        """The composed values; without a schema only the package of the system."""
         import yaml
         from hydra import compose, initialize_config_dir
         from hydra.core.config_store import ConfigStore
@@ -221,7 +229,7 @@ class Job:
                 raise ConfigError(f"--config-dir: no folder {folder}")
             overrides = [*overrides, "hydra.searchpath=[" + quoted("file://" + folder) + "]"]
         name = flags.get("--config-name", self.name)
-        if not any((folder / f"{name}.yaml").is_file() for folder in self._folders(flags)):
+        if self._primary(flags) is None:
             if "--config-name" in flags:
                 raise ConfigError(f"--config-name: no file {name}.yaml in the configuration folders")
             name = f"{self.name}_schema"
@@ -244,28 +252,28 @@ def job(
     conf: Path = CONF,
     again: str = Job.again,
 ) -> Callable[[Callable[[Any], int | None]], Job]:
-    """Makes a function of a configuration a job. The function returns an exit code, or None for 0."""
+    """Turns a function of a configuration into a job. The function returns an exit code, or None for 0."""
     return lambda body: Job(name, schema, about, tuple(examples), body, conf, again)
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """The SIGINTs that come during the block, each a KeyboardInterrupt as ever: DuckDB and Ray make other errors of that."""
-    came: list[int] = []
+    """The SIGINTs that come during the block; each still raises KeyboardInterrupt."""
+    interrupts: list[int] = []
 
-    def note(number: int, frame: Any) -> None:
-        came.append(number)
+    def handle(number: int, frame: Any) -> None:
+        interrupts.append(number)
         raise KeyboardInterrupt
 
-    # In another thread Python lets nobody set a handler, and one that is not Python's own says what it wants by itself.
-    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    is_ours = is_ours and threading.current_thread() is threading.main_thread()
-    if is_ours:
-        signal.signal(signal.SIGINT, note)
+    # Only the main thread may set a handler, and a handler that is not Python's own stays.
+    python_handles = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    replaces = python_handles and threading.current_thread() is threading.main_thread()
+    if replaces:
+        signal.signal(signal.SIGINT, handle)
     try:
-        yield came
+        yield interrupts
     finally:
-        if is_ours:
+        if replaces:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -301,14 +309,14 @@ def _name(error: BaseException) -> str:
 
 
 def _say_where(error: BaseException) -> None:
-    """The frames of an exception and of those behind it, without the messages: a foreign one may quote a record."""
+    """Prints the frames of an exception and of its causes, without messages: one of another library may quote a record."""
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
         return
     chain = [error]
-    while (behind := chain[-1].__cause__ or chain[-1].__context__) is not None and behind not in chain:
-        chain.append(behind)
-    for each in reversed(chain):
-        print(f"{_name(each)} at", file=sys.stderr)
-        print("".join(traceback.format_tb(each.__traceback__)), file=sys.stderr, end="")
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for cause in reversed(chain):
+        print(f"{_name(cause)} at", file=sys.stderr)
+        print("".join(traceback.format_tb(cause.__traceback__)), file=sys.stderr, end="")
     print(f"Messages are withheld, they may quote a report; {DEBUG}=1 shows them.", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Words of a command line as Hydra may have them, and what Hydra says of them in our words.
+"""Translates the words of a command line for Hydra, and Hydra's complaints for the user.
 
-Text values never pass through Hydra's parser. A stand-in is composed in their place and replaced afterwards, so that a file may
+Text values never pass through Hydra's parser: Hydra composes stand-ins, which are replaced by the texts afterwards. So a file may
 be called `my reports [2024], a=b~.csv` and needs no quotes beyond those for the shell.
 """
 
@@ -23,29 +23,29 @@ _TAKES_VALUE = ("--cfg", "--config-dir", "--config-name")
 
 @dataclass
 class Texts:
-    """Text values on their way around Hydra's parser and OmegaConf's interpolation."""
+    """The text values of a command line, by the stand-ins that Hydra and OmegaConf see in their place."""
 
-    held: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
-    def hold(self, text: str) -> str:
-        """A stand-in for a text."""
-        stand_in = f"text_value_{len(self.held):04d}_"
-        self.held[stand_in] = text
+    def add(self, text: str) -> str:
+        """The stand-in for a text."""
+        stand_in = f"text_value_{len(self.texts):04d}_"
+        self.texts[stand_in] = text
         return stand_in
 
     def restore(self, value: Any) -> Any:
         """Plain values with every stand-in replaced."""
         if isinstance(value, dict):
-            return {self.restore(k): self.restore(v) for k, v in value.items()}
+            return {self.restore(name): self.restore(item) for name, item in value.items()}
         if isinstance(value, list):
-            return [self.restore(v) for v in value]
-        if isinstance(value, str) and "text_value_" in value:
-            return re.sub(r"text_value_\d{4}_", lambda m: self.held.get(m[0], m[0]), value)
+            return [self.restore(item) for item in value]
+        if isinstance(value, str):
+            return re.sub(r"text_value_\d{4}_", lambda match: self.texts.get(match[0], match[0]), value)
         return value
 
 
 def split(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Command line to flags (with their values) and overrides."""
+    """The flags of a command line, with their values, and its overrides."""
     flags: dict[str, str] = {}
     overrides: list[str] = []
     rest = list(argv)
@@ -74,13 +74,17 @@ def split(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list[str]], texts: Texts) -> str:
-    """One override as Hydra may have it: known key, known choice, text replaced by a stand-in."""
+    """One override for Hydra, with stand-ins for texts.
+
+    Raises:
+        ConfigError: no such key or choice, or a value that the key does not allow.
+    """
     entry = _ENTRY.fullmatch(override)
     for name, key in keys.items() if entry else ():
-        # An entry's name is the user's own, such as a type's, with letters that Hydra's parser does not know.
+        # The user names the entries of a dict, for example after a type, with letters that Hydra's parser refuses.
         if key.kind is dict and entry[1].startswith(f"{name}."):
-            value = texts.hold(entry[2]) if key.inner is str else entry[2]
-            return f"++{name}.{texts.hold(entry[1].removeprefix(f'{name}.'))}={value}"
+            value = texts.add(entry[2]) if key.inner is str else entry[2]
+            return f"++{name}.{texts.add(entry[1].removeprefix(f'{name}.'))}={value}"
     match = _OVERRIDE.fullmatch(override)
     if not match:
         if re.fullmatch(r"~[\w.]+(=.*)?", override):
@@ -91,8 +95,8 @@ def translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list[
         if value == "null":
             return f"~{name}"
         if value not in groups[name]:
-            inside = [k for k in keys if k.startswith(name + ".")]
-            hint = closest(value, groups[name]) or (f"; for one setting give {inside[0]}=..." if inside else "")
+            inside = next((key for key in keys if key.startswith(name + ".")), None)
+            hint = closest(value, groups[name]) or (f"; for one setting give {inside}=..." if inside else "")
             raise ConfigError(f"{name}: no choice '{value}'{hint}; has {', '.join(groups[name])}")
         return f"{name}={value}"
     key = keys.get(name)
@@ -101,66 +105,66 @@ def translate(override: str, keys: Mapping[str, Key], groups: Mapping[str, list[
     if value == "???" or (value == "null" and key.optional):
         return f"{name}={value}"
     if key.is_text:
-        return f"{name}={texts.hold(value if key.path else _unquoted(value))}"
+        return f"{name}={texts.add(value if key.path else _unquoted(value))}"
     if key.is_texts:
-        return f"{name}=[{','.join(texts.hold(item) for item in _items(value))}]"
-    if not value.strip() or not ("${" in value or _reads(key.kind, value)):
+        return f"{name}=[{','.join(map(texts.add, _items(value)))}]"
+    if not value.strip() or not ("${" in value or _can_be(key.kind, value)):
         raise ConfigError(f"{name}: {value!r} is not allowed; wants {key.wants}")
     return f"{'++' if key.kind is dict else ''}{name}={value}"
 
 
-def choosing(overrides: Sequence[str], groups: Mapping[str, list[str]], texts: Texts) -> list[str]:
-    """Those of the overrides that may say which system is meant, as Hydra may have them where no key is known yet. A wrong choice
-    of another group than `model` is left to `translate`."""
-    made = []
-    for each in overrides:
-        name, _, value = each.lstrip("+").partition("=")
+def system_overrides(overrides: Sequence[str], groups: Mapping[str, list[str]], texts: Texts) -> list[str]:
+    """The overrides that may choose the system, for Hydra, while no key is known yet. A wrong choice of another group than
+    `model` is left to `translate`."""
+    result = []
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
         if name == SYSTEM:
-            made.append(f"++{name}={texts.hold(value)}")
+            result.append(f"++{name}={texts.add(value)}")
         elif name in groups and (name == "model" or value in (*groups[name], "null")):
-            made.append(translate(each, {}, groups, texts))
-    return made
+            result.append(translate(override, {}, groups, texts))
+    return result
 
 
 def quoted(text: str) -> str:
-    """A text that Hydra's parser is to read as it stands."""
+    """A text with quotes and escapes, so that Hydra's parser reads it as it is."""
     escaped = re.sub(r"(\\*)(')", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", r"\${") + "'"
 
 
 def at_home(path: str) -> str:
-    """`~/x` below the home folder, as a shell would have it, unless a folder here is really called `~`."""
+    """The path with `~/` replaced by the home folder, as a shell would, unless a folder here is really called `~`."""
     return os.path.expanduser(path) if path.startswith("~/") and not os.path.lexists("~") else path
 
 
 def in_one_line(error: BaseException, keys: Mapping[str, Key]) -> str:
-    """What Hydra or OmegaConf complains about, in our words where the key is known."""
+    """The complaint of Hydra or OmegaConf; in the words of this product if it is about a known key."""
     cause: BaseException | None = error
     while cause is not None:
-        written = re.search(r"full_key: (\S+)", str(cause))
-        name = getattr(cause, "full_key", None) or (written[1] if written else None)
+        match = re.search(r"full_key: (\S+)", str(cause))
+        name = getattr(cause, "full_key", None) or (match and match[1])
         if name:
             key = keys.get(name) or keys.get(name.partition("[")[0]) or keys.get(name.rpartition(".")[0])
-            given = re.search(r"[Vv]alue '(.*?)'", str(cause))
             if key is None:
                 return f"{name}: {flat(cause)}"
-            return f"{name}: {repr(given[1]) if given else 'this value'} is not allowed; wants {key.wants}"
+            value = re.search(r"[Vv]alue '(.*?)'", str(cause))
+            return f"{name}: {repr(value[1]) if value else 'this value'} is not allowed; wants {key.wants}"
         cause = cause.__cause__
-    told = flat(error)
-    name = re.search(r"\+\+([\w.]+)=\{", told)
-    if name and name[1] in keys:
-        return f"{name[1]}: what stands in braces cannot be read; give each entry by itself, as in {name[1]}.<name>=<value>"
-    return told
+    message = flat(error)
+    braces = re.search(r"\+\+([\w.]+)=\{", message)
+    if braces and (name := braces[1]) in keys:
+        return f"{name}: the value in braces cannot be read; give each entry by itself, as in {name}.<name>=<value>"
+    return message
 
 
 def flat(error: BaseException) -> str:
-    """A message of several lines as one, without OmegaConf's notes."""
+    """An error's message in one line, without OmegaConf's notes."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
 
 
-def _reads(kind: type, value: str) -> bool:
-    """Whether a number or a truth value can be read from a text; other kinds are left to Hydra."""
+def _can_be(kind: type, value: str) -> bool:
+    """Whether a text can be read as a number or a truth value; other kinds are left to Hydra."""
     if kind is bool:
         return value.lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
     try:
@@ -170,11 +174,11 @@ def _reads(kind: type, value: str) -> bool:
 
 
 def _items(value: str) -> list[str]:
-    """`[a, b c, "d, e"]`, with or without brackets, to its items."""
+    """The items of a list such as `[a, b c, "d, e"]`, with or without brackets."""
     inner = value.strip()
     if inner.startswith("[") and inner.endswith("]"):
         inner = inner[1:-1]
-    return [_unquoted(m[1]) for m in _ITEM.finditer(inner) if m[1]]
+    return [_unquoted(match[1]) for match in _ITEM.finditer(inner) if match[1]]
 
 
 def _unquoted(text: str) -> str:

@@ -1,12 +1,12 @@
-"""The job that runs a system over a corpus: its keys, the engine's settings that they become, and what a person sees of it.
+"""The job that runs a system over a corpus: its keys, how they become the engine's settings, and its output.
 
-`jobs.code_reports` and `jobs.extract_entities` are its names; each has another system for its default.
+It has two names, `jobs.code_reports` and `jobs.extract_entities`, which differ in their default system.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.keys import composed, key, section, taken
+from engine.keys import compose, extract, key, section
 from engine.models.options import options_of
 from engine.sources import InputConfig
 from engine.storage import S3Config
@@ -33,14 +33,14 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a run of the system in a package."""
-    return composed(Reading, options_of(package), Running)
+    return compose(Reading, options_of(package), Running)
 
 
 def run_config(config: Any) -> "RunConfig":
     """The engine's settings, of an instance of `schema`.
 
     Raises:
-        ConfigError: settings that cannot go together.
+        ConfigError: settings contradict each other.
     """
     from engine.models.base import ModelSpec
     from engine.pipeline import RunConfig
@@ -49,7 +49,7 @@ def run_config(config: Any) -> "RunConfig":
     check_paths({"input.path": config.input.path, "output.path": config.output.path})
     if model.path != Model.path:
         check_paths({"model.path": model.path})
-    options = taken(options_of(model.system), config).completed(config.input.keep)
+    options = extract(options_of(model.system), config).completed(config.input.keep)
     return RunConfig(
         input=InputConfig(**vars(config.input)),
         model=ModelSpec(model.system, model.path, options, runtime_of(config.cluster)),
@@ -62,7 +62,7 @@ def run_config(config: Any) -> "RunConfig":
 
 
 def run_and_tell(settings: "RunConfig") -> None:
-    """Runs and prints the closing summary, also of a run that finished with too many failures.
+    """Runs and prints the closing summary, also after too many failed records.
 
     Raises:
         EngineError: as `engine.pipeline.run`.

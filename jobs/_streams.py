@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr of a job: closed from the start, read no more, or on a disk that is full."""
+"""stdin, stdout and stderr of a job: closed from the start, no longer read, or on a full disk."""
 
 import contextlib
 import errno
@@ -14,8 +14,8 @@ EXIT_UNREAD = 141
 
 
 def open_streams() -> None:
-    """Gives the process the streams that its caller has closed, as `>&-` does: what is printed there goes nowhere, and no file
-    that is opened later takes their numbers."""
+    """Replaces the streams that the caller has closed, as `>&-` does: what is printed there is dropped, and no file that is
+    opened later gets their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
@@ -24,11 +24,11 @@ def open_streams() -> None:
 
 
 def piped(name: str, work: Callable[[], int]) -> int:
-    """The exit code of work that prints: a reader that has seen enough, such as `head`, ends it like any tool of a shell, and a
-    full disk is told in one line."""
+    """The exit code of work that prints. A reader that has seen enough, such as `head`, ends it as it ends any tool of a shell; a
+    full disk is reported in one line."""
     try:
         code = work()
-        # What is still held back would meet the closed pipe after the end.
+        # What is still buffered would meet the closed pipe after the end.
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -50,20 +50,20 @@ def piped(name: str, work: Callable[[], int]) -> int:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk had no room, which is the user's matter."""
+    """Whether an error means a full disk, which is not a bug."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _silence(stream: TextIO) -> None:
-    """Sends what a stream still holds nowhere, so that Python can end without another complaint."""
+    """Drops what a stream still holds, so that Python can end without another complaint."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def unread() -> list[TextIO]:
-    """Which of stdout and stderr nobody reads any more."""
+    """Those of stdout and stderr that nobody reads any more."""
     closed = []
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # A stand-in has no descriptor.
+        with contextlib.suppress(OSError):  # The stand-in of a test has no descriptor.
             poll = select.poll()
             poll.register(stream.fileno(), 0)
             closed += [stream] if poll.poll(0) else []

@@ -1,4 +1,4 @@
-"""The closing words of a run: what became of every record, where the tables are, what to do next."""
+"""The summary of a run: the outcome of every record, where the tables are, what to do next."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Table:
-    """How to speak of a table: what was done to its records, what a row's decision says of one, and a first look at it, in Polars
-    and in SQL."""
+    """The words for a table: what was done to its records, what the decisions mean, and a first look at it, in Polars and SQL."""
 
     look: str
     query: str
@@ -79,40 +78,37 @@ def standing(summary: "Summary") -> str:
         f"{summary.retried:,} shards were tried more than once.",
     ]
     if summary.work_seconds:
-        told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in summary.work_seconds.items())
-        lines.append(f"Work of all processes: {told}.")
+        stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in summary.work_seconds.items())
+        lines.append(f"Work of all processes: {stages}.")
     lines += ["", *_counts(summary), "", f"Tables: {summary.folder} ({len(summary.files):,} files)"]
     return "\n".join(lines + (_next(summary) if summary.files else []) + _lost(summary))
 
 
 def _life(summary: "Summary") -> str:
-    """Whether the run is finished, at work, or left behind."""
+    """Whether the run is finished, running, or abandoned."""
     if summary.finished:
         return "finished"
     sign = "" if summary.last_sign is None else f"last sign of life {duration(summary.last_sign)} ago"
     shard = "" if summary.last_shard is None else f"last shard done {duration(summary.last_shard)} ago"
     if summary.running:
         return "running: " + ", ".join(filter(None, [sign, summary.waits or shard]))
-    told = ", ".join(filter(None, [sign, shard]))
-    return f"not finished, and no command is at work on it{f' ({told})' if told else ''}: the same command again continues it"
+    ages = ", ".join(filter(None, [sign, shard]))
+    return f"not finished, and no command is at work on it{f' ({ages})' if ages else ''}: the same command again continues it"
 
 
 def _counts(summary: "Summary") -> list[str]:
     table = _TABLES[summary.table]
-    known = {word: sum(summary.decisions.get(each, 0) for each in of) for word, of in table.outcomes.items()}
-    lines = [table.records, *_table(known, summary.records)]
+    outcomes = {name: sum(summary.decisions.get(word, 0) for word in words) for name, words in table.outcomes.items()}
+    lines = [table.records, *_table(outcomes, summary.records)]
     if summary.entities:
-        found = sum(summary.entities.values())
-        lines += [f"Entities by type, {found:,} in all:", *_table(_ranked(summary.entities), found)]
-    # Several reasons may share a line.
-    limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
-    for title, counts, notes in (
-        (table.reasons, summary.reasons, limits),
-        ("Failed because of:", summary.failures, ()),
-    ):
-        if counts:
-            lines += [title, *_table(_ranked(counts), summary.records)]
-            lines += [f"  {note}" for note in notes]
+        total = sum(summary.entities.values())
+        lines += [f"Entities by type, {total:,} in all:", *_table(_ranked(summary.entities), total)]
+    if summary.reasons:
+        # Several reasons may share a line.
+        limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
+        lines += [table.reasons, *_table(_ranked(summary.reasons), summary.records), *(f"  {line}" for line in limits)]
+    if summary.failures:
+        lines += ["Failed because of:", *_table(_ranked(summary.failures), summary.records)]
     return lines
 
 
@@ -125,7 +121,7 @@ def _table(counts: Mapping[str, int], total: int) -> list[str]:
     return [f"  {word:<{width}}  {count:>11,}  {count / total if total else 0:>6.1%}" for word, count in counts.items()]
 
 
-_NAMED = 3
+_MOST_FILES = 3
 _CHECK = {
     "missing_text": "input.text",
     "invalid_encoding": "input.encoding",
@@ -138,19 +134,19 @@ _CHECK = {
 
 
 def _lost(summary: "Summary") -> list[str]:
-    """A line for each reason for which all records of a file have failed, the one that cost most last."""
+    """A line for each kind of failure that took all records of a file, the most frequent kind last."""
     lines = []
     for kind, failed in sorted(summary.failures.items(), key=lambda item: item[1]):
         files = [lost for lost in summary.lost if lost.kind == kind]
         records = sum(lost.records for lost in files)
-        of = ", ".join(lost.source for lost in files[:_NAMED])
-        if len(files) > _NAMED:
-            of += f" and {len(files) - _NAMED} more"
+        names = ", ".join(lost.source for lost in files[:_MOST_FILES])
+        if len(files) > _MOST_FILES:
+            names += f" and {len(files) - _MOST_FILES} more"
         if 1 < summary.records == failed and len(files) != 1:
-            records, of = failed, "the run"
-        if of:
+            records, names = failed, "the run"
+        if names:
             check = f" (check {_CHECK[kind]})" if kind in _CHECK else ""
-            lines.append(f"All {records:,} records of {of} failed: {kind}{check}")
+            lines.append(f"All {records:,} records of {names} failed: {kind}{check}")
     return ["", *lines] if lines else []
 
 

@@ -1,12 +1,12 @@
-"""What a user may set for training, key by key: what every training takes, and beside it the settings of the system's recipe."""
+"""The keys of a training: those of every training, and those of the system's recipe."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, composed, key, section, taken
-from engine.models.base import recipe
+from engine.keys import MISSING, compose, extract, key, section
+from engine.models import base
 from engine.storage import S3Config
 from engine.training.config import LoopConfig
 from jobs._ray_job import check_paths
@@ -14,7 +14,7 @@ from jobs._ray_job import check_paths
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Checkpoint folder to write; the same command again goes on where it stopped.", path=True)
+    path: str = key(MISSING, "Checkpoint folder to write; the same command again continues where it stopped.", path=True)
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Model:
 
 
 @dataclass
-class Given:
+class Common:
     output: Output = section(Output)
     model: Model = section(Model)
 
@@ -34,7 +34,7 @@ class Cluster:
     gpu: bool = key(False, "One GPU for each worker.")
     threads: int = key(0, "CPU threads of a worker; 0 shares out this machine's cores.", low=0)
     precision: str = key("auto", "Arithmetic of the frozen encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
-    max_failures: int = key(3, "Lost workers that are replaced before the job gives up with exit code 3.", low=0)
+    max_failures: int = key(3, "Lost workers to replace before the job gives up with exit code 3.", low=0)
 
 
 @dataclass
@@ -46,19 +46,19 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a training of the system in a package."""
-    return composed(Given, recipe(package).Settings, Running)
+    return compose(Common, base.recipe(package).Settings, Running)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
     """The plain settings of a training, of an instance of `schema`.
 
     Raises:
-        ConfigError: a path that would vanish with the folder of a Ray job, or a figure to watch that nobody measures.
+        ConfigError: a path would vanish with the folder of a Ray job, or the system does not measure train.watch.
     """
-    how = recipe(config.model.system)
-    settings: dict[str, Any] = _plain(asdict(taken(how.Settings, config)))
+    recipe = base.recipe(config.model.system)
+    settings: dict[str, Any] = _plain(asdict(extract(recipe.Settings, config)))
     check_paths({"data.path": settings["data"]["path"], "output.path": config.output.path})
-    figures = how.watched(settings)
+    figures = recipe.watched(settings)
     config.train.watch = config.train.watch or figures[0]
     if config.train.watch not in figures:
         raise ConfigError(f"train.watch: '{config.train.watch}' is none of {', '.join(figures)}")
@@ -66,7 +66,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 
 def _plain(values: Any) -> Any:
-    """As it stands in JSON."""
+    """A value as JSON has it."""
     if isinstance(values, Mapping):
         return {name: _plain(value) for name, value in values.items()}
     return list(values) if isinstance(values, tuple) else values

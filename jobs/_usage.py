@@ -1,4 +1,4 @@
-"""Keys as people read them: the help page of a job, and its chapter of docs/configuration.md."""
+"""Keys for people to read: the help page of a job, and its chapter of docs/configuration.md."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,24 +19,24 @@ def help_text(
     groups: Mapping[str, list[str]],
     chooses: bool,
 ) -> str:
-    """Everything a person needs to start a job: what it does, every key with its value now, choices, examples.
+    """What a job does, every key with its current value, choices and examples.
 
     `chooses` says whether `model=` chooses a system, and with it the keys.
     """
     lines = [textwrap.fill(about, WIDTH), "", f"usage: python -m jobs.{name} key=value ...", ""]
     if chooses:
         system = value_at(values, "model.system")
-        lines += [f"Some keys are those of the system, here {system}; model= takes another one, with its own.", ""]
-    lines += ["Keys, with their values now (??? must be given):", ""]
+        lines += [f"Some keys belong to the system, here {system}; model= chooses another one, with other keys.", ""]
+    lines += ["Keys, with their current values (??? must be given):", ""]
     for key in keys:
         lines.append(f"    {key.name} [{shown(value_at(values, key.name))}]")
         lines += textwrap.wrap(f"{key.help} ({key.wants})", WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
     if groups:
-        lines += ["", "Choices (a file each in conf/<group>/, or in --config-dir):", ""]
+        lines += ["", "Choices (each a file in conf/<group>/, or in --config-dir):", ""]
         lines += [f"    {group}={'|'.join(choices) or 'null'}" for group, choices in groups.items()]
     lines += [
         "",
-        "Options: --help, --cfg job (print the configuration), --config-dir FOLDER (look there for choices too),",
+        "Options: --help, --cfg job (print the configuration), --config-dir FOLDER (a further folder with choices),",
         "--config-name NAME (another primary file). File names need quotes for the shell only.",
         "",
         "Exit codes: 0 done, 2 configuration or input, 3 try again, 4 done with more failed records than allowed, 1 bug.",
@@ -55,13 +55,13 @@ def table(keys: Iterable[Key], values: Mapping[str, Any]) -> list[str]:
 
 
 def choices_line(groups: Mapping[str, list[str]]) -> list[str]:
-    """The line of a chapter that tells the choices, if there are any."""
-    told = ", ".join(f"`{group}={'|'.join(choices) or 'null'}`" for group, choices in groups.items())
-    return ["", f"Choices: {told}."] if groups else []
+    """The line of a chapter with the choices, if there are any."""
+    choices = ", ".join(f"`{group}={'|'.join(names) or 'null'}`" for group, names in groups.items())
+    return ["", f"Choices: {choices}."] if groups else []
 
 
 def shown(value: Any) -> str:
-    """A value as the command line would have it."""
+    """A value as it is written on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -69,7 +69,7 @@ def shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(shown, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{k}:{shown(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{shown(item)}" for name, item in value.items()) + "}"
     return str(value)
 
 

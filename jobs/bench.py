@@ -1,10 +1,10 @@
-"""`python -m jobs.bench output.path=bench.parquet`: how fast, how frugal, against whom."""
+"""Measures speed and memory against rivals: `python -m jobs.bench output.path=bench.parquet`."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.benchmarks.config import BenchConfig
-from engine.keys import MISSING, build, composed, key, section
+from engine.keys import MISSING, build, compose, key, section
 from engine.models.options import options_of
 from engine.storage import S3Config, use_s3
 from jobs._config import Cluster, Input, Model
@@ -23,7 +23,7 @@ class Reports(Input):
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Parquet file for the measurements; holds those done so far while it runs.", path=True)
+    path: str = key(MISSING, "Parquet file for the measurements; each part is added when it is done.", path=True)
 
 
 @dataclass
@@ -42,12 +42,12 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of measurements of the system in a package."""
-    return composed(Measured, options_of(package), Running)
+    return compose(Measured, options_of(package), Running)
 
 
 def run_of(config: Any) -> "RunConfig":
     """The run that is measured."""
-    values = {name: each for name, each in asdict(config).items() if name != "bench"}
+    values = {name: value for name, value in asdict(config).items() if name != "bench"}
     values["input"]["path"] = config.input.path or "synthetic"
     return run_config(build(run_schema(config.model.system), values))
 
@@ -65,14 +65,14 @@ def run_of(config: Any) -> "RunConfig":
 )
 def main(config: Any) -> None:
     from engine.benchmarks import measure
-    from engine.benchmarks.run import run as measured
+    from engine.benchmarks.run import run as measure_parts
 
     use_s3(S3Config(**vars(config.storage)))
     run, name = run_of(config), config.bench.name or config.model.system.rpartition(".")[2]
     bench = BenchConfig(run.model, run.input if config.input.path else None, run.cluster, **vars(config.bench))
     rows: list[measure.Measurement] = []
     measure.write(config.output.path, measure.to_table(name, rows))
-    for part in measured(bench, say=print):
+    for part in measure_parts(bench, say=print):
         rows += part
         measure.write(config.output.path, measure.to_table(name, rows))
     measure.show(measure.to_table(name, rows))

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from engine.keys import MISSING, composed, key, section, taken
+from engine.keys import MISSING, compose, extract, key, section
 from engine.models.base import ModelSpec, calibration
 from engine.models.revision import calibrate
 from engine.storage import S3Config, use_s3
@@ -23,12 +23,12 @@ class Output:
 class Model:
     system: str = key(MISSING, "The package of the system to calibrate; model=<name> sets it.")
     path: str = key(
-        "shipped", "Checkpoint folder to calibrate; it stays as it is. 'shipped' is the model that comes along.", path=True
+        "shipped", "Checkpoint folder to calibrate, which stays unchanged; 'shipped' is the included model.", path=True
     )
 
 
 @dataclass
-class Given:
+class Common:
     output: Output = section(Output)
     model: Model = section(Model)
 
@@ -43,15 +43,15 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a calibration of the system in a package."""
-    return composed(Given, calibration(package).Settings, Running)
+    return compose(Common, calibration(package).Settings, Running)
 
 
 @job(
     "calibrate",
     schema,
-    "Calibrates a model on your own labelled reports, and writes a new revision of its checkpoint. Of codes: for the share right "
-    "that you want and the confidence you want it with. Of entities: the thresholds that find best what you marked. "
-    "model=<name> chooses the system. What it does to your reports, before and after, is shown by cross-fitting.",
+    "Calibrates a model on your own labelled reports, and writes a new revision of its checkpoint. For codes it finds the "
+    "thresholds that reach your target accuracy, with your confidence; for entities those that agree best with what you marked. "
+    "model=<name> chooses the system. The effect on your reports, before and after, is measured by cross-fitting.",
     examples=[
         "data.path=labelled.parquet data.labels='{site: site_code}' data.group=patient_id output.path=my_model target=0.97",
         "model.path=my_model data.path='labelled/*.csv' method=isotonic output.path=my_model_2",
@@ -64,7 +64,7 @@ def main(config: Any) -> None:
     runtime = {name: getattr(config, name) for name in ("device", "threads", "batch_tokens")}
     calibrate(
         ModelSpec(model.system, model.path, {}, runtime),
-        taken(calibration(model.system).Settings, config),
+        extract(calibration(model.system).Settings, config),
         config.output.path,
         say=lambda line: print(line, file=sys.stderr, flush=True),
         tell=print,

@@ -20,7 +20,7 @@ from jobs._run import run_and_tell, run_config, schema
     again=RESUMES,
 )
 def main(config: Any) -> None:
-    """Runs the engine and tells what came of it."""
+    """Runs the engine and prints the summary."""
     run_and_tell(run_config(config))
 
 

@@ -1,4 +1,4 @@
-"""What `make demo` runs: a corpus of synthetic reports, coded with the shipped model, and a first look at the result."""
+"""`make demo`: codes synthetic reports with the shipped model and takes a first look at the result."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,11 +12,11 @@ from jobs._front import RESUMES, job
 from jobs._run import run_config, schema
 
 CODING = shipped_system(CODES)
-# The default evidence takes twice as long, and nobody waits for a first look.
+# The default evidence takes twice as long, too long for a first look.
 QUICK = "pooling"
 QUERIES = (
     (
-        "Which sites, and how many of them need nobody to look? (DuckDB)",
+        "Which sites, and what share of their reports needs no person? (DuckDB)",
         "SELECT site_code, count(*) AS reports, round(avg((decision = 'auto')::INT), 2) AS share_auto, "
         "round(avg(site_prob), 3) AS mean_prob\nFROM '{codes}' WHERE decision <> 'failed'\n"
         "GROUP BY site_code ORDER BY reports DESC LIMIT 8",
@@ -49,7 +49,7 @@ class Model(_config.Model):
 class Config:
     output: Folder = section(Folder)
     model: Model = section(Model)
-    records: int = key(2000, "How many synthetic reports.", low=20)
+    records: int = key(2000, "Number of synthetic reports.", low=20)
     seed: int = key(7, "Seed of the corpus.", low=0)
 
 
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
     print("\n4. The evidence, and the diseases, chemicals, parts of the body and cancers that the texts name", flush=True)
     finder = import_module(f"{shipped_system(ENTITIES)}.consult").finder
     shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", finder())
-    print(f"{page}: {shown} reports with the words that decided, for your browser")
+    print(f"{page}: {shown} reports with the words that decided; open it in your browser")
 
 
 def show(title: str, query: str) -> None:
@@ -108,7 +108,7 @@ def show(title: str, query: str) -> None:
     console = Console()
     with console.capture() as drawn:
         console.print(table)
-    # By itself, rich ends the process with 1 where nobody reads any more.
+    # rich itself would end the process with 1 if nobody reads any more.
     print(drawn.get(), end="")
 
 

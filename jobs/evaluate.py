@@ -14,7 +14,7 @@ from jobs._front import job
 class Output:
     path: str = key(
         MISSING,
-        "Folder for metrics/metrics.parquet, wrong/wrong.parquet and report.html; must not hold an evaluation yet.",
+        "Folder for metrics/metrics.parquet, wrong/wrong.parquet and report.html, without an earlier evaluation.",
         path=True,
     )
 
@@ -23,8 +23,8 @@ class Output:
 class Model:
     path: str | None = key(
         None,
-        "Checkpoint of the run, to tell codes and types that it does not know or never gives without a person; null tries the "
-        "one that comes along.",
+        "Checkpoint of the run, to show which codes and types it does not know or never gives without a person; null tries the "
+        "included model.",
         path=True,
     )
 
@@ -34,32 +34,32 @@ class Config:
     run: str = key(MISSING, "Folder of the run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True)
     gold: str = key(
         MISSING,
-        "What is right. Of codes a table: a Parquet, CSV or JSONL file, a folder or a glob. Of entities marked texts: BRAT, "
-        "IOB2, GENIA, Parquet with text and spans or tokens and tags, or a CSV or JSONL file with text and spans.",
+        "The right answers. For codes a table: a Parquet, CSV or JSONL file, a folder or a glob. For entities marked texts: "
+        "BRAT, IOB2, GENIA, Parquet with text and spans or tokens and tags, or a CSV or JSONL file with text and spans.",
         path=True,
     )
     output: Output = section(Output)
-    id: str | None = key(None, "Column of the gold table with the records' ids; null is the column that the run took.")
+    id: str | None = key(None, "Column of the gold table with the records' ids; null takes the run's input.id.")
     id_scope: str | None = key(
-        None, "'file' puts the gold file's name in front of its ids; null does what the run did.", choices=("input", "file")
+        None, "'file' puts the gold file's name in front of its ids; null does as the run did.", choices=("input", "file")
     )
     source: str | None = key(
-        None, "Column of the gold table that stands in front of the id with a colon, such as the file's name."
+        None, "Column of the gold table whose value, with a colon, goes in front of the id, such as the file's name."
     )
     labels: dict[str, str] = key(
-        {}, "Column with the right code, for each task, such as {site: icdo3_site}; {} is the tasks' names."
+        {}, "Column with the right code for each task, such as {site: icdo3_site}; {} takes the tasks' names."
     )
     types: dict[str, str] = key(
         {},
-        "Of entities: another name for a type of the gold or of the run, so that both sides have the same, such as "
-        "{Disorder: Disease}. Types that get one name count as one.",
+        "For entities: new names of types, so that gold and run agree, such as {Disorder: Disease}. Types with the same new "
+        "name count as one.",
     )
-    group: str | None = key(None, "Column of the patient; records of one patient are drawn together for the intervals.")
-    slices: list[str] = key([], "Columns of the gold table or the run to part the figures by, such as [facility,ocr_source].")
-    where: dict[str, str] = key({}, "Take the rows of the gold table with these values only, such as {split: test}.")
-    text: str | None = key(None, "Column of the gold table with the texts; only needed for spans.")
+    group: str | None = key(None, "Column of the patient; records of a patient are resampled together for the intervals.")
+    slices: list[str] = key([], "Columns of the gold table or the run by which to split figures, such as [facility,ocr_source].")
+    where: dict[str, str] = key({}, "Take only the rows of the gold table with these values, such as {split: test}.")
+    text: str | None = key(None, "Column of the gold table with the texts; needed only for spans.")
     spans: dict[str, str] = key(
-        {}, "Column with the spans that people marked, for each task; lists of start and end, or as JSON."
+        {}, "Column with the spans that people marked, for each task: lists of start and end, or the same as JSON."
     )
     encoding: str = key("utf-8", "Encoding of a gold table in CSV or JSONL.")
     delimiter: str | None = same(CodeData, "delimiter")
@@ -67,9 +67,9 @@ class Config:
     escape: str | None = same(CodeData, "escape")
     model: Model = section(Model)
     storage: S3Config = section(S3Config)
-    rounds: int = key(1000, "Draws for the intervals.", low=10)
+    rounds: int = key(1000, "Resamples for the intervals.", low=10)
     level: float = key(0.95, "Confidence of intervals and bounds.", low=0.5, high=0.999)
-    seed: int = key(0, "Seed of the draws.", low=0)
+    seed: int = key(0, "Seed of the resamples.", low=0)
     title: str = key("Evaluation", "Title of the report.")
 
 
@@ -104,11 +104,11 @@ def main(config: Config) -> None:
     for name in (f"{folder}/{METRICS_FILE}", f"{folder}/{WRONG_FILE}", report):
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
-    asked = {each.name: getattr(config, each.name) for each in fields(GoldConfig) if hasattr(config, each.name)}
-    gold = GoldConfig(config.gold, **asked, names={"path": "gold"})
+    settings = {each.name: getattr(config, each.name) for each in fields(GoldConfig) if hasattr(config, each.name)}
+    gold = GoldConfig(config.gold, **settings, names={"path": "gold"})
     rounds = Rounds(config.rounds, config.level, config.seed)
-    known = None if system is None else system.known()
-    evaluation = evaluate(summary.table, summary.files, summary.settings, gold, known, rounds)
+    labels = None if system is None else system.known()
+    evaluation = evaluate(summary.table, summary.files, summary.settings, gold, labels, rounds)
     digest = str(summary.settings["model.digest"])
     metrics, wrong = write_tables(folder, evaluation, summary.run_id, digest)
     deciding = deciding_of_run(summary, evaluation.tasks)

@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key, section
 from engine.records import DECISIONS, REASONS
 from engine.storage import S3Config, storage_for, use_s3
-from jobs._finished import deciding_of_run, reading_of_run
+from jobs._finished import RunFolder, check_tables, deciding_of_run, reading_of_run
 from jobs._front import job
 
 if TYPE_CHECKING:
@@ -23,25 +23,20 @@ _SHARD_BYTES = 4 * 1024 * 1024
 
 @dataclass
 class Input:
-    path: str = key(MISSING, "The reports that the run read, as it was given them.", path=True)
-
-
-@dataclass
-class Output:
-    path: str = key(MISSING, "Folder of the run.", path=True)
+    path: str = key(MISSING, "The reports that the run read, its input.path.", path=True)
 
 
 @dataclass
 class Page:
     path: str = key(MISSING, "HTML file to write. It will hold the text of reports.", path=True)
-    reports: int = key(20, "How many reports to show; all of page.ids where these are given.", low=1, high=500)
-    decision: str | None = key(None, "Show reports with this decision only; null is all.", choices=DECISIONS)
-    reasons: list[str] = key([], "Show reports with one of these reasons only; [] is all.", choices=REASONS)
-    ids: list[str] = key([], "Show the reports with these ids, whatever else is chosen by.")
+    reports: int = key(20, "Number of reports to show; with page.ids all of these.", low=1, high=500)
+    decision: str | None = key(None, "Show only reports with this decision; null shows all.", choices=DECISIONS)
+    reasons: list[str] = key([], "Show only reports with one of these reasons; [] shows all.", choices=REASONS)
+    ids: list[str] = key([], "Show the reports with these ids, whatever the other keys say.")
     order: str = key(
         "mixed",
-        "Which reports where there are more: mixed is some of every decision and code, least_sure those with the lowest "
-        "probability. Those to review stand first on the page, the least sure before the others.",
+        "Which reports to take if there are more: mixed takes some of every decision and code, least_sure those with the lowest "
+        "probability. On the page those to review come first, the least sure at the top.",
         choices=("mixed", "least_sure"),
     )
 
@@ -49,7 +44,7 @@ class Page:
 @dataclass
 class Config:
     input: Input = section(Input)
-    output: Output = section(Output)
+    output: RunFolder = section(RunFolder)
     page: Page = section(Page)
     storage: S3Config = section(S3Config)
 
@@ -66,16 +61,16 @@ class Config:
     ],
 )
 def main(config: Config) -> None:
-    """Picks rows, brings back their texts, writes the page."""
+    """Picks rows, reads their texts, writes the page."""
     from engine.pages.examples import Choice
     from engine.pipeline import status
 
     use_s3(config.storage)
     summary, page = status(config.output.path), config.page
     choice = Choice(page.reports, page.decision, page.reasons, page.ids, page.order)
-    # As the run read it, from where it lies now.
-    read = sources.InputConfig(path=config.input.path, **reading_of_run(summary))
-    shown = write_page(summary, read, page.path, choice, "Evidence")
+    # Read as in the run, from where it is now.
+    reports = sources.InputConfig(path=config.input.path, **reading_of_run(summary))
+    shown = write_page(summary, reports, page.path, choice, "Evidence")
     print(f"{page.path}: {shown} reports with their evidence")
 
 
@@ -87,25 +82,24 @@ def write_page(
     title: str,
     entities: Callable[[str], Sequence[Mapping[str, Any]]] | None = None,
 ) -> int:
-    """Writes the page, with the entities of each text if they are asked for; returns the number of reports on it.
+    """Writes the page, with the entities that `entities` finds in each text, if given; returns the number of reports on it.
 
     Raises:
-        ConfigError: the run has published nothing yet or nothing that was chosen, or the input is not the one that was coded.
+        ConfigError: the run has published nothing yet, or no chosen report, or the input is not the one that was coded.
     """
     from engine.evaluation.rows import schema_of
     from engine.pages.evidence import write_evidence_page
     from engine.pages.examples import IN_TURN, join_text, pick_examples
     from engine.records import tasks_of
 
-    if not summary.files:
-        raise ConfigError(f"{summary.output} has no tables yet; let the run finish first")
+    check_tables(summary)
     tasks = tasks_of(schema_of(summary.files))
     rows = pick_examples(summary.files, choice, deciding_of_run(summary, tasks) or tasks, summary.table)
     if not rows and (choice.decision or choice.reasons):
         raise ConfigError("page.decision, page.reasons: the run has no such report; jobs.status counts those that it has")
     examples = join_text(rows, _records(config, {row["source"] for row in rows}))
     if entities is not None:
-        examples = [each if each.text is None else replace(each, entities=entities(each.text)) for each in examples]
+        examples = [row if row.text is None else replace(row, entities=entities(row.text)) for row in examples]
     counts = summary.decisions
     tiles = {"records": summary.records, **{decision: counts[decision] for decision in IN_TURN if decision in counts}}
     note = f"run {summary.run_id}, model {rows[0]['model_digest'][:12]}" if rows else f"run {summary.run_id}"
@@ -113,9 +107,10 @@ def write_page(
     return len(examples)
 
 
-def _records(config: sources.InputConfig, wanted: set[str]) -> Iterator["pa.Table"]:
+def _records(config: sources.InputConfig, names: set[str]) -> Iterator["pa.Table"]:
+    """The records of the sources with these names."""
     storage, base = storage_for(config.path), sources.input_base(config)
-    files = [entry for entry in sources.list_files(config, storage) if sources.source_of(entry, base) in wanted]
+    files = [entry for entry in sources.list_files(config, storage) if sources.source_of(entry, base) in names]
     keep = sources.keep_fields(config, storage, files)
     for shard in sources.cut(config, storage, files, _SHARD_BYTES):
         yield sources.read(config, storage, shard, keep)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, composed, key, section, taken
+from engine.keys import MISSING, compose, extract, key, section
 from engine.models.explanations import ExplainOptions
 from engine.records import ENTITIES
 from engine.storage import S3Config, use_s3
@@ -24,28 +24,28 @@ SYSTEM = "engine.models.explanations"
 class Input:
     path: str | None = key(
         None,
-        "Where the reports are now: the run's input in a new place, or other files with some of its reports; null is where the "
-        "run read them. How they are read is the run's.",
+        "The reports: the run's input in a new place, or other files with some of its reports; null takes them from where the "
+        "run read them. They are read as the run read them.",
         path=True,
     )
 
 
 @dataclass
 class Model:
-    path: str = key("shipped", "Checkpoint that the run used; 'shipped' is the model that comes along.", path=True)
+    path: str = key("shipped", "Checkpoint that the run used; 'shipped' is the included model.", path=True)
 
 
 @dataclass
 class Explain:
     sample: int | None = key(
         None,
-        "How many of the run's records are explained, chosen by id and seed; null is all. The others are not_applicable.",
+        "Number of the run's records to explain, chosen by id and seed; null explains all. The others become not_applicable.",
         low=1,
     )
 
 
 @dataclass
-class Given:
+class Common:
     run: str = key(
         MISSING, "Folder of the finished run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True
     )
@@ -57,7 +57,7 @@ class Given:
 
 @job(
     "explain",
-    composed(Given, ExplainOptions, Running),
+    compose(Common, ExplainOptions, Running),
     "Explains the answers of a finished run, or of a sample of it, by one method: one row a record in <output.path>/explanations "
     "with the score of every unit, and measures of the explanation. The same command again continues where it stopped.",
     examples=[
@@ -68,15 +68,15 @@ class Given:
     again=RESUMES,
 )
 def main(config: Any) -> None:
-    """Runs the engine over the run's input and tells what came of it."""
+    """Runs the engine over the run's input and prints the summary."""
     run_and_tell(run_config(config))
 
 
 def run_config(config: Any) -> "RunConfig":
-    """The engine's settings. Input, model and reading are those of the run that is explained.
+    """The engine's settings. Input, model and the way of reading are those of the run to explain.
 
     Raises:
-        ConfigError: there is no finished run, or its input or model is not at hand.
+        ConfigError: there is no finished run, or its input or model is missing.
     """
     from engine.explain.cost import usual_bytes
     from engine.models.answered import sample_below
@@ -100,11 +100,11 @@ def run_config(config: Any) -> "RunConfig":
     below = None
     if explain.sample is not None and explain.sample < answered:
         below = sample_below(summary.files, explain.sample, explain.seed)
-    how = replace(taken(ExplainOptions, config), run=summary.run_id, of=spec.system, options=spec.options, below=below)
+    options = replace(extract(ExplainOptions, config), run=summary.run_id, of=spec.system, options=spec.options, below=below)
     share = 1.0 if below is None else below / 2**63
     entities = sum(summary.entities.values()) / answered if summary.table == ENTITIES else None
     pair = summary.settings.get("model.options.pair")
-    # Of the columns that the run kept only the second text of a pair is needed.
+    # Of the run's kept columns only the second text of a pair is needed.
     reading = {**reading_of_run(summary), "keep": (pair,) if pair else ()}
     if config.input.path is not None:
         check_paths({"input.path": config.input.path})
@@ -112,12 +112,12 @@ def run_config(config: Any) -> "RunConfig":
     return RunConfig(
         input=reports,
         model=ModelSpec(
-            SYSTEM, config.model.path, asdict(how), {**runtime_of(cluster), "answers": [full_path(f) for f in summary.files]}
+            SYSTEM, config.model.path, asdict(options), {**runtime_of(cluster), "answers": [full_path(f) for f in summary.files]}
         ),
         output=config.output.path,
         cluster=cluster_of(cluster),
         files=files,
-        usual_bytes=usual_bytes(share * _passes(how, entities, len(names)), cluster.gpus_per_actor > 0),
+        usual_bytes=usual_bytes(share * _passes(options, entities, len(names)), cluster.gpus_per_actor > 0),
         max_failed=config.max_failed,
         s3=s3,
         **sizes_of(cluster, config.output),
@@ -125,7 +125,7 @@ def run_config(config: Any) -> "RunConfig":
 
 
 def _answered(summary: "Summary") -> int:
-    """How many answers of the run there are to explain."""
+    """The number of the run's answers that can be explained."""
     from engine.models.base import module_of
 
     if module_of(str(summary.settings["model.system"]), "explained") is None:
@@ -141,14 +141,16 @@ def _answered(summary: "Summary") -> int:
     return answered
 
 
-def _passes(how: ExplainOptions, entities: float | None, names: int) -> float:
-    """Passes of a record through the model that explaining it takes; `entities` are those of a record, where that is answered."""
+def _passes(options: ExplainOptions, entities: float | None, names: int) -> float:
+    """Passes through the model to explain one record; `entities` is the number per record, None if the table has none."""
     from engine.explain.cost import passes
     from engine.explain.settings import Measures
 
-    # Tasks of a record share its changed copies, entities do not: each has its own prompt.
+    # The tasks of a record share its changed copies; entities do not, since each has its own prompt.
     targets, times = (names, 1.0) if entities is None else (1, entities)
-    return times * passes(how.method, how.settings(), Measures(), targets, how.units, how.faithfulness, how.stability)
+    return times * passes(
+        options.method, options.settings(), Measures(), targets, options.units, options.faithfulness, options.stability
+    )
 
 
 if __name__ == "__main__":

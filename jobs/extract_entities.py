@@ -1,4 +1,4 @@
-"""Extracts entities from a corpus of reports: one row a report, with where each stands and why."""
+"""Extracts entities from a corpus of reports: one row a report, with the place of each entity and its evidence."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from jobs._run import run_and_tell, run_config, schema
     "extract_entities",
     schema,
     "Finds diseases, chemicals and other entities in reports from Parquet, CSV, JSONL or text files: one row a report in "
-    "<output.path>/entities. Types that the model was not trained for are asked for in your own words. The same command again "
-    "continues where it stopped, or does nothing.",
+    "<output.path>/entities. For types that the model was not trained for, ask a question in your own words. The same command "
+    "again continues where it stopped, or does nothing.",
     examples=[
         "input.path=reports.parquet output.path=found",
         "input.path=reports.parquet 'entities.types=[Disease,Chemical]' explain.method=none output.path=found",
@@ -22,7 +22,7 @@ from jobs._run import run_and_tell, run_config, schema
     again=RESUMES,
 )
 def main(config: Any) -> None:
-    """Runs the engine and tells what came of it."""
+    """Runs the engine and prints the summary."""
     run_and_tell(run_config(config))
 
 

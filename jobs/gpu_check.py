@@ -1,5 +1,5 @@
-"""Writes the folder that checks the product on another machine: `python -m jobs.gpu_check output.path=gpu-check`, and there
-`python3 gpu_check.py`."""
+"""Writes a folder to check the product on another machine: `python -m jobs.gpu_check output.path=gpu-check`, then, on the other
+machine, `python3 gpu_check.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +10,20 @@ from jobs._front import CONF, job
 
 @dataclass
 class Output:
-    path: str = key(MISSING, "Folder to write; a new one. It takes less than 50 MB.", path=True)
+    path: str = key(MISSING, "New folder to write, less than 50 MB.", path=True)
 
 
 @dataclass
 class Config:
     output: Output = section(Output)
-    texts: int = key(200, "Made-up reports in it.", low=1)
+    texts: int = key(200, "Synthetic reports in it.", low=1)
 
 
 @job(
     "gpu_check",
     Config,
-    "Writes a folder with the product's core, its models, made-up reports and a processor's answers to them. On a machine with a "
-    "GPU, python3 gpu_check.py in it tells whether the answers are the same there, and how fast; it needs torch, transformers "
+    "Writes a folder with the product's core, its models, synthetic reports and a processor's answers to them. On a machine with "
+    "a GPU, python3 gpu_check.py in it checks that the answers are the same there, and how fast; it needs torch, transformers "
     "and pyarrow, and no network.",
     examples=["output.path=gpu-check"],
 )

@@ -1,10 +1,10 @@
-"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or
-texts that are not reportable, against which to measure what a coder makes of them: `corpus=unreportable`."""
+"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or, with
+`corpus=unreportable`, texts that are not reportable, to measure what a coder does with them."""
 
 from dataclasses import dataclass, replace
 
 from engine.errors import ConfigError
-from engine.keys import key, same, section, taken
+from engine.keys import extract, key, same, section
 from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write
 from engine.storage import S3Config, use_s3
 from jobs._front import RESUMES, job
@@ -30,8 +30,8 @@ class Config:
     storage: S3Config = section(S3Config)
     corpus: str = key(
         "reports",
-        "What to write: pathology reports with gold codes, or texts of which none states a reportable tumour, in twenty kinds by "
-        "turns (column `kind`): noise of scanners, letters, benign findings, other languages.",
+        "What to write: pathology reports with gold codes, or texts without a reportable tumour, in twenty kinds in turn (column "
+        "`kind`), such as noise of scanners, letters, benign findings, other languages.",
         choices=("reports", "unreportable"),
     )
     records: int = same(CorpusConfig, "records")
@@ -57,8 +57,8 @@ def main(config: Config) -> None:
         _refuse_keys_of_reports(config)
         settings = Unreportable(config.seed)
     else:
-        settings = taken(Settings, config)
-    done = write(replace(taken(CorpusConfig, config), settings=settings))
+        settings = extract(Settings, config)
+    done = write(replace(extract(CorpusConfig, config), settings=settings))
     where, files = config.output.path, f"files: {done.files}"
     if not done.written:
         print(f"{where} already holds this corpus of {config.records:,} records, {files}; nothing to do")

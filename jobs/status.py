@@ -1,20 +1,16 @@
-"""Tells what a run has done, from its output folder alone."""
+"""Shows the state of a run, from its output folder alone."""
 
 from dataclasses import dataclass
 
-from engine.keys import MISSING, key, section
+from engine.keys import key, section
 from engine.storage import S3Config, use_s3
+from jobs._finished import RunFolder
 from jobs._front import job
 
 
 @dataclass
-class Output:
-    path: str = key(MISSING, "Folder of the run, its output.path.", path=True)
-
-
-@dataclass
 class Config:
-    output: Output = section(Output)
+    output: RunFolder = section(RunFolder)
     storage: S3Config = section(S3Config)
     json: bool = key(False, "Print one JSON object instead of lines.")
 
@@ -22,8 +18,8 @@ class Config:
 @job(
     "status",
     Config,
-    "Tells what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
-    "while the run is going on.",
+    "Shows what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
+    "while the run goes on.",
     examples=["output.path=coded", "output.path=coded json=true"],
 )
 def main(config: Config) -> None:

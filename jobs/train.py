@@ -10,15 +10,15 @@ from engine.storage import S3Config, use_s3
 from jobs._front import job
 from jobs._train import schema, settings_of
 
-# The job that fills a table.
-DOORS = {CODES: "code_reports", ENTITIES: "extract_entities"}
+# The job that writes a table.
+JOBS = {CODES: "code_reports", ENTITIES: "extract_entities"}
 
 
 @job(
     "train",
     schema,
-    "Trains a system through Ray Train, settles it on valid, measures it on test, and writes a checkpoint folder with its model "
-    "card. model=<name> chooses the system; data.path says what it learns from.",
+    "Trains a system through Ray Train, sets its thresholds on valid, measures it on test, and writes a checkpoint folder with a "
+    "model card. model=<name> chooses the system, data.path the texts to learn from.",
     examples=[
         "preset=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet 'data.labels={site: site_code}' train.epochs=2 output.path=model",
@@ -27,8 +27,8 @@ DOORS = {CODES: "code_reports", ENTITIES: "extract_entities"}
     ],
 )
 def main(config: Any) -> None:
-    """Trains, then calibrates and measures."""
-    from engine.models.base import recipe, systems
+    """Trains, prints the figures, and what to do next."""
+    from engine.models import base
     from engine.training.config import LoopConfig
     from engine.training.run import continues, train_system
 
@@ -47,22 +47,22 @@ def main(config: Any) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(continues(output)) from None
-    how = recipe(system)
-    lines, cautions = how.report(figures), how.cautions(figures)
-    print("\n".join(lines))
+    recipe = base.recipe(system)
+    cautions = recipe.cautions(figures)
+    print("\n".join(recipe.report(figures)))
     print(f"Checkpoint: {output}; its model card, with all figures: {output}/README.md")
-    # Of a system of the user's own no job knows by itself.
-    named = "" if system in systems() else f"model.system={system} "
-    door = DOORS.get(import_module(system).TABLE)
-    job = f"python -m jobs.{door} {named}" if door else named
-    print(f"To use it: {job}model.path={output}{' input.path=... output.path=...' if door else ''}")
+    # A job must be told a system of the user's own.
+    choice = "" if system in base.systems() else f"model.system={system} "
+    name = JOBS.get(import_module(system).TABLE)
+    command = f"python -m jobs.{name} {choice}" if name else choice
+    print(f"To use it: {command}model.path={output}{' input.path=... output.path=...' if name else ''}")
     if cautions:
         print("\n".join(["Before you use it:", *(f"* {line}" for line in cautions)]))
 
 
 def _command() -> str:
-    """The model card tells the command, and goes wherever the model goes; the address of the store does not."""
-    return f"python -m jobs.train {shlex.join(each for each in sys.argv[1:] if not each.startswith('storage.'))}"
+    """The command for the model card. The card goes wherever the model goes, so the address of the store is left out."""
+    return f"python -m jobs.train {shlex.join(word for word in sys.argv[1:] if not word.startswith('storage.'))}"
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "told"),
     [
-        ("config.json", "{", "names no kind of encoder"),
-        ("config.json", '{"model_type": "unheard_of"}', "names no kind of encoder"),
+        ("config.json", "{", "names no encoder type"),
+        ("config.json", '{"model_type": "unheard_of"}', "names no encoder type"),
         ("model.safetensors", "not weights at all", "model.safetensors of path:.* cannot be read"),
         ("tokenizer.json", "{", "tokenizer.json cannot be read"),
     ],

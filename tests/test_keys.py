@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 import pytest
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, build, closest, composed, key, keys_of, options_from, section, taken
+from engine.keys import MISSING, build, closest, compose, extract, key, keys_of, options_from, section
 
 
 @dataclass
@@ -59,7 +59,7 @@ def test_a_key_of_a_flat_dataclass_has_the_name_that_it_is_given() -> None:
 
 
 def test_keys_are_put_together_in_order_and_share_sections() -> None:
-    made = composed(First, Options, Last)
+    made = compose(First, Options, Last)
     assert [each.name for each in keys_of(made)] == [
         "output.path",
         "text.max_tokens",
@@ -81,7 +81,7 @@ def test_keys_are_put_together_in_order_and_share_sections() -> None:
 
 
 def test_a_default_is_copied_for_each_configuration() -> None:
-    made = composed(Options)
+    made = compose(Options)
     made().text.sizes.append(3)
     made().text.tasks.append("histology")
     assert made().text.sizes == [1, 2] and made().text.tasks == ["site"] and Options().sizes == [1, 2]
@@ -95,12 +95,12 @@ def test_what_was_put_together_is_taken_apart_again() -> None:
         "cluster": {"precision": "fp32"},
         "same": True,
     }
-    config = build(composed(First, Options, Last), values)
-    assert taken(Options, config) == Options(50, "fp32", True, 1.0, ("a", "b"), ("a",), [1, 2], {"a": 0.5})
-    assert taken(First, config) == First(Output("out")) and taken(Last, config) == Last(Cluster(None), 1.0)
-    assert taken(Options, build(composed(Options), {})) == Options()
+    config = build(compose(First, Options, Last), values)
+    assert extract(Options, config) == Options(50, "fp32", True, 1.0, ("a", "b"), ("a",), [1, 2], {"a": 0.5})
+    assert extract(First, config) == First(Output("out")) and extract(Last, config) == Last(Cluster(None), 1.0)
+    assert extract(Options, build(compose(Options), {})) == Options()
     with pytest.raises(ConfigError, match="unlucky"):
-        taken(Options, build(composed(Options), {"explain": {"checks_fraction": 0.5}}))
+        extract(Options, build(compose(Options), {"explain": {"checks_fraction": 0.5}}))
 
 
 def test_a_key_that_is_there_already_is_refused() -> None:
@@ -109,7 +109,7 @@ def test_a_key_that_is_there_already_is_refused() -> None:
         folder: str = key("x", "Folder.", at="output.path")
 
     with pytest.raises(ConfigError, match=r"output\.path: is a key already"):
-        composed(First, Mine)
+        compose(First, Mine)
 
 
 def test_sections_of_settings_that_are_frozen_and_have_tuples_are_built() -> None:
@@ -124,10 +124,10 @@ def test_sections_of_settings_that_are_frozen_and_have_tuples_are_built() -> Non
         learn: Learn = section(Learn)
         baseline: bool = key(True, "Baseline.")
 
-    made = composed(Settings, First)
+    made = compose(Settings, First)
     assert [each.name for each in keys_of(made)] == ["learn.rate", "learn.steps", "baseline", "output.path"]
     config = build(made, {"learn": {"steps": [3]}, "output": {"path": "x"}})
-    assert taken(Settings, config) == Settings(Learn(steps=(3,)))
+    assert extract(Settings, config) == Settings(Learn(steps=(3,)))
     assert build(Settings, {"learn": {"steps": [3]}}) == Settings(Learn(steps=(3,)))
 
 
@@ -149,10 +149,10 @@ def test_two_may_declare_the_same_section() -> None:
     class Settings:
         model: Network = section(Network)
 
-    made = composed(Common, Settings)
+    made = compose(Common, Settings)
     assert [each.name for each in keys_of(made)] == ["model.system", "model.rank", "output.path"]
     config = build(made, {"model": {"system": "x", "rank": 2}, "output": {"path": "y"}})
-    assert taken(Settings, config) == Settings(Network(2)) and taken(Common, config) == Common(Model("x"), Output("y"))
+    assert extract(Settings, config) == Settings(Network(2)) and extract(Common, config) == Common(Model("x"), Output("y"))
 
 
 def test_options_are_made_of_plain_values() -> None:

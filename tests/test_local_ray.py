@@ -48,7 +48,7 @@ def test_texts_on_a_disk_are_told_in_one_line_that_says_what_to_do(has, monkeypa
     has(64 * MEBI)
     assert local_ray.arguments()["object_store_memory"] is None
     line = local_ray.note()
-    assert line.startswith("/dev/shm has only 64 MiB free, so texts in work lie in a nameless file in /scratch/ray")
+    assert line.startswith("/dev/shm has only 64 MiB free, so texts being processed are in an unnamed file in /scratch/ray")
     assert "--shm-size=1024m" in line and "RAY_TMPDIR" in line and "\n" not in line
     assert "--shm-size=3073m" in local_ray.note(3 * GIBI)
 

@@ -13,12 +13,11 @@ ROOMS = (
     *("sources", "explain", "evaluation"),
     *("pages", "models"),
     *("local_ray", "pipeline", "training", "benchmarks", "serving"),
-    "experiments",
     "studies",
 )
-MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "experiments", "studies"}
+MAY_IMPORT_RAY = {"pipeline", "training", "benchmarks", "serving", "studies"}
 # Studies name what they study.
-STUDIES = ("engine/experiments/", "engine/studies/", "jobs/study/")
+STUDIES = ("engine/studies/", "jobs/study/")
 
 
 def _files() -> dict[str, Path]:

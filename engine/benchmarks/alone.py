@@ -1,18 +1,15 @@
-"""Measured in one process, without a cluster: the compute core against its rival, and the price of the evidence.
+"""Parts measured in one process, without a cluster: the compute core against its rival, and the price of the evidence.
 
-A system is asked as every system can be: for its network's `encoder`, for the evidence that the key `explain.method` switches
-off. What only one can say is the module `benchmark` of its package, all of whose names are optional:
+Every system has a network with an `encoder` and evidence that `explain.method` switches off. What is particular to a system is in
+the module `benchmark` of its package; both names are optional:
 
     CORE = 3.0                         # how many times as fast as the rival the core must be
-    def evidence(spec, folder):        # what the price of evidence is taken of: name -> (spec, what it may cost at most)
+    def evidence(spec, folder):        # models whose evidence is priced: name -> (spec, the highest price allowed)
 """
 
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -27,21 +24,11 @@ from engine.models.run import records_of
 PIPELINE_TOKENS = 512
 
 
-def core(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`compute_core` for a process of its own."""
-    return _alone(compute_core, request)
-
-
-def evidence(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`evidence_price` for a process of its own."""
-    return _alone(evidence_price, request)
-
-
 def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
     """Prepare and run, against `transformers.pipeline` with the same encoder weights, on reports cut to 512 tokens.
 
-    The pipeline reads each text once and has as many labels as the system's first task. It is measured at the batch size that is
-    best for it here, in fp32 as it runs by default, and in bf16. A system whose checkpoint names no encoder has no such rival.
+    The pipeline reads each text once and has as many labels as the system's first task. It is measured at its fastest batch size
+    here, in fp32 as it runs by default, and in bf16. A system whose checkpoint names no encoder has no such rival.
     """
     import torch
 
@@ -68,9 +55,9 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
         best[name] = min(seconds, key=seconds.__getitem__)
         say(f"core: pipeline {name} is fastest with batch size {best[name]}")
         contenders[name] = lambda p=pipe, s=best[name]: rival.classify(p, texts, s)
-    taken = interleave(contenders, config.repeats)
+    medians = interleave(contenders, config.repeats)
     precision = str(pick_precision(config.model.options.get("precision", "auto"), device)).removeprefix("torch.")
-    speed = {name: len(texts) / seconds for name, seconds in taken.items()}
+    speed = {name: len(texts) / seconds for name, seconds in medians.items()}
     target = getattr(module_of(config.model.system, "benchmark"), "CORE", None)
     return [
         Measurement(
@@ -90,27 +77,27 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
 
 
 def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:
-    """Prepare and run with evidence, against the same model without, on whole reports: nothing for a system that has none."""
+    """Prepare and run with evidence, against the same model without, on whole reports; nothing for a system that has none."""
     texts = reports(config, config.evidence_reports, LONG_WORDS)["text"].to_pylist()
     records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
-    own = getattr(module_of(config.model.system, "benchmark"), "evidence", None)
-    specs = own(config.model, folder) if own is not None else {"evidence": (config.model, None)}
+    evidence = getattr(module_of(config.model.system, "benchmark"), "evidence", None)
+    specs = {"evidence": (config.model, None)} if evidence is None else evidence(config.model, folder)
     specs = {name: (spec, target) for name, (spec, target) in specs.items() if without_evidence(spec) != spec}
     if not specs:
         say("evidence: left out, the system gives none")
     contenders: dict[str, Callable[[], object]] = {}
     for name, (spec, _) in specs.items():
         systems = {f"on {name}": load(spec), f"off {name}": load(without_evidence(spec))}
-        contenders |= {turn: lambda s=system: code(s, records) for turn, system in systems.items()}
-    taken = interleave(contenders, config.repeats)
+        contenders |= {label: lambda s=system: code(s, records) for label, system in systems.items()}
+    medians = interleave(contenders, config.repeats)
     return [
         Measurement(
             part=EVIDENCE,
             measured=name,
             unit="ms/report",
-            figure=1000 * taken[f"on {name}"] / len(texts),
+            figure=1000 * medians[f"on {name}"] / len(texts),
             rival="the same without evidence",
-            rival_figure=1000 * taken[f"off {name}"] / len(texts),
+            rival_figure=1000 * medians[f"off {name}"] / len(texts),
             repeats=config.repeats,
             setting=f"{len(texts)} whole {config.kind} reports",
             kind=None if target is None else AT_MOST,
@@ -121,15 +108,9 @@ def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurem
 
 
 def code(system: System, records: pa.Table) -> pa.Table:
-    """What is timed of a system: both of its calls, one after the other, on one shard."""
+    """The timed work of a system: both of its calls, one after the other, on one shard."""
     prepared = system.prepare(records)
     return system.run(prepared.filter(prepared["failure"].is_null()))
-
-
-def _alone(part: Callable[[BenchConfig, Path, Say], list[Measurement]], request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    config = BenchConfig.from_json(request)
-    with tempfile.TemporaryDirectory(prefix="marginalia-bench-", dir=config.work) as folder:
-        return [asdict(row) for row in part(config, Path(folder), lambda line: print(line, flush=True))]
 
 
 def _seconds(call: Callable[[], object]) -> float:

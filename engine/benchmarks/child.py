@@ -1,44 +1,40 @@
-"""A function in a process of its own: `python -m engine.benchmarks.child <module:function> <request> <answer>`.
+"""Calls a function in a process of its own: `python -m engine.benchmarks.child <file with the call> <file for the answer>`.
 
-A run that is measured must not inherit a warm allocator, loaded weights or a running cluster from the one before it. And the
-model's allocator settings, which the engine gives its actors, can only be given to a process at its start.
+A measured run must not inherit a warm allocator, loaded weights or a running cluster from the one before it. And an allocator
+takes its settings, which the engine gives its actors, only from the environment that its process starts with.
 """
 
-import json
 import os
-import pkgutil
+import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from engine.errors import EXIT_CONFIG, EXIT_RETRY, ConfigError, ContractError, EngineError, RetryableError
+from engine.errors import ContractError, EngineError
+from engine.pipeline.config import ClusterConfig
 from engine.storage import S3Config, s3_config, use_s3
 
-if TYPE_CHECKING:
-    from engine.pipeline.config import ClusterConfig
 
-
-def measure(
-    function: str,
-    request: Mapping[str, Any],
-    cluster: "ClusterConfig | None" = None,
+def call(
+    function: Callable[..., Any],
+    *arguments: Any,
+    cluster: ClusterConfig | None = None,
+    s3: S3Config | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a function gives for a request, called in a fresh process; plain values both ways.
+    """The answer of a function that is called in a fresh process; function, arguments and answer are pickled.
 
     Args:
-        function: `module:name`. request: what it takes; `s3` in it is how the process reaches S3, as this one does without.
-        cluster: the process has the environment that an actor of this cluster has; None: a user's own.
-        environment: what the process has beyond this one's.
-
+        cluster: gives the process the environment of an actor of this cluster; None: that of a user's command.
+        s3: how the process reaches S3; None: as this one does. environment: variables to add to this process's.
     Raises:
-        ConfigError, RetryableError: as the child raised it.
-        ContractError: the child failed otherwise; its own words are on stderr.
+        EngineError: the one that the function raised.
+        ContractError: the process failed otherwise; its own words are on stderr.
     """
     environment = {**os.environ, **(environment or {})}
     if cluster is not None:
@@ -46,28 +42,27 @@ def measure(
 
         environment |= model_environment(replace(cluster, actors=1))
     with tempfile.TemporaryDirectory() as folder:
-        question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
-        question.write_text(json.dumps({"s3": asdict(s3_config()), **request}))
-        command = [sys.executable, "-m", "engine.benchmarks.child", function, str(question), str(answer)]
+        question, answer = Path(folder, "call"), Path(folder, "answer")
+        question.write_bytes(pickle.dumps((function, arguments, s3 or s3_config())))
+        command = [sys.executable, "-m", "engine.benchmarks.child", str(question), str(answer)]
         code = subprocess.run(command, env=environment).returncode
         if not answer.is_file():
-            raise ContractError(f"benchmark: the process that runs {function} ended with exit code {code}")
-        given = json.loads(answer.read_text())
-    if "error" in given:
-        kinds = {EXIT_CONFIG: ConfigError, EXIT_RETRY: RetryableError}
-        raise kinds.get(given["code"], ContractError)(given["error"])
-    return given["value"]
+            raise ContractError(f"benchmark: the process that runs {function.__name__} ended with exit code {code}")
+        value = pickle.loads(answer.read_bytes())
+    if isinstance(value, EngineError):
+        raise value
+    return value
 
 
-def main(function: str, question: str, answer: str) -> int:
-    code = 0
-    request = json.loads(Path(question).read_text())
-    use_s3(S3Config(**request.pop("s3", {})))
+def main(question: str, answer: str) -> int:
+    """Makes the call in a file and writes what the function returns, or the engine's error that it raises."""
+    function, arguments, s3 = pickle.loads(Path(question).read_bytes())
+    use_s3(s3)
     try:
-        given = {"value": pkgutil.resolve_name(function)(request)}
+        value, code = function(*arguments), 0
     except EngineError as error:
-        given, code = {"error": str(error), "code": error.exit_code}, error.exit_code
-    Path(answer).write_text(json.dumps(given))
+        value, code = error, error.exit_code
+    Path(answer).write_bytes(pickle.dumps(value))
     return code
 
 

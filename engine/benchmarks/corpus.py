@@ -1,6 +1,7 @@
-"""The reports that a benchmark works on: made up, or a sample of the user's own."""
+"""The reports that a benchmark works on: synthetic, or a sample of the user's own."""
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,12 +17,12 @@ _SEED = 11
 
 
 def made_up(count: int, words: int, start: int = 0) -> pa.Table:
-    """`record_id` and `text` of `count` synthetic reports of about so many words, from number `start` on."""
+    """`record_id` and `text` of `count` synthetic reports of about `words` words, from number `start` on."""
     return generate(count, _SEED, start=start, median_words=words).select(["record_id", "text"])
 
 
 def reports(config: BenchConfig, count: int, words: int) -> pa.Table:
-    """`record_id` and `text` of `count` reports: a sample of the input that depends on the texts alone, or synthetic ones.
+    """`record_id` and `text` of `count` reports: synthetic ones, or a sample of the input that depends on the texts alone.
 
     Raises:
         ConfigError: the input has too few readable reports.
@@ -33,26 +34,24 @@ def reports(config: BenchConfig, count: int, words: int) -> pa.Table:
 
     reader = storage_for(config.input.path)
     files = list(sources.list_files(config.input, reader))
-    found: dict[bytes, str] = {}
+    by_digest: dict[bytes, str] = {}
     for shard in sources.cut(config.input, reader, files, 8 * 2**20):
         texts = sources.read(config.input, reader, shard, [])["text"].to_pylist()
-        found |= {text_digest(text): text for text in texts if text is not None}
-    if len(found) < count:
-        raise ConfigError(f"bench: the input has {len(found)} different readable reports, {count} are asked for; lower the sizes")
-    chosen = sorted(found, key=lambda digest: seed_of(digest.hex(), "bench"))[:count]
-    return pa.table(
-        {"record_id": [f"bench-{i}" for i in range(count)], "text": pa.array([found[d] for d in chosen], pa.large_string())}
-    )
+        by_digest |= {text_digest(text): text for text in texts if text is not None}
+    if len(by_digest) < count:
+        raise ConfigError(
+            f"bench: the input has {len(by_digest)} different readable reports, {count} are needed; lower the sizes"
+        )
+    chosen = sorted(by_digest, key=lambda digest: seed_of(digest.hex(), "bench"))[:count]
+    texts = pa.array([by_digest[digest] for digest in chosen], pa.large_string())
+    return pa.table({"record_id": [f"bench-{i}" for i in range(count)], "text": texts})
 
 
 def write(folder: Path, tables: Iterable[pa.Table], rows: int) -> None:
-    """Writes tables of one schema as a folder with one Parquet file, in row groups of so many rows."""
+    """Writes tables of one schema as a folder with one Parquet file, in row groups of `rows`."""
     folder.mkdir(parents=True)
-    writer = None
-    try:
-        for table in tables:
-            writer = writer or pq.ParquetWriter(folder / "reports.parquet", table.schema)
+    tables = iter(tables)
+    first = next(tables)
+    with pq.ParquetWriter(folder / "reports.parquet", first.schema) as writer:
+        for table in chain([first], tables):
             writer.write_table(table, row_group_size=rows)
-    finally:
-        if writer is not None:
-            writer.close()

@@ -1,15 +1,20 @@
-"""Whether the product works on this machine's GPU as on a processor, and how fast: `python3 gpu_check.py` beside its folder.
+"""Checks that the product works on this machine's GPU as on a processor, and how fast: `python3 gpu_check.py` in its folder.
 
-The folder, as `python -m jobs.gpu_check` writes it, has the product's core, its models, texts that are made up, and the answers
-of a processor to them. Needed are torch, transformers and pyarrow; no network is used. Without a GPU the processor is checked, on
-few of the texts. A table is printed and `gpu_check.json` written; the exit code is 1 where something is not as it should be.
+`python -m jobs.gpu_check` writes the folder: the product's core, its models, synthetic texts and a processor's answers to them.
+The check needs torch, transformers and pyarrow, and no network. Without a GPU it checks the processor, on a few of the texts. It
+prints a table and writes `gpu_check.json`; the exit code is 1 if any check fails.
 
-For each system: whether its answers are those of the processor in fp32 (codes, decisions and spans equal, probabilities within
-0.02; what lies nearer than that to a threshold may differ, and is counted), tokens of text a second, which share of the measured
-matrix peak that is, what evidence costs, the most memory, and whether running out of memory costs only the text that is too long.
-What a system alone can say is the module `gpu_check` of its package, both of whose names are optional:
+For each system it measures:
 
-    def unsure(system, prepared, tolerance):    # row -> the columns or spans (type, start, end) that lie so near a threshold
+* whether the answers are those of the processor in fp32: codes, decisions and spans equal, probabilities within 0.02. What lies
+  nearer than that to a threshold may differ, and is counted
+* tokens of text per second, and the share of the measured matrix peak that they use
+* the cost of evidence, and the peak memory
+* whether running out of memory fails only the text that is too long
+
+What is particular to a system is in the module `gpu_check` of its package; both names are optional:
+
+    def unsure(system, prepared, tolerance):    # row -> the columns or spans (type, start, end) so near to a threshold
     def extra(system, prepared):                # further checks on the device: name -> whether it holds
 """
 
@@ -22,13 +27,13 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 TOLERANCE = 0.02
 MANIFEST, TEXTS, REPORT = "manifest.json", "texts.parquet", "gpu_check.json"
-# Texts, repetitions of what is timed, and texts beside one that is too long: all must end within eight minutes, here and there.
+# Texts, timed repetitions, and texts beside the one that is too long: both checks must end within eight minutes.
 ON_GPU, ON_PROCESSOR = (200, 5, 64), (4, 1, 3)
 _LONG_TOKENS = 16_000
 
@@ -41,18 +46,18 @@ def main(folder: Path, output: Path) -> int:
     import torch
 
     begun = time.perf_counter()
-    # The models name their encoder by its place in this folder.
+    # The models name their encoder by its path in this folder.
     os.chdir(folder)
     unpack(Path())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peak = matrix_peak(device)
-    report: dict[str, Any] = {"device": name_of(device), "torch": torch.__version__, "matrix_tflops": peak, "systems": {}}
+    report: dict[str, Any] = {"device": device_name(device), "torch": torch.__version__, "matrix_tflops": peak, "systems": {}}
     print(f"{report['device']}, torch {torch.__version__}, {peak:.4g} TFLOP/s in a matrix product", flush=True)
     for name in json.loads(Path(MANIFEST).read_text())["systems"]:
         report["systems"][name] = Check(Path(), name, device, peak).run()
         print("\n".join(lines(name, report["systems"][name])), flush=True)
     report["seconds"] = round(time.perf_counter() - begun, 1)
-    report["passed"] = all(each["passed"] for each in report["systems"].values())
+    report["passed"] = all(figures["passed"] for figures in report["systems"].values())
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{'passed' if report['passed'] else 'FAILED'} in {report['seconds']:.0f} s; {output}")
     return 0 if report["passed"] else 1
@@ -67,31 +72,29 @@ class Check:
         from engine.models.base import ModelSpec, load
         from engine.models.options import without_evidence
 
-        given = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
         self.count, self.repeats, self.few = ON_GPU if device == "cuda" else ON_PROCESSOR
         self.device, self.peak = device, peak
         texts = pq.read_table(folder / TEXTS).slice(0, self.count).to_pylist()
-        self.texts = {each["record_id"]: each["text"] for each in texts}
+        self.texts = {text["record_id"]: text["text"] for text in texts}
         self.expected = {row["record_id"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
-        self.unsure = {name: {key_of(key) for key in keys} for name, keys in given["systems"][name]["unsure"].items()}
-        runtime = {"device": device, **({"batch_tokens": given["batch_tokens"]} if device == "cuda" else {})}
-        self.spec = ModelSpec(given["systems"][name]["system"], name, {}, runtime)
-        self.plain, self.told = load(without_evidence(self.spec)), load(self.spec)
+        self.unsure = {name: {key_of(key) for key in keys} for name, keys in manifest["systems"][name]["unsure"].items()}
+        runtime = {"device": device, **({"batch_tokens": manifest["batch_tokens"]} if device == "cuda" else {})}
+        self.spec = ModelSpec(manifest["systems"][name]["system"], name, {}, runtime)
+        self.plain, self.with_evidence = load(without_evidence(self.spec)), load(self.spec)
 
     def run(self) -> dict[str, Any]:
-        """The figures of the system, and for each check whether it holds."""
+        """The figures of the system, and whether each check holds."""
         from engine.models.base import module_of
 
         prepared = self.prepared(self.texts)
         answers = difference(self.expected, self.rows(self.plain, self.texts), self.unsure)
         tokens, seconds = self.timed(self.plain, prepared)
-        flops = self.flops(prepared)
-        with_evidence = self.timed(self.told, prepared)[1]
         figures = {
             **answers,
             "tokens_a_second": tokens / seconds,
-            "share_of_peak": flops / seconds / (self.peak * 1e12),
-            "evidence_costs": with_evidence / seconds,
+            "share_of_peak": self.flops(prepared) / seconds / (self.peak * 1e12),
+            "evidence_costs": self.timed(self.with_evidence, prepared)[1] / seconds,
             "memory_mib": self.memory(),
         }
         checks = {
@@ -99,8 +102,8 @@ class Check:
             f"probabilities within {TOLERANCE}": not answers["beyond"],
             "out of memory": self.exhausted(),
         }
-        own = getattr(module_of(self.spec.system, "gpu_check"), "extra", None)
-        checks |= own(self.plain, prepared) if own is not None else {}
+        extra = getattr(module_of(self.spec.system, "gpu_check"), "extra", None)
+        checks |= extra(self.plain, prepared) if extra is not None else {}
         return {**figures, "checks": checks, "passed": all(checks.values())}
 
     def prepared(self, texts: Mapping[str, str]) -> Any:
@@ -109,7 +112,7 @@ class Check:
         return prepare(self.plain, records_of(texts, texts.values()))[1]
 
     def rows(self, system: Any, texts: Mapping[str, str]) -> dict[str, Row]:
-        """What the plain loop makes of some texts, by their ids."""
+        """The rows of the plain loop for texts, by their ids."""
         import pyarrow as pa
 
         from engine.models.run import answer, prepare, records_of
@@ -119,18 +122,18 @@ class Check:
         return {ids[row["row"]]: row for row in answer(system, prepared, pa.schema([])).to_pylist()}
 
     def timed(self, system: Any, prepared: Any) -> tuple[int, float]:
-        """Tokens of text, and the median of the seconds they take."""
-        rows, taken = (system.run(prepared), []) if self.device == "cuda" else (None, [])
+        """Tokens of text, and the median of the seconds that they take; on a GPU after one run without timing."""
+        rows, times = (system.run(prepared) if self.device == "cuda" else None), []
         for _ in range(self.repeats):
             self.wait()
             begun = time.perf_counter()
             rows = system.run(prepared)
             self.wait()
-            taken.append(time.perf_counter() - begun)
-        return sum(rows["n_tokens"].to_pylist()), statistics.median(taken)
+            times.append(time.perf_counter() - begun)
+        return sum(rows["n_tokens"].to_pylist()), statistics.median(times)
 
     def flops(self, prepared: Any) -> int:
-        """Operations of all matrix products and attentions of a run, padding included."""
+        """Operations in all matrix products and attentions of a run, padding included."""
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter:
@@ -138,9 +141,10 @@ class Check:
         return counter.get_total_flops()
 
     def exhausted(self) -> bool:
-        """Whether a text that needs more memory than there is fails alone, after the others were tried in halves.
+        """Whether a text that needs too much memory fails alone, after batches with it were halved.
 
-        On a GPU memory is limited to what lies between the needs of two texts; a processor's is made to run out.
+        On a GPU the memory is limited to a size between the needs of the longest text and of that one; on a processor it is made
+        to run out.
         """
         from engine.models.base import load
         from engine.models.options import without_evidence
@@ -152,12 +156,12 @@ class Check:
         endless = " ".join([endless] * -(-_LONG_TOKENS // max(1, size)))
         runtime = {**self.spec.runtime, "batch_tokens": 1 << 30}
         spec = type(self.spec)(self.spec.system, self.spec.path, self.spec.options, runtime)
-        system = Exhausted(load(without_evidence(spec)) if self.device == "cuda" else self.plain)
         if self.device == "cuda":
+            system = Exhausted(load(without_evidence(spec)))
             needs = [self.need(system, {name: text}) for name, text in ((longest, texts[longest]), ("endless", endless))]
             limit(sum(needs) / 2)
         else:
-            system.most, system.never = 2, len(texts)
+            system = Exhausted(self.plain, most=2, never=len(texts))
         try:
             rows = self.rows(system, {**texts, "endless": endless})
         finally:
@@ -168,7 +172,7 @@ class Check:
         return alone and system.times > 1 and not difference(self.expected, rows, self.unsure)["different"]
 
     def need(self, system: Any, texts: Mapping[str, str]) -> int:
-        """Bytes that a GPU must give for some texts, those of the models included."""
+        """Bytes of a GPU that some texts need, those of the models included."""
         import torch
 
         prepared = self.prepared(texts)
@@ -178,7 +182,7 @@ class Check:
         return torch.cuda.max_memory_reserved()
 
     def memory(self) -> float:
-        """MiB: the most that was held on the GPU, or by the process."""
+        """Peak memory of the GPU, or else of the process, in MiB."""
         import torch
 
         if self.device == "cuda":
@@ -193,14 +197,10 @@ class Check:
 
 
 class Exhausted:
-    """A system that counts how often its memory ran out; with `most`, it has none for more rows than that, or for the row
-    `never`."""
+    """A system that counts how often its memory ran out. With `most`, more rows than that, or the row `never`, exhaust it."""
 
-    def __init__(self, system: Any) -> None:
-        self.system = system
-        self.most: int | None = None
-        self.never: int | None = None
-        self.times = 0
+    def __init__(self, system: Any, most: int | None = None, never: int | None = None) -> None:
+        self.system, self.most, self.never, self.times = system, most, never, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.system, name)
@@ -218,7 +218,7 @@ class Exhausted:
 
 
 def limit(size: float | None) -> None:
-    """Lets this process have so many bytes of the GPU; None is all of it."""
+    """Limits this process to so many bytes of the GPU; None gives it all."""
     import torch
 
     torch.cuda.empty_cache()
@@ -226,56 +226,56 @@ def limit(size: float | None) -> None:
     torch.cuda.set_per_process_memory_fraction(1.0 if size is None else min(1.0, size / total))
 
 
-def difference(expected: Mapping[str, Row], given: Mapping[str, Row], unsure: Mapping[str, set[Key]]) -> dict[str, Any]:
-    """How answers differ from those expected of the same ids.
+def difference(expected: Mapping[str, Row], rows: Mapping[str, Row], unsure: Mapping[str, set[Key]]) -> dict[str, Any]:
+    """How rows differ from the expected ones of the same ids.
 
     Args:
-        unsure: what of each row is close to a threshold, and may be otherwise.
+        unsure: the answers of each row that are close to a threshold, and may differ.
     Returns:
-        `rows`; `near`, those of which something is unsure, and `near_differing`, those that differ in that alone; the ids of
-        `different` others; and of the probabilities of what is the same and not unsure how many were `compared`, how many are
-        `beyond` the tolerance, and the `largest` difference.
+        The number of `rows`; `near`, the number with an unsure answer, and `near_differing`, of those that differ only there;
+        `different`, the ids of those that differ elsewhere. Of the probabilities of equal and sure answers the number `compared`,
+        the number `beyond` the tolerance, and the `largest` difference.
     """
-    different, near_differing, apart = [], 0, [0.0]
-    for name, row in given.items():
-        open_ = unsure.get(name, set())
-        (kind, prob), (wanted, was) = answer_of(row), answer_of(expected[name])
-        if {key: kind[key] for key in kind if key not in open_} != {key: wanted[key] for key in wanted if key not in open_}:
+    different, near_differing, distances = [], 0, [0.0]
+    for name, row in rows.items():
+        skip = unsure.get(name, set())
+        (answers, probs), (expected_answers, expected_probs) = answer_of(row), answer_of(expected[name])
+        if any(answers.get(key) != expected_answers.get(key) for key in {*answers, *expected_answers} - skip):
             different.append(name)
         else:
-            near_differing += kind != wanted
-            apart += [abs(prob[at] - was[at]) for at in prob if at in was and at[0] not in open_]
+            near_differing += answers != expected_answers
+            distances += [abs(probs[at] - expected_probs[at]) for at in probs if at in expected_probs and at[0] not in skip]
     return {
-        "rows": len(given),
-        "near": sum(name in unsure for name in given),
+        "rows": len(rows),
+        "near": sum(name in unsure for name in rows),
         "near_differing": near_differing,
         "different": different,
-        "compared": len(apart) - 1,
-        "beyond": sum(each > TOLERANCE for each in apart),
-        "largest": max(apart),
+        "compared": len(distances) - 1,
+        "beyond": sum(distance > TOLERANCE for distance in distances),
+        "largest": max(distances),
     }
 
 
 def answer_of(row: Row) -> tuple[dict[Key, Any], dict[tuple[Key, str], float]]:
-    """What of a row must be equal (of `codes` and `entities` its decisions, codes, spans, and how it failed), and probabilities,
-    each by what it is one of."""
-    sure = {name: value for name, value in row.items() if name == "decision" or name.endswith(("_code", "_decision"))}
-    prob = {(f"{task}_code", "prob"): row[f"{task}_prob"] for name in row if (task := name.removesuffix("_prob")) != name}
-    for each in row.get("entities") or ():
-        span = key_of([each[name] for name in ("type", "start", "end")])
-        sure[span] = True
-        prob |= {(span, name): each[name] for name in each if name.endswith("score")}
+    """The answers of a row that must be equal (decisions, codes, spans and the kind of failure), and its probabilities, by the
+    answer that each belongs to."""
+    answers = {name: value for name, value in row.items() if name == "decision" or name.endswith(("_code", "_decision"))}
+    probs = {(f"{task}_code", "prob"): row[f"{task}_prob"] for name in row if (task := name.removesuffix("_prob")) != name}
+    for entity in row.get("entities") or ():
+        span = key_of([entity[name] for name in ("type", "start", "end")])
+        answers[span] = True
+        probs |= {(span, name): entity[name] for name in entity if name.endswith("score")}
     failure = row["failure"] and row["failure"]["kind"]
-    return {**sure, "failure": failure}, {at: value for at, value in prob.items() if value is not None}
+    return {**answers, "failure": failure}, {at: value for at, value in probs.items() if value is not None}
 
 
 def key_of(key: Any) -> Key:
-    """A column's name, or a span as JSON has it."""
+    """The key of an answer, a column's name or a span, from JSON."""
     return key if isinstance(key, str) else tuple(key)
 
 
 def matrix_peak(device: str) -> float:
-    """TFLOP/s of a large matrix product, in bf16 where the device is fast at it, the best of some."""
+    """TFLOP/s of a large matrix product, in bf16 where the device is fast at it; the best of fifty."""
     import torch
 
     from engine.encoders import pick_precision
@@ -293,8 +293,8 @@ def matrix_peak(device: str) -> float:
     return 2 * size**3 / min(once() for _ in range(50)) / 1e12
 
 
-def name_of(device: str) -> str:
-    """The card, or the processor."""
+def device_name(device: str) -> str:
+    """The name of the graphics card or of the processor."""
     import torch
 
     if device == "cuda":
@@ -306,7 +306,7 @@ def name_of(device: str) -> str:
 
 
 def unpack(folder: Path) -> None:
-    """Makes the weights of the encoders from their packed files."""
+    """Unpacks the weights of the encoders."""
     for packed in sorted(folder.glob("*/*.gz")):
         whole = packed.with_suffix("")
         if not whole.exists():
@@ -315,21 +315,16 @@ def unpack(folder: Path) -> None:
             os.replace(f"{whole}.tmp", whole)
 
 
-def lines(name: str, found: Mapping[str, Any]) -> Sequence[str]:
-    """The figures of a system for a person."""
-    shown: dict[str, Callable[[Any], str]] = {
-        "tokens_a_second": lambda value: f"{value:,.0f} tokens of text a second",
-        "share_of_peak": lambda value: f"{value:.1%} of the matrix peak",
-        "evidence_costs": lambda value: f"with evidence {value:.2f} times as long",
-        "memory_mib": lambda value: f"{value:,.0f} MiB at most",
-    }
-    told = f"{found['rows']} texts, {len(found['different'])} different; {found['near']} with something near a threshold"
-    prob = f"{found['compared']} probabilities within {found['largest']:.4f}, {found['beyond']} beyond {TOLERANCE}"
+def lines(name: str, figures: Mapping[str, Any]) -> Sequence[str]:
+    """The figures of a system, to read."""
     return [
         f"{name}:",
-        f"  {told}, of which {found['near_differing']} differ in that; {prob}",
-        f"  {', '.join(tell(found[key]) for key, tell in shown.items())}",
-        *(f"  {'ok    ' if holds else 'FAILED'}  {what}" for what, holds in found["checks"].items()),
+        f"  {figures['rows']} texts, {len(figures['different'])} different; {figures['near']} with something near a threshold, "
+        f"of which {figures['near_differing']} differ in that; {figures['compared']} probabilities within "
+        f"{figures['largest']:.4f}, {figures['beyond']} beyond {TOLERANCE}",
+        f"  {figures['tokens_a_second']:,.0f} tokens of text a second, {figures['share_of_peak']:.1%} of the matrix peak, with "
+        f"evidence {figures['evidence_costs']:.2f} times as long, {figures['memory_mib']:,.0f} MiB at most",
+        *(f"  {'ok    ' if holds else 'FAILED'}  {check}" for check, holds in figures["checks"].items()),
     ]
 
 

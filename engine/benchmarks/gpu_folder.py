@@ -1,12 +1,12 @@
-"""The folder with which the product is checked on another machine: what `gpu_check.py` reads, and that script itself.
+"""The folder with which the product is checked on another machine: `gpu_check.py` and all that it reads.
 
-gpu_check.py        the check; starts with nothing but this folder
-engine/             the product's core, without what needs Ray and without models
-manifest.json       the systems, each with its package, and what of each row a slightly other probability would change
-texts.parquet       ids and texts, all made up
-encoder_<n>/        an encoder without its pooler: weights in fp16, packed, the words that no text has set to zero
-<system>/           the checkpoint that comes along with a system, on that encoder
-<system>.parquet    what a processor answers in fp32
+gpu_check.py        the check, which needs nothing but this folder
+engine/             the product's core, without models and without the rooms that need Ray
+manifest.json       the systems with their packages, and for each row the answers that a slightly other probability would change
+texts.parquet       ids and texts, all synthetic
+encoder_<n>/        an encoder without its pooler: fp16 weights, packed; words that no text has are set to zero
+<system>/           the shipped checkpoint of a system, on that encoder
+<system>.parquet    a processor's answers in fp32
 """
 
 import contextlib
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import torch
 
 ENGINE = Path(__file__).resolve().parents[1]
-# What the core does without, and the models, which are copied apart.
-_LEFT_OUT = ("pipeline", "training", "benchmarks", "experiments", "serving", "shipped", "__pycache__")
+# Rooms that the core does not need, and the models, which are copied separately.
+_LEFT_OUT = ("pipeline", "training", "benchmarks", "studies", "serving", "shipped", "__pycache__")
 _WORDS = 120
 
 
@@ -45,9 +45,9 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
     """Writes the folder.
 
     Args:
-        systems: the packages of the systems by their names. batch_tokens: what a GPU is given at once.
+        systems: the packages of the systems by their names. batch_tokens: tokens in one forward pass on a GPU.
     Raises:
-        ConfigError: there is something already, or a system has no model that comes along.
+        ConfigError: the folder is not empty, or a system ships no model.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"output.path: {folder} is not empty; give a new folder")
@@ -62,23 +62,23 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
     for name, system in systems.items():
         _write_model(folder, name, system, encoders)
     named = dict(zip(reports["record_id"].to_pylist(), reports["text"].to_pylist(), strict=True))
-    # The models name their encoder by its place in this folder.
+    # The models name their encoder by its path in this folder.
     with contextlib.chdir(folder):
-        looked_up: dict[str, set[int]] = {place: set() for place in encoders.values()}
-        unsure = {name: _answers(name, system, named, looked_up) for name, system in systems.items()}
-    for place, ids in looked_up.items():
+        word_ids: dict[str, set[int]] = {place: set() for place in encoders.values()}
+        unsure = {name: _write_answers(name, system, named, word_ids) for name, system in systems.items()}
+    for place, ids in word_ids.items():
         _pack(folder / place / MODEL, ids)
     for name, system in systems.items():
         shutil.rmtree(folder / name)
         _write_model(folder, name, system, encoders)
     for place in encoders.values():
         (folder / place / MODEL).unlink()
-    told = {name: {"system": system, "unsure": unsure[name]} for name, system in systems.items()}
-    (folder / MANIFEST).write_text(json.dumps({"systems": told, "batch_tokens": batch_tokens}, indent=1))
+    facts = {name: {"system": system, "unsure": unsure[name]} for name, system in systems.items()}
+    (folder / MANIFEST).write_text(json.dumps({"systems": facts, "batch_tokens": batch_tokens}, indent=1))
 
 
 def _encoder(system: str) -> str | None:
-    """The name of the encoder that a system's own checkpoint stands on, if it has files."""
+    """The name of the encoder of a system's shipped checkpoint, if that encoder has files."""
     name = checkpoint.read("shipped", system).config.get("encoder")
     return None if name is None or name.startswith("tiny:") else name
 
@@ -90,45 +90,44 @@ def _write_encoder(source: Path, folder: Path) -> None:
     folder.mkdir()
     for name in (CONFIG, TOKENIZER):
         shutil.copyfile(source / name, folder / name)
-    kept = {name: value for name, value in load_file(source / MODEL).items() if not name.startswith("pooler.")}
-    half = {name: value.to(torch.float16) if value.is_floating_point() else value for name, value in kept.items()}
+    weights = {name: value for name, value in load_file(source / MODEL).items() if not name.startswith("pooler.")}
+    half = {name: value.to(torch.float16) if value.is_floating_point() else value for name, value in weights.items()}
     save_file(half, folder / MODEL)
 
 
 def _write_model(folder: Path, name: str, system: str, encoders: Mapping[str, str]) -> None:
-    """The checkpoint that comes along, on the encoder as it lies in the folder."""
+    """Writes a system's shipped checkpoint, with the folder's copy of its encoder."""
     whole = checkpoint.read("shipped", system)
     config = whole.values(CONFIG)
     place = encoders.get(config.get("encoder"))
     if place is not None:
         config |= {"encoder": f"path:{place}", "encoder_digest": file_digest(folder / place / MODEL)}
-    card = f"The model of {system} that comes along, for a check of a GPU.\n"
+    card = f"The shipped model of {system}, for a check of a GPU.\n"
     checkpoint.write_revision(str(folder / name), whole.folder, {CONFIG: config}, card)
 
 
-def _answers(name: str, system: str, texts: Mapping[str, str], looked_up: Mapping[str, set[int]]) -> dict[str, list]:
-    """Writes what a system answers to the texts; returns what of that is unsure, by record, and adds the words looked up."""
-    spec = without_evidence(ModelSpec(system, name, {"precision": "fp32"}))
-    made = load(spec)
-    meta, prepared = prepare(made, records_of(texts, texts.values()))
+def _write_answers(name: str, package: str, texts: Mapping[str, str], word_ids: Mapping[str, set[int]]) -> dict[str, list]:
+    """Writes a system's rows for the texts; returns the unsure answers by record, and adds the words that it looks up."""
+    system = load(without_evidence(ModelSpec(package, name, {"precision": "fp32"})))
+    meta, prepared = prepare(system, records_of(texts, texts.values()))
     ids = dict(zip(meta["row"].to_pylist(), meta["record_id"].to_pylist(), strict=True))
-    place = getattr(made.config, "encoder", "").removeprefix("path:")
-    with _noting(made, looked_up.get(place, set())):
-        rows = made.run(prepared)
+    place = getattr(system.config, "encoder", "").removeprefix("path:")
+    with _recorded(system, word_ids.get(place, set())):
+        rows = system.run(prepared)
         pq.write_table(rows.append_column("record_id", [[ids[row] for row in rows["row"].to_pylist()]]), f"{name}.parquet")
-        own: Any = getattr(module_of(system, "gpu_check"), "unsure", None)
-        unsure = own(made, prepared, TOLERANCE) if own is not None else {}
+        unsure_of: Any = getattr(module_of(package, "gpu_check"), "unsure", None)
+        unsure = unsure_of(system, prepared, TOLERANCE) if unsure_of is not None else {}
     return {ids[row]: keys for row, keys in unsure.items() if keys}
 
 
 @contextmanager
-def _noting(system: System, ids: set[int]) -> Iterator[None]:
-    """Adds the ids that an encoder's embeddings are asked for."""
+def _recorded(system: System, ids: set[int]) -> Iterator[None]:
+    """Adds the ids that are looked up in an encoder's embeddings to `ids`."""
 
-    def note(module: "torch.nn.Module", given: tuple["torch.Tensor", ...]) -> None:
-        ids.update(given[0].unique().tolist())
+    def add(module: "torch.nn.Module", inputs: tuple["torch.Tensor", ...]) -> None:
+        ids.update(inputs[0].unique().tolist())
 
-    hook = system.network.encoder.get_input_embeddings().register_forward_pre_hook(note)
+    hook = system.network.encoder.get_input_embeddings().register_forward_pre_hook(add)
     try:
         yield
     finally:
@@ -136,7 +135,7 @@ def _noting(system: System, ids: set[int]) -> Iterator[None]:
 
 
 def _pack(weights: Path, ids: set[int]) -> None:
-    """Sets the words that nobody looks up to zero, so that they take no room in the packed file."""
+    """Sets the words that nobody looks up to zero, so that they take no room, and packs the weights."""
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -1,7 +1,5 @@
-"""What every benchmark shares: interleaved timing, one row a claim, and the table that says whether each was met."""
+"""Shared by all benchmarks: interleaved timing, one row for each claim, and the table that says whether it was met."""
 
-import os
-import platform
 import statistics
 import sys
 import time
@@ -13,37 +11,28 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from engine.benchmarks.gpu_check import device_name
 from engine.errors import ContractError
 from engine.machine import processors
 from engine.storage import storage_for
 
 AT_LEAST, AT_MOST = "at least", "at most"
 
-SCHEMA = pa.schema(
-    [
-        pa.field("benchmark", pa.string(), nullable=False),
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("measured", pa.string(), nullable=False),
-        pa.field("unit", pa.string(), nullable=False),
-        pa.field("figure", pa.float64(), nullable=False),
-        pa.field("rival", pa.string(), nullable=False),
-        pa.field("rival_figure", pa.float64(), nullable=False),
-        pa.field("ratio", pa.float64(), nullable=False),
-        pa.field("kind", pa.string()),
-        pa.field("target", pa.float64()),
-        pa.field("met", pa.bool_()),
-        pa.field("repeats", pa.int32(), nullable=False),
-        pa.field("setting", pa.string(), nullable=False),
-        pa.field("machine", pa.string(), nullable=False),
-    ]
-)
+_TEXT, _NUMBER = pa.string(), pa.float64()
+_COLUMNS = {
+    **dict.fromkeys(("benchmark", "part", "measured", "unit"), _TEXT),
+    **{"figure": _NUMBER, "rival": _TEXT, "rival_figure": _NUMBER, "ratio": _NUMBER},
+    **{"kind": _TEXT, "target": _NUMBER, "met": pa.bool_()},
+    **{"repeats": pa.int32(), "setting": _TEXT, "machine": _TEXT},
+}
+SCHEMA = pa.schema([pa.field(name, kind, name in ("kind", "target", "met")) for name, kind in _COLUMNS.items()])
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One comparison: our figure, the rival's, both in `unit`, and their ratio against a target.
+    """One comparison: our figure and the rival's, both in `unit`, and the target of their ratio.
 
-    `kind` and `target` say what the ratio (ours over the rival's) must be, None where the comparison is only for information.
+    `kind` and `target` say what the ratio (ours over the rival's) must be; None where the comparison is for information only.
     """
 
     part: str
@@ -71,39 +60,30 @@ class Measurement:
 def interleave(
     contenders: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Median seconds of each contender, measured in turns so that a slow spell of the machine meets them all.
-
-    Each runs once before, unmeasured.
-    """
+    """Median seconds of each contender, after one run without timing; in turns, so that a slow spell of the machine hits all."""
     if repeats < 1:
         raise ContractError("a benchmark of no repetitions")
     for run in contenders.values():
         run()
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for _, name in turns(list(contenders), repeats):
         start = clock()
         contenders[name]()
-        taken[name].append(clock() - start)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+        times[name].append(clock() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def turns(names: Sequence[str], repeats: int) -> Iterator[tuple[int, str]]:
-    """Number of the turn and name of who runs, `repeats` times each; the order is turned round in every second turn."""
-    for turn in range(repeats):
-        for name in names[:: -1 if turn % 2 else 1]:
-            yield turn, name
+    """The number of the turn and the name of the contender, `repeats` times each; every second turn is in reverse order."""
+    return ((turn, name) for turn in range(repeats) for name in names[:: -1 if turn % 2 else 1])
 
 
 def machine() -> str:
-    """Cores, processor and torch, without a host's name."""
+    """Cores, processor, GPU and torch, without a host's name."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{processors()} cores, {model}{device}, torch {torch.__version__}"
+    devices = [device_name("cpu"), *([device_name("cuda")] if torch.cuda.is_available() else [])]
+    return f"{processors()} cores, {', '.join(devices)}, torch {torch.__version__}"
 
 
 def to_table(benchmark: str, rows: Sequence[Measurement]) -> pa.Table:
@@ -114,7 +94,7 @@ def to_table(benchmark: str, rows: Sequence[Measurement]) -> pa.Table:
 
 
 def write(path: str, table: pa.Table) -> None:
-    """The table as one Parquet file, whole or not at all."""
+    """Writes the table as one Parquet file, whole or not at all."""
     with storage_for(path).writer(path) as file:
         pq.write_table(table, file, compression="zstd")
 
@@ -127,10 +107,10 @@ def show(table: pa.Table, console: Console | None = None) -> None:
     for name in ("part", "measured", "figure", "rival", "its figure", "ratio", "target", "met"):
         shown.add_column(name, justify="right" if name in ("figure", "its figure", "ratio") else "left", overflow="fold")
     for row in table.to_pylist():
-        told = {None: "", True: "[green]met[/green]", False: "[red]missed[/red]"}[row["met"]]
+        verdict = {None: "", True: "[green]met[/green]", False: "[red]missed[/red]"}[row["met"]]
         target = f"{row['kind']} {row['target']:g}" if row["kind"] else ""
         figures = [f"{row[name]:,.4g} {row['unit']}" for name in ("figure", "rival_figure")]
-        shown.add_row(row["part"], row["measured"], figures[0], row["rival"], figures[1], f"{row['ratio']:.3f}", target, told)
+        shown.add_row(row["part"], row["measured"], figures[0], row["rival"], figures[1], f"{row['ratio']:.3f}", target, verdict)
     console.print(shown)
     if table.num_rows:
         console.print(f"{table['machine'][0]}; medians of interleaved repetitions", style="dim", highlight=False)

@@ -7,17 +7,17 @@ from types import TracebackType
 import psutil
 
 MEBI = 1024 * 1024
-# Of /proc/<pid>/smaps_rollup, in KiB.
-_HELD = ("Pss_Anon", "Pss_Shmem")
+# Lines of /proc/<pid>/smaps_rollup, in KiB.
+_COUNTED = ("Pss_Anon", "Pss_Shmem")
 
 
 class PeakMemory:
-    """Context manager that samples this process and the Ray workers below it in a thread.
+    """Samples, in a thread, the memory of this process and of the Ray workers below it while the block runs.
 
-    Counted is what processes hold themselves: anonymous and shared memory, pages shared by several processes once. Mapped files,
-    such as libraries, are left out: how much of them falls to a process hangs on who else on the machine maps them. Where the
-    system does not tell them apart, it is the proportional or else the resident set. `peak` is the largest sum of one sample,
-    `driver` and `workers` its parts, in MiB. Ray's own services are left out.
+    Anonymous and shared memory counts; a page shared by several processes counts once. Mapped files, such as libraries, do not
+    count, since a process's part in them depends on what else on the machine maps them. Where the system does not separate
+    them, the proportional set counts, or else the resident set. `peak` is the largest sum of one sample, `driver` and `workers`
+    are its parts, in MiB. Ray's own services are left out.
     """
 
     def __init__(self, interval: float = 0.25) -> None:
@@ -58,11 +58,11 @@ class PeakMemory:
 
 def size_of(process: psutil.Process) -> float:
     """MiB of one process; 0 if it has just ended."""
-    # Another system, or a process that has ended, is told by what follows.
+    # On another system, or for a process that has ended, this fails and the code below decides.
     with suppress(OSError, ValueError), open(f"/proc/{process.pid}/smaps_rollup") as file:
-        held = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if name in _HELD}
-        if len(held) == len(_HELD):
-            return sum(held.values()) / 1024
+        sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if name in _COUNTED}
+        if len(sizes) == len(_COUNTED):
+            return sum(sizes.values()) / 1024
     try:
         info = process.memory_full_info()
         return getattr(info, "pss", info.rss) / MEBI
@@ -73,7 +73,7 @@ def size_of(process: psutil.Process) -> float:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Whether this is a Ray worker (task or actor) by the title Ray gives it, or a child process of one."""
+    """Whether this is a Ray worker (task or actor), by the title that Ray gives it, or a child process of one."""
     try:
         return any("ray::" in p.name() or (p.cmdline() or [""])[0].startswith("ray::") for p in (process, *process.parents()))
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
 
 def cut_texts(texts: Sequence[str], folder: str, max_tokens: int = 512) -> list[str]:
-    """Texts cut to at most `max_tokens` tokens, [CLS] and [SEP] included, so that no contender tokenizes what none reads."""
-    tokenizer = load_tokenizer(Path(folder))
-    cut = []
-    for text, encoded in zip(texts, tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True):
-        room = max_tokens - 2
-        cut.append(text if len(encoded.ids) <= room else text[: encoded.offsets[room - 1][1]])
-    return cut
+    """Texts cut to at most `max_tokens` tokens, [CLS] and [SEP] included, so that nobody tokenizes what nobody reads."""
+    encoded, room = load_tokenizer(Path(folder)).encode_batch(list(texts), add_special_tokens=False), max_tokens - 2
+    ends = [None if len(each.ids) <= room else each.offsets[room - 1][1] for each in encoded]
+    return [text[:end] for text, end in zip(texts, ends, strict=True)]
 
 
 def pipeline_of(encoder: "nn.Module", labels: int, folder: str, dtype: "torch.dtype", device: str) -> "Pipeline":
@@ -50,5 +47,5 @@ def pipeline_of(encoder: "nn.Module", labels: int, folder: str, dtype: "torch.dt
 
 
 def classify(pipe: "Pipeline", texts: Sequence[str], batch_size: int, max_tokens: int = 512) -> list[dict[str, Any]]:
-    """The best label of each text, in batches, read as far as `max_tokens`."""
+    """The best label of each text, in batches; texts are read up to `max_tokens`."""
     return pipe(list(texts), batch_size=batch_size, truncation=True, max_length=max_tokens)

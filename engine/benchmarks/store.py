@@ -15,7 +15,7 @@ from engine.errors import ConfigError, ContractError
 from engine.storage import S3Config
 
 BUCKET = "s3://bench"
-# moto takes any keys; those of the user have no business here.
+# moto takes any keys; the user's own stay out of it.
 KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_SESSION_TOKEN": ""}
 _START_SECONDS = 120
 
@@ -33,7 +33,7 @@ class Service:
 
     @property
     def requests(self) -> int:
-        """How many it has answered."""
+        """The number of requests that it has answered."""
         return len(re.findall(r'^127\.0\.0\.1 - - .*"', self.log.read_text(errors="replace"), re.MULTILINE))
 
     def put(self, name: str, data: bytes) -> None:
@@ -42,14 +42,14 @@ class Service:
 
 
 def check_moto() -> None:
-    """ConfigError if moto's server cannot be had."""
+    """ConfigError if moto's server is not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("moto", "flask")):
         raise ConfigError("bench.parts: s3 needs the package moto; install it with: pip install 'moto[server]', or leave s3 out")
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Service]:
-    """The service for the length of a block; its log is written to `folder`.
+    """The service, for the block; its log is written to `folder`.
 
     Raises:
         ConfigError: moto is missing.
@@ -57,10 +57,9 @@ def serving(folder: Path) -> Iterator[Service]:
     """
     check_moto()
     log = folder / "moto.log"
-    with open(log, "wb") as told:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stdout=subprocess.DEVNULL, stderr=told
-        )
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with open(log, "wb") as stderr:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         url = _url(server, log)
         _put(f"{url}/{BUCKET.removeprefix('s3://')}", b"")
@@ -73,13 +72,13 @@ def serving(folder: Path) -> Iterator[Service]:
 def _url(server: subprocess.Popen, log: Path) -> str:
     end = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < end:
-        if found := re.search(r"Running on (http://\S+)", log.read_text(errors="replace")):
-            return found[1]
+        if match := re.search(r"Running on (http://\S+)", log.read_text(errors="replace")):
+            return match[1]
         time.sleep(0.1)
     raise ContractError(f"benchmark: moto's server does not start (exit code {server.poll()})")
 
 
 def _put(url: str, data: bytes) -> None:
-    # Whatever proxy the environment names is not for this machine.
+    # Without the proxy that the environment may name.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(urllib.request.Request(url, data, {"Content-Type": "binary/octet-stream"}, method="PUT"), timeout=60).close()

@@ -1,7 +1,7 @@
-"""From one task's answers and its gold codes to metrics.
+"""Metrics of one task from its answers and gold codes.
 
-Arrays run over labelled records. A record that failed or was not applicable is not answered: it counts in `answered` and in the
-shares of what was coded, and in nothing else.
+Arrays have one entry per labelled record. A record that failed or was not applicable has no answer: it counts in `answered` and
+in the shares of coded records, and nowhere else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,17 @@ _SHARES = {
     "sure_share": Ratio("sure", ("n",)),
     "sure_accuracy": Ratio("sure_right", ("sure",)),
 }
-_PRF = precision_recall_f1("support", "called", "hits")
+_COUNTS = ("support", "called", "hits")
+_PRF = precision_recall_f1(*_COUNTS)
 
 
 @dataclass(frozen=True)
 class Answers:
     """One task's answers for records with gold.
 
-    `gold` and `code` hold codes, several joined by `;` for a `multi`-label task. `answered` tells where there is an answer;
-    elsewhere `code` is "" and `prob`, the stated probability, NaN. `decision` is the record's, `own` the task's alone. `top`
-    lists the codes named for each record. `group` is the unit that intervals draw, such as the patient.
+    `gold` and `code` hold codes, several joined by `;` for a `multi`-label task. `answered` flags records with an answer;
+    elsewhere `code` is "" and `prob`, the stated probability, NaN. `decision` is the record's, `task_decision` this task's alone.
+    `top` lists the codes suggested for each record. `group` is the unit that resamples draw whole, such as the patient.
     """
 
     task: str
@@ -45,7 +46,7 @@ class Answers:
     answered: NDArray
     prob: NDArray
     decision: NDArray
-    own: NDArray
+    task_decision: NDArray
     top: Sequence[Sequence[str]]
     group: NDArray
     multi: bool = False
@@ -64,8 +65,8 @@ def task_metrics(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds
     metrics = _shares(answers, slices, rounds)
     answered = answers.answered
     if answered.any():
-        sure = (answers.prob[answered], answers.right[answered], answers.group[answered])
-        metrics += _classes(answers, rounds) + certainty_metrics(answers.task, *sure, answered.size, rounds) + _errors(answers)
+        arrays = (answers.prob[answered], answers.right[answered], answers.group[answered])
+        metrics += _classes(answers, rounds) + certainty_metrics(answers.task, *arrays, answered.size, rounds) + _errors(answers)
     return metrics
 
 
@@ -81,7 +82,7 @@ def _shares(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds) -> 
             "prob": np.where(answers.answered, answers.prob, 0.0),
             "auto": answers.answered & (answers.decision == AUTO),
             "review": answers.answered & (answers.decision == REVIEW),
-            "sure": answers.answered & (answers.own == AUTO),
+            "sure": answers.answered & (answers.task_decision == AUTO),
         }
     ).with_columns(
         pl.col("top") & pl.col("answered"),
@@ -95,23 +96,21 @@ def _shares(answers: Answers, slices: Mapping[str, NDArray], rounds: Rounds) -> 
         parts += [f"{name}={value}" for value in column.unique().sort() if value]
     totals = Totals.by_part(answers.group, pl.concat(rows))
     names = [name for name in _SHARES if not (answers.multi and name == "accuracy_top")]
-    metrics = ratio_metrics(
-        answers.task, totals, {(name, part): (_SHARES[name], (part,)) for part in parts for name in names}, rounds
-    )
-    shares = {(m.metric, m.slice): m for m in metrics}
+    figures = {(name, part): (_SHARES[name], (part,)) for part in parts for name in names}
+    metrics = ratio_metrics(answers.task, totals, figures, rounds)
+    shares = {(metric.metric, metric.slice): metric for metric in metrics}
     for part in parts:
         for word in ("auto", "sure"):
-            share = shares[f"{word}_accuracy", part]
-            bound = None if share.value is None else _bound(totals, word, part, rounds.level)
-            metrics.append(Metric(answers.task, f"{word}_accuracy_bound", part, bound, None, None, share.n, share.params))
+            share, bound = shares[f"{word}_accuracy", part], None
+            if share.value is not None:
+                # The bound holds by records and by groups: a group counts as right if all its records are.
+                kept, wrong = totals.rest((word, part)), totals.rest((f"{word}_wrong", part))
+                bound = min(
+                    lower_bound(kept.groups - wrong.groups, kept.groups, rounds.level),
+                    lower_bound(kept.n - wrong.n, kept.n, rounds.level),
+                )
+            metrics.append(Metric(answers.task, f"{word}_accuracy_bound", part, bound, n=share.n, params=share.params))
     return metrics
-
-
-def _bound(totals: Totals, word: str, part: str, level: float) -> float:
-    """The lower bound of a share right, which holds by records and by groups: a group counts as right where all of it is."""
-    every, wrong = totals.rest((word, part)), totals.rest((f"{word}_wrong", part))
-    by_groups = lower_bound(every.groups - wrong.groups, every.groups, level)
-    return min(by_groups, lower_bound(every.n - wrong.n, every.n, level))
 
 
 def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
@@ -119,13 +118,14 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     records = pl.DataFrame({"unit": answers.group, "support": answers.gold, "called": answers.code}).with_row_index("row")
     records = records.filter(answers.answered)
     sides = [
-        records.select("row", "unit", part=pl.col(name).str.split(";")).explode("part").filter(pl.col("part") != "").unique()
+        records.select("row", "unit", pl.lit(name).alias("is"), part=pl.col(name).str.split(";"))
+        .explode("part")
+        .filter(pl.col("part") != "")
+        .unique()
         for name in ("support", "called")
     ]
-    rows = pl.concat(
-        [side.with_columns(pl.lit(name).alias("is")) for name, side in zip(("support", "called"), sides, strict=True)]
-    )
-    rows = rows.group_by("row", "unit", "part").agg(*((pl.col("is") == name).any().alias(name) for name in ("support", "called")))
+    flags = ((pl.col("is") == name).any().alias(name) for name in ("support", "called"))
+    rows = pl.concat(sides).group_by("row", "unit", "part").agg(*flags)
     rows = rows.with_columns(hits=pl.col("support") & pl.col("called")).drop("row")
     codes = rows["part"].unique().sort().to_list()
     if not codes:
@@ -133,7 +133,7 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     totals = Totals.by_part(records["unit"], rows)
 
     def counts(drawn: Drawn) -> list[NDArray]:
-        return [drawn.many([(name, code) for code in codes]) for name in ("support", "called", "hits")]
+        return [drawn.many([(name, code) for code in codes]) for name in _COUNTS]
 
     def macro(drawn: Drawn, both: bool) -> NDArray:
         support, called, hits = counts(drawn)
@@ -142,26 +142,25 @@ def _classes(answers: Answers, rounds: Rounds) -> list[Metric]:
     def mcc(drawn: Drawn) -> NDArray:
         support, called, hits = counts(drawn)
         n = support.sum(1)
-        above = n * hits.sum(1) - (support * called).sum(1)
-        below = np.sqrt((n**2 - (called**2).sum(1)) * (n**2 - (support**2).sum(1)))
-        return divide(above, below)
+        covariance = n * hits.sum(1) - (support * called).sum(1)
+        return divide(covariance, np.sqrt((n**2 - (called**2).sum(1)) * (n**2 - (support**2).sum(1))))
 
-    whole: dict[str, Callable[[Drawn], NDArray]] = {
+    overall: dict[str, Callable[[Drawn], NDArray]] = {
         "macro_f1": lambda drawn: macro(drawn, both=False),
         "macro_f1_both": lambda drawn: macro(drawn, both=True),
         "micro_f1" if answers.multi else "mcc": _PRF["f1"].over(codes) if answers.multi else mcc,
     }
     params = {"macro_f1": {"classes": rows.filter("support")["part"].n_unique()}}
     metrics = [
-        metric_of(answers.task, name, ALL, each, len(records), totals.groups, params.get(name))
-        for name, each in totals.estimates(whole, **vars(rounds)).items()
+        metric_of(answers.task, name, ALL, estimate, len(records), totals.groups, params.get(name))
+        for name, estimate in totals.estimates(overall, **vars(rounds)).items()
     ]
     by_code = {(name, f"{answers.task}={code}"): (figure, (code,)) for code in codes for name, figure in _PRF.items()}
     return metrics + ratio_metrics(answers.task, totals, by_code, rounds)
 
 
 def _errors(answers: Answers) -> list[Metric]:
-    """The commonest pairs of right and given code."""
+    """The most frequent pairs of right and given code."""
     rows = pl.DataFrame({"gold": answers.gold, "given": answers.code, "auto": answers.decision == AUTO, "right": answers.right})
     rows = rows.filter(answers.answered).with_columns(support=pl.len().over("gold")).filter(~pl.col("right"))
     return confusion_metrics(answers.task, rows.group_by("gold", "given", "support").agg(pl.len(), pl.col("auto").sum()))

@@ -1,4 +1,4 @@
-"""The plain rival of the coding model: TF-IDF word pairs with logistic regression, fitted on the same rows."""
+"""The baseline of the coding model: TF-IDF of words and word pairs with logistic regression, fitted on the same rows."""
 
 import time
 import warnings
@@ -15,13 +15,11 @@ from engine.errors import ContractError
 from engine.evaluation import classes
 
 SETTINGS = {"ngram_range": (1, 2), "sublinear_tf": True, "min_df": 3, "max_features": 200_000}
-STRENGTH = 10.0
-MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions on the test rows: `codes` [rows] the classes of the columns, `probabilities` [rows, classes]."""
+    """Predictions on the test rows: `probabilities` [rows, classes], and in `codes` [classes] the class of each column."""
 
     codes: NDArray
     probabilities: NDArray
@@ -37,33 +35,28 @@ class Scored:
         return self.probabilities.max(axis=1)
 
 
-def fit_and_score(
-    train_texts: Sequence[str],
-    train_labels: Sequence[str],
-    test_texts: Sequence[str],
-    min_df: int = SETTINGS["min_df"],
-) -> Scored:
+def fit_and_score(train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str]) -> Scored:
     """Fits the baseline on labelled texts and scores others.
 
-    Words and pairs of words (sublinear TF-IDF, in at least `min_df` texts or, where no word is, in any; the 200,000 most
-    frequent), then multinomial logistic regression with C=10. Some minutes for 5,000 reports of 3,500 characters on one core.
+    Words and word pairs (sublinear TF-IDF; those in at least 3 texts or, if there are none, in any; the 200,000 most frequent),
+    then multinomial logistic regression with C=10. Takes some minutes for 5,000 reports of 3,500 characters on one core.
     """
     if len(train_texts) != len(train_labels) or not len(train_texts):
         raise ContractError(f"{len(train_texts)} texts and {len(train_labels)} labels to fit on")
     start = time.perf_counter()
-    vectorizer = TfidfVectorizer(**SETTINGS | {"min_df": min_df})
-    model = LogisticRegression(C=STRENGTH, max_iter=MAX_ITERATIONS)
+    vectorizer = TfidfVectorizer(**SETTINGS)
+    model = LogisticRegression(C=10.0, max_iter=1000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
-            found = vectorizer.fit_transform(train_texts)
+            features = vectorizer.fit_transform(train_texts)
         except ValueError:
-            # No word stands in so many of a few texts.
-            found = vectorizer.set_params(min_df=1).fit_transform(train_texts)
-        model.fit(found, np.asarray(train_labels, dtype=str))
-    stopped_early = any(issubclass(w.category, ConvergenceWarning) for w in caught)
+            # The texts are so few that no word is in enough of them.
+            features = vectorizer.set_params(min_df=1).fit_transform(train_texts)
+        model.fit(features, np.asarray(train_labels, dtype=str))
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     probabilities = model.predict_proba(vectorizer.transform(test_texts))
-    return Scored(model.classes_, probabilities, time.perf_counter() - start, not stopped_early)
+    return Scored(model.classes_, probabilities, time.perf_counter() - start, converged)
 
 
 def baseline_figures(
@@ -73,16 +66,15 @@ def baseline_figures(
     test_labels: Sequence[str],
     target: float = 0.98,
     apart: Sequence[bool] | None = None,
-    min_df: int = SETTINGS["min_df"],
 ) -> dict[str, object]:
-    """Fits the baseline and gives its figures on the test rows, ready for a model card.
+    """The baseline's figures on the test rows, ready for a model card.
 
     Args:
-        apart: a flag a test row; rows with it are also scored by themselves (`flagged`), and the others too (`unflagged`).
+        apart: a flag per test row; flagged and unflagged rows are also scored separately (`flagged`, `unflagged`).
     Returns:
-        the keys of `classes.summary`, `seconds`, `converged`, and with `apart` two such summaries more.
+        The keys of `classes.summary`, `seconds`, `converged`, and with `apart` two more summaries.
     """
-    scored = fit_and_score(train_texts, train_labels, test_texts, min_df)
+    scored = fit_and_score(train_texts, train_labels, test_texts)
     gold = np.asarray(test_labels, dtype=str)
     figures: dict[str, object] = dict(classes.summary(gold, scored.predicted, scored.prob, target))
     figures |= {"seconds": round(scored.seconds, 1), "converged": scored.converged}

@@ -1,4 +1,4 @@
-"""From scores to probabilities that mean what they say, and to a threshold that holds.
+"""Calibration: from scores to honest probabilities, and to a threshold that keeps its promise.
 
 Probabilities are in 0..1. `targets` are column numbers of the right class; -1 marks a row whose class the model does not know.
 """
@@ -19,20 +19,20 @@ from engine.errors import ContractError
 from engine.evaluation.classes import by_confidence, scored_rows
 
 NOTHING = 1.01
-"""A threshold that no probability reaches: nothing is kept."""
+"""A threshold above every probability: nothing is kept."""
 
 _TEMPERATURES = (0.05, 20.0)
 _SLOPE = 1e-3
 
 
 def temperature(logits: ArrayLike, targets: ArrayLike) -> float:
-    """The T > 0 for which softmax(logits / T) has the least mean negative log likelihood, within 0.05 to 20.
+    """The T in 0.05..20 that minimises the mean negative log likelihood of softmax(logits / T).
 
-    1.0 where no best T exists: no row of a known class, one class only, or every row right (the likelihood then only grows as
-    T falls, and a fitted T would claim certainty from a set that is too easy to tell).
+    1.0 if no best T exists: no row of a known class, one class only, or every row right (the likelihood then only grows as T
+    falls, and a fitted T would claim certainty from a sample that is too easy).
 
     Args:
-        logits: [rows, classes]; computed in float64 whatever they come as.
+        logits: [rows, classes]; computed in float64.
         targets: [rows]; rows of -1 are left out.
     Source:
         Guo et al., On Calibration of Modern Neural Networks (ICML 2017), §4.2.
@@ -58,8 +58,8 @@ def isotonic(prob: ArrayLike, right: ArrayLike) -> tuple[tuple[float, ...], tupl
     """Knots (x, y) of the rising curve from stated probability to share right, for `numpy.interp`; x runs from 0 to 1.
 
     A flat piece would make unequal probabilities equal, and a threshold on it would keep rows that were never tested. So a
-    thousandth of the probability itself is mixed in: the curve rises everywhere, and a cut on one side of it is the same cut on
-    the other. Ends are kept from claiming more than n rows can show (rule of succession: 1 / (n + 2) and its opposite).
+    thousandth of the probability itself is mixed in: the curve rises everywhere, and every cut before it is one after it. The
+    ends claim no more than n rows can show (rule of succession: 1 / (n + 2) and 1 minus it).
 
     Source:
         Zadrozny and Elkan, Transforming Classifier Scores into Accurate Multiclass Probability Estimates (KDD 2002), §3.
@@ -75,44 +75,39 @@ def isotonic(prob: ArrayLike, right: ArrayLike) -> tuple[tuple[float, ...], tupl
 
 
 def folds(groups: Sequence[str], count: int = 5, seed: int = 0) -> NDArray:
-    """A fold 0..count-1 for each row, groups (patients) whole, as many groups in each fold as can be.
+    """A fold 0..count-1 for each row: groups (patients) stay whole, and folds have equally many groups, plus or minus one.
+
+    With fewer groups than folds, each group is a fold.
 
     Raises:
-        ContractError: fewer than two groups or folds; with fewer groups than folds, each group is a fold.
+        ContractError: fewer than two groups or folds.
     """
     keys, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if min(count, keys.size) < 2:
         raise ContractError(f"{keys.size} groups cannot make {count} folds")
-    turn = np.random.default_rng(seed).permutation(keys.size) % count
-    return turn[group]
+    return (np.random.default_rng(seed).permutation(keys.size) % count)[group]
 
 
 def cross_fitted(
-    fit: Callable[[NDArray], Any],
-    apply: Callable[[Any, NDArray], Sequence[Any]],
-    groups: Sequence[str],
-    count: int = 5,
-    seed: int = 0,
+    fit: Callable[[NDArray], Any], apply: Callable[[Any, NDArray], Sequence[Any]], groups: Sequence[str], count: int = 5
 ) -> list[Any]:
-    """What each row gets from a fit that has not seen its group.
+    """A value for each row, in order, from a fit that has not seen its group.
 
     Args:
-        fit: from row numbers to whatever is fitted on them.
-        apply: from that and other row numbers to one value each, in order.
-    Returns:
-        The values in the order of the rows.
+        fit: function from row numbers to whatever is fitted on them.
+        apply: function from that and other row numbers to one value per row.
     """
-    fold = folds(groups, count, seed)
-    found: list[Any] = [None] * fold.size
+    fold = folds(groups, count)
+    values: list[Any] = [None] * fold.size
     for number in np.unique(fold):
-        held = np.flatnonzero(fold == number)
-        for row, value in zip(held, apply(fit(np.flatnonzero(fold != number)), held), strict=True):
-            found[row] = value
-    return found
+        held_out = np.flatnonzero(fold == number)
+        for row, value in zip(held_out, apply(fit(np.flatnonzero(fold != number)), held_out), strict=True):
+            values[row] = value
+    return values
 
 
 def expected_calibration_error(prob: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
-    """Mean distance of stated probability and share right, over bins of equally many rows weighted by their rows.
+    """Mean distance between stated probability and share right over bins of equally many rows, weighted by their rows.
 
     Source:
         Guo et al. (2017), eq. 5; equal mass instead of equal width: Nguyen and O'Connor (EMNLP 2015), §3.
@@ -150,7 +145,7 @@ def lower_bound(hits: int, n: int, confidence: float = 0.95) -> float:
 
 
 def smallest_provable(target: float, level: float) -> int:
-    """The least n for which n of n right has a lower bound of at least `target` at error `level`: target**n <= level."""
+    """The smallest n for which n right of n have a lower bound of at least `target` at error `level`: target**n <= level."""
     return max(1, math.ceil(math.log(level) / math.log(target) - 1e-9))
 
 
@@ -158,8 +153,8 @@ def smallest_provable(target: float, level: float) -> int:
 class Threshold:
     """A fitted cut: keep rows with `prob >= threshold`.
 
-    `n` rows of the fitting set are kept, `share` of all, `accuracy` right among them, `bound` the lower bound of that at
-    `confidence`. With nothing kept, `threshold` is `NOTHING` and `accuracy` and `bound` are None.
+    It keeps `n` rows of the fitting set, `share` of all; `accuracy` of them are right, with the lower bound `bound` at
+    `confidence`. If nothing is kept, `threshold` is `NOTHING`, and `accuracy` and `bound` are None.
     """
 
     threshold: float
@@ -179,24 +174,25 @@ def fit_threshold(
     starts: int = 3,
     step: float = 0.01,
 ) -> Threshold:
-    """The lowest cut above which at least `target` of the rows is right, with `confidence`.
+    """The lowest cut above which at least `target` of the rows are right, with `confidence`.
 
-    Trying every cut and taking the best one that passes would break the confidence, as one of many tries passes by luck. So the
-    cuts and their order are laid down by the probabilities alone, before any outcome is looked at: from the smallest number of
-    rows at which the test can succeed at all (149 without an error, for 98 % at 95 % and one start), and down in steps of `step`
-    of all rows. Each cut is tested against "accuracy above it is below the target" by the Clopper-Pearson bound, and the first
-    that fails ends the sequence, so that the whole search errs no more often than one test (fixed-sequence testing).
+    Trying every cut and taking the best one that passes would break the confidence, since one of many tries passes by luck. So
+    the
+    probabilities alone fix the cuts and their order before any outcome is looked at: from the smallest number of rows at which
+    the test can succeed (149 without an error, for 98 % at 95 % and one start), and down in steps of `step` of all rows. The
+    Clopper-Pearson bound tests each cut against "accuracy above it is below the target". The first failure ends the sequence, so
+    the whole search errs no more often than one test (fixed-sequence testing).
 
-    One early error ends such a sequence where a longer one would have passed. So the error level is shared between `starts`
-    sequences that begin at evenly spaced numbers of rows; one that arrives unbroken at the next start hands its level on. In
-    simulation, with one label in 200 wrong, a single start kept nothing half of the time whatever the number of rows, three
-    starts lost nothing of note from 1,500 rows on, and both kept the same where labels were clean. The price: with three starts
-    203 rows without an error are the least that can pass, not 149.
+    One early error ends a sequence that might have passed later on. So the error level is shared between `starts` sequences that
+    begin at evenly spaced numbers of rows; a sequence that reaches the next start unbroken hands its level on. In simulations
+    with one label in 200 wrong, a single start kept nothing half of the time, whatever the number of rows; three starts lost
+    almost nothing from 1,500 rows on; with clean labels both kept the same. The price: with three starts at least 203 rows
+    without an error are needed, not 149.
 
     Args:
-        prob, right: held-back rows, one task; a row of a class the model does not know is simply wrong.
+        prob, right: held-out rows of one task; a row of a class that the model does not know is simply wrong.
     Returns:
-        The lowest cut that passed; `NOTHING` where none did, or where there are too few rows for any to pass.
+        The lowest cut that passed; `NOTHING` if none did, or if there are too few rows for any to pass.
     Source:
         Bauer, Statistics in Medicine 10 (1991): tests in a fixed order at full level; Wiens, Pharmaceutical Statistics 2
         (2003): sharing the level between starts; Angelopoulos et al., Learn then Test (2021), §2.3: for choosing thresholds.
@@ -233,7 +229,7 @@ def fit_threshold(
 def _logits(logits: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray]:
     logits, targets = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.int64)
     if logits.ndim != 2 or targets.shape != logits.shape[:1] or logits.size == 0:
-        raise ContractError(f"scores {logits.shape} and targets {targets.shape} do not fit")
+        raise ContractError(f"scores {logits.shape} and targets {targets.shape} do not fit together")
     if not np.isfinite(logits).all() or targets.max() >= logits.shape[1] or targets.min() < -1:
-        raise ContractError("a score is not finite, or a target is no column")
+        raise ContractError("a score is not finite, or a target is not a column")
     return logits, targets

@@ -1,10 +1,10 @@
-"""Measures of coded classes against gold: accuracy, F1, and what could be kept without a person looking.
+"""Figures of coded classes against gold: accuracy, F1, and the share that could be kept without review.
 
-Arrays run over rows: `gold` and `predicted` hold codes (strings), `prob` the probability of the predicted code in 0..1.
+Arrays are [rows]: `gold` and `predicted` hold codes (strings), `prob` the probability of the predicted code in 0..1.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,17 +13,8 @@ from sklearn.metrics import f1_score
 from engine.errors import ContractError
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A percentile interval of a figure under resampling."""
-
-    low: float
-    high: float
-    level: float
-
-
 def macro_f1(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean F1 over the classes that stand in gold, 0 for one that is never predicted right."""
+    """Mean F1 over the classes in gold; a class that is never predicted right counts as 0."""
     gold, predicted = _paired(gold, predicted)
     return float(f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0))
 
@@ -31,8 +22,8 @@ def macro_f1(gold: ArrayLike, predicted: ArrayLike) -> float:
 def keepable_share(prob: ArrayLike, right: ArrayLike, target: float = 0.98) -> float:
     """The largest share of rows above one cut that is at least `target` right: what could be kept if the cut were known.
 
-    Rows of equal probability stay together, as no cut can part them. It is chosen on the rows it is measured on, so it is an
-    upper bound for what a fitted threshold keeps. 0 where no cut reaches the target.
+    Rows of equal probability stay together. The cut is chosen on the rows that it is measured on, so the share is an upper bound
+    for what a fitted threshold keeps. 0 if no cut reaches the target.
     """
     prob, right = scored_rows(prob, right)
     counts, hits = by_confidence(prob, right)
@@ -40,29 +31,20 @@ def keepable_share(prob: ArrayLike, right: ArrayLike, target: float = 0.98) -> f
     return float(counts[reached].max() / prob.size) if reached.any() else 0.0
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a threshold does: rows kept, their share of all, and how right they are (None where nothing is kept)."""
-
-    threshold: float
-    n: int
-    share: float
-    accuracy: float | None
-
-
-def at_threshold(prob: ArrayLike, right: ArrayLike, threshold: float) -> Kept:
-    """The rows with `prob >= threshold`."""
+def at_threshold(prob: ArrayLike, right: ArrayLike, threshold: float) -> dict[str, Any]:
+    """The rows with `prob >= threshold`: their number `n`, `share` of all, and `accuracy` (None if there are none)."""
     prob, right = scored_rows(prob, right)
     kept = prob >= threshold
     n = int(kept.sum())
-    return Kept(float(threshold), n, n / prob.size, float(right[kept].mean()) if n else None)
+    accuracy = float(right[kept].mean()) if n else None
+    return {"threshold": float(threshold), "n": n, "share": n / prob.size, "accuracy": accuracy}
 
 
 def risk_coverage(prob: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
-    """The curve a threshold moves along, from the most confident rows to all.
+    """The risk-coverage curve, from the most confident rows to all.
 
     Returns:
-        cuts (distinct probabilities, falling), coverage (share of rows at or above the cut), risk (share of those that is wrong).
+        Cuts (distinct probabilities, falling), coverage (share of rows at or above the cut), risk (share of these that is wrong).
     """
     prob, right = scored_rows(prob, right)
     counts, hits = by_confidence(prob, right)
@@ -70,7 +52,7 @@ def risk_coverage(prob: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray, 
 
 
 def summary(gold: ArrayLike, predicted: ArrayLike, prob: ArrayLike, target: float = 0.98) -> dict[str, float | int]:
-    """The headline figures of one task, under the names that model cards and reports use."""
+    """The main figures of one task, under the names that model cards and reports use."""
     gold, predicted = _paired(gold, predicted)
     return {
         "n": int(gold.size),
@@ -83,12 +65,12 @@ def summary(gold: ArrayLike, predicted: ArrayLike, prob: ArrayLike, target: floa
 
 def bootstrap_interval(
     figure: Callable[[NDArray], float], groups: Sequence[str], rounds: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of a figure, drawn by group, because reports of one patient are not independent.
+) -> tuple[float, float]:
+    """Both ends of a figure's percentile bootstrap interval, resampled by group, as reports of one patient are not independent.
 
     Args:
-        figure: from row numbers (shape [rows drawn], repeats included) to the figure.
-        groups: one key a row, such as the patient; whole groups are drawn with replacement.
+        figure: function from row numbers [rows drawn], repeats included, to the figure.
+        groups: one key per row, such as the patient; whole groups are drawn with replacement.
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; clusters as the unit: Davison and Hinkley,
         Bootstrap Methods and their Application (1997), §3.8.
@@ -101,11 +83,11 @@ def bootstrap_interval(
     drawn = [generator.integers(len(members), size=len(members)) for _ in range(rounds)]
     values = [figure(np.concatenate([members[i] for i in draw])) for draw in drawn]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level)
+    return float(low), float(high)
 
 
 def by_confidence(prob: NDArray, right: NDArray) -> tuple[NDArray, NDArray]:
-    """Rows and right rows at or above each distinct probability, from the highest down."""
+    """Counts of rows and of right rows at or above each distinct probability, from the highest down."""
     order = np.argsort(-prob, kind="stable")
     falling = prob[order]
     last = np.append(falling[1:] != falling[:-1], True)

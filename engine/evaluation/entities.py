@@ -1,38 +1,86 @@
-"""A run's entities held against marked ones: every row of `metrics` and `wrong`, and what a reader must be told.
+"""A run's entities measured against marked ones: all rows of `metrics` and `wrong`, and notes for the reader.
 
-A record that failed has no answer: it counts among all records, and in no figure of right and wrong.
+A record that failed has no answer: it counts among all records, and in no figure of right and wrong. A found mention counts only
+if its type is marked in the document's dataset. Other types were not annotated there, so finding one is no error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from engine.evaluation import spans
+from engine.errors import ConfigError
+from engine.evaluation import metrics, spans
 from engine.evaluation.evaluation import Evaluation
-from engine.evaluation.mentions import MENTION, Compared, compare
-from engine.evaluation.metrics import (
-    ALL,
-    Metric,
-    Rounds,
-    certainty_metrics,
-    confusion_metrics,
-    count_metrics,
-    mean_metrics,
-    metric_of,
-    parting_metric,
-    record_metrics,
-    share_metric,
-)
+from engine.evaluation.joined import in_schema, join, left_out_notes
+from engine.evaluation.metrics import ALL, Metric, Rounds
 from engine.evaluation.resample import Rest
-from engine.evaluation.rows import Rows, numbers_of, texts_of
-from engine.evaluation.spans import SpanFigures
-from engine.evaluation.wrong import in_schema
-from engine.records import ENTITIES, wrong_entities_schema
+from engine.evaluation.rows import Rows, numbers_of, quarters, selected, texts_of
+from engine.evaluation.spans import Mention
+from engine.records import AUTO, ENTITIES, REVIEW, wrong_entities_schema
 from engine.sources.labelled import GoldSpans
 
+MENTION = ("record_id", "start", "end", "type")
+_ENTITY_FIELDS = (*MENTION, "score", "margin", "confused_with", "context_share", "hard_share", "soft_share")
+_TEXT_FILE = ".txt"
+_LEFT_OUT = {
+    "without_row": "marked texts have no row in the run.",
+    "other_text": "marked texts are not the texts that the run read; they were left out.",
+}
 _MEANS = ("context_share", "hard_share", "soft_share", "margin")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Marked and found mentions of the same records.
+
+    `records` are the matched ones: `record_id` (the run's), `decision`, `reasons`, `dataset`, `n_tokens`, `group` as the input
+    has it, `unit` (what a resample draws whole), `slice_<name>`, `run_id` and `model_digest`. `marked` and `found` have one row
+    per
+    mention of an answered record: `record_id`, `start`, `end`, `type`; a found one also its scores and shares, and `right`:
+    whether exactly this mention is marked. `notes` say what was left out, `counts` how many.
+    """
+
+    records: pl.DataFrame
+    marked: pl.DataFrame
+    found: pl.DataFrame
+    notes: Sequence[str]
+    counts: Mapping[str, int]
+
+    @property
+    def answered(self) -> pl.DataFrame:
+        """The records that have an answer."""
+        return _answered(self.records)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each record."""
+        return dict(self.records.select("record_id", "unit").iter_rows())
+
+    def sides(self) -> tuple[dict[str, list[Mention]], dict[str, list[Mention]]]:
+        """Marked and found mentions of every answered record."""
+        return tuple(
+            {name: [] for name in self.answered["record_id"]}
+            | {name: list(zip(*columns, strict=True)) for name, *columns in by_record.iter_rows()}
+            for by_record in (
+                side.group_by("record_id", maintain_order=True).agg("start", "end", "type") for side in (self.marked, self.found)
+            )
+        )
+
+    def parts(self, slices: Sequence[str]) -> dict[str, list[str]]:
+        """The answered records of each part: by `slices`, by dataset if there are several, by quarter of their length."""
+        answered = self.answered
+        columns = {name: answered[f"slice_{name}"] for name in slices}
+        if answered["dataset"].n_unique() > 1:
+            columns.setdefault("dataset", answered["dataset"])
+        columns.setdefault("length", pl.Series(quarters(numbers_of(answered["n_tokens"])), dtype=pl.String))
+        parts = {}
+        for name, values in columns.items():
+            by_value = answered.select("record_id", value=values).filter(pl.col("value") != "").group_by("value")
+            parts |= {f"{name}={value}": names for value, names in by_value.agg("record_id").sort("value").iter_rows()}
+        return parts
 
 
 def figures(
@@ -44,81 +92,211 @@ def figures(
     types: Mapping[str, str] | None = None,
     rounds: Rounds | None = None,
 ) -> Evaluation:
-    """Measures rows of entities against gold; for the arguments and what is raised see `compare`."""
+    """Measures rows of entities against gold; arguments and errors are those of `compare`."""
     rounds = rounds or Rounds()
     compared = compare(rows, gold, slices, group, known, types)
-    marked, said = compared.sides()
+    marked, found = compared.sides()
     measured = spans.measure(
-        marked,
-        said,
-        rounds.rounds,
-        rounds.seed,
-        level=rounds.level,
-        groups=compared.units,
-        parts=compared.parts(slices),
+        marked, found, rounds.rounds, rounds.seed, level=rounds.level, groups=compared.units, parts=compared.parts(slices)
     )
-    wrong = _wrong(compared, marked, said, slices)
-    metrics = [*_span_metrics(measured, rounds), *_confusions(measured), *_of_found(compared, wrong, rounds)]
+    wrong = _wrong(compared, marked, found, slices)
+    # The most frequent pairs of a marked type and the type that was found in its place.
+    pairs = [(*pair, count, measured.marked[pair[0]]) for pair, count in measured.confusion.items() if pair[0] != pair[1]]
+    confusions = metrics.confusion_metrics(ENTITIES, pl.DataFrame(pairs, ["gold", "given", "len", "support"], orient="row"))
+    result = [*_span_metrics(measured, rounds), *confusions, *_score_metrics(compared, wrong, rounds)]
     unit, decision = (texts_of(compared.records[name]) for name in ("unit", "decision"))
-    metrics += record_metrics(decision, unit, {}, np.ones(decision.size, bool), rounds)
-    metrics += count_metrics(compared.counts)
-    return Evaluation((ENTITIES,), metrics, list(compared.notes), compared.counts, wrong, ENTITIES)
+    result += metrics.record_metrics(decision, unit, {}, np.ones(decision.size, bool), rounds)
+    result += metrics.count_metrics(compared.counts)
+    return Evaluation((ENTITIES,), result, list(compared.notes), compared.counts, wrong, ENTITIES)
 
 
-def _span_metrics(measured: SpanFigures, rounds: Rounds) -> list[Metric]:
-    metrics = []
+def _span_metrics(measured: spans.SpanFigures, rounds: Rounds) -> list[Metric]:
+    result = []
     for (name, part), estimate in measured.values.items():
         if part == spans.MACRO:
             groups = measured.rests["recall", ALL].groups
             params = {"types": sum(map(bool, measured.marked.values()))}
-            metrics.append(metric_of(ENTITIES, f"macro_{name}", ALL, estimate, measured.mentions, groups, params))
+            result.append(metrics.metric_of(ENTITIES, f"macro_{name}", ALL, estimate, measured.mentions, groups, params))
         else:
             rest = measured.rests.get((name, part), Rest(0, 0))
-            metrics.append(share_metric(ENTITIES, name, part, estimate, rest, rounds.level))
-    return metrics
+            result.append(metrics.share_metric(ENTITIES, name, part, estimate, rest, rounds.level))
+    return result
 
 
-def _confusions(measured: SpanFigures) -> list[Metric]:
-    """The commonest pairs of a marked type and the type that was found in its place."""
-    pairs = [(*pair, count, measured.marked[pair[0]]) for pair, count in measured.confusion.items() if pair[0] != pair[1]]
-    return confusion_metrics(ENTITIES, pl.DataFrame(pairs, ["gold", "given", "len", "support"], orient="row"))
-
-
-def _of_found(compared: Compared, wrong: pa.Table, rounds: Rounds) -> list[Metric]:
-    """What the numbers beside found mentions are worth: scores, margins, and the shares of the evidence."""
+def _score_metrics(compared: Compared, wrong: pa.Table, rounds: Rounds) -> list[Metric]:
+    """How informative the numbers of found mentions are: scores, margins, and the shares of the evidence."""
     units = compared.records.select("record_id", "unit")
-    said = compared.said.join(units, on="record_id", maintain_order="left")
-    if not len(said):
+    found = compared.found.join(units, on="record_id", maintain_order="left")
+    if not len(found):
         return []
-    unit, right = texts_of(said["unit"]), said["right"].to_numpy()
-    metrics = certainty_metrics(ENTITIES, numbers_of(said["score"]), right, unit, len(said), rounds)
-    values = {name: numbers_of(said[name]) for name in _MEANS}
-    metrics += mean_metrics(ENTITIES, values, unit, rounds)
-    there = ~np.isnan(values["margin"])
-    if there.any():
-        metrics.append(parting_metric(ENTITIES, "auroc_margin", values["margin"][there], right[there], unit[there]))
-    mistyped = (
-        pl.DataFrame(wrong)
-        .join(units, on="record_id", maintain_order="left")
-        .filter(pl.col("error") == "type_wrong", pl.col("confused_with").is_not_null())
-    )
+    unit, right = texts_of(found["unit"]), found["right"].to_numpy()
+    result = metrics.certainty_metrics(ENTITIES, numbers_of(found["score"]), right, unit, len(found), rounds)
+    values = {name: numbers_of(found[name]) for name in _MEANS}
+    result += metrics.mean_metrics(ENTITIES, values, unit, rounds)
+    with_margin = ~np.isnan(values["margin"])
+    if with_margin.any():
+        arrays = (values["margin"][with_margin], right[with_margin], unit[with_margin])
+        result.append(metrics.ranking_metric(ENTITIES, "auroc_margin", *arrays))
+    mistyped = pl.DataFrame(wrong).filter(pl.col("error") == "type_wrong", pl.col("confused_with").is_not_null())
+    mistyped = mistyped.join(units, on="record_id", maintain_order="left")
     hits = numbers_of(mistyped["confused_with"] == mistyped["gold_type"])
-    return metrics + mean_metrics(ENTITIES, {"confused_right": hits}, texts_of(mistyped["unit"]), rounds)
+    return result + metrics.mean_metrics(ENTITIES, {"confused_right": hits}, texts_of(mistyped["unit"]), rounds)
 
 
-def _wrong(compared: Compared, marked: spans.Mentions, said: spans.Mentions, slices: Sequence[str]) -> pa.Table:
-    """A row an error: the found ones by falling score, then what was missed."""
-    schema = wrong_entities_schema(slices)
+def _wrong(compared: Compared, marked: spans.Mentions, found: spans.Mentions, slices: Sequence[str]) -> pa.Table:
+    """One row per error: those of found mentions by falling score, then the missed mentions."""
     places = {"start": pl.Int32, "end": pl.Int32, "type": pl.String}
     columns = {"record_id": pl.String, "error": pl.String, **{f"gold_{name}": kind for name, kind in places.items()}, **places}
     nothing = (None, None, None)
     rows = [
-        (name, error, *(one or nothing), *(other or nothing))
+        (name, error, *(gold or nothing), *(mention or nothing))
         for name in marked
-        for error, one, other in spans.errors(set(marked[name]), set(said[name]))
+        for error, gold, mention in spans.errors(set(marked[name]), set(found[name]))
     ]
     wrong = pl.DataFrame(rows, schema=columns, orient="row")
-    found = compared.said.select(*MENTION, "score", "margin", "confused_with")
-    wrong = wrong.join(found, on=MENTION, how="left").join(compared.records, on="record_id")
+    scores = compared.found.select(*MENTION, "score", "margin", "confused_with")
+    wrong = wrong.join(scores, on=MENTION, how="left").join(compared.records, on="record_id")
     wrong = wrong.sort("score", "record_id", "start", "gold_start", "type", descending=[True, *[False] * 4], nulls_last=True)
-    return in_schema(wrong, schema)
+    return in_schema(wrong, wrong_entities_schema(slices))
+
+
+def compare(
+    rows: Rows,
+    gold: GoldSpans,
+    slices: Sequence[str] = (),
+    group: str | None = None,
+    known: Iterable[str] | None = None,
+    types: Mapping[str, str] | None = None,
+) -> Compared:
+    """Joins both sides.
+
+    Args:
+        rows: a table of entities, or its files. gold: its records may have `group` and `slice_<name>` beside their own columns.
+        slices, group: these, or columns of the run.
+        known: the types that the run looks for; None if the model is not at hand.
+        types: new names for types of either side, so that equal types have equal names.
+    Raises:
+        ConfigError: no record of the run has gold or its text, a column is missing, or no type of gold is one of the run's.
+    """
+    names = dict(types or {})
+    records, counts = _joined(rows, gold, slices, group)
+    answered = _answered(records)
+    scope, notes = _scope(gold, known, names)
+    marked = _exploded(answered, "spans", MENTION, names).unique(maintain_order=True)
+    found = _exploded(answered, "entities", _ENTITY_FIELDS, names)
+    found = found.sort("score", descending=True, maintain_order=True).unique(MENTION, keep="first", maintain_order=True)
+    within, beyond = (_in_scope(found, answered, scope, how) for how in ("semi", "anti"))
+    marked = _in_scope(marked, answered, scope, "semi").sort(MENTION)
+    right = marked.select(*MENTION, right=pl.lit(True))
+    found = within.join(right, on=MENTION, how="left").with_columns(pl.col("right").fill_null(False)).sort(MENTION)
+    pieces = _exploded(answered, "spans", ("record_id", "group_id"), {}).drop_nulls().n_unique()
+    never = marked.join(found, on="type", how="anti")
+    words = {
+        "coordinated": "marks are coordinations, several mentions in one, and are left out.",
+        "pieces": "marked mentions consist of several pieces; each piece counts as a mention.",
+        "beyond": f"found mentions have a type that is not marked in their dataset, and do not count: {_type_counts(beyond)}.",
+        "never": f"marked mentions have a type that the run never gives, and count as missed: {_type_counts(never)}.",
+    }
+    left_out = (gold.coordinated, pieces, len(beyond), len(never) if known is None else 0)
+    notes = [*gold.broken.lines(), *left_out_notes(counts, _LEFT_OUT), *notes]
+    notes += left_out_notes(dict(zip(words, left_out, strict=True)), words)
+    counts |= {"answered": len(answered), "marked": len(marked), "found": len(found)}
+    return Compared(records.drop("spans", "entities"), marked, found, notes, counts)
+
+
+def same_records(run_ids: pl.Series, gold_ids: pl.Series) -> pl.DataFrame:
+    """Which record of the run (`record_id`) is which of gold (`gold_id`).
+
+    Their ids are equal. If the run read a folder of texts, its ids are file paths. The marks of a text then have its path without
+    the ending as their id or, if only one such file exists on either side, its name.
+    """
+    run, gold = pl.DataFrame({"record_id": run_ids}), pl.DataFrame({"gold_id": gold_ids})
+    record_id, gold_id = pl.col("record_id"), pl.col("gold_id")
+    path = pl.when(record_id.str.ends_with(_TEXT_FILE)).then(record_id.str.strip_suffix(_TEXT_FILE))
+    pairs = []
+    for run_key, gold_key in ((record_id, gold_id), (path, gold_id), (_file_name(path), _file_name(gold_id))):
+        left = run.with_columns(key=run_key).filter(pl.col("key").is_not_null() & pl.col("key").is_unique())
+        right = gold.with_columns(key=gold_key).filter(pl.col("key").is_unique())
+        pairs.append(left.join(right, on="key").select("record_id", "gold_id"))
+        run = run.join(pairs[-1], on="record_id", how="anti")
+        gold = gold.join(pairs[-1], on="gold_id", how="anti")
+    return pl.concat(pairs)
+
+
+def _file_name(path: pl.Expr) -> pl.Expr:
+    return path.str.split("/").list.last()
+
+
+def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | None) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The run's rows with gold beside them, without those of another text; and counts of the gold texts."""
+    marked = pl.DataFrame(gold.records)
+    pairs = same_records(pl.Series(selected(rows, ["record_id"])["record_id"]), marked["record_id"])
+    if not len(pairs):
+        raise ConfigError(
+            f"id: none of {len(marked):,} marked texts is in the run by its id. The run's ids come from its input.id and "
+            "input.id_scope (jobs.status shows them), those of a folder of texts are its files: name the same column or folder"
+        )
+    joined = join(rows, marked, ["entities"], slices, group, pairs, "gold")
+    gold_columns = joined.gold.select(
+        "dataset", "spans", "group", *(f"slice_{name}" for name in slices), gold_sha256="text_sha256"
+    )
+    both = joined.run.with_columns(*gold_columns, unit=joined.unit)
+    read = _answered(both)
+    other = read.filter(pl.col("text_sha256") != pl.col("gold_sha256"))
+    if len(read) and len(other) == len(read):
+        raise ConfigError(
+            f"gold: none of {len(read):,} marked texts is the text that the run read under its id, so the marks would point at "
+            "other words; name the marks of these very texts"
+        )
+    records = both.join(other, on="record_id", how="anti", maintain_order="left")
+    texts, unreadable = gold.broken.texts, gold.broken.count
+    counts = {"rows": texts, "unreadable": unreadable, "used": len(marked), "matched": len(records)}
+    counts["elsewhere"] = texts - unreadable - len(marked)
+    return records, counts | {"without_row": joined.without_row, "other_text": len(other)}
+
+
+def _answered(records: pl.DataFrame) -> pl.DataFrame:
+    return records.filter(pl.col("decision").is_in([AUTO, REVIEW]))
+
+
+def _scope(gold: GoldSpans, known: Iterable[str] | None, names: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    """The types that count in each dataset, and a note about the others.
+
+    Raises:
+        ConfigError: no type counts.
+    """
+    pairs = [(dataset, names.get(kind, kind)) for dataset, kinds in gold.marked.items() for kind in sorted(kinds)]
+    marked = {kind for _, kind in pairs}
+    of_run = marked if known is None else {names.get(kind, kind) for kind in known}
+    scope = {pair for pair in pairs if pair[1] in of_run}
+    if known is not None and not scope:
+        raise ConfigError(
+            f"types: no type of gold ({_list(marked) or 'none is marked'}) is one that the run looks for ({_list(of_run)}); give "
+            "equal types one name, such as types={Disorder: Disease}"
+        )
+    ignored = marked - of_run
+    notes = [f"Marked mentions of {_list(ignored)} are left out: the run does not look for this type."] if ignored else []
+    return pl.DataFrame(sorted(scope, key=str), schema={"dataset": pl.String, "type": pl.String}, orient="row"), notes
+
+
+def _exploded(records: pl.DataFrame, column: str, fields: Sequence[str], names: Mapping[str, str]) -> pl.DataFrame:
+    """One row per mention, its types renamed by `names`."""
+    rows = records.select("record_id", column).filter(pl.col(column).list.len() > 0).explode(column)
+    mentions = rows.unnest(column).select(fields)
+    return mentions.with_columns(pl.col(name).replace(names) for name in ("type", "confused_with") if name in fields)
+
+
+def _in_scope(mentions: pl.DataFrame, records: pl.DataFrame, scope: pl.DataFrame, how: str) -> pl.DataFrame:
+    """The mentions whose type counts in their dataset (`semi`), or the others (`anti`)."""
+    placed = mentions.join(records.select("record_id", "dataset"), on="record_id", maintain_order="left")
+    return placed.join(scope, on=["dataset", "type"], how=how, nulls_equal=True, maintain_order="left").drop("dataset")
+
+
+def _type_counts(mentions: pl.DataFrame) -> str:
+    """Types with their number of mentions, most frequent first."""
+    counts = mentions["type"].value_counts().sort("count", "type", descending=[True, False])
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts.iter_rows())
+
+
+def _list(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds))

@@ -1,4 +1,4 @@
-"""What comes of holding a run against gold, whatever its table holds."""
+"""The result of measuring a run against gold, whatever its table holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from engine.records import CODES, METRICS, check, wrong_schema
 from engine.storage import storage_for
 
 METRICS_FILE, WRONG_FILE = "metrics/metrics.parquet", "wrong/wrong.parquet"
-"""The tables' places in the folder of an evaluation."""
+"""Paths of the tables in the folder of an evaluation."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics, in `notes` what was left out or could not be said, one sentence each, and the answers that are `wrong`, worst
-    first; `table` is the name of the table that was measured."""
+    """The metrics; in `notes` a sentence for everything that was left out or could not be measured; the `wrong` answers, worst
+    first; `table` is the name of the measured table."""
 
     tasks: tuple[str, ...]
     metrics: list[Metric]
@@ -27,16 +27,16 @@ class Evaluation:
     table: str = CODES
 
     def get(self, task: str | None, metric: str, part: str = ALL) -> Metric | None:
-        """One row, if it is there."""
+        """One row, None if it is missing."""
         return next((m for m in self.metrics if (m.task, m.metric, m.slice) == (task, metric, part)), None)
 
     def rows(self, task: str | None, metric: str, prefix: str = "") -> list[Metric]:
-        """The rows of a metric whose slice begins with a prefix, in order."""
+        """The rows of a metric whose slice begins with a prefix."""
         return [m for m in self.metrics if (m.task, m.metric) == (task, metric) and m.slice.startswith(prefix)]
 
 
 def write_tables(folder: str, evaluation: Evaluation, run_id: str, model_digest: str) -> tuple[str, str]:
-    """Writes the metrics and the wrong answers below a folder; returns the names of both files."""
+    """Writes the metrics and the wrong answers into a folder; returns the paths of both files."""
     metrics = check(to_table(evaluation.metrics, run_id, model_digest), METRICS)
     names = (f"{folder}/{METRICS_FILE}", f"{folder}/{WRONG_FILE}")
     for name, content in zip(names, (metrics, evaluation.wrong), strict=True):

@@ -1,8 +1,8 @@
-"""Intervals for many figures at once: patients are drawn again and again, and every figure follows from sums over patients.
+"""Bootstrap intervals for many figures at once: patients are resampled, and every figure is computed from sums over patients.
 
-A figure here is a function of totals (rows right, rows coded, hits of a class ...). The totals of a resample are the drawn
-counts of the groups times each group's own totals, so that one matrix product a chunk of rounds serves every figure, and the
-figures of one table rest on the same draws.
+A figure is a function of totals (rows right, rows coded, hits of a class ...). The totals of a resample are the group counts
+drawn times each group's own totals. So one matrix product per chunk of rounds serves every figure, and all figures of a table
+rest on the same draws.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +19,15 @@ from scipy.stats import beta
 from engine.errors import ContractError
 
 FEWEST = 6
-"""Groups that a figure must rest on. Were all of five right, the exact 95 % interval would still hold the half that a coin gives
-(0.025 ** (1 / 5) = 0.48); from six on it does not (0.54)."""
+"""The fewest groups that a figure may rest on. If all of five are right, the exact 95 % interval still contains one half, which a
+coin reaches (0.025 ** (1 / 5) = 0.48); from six on it does not (0.54)."""
 
 _CELLS = 20_000_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval; None where it is not defined (nothing to divide by)."""
+    """A figure and its interval; None if it is undefined (nothing to divide by)."""
 
     value: float | None
     low: float | None = None
@@ -36,18 +36,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rest:
-    """What a figure rests on: rows (or mentions, or characters), and the groups that they stand in."""
+    """What a figure rests on: the number of rows (or mentions, or characters), and of the groups that they belong to."""
 
     n: int
     groups: int
 
 
 class Totals:
-    """Named sums by group; a name is whatever can be a key.
+    """Named sums by group; a name is any hashable value.
 
     Args:
-        groups: one key a row, such as the patient. Rows of one group are drawn together.
-        columns: [rows] each, numbers or truth values.
+        groups: one key per row, such as the patient. Rows of one group are drawn together.
+        columns: [rows] each, numbers or booleans.
     """
 
     def __init__(self, groups: ArrayLike, columns: Mapping[Any, ArrayLike]) -> None:
@@ -57,20 +57,19 @@ class Totals:
             values = np.asarray(values, dtype=np.float64)
             if values.shape != group.shape:
                 raise ContractError(f"a column of {values.shape} for {group.shape} rows")
-            there = np.flatnonzero(values)
-            rows.append(group[there])
-            at.append(np.full(there.size, number))
-            sums.append(values[there])
-        self._hold(keys.size, list(columns), rows, at, sums)
+            nonzero = np.flatnonzero(values)
+            rows.append(group[nonzero])
+            at.append(np.full(nonzero.size, number))
+            sums.append(values[nonzero])
+        self._store(keys.size, list(columns), rows, at, sums)
 
     @classmethod
     def by_part(cls, groups: ArrayLike, rows: pl.DataFrame) -> "Totals":
-        """Sums by group and part; a sum's name is that of its column, and the part.
+        """Sums by group and part, each named (column, part).
 
         Args:
-            groups: every group, those without a row too.
-            rows: `unit` (the group) and `part` of each, and columns of numbers or truth values; a row of several parts stands
-                there several times.
+            groups: every group, including those without a row.
+            rows: `unit` (the group), `part`, and columns of numbers or booleans; a row in several parts is repeated.
         """
         keys = np.unique(np.asarray(groups, dtype=str))
         parts = rows.select(pl.col("part").unique(maintain_order=True)).with_row_index("column")
@@ -79,50 +78,42 @@ class Totals:
         sums = (
             rows.group_by("unit", "part").agg(pl.col(names).cast(pl.Float64).sum()).join(units, on="unit").join(parts, on="part")
         )
-        found = [
+        entries = [
             sums.filter(pl.col(name) != 0).select("row", pl.col("column") + number * len(parts), name).to_numpy().T
             for number, name in enumerate(names)
         ]
         totals = cls.__new__(cls)
-        totals._hold(keys.size, list(product(names, parts["part"])), *zip(*found, strict=True))
+        totals._store(keys.size, list(product(names, parts["part"])), *zip(*entries, strict=True))
         return totals
 
-    def _hold(self, groups: int, names: Sequence[Any], rows: Any, at: Any, sums: Any) -> None:
+    def _store(self, groups: int, names: Sequence[Any], rows: Any, at: Any, sums: Any) -> None:
         if not groups or not names:
             raise ContractError("totals of nothing")
         rows, at, sums = (np.concatenate(each) for each in (rows, at, sums))
         self.groups, self._at = groups, {name: number for number, name in enumerate(names)}
         self._sums = csc_matrix((sums, (rows.astype(int), at.astype(int))), shape=(groups, len(names)))
 
-    def column(self, name: Any) -> NDArray:
-        """The sums of one column, [groups]."""
-        return self._sums[:, [self._at[name]]].toarray()[:, 0]
-
     def rest(self, *names: Any) -> Rest:
-        """What some columns count together, and in how many groups."""
-        held = self._sums
-        some = np.concatenate([np.arange(*held.indptr[self._at[name] :][:2]) for name in names])
-        return Rest(round(held.data[some].sum()), np.unique(held.indices[some]).size)
+        """The sum of some columns together, and the number of groups that contribute to it."""
+        sums = self._sums
+        entries = np.concatenate([np.arange(*sums.indptr[self._at[name] :][:2]) for name in names])
+        return Rest(round(sums.data[entries].sum()), np.unique(sums.indices[entries]).size)
 
     def estimates(
-        self,
-        figures: Mapping[Any, Callable[["Drawn"], NDArray]],
-        rounds: int = 1000,
-        level: float = 0.95,
-        seed: int = 0,
+        self, figures: Mapping[Any, Callable[["Drawn"], NDArray]], rounds: int = 1000, level: float = 0.95, seed: int = 0
     ) -> dict[Any, Estimate]:
         """Each figure with its percentile interval over resamples of the groups.
 
         Args:
-            figures: from totals to the figure, elementwise over rounds; NaN where it is not defined.
+            figures: functions from totals to the figure, elementwise over rounds; NaN where it is undefined.
         """
         whole = Drawn(np.asarray(self._sums.sum(axis=0)).reshape(1, -1), self._at)
-        found: dict[Any, list[NDArray]] = {name: [] for name in figures}
+        values: dict[Any, list[NDArray]] = {name: [] for name in figures}
         for counts in draws(self.groups, rounds, seed, max(self._sums.shape)):
             drawn = Drawn(np.asarray(counts @ self._sums), self._at)
             for name, figure in figures.items():
-                found[name].append(figure(drawn))
-        return {name: estimate(figure(whole)[0], found[name], level) for name, figure in figures.items()}
+                values[name].append(figure(drawn))
+        return {name: estimate(figure(whole)[0], values[name], level) for name, figure in figures.items()}
 
 
 class Drawn:
@@ -141,14 +132,15 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of sums by part (see `Totals.by_part`); of an F1, hits are above, what is right and what was given below."""
+    """A ratio of sums by part (see `Totals.by_part`). For an F1, `above` counts hits and `below` what is right and what was
+    given."""
 
     above: str
     below: tuple[str, ...]
     is_f1: bool = False
 
     def over(self, parts: Sequence[Any]) -> Callable[[Drawn], NDArray]:
-        """The figure over some parts together; NaN where there is nothing to divide by."""
+        """The figure over some parts together; NaN if there is nothing to divide by."""
 
         def figure(drawn: Drawn) -> NDArray:
             above, *below = (drawn.many([(name, part) for part in parts]).sum(1) for name in (self.above, *self.below))
@@ -157,13 +149,13 @@ class Ratio:
         return figure
 
     def rest(self, totals: Totals, parts: Sequence[Any]) -> Rest:
-        """What it rests on; a hit, which is both right and given, is one of them."""
+        """What the figure rests on; of an F1 a hit, which is both right and given, counts once."""
         below = totals.rest(*product(self.below, parts))
         return Rest(below.n - totals.rest(*product([self.above], parts)).n, below.groups) if self.is_f1 else below
 
 
 def precision_recall_f1(right: str, given: str, hits: str, prefix: str = "") -> dict[str, Ratio]:
-    """The three figures of what is right, what was given, and what is both."""
+    """The three figures, from the names of the counts of what is right, what was given, and what is both."""
     return {
         f"{prefix}precision": Ratio(hits, (given,)),
         f"{prefix}recall": Ratio(hits, (right,)),
@@ -172,24 +164,26 @@ def precision_recall_f1(right: str, given: str, hits: str, prefix: str = "") -> 
 
 
 def draws(groups: int, rounds: int, seed: int, cells: int) -> Iterator[NDArray]:
-    """How often each group is drawn in each round, [some rounds, groups] at a time; `cells` is how many numbers a round takes.
+    """How often each group is drawn in each round, [rounds of a chunk, groups] at a time; a round takes `cells` numbers of
+    memory.
 
     Source:
         Davison and Hinkley, Bootstrap Methods and their Application (1997), §3.8: whole clusters are drawn.
     """
     generator, chunk = np.random.default_rng(seed), max(1, _CELLS // cells)
     for start in range(0, rounds, chunk):
-        some = range(min(chunk, rounds - start))
-        yield np.stack([np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in some])
+        yield np.stack(
+            [np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in range(min(chunk, rounds - start))]
+        )
 
 
 def estimate(value: float, drawn: Sequence[NDArray], level: float) -> Estimate:
-    """A figure with the percentile interval of what it is in draws; where it is NaN, it is not defined."""
-    rest = np.concatenate(drawn) if drawn else np.empty(0)
-    rest = rest[~np.isnan(rest)]
-    if np.isnan(value) or not rest.size:
+    """A figure with the percentile interval of its values in the draws; NaN means undefined."""
+    values = np.concatenate(drawn) if drawn else np.empty(0)
+    values = values[~np.isnan(values)]
+    if np.isnan(value) or not values.size:
         return Estimate(None if np.isnan(value) else float(value))
-    return Estimate(float(value), *map(float, np.quantile(rest, [(1 - level) / 2, (1 + level) / 2])))
+    return Estimate(float(value), *map(float, np.quantile(values, [(1 - level) / 2, (1 + level) / 2])))
 
 
 def ratio(above: Any, below: Any) -> Callable[[Drawn], NDArray]:
@@ -198,18 +192,18 @@ def ratio(above: Any, below: Any) -> Callable[[Drawn], NDArray]:
 
 
 def divide(above: NDArray, below: NDArray) -> NDArray:
-    """NaN where there is nothing to divide by."""
+    """`above / below`, NaN where `below` is 0."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
 
 
 def mean_known(values: NDArray) -> NDArray:
-    """The mean over the last axis of what is not NaN; NaN where all is."""
+    """The mean over the last axis, without NaN; NaN if nothing else is there."""
     known = ~np.isnan(values)
     return divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def share_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided interval of a share: what a resample cannot give where every row, or none, is a hit.
+    """Exact two-sided interval of a share, for shares of 0 or 1, where resamples give none.
 
     Source:
         Clopper and Pearson, Biometrika 26 (1934).

@@ -1,4 +1,4 @@
-"""The rows of a result table, read from its files or handed in as they are."""
+"""The rows of a result table, from its files or from memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +14,9 @@ from engine.sources.labelled.values import as_text
 from engine.storage import storage_for
 
 _MOST_PARTS, LONGEST_PART = 1000, 100
-_FEW = "that parts the records into a few"
+_FEW = "with few different values"
 Rows = pa.Table | Sequence[str]
-"""A table, or the files that it lies in."""
+"""A table, or its files."""
 
 
 def schema_of(rows: Rows) -> pa.Schema:
@@ -28,18 +28,15 @@ def schema_of(rows: Rows) -> pa.Schema:
 
 
 def selected(rows: Rows, columns: Sequence[str], ids: pa.Array | None = None) -> pa.Table:
-    """Some columns of the rows, in their order.
+    """Some columns of the rows, in the order of the rows; files are read batch by batch.
 
     Args:
-        ids: take the rows with these ids only; files are read batch by batch.
+        ids: take the rows with these ids only.
     """
-
-    def kept(table: pa.Table) -> pa.Table:
-        return table if ids is None else table.filter(pc.is_in(table["record_id"], value_set=ids))
-
-    if isinstance(rows, pa.Table):
-        return kept(rows.select(columns))
-    return pa.concat_tables([kept(table) for table in _batches(rows, columns)])
+    tables = [rows.select(columns)] if isinstance(rows, pa.Table) else _batches(rows, columns)
+    return pa.concat_tables(
+        table if ids is None else table.filter(pc.is_in(table["record_id"], value_set=ids)) for table in tables
+    )
 
 
 def _batches(files: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -52,12 +49,12 @@ def _batches(files: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]
 
 
 def check_parts(name: str, column: pa.ChunkedArray | pl.Series, key: str = "slices") -> pa.ChunkedArray:
-    """The values of a column as texts, if they part records into a few. They stand in tables and pages, where no text may stand.
+    """The values of a column as strings. They appear in tables and pages, where no text of a record may appear.
 
     Args:
-        key: what the user calls the setting that names the column.
+        key: the user's name for the setting that names the column.
     Raises:
-        ConfigError: the values are too many or too long, or lists.
+        ConfigError: there are too many different values, they are too long, or they are lists.
     """
     column = as_text(column.to_arrow() if isinstance(column, pl.Series) else column)
     different = pc.count_distinct(column).as_py()
@@ -68,10 +65,10 @@ def check_parts(name: str, column: pa.ChunkedArray | pl.Series, key: str = "slic
 
 
 def check_length(key: str, name: str, values: pa.ChunkedArray, most: int, wanted: str) -> None:
-    """What is shown must not be a text by mistake.
+    """Sees that values which are shown are not texts by mistake.
 
     Raises:
-        ConfigError: a value is longer than `most` characters; it asks for what is `wanted`.
+        ConfigError: a value is longer than `most` characters; the message asks for a column that is as `wanted`.
     """
     longest = pc.max(pc.utf8_length(values)).as_py() or 0
     if longest > most:
@@ -79,7 +76,7 @@ def check_length(key: str, name: str, values: pa.ChunkedArray, most: int, wanted
 
 
 def texts_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
-    """[rows] texts, "" for null."""
+    """[rows] strings, "" for null."""
     return np.array(pl.Series(column).fill_null("").to_list(), dtype=str)
 
 
@@ -89,7 +86,7 @@ def numbers_of(column: pa.ChunkedArray | pl.Series) -> NDArray:
 
 
 def grouped(groups: pa.ChunkedArray | pl.Series, ids: pa.ChunkedArray | pl.Series) -> NDArray:
-    """[rows] the unit that a resample draws whole: the row's group; a row without one is a unit of its own."""
+    """[rows] the unit that a resample draws whole: the row's group, or the row itself if it has none."""
     both = pl.DataFrame({"group": pl.Series(groups), "id": pl.Series(ids)})
     return both.select(pl.coalesce("group " + pl.col("group"), "record " + pl.col("id"))).to_series().to_numpy().astype(str)
 
@@ -98,7 +95,7 @@ QUARTERS = ("q1 shortest", "q2", "q3", "q4 longest")
 
 
 def quarters(lengths: NDArray) -> NDArray:
-    """Which quarter by length each row lies in, "" where its length is not known (NaN)."""
+    """The quarter by length of each row, "" where its length is unknown (NaN)."""
     known = lengths[~np.isnan(lengths)]
     if not known.size:
         return np.full(lengths.shape, "")

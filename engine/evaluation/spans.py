@@ -1,10 +1,11 @@
-"""Measures of found entities against marked ones: exact, partial, by boundary, and which types are taken for which.
+"""Figures of found entities against marked ones: exact, partial, by boundary, and confusions of types.
 
-Mentions are (start, end, type) with half-open character offsets, by record; both sides are sets, and nested mentions are welcome.
-Every figure is a ratio of counts summed over records, so that intervals follow from drawing records again
-(`engine.evaluation.resample`). A figure that has nothing to divide by is None.
+Mentions are (start, end, type) with half-open character offsets, by record. Both sides are sets, and mentions may be nested.
+Every figure is a ratio of counts summed over records, so intervals follow from resampling records (`engine.evaluation.resample`).
+A figure with nothing to divide by is None.
 
-Matching is greedy: same-type pairs in falling order of IoU (characters in common over characters in either), each mention once.
+Matching is greedy: pairs of the same type in falling order of IoU (shared characters over characters in either), each mention
+once.
 """
 
 from collections import Counter
@@ -25,12 +26,12 @@ ALL, MACRO = "all", "macro"
 IOU = 0.5
 ERRORS = ("left_wrong", "right_wrong", "both_wrong", "type_wrong", "missed", "spurious")
 WAYS = {
-    "": ("gold", "said", "exact"),
-    "overlap_": ("gold", "said", "overlap"),
-    "iou_": ("gold", "said", "iou"),
-    "char_": ("chars_gold", "chars_said", "chars_both"),
+    "": ("gold", "found", "exact"),
+    "overlap_": ("gold", "found", "overlap"),
+    "iou_": ("gold", "found", "iou"),
+    "char_": ("chars_gold", "chars_found", "chars_both"),
 }
-"""The counts of each way to hit: marked, found, and hits."""
+"""For each definition of a hit the counts of marked mentions, found mentions, and hits."""
 _FIGURES = {
     **{name: figure for way, counts in WAYS.items() for name, figure in precision_recall_f1(*counts, way).items()},
     "start_accuracy": Ratio("start", ("touched",)),
@@ -42,14 +43,13 @@ _FIGURES = {
 }
 _COUNTS = tuple(dict.fromkeys(name for figure in _FIGURES.values() for name in (*figure.below, figure.above)))
 PART_METRICS = ("precision", "recall", "f1", "overlap_f1")
-_PART_COUNTS = ("gold", "said", "exact", "overlap")
+_PART_COUNTS = ("gold", "found", "exact", "overlap")
 
 
 @dataclass(frozen=True)
 class SpanFigures:
-    """`values` by (metric, slice), a slice being `all`, `macro`, `type=<type>` or a part of the records; `rests` what each rests
-    on, but for `macro`; `confusion` counts by (marked, found) type; `marked` are each type's marked mentions, `mentions` those of
-    all."""
+    """`values` by (metric, slice), a slice being `all`, `macro`, `type=<type>` or a part of the records. `rests` says what each
+    rests on, except for `macro`. `confusion` counts by (marked, found) type; `marked` counts the marked mentions of each type."""
 
     values: Mapping[tuple[str, str], Estimate]
     confusion: Mapping[tuple[str, str], int]
@@ -69,7 +69,7 @@ class SpanFigures:
 
 def measure(
     gold: Mentions,
-    said: Mentions,
+    found: Mentions,
     rounds: int = 1000,
     seed: int = 0,
     *,
@@ -79,25 +79,25 @@ def measure(
 ) -> SpanFigures:
     """All figures of one model on some records.
 
-    `precision`, `recall`, `f1`: equal start, end and type. With `overlap_`: matched by any common character; with `iou_`: matched
-    with IoU of at least 0.5; with `char_`: characters, one that lies in two mentions counted twice. `start_accuracy` and
-    `end_accuracy`: of marked mentions that a found one of the type overlaps, those of which one begins (ends) alike.
-    `index_start`, `index_end`, `index_both`: the same of all marked mentions. `error_<kind>`: shares of all errors; a matched
-    mention is wrong at its left, right or both ends, an unmatched one has another's bounds and not its type, is missed, or
-    spurious. `macro` is the mean over types that are marked.
+    `precision`, `recall`, `f1`: equal start, end and type. With `overlap_`: matched by any shared character; with `iou_`: matched
+    with an IoU of at least 0.5; with `char_`: characters, counted twice if they lie in two mentions. `start_accuracy` and
+    `end_accuracy`: among marked mentions that a found one of the same type overlaps, the share that one of these starts (ends)
+    with. `index_start`, `index_end`, `index_both`: the same among all marked mentions. `error_<kind>`: shares of all errors; a
+    matched mention is wrong at its left, right or both ends; an unmatched one has another's bounds but not its type, is missed,
+    or spurious. `macro` is the mean over types that are marked.
 
     Args:
-        gold, said: the same records. rounds: draws for intervals; 0: none. level: of the intervals.
-        groups: the unit of each record that draws take whole, such as the patient; each record is one where there are none.
+        gold, found: marked and found mentions of the same records. rounds: resamples for intervals; 0 for none.
+        groups: the unit of each record that resamples draw whole, such as the patient; without it each record is its own.
         parts: slice -> the records in it, which get `PART_METRICS` over all types.
     """
-    if set(gold) != set(said):
-        raise ContractError(f"{len(set(gold) ^ set(said))} records are on one side only")
+    if set(gold) != set(found):
+        raise ContractError(f"{len(set(gold) ^ set(found))} records are on one side only")
     unit = {record: (groups or {}).get(record, record) for record in gold}
     confusion: Counter[tuple[str, str]] = Counter()
     lines, types = [], set()
     for record in gold:
-        counts, confused = counts_of(set(gold[record]), set(said[record]))
+        counts, confused = counts_of(set(gold[record]), set(found[record]))
         confusion.update(confused)
         kinds = {kind for _, kind in counts}
         types |= kinds
@@ -109,9 +109,9 @@ def measure(
     slices = {ALL: kinds, **{kind: [kind] for kind in kinds}, **{part: [f"part {part}"] for part in parts or {}}}
     inside = [(record, unit[record], f"part {part}") for part, members in (parts or {}).items() for record in members]
     members = pl.DataFrame(inside, schema={name: pl.String for name in ("record", "unit", "part")}, orient="row")
-    # What a part has no mention in counts nothing there.
-    of_parts = members.join(rows.select("record", *_PART_COUNTS), on="record", how="left")
-    totals = Totals.by_part(list(unit.values()), pl.concat([rows, of_parts], how="diagonal").drop("record"))
+    # A record without a mention counts nothing in its parts.
+    part_rows = members.join(rows.select("record", *_PART_COUNTS), on="record", how="left")
+    totals = Totals.by_part(list(unit.values()), pl.concat([rows, part_rows], how="diagonal").drop("record"))
     wanted = [(name, part) for part in slices for name in (PART_METRICS if part in (parts or {}) else _FIGURES)]
     figures = {(name, part): _FIGURES[name].over(slices[part]) for name, part in wanted}
     rests = {(name, part): _FIGURES[name].rest(totals, slices[part]) for name, part in wanted}
@@ -123,40 +123,40 @@ def measure(
 
 
 def _mean(figures: Sequence[Callable[[Drawn], NDArray]]) -> Callable[[Drawn], NDArray]:
-    """The mean over types; one without mentions in a draw counts nothing there."""
+    """The mean over types, in each draw over those that have mentions."""
     return lambda drawn: mean_known(np.stack([figure(drawn) for figure in figures], -1))
 
 
-def matches(gold: Iterable[Mention], said: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
-    """Marked and found mentions of one record that belong together, with their IoU, best first."""
-    same = [(one, other) for one in gold for other in said if one[2] == other[2]]
+def matches(gold: Iterable[Mention], found: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
+    """Matched pairs of marked and found mentions of one record, with their IoU, best first."""
+    same = [(one, other) for one in gold for other in found if one[2] == other[2]]
     pairs = [(iou(one, other), one, other) for one, other in same if one[0] < other[1] and other[0] < one[1]]
-    taken: tuple[set[Mention], set[Mention]] = (set(), set())
-    found = []
-    for common, one, other in sorted(pairs, key=lambda pair: (-pair[0], pair[1:])):
-        if one not in taken[0] and other not in taken[1]:
-            taken[0].add(one)
-            taken[1].add(other)
-            found.append((one, other, common))
-    return found
+    used: tuple[set[Mention], set[Mention]] = (set(), set())
+    matched = []
+    for overlap, one, other in sorted(pairs, key=lambda pair: (-pair[0], pair[1:])):
+        if one not in used[0] and other not in used[1]:
+            used[0].add(one)
+            used[1].add(other)
+            matched.append((one, other, overlap))
+    return matched
 
 
 def errors(
-    gold: Collection[Mention], said: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
+    gold: Collection[Mention], found: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
 ) -> list[tuple[str, Mention | None, Mention | None]]:
-    """The errors of one record, one of `ERRORS` each, with the marked and the found mention; one of them is None where the other
-    was missed or spurious.
+    """The errors of one record: its kind (one of `ERRORS`), the marked and the found mention; one of them is None if the other is
+    missed or spurious.
 
     Args:
-        matched: what `matches` gives, where it is at hand.
+        matched: the result of `matches`, if it is at hand.
     """
-    matched = matches(gold, said) if matched is None else matched
+    matched = matches(gold, found) if matched is None else matched
     wrong: list[tuple[str, Mention | None, Mention | None]] = []
     for one, other, _ in matched:
         if one != other:
             side = "right_wrong" if one[0] == other[0] else "left_wrong" if one[1] == other[1] else "both_wrong"
             wrong.append((side, one, other))
-    left = set(said) - {other for _, other, _ in matched}
+    left = set(found) - {other for _, other, _ in matched}
     for one in sorted(set(gold) - {one for one, _, _ in matched}):
         twin = min((other for other in left if other[:2] == one[:2]), default=None)
         wrong.append(("missed" if twin is None else "type_wrong", one, twin))
@@ -165,55 +165,54 @@ def errors(
 
 
 def iou(one: Mention, other: Mention) -> float:
-    """Characters in both over characters in either."""
+    """Shared characters over characters in either."""
     common = max(0, min(one[1], other[1]) - max(one[0], other[0]))
     return common / (one[1] - one[0] + other[1] - other[0] - common)
 
 
-def counts_of(gold: set[Mention], said: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """Counts of one record by (name, type), and what was taken for what; an error counts for its marked type, if it has one."""
-    found: Counter[tuple[str, str]] = Counter()
-    for name, some in (("gold", gold), ("said", said), ("exact", gold & said)):
-        found.update((name, kind) for _, _, kind in some)
-    matched = matches(gold, said)
-    for one, _, common in matched:
-        found["overlap", one[2]] += 1
-        found["iou", one[2]] += common >= IOU
-    found.update((kind, (one or other)[2]) for kind, one, other in errors(gold, said, matched))
-    for kind in {kind for _, _, kind in gold | said}:
-        _count_characters(kind, gold, said, found)
+def counts_of(gold: set[Mention], found: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """Counts of one record by (name, type), and confusions of types; an error counts for its marked type, if it has one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for name, mentions in (("gold", gold), ("found", found), ("exact", gold & found)):
+        counts.update((name, kind) for _, _, kind in mentions)
+    matched = matches(gold, found)
+    for one, _, overlap in matched:
+        counts["overlap", one[2]] += 1
+        counts["iou", one[2]] += overlap >= IOU
+    counts.update((kind, (one or other)[2]) for kind, one, other in errors(gold, found, matched))
+    for kind in {kind for _, _, kind in gold | found}:
+        _count_characters(kind, gold, found, counts)
     for start, end, kind in gold:
-        near = [(a, b) for a, b, other in said if other == kind and a < end and start < b]
-        begins, ends = any(a == start for a, _ in near), any(b == end for _, b in near)
-        found["touched", kind] += bool(near)
-        found["start", kind] += begins
-        found["end", kind] += ends
-        found["ends_both", kind] += begins and ends
-    return found, _confused(gold, said, matched)
+        near = [(a, b) for a, b, other in found if other == kind and a < end and start < b]
+        starts, ends = any(a == start for a, _ in near), any(b == end for _, b in near)
+        counts["touched", kind] += bool(near)
+        counts["start", kind] += starts
+        counts["end", kind] += ends
+        counts["ends_both", kind] += starts and ends
+    return counts, _confusion(gold, found, matched)
 
 
-def _confused(
-    gold: set[Mention], said: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
+def _confusion(
+    gold: set[Mention], found: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
 ) -> Counter[tuple[str, str]]:
-    """(marked, found) types of found mentions: its own where matched with an IoU of at least 0.5, else the best other."""
-    right = {other for _, other, common in matched if common >= IOU}
-    found = Counter((kind, kind) for _, _, kind in right)
-    for other in said - right:
+    """(marked, found) types of found mentions: the own type if matched with an IoU of at least 0.5, else the best other."""
+    right = {other for _, other, overlap in matched if overlap >= IOU}
+    counts = Counter((kind, kind) for _, _, kind in right)
+    for other in found - right:
         near = [(iou(one, other), one) for one in gold if one[2] != other[2] and iou(one, other) >= IOU]
         if near:
-            found[max(near)[1][2], other[2]] += 1
-    return found
+            counts[max(near)[1][2], other[2]] += 1
+    return counts
 
 
-def _count_characters(kind: str, gold: set[Mention], said: set[Mention], found: Counter[tuple[str, str]]) -> None:
-    """Adds characters of a type as multisets: those marked, found, and in both."""
-    sides = [[mention for mention in some if mention[2] == kind] for some in (gold, said)]
-    length = max(end for some in sides for _, end, _ in some)
-    depth = np.zeros((2, length + 1), np.int64)
-    for row, some in zip(depth, sides, strict=True):
-        for start, end, _ in some:
+def _count_characters(kind: str, gold: set[Mention], found: set[Mention], counts: Counter[tuple[str, str]]) -> None:
+    """Adds the characters of a type as multisets: those marked, found, and in both."""
+    sides = [[mention for mention in mentions if mention[2] == kind] for mentions in (gold, found)]
+    depth = np.zeros((2, max(end for mentions in sides for _, end, _ in mentions) + 1), np.int64)
+    for row, mentions in zip(depth, sides, strict=True):
+        for start, end, _ in mentions:
             row[start] += 1
             row[end] -= 1
     depth = depth.cumsum(axis=1)
-    found["chars_gold", kind], found["chars_said", kind] = map(int, depth.sum(axis=1))
-    found["chars_both", kind] = int(depth.min(axis=0).sum())
+    counts["chars_gold", kind], counts["chars_found", kind] = map(int, depth.sum(axis=1))
+    counts["chars_both", kind] = int(depth.min(axis=0).sum())

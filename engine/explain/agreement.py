@@ -1,6 +1,6 @@
 """Agreement of an explanation with spans that people marked.
 
-`gold` [n] are the units that a gold span touches. A record without any says nothing and has no values.
+`gold` [n] flags the units that a gold span touches. A record without any has no values.
 """
 
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.errors import RowError
 from engine.explain.explanation import Explanation
+from engine.explain.rows import AGREEMENT
 
 
 def gold_units(start: np.ndarray, end: np.ndarray, spans: Iterable[tuple[int, int]], length: int) -> np.ndarray:
@@ -17,27 +18,26 @@ def gold_units(start: np.ndarray, end: np.ndarray, spans: Iterable[tuple[int, in
     Args:
         start, end: offsets of the units. length: characters of the text.
     Raises:
-        RowError: a span is empty or does not lie in the text, so it must be of another text.
+        RowError: a span is empty or not within the text, so it must belong to another text.
     """
-    found = np.zeros(len(start), dtype=bool)
+    touched = np.zeros(len(start), dtype=bool)
     for first, last in spans:
         if not 0 <= first < last <= length:
             raise RowError("parse_error", f"gold span {first}-{last} does not lie in a text of {length} characters")
-        found |= (start < last) & (end > first)
-    return found
+        touched |= (start < last) & (end > first)
+    return touched
 
 
 def agreement(explanation: Explanation, gold: np.ndarray) -> dict[str, float | None]:
-    """Coverage, lift, AUPRC and span overlap of an explanation's weights a against gold units R of n.
+    """Coverage, lift, AUPRC and span overlap of an explanation's weights a against gold units R of n; None without either.
 
     `cov_topk` = share of R among the |R| strongest units, `cov_mass` = sum of a over R, `cov_lift` = cov_mass / (|R| / n),
     `auprc` = average precision of a for R, `iou_f1` = F1 of runs among the |R| strongest units and runs of R that overlap by at
     least half of their union (ERASER, section 4.1).
     """
-    names = ("cov_topk", "cov_mass", "cov_lift", "auprc", "iou_f1")
     count = int(gold.sum())
     if not count or explanation.degenerate:
-        return dict.fromkeys(names)
+        return dict.fromkeys(AGREEMENT)
     from sklearn.metrics import average_precision_score
 
     weight = explanation.weight
@@ -59,11 +59,11 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _iou_f1(found: list[tuple[int, int]], gold: list[tuple[int, int]], least: float = 0.5) -> float:
-    def overlap(a: tuple[int, int], b: tuple[int, int]) -> float:
+def _iou_f1(top: list[tuple[int, int]], gold: list[tuple[int, int]]) -> float:
+    def match(a: tuple[int, int], b: tuple[int, int]) -> bool:
         shared = min(a[1], b[1]) - max(a[0], b[0])
-        return shared / (a[1] - a[0] + b[1] - b[0] - shared) if shared > 0 else 0.0
+        return shared > 0 and shared / (a[1] - a[0] + b[1] - b[0] - shared) >= 0.5
 
-    precision = np.mean([any(overlap(a, b) >= least for b in gold) for a in found])
-    recall = np.mean([any(overlap(a, b) >= least for a in found) for b in gold])
+    precision = np.mean([any(match(a, b) for b in gold) for a in top])
+    recall = np.mean([any(match(a, b) for a in top) for b in gold])
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

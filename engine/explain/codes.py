@@ -1,7 +1,7 @@
-"""What is explained of the logits of a classifier, and its probability.
+"""The quantity F that is explained of a classifier's logits, and the target's probability.
 
-Of one code F is its log-odds, z_c - log sum_{j != c} exp z_j, which does not saturate; of several codes at once it is the sum of
-their logits. A target holds a code's index [n], or for a multi-label task a mask [n, labels].
+For one code F is its log-odds, z_c - log sum_{j != c} exp z_j, which does not saturate; for several codes at once it is the sum
+of their logits. A target is a code's index [n] or, for a multi-label task, a mask [n, labels].
 """
 
 import torch
@@ -16,12 +16,12 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def target_score(logits: Tensor, target: Tensor, multi_label: bool) -> Tensor:
-    """What is explained, [n]."""
+    """F of the targets [n]."""
     return (logits * target).sum(-1) if multi_label else log_odds(logits, target)
 
 
 def target_probability(logits: Tensor, target: Tensor, multi_label: bool, temperature: float) -> Tensor:
-    """The target's probability [n] at a temperature, of several codes that of the least probable."""
+    """The target's probability [n] at a temperature; for several codes that of the least probable."""
     scaled = logits.double() / temperature
     if multi_label:
         prob = torch.sigmoid(scaled)
@@ -30,5 +30,5 @@ def target_probability(logits: Tensor, target: Tensor, multi_label: bool, temper
 
 
 def answers(logits: Tensor, multi_label: bool) -> Tensor:
-    """What the model itself answers, as targets."""
+    """The model's own answers, as targets."""
     return (logits > 0).float() if multi_label else logits.argmax(-1)

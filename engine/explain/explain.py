@@ -2,8 +2,8 @@
 
     explanations = explain(model, batch, targets, "integrated_gradients", Settings(steps=20))
 
-A batch may hold any number of records of any length: passes through the model hold `tokens_per_pass` positions, and a record's
-explanation is the same alone and in any batch (1e-5 in fp32).
+A batch may hold any number of records of any length: each pass through the model holds up to `tokens_per_pass` positions. A
+record's explanation is the same alone and in any batch (1e-5 in fp32).
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ def explain(
     settings: Settings | None = None,
     units: Sequence[Units] | None = None,
 ) -> list[Explanation]:
-    """Explains each record's target: one explanation a record, in their order.
+    """One explanation per record, in their order.
 
     Args:
-        targets: what to explain [records, ...], as the model takes it. method: one of `methods.known_methods(model)`.
-        units: what scores are for, the model's own where None; larger ones (sentences) by `Units.merged`.
+        targets: what to explain [records, ...], in the model's form. method: one of `methods.known_methods(model)`.
+        units: what gets a score; None for the model's own units. `Units.merged` makes larger ones (sentences).
     Raises:
         ConfigError: there is no such method.
-        ContractError: targets or units are not of these records.
+        ContractError: targets or units do not belong to these records.
     """
     return explained(work_for(model, batch, targets, settings, units), method)
 
@@ -43,10 +43,10 @@ def explain(
 def work_for(
     model: Explainable, batch: Any, targets: Tensor, settings: Settings | None = None, units: Sequence[Units] | None = None
 ) -> Work:
-    """What the methods and the measures (`faithfulness`, `stability`, `boundary`) work on."""
+    """The input of the methods and of the measures (`faithfulness`, `stability`, `boundary`)."""
     return Work(model, batch, targets, model.units(batch) if units is None else units, settings or Settings())
 
 
 def explained(work: Work, method: str) -> list[Explanation]:
-    """`explain` for work that is there already; also what `stability` takes to run `fused` again."""
+    """`explain` for an existing `Work`; `stability` repeats `fused` with it."""
     return fused(work) if method == "fused" else attribute(work, method)

@@ -1,4 +1,4 @@
-"""Methods that look at gradients: one pass forward and back a record, or one a step."""
+"""Methods from gradients: one forward and one backward pass per record, or per step."""
 
 from typing import Any
 
@@ -16,32 +16,31 @@ def times_input(embeds: Tensor, baseline: Tensor | float, slope: Tensor) -> Tens
 
 def gradient_x_input(work: Work) -> Scores:
     """(x_t - b_t) . dF/dx_t: to first order, what F loses when the position is blanked (Shrikumar et al. 2017)."""
-    return _times_input(work, baseline_kind("gradient_x_input", work.settings.baseline))
+    return _times_input(work, "gradient_x_input")
 
 
 def attnlrp(work: Work) -> Scores:
     """Gradient times input under the rules of relevance propagation (`rules`; Achtibat et al. 2024, AttnLRP)."""
-    with work.model.relevance_rules(work.settings.attention_rule):
-        return _times_input(work, baseline_kind("attnlrp", work.settings.baseline))
+    with work.model.relevance_rules():
+        return _times_input(work, "attnlrp")
 
 
 def grad_l2(work: Work) -> Scores:
     """The length of dF/dx_t, unsigned (Bastings et al. 2022); a unit's is the sum of its positions'."""
-    units: list[Any] = [None] * work.records
     whole = np.zeros(work.records)
-    for places, batch, targets in work.passes(range(work.records)):
-        score, slope = slopes(work, batch, targets, work.model.embed(batch))
-        whole[places] = score
-        for place, values in zip(places, work.split(places, slope.norm(dim=-1)), strict=True):
-            units[place] = work.to_units(place, values)
-    return Scores(units, whole)
+
+    def lengths(places: list[int], batch: Any, targets: Tensor) -> Tensor:
+        whole[places], slope = slopes(work, batch, targets, work.model.embed(batch))
+        return slope.norm(dim=-1)
+
+    return Scores(work.unit_scores(lengths), whole)
 
 
 def integrated_gradients(work: Work) -> Scores:
     """(x_t - b_t) . mean of dF/dx_t on the straight line from b to x (Sundararajan et al. 2017).
 
     The mean is taken by Gauss-Legendre quadrature at `steps` points; the residual is the method's convergence delta. Records and
-    steps share passes, so memory is that of one pass whatever the number of steps.
+    steps share passes, so memory is that of one pass for any number of steps.
     """
     kind = baseline_kind("integrated_gradients", work.settings.baseline)
     nodes, weights = np.polynomial.legendre.leggauss(work.settings.steps)
@@ -61,13 +60,13 @@ def integrated_gradients(work: Work) -> Scores:
     return Scores(units, *((work.whole(), at_baseline(work, kind)) if work.settings.residual else (None, None)))
 
 
-def baseline_kind(method: str, asked: str) -> str:
-    """The baseline that a method takes where the settings say `default`."""
-    return ("zero" if method == "attnlrp" else "mask") if asked == "default" else asked
+def baseline_kind(method: str, setting: str) -> str:
+    """The baseline of a method, its own if the setting is `default`."""
+    return ("zero" if method == "attnlrp" else "mask") if setting == "default" else setting
 
 
 def slopes(work: Work, batch: Any, targets: Tensor, embeds: Tensor) -> tuple[np.ndarray, Tensor]:
-    """F [records] and dF/dx [positions, d] at some embeddings."""
+    """F [records] and dF/dx [positions, d] at given embeddings."""
     with torch.enable_grad():
         leaf = embeds.detach().requires_grad_()
         score = work.model.score(batch, targets, embeds=leaf)
@@ -75,26 +74,24 @@ def slopes(work: Work, batch: Any, targets: Tensor, embeds: Tensor) -> tuple[np.
     return score.detach().double().cpu().numpy(), slope.float()
 
 
-def _times_input(work: Work, kind: str) -> Scores:
-    units: list[Any] = [None] * work.records
-    whole = np.zeros(work.records)
-    for places, batch, targets in work.passes(range(work.records)):
+def _times_input(work: Work, method: str) -> Scores:
+    kind, whole = baseline_kind(method, work.settings.baseline), np.zeros(work.records)
+
+    def products(places: list[int], batch: Any, targets: Tensor) -> Tensor:
         embeds = work.model.embed(batch)
-        score, slope = slopes(work, batch, targets, embeds)
-        whole[places] = score
-        values = times_input(embeds, work.baseline(places, batch, embeds, kind), slope)
-        for place, value in zip(places, work.split(places, values), strict=True):
-            units[place] = work.to_units(place, value)
-    return Scores(units, whole, at_baseline(work, kind) if work.settings.residual else None)
+        whole[places], slope = slopes(work, batch, targets, embeds)
+        return times_input(embeds, work.baseline(places, batch, embeds, kind), slope)
+
+    return Scores(work.unit_scores(products), whole, at_baseline(work, kind) if work.settings.residual else None)
 
 
 @torch.no_grad()
 def at_baseline(work: Work, kind: str) -> np.ndarray:
-    """F [records] where gradients start from, see `Work.baseline`."""
+    """F [records] at the baseline of the gradients, see `Work.baseline`."""
     if kind == "mask":
         return work.bare()
-    found = np.zeros(work.records)
+    values = np.zeros(work.records)
     for places, batch, targets in work.passes(range(work.records)):
         empty = work.baseline(places, batch, work.model.embed(batch), kind)
-        found[places] = work.model.score(batch, targets, embeds=empty).double().cpu().numpy()
-    return found
+        values[places] = work.model.score(batch, targets, embeds=empty).double().cpu().numpy()
+    return values

@@ -1,4 +1,4 @@
-"""Every method but `fused`, by name, and the call that runs one of them over a batch."""
+"""Every method except `fused`, by name, and the function that runs one of them over a batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +14,8 @@ from engine.explain.protocol import Explainable
 
 
 def random(work: Work) -> Scores:
-    """A share drawn for each unit: what every method must beat."""
-    drawn = [np.random.default_rng(work.seed(record, "random")).random(len(units)) for record, units in enumerate(work.units)]
-    return Scores(drawn)
+    """Random scores: every method must beat them."""
+    return Scores([np.random.default_rng(work.seed(r, "random")).random(len(units)) for r, units in enumerate(work.units)])
 
 
 METHODS: Mapping[str, Callable[[Work], Scores]] = {
@@ -33,63 +32,51 @@ SEEDED = frozenset({"lime", "kernel_shap", "random"})
 
 
 def known_methods(model: Explainable) -> tuple[str, ...]:
-    """Names of the methods that a model can be explained with."""
+    """Names of the methods that can explain a model."""
     return (*METHODS, "fused", *sorted(model.own_methods))
 
 
 def attribute(work: Work, method: str) -> list[Explanation]:
-    """Explains records by one method, any but `fused`: one explanation a record, in their order.
+    """Explains records by one method, any except `fused`: one explanation per record, in their order.
 
-    A record without units, with scores that are all zero or not finite has its `status` set and costs itself only.
+    A record without units, or whose scores are all zero or not finite, gets another `status`; its neighbours are not affected.
 
     Raises:
-        ConfigError: the model knows no such method.
+        ConfigError: the model has no such method.
     """
     if method not in METHODS and method not in work.model.own_methods:
         raise ConfigError(f"explain.method: '{method}' is none of {', '.join(known_methods(work.model))}")
     members = [record for record, units in enumerate(work.units) if len(units)]
-    found = [_empty(work, method, record) for record in range(work.records)]
+    explanations = [from_units(units, np.zeros(0), **_facts(work, method, record)) for record, units in enumerate(work.units)]
     if not members:
-        return found
-    some = work if len(members) == work.records else work.only(members)
-    scores = METHODS[method](some) if method in METHODS else _own(some, method)
+        return explanations
+    part = work if len(members) == work.records else work.only(members)
+    if method in METHODS:
+        scores = METHODS[method](part)
+    else:
+        scores = Scores(part.unit_scores(lambda places, batch, targets: part.model.own(method, batch, targets)))
     for place, record in enumerate(members):
         whole, bare = _at(scores.whole, place), _at(scores.bare, place)
         values = scores.units[place]
         if scores.whole is not None and whole is None:
             values = np.full_like(values, np.nan)
+        ends = {"target_score": whole, "blank_score": bare}
         gap = None if whole is None or bare is None else float(values.sum() - (whole - bare))
-        found[record] = from_units(
-            work.units[record], values, target_score=whole, blank_score=bare, residual=gap, **_said(work, method, record)
-        )
-    return found
+        explanations[record] = from_units(work.units[record], values, residual=gap, **ends, **_facts(work, method, record))
+    return explanations
 
 
-def _own(work: Work, method: str) -> Scores:
-    units: list[Any] = [None] * work.records
-    for places, batch, targets in work.passes(range(work.records)):
-        values = work.model.own(method, batch, targets)
-        for place, value in zip(places, work.split(places, values), strict=True):
-            units[place] = work.to_units(place, value)
-    return Scores(units)
-
-
-def _said(work: Work, method: str, record: int) -> dict[str, Any]:
+def _facts(work: Work, method: str, record: int) -> dict[str, Any]:
     used = work.settings.used_by(method)
     if "baseline" in used:
         used["baseline"] = baseline_kind(method, work.settings.baseline)
-    seed = work.seed(record, method) if method in SEEDED else None
     return {
         "method": method,
         "target": work.names[record],
         "score_kind": work.model.score_kind,
         "settings": used,
-        "seed": seed,
+        "seed": work.seed(record, method) if method in SEEDED else None,
     }
-
-
-def _empty(work: Work, method: str, record: int) -> Explanation:
-    return from_units(work.units[record], np.zeros(0), **_said(work, method, record))
 
 
 def _at(values: np.ndarray | None, place: int) -> float | None:

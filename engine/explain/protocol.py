@@ -1,11 +1,11 @@
-"""How a model offers itself to the methods and measures of this room.
+"""The interface between a model and the methods and measures of this package.
 
 A record is a row of *positions* (tokens, patches, words and vectors of a prompt): whatever can be erased and given a share of the
-answer. The positions of all records of a batch lie one after the other in one flat row, record by record in the order of the
-batch; windows, padding, special tokens and paired texts are the model's own business. The batch itself is opaque here.
+answer. The positions of all records of a batch form one flat row, record by record. Windows, padding, special tokens and paired
+texts are the model's own business, and the batch itself is opaque here.
 
-A position has an embedding and a blank of its own, what stands there when it is erased. Where a model reads something at a
-position in several layers, its embedding is all of it side by side.
+Each position has an embedding, and a blank that replaces it when it is erased. If a model reads a position in several layers, the
+embedding is the concatenation.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from engine.text.units import Units
 class Explainable(Protocol):
     """A model that can be explained.
 
-    `targets` are a tensor whose first dimension is the records: the methods only pick rows from it. `own_methods` are names of
+    The first dimension of the tensor `targets` is the records: the methods only select rows of it. `own_methods` are names of
     methods that the model computes itself (its pooling, its attention).
     """
 
@@ -31,44 +31,44 @@ class Explainable(Protocol):
     own_methods: frozenset[str]
 
     def record_ids(self, batch: Any) -> list[str]:
-        """Ids of the records: seeds of every random draw."""
+        """Ids of the records, which seed every random draw."""
 
     def sizes(self, batch: Any) -> np.ndarray:
         """Positions of each record [records]."""
 
     def units(self, batch: Any) -> list[Units]:
-        """The units of each record that its positions belong to, words as a rule."""
+        """The units of each record, usually words."""
 
     def named(self, batch: Any, targets: Tensor) -> list[Target]:
-        """What each row of `targets` stands for."""
+        """The name of each row of `targets`."""
 
     def take(self, batch: Any, members: Sequence[int]) -> Any:
-        """A batch of these records in this order; a record may come more than once."""
+        """A batch of these records in this order; a record may come several times."""
 
     def erase(self, batch: Any, keep: np.ndarray, how: str = "mask") -> Any:
-        """The batch without the positions that are false in `keep` [positions]: blanked (`mask`) or taken out (`delete`).
+        """The batch with the positions that are false in `keep` [positions] blanked (`mask`) or removed (`delete`).
 
         Raises:
-            ContractError: nothing can be taken out of these records.
+            ContractError: nothing can be removed from these records.
         """
 
     def embed(self, batch: Any) -> Tensor:
-        """Input embeddings [positions, d] in fp32: what gradients are taken to."""
+        """Input embeddings [positions, d] in fp32, with respect to which gradients are taken."""
 
     def blank(self, batch: Any) -> Tensor:
-        """The embeddings [positions, d] that the positions have when they are erased."""
+        """The embeddings [positions, d] of erased positions."""
 
     def score(self, batch: Any, targets: Tensor, *, embeds: Tensor | None = None) -> Tensor:
         """What is explained, F [records], in units of `score_kind`; differentiable with respect to `embeds`."""
 
     def probability(self, batch: Any, targets: Tensor) -> Tensor:
-        """The target's probability [records]: what erasure measures."""
+        """The target's probability [records], which erasure measures."""
 
     def holds(self, batch: Any, targets: Tensor) -> Tensor:
-        """Whether the model's answer still is the target [records]."""
+        """Whether the target is still the model's answer [records]."""
 
-    def relevance_rules(self, attention: str) -> AbstractContextManager[None]:
-        """While open, gradients of `score` follow the rules of layer-wise relevance propagation (see `rules`)."""
+    def relevance_rules(self) -> AbstractContextManager[None]:
+        """A context in which gradients of `score` follow the rules of layer-wise relevance propagation (see `rules`)."""
 
     def own(self, method: str, batch: Any, targets: Tensor) -> Tensor:
         """Scores [positions] by one of `own_methods`."""
@@ -79,5 +79,5 @@ class SpanExplainable(Explainable, Protocol):
     """A model whose targets are spans of the text."""
 
     def shift_margin(self, batch: Any, targets: Tensor) -> Tensor:
-        """F of each span less the most that it is for one whose start or end lies a word further out or in [records]; NaN where
-        there is none."""
+        """F of each span minus the highest F of a span with its start or end moved by one word [records]; NaN if there is
+        none."""

@@ -1,11 +1,10 @@
 """Rules of layer-wise relevance propagation as changed gradients of an encoder.
 
-With them, gradient times input is relevance (Achtibat et al. 2024, "AttnLRP", section 3; Ali et al. 2022, "XAI for
-Transformers", section 3). A layer norm's deviation is a constant; an activation f passes its relevance on unchanged, as if it
-were x times the constant f(x)/x; attention weights are constants (`constant`), or the two factors of each product of attention
-share its relevance half and half, the softmax keeping its gradient (`uniform`). Under `constant` and without biases the relevance
-of all inputs adds up to the output exactly; a bias takes its share away. Whatever else an encoder is made of keeps its plain
-gradient: gated units, other norms, an attention that is not chosen by the encoder's `_attn_implementation`.
+With them, gradient times input is relevance (Achtibat et al. 2024, "AttnLRP", section 3; Ali et al. 2022, "XAI for Transformers",
+section 3). A layer norm's deviation is a constant; an activation f passes its relevance on unchanged, as if it were x times the
+constant f(x)/x; attention weights are constants. Without biases the relevance of all inputs adds up to the output exactly; a bias
+takes its share away. Everything else keeps its plain gradient: gated units, other norms, and an attention that the encoder's
+`_attn_implementation` does not choose.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,33 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.explain import attention_constant
-
-UNIFORM = "eager_uniform"
+CONSTANT_ATTENTION = "eager_constant"
 _ELEMENTWISE = (nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
 _TINY = 1e-6
 
 
 @contextmanager
-def relevance_rules(encoder: nn.Module, attention: str, *heads: nn.Module) -> Iterator[None]:
-    """Changes the gradients of a transformers encoder, and of heads on it, while open; values of the forward pass stay as they
-    are.
-
-    Args:
-        attention: `constant` or `uniform`.
-    """
-    name = attention_constant.register() if attention == "constant" else _register_uniform()
+def relevance_rules(encoder: nn.Module, *heads: nn.Module) -> Iterator[None]:
+    """A context that changes the gradients of a transformers encoder and of heads on it; the forward pass stays the same."""
     with ExitStack() as stack:
         for module in chain(encoder.modules(), *(head.modules() for head in heads)):
             if isinstance(module, nn.LayerNorm):
-                stack.enter_context(_replaced(module, _constant_deviation))
+                stack.enter_context(_replaced(module, _layer_norm))
             elif isinstance(module, _ELEMENTWISE) or type(module).__module__ == "transformers.activations":
-                stack.enter_context(_replaced(module, _identity))
-        stack.enter_context(_attention(encoder, name))
+                stack.enter_context(_replaced(module, _activation))
+        stack.callback(setattr, encoder.config, "_attn_implementation", encoder.config._attn_implementation)
+        encoder.config._attn_implementation = register_attention()
         yield
 
 
-def attention_uniform(
+def constant_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -51,25 +43,27 @@ def attention_uniform(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """An attention function for transformers whose products give each factor half the gradient."""
-    scores = torch.matmul(_half(query), _half(key).transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = nn.functional.softmax(scores, dim=-1)
-    return torch.matmul(_half(weights), _half(value)).transpose(1, 2).contiguous(), weights
+    """An attention function for transformers; query, key, value [batch, heads, tokens, width].
+
+    The forward pass is plain softmax attention. The gradient flows through the values alone, as the weights are constants. This
+    is cheaper, since the softmax and the products of queries and keys have no backward, and reported as more faithful.
+    """
+    with torch.no_grad():
+        scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        weights = nn.functional.softmax(scores, dim=-1)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-def _half(x: Tensor) -> Tensor:
-    return 0.5 * x + 0.5 * x.detach()
-
-
-def _register_uniform() -> str:
+def register_attention() -> str:
+    """Registers `constant_attention` with transformers; returns its name for `attn_implementation`."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask
 
-    AttentionInterface.register(UNIFORM, attention_uniform)
-    AttentionMaskInterface.register(UNIFORM, eager_mask)
-    return UNIFORM
+    AttentionInterface.register(CONSTANT_ATTENTION, constant_attention)
+    AttentionMaskInterface.register(CONSTANT_ATTENTION, eager_mask)
+    return CONSTANT_ATTENTION
 
 
 class _Scaled(torch.autograd.Function):
@@ -103,11 +97,11 @@ class _Centred(torch.autograd.Function):
         return scaled - scaled.mean(ctx.axes, keepdim=True), None, None, None, None
 
 
-def _constant_deviation(module: nn.LayerNorm, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _layer_norm(module: nn.LayerNorm, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return _Centred.apply(x, tuple(module.normalized_shape), module.weight, module.bias, module.eps)
 
 
-def _identity(module: nn.Module, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _activation(module: nn.Module, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
         value = plain(x)
         near = plain(torch.full((1,), _TINY, dtype=x.dtype, device=x.device)) / _TINY
@@ -123,13 +117,3 @@ def _replaced(module: nn.Module, rule: Callable[..., Tensor]) -> Iterator[None]:
         yield
     finally:
         del module.forward
-
-
-@contextmanager
-def _attention(encoder: nn.Module, name: str) -> Iterator[None]:
-    before = encoder.config._attn_implementation
-    encoder.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        encoder.config._attn_implementation = before

@@ -1,7 +1,7 @@
-"""Stability: does the same answer keep the same explanation when the record is changed a little?
+"""Stability: does the same answer keep the same explanation when the record is changed slightly?
 
-A change masks some units at random. Where the answer changes with it the copy says nothing about the explanation: it is left out
-and counted in the flip rate. Copies are compared over the units that they did not touch.
+Each copy masks some units at random. If that changes the answer, the copy tells nothing about the explanation: it is left out and
+counted in the flip rate. Explanations are compared over the units that are not masked.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from engine.explain.explanation import OK, Explanation
 from engine.explain.methods import attribute
 from engine.explain.passes import Work
+from engine.explain.rows import STABILITY
 
 Explain = Callable[[Work, str], list[Explanation]]
 _EPS = 1e-12
@@ -22,7 +23,7 @@ _EPS = 1e-12
 
 @dataclass(frozen=True)
 class Copies:
-    """One changed copy of every record: its work, the units left untouched [n] and whether the answer held, of each record.
+    """One changed copy of every record: of each record the units left untouched [n], and whether the answer `held`.
 
     `moved` [records] is the distance between the mean input embeddings of record and copy.
     """
@@ -37,12 +38,12 @@ class Copies:
 class Stability:
     """Stability of one explanation over the copies that kept the answer.
 
-    A copy in which nothing changed, or fewer than two units are left to compare, says nothing.
-
     `rank` is the mean Spearman correlation of weights, `jaccard` the mean overlap of the strongest tenth of the units,
-    `lipschitz` the largest change of the weights over the change of the mean embedding (Alvarez-Melis and Jaakkola 2018), None
-    where no copy says anything. `units` [n] is 1 - min(1, deviation / mean) of each unit's weight, 1 where a unit was seen less
-    than twice. `flip_rate` is the share of copies that changed the answer.
+    `lipschitz` the largest change of the weights over the change of the mean embedding (Alvarez-Melis and Jaakkola 2018). They
+    are None if no
+    copy counts: one without any change, or with fewer than two units to compare, does not. `units` [n] is 1 - min(1, deviation /
+    mean) of each unit's weight, 1 if a unit is in fewer than two copies. `flip_rate` is the share of copies that changed the
+    answer.
     """
 
     rank: float | None
@@ -54,55 +55,45 @@ class Stability:
 
     @property
     def value(self) -> float | None:
-        """The mean correlation brought to 0..1."""
+        """The mean correlation mapped to 0..1."""
         return None if self.rank is None else (self.rank + 1) / 2
 
     def checks(self) -> dict[str, float | None]:
         """Columns of the explanations table."""
-        return {
-            "stability": self.value,
-            "jaccard": self.jaccard,
-            "lipschitz": self.lipschitz,
-            "flip_rate": self.flip_rate,
-            "n_perturb": float(self.copies),
-        }
+        values = (self.value, self.jaccard, self.lipschitz, self.flip_rate)
+        return {**dict(zip(STABILITY, values, strict=True)), "n_perturb": float(self.copies)}
 
 
 def perturbed(work: Work) -> list[Copies]:
-    """The changed copies that the settings ask for, the same for every method.
+    """The changed copies according to the settings, the same for every method.
 
-    In each, `perturb_share` of a record's units are masked, one at least; a record of one unit stays as it is.
+    Each masks `perturb_share` of a record's units, at least one; a record of one unit stays unchanged.
     """
-    if not work.records:
-        return []
-    return [_copy(work, draw) for draw in range(work.settings.perturbations)]
+    return [_copy(work, draw) for draw in range(work.settings.perturbations)] if work.records else []
 
 
 def stability(
     work: Work, method: str, explanations: Sequence[Explanation], copies: Sequence[Copies], again: Explain = attribute
 ) -> list[Stability]:
-    """Stability of each record's explanation by a method, which is run again on every copy."""
-    repeated = [again(copy.work, method) for copy in copies]
-    return [
-        _record(
-            explanations[record].weight,
-            [
-                (found[record].weight, copy.untouched[record], float(copy.moved[record]))
-                for copy, found in zip(copies, repeated, strict=True)
-                if copy.held[record] and found[record].status == OK
-            ],
-            sum(not copy.held[record] for copy in copies),
-            len(copies),
-        )
-        for record in range(work.records)
-    ]
+    """Stability of each record's explanation; the method runs again on every copy."""
+    pairs = [(copy, again(copy.work, method)) for copy in copies]
+    results = []
+    for record in range(work.records):
+        seen = [
+            (repeated[record].weight, copy.untouched[record], float(copy.moved[record]))
+            for copy, repeated in pairs
+            if copy.held[record] and repeated[record].status == OK
+        ]
+        flips = sum(not copy.held[record] for copy in copies)
+        results.append(_stability(explanations[record].weight, seen, flips, len(copies)))
+    return results
 
 
 @torch.no_grad()
 def _copy(work: Work, draw: int) -> Copies:
     untouched = [_untouched(work, record, draw) for record in range(work.records)]
     held, moved = np.zeros(work.records, dtype=bool), np.zeros(work.records)
-    keep = [work.keep(record, kept) for record, kept in enumerate(untouched)]
+    keep = [work.keep(record, units) for record, units in enumerate(untouched)]
     for places, batch, targets in work.passes(range(work.records)):
         changed = work.model.erase(batch, np.concatenate([keep[place] for place in places]))
         held[places] = work.model.holds(changed, targets).cpu().numpy()
@@ -110,21 +101,21 @@ def _copy(work: Work, draw: int) -> Copies:
         rows = torch.split(step, [int(work.sizes[place]) for place in places])
         moved[places] = [float(row.mean(0).norm()) if len(row) else 0.0 for row in rows]
     everything = work.model.erase(work.batch, np.concatenate([np.empty(0, bool), *keep]))
-    # Only a copy's weights are compared, so nothing is to be asked of it for a residual.
+    # Only the weights of a copy are compared, so it needs no residual.
     settings = replace(work.settings, residual=False)
     return Copies(Work(work.model, everything, work.targets, work.units, settings), untouched, held, moved)
 
 
 def _untouched(work: Work, record: int, draw: int) -> np.ndarray:
     count = len(work.units[record])
-    kept = np.ones(count, dtype=bool)
+    untouched = np.ones(count, dtype=bool)
     if count > 1:
         rng = np.random.default_rng(work.seed(record, "perturb", draw))
-        kept[rng.choice(count, max(1, round(work.settings.perturb_share * count)), replace=False)] = False
-    return kept
+        untouched[rng.choice(count, max(1, round(work.settings.perturb_share * count)), replace=False)] = False
+    return untouched
 
 
-def _record(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]], flips: int, copies: int) -> Stability:
+def _stability(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]], flips: int, copies: int) -> Stability:
     flip_rate = flips / copies if copies else None
     seen = [(other, untouched, moved) for other, untouched, moved in seen if moved > 0 and untouched.sum() > 1]
     if not seen or not np.any(weight):
@@ -134,20 +125,17 @@ def _record(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]]
         ranks.append(spearman(weight[untouched], other[untouched]))
         overlaps.append(_overlap(weight[untouched], other[untouched]))
         slopes.append(float(np.linalg.norm(weight[untouched] - other[untouched])) / moved)
-    return Stability(float(np.mean(ranks)), float(np.mean(overlaps)), max(slopes), flip_rate, _steadiness(weight, seen), copies)
-
-
-def _steadiness(weight: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray, float]]) -> np.ndarray:
     values = np.stack([other for other, _, _ in seen])
     counted = np.stack([untouched for _, untouched, _ in seen]).astype(float)
     times = counted.sum(0)
     mean = (values * counted).sum(0) / np.maximum(times, 1)
     deviation = np.sqrt(((values - mean) ** 2 * counted).sum(0) / np.maximum(times, 1))
-    return np.where(times > 1, 1 - np.minimum(1, deviation / (mean + _EPS)), 1.0)
+    units = np.where(times > 1, 1 - np.minimum(1, deviation / (mean + _EPS)), 1.0)
+    return Stability(float(np.mean(ranks)), float(np.mean(overlaps)), max(slopes), flip_rate, units, copies)
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation of two values or more; of rows without any spread 1 where both have none, else 0."""
+    """Spearman's rank correlation of two or more values; without any spread 1 if neither side has any, else 0."""
     ranks: list[Any] = [rankdata(values) for values in (a, b)]
     spread = [float(np.ptp(values)) if len(values) else 0.0 for values in ranks]
     if not all(spread):

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a small trained difference to a frozen encoder, merged into its weights at load.
+"""Low-rank adapters: a small trained difference to a frozen encoder, merged into its weights when a model is loaded.
 
 W' = W + B A, with A [rank, in] and B [out, rank] in fp32 (Hu et al. 2021, LoRA, section 4.1; the scale is part of B).
 """
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class LowRank(nn.Module):
-    """A frozen linear layer plus its trained difference; starts as the layer itself."""
+    """A frozen linear layer plus its trained difference, which starts at zero."""
 
     def __init__(self, base: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class LowRank(nn.Module):
 
 
 def attach(encoder: nn.Module, rank: int) -> None:
-    """Freezes the encoder and puts an adapter on each of its linear layers, in place."""
+    """Freezes the encoder and adds an adapter to each of its linear layers, in place."""
     encoder.requires_grad_(False)
     for parent in list(encoder.modules()):
         if not isinstance(parent, LowRank):
@@ -40,7 +40,7 @@ def merge(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Adds the differences to a plain encoder's weights, in place.
 
     Raises:
-        KeyError: the state names a layer that the encoder does not have.
+        KeyError: the state names a layer that the encoder lacks.
     """
     layers = dict(encoder.named_modules())
     for key in state:

@@ -1,7 +1,7 @@
-"""What a finished run says about some records, read from its table as they are asked for."""
+"""Rows of a finished run by record id, read from its table on demand."""
 
 import heapq
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,47 +18,42 @@ Ends = tuple[Any, Any]
 
 
 def draw(record_id: str, seed: int) -> int:
-    """A record's place in the draw of a sample, 0 to 2^63 - 1: the lowest ones are taken, wherever they stand in the input."""
+    """A record's number in the draw of a sample, 0 to 2^63 - 1: records with the lowest numbers are in it."""
     return seed_of(record_id, "sample", seed)
 
 
 def sample_below(files: Sequence[str], count: int, seed: int) -> int | None:
-    """The draw below which `count` of a run's answered records lie; None where it has no more than these."""
-    places = (
-        draw(name, seed) for file in files for name, decision in _pairs(file, ("record_id", "decision")) if decision != FAILED
-    )
-    lowest = heapq.nsmallest(count + 1, places)
+    """The draw that `count` of a run's answered records lie below; None if it has no more than `count`."""
+    rows = (row for file in files for row in _rows(file, ("record_id", "decision")))
+    lowest = heapq.nsmallest(count + 1, (draw(name, seed) for name, decision in rows if decision != FAILED))
     return lowest[count] if len(lowest) > count else None
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group of the table, with the least and greatest source and position in it where its footer tells."""
+    """A row group of the table, with its smallest and largest source and position, None if its footer lacks them."""
 
     file: str
     number: int
     source: Ends | None
     position: Ends | None
 
-    def near(self, sources: Ends, positions: Ends) -> bool:
-        return _meet(self.source, sources) and _meet(self.position, positions)
-
 
 class Answered:
     """Answers of a run by record id.
 
-    The table lies in the order of the input, as records come: the row groups that hold a shard's neighbours are read first, and
-    the others only for records of the run that are not there. One group is held at a time, and eight bytes of each id.
+    Table and records are both in the order of the input. So row groups whose range overlaps a shard's records are read first, the
+    others only for records of the run that are still missing. One group is in memory at a time, and eight bytes of each id.
     """
 
     def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
-        """`columns` are those that say what was answered, as `codes` has them for each of its tasks."""
+        """`columns` are those of the table that hold the answers."""
         self._files = tuple(files)
         self._columns = ["record_id", "decision", "text_sha256", *columns]
         self._held: tuple[_Group, pa.Table] | None = None
 
     def of(self, records: pa.Table) -> dict[str, dict[str, Any]]:
-        """Record id -> the run's `decision`, `text_sha256` and answers, for those records that it has.
+        """Record id -> the run's `decision`, `text_sha256` and answers, for the records that it has.
 
         Args:
             records: `record_id`, `source` and `position`.
@@ -66,23 +61,22 @@ class Answered:
         if not records.num_rows:
             return {}
         wanted = set(records["record_id"].to_pylist())
-        sources, positions = (_ends(records[name].to_pylist()) for name in ("source", "position"))
-        found: dict[str, dict[str, Any]] = {}
-        near = [group for group in self._groups if group.near(sources, positions)]
-        self._find(wanted, near, found)
-        if len(found) < len(wanted):
-            elsewhere = {name for name in wanted - found.keys() if self._has(name)}
-            self._find(found.keys() | elsewhere, [group for group in self._groups if group not in near], found)
-        return found
+        sources, positions = (pc.min_max(records[name]).as_py() for name in ("source", "position"))
+        rows: dict[str, dict[str, Any]] = {}
+        near = [group for group in self._groups if _overlap(group.source, sources) and _overlap(group.position, positions)]
+        self._add(wanted, near, rows)
+        if len(rows) < len(wanted):
+            elsewhere = {name for name in wanted - rows.keys() if self._has(name)}
+            self._add(rows.keys() | elsewhere, [group for group in self._groups if group not in near], rows)
+        return rows
 
-    def _find(self, wanted: Set[str], groups: Sequence[_Group], found: dict[str, dict[str, Any]]) -> None:
+    def _add(self, wanted: Set[str], groups: Sequence[_Group], rows: dict[str, dict[str, Any]]) -> None:
         for group in groups:
-            if len(found) == len(wanted):
+            if len(rows) == len(wanted):
                 break
             table = self._read(group)
-            missing = pa.array(sorted(wanted - found.keys()), pa.string())
-            for row in table.filter(pc.is_in(table["record_id"], missing)).to_pylist():
-                found[row["record_id"]] = row
+            missing = pa.array(sorted(wanted - rows.keys()), pa.string())
+            rows.update((row["record_id"], row) for row in table.filter(pc.is_in(table["record_id"], missing)).to_pylist())
 
     def _has(self, record_id: str) -> bool:
         at = np.searchsorted(self._ids, seed_of(record_id))
@@ -91,7 +85,7 @@ class Answered:
     @cached_property
     def _ids(self) -> np.ndarray:
         """A digest of each id of the table, sorted."""
-        digests = (seed_of(name) for file in self._files for (name,) in _pairs(file, ("record_id",)))
+        digests = (seed_of(name) for file in self._files for (name,) in _rows(file, ("record_id",)))
         return np.sort(np.fromiter(digests, np.int64))
 
     @cached_property
@@ -112,20 +106,16 @@ def _groups(file: str) -> Iterator[_Group]:
     for number in range(footer.num_row_groups):
         ends: dict[str, Ends | None] = {}
         for name in ("source", "position"):
-            told = footer.row_group(number).column(names.index(name)).statistics
-            ends[name] = (told.min, told.max) if told is not None and told.has_min_max else None
+            statistics = footer.row_group(number).column(names.index(name)).statistics
+            ends[name] = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
         yield _Group(file, number, ends["source"], ends["position"])
 
 
-def _pairs(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     with storage_for(file).open(file) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(columns=list(columns)):
             yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
-def _ends(values: Sequence[Any]) -> Ends:
-    return min(values), max(values)
-
-
-def _meet(one: Ends | None, other: Ends) -> bool:
-    return one is None or (one[0] <= other[1] and other[0] <= one[1])
+def _overlap(ends: Ends | None, values: Mapping[str, Any]) -> bool:
+    return ends is None or (ends[0] <= values["max"] and values["min"] <= ends[1])

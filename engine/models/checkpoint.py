@@ -1,16 +1,17 @@
 """A checkpoint folder: one format, one reader and one writer for every system.
 
-config.json         what the model is made of; `system` names the package that it belongs to
+config.json         architecture of the model; `system` names its package
 model.safetensors   the trained tensors
 tokenizer.json      the encoder's fast tokenizer
 README.md           the model card
-digest.json         SHA-256 of every file, and the digest that names the model, made from those of all files but the card
-<further files>     what the system declares beside these
-<kind>/<name>/      a part, such as a further head: config.json, model.safetensors, further files, README.md and a digest.json of
-                    its own. The list above names it with its digest, which does not count there; the part's config.json names,
-                    as `base`, the files of the whole that it is worth nothing without.
+digest.json         SHA-256 of every file, and the model's digest, made from those of all files except the card
+<further files>     files that the system declares
+<kind>/<name>/      a part, such as a further head: config.json, model.safetensors, further files, README.md and its own
+digest.json.
+                    The list of the whole names it with its digest, which is not part of the model's digest; `base` in the part's
+                    config.json names the files of the whole that it depends on.
 
-A folder on S3 is copied to this machine under the digest of its list.
+A folder on S3 is copied to this machine, to a folder named by the digest of its list.
 """
 
 import hashlib
@@ -40,14 +41,14 @@ CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 CARD, LIST = "README.md", "digest.json"
 COMMON = (CONFIG, MODEL, TOKENIZER)
 _SYSTEM, _BASE = "system", "base"
-# What a name in a list may be, wherever the list comes from: nothing that leads out of the folder.
+# The names that a list may contain, whatever its origin: none leads out of the folder.
 _FILE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")
 _PART = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A verified folder: the digest that names it, those of its `files`, and what its config.json says beside the system."""
+    """A verified folder: its digest, those of its `files`, and its config.json without the system."""
 
     folder: Path
     digest: str
@@ -60,7 +61,7 @@ class Stored:
 
 
 def shipped(system: str) -> Path:
-    """Where a system's package has the checkpoint that comes along; there need not be one."""
+    """The path of the checkpoint in a system's package; it need not exist."""
     spec = importlib.util.find_spec(system)
     if spec is None or spec.origin is None:
         raise ConfigError(f"model.system: there is no package {system}")
@@ -71,46 +72,45 @@ def read(path: str, system: str, files: Sequence[str] = ()) -> Stored:
     """Locates and verifies the checkpoint of a system.
 
     Args:
-        path: a folder, local or on S3; `shipped` is the one that comes along with the system.
-        files: those that the system has beside the common ones.
+        path: a folder, local or on S3; `shipped` is the one in the system's package.
+        files: those of the system beside the common ones.
     Raises:
-        ConfigError: there is no checkpoint, it belongs to another system, or a file is not the one that was written.
+        ConfigError: there is no checkpoint, it belongs to another system, or a file has changed.
     """
     folder = _located(path, system)
-    theirs = _system(folder)
-    if theirs not in (None, system):
-        raise ConfigError(f"model.system: {path} is a model of {theirs} and not of {system}; set model.system={theirs}")
+    owner = _system(folder)
+    if owner not in (None, system):
+        raise ConfigError(f"model.system: {path} is a model of {owner} and not of {system}; set model.system={owner}")
     whole = _verified(folder, (*COMMON, *files))
-    if theirs is None:
-        raise ConfigError(f"model.path: the config.json in {folder} does not say which system the model belongs to")
+    if owner is None:
+        raise _without_system(folder)
     return whole
 
 
 def system_of(path: str) -> str:
-    """The package that the checkpoint in a folder, local or on S3, belongs to.
+    """The package that a checkpoint, local or on S3, belongs to.
 
     Raises:
         ConfigError: the folder holds no checkpoint.
     """
     folder = _located(path, None)
     _list(folder)
-    found = _system(folder)
-    if found is None:
-        raise ConfigError(f"model.path: the config.json in {folder} does not say which system the model belongs to")
-    return found
+    if (owner := _system(folder)) is None:
+        raise _without_system(folder)
+    return owner
 
 
 def read_part(whole: Stored, name: str, files: Sequence[str] = (), on: Sequence[str] = ()) -> Stored:
-    """One of the `parts` of a checkpoint; its digest is that of the model which has it in place of its own.
+    """One of the `parts` of a checkpoint; its digest is that of the model with this part.
 
     Args:
-        files: those of the part beside config.json and model.safetensors. on: the files of the whole that it needs.
+        files: those of the part beside config.json and model.safetensors. on: the files of the whole that it depends on.
     Raises:
-        ConfigError: a file is not the one that was written, or the part was made for another model.
+        ConfigError: a file has changed, or the part was made for another model.
     """
     part = _verified(whole.folder / name, (CONFIG, MODEL, *files))
     config = dict(part.config)
-    if part.digest != parts(whole.folder)[name] or config.pop(_BASE, None) != {each: whole.files[each] for each in on}:
+    if part.digest != parts(whole.folder)[name] or config.pop(_BASE, None) != {file: whole.files[file] for file in on}:
         raise ConfigError(f"model.path: {name} in {whole.folder} was not made for this model")
     return Stored(part.folder, _joined(whole.digest, part.digest), part.files, config)
 
@@ -133,14 +133,14 @@ def write(
 
     Args:
         tokenizer: the tokenizer.json to copy.
-        files: plain values by the names of the system's own files; for one that is no JSON a function that writes it to a path,
-            called after the files before it are there.
+        files: the system's own files by name: plain values for JSON, or else a function that writes the file to a path, called
+            after the files before it exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, {**config, _SYSTEM: system})
     save_tensors(folder / MODEL, tensors)
     shutil.copyfile(tokenizer, folder / TOKENIZER)
-    return _sealed(folder, files, card, (*COMMON, *files))
+    return _seal(folder, files, card, (*COMMON, *files))
 
 
 def write_part(
@@ -152,18 +152,18 @@ def write_part(
     card: str,
     on: Sequence[str],
 ) -> str:
-    """Writes a part into a checkpoint folder that is there, as `write` does; returns the digest of the model that has it."""
-    own = folder / name
-    own.mkdir(parents=True, exist_ok=True)
+    """Writes a part into an existing checkpoint folder, as `write` does; returns the digest of the model with this part."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
     whole = _list(folder)
-    write_json(own / CONFIG, {**config, _BASE: {each: whole[each] for each in on}})
-    save_tensors(own / MODEL, tensors)
-    part = _sealed(own, files, card, (CONFIG, MODEL, *files))
+    write_json(place / CONFIG, {**config, _BASE: {file: whole[file] for file in on}})
+    save_tensors(place / MODEL, tensors)
+    part = _seal(place, files, card, (CONFIG, MODEL, *files))
     return _joined(_write_list(folder, whole), part)
 
 
 def copy(base: Path, folder: Path, card: str | None = None) -> None:
-    """Copies a checkpoint with all its parts to a folder on this machine, with another model card if one is given."""
+    """Copies a checkpoint with all its parts to a folder on this machine, with a new model card if one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     files = _list(base)
     for name in files:
@@ -176,45 +176,45 @@ def copy(base: Path, folder: Path, card: str | None = None) -> None:
 
 
 def revise(folder: Path, files: Mapping[str, Any], card: str, part: str | None = None) -> str:
-    """Writes some files of a checkpoint on this machine anew, as `write` does, and its card; returns the new digest.
+    """Rewrites some files of a checkpoint on this machine, as `write` does, and its card; returns the new digest.
 
     Args:
-        part: they are this part's files, and so is the card; None for the whole's.
+        part: the part that files and card belong to; None for the whole.
     """
-    own = folder if part is None else folder / part
-    digest = _sealed(own, files, card, (*_list(own), *files))
+    place = folder if part is None else folder / part
+    digest = _seal(place, files, card, (*_list(place), *files))
     return digest if part is None else _joined(_write_list(folder, _list(folder)), digest)
 
 
 def check_new(output: str) -> None:
-    """ConfigError if there is anything where a revision is to be written."""
-    taken = storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output)
-    if taken:
+    """ConfigError if the folder of a revision already exists."""
+    if storage_for(output).is_folder(full_path(output)) if is_s3(output) else os.path.lexists(output):
         raise _exists(output)
 
 
 def write_revision(output: str, base: Path, files: Mapping[str, Any], card: str, part: str | None = None) -> str:
     """Writes a checkpoint with some of its files replaced to a new folder, local or on S3; returns the new digest.
 
-    All else is copied byte for byte, parts too, and the base stays. The folder appears whole or not at all.
+    Everything else, including parts, is copied byte for byte, and the base stays. The folder appears whole or not at all.
 
     Args:
-        files: plain values, or functions, as in `write`, of the files to replace. part: they are this part's files, and so is the
-            card; None for the whole's.
+        files: the files to replace, as in `write`. part: the part that files and card belong to; None for the whole.
     Raises:
         ConfigError: the folder exists, or cannot be written.
     """
     check_new(output)
     if is_s3(output):
         with TemporaryDirectory(prefix="marginalia-") as building:
-            digest = _revised(Path(building), base, files, card, part)
+            copy(base, Path(building))
+            digest = revise(Path(building), files, card, part)
             _publish_new(Path(building), full_path(output), "/".join(filter(None, (part, next(iter(files))))))
         return digest
     folder = Path(output)
     building = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
     try:
         building.mkdir(parents=True)
-        digest = _revised(building, base, files, card, part)
+        copy(base, building)
+        digest = revise(building, files, card, part)
         os.rename(building, folder)
     except OSError as error:
         raise ConfigError(f"output.path: cannot write {folder}: {error.strerror}") from None
@@ -226,7 +226,7 @@ def write_revision(output: str, base: Path, files: Mapping[str, Any], card: str,
 def publish_checkpoint(folder: Path, output: str) -> None:
     """Copies the files of a finished checkpoint folder to `output`, a full path.
 
-    `digest.json` comes last, and until it is there nobody takes the rest for a checkpoint. What lies there is written over.
+    `digest.json` comes last; without it the rest is no checkpoint. Existing files are overwritten.
     """
     storage = storage_for(output)
     storage.remove(f"{output}/{LIST}")
@@ -250,10 +250,10 @@ def save_tensors(path: Path, tensors: Mapping[str, "Tensor"]) -> None:
 
 
 def fill(network: "Network", tensors: Mapping[str, "Tensor"], apart: str = "encoder.") -> "Network":
-    """Puts trained tensors in place and makes the network one for inference.
+    """Loads trained tensors into a network and prepares it for inference.
 
     Args:
-        apart: how the names begin of what is there already.
+        apart: the prefix of tensors that the network already has.
     Raises:
         ConfigError: a tensor is missing.
     """
@@ -265,7 +265,7 @@ def fill(network: "Network", tensors: Mapping[str, "Tensor"], apart: str = "enco
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes plain values, the same bytes for the same values; a list of numbers is one line."""
+    """Writes plain values, the same bytes for equal values; a list of numbers is one line."""
     path.write_text(_text(values, "\n") + "\n")
 
 
@@ -286,7 +286,7 @@ def _located(path: str, system: str | None) -> Path:
 
 
 def _system(folder: Path) -> str | None:
-    """The system that a config.json names, if it is one that does."""
+    """The system that a config.json names, None if it names none."""
     try:
         return json.loads((folder / CONFIG).read_text())[_SYSTEM]
     except (OSError, ValueError, TypeError, KeyError):
@@ -294,10 +294,10 @@ def _system(folder: Path) -> str | None:
 
 
 def _verified(folder: Path, names: Sequence[str]) -> Stored:
-    """A folder whose files are all as they were written, those of `names` among them.
+    """A folder whose files, including those of `names`, have not changed.
 
     Raises:
-        ConfigError: a file is missing or is not the one that was written.
+        ConfigError: a file is missing or has changed.
     """
     files = _list(folder)
     for name in dict.fromkeys((*names, *(name for name in files if name != CARD))):
@@ -307,13 +307,13 @@ def _verified(folder: Path, names: Sequence[str]) -> Stored:
             raise ConfigError(f"model.path: {name} in {folder} is not the file that was trained (its digest differs)")
     digest = _digest(files)
     if json.loads((folder / LIST).read_text()).get("digest") != digest:
-        raise ConfigError(f"model.path: digest.json in {folder} does not fit its files")
+        raise ConfigError(f"model.path: digest.json in {folder} does not match its files")
     config = json.loads((folder / CONFIG).read_text())
     return Stored(folder, digest, files, {name: value for name, value in config.items() if name != _SYSTEM})
 
 
 def _list(folder: Path) -> Mapping[str, str]:
-    """The files that a folder lists, each with its digest."""
+    """The files that a folder lists, with their digests."""
     try:
         data = (folder / LIST).read_bytes()
     except OSError:
@@ -321,8 +321,8 @@ def _list(folder: Path) -> Mapping[str, str]:
     return _listed(data, "files", folder)
 
 
-def _sealed(folder: Path, files: Mapping[str, Any], card: str, names: Sequence[str]) -> str:
-    """Writes files, card and list of a folder whose other files are there; returns its digest."""
+def _seal(folder: Path, files: Mapping[str, Any], card: str, names: Sequence[str]) -> str:
+    """Writes files, card and list of a folder whose other files exist; returns its digest."""
     for name, values in files.items():
         values(folder / name) if callable(values) else write_json(folder / name, values)
     (folder / CARD).write_text(card)
@@ -330,22 +330,16 @@ def _sealed(folder: Path, files: Mapping[str, Any], card: str, names: Sequence[s
 
 
 def _write_list(folder: Path, names: Sequence[str]) -> str:
-    """Writes the list of a folder whose files and parts are there; returns its digest."""
-    there = [name for name in dict.fromkeys((*names, CARD)) if (folder / name).is_file()]
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in there}
-    listed: dict[str, Any] = {"digest": _digest(files), "files": files}
-    found = {str(own.parent.relative_to(folder)): json.loads(own.read_text())["digest"] for own in folder.glob(f"*/*/{LIST}")}
-    write_json(folder / LIST, listed | ({"parts": found} if found else {}))
-    return listed["digest"]
-
-
-def _revised(folder: Path, base: Path, files: Mapping[str, Any], card: str, part: str | None) -> str:
-    copy(base, folder)
-    return revise(folder, files, card, part)
+    """Writes the list of a folder whose files and parts exist; returns its digest."""
+    existing = [name for name in dict.fromkeys((*names, CARD)) if (folder / name).is_file()]
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in existing}
+    parts = {str(path.parent.relative_to(folder)): json.loads(path.read_text())["digest"] for path in folder.glob(f"*/*/{LIST}")}
+    write_json(folder / LIST, {"digest": _digest(files), "files": files} | ({"parts": parts} if parts else {}))
+    return _digest(files)
 
 
 def _publish_new(folder: Path, output: str, first: str) -> None:
-    """Publishes to a name on S3 that nobody has taken: of several callers one wins, and one that fails leaves nothing."""
+    """Publishes to a new name on S3: one of several callers wins, and one that fails leaves nothing."""
     storage = storage_for(output)
     if not storage.create(f"{output}/{first}", (folder / first).read_bytes()):
         raise _exists(output)
@@ -357,13 +351,16 @@ def _publish_new(folder: Path, output: str, first: str) -> None:
         raise
 
 
+def _without_system(folder: Path) -> ConfigError:
+    return ConfigError(f"model.path: the config.json in {folder} does not say which system the model belongs to")
+
+
 def _exists(output: str) -> ConfigError:
     return ConfigError(f"output.path: {output} exists; a revision is written to a new folder")
 
 
 def _fetched(path: str) -> Path:
-    """This machine's copy, under the digest of the list of its files: what is there already is right, as `_verified` looks each
-    time."""
+    """This machine's copy, in a folder named by the digest of its list. Existing files need no check here: `_verified` checks."""
     storage = storage_for(path)
     listed = storage.read(f"{path}/{LIST}")
     if listed is None:
@@ -391,16 +388,16 @@ def _fetch(storage: Storage, path: str, listed: bytes | None, folder: Path) -> N
 
 
 def _listed(data: bytes, what: str, folder: Path | str) -> Mapping[str, str]:
-    """Names and digests in the list of a folder: its `files`, or its `parts`, of which there may be none."""
+    """Names and digests in the list of a folder: its `files`, or its `parts`, which are optional."""
     try:
         values = json.loads(data)
-        found = values["files"] if what == "files" else values.get("parts", {})
-        found = {str(name): str(digest) for name, digest in found.items()}
+        entries = values["files"] if what == "files" else values.get("parts", {})
+        entries = {str(name): str(digest) for name, digest in entries.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ConfigError(f"model.path: {folder} is no checkpoint folder (it has no readable {LIST})") from None
-    if not all((_FILE if what == "files" else _PART).fullmatch(name) for name in found):
-        raise ConfigError(f"model.path: {LIST} in {folder} names a {what[:-1]} that cannot be one")
-    return found
+    if not all((_FILE if what == "files" else _PART).fullmatch(name) for name in entries):
+        raise ConfigError(f"model.path: {LIST} in {folder} contains an invalid {what[:-1]} name")
+    return entries
 
 
 def _digest(files: Mapping[str, str]) -> str:
@@ -409,5 +406,5 @@ def _digest(files: Mapping[str, str]) -> str:
 
 
 def _joined(whole: str, part: str) -> str:
-    """The digest of a model that has a part in place of its own."""
+    """The digest of a model with a part."""
     return hashlib.sha256(f"{whole}\0{part}".encode()).hexdigest()

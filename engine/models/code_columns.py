@@ -1,6 +1,6 @@
-"""Which files and columns of labelled texts a training reads, and what stands in for columns that it can do without.
+"""The files and columns of labelled texts that a training reads, and the replacements for optional columns.
 
-Where no column says the split, it is cut by a hash of the patient, or of the report where no column says the patient.
+Without a column for the split, a hash of the patient decides it, or of the report if there is no column for the patient either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from engine.sources.packed import plain_name
 from engine.storage import Entry
 
 SPLITS = (TRAIN, VALID, TEST)
-# Columns that a table may lack under these names; under any other name they were asked for and must be there.
+# Columns that a table may lack under these default names; under any other name they must exist.
 OPTIONAL = {"split": "split", "group": "patient_id"}
 _MOST_NAMES = 40
 _READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "delimiter", "quoting", "escape")
@@ -31,61 +31,46 @@ _READ = ("id", "text", "group", "split", "labels", "multi_label", "encoding", "d
 
 @dataclass(frozen=True)
 class CodeColumns:
-    """Where labelled texts are, and which of their columns hold what.
-
-    `labels` maps a task to its column; that of a task in `multi_label` holds lists of codes. `split` names the column with train,
-    valid or test; `group` one whose values (patients) never cross splits. Where one is None, or no file has a column of its
-    default name, see the module.
-
-    `further` are the keys of a system's own columns.
-    """
+    """The path of labelled texts, and their columns; `further` are the keys of a system's own columns."""
 
     further: ClassVar[Sequence[str]] = ()
 
     path: str = key(
         MISSING,
-        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, best some for "
-        "patient and split too. A threshold by which anything is coded without a person takes 203 valid reports at the least.",
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, and ideally "
+        "for patient and split. A threshold for coding without a person takes at least 203 valid reports.",
         path=True,
     )
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
     text: str = key("text", "Column with the text.")
-    split: str | None = key(
-        "split", "Column that says train, valid or test; where there is none, or with null, a hash of data.group cuts them."
-    )
+    split: str | None = key("split", "Column with train, valid or test; without it, or with null, a hash of data.group decides.")
     group: str | None = key(
         "patient_id",
-        "Column whose values must not cross splits; where there is none, or with null, each report is a patient of its own.",
+        "Column whose values must not cross splits; without it, or with null, each report counts as its own patient.",
     )
-    labels: Mapping[str, str] = key({}, "Column with the right code, for each task, such as {site: site_code}.")
+    labels: Mapping[str, str] = key({}, "Column with the right code, by task, such as {site: site_code}.")
     multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
 
 
 @dataclass(frozen=True)
 class CodeData(CodeColumns):
-    """And how they are read.
-
-    `held` is the examples of train that are in memory at a time, over all workers, and shuffled among each other. `cut_share` is
-    the share that becomes test where nothing says the split, and that of the rest which becomes valid.
-
-    `encoding`, `delimiter` (a tab may be written as `\\t`), `quoting` and `escape` are of CSV, see `engine.sources.InputConfig`.
-    """
+    """The same, and how to read them; for CSV see `engine.sources.InputConfig`."""
 
     held: int = key(
         8192,
-        "Examples of train in memory at a time, over all workers, and shuffled among each other; the rest is on disk.",
+        "Examples of train in memory at a time, over all workers, which are shuffled together; the rest is on disk.",
         low=1,
     )
     cut_share: float = key(
         0.1,
-        "Share cut off for test, and of the rest for valid, where nothing says the split.",
+        "Share that becomes test, and share of the rest that becomes valid, if no column says the split.",
         low=0.01,
         high=0.5,
     )
     encoding: str = key("utf-8", "Encoding of CSV and JSONL files.")
-    delimiter: str | None = key(None, "What separates columns of CSV; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    delimiter: str | None = key(None, "Separator of CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
     quoting: str = key(DOUBLE, "Quotes in CSV, as in input.quoting of the jobs.", choices=QUOTING)
-    escape: str | None = key(None, "Character that makes a quote, delimiter or line end behind it part of a CSV column.")
+    escape: str | None = key(None, "Character that makes a following quote, delimiter or line end part of a CSV column.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "delimiter", delimiter_of(self.delimiter))
@@ -93,13 +78,13 @@ class CodeData(CodeColumns):
             raise ConfigError("data.cut_share: must lie between 0 and 1")
 
     def labelled(self, path: str, format: str) -> Labelled:
-        """One of the files, with the columns that are read of it."""
+        """One of the files, with the columns to read."""
         read = {key: getattr(self, key) for key in _READ}
         return Labelled(path, format=format, **read, names={key: f"data.{key}" for key in vars(self)})
 
 
 def files_of(config: CodeData) -> list[Entry]:
-    """The files of the input. Beside Parquet files in a folder no others count."""
+    """The files of the input. In a folder with Parquet files all others are ignored."""
     try:
         return files_at(config.path, PARQUET)
     except ConfigError:
@@ -110,13 +95,13 @@ def files_of(config: CodeData) -> list[Entry]:
 
 
 def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
-    """A file of the input, and which of the columns it does without that it can do without.
+    """A file of the input, and the optional columns that it lacks.
 
     Raises:
         ConfigError: it cannot be read, or lacks another column.
     """
     name, plain = basename(file.path), plain_name(file.path).lower()
-    format = next((each for each in (CSV, JSONL) if plain.endswith(ENDINGS[each])), PARQUET)
+    format = next((name for name in (CSV, JSONL) if plain.endswith(ENDINGS[name])), PARQUET)
     labelled = config.labelled(file.path, format)
     known = labelled.schema_of(file).names
     lacking = _lacking_in(config, known, name)
@@ -124,12 +109,10 @@ def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
 
 
 def _lacking_in(config: CodeData, known: Sequence[str], where: str) -> tuple[str, ...]:
-    """Of split and group those that a file with the columns `known` does without.
+    """The optional columns (split, group) that a file with the columns `known` lacks; `where` is its name for the message.
 
-    Args:
-        where: the file's name, for the message.
     Raises:
-        ConfigError: it lacks any other column; the message names the keys that name them.
+        ConfigError: it lacks another column; the message names the keys of the missing columns.
     """
     single = ("id", "text", "split", "group", *config.further)
     wanted = {f"data.{key}": getattr(config, key) for key in single} | {f"data.labels.{t}": c for t, c in config.labels.items()}
@@ -145,47 +128,47 @@ def _lacking_in(config: CodeData, known: Sequence[str], where: str) -> tuple[str
 
 
 def lacking_of(config: CodeData) -> tuple[str, ...]:
-    """Which of split and group the files do without.
+    """The optional columns (split, group) that the files lack.
 
     Raises:
-        ConfigError: some have such a column and some have none.
+        ConfigError: some files have such a column and some have none.
     """
-    found = {reader_of(config, file)[1] for file in files_of(config)}
-    if len(found) > 1:
-        name = next(name for name in OPTIONAL if len({name in each for each in found}) > 1)
+    lacking = {reader_of(config, file)[1] for file in files_of(config)}
+    if len(lacking) > 1:
+        name = next(name for name in OPTIONAL if len({name in names for names in lacking}) > 1)
         raise ConfigError(
             f"data.{name}: some files have a column {OPTIONAL[name]} and some have none; give all of them one, or none"
         )
-    return found.pop()
+    return lacking.pop()
 
 
 def completed(rows: pa.Table, lacking: Sequence[str], share: float) -> dict[str, pa.Array]:
-    """Groups, and splits where these are lacking. A report without a patient is one by itself."""
-    both = zip(rows["group"].to_pylist(), rows["record_id"].to_pylist(), strict=True)
-    groups = [own if group is None else group for group, own in both]
-    found = {"group": pa.array(groups, pa.string())}
-    return found | ({"split": pa.array([cut(str(group), share) for group in groups])} if "split" in lacking else {})
+    """The column group, and split if it is missing. A report without a patient is its own group."""
+    pairs = zip(rows["group"].to_pylist(), rows["record_id"].to_pylist(), strict=True)
+    groups = [record_id if group is None else group for group, record_id in pairs]
+    columns = {"group": pa.array(groups, pa.string())}
+    return columns | ({"split": pa.array([cut(str(group), share) for group in groups])} if "split" in lacking else {})
 
 
-def told_of(config: CodeData, lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
-    """Lines on what stands in for columns that are not there; `counts` of reports by split."""
+def lacking_lines(config: CodeData, lacking: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    """Lines about the replacements of missing columns; `counts` of reports by split."""
     lines = []
     if "group" in lacking:
         why = f"no column {OPTIONAL['group']}" if config.group else "data.group=null"
         lines.append(
-            f"{why}: every report counts as a patient of its own; where patients have several reports, name their column in "
-            "data.group, or the figures come out too good"
+            f"{why}: every report counts as its own patient; if patients have several reports, name their column in data.group, "
+            "or the figures will be too good"
         )
     if "split" in lacking:
         why = f"no column {OPTIONAL['split']}" if config.split else "data.split=null"
         by = config.id if "group" in lacking else config.group
         cuts = ", ".join(f"{counts.get(f'real {split}', 0):,} {split}" for split in SPLITS)
-        lines.append(f"{why}: train, valid and test are cut by a hash of {by} (data.cut_share={config.cut_share:g}): {cuts}")
+        lines.append(f"{why}: a hash of {by} decides train, valid and test (data.cut_share={config.cut_share:g}): {cuts}")
     return lines
 
 
 class Splits:
-    """Sees that values are known and that no group stands in two splits, by eight bytes a report."""
+    """Checks that all splits are known and that no group is in two of them, with eight bytes per report."""
 
     def __init__(self) -> None:
         self._unknown: set[str] = set()
@@ -195,15 +178,14 @@ class Splits:
         splits = reports["split"].to_pylist()
         self._unknown |= set(splits) - set(SPLITS)
         number = {split: place for place, split in enumerate(SPLITS)}
-        both = zip(reports["group"].to_pylist(), splits, strict=True)
-        self._seen.append(
-            np.unique(np.array([seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in both], np.int64))
-        )
+        pairs = zip(reports["group"].to_pylist(), splits, strict=True)
+        keys = [seed_of(str(group)) >> 2 << 2 | number.get(split, 3) for group, split in pairs]
+        self._seen.append(np.unique(np.array(keys, np.int64)))
 
     def check(self) -> None:
         if self._unknown:
-            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; found {len(self._unknown)} others")
+            raise ConfigError(f"data.split: values must be {', '.join(SPLITS)}; there are {len(self._unknown)} others")
         groups = np.unique(np.concatenate(self._seen)) >> 2 if self._seen else np.empty(0, np.int64)
         crossing = int((np.unique(groups, return_counts=True)[1] > 1).sum())
         if crossing:
-            raise ConfigError(f"data.group: {crossing} groups stand in more than one split; a patient must not cross splits")
+            raise ConfigError(f"data.group: {crossing} groups are in more than one split; a patient must not cross splits")

@@ -1,7 +1,7 @@
-"""Labelled texts as what a system of codes is trained on: texts, codes for each task, and the split.
+"""Labelled texts for training a system of codes: texts, codes for each task, and the split.
 
-Texts are read some hundreds at a time, and what must be known of all of them before training is counted on the way (`Survey`), so
-that none of it needs room for more than a label or a number.
+Texts are read some hundreds at a time. `Survey` counts what must be known about all of them before training, so memory is needed
+only for labels and numbers.
 """
 
 import os
@@ -32,12 +32,12 @@ from engine.storage import Entry, full_path, s3_config
 
 @dataclass
 class Survey:
-    """Labelled texts, and what is known of all of them once they have been read.
+    """Labelled texts, and what is known about all of them after reading.
 
-    Every text says by its `kind` where it comes from: `real`, or what a system calls those that it makes itself. `counts` by kind
-    and split, and `labelled` by task and split those that have a label; `repeats` are the texts that must not stand in an earlier
-    split too, and `repeated` those that did and are left out, by split. `lacking` are the columns that the files do without,
-    `broken` the rows that cannot be read, by why, and `blank` the labelled ones whose text is blank or too large.
+    The `kind` of a text is `real`, or a system's name for texts that it generates. `counts` is the number of texts by kind and
+    split, `labelled` of those with a label by task and split. `repeats` are the texts that must not be in an earlier split too;
+    `repeated` counts those that were and are left out, by split. `lacking` are the optional columns that the files lack, `broken`
+    counts unreadable rows by reason, and `blank` labelled rows whose text is blank or too large.
     """
 
     config: CodeData
@@ -54,35 +54,32 @@ class Survey:
 
     @classmethod
     def of(cls, config: CodeData) -> Self:
-        """All texts are read twice: what stands in several splits is known only then.
+        """Reads all texts twice, since only the first reading shows which are in several splits.
 
         Raises:
-            ConfigError: no file or one that cannot be read, a missing column, a text without an id, an unknown split, or a group
-                that stands in two splits.
+            ConfigError: no file or an unreadable one, a missing column, a text without an id, an unknown split, or a group in two
+                splits.
         """
-        found = cls(config)
-        found.repeats = Repeats.of(found.texts())
-        found.lacking = code_columns.lacking_of(config)
-        for table in found.texts():
-            found.see(table)
-        return found
+        survey = cls(config)
+        survey.repeats = Repeats.of(survey.texts())
+        survey.lacking = code_columns.lacking_of(config)
+        for table in survey.texts():
+            survey.see(table)
+        return survey
 
     @property
     def tasks(self) -> dict[str, bool]:
-        """The tasks, and whether each has several codes a text."""
+        """The tasks, and whether each has several codes per text."""
         return {task: task in self.config.multi_label for task in self.config.labels}
 
     @property
     def labels(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-        """For each task its labels, sorted, from train, and how many real training texts have each."""
-        found = {}
-        for task in self.tasks:
-            labels = tuple(sorted(self._train[task]))
-            found[task] = (labels, tuple(self._real[task][label] for label in labels))
-        return found
+        """For each task the sorted labels of train, and the number of real training texts of each."""
+        labels = {task: tuple(sorted(self._train[task])) for task in self.tasks}
+        return {task: (names, tuple(self._real[task][name] for name in names)) for task, names in labels.items()}
 
     def files(self) -> list[Entry]:
-        """The files that are read, as they are now."""
+        """The files of the input, as they are now."""
         return files_of(self.config)
 
     def pieces(self) -> Iterator[Any]:
@@ -91,17 +88,16 @@ class Survey:
             yield from reader_of(self.config, file)[0].pieces()
 
     def examples(self, splits: Sequence[str] = SPLITS) -> pa.Table:
-        """All texts of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind` and a column for each task,
-        which holds a code, or a list of codes where it is multi-label.
+        """All texts of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind` and a column for each task
+        with a code, or a list of codes if the task is multi-label.
 
-        Rows without text or without any label are left out; a null label only means that the row does not teach that task.
+        Rows without text or without any label are left out; a row with a null label is not used for that task.
         """
         wanted = pa.array(splits, pa.string())
-        return pa.concat_tables([each.filter(pc.is_in(each["split"], wanted)) for each in self.texts()])
+        return pa.concat_tables([table.filter(pc.is_in(table["split"], wanted)) for table in self.texts()])
 
     def texts(self) -> Iterator[pa.Table]:
-        """All texts, some hundreds at a time, but for those that are known to stand in a later split too; at the end their splits
-        have been checked."""
+        """All texts, some hundreds at a time, without those known to be in a later split too; in the end checks the splits."""
         self.broken, self.blank, self.repeated, self._splits = Counter(), 0, Counter(), Splits()
         usable = 0
         for piece in self.pieces():
@@ -121,7 +117,7 @@ class Survey:
             yield kept
 
     def usable(self, piece: Shard) -> Iterator[pa.Table]:
-        """What a piece has of rows with a text and a label."""
+        """The rows of a piece with a text and a label."""
         labelled = reduce(or_, (pc.field(task).is_valid() for task in self.config.labels))
         for table in self._rows(piece):
             self._splits.see(table)
@@ -147,48 +143,48 @@ class Survey:
             yield pa.table(self.columns(table) | code_columns.completed(table, lacking, self.config.cut_share))
 
     def columns(self, table: pa.Table) -> dict[str, Any]:
-        """Those of `examples`, from the rows of a file as they are read."""
+        """The columns of `examples`, from the rows of a file."""
         names = ("record_id", "source", "split", "group", "pair", *self.config.labels)
-        made = {"text": table["text"].cast(pa.string()), "kind": pa.array(["real"] * len(table))}
-        return {name: table[name] for name in names} | made
+        text, kind = table["text"].cast(pa.string()), pa.array(["real"] * len(table))
+        return {**{name: table[name] for name in names}, "text": text, "kind": kind}
 
     def see(self, texts: pa.Table) -> None:
-        """Counts some of the texts."""
+        """Adds texts to the counts."""
         counted = texts.group_by(["kind", "split"]).aggregate([([], "count_all")]).to_pylist()
         self.counts.update({f"{row['kind']} {row['split']}": row["count_all"] for row in counted})
         for task in self.tasks:
-            known = texts["split"].filter(pc.is_valid(texts[task])).to_pylist()
-            self.labelled.update((task, split) for split in known)
+            splits = texts["split"].filter(pc.is_valid(texts[task])).to_pylist()
+            self.labelled.update((task, split) for split in splits)
         train = texts.filter(pc.equal(texts["split"], TRAIN))
         real = train.filter(pc.equal(train["kind"], "real"))
         for task in self.tasks:
             self._train[task].update(codes(train[task]))
             self._real[task].update(codes(real[task]))
 
-    def told(self) -> list[str]:
-        """Lines for who waits: what stands in for columns, and texts that were left out."""
-        lines = code_columns.told_of(self.config, self.lacking, self.counts)
+    def lines(self) -> list[str]:
+        """Progress lines: replacements of columns, and texts that were left out."""
+        lines = code_columns.lacking_lines(self.config, self.lacking, self.counts)
         reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
-        lines += [f"left out, since they cannot be read: {reasons}"] if reasons else []
-        lines += [f"left out, since the text is blank or over the size limit: {self.blank:,}"] if self.blank else []
-        lost = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
-        return lines + ([f"left out, since the same text stands in a later split: {lost}"] if lost else [])
+        lines += [f"left out because they cannot be read: {reasons}"] if reasons else []
+        lines += [f"left out because the text is blank or over the size limit: {self.blank:,}"] if self.blank else []
+        repeated = ", ".join(f"{count:,} of {split}" for split, count in sorted(self.repeated.items()) if count)
+        return lines + ([f"left out because the same text is in a later split: {repeated}"] if repeated else [])
 
     def require(self) -> None:
-        """Sees that every split has what will be asked of it, before anything is trained that could not be measured.
+        """Checks, before anything is trained, that every split has what it will be needed for.
 
         Raises:
             ConfigError: a split has no texts, or none with a label of some task.
         """
-        there = {counted.split()[1] for counted in self.counts}
-        if not set(SPLITS) <= there:
+        existing = {name.split()[1] for name in self.counts}
+        if not set(SPLITS) <= existing:
             if "split" in self.lacking:
                 raise ConfigError(
-                    f"data.path: {sum(self.counts.values()):,} reports are too few to cut valid and test from; give more, or set "
+                    f"data.path: {sum(self.counts.values()):,} reports are too few for valid and test; give more, or set "
                     "data.cut_share=0.3"
                 )
-            known, needed = ", ".join(sorted(there)), "needs reports of train, valid and test"
-            raise ConfigError(f"data.split: {needed}; there are only {known}; data.split=null cuts them anew")
+            known, needed = ", ".join(sorted(existing)), "needs reports of train, valid and test"
+            raise ConfigError(f"data.split: {needed}; there are only {known}; data.split=null splits them anew")
         for task in self.tasks:
             for split in SPLITS:
                 if not self.labelled[task, split] or (split == TRAIN and not self._train[task]):
@@ -196,13 +192,13 @@ class Survey:
 
 
 def codes(column: pa.ChunkedArray) -> list[str]:
-    """All codes in a task's column, of one a row or of lists."""
+    """All codes in a task's column of codes or of lists."""
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
 @dataclass
 class LabelledTexts:
-    """See `engine.models.base.Corpus`. `survey` is how a system's texts are read."""
+    """See `engine.models.base.Corpus`. `survey` is the class that reads a system's texts."""
 
     survey: ClassVar[type[Survey]] = Survey
 
@@ -218,32 +214,32 @@ class LabelledTexts:
         Raises:
             ConfigError: see `Survey.of` and `Survey.require`.
         """
-        given, found = _listed(cls.survey(data)), cls.survey.of(data)
-        found.require()
-        return cls(settings, data, given, found)
+        given, texts = _listed(cls.survey(data)), cls.survey.of(data)
+        texts.require()
+        return cls(settings, data, given, texts)
 
     @cached_property
     def config(self) -> CodeConfig:
-        asked = [Task(name, *self.found.labels[name], many) for name, many in self.found.tasks.items()]
-        return new_config(asked, self.settings["model"])
+        tasks = [Task(name, *self.found.labels[name], many) for name, many in self.found.tasks.items()]
+        return new_config(tasks, self.settings["model"])
 
     def changed(self) -> bool:
         return _listed(self.found) != self.given
 
     def lines(self) -> list[str]:
-        return self.found.told()
+        return self.found.lines()
 
     @property
     def encoding(self) -> Encoding:
         return Encoding(self.config, self.settings["model"]["encoder"], TextOptions.max_tokens)
 
     def preparation(self) -> Preparation:
-        cut, encoding = list(self.found.pieces()), self.encoding
+        pieces, encoding = list(self.found.pieces()), self.encoding
         return Preparation(
-            pieces=cut,
+            pieces=pieces,
             work=Tokenize(self.survey(self.data, self.found.repeats).read, encoding, replace(s3_config(), proven=True)),
             schema=encoding.schema,
-            given=list(map(repr, cut)),
+            given=list(map(repr, pieces)),
             facts={"config": self.config.to_json()},
             held=self.data.held,
         )
@@ -261,18 +257,18 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     """Reads the texts that `settings` name.
 
     Raises:
-        ConfigError: no task is named, or one has but one code; or see `LabelledTexts.of`.
+        ConfigError: no task is named, or a task has only one code; or see `LabelledTexts.of`.
     """
     path = full_path(os.path.expanduser(settings["data"]["path"]))
     settings = {**settings, "data": {**settings["data"], "path": path}}
     if not settings["data"].get("labels"):
         raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
-    made = LabelledTexts.of(settings, CodeData(**settings["data"]))
-    for task, labels in made.config.labels.items():
+    texts = LabelledTexts.of(settings, CodeData(**settings["data"]))
+    for task, labels in texts.config.labels.items():
         if len(labels) < 2:
-            raise ConfigError(f"data.labels.{task}: the texts of train have {len(labels)} codes; there must be two at least")
-    return made
+            raise ConfigError(f"data.labels.{task}: the texts of train have {len(labels)} codes; there must be at least two")
+    return texts
 
 
-def _listed(texts: Survey) -> list[list[Any]]:
-    return [[file.path, file.size, file.version] for file in texts.files()]
+def _listed(survey: Survey) -> list[list[Any]]:
+    return [[file.path, file.size, file.version] for file in survey.files()]

@@ -1,4 +1,4 @@
-"""From calibrated probabilities to decisions, and why a person must look."""
+"""From calibrated probabilities to decisions, and the reasons for review."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from engine.models.options import CodeOptions
 from engine.records import AUTO, REASONS, REVIEW
 
 CLOSE = 0.2
-# Of several codes those above it are given, and above it a code counts for what is said about codes together.
+# A multi-label answer has the codes above it; rules about several codes together consider codes above it.
 MORE_SURE_THAN_NOT = 0.5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One task's answer for one report, as the columns of a row name it; it is `auto` where there is no reason against it."""
+    """One task's answer for one report, by column name; it is `auto` unless there is a reason for review."""
 
     code: str
     prob: float
@@ -36,10 +36,10 @@ def probabilities(logits: np.ndarray, temperature: float, multi_label: bool) -> 
 
 
 def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
-    """Probabilities [n, labels] with the highest of each row taken along the isotonic curve, if there is one.
+    """Probabilities [n, labels], the highest of each row mapped by the isotonic curve, if there is one.
 
-    The others shrink in proportion, by the stronger of two factors: as the highest one did, so that their order stays, or as the
-    rest of the mass did, so that the sum stays at most 1.
+    The others shrink in proportion by the smaller of two factors: that of the highest one, so that the order stays, and that of
+    the remaining mass, so that the sum stays at most 1.
     """
     if calibration.isotonic is None:
         return prob
@@ -47,32 +47,38 @@ def adjusted(prob: np.ndarray, calibration: TaskCalibration) -> np.ndarray:
     old = np.take_along_axis(prob, best, -1)
     new = np.interp(old, *calibration.isotonic)
     rest = np.divide(1 - new, 1 - old, out=np.zeros_like(old), where=old < 1)
-    found = prob * np.minimum(new / old, rest)
-    np.put_along_axis(found, best, new, -1)
-    return found
+    mapped = prob * np.minimum(new / old, rest)
+    np.put_along_axis(mapped, best, new, -1)
+    return mapped
+
+
+def calibrated(logits: np.ndarray, calibration: TaskCalibration, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated probabilities [n, labels], and the certainty [n] of each answer: its highest probability, or that of its least
+    certain yes or no."""
+    prob = probabilities(logits, calibration.temperature, multi_label)
+    if not multi_label:
+        prob = adjusted(prob, calibration)
+        return prob, prob.max(-1)
+    sure = np.maximum(prob, 1 - prob).min(-1)
+    return prob, sure if calibration.isotonic is None else np.interp(sure, *calibration.isotonic)
 
 
 def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions, shown: int = 3) -> Answer:
     """One report's answer from its logits [labels].
 
-    A multi-label answer joins the codes above one half with `;`, and is as sure as its least sure yes or no.
+    A multi-label answer joins the codes above one half with `;`, and is as certain as its least certain yes or no.
     """
-    prob = probabilities(logits[None], calibration.temperature, task.multi_label)[0]
-    if not task.multi_label:
-        prob = adjusted(prob[None], calibration)[0]
+    (prob,), (sure,) = calibrated(logits[None], calibration, task.multi_label)
     order = np.argsort(-prob, kind="stable")
     top = [{"code": task.labels[i], "prob": float(prob[i])} for i in order[:shown]]
     reasons = []
     if task.multi_label:
         chosen = [int(i) for i in np.flatnonzero(prob > MORE_SURE_THAN_NOT)]
-        sure = float(np.maximum(prob, 1 - prob).min())
-        if calibration.isotonic is not None:
-            sure = float(np.interp(sure, *calibration.isotonic))
         code = ";".join(task.labels[i] for i in chosen)
         support = min((task.support[i] for i in chosen), default=options.min_support)
     else:
         best = int(order[0])
-        sure, code, support = float(prob[best]), task.labels[best], task.support[best]
+        code, support = task.labels[best], task.support[best]
         if calibration.centres is not None and nearest(logits[None], calibration.centres)[0] > calibration.farthest:
             reasons.append("out_of_distribution")
     needed = threshold(task, code, calibration, options)
@@ -82,28 +88,28 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options
             reasons.append("low_margin")
     if support < options.min_support:
         reasons.append("rare_class_below_support")
-    return Answer(code, sure, REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
+    return Answer(code, float(sure), REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
 
 
 def nearest(logits: np.ndarray, centres: Sequence[Sequence[float]]) -> np.ndarray:
     """Euclidean distance [n] from logits [n, labels] to the nearest centre [labels].
 
-    Texts of another kind than a model has learned from lie apart from all of its codes in this space where their energy, the
-    log-sum-exp of the logits, is that of sure answers (measured; docs/results/guard.md). After Lee et al., NeurIPS 2018, with
-    one and the same variance in every direction, which fewer reports can tell.
+    Texts unlike those that the model has learned from are far from all of its codes in this space, even if their energy, the
+    log-sum-exp of the logits, is that of certain answers (measured; docs/results/guard.md). After Lee et al., NeurIPS 2018, with
+    equal variance in every direction, which fewer reports can determine.
     """
     apart = logits.astype(np.float64)[:, None] - np.asarray(centres, dtype=np.float64)[None]
     return np.sqrt((apart**2).sum(-1)).min(-1)
 
 
 def threshold(task: Task, code: str, calibration: TaskCalibration, options: CodeOptions) -> float:
-    """The probability from which a code of a task is sure; above 1 where none was found to be enough."""
+    """The probability from which a code is certain enough; above 1 if no probability is."""
     fitted = (calibration.class_thresholds or {}).get(code, calibration.threshold)
     return options.thresholds.get(task.name, fitted)
 
 
 def auto_codes(task: Task, calibration: TaskCalibration, options: CodeOptions) -> list[str]:
-    """The codes of a task that can be `auto`: with support enough, and a threshold that a probability can reach."""
+    """The codes of a task that can be `auto`: with enough support and a threshold that a probability can reach."""
     return [
         code
         for code, support in zip(task.labels, task.support, strict=True)
@@ -112,13 +118,12 @@ def auto_codes(task: Task, calibration: TaskCalibration, options: CodeOptions) -
 
 
 def margins(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions) -> Iterator[float]:
-    """How far from being otherwise is all that a decision about a report's logits [labels] hangs on: differences of
-    probabilities, and the share by which it is nearer or farther than a report may be from all others."""
-    prob = probabilities(logits[None], calibration.temperature, task.multi_label)
+    """Distances from every boundary that the decision about a report's logits [labels] depends on: differences of probabilities,
+    and the relative distance from the radius beyond which a report is unlike all others."""
+    (prob,), _ = calibrated(logits[None], calibration, task.multi_label)
     if task.multi_label:
         yield float(np.abs(prob - MORE_SURE_THAN_NOT).min())
         return
-    prob = adjusted(prob, calibration)[0]
     second, best = np.sort([0.0, *prob])[-2:]
     yield float(best - second)
     yield abs(float(best) - MORE_SURE_THAN_NOT)

@@ -1,4 +1,4 @@
-"""Labelled texts as examples: tokens and labels as numbers."""
+"""Labelled texts as examples of a training: tokens and labels as numbers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How texts become examples for a model of `config`; `encoder` is that whose tokenizer is taken."""
+    """How texts become examples for a model of `config`, with the tokenizer of `encoder`."""
 
     config: TaskConfig
     encoder: str
@@ -43,9 +43,9 @@ class Encoding:
         return load_tokenizer(encoder_folder(self.encoder))
 
     def __call__(self, texts: pa.Table) -> pa.Table:
-        """Texts of train and valid as a table of `schema`; those without any token are left out."""
-        found = self.encoded(texts.filter(pc.not_equal(texts["split"], TEST)))
-        return found.filter(pc.greater(pc.list_value_length(found["ids"]), 0))
+        """Texts of train and valid as a table of `schema`; those without tokens are left out."""
+        examples = self.encoded(texts.filter(pc.not_equal(texts["split"], TEST)))
+        return examples.filter(pc.greater(pc.list_value_length(examples["ids"]), 0))
 
     def encoded(self, texts: pa.Table) -> pa.Table:
         """All texts, in their order."""
@@ -54,10 +54,10 @@ class Encoding:
 
     def columns(self, texts: pa.Table, tokens: "Sequence[TokenizedText]") -> dict[str, Any]:
         columns: dict[str, Any] = {name: texts[name] for name in ("record_id", "split")}
-        columns |= {"sample": pa.array([False] * len(texts)), "ids": lists([each.ids for each in tokens])}
+        columns |= {"sample": pa.array([False] * len(texts)), "ids": lists([text.ids for text in tokens])}
         for task in self.config.tasks:
-            found = self.numbers(task, texts)
-            columns[_column(task.name)] = lists(list(found), np.int64) if task.multi_label else pa.array(found)
+            numbers = self.numbers(task, texts)
+            columns[_column(task.name)] = lists(list(numbers), np.int64) if task.multi_label else pa.array(numbers)
         return columns
 
     def numbers(self, task: Task, texts: pa.Table) -> np.ndarray:
@@ -69,14 +69,14 @@ def _column(task: str) -> str:
 
 
 def labels_of(table: pa.Table, tasks: Iterable[str]) -> dict[str, np.ndarray]:
-    """The numbers [n] or [n, labels] of each task, of examples."""
+    """The label numbers [n] or [n, labels] of each task, from examples."""
     columns = {task: table[_column(task)] for task in tasks}
-    return {task: matrix(each) if pa.types.is_large_list(each.type) else each.to_numpy() for task, each in columns.items()}
+    return {task: matrix(col) if pa.types.is_large_list(col.type) else col.to_numpy() for task, col in columns.items()}
 
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Reads and tokenizes a piece of the input; wherever it is sent."""
+    """Reads and tokenizes a piece of the input, on any machine."""
 
     read: Callable[[Any], Iterable[pa.Table]]
     encoding: Encoding

@@ -1,6 +1,6 @@
-"""A model of codes offered to every method of `engine.explain`: whole texts of any length, one task at a time.
+"""A model of codes as `engine.explain.protocol.Explainable`: whole texts of any length, one task at a time.
 
-A text's positions are its tokens over all windows; special tokens and a paired text belong to the model and stay.
+A text's positions are its tokens over all windows; special tokens and a second text are never erased.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reports:
-    """Some reports as tokens, their words and their ids, all in one order. `pairs` are the paired texts' tokens or None."""
+    """Reports as tokens, with their words and ids, all in one order. `pairs` are the tokens of the second texts, or None."""
 
     ids: Sequence[np.ndarray]
     pairs: Sequence[np.ndarray | None]
@@ -39,7 +39,7 @@ class Reports:
 
 
 def reports(prepared: pa.Table) -> Reports:
-    """Reports from prepared rows, in their order; leave out rows with a failure before."""
+    """Reports from prepared rows without failures, in their order."""
     columns = ("word_start", "word_end", "word_of_token", "word_spoken")
     words = zip(*(list_values(prepared[name]) for name in columns), strict=True)
     return Reports(
@@ -53,18 +53,18 @@ def reports(prepared: pa.Table) -> Reports:
 class CodeExplainable:
     """See `engine.explain.protocol.Explainable`; `batch` is `Reports`, a target a label's number, or a mask of labels.
 
-    The system's network has `embed(ids)`, embeddings [..., d] of tokens, and, where `logits` is not another's, `network(batch,
-    embeds)` gives the logits [records, labels] of each task from the embeddings [W, L, d] of a batch's tokens.
+    The system's network has `embed(ids)`, embeddings [..., d] of tokens. Unless `logits` is overridden, `network(batch, embeds)`
+    gives the logits [records, labels] of each task from the embeddings [W, L, d] of a batch's tokens.
     """
 
     own_methods: frozenset[str] = frozenset()
 
     def __init__(self, system: "CodeSystem", task: str) -> None:
-        """Probabilities are those at the checkpoint's temperature, before an isotonic curve: erasure asks how far a probability
-        falls, and a curve of steps would hide it."""
+        """Probabilities are those at the checkpoint's temperature, without the isotonic curve: erasure measures how far a
+        probability falls, which a curve of steps would hide."""
         self.system, self.network, self.config = system, system.network, system.config
-        of_task, self.temperature = system.config.task(task), system.calibration(task).temperature
-        self.name, self.labels, self.multi_label = task, of_task.labels, of_task.multi_label
+        self.name, self.temperature = task, system.calibration(task).temperature
+        self.labels, self.multi_label = system.config.task(task).labels, system.config.task(task).multi_label
         self.score_kind = "logit" if self.multi_label else "log_odds"
         self.device = next(self.network.parameters()).device
 
@@ -84,22 +84,22 @@ class CodeExplainable:
         return [Target(self.labels[index], "class") for index in targets.tolist()]
 
     def targets(self, codes: Sequence[str]) -> Tensor:
-        """Targets [records] of given codes, joined by `;` where the task is multi-label.
+        """Targets [records] of codes, joined by `;` if the task is multi-label.
 
         Raises:
             ConfigError: the model does not know a code.
         """
         numbers = [label_numbers(self.name, self.labels, code, self.multi_label) for code in codes]
         if not self.multi_label:
-            return torch.tensor([one for (one,) in numbers], dtype=torch.long)
-        chosen = torch.zeros(len(codes), len(self.labels))
+            return torch.tensor([number for (number,) in numbers], dtype=torch.long)
+        masks = torch.zeros(len(codes), len(self.labels))
         for row, labels in enumerate(numbers):
-            chosen[row, labels] = 1.0
-        return chosen
+            masks[row, labels] = 1.0
+        return masks
 
     @torch.no_grad()
     def predicted(self, batch: Reports) -> Tensor:
-        """What the model itself answers, as targets."""
+        """The model's own answers, as targets."""
         return answers(self.logits(batch), self.multi_label).cpu()
 
     def take(self, batch: Reports, members: Sequence[int]) -> Reports:
@@ -108,13 +108,11 @@ class CodeExplainable:
 
     def erase(self, batch: Reports, keep: np.ndarray, how: str = "mask") -> Reports:
         flags = np.split(keep, np.cumsum(self.sizes(batch))[:-1])
+        pairs = list(zip(batch.ids, flags, strict=True))
         if how == "mask":
-            blank = self.config.special[3]
-            return replace(
-                batch, ids=[np.where(kept, ids, blank).astype(ids.dtype) for ids, kept in zip(batch.ids, flags, strict=True)]
-            )
+            return replace(batch, ids=[np.where(kept, ids, self.config.special[3]).astype(ids.dtype) for ids, kept in pairs])
         words = [replace(units, of_position=units.of_position[kept]) for units, kept in zip(batch.words, flags, strict=True)]
-        return replace(batch, ids=[ids[kept] for ids, kept in zip(batch.ids, flags, strict=True)], words=words)
+        return replace(batch, ids=[ids[kept] for ids, kept in pairs], words=words)
 
     @torch.no_grad()
     def embed(self, batch: Reports) -> Tensor:
@@ -136,27 +134,26 @@ class CodeExplainable:
         same = answers(self.logits(batch), self.multi_label) == targets.to(self.device)
         return same.all(-1) if self.multi_label else same
 
-    def relevance_rules(self, attention: str) -> AbstractContextManager[None]:
-        """Those of the network's `encoder`; one without an encoder is taken to be linear in what it embeds."""
+    def relevance_rules(self) -> AbstractContextManager[None]:
+        """The rules of the network's `encoder`; a network without one counts as linear in its embeddings."""
         encoder = getattr(self.network, "encoder", None)
-        return nullcontext() if encoder is None else relevance_rules(encoder, attention)
+        return nullcontext() if encoder is None else relevance_rules(encoder)
 
     def own(self, method: str, batch: Reports, targets: Tensor) -> Tensor:
         raise NotImplementedError
 
     def logits(self, batch: Reports, embeds: Tensor | None = None) -> Tensor:
-        """Of the task [records, labels], from the embeddings [positions, d] where they are given."""
+        """The task's logits [records, labels], from the embeddings [positions, d] if given."""
         windows = self.windows(batch)
         return self.network(windows, None if embeds is None else self.inputs(windows, embeds))[self.name]
 
     def windows(self, batch: Reports) -> Batch:
-        """The reports as the network takes them."""
-        return collate(
-            list(range(len(batch))), batch.ids, window=self.config.window, special=self.config.special, pairs=batch.pairs
-        ).to(self.device)
+        """The reports as a batch of the network."""
+        cut = {"window": self.config.window, "special": self.config.special}
+        return collate(list(range(len(batch))), batch.ids, pairs=batch.pairs, **cut).to(self.device)
 
     def inputs(self, windows: Batch, embeds: Tensor) -> Tensor:
-        """Embeddings [W, L, d] of windows, with those of the text given."""
+        """Embeddings [W, L, d] of windows, those of the text replaced by `embeds`."""
         inputs = self.network.embed(windows.ids).detach().clone()
         inputs[windows.text] = embeds.to(inputs.dtype)
         return inputs

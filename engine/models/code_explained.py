@@ -1,4 +1,4 @@
-"""The codes of a run as they are explained: a target for each task, over whole texts."""
+"""Explaining the codes of a run: a target for each task, over whole texts."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class ExplainedCodes:
-    """See `engine.models.explained.Explained`: any system whose answers are codes by task, each of a fixed list of labels.
+    """See `engine.models.explained.Explained`: for any system whose answers are codes by task, each from a fixed list of labels.
 
-    The methods are those that every model can be explained with; `models` says what offers itself to them.
+    `models` are explained by the methods that work for every model.
     """
 
     erasures = ("mask", "delete")
@@ -37,7 +37,7 @@ class ExplainedCodes:
         self.columns = tuple(f"{name}_code" for name in self.names)
         for name, code in targets.items():
             if name not in self.names:
-                raise ConfigError(f"explain.targets: the task '{name}' is not explained; those that are: {', '.join(self.names)}")
+                raise ConfigError(f"explain.targets: the task '{name}' is not explained; explained are: {', '.join(self.names)}")
             label_numbers(name, known[name], code, system.config.task(name).multi_label)
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -52,25 +52,26 @@ class ExplainedCodes:
         from engine.models.code_explainable import reports
 
         batch = reports(prepared)
-        codes = [[each["name"] for each in row] for row in prepared["asked"].to_pylist()]
+        codes = [[target["name"] for target in row] for row in prepared["asked"].to_pylist()]
         groups = []
         for number, model in enumerate(self.models):
             predicted = model.predicted(batch)
             answers = [target.name for target in model.named(batch, predicted)]
-            wanted = [answer if row[number] is None else row[number] for row, answer in zip(codes, answers, strict=True)]
-            targets = model.targets(wanted)
+            targets = model.targets(
+                [answer if row[number] is None else row[number] for row, answer in zip(codes, answers, strict=True)]
+            )
             same = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
             groups.append(Group(model, batch, targets, range(len(batch)), same, model.name in self.targets))
         return groups
 
     @cached_property
     def models(self) -> "Sequence[CodeExplainable]":
-        """One for each of the tasks that are explained."""
+        """One for each explained task."""
         from engine.models.code_explainable import CodeExplainable
 
         return [CodeExplainable(self.system, name) for name in self.names]
 
 
 def explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> ExplainedCodes:
-    """A system of codes as it explains: what a package has as `explained.load`."""
+    """`explained.load` of a package with a system of codes."""
     return ExplainedCodes(load(spec), names, targets)

@@ -1,8 +1,7 @@
-"""The figures of a model of codes on texts that nothing before has seen, and what is said of them to people."""
+"""Figures of a model of codes on unseen texts, and their presentation to people."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,18 @@ from engine.models.code_task import Task, TaskCalibration
 from engine.models.options import CodeOptions
 
 TARGET = 0.98
-# Fewer give an accuracy that may be off by six points and more.
+# With fewer reports the accuracy may be off by six points or more.
 FEW = 200
 
 
 def measured(
     task: Task, table: pa.Table, logits: np.ndarray, fitted: TaskCalibration, baseline: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A task's figures under the decisions that a run makes by default.
+    """A task's figures under a run's default decisions.
 
     Args:
-        table: `record_id`, the task's codes, and where there are such `group`, `source`, and `leak`, whether the text names its
-            code. logits: of its rows. baseline: figures of a plain model on the same texts.
+        table: `record_id`, the task's codes, and optionally `group`, `source`, and `leak`: whether the text contains its code.
+            logits: of its rows. baseline: figures of a baseline model on the same texts.
     """
     return {
         "model": _measure(task, table, logits, fitted),
@@ -38,19 +37,18 @@ def measured(
 
 
 def report(figures: Mapping[str, Any]) -> list[str]:
-    """The figures in a line a task."""
+    """The figures, one line per task."""
     lines = []
     for name, task in figures["tasks"].items():
-        model, rival = task["model"], task["baseline"]
-        beside = f" (baseline {rival['accuracy']:.3f}, {rival['macro_f1']:.3f})" if rival else ""
-        lines.append(
-            f"{name}: accuracy {model['accuracy']:.3f}, macro-F1 {model['macro_f1']:.3f} on {model['n']} test reports{beside}"
-        )
+        model, baseline = task["model"], task["baseline"]
+        accuracy, f1 = (f"{model[figure]:.3f}" for figure in ("accuracy", "macro_f1"))
+        other = f" (baseline {baseline['accuracy']:.3f}, {baseline['macro_f1']:.3f})" if baseline else ""
+        lines.append(f"{name}: accuracy {accuracy}, macro-F1 {f1} on {model['n']} test reports{other}")
     return lines
 
 
 def chapters(figures: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> list[str]:
-    """The lines of a card about each task, of those `labels`."""
+    """The model card's lines about each task; `labels` are those of each task."""
     lines = []
     for name, task in figures["tasks"].items():
         count = len(labels[name])
@@ -59,31 +57,31 @@ def chapters(figures: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) ->
 
 
 def cautions(figures: Mapping[str, Any]) -> list[str]:
-    """What a training was too small or too poor for, a line each."""
-    return [f"{name}: {line}" for name, task in figures["tasks"].items() for line in _of_task(task)]
+    """A warning line for everything that the training was too small or too poor for."""
+    return [f"{name}: {line}" for name, task in figures["tasks"].items() for line in _task_cautions(task)]
 
 
-def _of_task(task: Mapping[str, Any]) -> list[str]:
-    model, fitted, rival = task["model"], task["calibration"], task["baseline"]
+def _task_cautions(task: Mapping[str, Any]) -> list[str]:
+    model, fitted, baseline = task["model"], task["calibration"], task["baseline"]
     lines = []
-    behind = [name for name in ("accuracy", "macro_f1") if rival and model[name] < rival[name]]
-    if behind:
-        told = " and ".join(f"{name.replace('_f1', '-F1')} {model[name]:.3f} against {rival[name]:.3f}" for name in behind)
+    worse = [name for name in ("accuracy", "macro_f1") if baseline and model[name] < baseline[name]]
+    if worse:
+        pairs = " and ".join(f"{name.replace('_f1', '-F1')} {model[name]:.3f} against {baseline[name]:.3f}" for name in worse)
         lines.append(
-            f"behind the baseline, TF-IDF with logistic regression ({told}): do not use it as it is; more epochs (train.epochs) "
-            "or more reports may help"
+            f"worse than the baseline, TF-IDF with logistic regression ({pairs}): do not use it as it is; more epochs "
+            "(train.epochs) or more reports may help"
         )
     n = model["n"]
     if n < FEW:
         bound = calibration.lower_bound(round(n * model["accuracy"]), n)
-        lines.append(f"{_reports(n, 'test')} show an accuracy of at least {bound:.3f} (95 % confidence), not more")
+        lines.append(f"{_reports(n, 'test')} prove only that the accuracy is at least {bound:.3f} (95 % confidence)")
     if fitted["bound"] is None:
-        lines.append(f"{_no_threshold(fitted)}, so every report goes to a person")
+        lines.append(f"{_no_threshold(fitted)}, so every report goes to review")
     codes, least = task["codes"], CodeOptions.min_support
     if codes["supported"] < codes["all"]:
         rare = codes["all"] - codes["supported"]
         which = f"all {rare}" if rare == codes["all"] else f"{rare} of {codes['all']}"
-        lines.append(f"{which} codes have fewer than {least} training reports (decision.min_support) and always go to a person")
+        lines.append(f"{which} codes have fewer than {least} training reports (decision.min_support) and always go to review")
     return lines
 
 
@@ -101,47 +99,47 @@ def _reports(n: int, split: str) -> str:
 
 
 def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibration) -> dict[str, Any]:
-    found = outcome(task, test[task.name].to_pylist(), logits, fitted)
-    rows = test.take(pa.array(found.rows))
+    labelled = outcome(task, test[task.name].to_pylist(), logits, fitted)
+    rows = test.take(pa.array(labelled.rows))
     columns = {name: np.array(rows[name].to_pylist()) for name in ("group", "source", "leak") if name in rows.column_names}
-    spread = classes.bootstrap_interval(
-        lambda drawn: float(found.right[drawn].mean()), columns.get("group", rows["record_id"].to_pylist())
-    )
+    groups = columns.get("group", rows["record_id"].to_pylist())
+    low, high = classes.bootstrap_interval(lambda drawn: float(labelled.right[drawn].mean()), groups)
     everything = np.ones(len(rows), dtype=bool)
     leak, source = columns.get("leak", ~everything).astype(bool), columns.get("source", np.array([]))
     parts = {"icd_code_in_text": leak, "no_icd_code_in_text": ~leak} if leak.any() else {}
     parts |= {name: source == name for name in sorted(set(source))}
-    figures = _figures(found, everything, fitted.threshold)
-    if found.macro_f1 is not None:
-        figures["macro_f1"] = found.macro_f1
+    figures = _figures(labelled, everything, fitted.threshold)
+    if labelled.macro_f1 is not None:
+        figures["macro_f1"] = labelled.macro_f1
     return figures | {
-        "accuracy_low": spread.low,
-        "accuracy_high": spread.high,
-        "ece": calibration.expected_calibration_error(found.sure, found.right),
-        "parts": {name: _figures(found, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "ece": calibration.expected_calibration_error(labelled.sure, labelled.right),
+        "parts": {name: _figures(labelled, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
     }
 
 
-def _figures(found: Outcome, mask: np.ndarray, threshold: float) -> dict[str, Any]:
-    sure, right = found.sure[mask], found.right[mask]
-    figures: dict[str, Any] = dict(classes.summary(found.gold[mask], found.predicted[mask], sure, TARGET))
-    # A code that training never saw is wrong, and of a multi-label answer every yes and no must be right.
+def _figures(labelled: Outcome, mask: np.ndarray, threshold: float) -> dict[str, Any]:
+    sure, right = labelled.sure[mask], labelled.right[mask]
+    figures: dict[str, Any] = dict(classes.summary(labelled.gold[mask], labelled.predicted[mask], sure, TARGET))
+    # A code that training never saw is wrong, and in a multi-label answer every yes and no must be right.
     figures["accuracy"] = float(right.mean())
     figures["keepable_share"] = classes.keepable_share(sure, right, TARGET)
-    return figures | {"threshold": asdict(classes.at_threshold(sure, right, threshold))}
+    return figures | {"threshold": classes.at_threshold(sure, right, threshold)}
 
 
 def _task(task: Mapping[str, Any]) -> list[str]:
-    model, rival, fitted = task["model"], task["baseline"], task["calibration"]
+    model, baseline, fitted = task["model"], task["baseline"], task["calibration"]
     rows = ["| test reports | n | | accuracy | macro-F1 | keepable at 98 % |", "|---|---|---|---|---|---|"]
-    names = {"all": (model, rival)}
+    parts = {"all": (model, baseline)}
     flagged = {"icd_code_in_text": "flagged", "no_icd_code_in_text": "unflagged"}
     for part, values in model["parts"].items():
-        names[part] = (values, (rival or {}).get(flagged.get(part, "")))
-    for part, (ours, theirs) in names.items():
-        rows.append(f"| {part} | {ours['n']} | this model | {_triple(ours)} |")
-        if theirs:
-            rows.append(f"| {part} | {theirs['n']} | TF-IDF + logistic regression | {_triple(theirs)} |")
+        parts[part] = (values, (baseline or {}).get(flagged.get(part, "")))
+    for part, sides in parts.items():
+        for side, values in zip(("this model", "TF-IDF + logistic regression"), sides, strict=True):
+            if values:
+                triple = f"{values['accuracy']:.3f} | {values['macro_f1']:.3f} | {values['keepable_share']:.1%}"
+                rows.append(f"| {part} | {values['n']} | {side} | {triple} |")
     rows += [
         "",
         f"Accuracy {model['accuracy']:.3f}, by patient {model['accuracy_low']:.3f} to {model['accuracy_high']:.3f} (95 %).",
@@ -164,16 +162,12 @@ def _threshold(kept: Mapping[str, Any], fitted: Mapping[str, Any]) -> list[str]:
 
 
 def _auto(codes: Sequence[str], count: int) -> list[str]:
-    """Which codes can be `auto`, a paragraph of its own."""
+    """A paragraph about the codes that can be `auto`."""
     if not codes:
         return ["", f"**None of the {count} codes can be `auto`.**"]
     least = CodeOptions.min_support
-    told = (
+    paragraph = (
         f"**{len(codes)} of the {count} codes can be `auto`**, those with a threshold and at least {least} real training reports "
         f"(`decision.min_support`): {', '.join(codes)}. The others always go to review."
     )
-    return ["", *textwrap.wrap(told, 120)]
-
-
-def _triple(values: Mapping[str, Any]) -> str:
-    return f"{values['accuracy']:.3f} | {values['macro_f1']:.3f} | {values['keepable_share']:.1%}"
+    return ["", *textwrap.wrap(paragraph, 120)]

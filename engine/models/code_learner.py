@@ -1,4 +1,4 @@
-"""A system of codes as the training loop sees it: cross-entropy of every task, over whole texts."""
+"""The learner of a system of codes: cross-entropy of every task, over whole texts."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _BUDGET = 4096
 
 
 class CodeLearner:
-    """See `engine.training.loop.Learner`. What `source` holds are tokens of texts, and by task labels as numbers."""
+    """See `engine.training.loop.Learner`. Examples of `source` are tokens of texts, and label numbers by task."""
 
     def __init__(self, network: nn.Module, config: CodeConfig, source: Source, seed: int, device: torch.device) -> None:
         self.network, self.config, self.source, self.seed, self.device = network.to(device), config, source, seed, device
@@ -39,24 +39,22 @@ class CodeLearner:
     def losses(self, examples: Sequence[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         self.network.train()
         (ids, labels), members = self.source.hold(examples, epoch)
-        for some, logits in self._logits(ids, members):
-            targets = {task: torch.from_numpy(labels[task][some]).to(self.device) for task in logits}
-            yield (
-                {task: text_losses(logits[task].float(), targets[task]).sum() for task in logits},
-                sum(len(ids[text]) for text in some),
-            )
+        for texts, logits in self._logits(ids, members):
+            targets = {task: torch.from_numpy(labels[task][texts]).to(self.device) for task in logits}
+            losses = {task: text_losses(logits[task].float(), targets[task]).sum() for task in logits}
+            yield losses, sum(len(ids[text]) for text in texts)
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         self.network.eval()
         pairs: Pairs = defaultdict(list)
         for (ids, labels), members in self.source.held_back():
-            for some, logits in self._logits(ids, members):
+            for texts, logits in self._logits(ids, members):
                 for task, values in logits.items():
-                    pairs[task].append(answers(labels[task][some], values))
+                    pairs[task].append(answers(labels[task][texts], values))
         return figures(pairs)
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
     def close(self) -> None:
@@ -72,8 +70,7 @@ class CodeLearner:
 
 
 def text_losses(logits: Tensor, gold: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The loss [n] of each text: cross-entropy, 0 where a label of `gold` is -1; for `gold` [n, labels] the mean of as many
-    yes-or-no losses."""
+    """The loss [n] of each text: cross-entropy, 0 where `gold` is -1; for `gold` [n, labels] the mean of all yes-or-no losses."""
     if gold.ndim == 1:
         return functional.cross_entropy(logits, gold, ignore_index=-1, reduction="none", label_smoothing=smoothing)
     loss = functional.binary_cross_entropy_with_logits(logits, gold.clamp_min(0).float(), reduction="none")
@@ -81,23 +78,23 @@ def text_losses(logits: Tensor, gold: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def answers(gold: np.ndarray, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [n] or [n, labels] beside what the logits [n, labels] call."""
+    """Labels [n] or [n, labels], and the predictions of the logits [n, labels]."""
     return gold, ((logits > 0).long() if gold.ndim > 1 else logits.argmax(-1)).cpu().numpy()
 
 
 def figures(pairs: Pairs) -> dict[str, float]:
-    """Accuracy and macro-F1 of each task from its `answers` to some texts at a time; `macro_f1` is the mean over tasks."""
-    found = {}
+    """Accuracy and macro-F1 of each task from its `answers` in parts; `macro_f1` is the mean over tasks."""
+    values = {}
     for name, parts in pairs.items():
-        gold, called = (np.concatenate(each) for each in zip(*parts, strict=True))
+        gold, called = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         known = gold >= 0
-        found[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
-        found[f"macro_f1_{name}"] = _macro_f1(gold, called)
-    return found | {"macro_f1": float(np.mean([found[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
+        values[f"accuracy_{name}"] = float((gold == called)[known].mean()) if known.any() else 0.0
+        values[f"macro_f1_{name}"] = _macro_f1(gold, called)
+    return values | {"macro_f1": float(np.mean([values[f"macro_f1_{name}"] for name in pairs])) if pairs else 0.0}
 
 
 def learner(settings: Mapping[str, Any], worker: Worker) -> CodeLearner:
-    """That of the network at `settings["network"]`, which begins with weights drawn from the seed."""
+    """The learner of the network at `settings["network"]`, whose first weights are drawn from the seed."""
     stored = worker.examples(settings["examples"])
     config = CodeConfig.from_json(stored.facts["config"])
     with torch.random.fork_rng(devices=[]):
@@ -109,13 +106,13 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> CodeLearner:
 
 
 def _macro_f1(gold: np.ndarray, called: np.ndarray) -> float:
-    """Mean F1 over the classes, or labels, that gold has."""
+    """Mean F1 over the classes, or labels, in gold."""
     if gold.ndim == 1:
         known = gold >= 0
         return macro_f1(gold[known].astype(str), called[known].astype(str)) if known.any() else 0.0
-    found = []
+    values = []
     for label in range(gold.shape[1]):
-        yes, said = gold[:, label] == 1, (called[:, label] == 1) & (gold[:, label] >= 0)
+        yes, predicted = gold[:, label] == 1, (called[:, label] == 1) & (gold[:, label] >= 0)
         if yes.any():
-            found.append(2 * float((yes & said).sum()) / float(yes.sum() + said.sum()))
-    return float(np.mean(found)) if found else 0.0
+            values.append(2 * float((yes & predicted).sum()) / float(yes.sum() + predicted.sum()))
+    return float(np.mean(values)) if values else 0.0

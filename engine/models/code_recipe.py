@@ -1,4 +1,4 @@
-"""How a system of codes is trained, settled and measured: one phase on a labelled table, thresholds from valid."""
+"""Training, settling and measuring a system of codes: one phase on a labelled table, thresholds from valid."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,14 +55,8 @@ class CodeRecipe:
         return {"tasks": {task.name: measured(task, table, logits, settled[task.name]) for task, table, logits in scores}}
 
     def card(self, spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
-        head = [
-            f"# {self.system.package}",
-            "",
-            f"    {command}",
-            "",
-            "Calibrated on the valid split, measured on the test split.",
-        ]
-        return "\n".join([*head, *chapters(figures, load(spec).known())]) + "\n"
+        head = f"# {self.system.package}\n\n    {command}\n\nCalibrated on the valid split, measured on the test split."
+        return "\n".join([head, *chapters(figures, load(spec).known())]) + "\n"
 
     def report(self, figures: Mapping[str, Any]) -> list[str]:
         return report(figures)

@@ -1,4 +1,4 @@
-"""From a user's labelled reports to a revision with thresholds of its own, and what it shows of them."""
+"""From a user's labelled reports to a revision with new thresholds, and their effect in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.evaluation import calibration
-from engine.evaluation.codes import about_labels
+from engine.evaluation.codes import label_notes
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import Say
 from engine.models.code_calibrate import PER_CLASS, Data, Settings
@@ -20,7 +20,7 @@ from engine.models.code_task import Task, TaskCalibration
 from engine.models.options import CodeOptions
 from engine.models.revision import Revision
 
-# Progress is told after so many reports.
+# Reports between progress lines.
 _AT_ONCE = 256
 
 
@@ -36,56 +36,59 @@ def revise(system: CodeSystem, settings: Settings, say: Say, tell: Say) -> Revis
     _require(settings, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
     table, logits = scored(system, sample.table, say, at_once=_AT_ONCE)
     tell(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
-    tell("before: what the checkpoint's own thresholds do to them. after: what new ones do, fitted without each report.")
+    tell("before: the effect of the checkpoint's own thresholds on them. after: of new ones, fitted without each report.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
     fitted, coded = dict(system.checkpoint.calibration), set()
     for task in tasks:
         before = system.calibration(task.name)
-        found = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, settings)
-        fitted[task.name] = before if found is None else found.fitted
-        coded.update(() if found is None else _auto_codes(settings, task, found.fitted))
-        lines += _told(settings, task, found)
+        result = recalibrate(task, _values(task, table[task.name]), logits[task.name], groups, before, settings)
+        if result is None:
+            lines.append(f"{task.name}: no labels; its calibration stays.")
+            continue
+        fitted[task.name] = result.fitted
+        codes = auto_codes(task, result.fitted, CodeOptions(min_support=settings.min_support))
+        coded.update(codes)
+        lines += _task_lines(settings, task, result, codes)
     tell("\n".join(lines))
     if not coded:
         raise ConfigError(
-            "target: no revision is written, since with it every report would go to a person; give more labelled reports, or a "
+            "target: no revision is written, since with it every report would go to review; give more labelled reports, or a "
             "target that the model reaches"
         )
     about = [
         "whose card follows; what that says of thresholds, `auto` codes and calibration error is replaced by this:",
-        f"method {settings.method}, for {_promise(settings)}, fitted on a labelled sample that the user gave.",
+        f"method {settings.method}, for {_promise(settings)}, fitted on the user's labelled sample.",
         "`before` and `after` are figures on that sample, `after` with each report decided by a calibration that has not",
         "seen its group.",
     ]
     return Revision("a calibration", about, lines, system.checkpoint.revised(fitted), system.checkpoint.part)
 
 
-def _told(settings: Settings, task: Task, found: Recalibrated | None) -> list[str]:
-    if found is None:
-        return [f"{task.name}: no labels; its calibration stays."]
+def _task_lines(settings: Settings, task: Task, result: Recalibrated, codes: Sequence[str]) -> list[str]:
     after = ["  after: cannot be shown on reports of one group alone"]
-    if found.after is not None:
-        after = [f"  after, cross-fitted {_effect(found.after, settings.confidence)}", *_why_nothing(settings, found)]
+    if result.after is not None:
+        after = [f"  after, cross-fitted {_effect(result.after, settings.confidence)}", *_why_nothing(settings, result)]
+    auto = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={settings.min_support})"
     return [
-        f"{task.name}, {found.before.n:,} reports:",
-        f"  before              {_effect(found.before, settings.confidence)}",
+        f"{task.name}, {result.before.n:,} reports:",
+        f"  before              {_effect(result.before, settings.confidence)}",
         *after,
-        f"  {_threshold(settings, found.fitted, found.before.n)}",
-        f"  {_auto(settings, task, found.fitted)}",
+        f"  {_threshold(settings, result.fitted, result.before.n)}",
+        f"  {auto}: {', '.join(codes)}" if codes else f"  {auto}",
     ]
 
 
-def _why_nothing(settings: Settings, found: Recalibrated) -> list[str]:
+def _why_nothing(settings: Settings, result: Recalibrated) -> list[str]:
     """Why cross-fitting coded no report."""
-    if found.after.kept:
+    if result.after.kept:
         return []
-    n, folds, least = found.after.n, found.folds, _least(settings)
+    n, folds, least = result.after.n, result.folds, _least(settings)
     others = n - n // folds
     if others >= least:
         return [f"    in {folds} parts, {others:,} reports each: none of them shows the promise below"]
     return [
-        f"    in {folds} parts, so that {others:,} reports must do for each, and {least:,} without an error are the least:",
-        f"    from {_shown_from(settings):,} reports on there is something to see here",
+        f"    in {folds} parts, so each is fitted on {others:,} reports, but at least {least:,} without an error are needed:",
+        f"    the effect can be shown from {_shown_from(settings):,} reports on",
     ]
 
 
@@ -99,38 +102,28 @@ def _effect(effect: Effect, confidence: float) -> str:
     )
 
 
-def _threshold(settings: Settings, found: TaskCalibration, n: int) -> str:
+def _threshold(settings: Settings, fitted: TaskCalibration, n: int) -> str:
     promise = _promise(settings)
-    cuts = {} if found.class_thresholds is None else {c: cut for c, cut in found.class_thresholds.items() if cut <= 1}
-    rest = "nothing" if found.threshold > 1 else f"a probability of {found.threshold:.4f}"
+    cuts = {code: cut for code, cut in (fitted.class_thresholds or {}).items() if cut <= 1}
+    rest = "nothing" if fitted.threshold > 1 else f"a probability of {fitted.threshold:.4f}"
     if cuts:
-        told = ", ".join(f"{code} {cut:.4f}" for code, cut in sorted(cuts.items()))
-        return f"own thresholds, each for {promise}: {told}; of other codes {rest} is enough"
-    if found.threshold <= 1:
+        listed = ", ".join(f"{code} {cut:.4f}" for code, cut in sorted(cuts.items()))
+        return f"own thresholds, each for {promise}: {listed}; of other codes {rest} is enough"
+    if fitted.threshold <= 1:
         return f"sure from {rest} on, for {promise}"
     least = _least(settings)
-    few = f"; {least:,} reports without an error are the least" if n < least else ""
-    each = " of any code" if settings.method == PER_CLASS else ""
-    return f"{n:,} reports{each} do not show {promise}{few}: nothing will be coded without a person"
-
-
-def _auto_codes(settings: Settings, task: Task, found: TaskCalibration) -> Sequence[str]:
-    return auto_codes(task, found, CodeOptions(min_support=settings.min_support))
-
-
-def _auto(settings: Settings, task: Task, found: TaskCalibration) -> str:
-    codes = _auto_codes(settings, task, found)
-    told = f"{len(codes)} of {len(task.labels)} codes can be coded without a person (min_support={settings.min_support})"
-    return f"{told}: {', '.join(codes)}" if codes else told
+    few = f"; at least {least:,} reports without an error are needed" if n < least else ""
+    of_code = " of any code" if settings.method == PER_CLASS else ""
+    return f"{n:,} reports{of_code} do not show {promise}{few}: nothing will be coded without a person"
 
 
 def _sample(data: Data, tasks: Sequence[str]) -> Gold:
-    given = vars(data) | {"labels": data.labels or {task: task for task in tasks}}
-    return read_gold(GoldConfig(**given, keep_text=True, names={name: f"data.{name}" for name in given}))
+    settings = vars(data) | {"labels": data.labels or {task: task for task in tasks}}
+    return read_gold(GoldConfig(**settings, keep_text=True, names={name: f"data.{name}" for name in settings}))
 
 
 def _require(settings: Settings, counts: Mapping[str, int]) -> None:
-    """Sees that some task has as many labels as any threshold takes.
+    """Checks that some task has enough labels for any threshold.
 
     Raises:
         ConfigError: none has.
@@ -140,10 +133,10 @@ def _require(settings: Settings, counts: Mapping[str, int]) -> None:
         return
     have = ", ".join(f"{count:,} reports with a code of {task}" for task, count in counts.items())
     reach = math.floor(100 * highest_target(most, settings.confidence, settings.method)) / 100 if most else 0.0
-    lower = f"; with so few target={reach:g} is the most that can be asked" if reach >= 0.5 else ""
-    each = " of one code" if settings.method == PER_CLASS else ""
+    lower = f"; with so few, target={reach:g} is the highest possible" if reach >= 0.5 else ""
+    of_code = " of one code" if settings.method == PER_CLASS else ""
     raise ConfigError(
-        f"data.path: {have}: too few. {_promise(settings)} takes at the least {least:,} reports{each} without an error, and "
+        f"data.path: {have}: too few. {_promise(settings)} takes at least {least:,} reports{of_code} without an error, and "
         f"{_shown_from(settings):,} to show its effect{lower}"
     )
 
@@ -157,13 +150,13 @@ def _least(settings: Settings) -> int:
 
 
 def _shown_from(settings: Settings) -> int:
-    """The reports of which all folds but one are as many as a threshold takes."""
+    """The number of reports of which all folds but one are enough for a threshold."""
     return math.ceil(_least(settings) * settings.folds / (settings.folds - 1))
 
 
 def _about(task: Task, column: pa.ChunkedArray) -> list[str]:
     labels = column.drop_null().to_pylist()
-    return about_labels(task.name, np.array(labels), {task.name: task.labels}, "data.labels") if labels else []
+    return label_notes(task.name, np.array(labels), task.labels, "data.labels") if labels else []
 
 
 def _values(task: Task, column: pa.ChunkedArray) -> list[Any]:

@@ -1,7 +1,7 @@
-"""The base of systems that answer each text with a code for each task, each of a fixed list of labels.
+"""The base of systems that answer each text with a code for each task, each from a fixed list of labels.
 
-A system brings a network and says where it is. What its training was told about the model (`model.*`), the tasks and the
-tokenizer make its checkpoint; how its logits become a decision is in `code_decide.py`.
+A system provides a network. Its checkpoint consists of the model settings of its training (`model.*`), the tasks and the
+tokenizer; `code_decide.py` turns logits into decisions.
 """
 
 import json
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from engine.models.tokens import Batch
 
 CALIBRATION = "calibration.json"
-# Reasons that hold a code back whatever the text says.
+# Reasons that keep a code from `auto`, whatever the text.
 _NEVER = ("rare_class_below_support", "no_threshold")
 
 
 @dataclass(frozen=True)
 class CodeModel:
-    """What the training of any such system is told about the model: `model.*`."""
+    """The model settings of every such training: `model.*`."""
 
-    encoder: str = key("pkg:minilm", "Encoder whose tokenizer is taken: pkg:minilm, path:<folder> or hub:<id>@<revision>.")
-    window: int = key(254, "Tokens of text that are read together.", low=8)
+    encoder: str = key("pkg:minilm", "Encoder whose tokenizer is used: pkg:minilm, path:<folder> or hub:<id>@<revision>.")
+    window: int = key(254, "Tokens of text in one window.", low=8)
 
 
 @dataclass(frozen=True)
 class CodeConfig(TaskConfig):
-    """What a network is made of: the tasks, the tokenizer's number of words and ids of [CLS], [SEP], [PAD] and [MASK], and
-    `model`, the settings of its training."""
+    """What a network is built from: the tasks, the tokenizer's vocabulary size (`words`), the ids of [CLS], [SEP], [PAD] and
+    [MASK], and the `model` settings of its training."""
 
     words: int
     special: tuple[int, int, int, int]
@@ -60,19 +60,19 @@ class CodeConfig(TaskConfig):
 
 
 def new_config(tasks: Sequence[Task], model: Mapping[str, Any]) -> CodeConfig:
-    """That of a model to train."""
+    """The configuration of a model to train."""
     tokenizer = load_tokenizer(encoder_folder(model["encoder"]))
     return CodeConfig(tuple(tasks), tokenizer.get_vocab_size(), special_ids(tokenizer), model)
 
 
 def new_network(place: str, config: CodeConfig) -> "nn.Module":
-    """The network at `module:class`, with the weights that it begins with."""
+    """The network at `module:class`, with its initial weights."""
     return pkgutil.resolve_name(place)(config)
 
 
 @dataclass(frozen=True)
 class CodeCheckpoint:
-    """A verified checkpoint of codes, weights not yet loaded. `part` is the part that stands for what is the whole's own."""
+    """A verified checkpoint of codes without its weights. `part` is the part that replaces the whole's own head."""
 
     folder: Path
     digest: str
@@ -81,13 +81,13 @@ class CodeCheckpoint:
     part: str | None = None
 
     def revised(self, calibration: Mapping[str, TaskCalibration]) -> dict[str, Any]:
-        """The files of a revision, which names the digest of what it is a revision of."""
+        """The files of a revision, which names the digest of the original."""
         values = json.loads((self.folder / (self.part or "") / CALIBRATION).read_text())
         return calibration_file(calibration, **{**values, "revision_of": self.digest})
 
 
 def calibration_file(calibration: Mapping[str, TaskCalibration], **values: Any) -> dict[str, Any]:
-    """calibration.json for `engine.models.checkpoint`, with what else stands in it."""
+    """calibration.json for `engine.models.checkpoint`, with further values."""
     return {CALIBRATION: {**values, "tasks": {name: task.to_json() for name, task in calibration.items()}}}
 
 
@@ -99,12 +99,12 @@ def read_calibration(values: Mapping[str, Any]) -> dict[str, TaskCalibration]:
 class CodeSystem(TokenSystem):
     """See `engine.models.base.System`.
 
-    `package` is the system's own, `network_at` the `module:class` of its network: made of a `CodeConfig`, with `embed(ids)` and,
-    as its call, `network(batch, embeds=None)` for the logits [records, labels] of each task. All that it has to keep are
-    parameters, no buffers.
+    `package` is the system's package, `network_at` the `module:class` of its network: built from a `CodeConfig`, with
+    `embed(ids)` and the call `network(batch, embeds=None)`, which returns the logits [records, labels] of each task. Its state
+    must be parameters, no buffers.
 
-    A system with a checkpoint of another form has `read` and `build` of its own; `kept` are columns of its prepared texts that
-    `row` needs beside these.
+    A system with another form of checkpoint overrides `read` and `build`; `kept` are further columns of its prepared texts that
+    `row` needs.
     """
 
     table, Options = "codes", CodeOptions
@@ -117,20 +117,20 @@ class CodeSystem(TokenSystem):
         self.require("decision.thresholds", options.thresholds)
 
     def require(self, key: str, tasks: Iterable[str]) -> None:
-        """ConfigError, about a key, if the model lacks one of some tasks."""
+        """ConfigError about a key if the model lacks one of its tasks."""
         unknown = [task for task in tasks if task not in self.config.labels]
         if unknown:
             raise ConfigError(f"{key}: the model has no task '{unknown[0]}'; it has {', '.join(self.config.labels)}")
 
     @classmethod
     def read(cls, path: str, options: CodeOptions) -> CodeCheckpoint:
-        found = checkpoint.read(path, cls.package, (CALIBRATION,))
-        calibration = read_calibration(found.values(CALIBRATION))
-        return CodeCheckpoint(found.folder, found.digest, CodeConfig.from_json(found.config), calibration)
+        stored = checkpoint.read(path, cls.package, (CALIBRATION,))
+        calibration = read_calibration(stored.values(CALIBRATION))
+        return CodeCheckpoint(stored.folder, stored.digest, CodeConfig.from_json(stored.config), calibration)
 
     @classmethod
     def write(cls, folder: Path, config: CodeConfig, tensors: "Mapping[str, Tensor]", card: str) -> None:
-        """Writes a checkpoint that is sure of nothing yet."""
+        """Writes a checkpoint without thresholds."""
         tokenizer = encoder_folder(config.model["encoder"]) / checkpoint.TOKENIZER
         files = calibration_file({task.name: TaskCalibration() for task in config.tasks})
         checkpoint.write(folder, cls.package, config.to_json(), tensors, tokenizer, files, card)
@@ -158,11 +158,11 @@ class CodeSystem(TokenSystem):
 
     @property
     def deciding(self) -> Sequence[str]:
-        """The tasks that must all be sure for a text to be coded without review."""
+        """The tasks that must all be certain for a text to be coded without review."""
         return list(self.config.labels)
 
     def calibration(self, task: str) -> TaskCalibration:
-        """That of a task; of one that was never calibrated the one that is sure of nothing."""
+        """The calibration of a task; a task without one is never certain."""
         return self.checkpoint.calibration.get(task, TaskCalibration())
 
     @property
@@ -179,7 +179,7 @@ class CodeSystem(TokenSystem):
             yield self.row(meta, {task: values[place] for task, values in logits.items()})
 
     def meta(self, prepared: pa.Table) -> list[dict[str, Any]]:
-        """What `row` needs of each prepared text: its key and id, what was read of it, and the columns `kept`."""
+        """The facts about each prepared text that `row` needs: key and id, how much was read, and the columns `kept`."""
         columns = prepared.select(["row", "record_id", "text_sha256", "truncated_chars", *self.kept]).to_pylist()
         counts = zip(columns, list_values(prepared["input_ids"]), self.window_counts(prepared), strict=True)
         return [{**values, "n_tokens": len(ids), "n_windows": windows} for values, ids, windows in counts]
@@ -188,26 +188,26 @@ class CodeSystem(TokenSystem):
         """A text's row from its logits [labels] of each task."""
         answers = {t.name: answer(t, logits[t.name], self.calibration(t.name), self.options) for t in self.config.tasks}
         columns = dict(meta)
-        for task, found in answers.items():
-            columns |= {f"{task}_{name}": value for name, value in vars(found).items()}
-            columns[f"{task}_name"] = code_name(task, found.code)
+        for task, one in answers.items():
+            columns |= {f"{task}_{name}": value for name, value in vars(one).items()}
+            columns[f"{task}_name"] = code_name(task, one.code)
         reasons = self.reasons(meta, answers)
         columns["decision"] = REVIEW if reasons else AUTO
         return columns | {"reasons": [reason for reason in REASONS if reason in reasons]}
 
     def reasons(self, meta: Mapping[str, Any], answers: Mapping[str, Answer]) -> set[str]:
-        """Why a person must look at a text."""
+        """The reasons to review a text."""
         truncated = {"text_truncated"} if meta["truncated_chars"] else set()
         return truncated.union(*(answers[task].reasons for task in self.deciding))
 
     def unsure(self, prepared: pa.Table, tolerance: float) -> dict[int, list[str]]:
-        """The columns of each row that would be others if a probability were, by less than `tolerance`; or if the distance in
-        logits were, by that share, beyond which a text is unlike all others."""
+        """The columns of each row that could change if probabilities, or the relative distance from known texts, changed by less
+        than `tolerance`."""
         scores = self.scores(prepared)
-        found: dict[int, list[str]] = {row: [] for row in scores["row"].to_pylist()}
+        unsure: dict[int, list[str]] = {row: [] for row in scores["row"].to_pylist()}
         for task in self.config.tasks:
             of_task = list_values(scores[f"{task.name}_logits"])
-            for (row, columns), logits in zip(found.items(), of_task, strict=True):
+            for columns, logits in zip(unsure.values(), of_task, strict=True):
                 if min(margins(task, logits, self.calibration(task.name), self.options)) < tolerance:
-                    found[row] = [*columns, f"{task.name}_code", f"{task.name}_decision", "decision"]
-        return found
+                    columns += [f"{task.name}_code", f"{task.name}_decision", "decision"]
+        return unsure

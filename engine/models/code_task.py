@@ -1,4 +1,4 @@
-"""What a model of codes is asked, and how its logits become a decision: tasks, and their calibrations."""
+"""The tasks of a model of codes, and their calibrations, which turn logits into decisions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What the config of every model of codes has; `special` is among its fields too, see `engine.models.token_system`."""
+    """The common config of all models of codes; subclasses add `special`, see `engine.models.token_system`."""
 
     tasks: tuple[Task, ...]
 
@@ -32,7 +32,7 @@ class TaskConfig:
             raise ConfigError("model.tasks: name at least one task")
         for task in self.tasks:
             if not task.name.isidentifier():
-                raise ConfigError(f"model.tasks: '{task.name}' must be a plain word, it becomes part of column names")
+                raise ConfigError(f"model.tasks: '{task.name}' must be a plain word, since it becomes part of column names")
             if len(task.labels) != len(task.support):
                 raise ConfigError(f"checkpoint: task {task.name} has {len(task.labels)} labels but {len(task.support)} supports")
 
@@ -42,11 +42,11 @@ class TaskConfig:
         return {task.name: task.labels for task in self.tasks}
 
     def task(self, name: str) -> Task:
-        """The task of that name."""
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise ConfigError(f"the model has no task '{name}'; it has {', '.join(t.name for t in self.tasks)}")
+        """The task of that name; ConfigError if the model lacks it."""
+        tasks = {task.name: task for task in self.tasks}
+        if name not in tasks:
+            raise ConfigError(f"the model has no task '{name}'; it has {', '.join(tasks)}")
+        return tasks[name]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -61,12 +61,12 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class TaskCalibration:
-    """How a task's logits become a decision; `threshold` above 1 means that nothing is sure enough.
+    """How a task's logits become a decision; a `threshold` above 1 means that nothing is certain enough.
 
-    `centres` are the mean logits of the reports that the model was calibrated on, one for each code that it gave them; a report
-    whose logits lie farther than `farthest` from every one of them is unlike those.
-    `isotonic` holds the knots (x, y) of a rising curve that takes the highest probability at this temperature to the share right
-    that was seen there, straight between knots. `class_thresholds` stand before `threshold` for the codes they name.
+    `centres` are the mean logits of the calibration reports, one for each predicted code; a report whose logits are farther than
+    `farthest` from all of them is unlike these reports. `isotonic` holds the knots (x, y) of a rising curve, linear between
+    knots, that maps the highest probability at this temperature to the observed share right. `class_thresholds` override
+    `threshold` for their codes.
     """
 
     temperature: float = 1.0

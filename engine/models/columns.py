@@ -8,12 +8,12 @@ import pyarrow as pa
 
 def list_values(column: pa.ChunkedArray) -> list[np.ndarray | None]:
     """The rows of a list column as arrays, null as None."""
-    found: list[np.ndarray | None] = []
+    rows: list[np.ndarray | None] = []
     for chunk in column.chunks:
         offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy()
         valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        found += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
-    return found
+        rows += [values[a:b] if ok else None for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)]
+    return rows
 
 
 def lists(arrays: Sequence[np.ndarray | None], kind: type[np.integer] = np.int32) -> pa.Array:
@@ -33,6 +33,6 @@ def matrix_column(values: np.ndarray) -> pa.Array:
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of lists of one length as rows of numbers [n, k]; [0, 0] where there is none."""
+    """A column of lists of equal length as rows of numbers [n, k]; [0, 0] for an empty column."""
     rows = list_values(column)
     return np.stack(rows) if rows else np.zeros((0, 0), np.float32)

@@ -1,9 +1,9 @@
-"""How a system lets the answers of its finished runs be explained: a small protocol, found as `<package>.explained`.
+"""The protocol by which a system explains the answers of its finished runs, in the module `<package>.explained`:
 
     load(spec, names, targets) -> Explained
 
-`spec` is that of the run, `names` are what to explain (tasks, types; all where empty), `targets` what to explain in place of the
-run's answers, by name. The module is importable without torch; models are made by the first `groups`.
+`spec` is that of the run, `names` are the tasks or types to explain (empty for all), `targets` gives by name what to explain
+instead of the run's answers. Importing the module does not import torch; the first call of `groups` builds the models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from engine.explain.protocol import Explainable
     from engine.explain.settings import Settings
 
-# What is to be explained of a record: a code or type, and where it stands; a null is for the system to fill in.
+# What to explain of a record: a code or type, and its place; the system fills in a null.
 ASKED = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Answers that one model explains. Groups of a call are over the same records, whose changed copies they share.
+    """Answers that one model explains. The groups of one call have the same records and share their changed copies.
 
-    `rows` says of each record of the batch which of the prepared rows it belongs to, `own` whether the model itself answers so.
-    With `chosen` the targets are a user's, in place of the run's answers.
+    For each record of the batch, `rows` is the number of its prepared row, and `own` says whether the target is the model's own
+    answer. With `chosen` the targets are the user's instead of the run's answers.
     """
 
     model: "Explainable"
@@ -43,36 +43,36 @@ class Group:
 
 
 class Explained(Protocol):
-    """A system as it explains the answers of its runs."""
+    """A system that explains the answers of its runs."""
 
     system: System
     names: tuple[str, ...]  # what is explained: tasks, types
-    columns: tuple[str, ...]  # of a run's row, which say what was answered
-    own_methods: frozenset[str]  # beside those that every model can be explained with
+    columns: tuple[str, ...]  # of a run's row, with the answers
+    own_methods: frozenset[str]  # beyond those that work for every model
     erasures: tuple[str, ...]  # ways of erasing a unit when faithfulness is measured
-    kind: str  # what has those methods and ways, as a message names it: "the head 'cls'"
+    kind: str  # the system's name in messages about these: "the head 'cls'"
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        """What is to be explained of a record, a value of `ASKED`, from the `columns` of its row in the run; of a record without
-        a row something that takes the same way through the model."""
+        """What to explain of a record, a value of `ASKED`, from the `columns` of its row in the run; without a row a placeholder
+        that takes the same path through the model."""
 
     def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and windows of each prepared record."""
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
-        """The answers to explain of some prepared records, as the column `asked` has them; the row that a target belongs to goes
-        by `rows`, and the targets of a row come in the order of the groups.
+        """The targets of prepared records from the column `asked`; `rows` of a group says which row each belongs to, and the
+        targets of a row have the order of the groups.
 
         Raises:
-            RowError: what is asked for is not in the record.
+            RowError: a target is not in the record.
         """
 
 
 def load_explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, str]) -> Explained:
-    """The system of a run as it explains.
+    """The explaining side of a run's system.
 
     Raises:
-        ConfigError: it cannot, or has no such names or targets.
+        ConfigError: it explains nothing, or has no such names or targets.
     """
     module = module_of(spec.system, "explained")
     if module is None:
@@ -81,7 +81,7 @@ def load_explained(spec: ModelSpec, names: Sequence[str], targets: Mapping[str, 
 
 
 def label_numbers(task: str, labels: Sequence[str], code: str, multi_label: bool = False) -> list[int]:
-    """The labels that a code stands for; codes of a multi-label task are joined by `;`.
+    """Numbers of a code's labels; codes of a multi-label task are joined by `;`.
 
     Raises:
         ConfigError: the model does not know a code.

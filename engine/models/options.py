@@ -1,7 +1,7 @@
-"""What a run may set of a system: one flat dataclass of keys, which the system's package exports as `Options`.
+"""Settings of a system in a run: one flat dataclass of keys, which the system's package exports as `Options`.
 
-The names of its fields are those of Python (`rows(texts, options={"spans": 3})`) and of a run's fingerprint; `at` gives each its
-name on a command line. A package without `Options` is no system that a job can run.
+Field names are those used in Python (`rows(texts, options={"spans": 3})`) and in a run's fingerprint; `at` is the name on a
+command line. Jobs can run only packages with `Options`.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from engine.errors import ConfigError
 from engine.keys import key
 from engine.models.base import ModelSpec
 
-# The key under which every system that gives evidence names the way it is found, and its value for none.
+# The key with which every system that gives evidence names its method, and the value for no evidence.
 EVIDENCE, NONE = "explain.method", "none"
 _EXPLAIN = "explain."
 
@@ -23,23 +23,22 @@ class SystemOptions:
     """Settings that change a value in a row; they are part of a run's fingerprint."""
 
     def completed(self, kept: Sequence[str]) -> dict[str, Any]:
-        """The options of a run over records that keep the columns `kept`, as a `ModelSpec` has them: with all that other places
-        than a command line say.
+        """The options for a `ModelSpec`, completed from other places than the command line; the records keep the columns `kept`.
 
         Raises:
-            ConfigError: they want something that is not there.
+            ConfigError: they name something that is missing.
         """
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
 class TextOptions(SystemOptions):
-    """What all systems that read texts take. `deterministic` gives each report a batch of its own, so that nothing depends on its
+    """Options of all systems for texts. With `deterministic` each report is a batch of its own, so nothing depends on its
     neighbours."""
 
     max_tokens: int = key(
         16_384,
-        "Tokens read of a report. What lies beyond is counted in truncated_chars and sends the report to review.",
+        "Tokens read of a report. The rest is counted in truncated_chars and sends the report to review.",
         at="text.max_tokens",
         low=16,
     )
@@ -50,14 +49,14 @@ class TextOptions(SystemOptions):
         choices=("auto", "fp32", "bf16"),
     )
     deterministic: bool = key(
-        False, "The same bits whatever the batches and shards: slower, each report goes alone.", at="deterministic"
+        False, "The same bits whatever the batches and shards: slower, as each report is processed alone.", at="deterministic"
     )
 
 
 @dataclass(frozen=True)
 class CodeOptions(TextOptions):
-    """What all systems of codes take. `thresholds` go before the checkpoint's, task by task; `min_support` is the number of real
-    training texts that a code must have had."""
+    """Options of all systems of codes. `thresholds` override the checkpoint's, by task; `min_support` is the least number of real
+    training texts of a code."""
 
     thresholds: Mapping[str, float] = key(
         {},
@@ -73,13 +72,13 @@ class CodeOptions(TextOptions):
 
 @dataclass(frozen=True)
 class TextSettings:
-    """What all systems that read texts take to be calibrated: the options of a run that their scores depend on."""
+    """Calibration settings of all systems for texts: the options of a run that affect their scores."""
 
     max_tokens: int = key(TextOptions.max_tokens, "Tokens read of a report; as text.max_tokens of the runs to come.", low=16)
     precision: str = key("auto", "Arithmetic of the encoder; as in the runs to come.", choices=("auto", "fp32", "bf16"))
 
     def options(self) -> dict[str, Any]:
-        """Those of the system that is calibrated."""
+        """Options of the system to calibrate."""
         return {"max_tokens": self.max_tokens, "precision": self.precision}
 
 
@@ -105,7 +104,7 @@ def with_options(spec: ModelSpec, **changed: Any) -> ModelSpec:
 
 
 def without_evidence(spec: ModelSpec) -> ModelSpec:
-    """The spec of the same system that gives no evidence: the same spec where it never gives any."""
-    at = {each.name: each.metadata.get("at") or "" for each in fields(options_of(spec.system))}
+    """The spec of the same system without evidence; unchanged if it never gives any."""
+    at = {field.name: field.metadata.get("at") or "" for field in fields(options_of(spec.system))}
     kept = {name: value for name, value in spec.options.items() if not at.get(name, "").startswith(_EXPLAIN)}
     return replace(spec, options=kept | {name: NONE for name, place in at.items() if place == EVIDENCE})

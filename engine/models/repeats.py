@@ -1,7 +1,7 @@
-"""Texts that stand in two splits: what valid and test measure must not have been learned by heart.
+"""Texts that occur in several splits: what valid and test measure must not have been learned by heart.
 
-Of a text that stands in several splits that of test stays before that of valid, and that before that of train; two texts are the
-same whatever their case and blanks, and with a second text only where that is the same too.
+A text that is in several splits stays in test if it is there, else in valid. Two texts are equal apart from case and blanks;
+texts with a second text only if that is equal too.
 """
 
 from collections.abc import Iterable
@@ -27,31 +27,30 @@ class Repeats:
 
     @classmethod
     def of(cls, tables: Iterable[pa.Table]) -> "Repeats":
-        """From all reports, with `text`, `pair` and `split`, some at a time."""
-        found: dict[str, list[NDArray]] = {"valid": [], "test": []}
+        """From all reports, with `text`, `pair` and `split`, in parts."""
+        digests: dict[str, list[NDArray]] = {"valid": [], "test": []}
         for table in tables:
-            for split, digests in found.items():
-                digests.append(_digests(table.filter(pc.equal(table["split"], split))))
-        return cls(*(np.unique(np.concatenate([np.empty(0, np.int64), *each])) for each in found.values()))
+            for split, parts in digests.items():
+                parts.append(_digests(table.filter(pc.equal(table["split"], split))))
+        return cls(*(np.unique(np.concatenate([np.empty(0, np.int64), *parts])) for parts in digests.values()))
 
     def kept(self, table: pa.Table) -> pa.Table:
-        """The reports that stand in no later split too."""
+        """The reports that are in no later split."""
         keep = np.ones(len(table), dtype=bool)
         for split, later in _LATER.items():
             rows = np.flatnonzero(pc.equal(table["split"], split).to_numpy(zero_copy_only=False))
-            keep[rows] = ~self._held(_digests(table.take(pa.array(rows))), later)
+            keep[rows] = ~self._repeated(_digests(table.take(pa.array(rows))), later)
         return table.filter(pa.array(keep))
 
     def holds(self, text: str, pair: str | None) -> bool:
-        """Whether a text of train stands in valid or test."""
-        return bool(self._held(np.array([seed_of(plain(text), plain(pair))], np.int64), _LATER["train"])[0])
+        """Whether a text of train is in valid or test too."""
+        return bool(self._repeated(np.array([seed_of(plain(text), plain(pair))], np.int64), _LATER["train"])[0])
 
-    def _held(self, digests: NDArray, splits: Iterable[str]) -> NDArray:
-        found = np.zeros(len(digests), dtype=bool)
+    def _repeated(self, digests: NDArray, splits: Iterable[str]) -> NDArray:
+        repeated = np.zeros(len(digests), dtype=bool)
         for known in (getattr(self, split) for split in splits):
-            at = np.searchsorted(known, digests)
-            found |= np.append(known, -1)[at] == digests
-        return found
+            repeated |= np.append(known, -1)[np.searchsorted(known, digests)] == digests
+        return repeated
 
 
 def _digests(table: pa.Table) -> NDArray:

@@ -1,4 +1,4 @@
-"""What every calibration does: what a system decides by, fitted on a user's own records, becomes a revision of its checkpoint."""
+"""Calibration of any system: thresholds fitted on a user's own records become a revision of its checkpoint."""
 
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from engine.models.options import options_of
 
 @dataclass(frozen=True)
 class Revision:
-    """What a calibration found: `files` take the place of the checkpoint's, or of its `part`'s.
+    """The result of a calibration: `files` replace those of the checkpoint, or of its `part`.
 
-    `title` and `about` say on the card what was fitted and what that replaces, `lines` what it does to the labelled records.
+    On the card, `title` and `about` say what was fitted and what it replaces, `lines` its effect on the labelled records.
     """
 
     title: str
@@ -25,31 +25,31 @@ class Revision:
 
 
 def calibrate(spec: ModelSpec, settings: Any, output: str, say: Say, tell: Say) -> None:
-    """Scores labelled records by the product, fits what it decides by, and writes a revision: the same weights, other decisions.
+    """Scores labelled records with the product, fits its thresholds, and writes a revision: the same weights, other decisions.
 
     Args:
         spec: the checkpoint, and where the model runs. settings: see `engine.models.base.Calibration`; they give the options.
-        output: the folder of the revision. say: what is going on. tell: what comes of it, before and after.
+        output: the folder of the revision. say: prints progress. tell: prints results, before and after.
     Raises:
         ConfigError: the folder exists, the records cannot be used or are too few, or nothing could be fitted.
     """
     check_new(output)
     options = settings.options()
     system = load(replace(spec, options=options))
-    found = pkgutil.resolve_name(calibration(spec.system).WORK)(system, settings, say, tell)
+    revision = pkgutil.resolve_name(calibration(spec.system).WORK)(system, settings, say, tell)
     folder = system.checkpoint.folder
-    old = folder / (found.part or "") / CARD
+    old = folder / (revision.part or "") / CARD
     card = [
-        f"# Revision of {found.title}",
+        f"# Revision of {revision.title}",
         "",
         f"The weights are those of {system.digest},",
-        *found.about,
+        *revision.about,
         "",
-        *(f"    {line}" for line in found.lines),
+        *(f"    {line}" for line in revision.lines),
         "",
         old.read_text() if old.is_file() else "",
     ]
-    digest = write_revision(output, folder, found.files, "\n".join(card), found.part)
-    chosen = {each.metadata.get("at"): options.get(each.name) for each in fields(options_of(spec.system))}
+    digest = write_revision(output, folder, revision.files, "\n".join(card), revision.part)
+    chosen = {field.metadata.get("at"): options.get(field.name) for field in fields(options_of(spec.system))}
     model = "".join(f" {at}={value}" for at, value in chosen.items() if at and at.startswith("model.") and value is not None)
     tell(f"\nRevision {digest[:12]} of {system.digest[:12]}: {output}\nTo use it: model.path={output}{model}")

@@ -1,4 +1,4 @@
-"""From answers to the rows of a result table: joined by key, failed rows filled in, every promise checked."""
+"""From answers to rows of a result table: joined by key, failed rows completed, every promise checked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from engine.records import DECISIONS, FAILED, FAILURE, FAILURE_KINDS, check, sys
 
 
 def answers_schema(fields: Sequence[pa.Field]) -> pa.Schema:
-    """`row`, `failure`, then a system's own columns, each of which is null where the row failed."""
+    """`row`, `failure`, then the system's own columns, which are null if the row failed."""
     return pa.schema(
         [pa.field("row", pa.int32(), nullable=False), pa.field("failure", FAILURE), *(f.with_nullable(True) for f in fields)]
     )
@@ -23,7 +23,7 @@ def result_schema(system: System, keep: pa.Schema) -> pa.Schema:
 
 
 def keyed(table: pa.Table, name: str) -> list[int]:
-    """The table's `row` keys, after checking that there is one a row and each once."""
+    """The table's `row` keys, after checking that every row has one and none repeats."""
     if "row" not in table.column_names:
         raise ContractError(f"{name} gave no column 'row'")
     rows = table["row"].to_pylist()
@@ -36,16 +36,16 @@ def finish(system: System, keep: pa.Schema, run_id: str, meta: pa.Table, answers
     """Joins the records of a shard with their answers.
 
     Args:
-        keep: the columns that the records have in `keep`.
-        meta: every record of the shard, without text; `failure` set where it could not be read or prepared.
-        answers: one row for each record without such a failure, by `row`.
+        keep: the fields of the records' column `keep`.
+        meta: every record of the shard, without text; `failure` is set if it could not be read or prepared.
+        answers: by `row`, one for each record without such a failure.
     Raises:
         ContractError: a record has no answer or two, or a row breaks the table's schema.
     """
     schema = result_schema(system, keep)
     expected = meta.filter(meta["failure"].is_null())["row"].to_pylist()
     if sorted(keyed(answers, "run")) != sorted(expected):
-        raise ContractError("run gave answers for other records than it was asked for")
+        raise ContractError("run gave answers for other records than it was given")
     meta = meta.sort_by("row")
     count = meta.num_rows
     at = pc.index_in(meta["row"], pa.array(answers["row"].to_pylist(), pa.int32()))
@@ -67,23 +67,23 @@ def finish(system: System, keep: pa.Schema, run_id: str, meta: pa.Table, answers
     return _checked(table, schema)
 
 
-def as_duplicates(table: pa.Table, found: Mapping[int, str]) -> pa.Table:
-    """Rows whose id was taken before, as failed rows: a new id, the given one in `source_id`, every answer null.
+def as_duplicates(table: pa.Table, new_ids: Mapping[int, str]) -> pa.Table:
+    """The table with rows of repeated ids as failed rows: a new id, the original one in `source_id`, every answer null.
 
     Args:
-        found: place in the table -> new id.
+        new_ids: row number -> new id.
     """
-    failed = pa.chunked_array([pa.array([index in found for index in range(table.num_rows)])])
-    given = table["record_id"].to_pylist()
+    failed = pa.chunked_array([pa.array([index in new_ids for index in range(table.num_rows)])])
+    ids = table["record_id"].to_pylist()
     kinds = pc.struct_field(table["failure"], "kind").to_pylist()
     failures = [
-        {"kind": "duplicate_id", "detail": f"was {kinds[i]}" if kinds[i] else ""} if i in found else None
-        for i in range(len(given))
+        {"kind": "duplicate_id", "detail": f"was {kind}" if kind else ""} if index in new_ids else None
+        for index, kind in enumerate(kinds)
     ]
-    own = table.schema.names[1 : table.schema.names.index("failure")]
-    columns = {name: _fill(table[name], failed, _blank(table.schema.field(name))) for name in own}
-    columns["record_id"] = pa.array([found.get(index, name) for index, name in enumerate(given)])
-    columns["source_id"] = pa.array([given[index] if index in found else None for index in range(len(given))], pa.string())
+    answers = table.schema.names[1 : table.schema.names.index("failure")]
+    columns = {name: _fill(table[name], failed, _blank(table.schema.field(name))) for name in answers}
+    columns["record_id"] = pa.array([new_ids.get(index, name) for index, name in enumerate(ids)])
+    columns["source_id"] = pa.array([name if index in new_ids else None for index, name in enumerate(ids)], pa.string())
     columns["failure"] = pc.coalesce(pa.chunked_array([pa.array(failures, FAILURE)]), table["failure"])
     return check(pa.table([columns.get(name, table[name]) for name in table.schema.names], schema=table.schema), table.schema)
 
@@ -104,24 +104,24 @@ def tally(table: pa.Table) -> dict:
 
 
 def add(total: dict, counts: dict) -> dict:
-    """Two tallies in one."""
+    """The sum of two tallies."""
     added = {"rows": total.get("rows", 0) + counts["rows"]}
     for name in ("decisions", "failures", "reasons", "entities"):
-        ours, theirs = total.get(name, {}), counts[name]
-        added[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in sorted(ours.keys() | theirs.keys())}
+        one, other = total.get(name, {}), counts[name]
+        added[name] = {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())}
     return added
 
 
 def nan_rows(table: pa.Table) -> dict[int, str]:
-    """`row` -> a column of it that holds a NaN, at any depth of lists and structs."""
-    found: dict[int, str] = {}
+    """`row` -> one of its columns with a NaN, at any depth of lists and structs."""
+    rows: dict[int, str] = {}
     for name in table.column_names:
         for values, parents in _floats(table[name].combine_chunks(), None):
             bad = pc.indices_nonzero(pc.fill_null(pc.is_nan(values), False))
             if len(bad):
                 at = bad if parents is None else parents.take(bad)
-                found.update(dict.fromkeys(table["row"].take(at).to_pylist(), name))
-    return found
+                rows.update(dict.fromkeys(table["row"].take(at).to_pylist(), name))
+    return rows
 
 
 def _floats(array: pa.Array, parents: pa.Array | None) -> Iterator[tuple[pa.Array, pa.Array | None]]:
@@ -137,12 +137,12 @@ def _floats(array: pa.Array, parents: pa.Array | None) -> Iterator[tuple[pa.Arra
 
 
 def _blank(field: pa.Field) -> Any:
-    """What a failed row has in a system's column."""
+    """The value of a failed row in a system's column."""
     return {"decision": FAILED, "reasons": []}.get(field.name)
 
 
 def _fill(values: pa.ChunkedArray, failed: pa.ChunkedArray, blank: Any) -> pa.ChunkedArray:
-    # Through take and not if_else, which does not know every nested type.
+    # With take, as if_else does not support every nested type.
     whole = pa.concat_arrays([*values.chunks, pa.array([blank], values.type)])
     index = pc.if_else(failed, pa.scalar(len(values), pa.int64()), pa.array(range(len(values)), pa.int64()))
     return pa.chunked_array([whole.take(index.combine_chunks())])

@@ -1,8 +1,8 @@
-"""The plain loop around a system: records to rows without Ray. What the pipeline does with a shard, `rows` does with a few texts.
+"""The plain loop around a system: records to rows without Ray. `rows` does with a few texts what the pipeline does with a shard.
 
-The work goes in three steps with tables between them, joined by `row` and never by position:
+Three steps pass tables, which are joined by `row` and never by position:
 
-    prepare  ->  meta: the records without their text;  prepared: what the system made of the readable ones
+    prepare  ->  meta: the records without their text;  prepared: the readable ones as the system prepared them
     answer   ->  answers: `row`, `failure` and the system's own columns
     finish   ->  the rows of the result table (engine/models/rows.py)
 """
@@ -35,60 +35,58 @@ def rows(
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """The rows that the job of a system writes for some texts, in their order. `source` and `run_id` are empty.
+    """The rows that the job of a system writes for these texts, in their order. `source` and `run_id` are empty.
 
-    A text that cannot be coded, such as an empty one, is a failed row. A process loads a model once for
-    each set of the other arguments.
+    A text that cannot be processed, such as an empty one, becomes a failed row. A process loads a model once for each set of the
+    other arguments.
 
     Args:
         texts: id -> text.
-        system: the package of the system; without one that of the checkpoint, or for `shipped` the one that comes along for
-            the table `codes`.
+        system: the package of the system; by default that of the checkpoint, or for `shipped` the one that comes with the engine
+            for the table `codes`.
         model: a checkpoint folder.
-        options: settings that change a value in a row, as the system's own options class names them; the others are the job's
+        options: settings that change a value in a row, by the names of the system's options class; the others are the job's
             defaults.
         runtime: `device`, `threads` and `batch_tokens`.
     Raises:
-        ConfigError: the system knows no such option, or the checkpoint is not there or damaged.
+        ConfigError: the system has no such option, or the checkpoint is missing or damaged.
     """
     if not isinstance(texts, Mapping):
         raise ConfigError("texts: give ids with their texts, as in {'a': 'Breast: invasive ductal carcinoma.'}")
     system = system or (shipped_system(CODES) if model in ("", "shipped") else checkpoint.system_of(model))
-    made = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {})))
-    meta, prepared = prepare(made, records_of(texts, texts.values()))
-    nothing = pa.schema([])
-    return finish(made, nothing, "", meta, answer(made, prepared, nothing))
+    loaded, keep = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {}))), pa.schema([])
+    meta, prepared = prepare(loaded, records_of(texts, texts.values()))
+    return finish(loaded, keep, "", meta, answer(loaded, prepared, keep))
 
 
 def shipped_system(table: str) -> str:
-    """The package of the system that fills a table and has a checkpoint that comes along; of several the one whose package says
-    `DEFAULT = True`.
+    """The package of the system that fills a table and contains a checkpoint; of several the one with `DEFAULT = True`.
 
     Raises:
-        ConfigError: that is not just one.
+        ConfigError: there is none, or the choice is not unique.
     """
-    found = [name for name, fills in systems().items() if fills == table and checkpoint.shipped(name).is_dir()]
-    chosen = found if len(found) == 1 else [name for name in found if getattr(import_module(name), "DEFAULT", False)]
-    if len(chosen) != 1:
-        raise ConfigError(f"system: name one; those that fill the table {table} are: {', '.join(found) or 'none'}")
-    return chosen[0]
+    names = [name for name, fills in systems().items() if fills == table and checkpoint.shipped(name).is_dir()]
+    default = names if len(names) == 1 else [name for name in names if getattr(import_module(name), "DEFAULT", False)]
+    if len(default) != 1:
+        raise ConfigError(f"system: name one; those that fill the table {table} are: {', '.join(names) or 'none'}")
+    return default[0]
 
 
 def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[str | None] | None = None) -> pa.Table:
-    """Texts with their ids as the records of a source, numbered in their order; what is wrong with one is its failure.
+    """Texts with their ids as records of a source, numbered in their order; a faulty one has a failure.
 
     Args:
-        pairs: second texts, for a model that reads pairs; they are kept in the column `pair`.
+        pairs: second texts, for a model that reads pairs; they become the column `pair`.
     """
-    gathered = Rows(InputConfig("texts", id="id"), () if pairs is None else (PAIR,))
-    several = [ids, texts] if pairs is None else [ids, texts, pairs]
-    for position, (record_id, text, *pair) in enumerate(zip(*several, strict=True)):
-        gathered.add("", position, record_id, text, tuple(pair))
-    return gathered.table()
+    collected = Rows(InputConfig("texts", id="id"), () if pairs is None else (PAIR,))
+    columns = [ids, texts] if pairs is None else [ids, texts, pairs]
+    for position, (record_id, text, *pair) in enumerate(zip(*columns, strict=True)):
+        collected.add("", position, record_id, text, tuple(pair))
+    return collected.table()
 
 
 def system_of(spec: ModelSpec) -> System:
-    """The system of a spec, built once a process."""
+    """The system of a spec, built once per process."""
     key = json.dumps([spec.system, spec.path, dict(spec.options), dict(spec.runtime)], sort_keys=True, default=list)
     if key not in _systems:
         _systems[key] = load(spec)
@@ -96,13 +94,11 @@ def system_of(spec: ModelSpec) -> System:
 
 
 def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Records to (meta, prepared). `meta` has every record, without text; a record that cannot be prepared has its failure there.
-
-    `prepared` has the others.
-    """
+    """Records to (meta, prepared). `meta` has every record, without text, and the failures of those that cannot be prepared;
+    `prepared` has the others."""
     meta = records.drop_columns(["text"])
     readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
-    tables, failed = _guarded(system, system.prepare, readable, "prepare", _kept(records))
+    tables, failed = _guarded(system, system.prepare, readable, "prepare", _keep_schema(records))
     prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
     if "failure" in prepared.column_names:
         broken = prepared.filter(prepared["failure"].is_valid())
@@ -112,9 +108,9 @@ def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
-    """Prepared records to answers: one a prepared record, in the order of `answers_schema`; a row with a NaN has failed.
+    """Prepared records to answers, one for each, with the columns of `answers_schema`; a row with a NaN has failed.
 
-    `keep` are the columns that the records had in `keep`.
+    `keep` are the fields of the records' column `keep`.
     """
     schema = answers_schema(system.fields())
     tables, failed = _guarded(system, system.run, prepared, "run", keep) if prepared.num_rows else ([], [])
@@ -133,21 +129,20 @@ def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
 
 
 def probe(system: System, keep: pa.Schema) -> None:
-    """Codes one made-up record with those kept columns: loads the weights, and tells a broken system from a broken record by
-    raising."""
-    kept = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
-    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": kept}
+    """Processes one artificial record with these kept columns: loads the weights, and raises if the system itself is broken."""
+    values = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
+    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": values}
     system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
 
 
-def _kept(records: pa.Table) -> pa.Schema:
+def _keep_schema(records: pa.Table) -> pa.Schema:
     return pa.schema(list(records.schema.field("keep").type))
 
 
 def _guarded(
     system: System, call: Callable, table: pa.Table, name: str, keep: pa.Schema
 ) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
-    """Calls a system on a table; if it raises, on the halves, down to the single row that then fails alone."""
+    """Calls a system on a table; if it raises, on the halves, down to a single row, which then fails alone."""
     done: list[pa.Table] = []
     failed: list[tuple[int, dict]] = []
     probed = False
@@ -159,7 +154,7 @@ def _guarded(
         except (EngineError, KeyboardInterrupt):
             raise
         except Exception as error:
-            # The frames that it came through hold what a model calculated, and the next try needs that memory.
+            # Its frames hold tensors of the model, and the next attempt needs their memory.
             error.__traceback__ = None
             if not probed:
                 probed = True
@@ -171,13 +166,13 @@ def _guarded(
                 waiting += [part.slice(half), part.slice(0, half)]
             continue
         if sorted(keyed(result, name)) != sorted(part["row"].to_pylist()):
-            raise ContractError(f"{name} gave rows for other records than it was asked for")
+            raise ContractError(f"{name} gave rows for other records than it was given")
         done.append(result)
     return done, failed
 
 
 def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None:
-    """Raises if the system fails on a harmless record too: then no record is to blame."""
+    """Raises if the system fails on a harmless record too, so that no record is to blame."""
     try:
         probe(system, keep)
     except EngineError:
@@ -185,9 +180,7 @@ def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None
     except Exception as again:
         kind, place = type(again).__name__, where(again)
         if _failure(again)["kind"] == "out_of_memory":
-            raise RetryableError(
-                f"the model has no memory for even one short record ({kind}); free some, and try again"
-            ) from None
+            raise RetryableError(f"there is no memory for even one short record ({kind}); free some, and try again") from None
         if isinstance(again, ImportError):
             raise ConfigError(f"the model cannot be loaded: {kind} at {place}") from None
         raise ContractError(f"the model fails on any record: {name} raised {type(error).__name__}, {kind} at {place}") from None
@@ -197,7 +190,7 @@ def _failure(error: Exception) -> dict[str, str]:
     if isinstance(error, RowError):
         return {"kind": error.kind, "detail": error.detail}
     name = type(error).__name__
-    # torch is not imported here: its error is known by name.
+    # torch is not imported here, so its error is recognised by name.
     memory = isinstance(error, MemoryError) or name in ("OutOfMemoryError", "ArrowMemoryError")
     return {"kind": "out_of_memory" if memory else "model_error", "detail": name}
 
@@ -206,6 +199,6 @@ def _with_failures(table: pa.Table, failures: dict[int, dict]) -> pa.Table:
     if not failures:
         return table
     rows = table["row"]
-    found = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
-    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([found]), table["failure"])
+    new = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
+    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([new]), table["failure"])
     return table.set_column(table.column_names.index("failure"), table.schema.field("failure"), merged)

@@ -1,8 +1,5 @@
-"""The base of systems for texts: what none of them needs to say again.
-
-Loading by checkpoint and options, threads, device and precision, network and tokenizer made at their first use, texts to tokens,
-windows to batches within a budget, and rows from plain values.
-"""
+"""The base of systems for texts: loading by checkpoint and options; threads, device and precision; network and tokenizer built at
+first use; texts to tokens; windows to batches within a budget; and rows from plain values."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -33,12 +30,11 @@ _BUDGET = 4096
 class TokenSystem:
     """See `engine.models.base.System`.
 
-    A system says which options it takes and which table it fills, how its checkpoint is read (`read`) and becomes a network
-    (`build`), which columns it fills (`fields`) with what (`rows`), and what it can answer (`known`). Where that are labels of a
-    whole text, `predict` gives their logits, and `scores` follows.
+    A system names its options and its table, and implements how to read its checkpoint (`read`) and turn it into a network
+    (`build`), its columns (`fields`) and rows (`rows`), and its possible answers (`known`). If these are labels of a whole text,
+    `predict` gives their logits, and `scores` works without further code.
 
-    A checkpoint has `folder`, `digest` and `config`; its config has `window` (tokens of text) and `special` where `batches` are
-    used, or a system cuts windows of its own.
+    A checkpoint has `folder`, `digest` and `config`. To use `batches`, its config needs `window` (tokens of text) and `special`.
     """
 
     table: ClassVar[str]
@@ -49,22 +45,22 @@ class TokenSystem:
         self.options = options
         self.device = str(runtime.get("device", "cpu"))
         self.threads = int(runtime.get("threads", 0))
-        # How windows pass together decides the last bits: with `deterministic` by nothing that a machine may choose.
+        # The batch composition affects the last bits, so with `deterministic` it must not depend on the machine.
         self.budget = _BUDGET if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
-        """The system that a spec describes; weights are read at their first use.
+        """The system that a spec describes; weights are read at first use.
 
         Raises:
-            ConfigError: the system knows no such option, or the checkpoint is not there, damaged or of another system.
+            ConfigError: the system has no such option, or the checkpoint is missing, damaged or of another system.
         """
         options = options_from(cls.Options, spec.options)
         return cls(cls.read(spec.path, options), options, spec.runtime)
 
     @classmethod
     def read(cls, path: str, options: Any) -> Any:
-        """The verified checkpoint at a path, without its weights."""
+        """The verified checkpoint at a path, without weights."""
         raise NotImplementedError
 
     def build(self, dtype: "torch.dtype") -> "nn.Module":
@@ -72,15 +68,13 @@ class TokenSystem:
         raise NotImplementedError
 
     def fields(self) -> list[pa.Field]:
-        """See `engine.models.base.System`."""
         raise NotImplementedError
 
     def known(self) -> Mapping[str, Sequence[str]]:
-        """See `engine.models.base.System`."""
         raise NotImplementedError
 
     def rows(self, prepared: pa.Table) -> Iterable[Mapping[str, Any]]:
-        """One row for each prepared row, in any order: its key `row` and the columns of `fields`; what is not named is null."""
+        """One row for each prepared row, in any order: its key `row` and the columns of `fields`; missing ones are null."""
         raise NotImplementedError
 
     def predict(self, batch: "Batch") -> "Mapping[str, Tensor]":
@@ -89,74 +83,64 @@ class TokenSystem:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The checkpoint's tokenizer."""
         return load_tokenizer(self.checkpoint.folder)
 
     @cached_property
     def network(self) -> Any:
-        """The network, ready to predict on the device."""
         import torch
 
-        # The number of threads decides how a sum is split, and with it the last bits.
+        # The number of threads affects how sums are split, and so the last bits.
         set_threads(1 if self.options.deterministic else self.threads)
-        # Weights made in inference mode, where the first prediction may ask for them, would be closed to gradients for good.
+        # The first prediction may come in inference mode, in which new weights could never have gradients.
         with torch.inference_mode(False):
             return self.build(pick_precision(self.options.precision, self.device)).to(self.device)
 
     def limits(self) -> Mapping[str, str]:
-        """See `engine.models.base.System`."""
         return {}
 
     def auto(self) -> Mapping[str, Sequence[str]]:
-        """See `engine.models.base.System`."""
         return {}
 
     def prepare(self, records: pa.Table) -> pa.Table:
-        """See `engine.models.base.System`."""
         return tokens.prepare(records, self.tokenizer, self.options.max_tokens)
 
     def scores(self, prepared: pa.Table) -> pa.Table:
         """`row`, and for each task of `known` its logits as `<task>_logits`, in the order of its labels."""
         import torch
 
-        found = {task: np.zeros((len(prepared), len(labels)), np.float32) for task, labels in self.known().items()}
+        logits = {task: np.zeros((len(prepared), len(labels)), np.float32) for task, labels in self.known().items()}
         with torch.inference_mode():
             for members, batch in self.batches(prepared):
                 for task, values in self.predict(batch).items():
-                    found[task][members] = values.float().cpu().numpy()
-        return pa.table({"row": prepared["row"], **{f"{task}_logits": matrix_column(rows) for task, rows in found.items()}})
+                    logits[task][members] = values.float().cpu().numpy()
+        return pa.table({"row": prepared["row"], **{f"{task}_logits": matrix_column(rows) for task, rows in logits.items()}})
 
     def run(self, prepared: pa.Table) -> pa.Table:
-        """See `engine.models.base.System`."""
         schema = pa.schema([pa.field("row", pa.int32()), pa.field("failure", FAILURE), *self.fields()])
         return pa.Table.from_pylist(list(self.rows(prepared)), schema=schema)
 
     def window_counts(self, prepared: pa.Table) -> list[int]:
-        """How many windows each prepared row has in `batches`."""
+        """The number of windows of each prepared row in `batches`."""
         texts = zip(list_values(prepared["input_ids"]), _pairs(prepared), strict=True)
         return [window_count(len(ids), tokens.room(self.config.window, pair)) for ids, pair in texts]
 
     def batches(self, prepared: pa.Table) -> "Iterator[tuple[list[int], Batch]]":
-        """All windows of prepared rows in batches of whole records, with the places of these among the rows."""
+        """All windows of prepared rows in batches of whole records, with the records' places among the rows."""
         ids, pairs, counts = list_values(prepared["input_ids"]), _pairs(prepared), self.window_counts(prepared)
         keys = prepared["row"].to_pylist()
         lengths = [-(-len(text) // max(1, count)) + 2 for text, count in zip(ids, counts, strict=True)]
+        cut = {"window": self.config.window, "special": self.config.special}
         for members in self.together(counts, lengths):
-            batch = tokens.collate(
-                [keys[m] for m in members],
-                [ids[m] for m in members],
-                window=self.config.window,
-                special=self.config.special,
-                pairs=[pairs[m] for m in members],
-            )
+            columns = ([column[member] for member in members] for column in (keys, ids))
+            batch = tokens.collate(*columns, **cut, pairs=[pairs[member] for member in members])
             yield members, batch.to(self.device)
 
     def together(self, windows: Sequence[int], lengths: Sequence[int], budget: int | None = None) -> list[list[int]]:
-        """What passes the network together, see `token_budget_batches`: within the run's budget or the one that is given, and
-        with `deterministic` each alone."""
+        """Batches, see `token_budget_batches`: within the given budget or else the run's; with `deterministic` each record
+        alone."""
         return token_budget_batches(windows, lengths, 1 if self.options.deterministic else budget or self.budget)
 
 
 def _pairs(prepared: pa.Table) -> Sequence[np.ndarray | None]:
-    """The tokens of each row's second text, None where it has none."""
+    """The tokens of each row's second text, None without one."""
     return list_values(prepared["pair_ids"]) if "pair_ids" in prepared.column_names else [None] * len(prepared)

@@ -1,10 +1,10 @@
-"""What systems for texts share: texts to tokens with the way back to the text, and tokens to batches of windows.
+"""Texts to tokens with their places in the text, and tokens to batches of windows, for all systems for texts.
 
-A window is [CLS] tokens [SEP], or [CLS] second text [SEP] tokens [SEP] where there is a second text.
+A window is [CLS] tokens [SEP], or [CLS] second text [SEP] tokens [SEP] if there is a second text.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,47 +32,45 @@ PREPARED = pa.schema(
         pa.field("truncated_chars", pa.int32()),
     ]
 )
-"""What every prepared text has, beside its system's own columns: see `engine.text.tokens.TokenizedText`."""
+"""Columns of every prepared text, beside the system's own: see `engine.text.tokens.TokenizedText`."""
 
 
 def prepare(records: pa.Table, tokenizer: "Tokenizer", max_tokens: int) -> pa.Table:
-    """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order; a text that is
-    missing or has no token is `missing_text`."""
+    """Tokenizes the texts of records (`row`, `record_id`, `text`) into a `PREPARED` table, in the same order; a missing text or
+    one without tokens fails as `missing_text`."""
     texts = texts_of(records)
     tokens = tokenize(tokenizer, texts, max_tokens)
     columns = {
         "row": records["row"],
         "record_id": records["record_id"],
-        "failure": missing_text([None if len(found.ids) else "no tokens" for found in tokens]),
+        "failure": missing_text([None if len(text.ids) else "no tokens" for text in tokens]),
         "text_sha256": pa.array([text_digest(text) for text in texts], pa.binary(32)),
-        "input_ids": lists([found.ids for found in tokens]),
-        "word_of_token": lists([found.word_of_token for found in tokens]),
-        "word_start": lists([found.word_start for found in tokens]),
-        "word_end": lists([found.word_end for found in tokens]),
-        "word_spoken": lists([found.spoken for found in tokens]),
-        "truncated_chars": pa.array([found.truncated_chars for found in tokens], pa.int32()),
+        "input_ids": lists([text.ids for text in tokens]),
+        **{name: lists([getattr(text, name) for text in tokens]) for name in ("word_of_token", "word_start", "word_end")},
+        "word_spoken": lists([text.spoken for text in tokens]),
+        "truncated_chars": pa.array([text.truncated_chars for text in tokens], pa.int32()),
     }
     return pa.table(columns, schema=PREPARED)
 
 
 def texts_of(records: pa.Table) -> list[str]:
-    """The texts of records, empty for one that is missing."""
+    """The texts of records, "" for a missing one."""
     return [text or "" for text in records["text"].to_pylist()]
 
 
 def missing_text(reasons: Sequence[str | None]) -> pa.Array:
-    """The failures of records that lack a text, None for one that does not."""
+    """Failures of records without a usable text, from the reasons; None for the others."""
     return pa.array([reason and {"kind": "missing_text", "detail": reason} for reason in reasons], FAILURE)
 
 
 def with_columns(prepared: pa.Table, columns: dict[str, pa.Array], schema: pa.Schema) -> pa.Table:
-    """A prepared table with a system's own columns, or others in place of its own, in the order of a schema."""
-    given = {name: prepared[name] for name in prepared.column_names} | columns
-    return pa.table({name: given[name] for name in schema.names}, schema=schema)
+    """A prepared table with columns added or replaced, in the order of a schema."""
+    columns = {name: prepared[name] for name in prepared.column_names} | columns
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def room(window: int, pair: np.ndarray | None) -> int:
-    """Tokens of the text that have room in a window, behind a second text."""
+    """The number of tokens of the text that fit a window after a second text."""
     return window if pair is None else window - len(pair) - 1
 
 
@@ -80,9 +78,9 @@ def room(window: int, pair: np.ndarray | None) -> int:
 class Batch:
     """Windows of several records.
 
-    `ids`, `mask` (1 for every real position), `text` (1 for tokens of the report itself: no special tokens, no paired text) are
-    [W, L]; `types` [W, L] are segment ids; `record` [W] numbers the window's record from 0 to `records`-1. `row` are the
-    records' keys. `position` [W, L] is the token's index in its report, -1 outside `text`.
+    `ids`, `mask` (1 for every real position) and `text` (1 for tokens of the report itself: no special tokens, no paired text)
+    are [W, L]; `types` [W, L] are segment ids; `record` [W] is the number of the window's record, from 0. `row` are the records'
+    keys. `position` [W, L] is the token's index in its report, -1 outside `text`.
     """
 
     ids: "Tensor"
@@ -98,17 +96,16 @@ class Batch:
         return len(self.row)
 
     def lay(self, values: "Tensor", texts: Sequence[np.ndarray]) -> None:
-        """Puts values [W, L] where their tokens stand in the texts, one array [tokens] for each record, in place."""
-        record, position, found = (each.cpu().numpy() for each in (self.record, self.position, values))
+        """Writes values [W, L] to the places of their tokens in `texts`, one array [tokens] per record, in place."""
+        record, position, source = (tensor.cpu().numpy() for tensor in (self.record, self.position, values))
         for index, text in enumerate(texts):
-            mine = (record == index)[:, None] & (position >= 0)
-            text[position[mine]] = found[mine]
+            of_record = (record == index)[:, None] & (position >= 0)
+            text[position[of_record]] = source[of_record]
 
     def to(self, device: "torch.device | str") -> "Batch":
         """The batch with its tensors on a device."""
-        return Batch(
-            *(getattr(self, name).to(device) for name in ("ids", "mask", "text", "types", "record", "position")), self.row
-        )
+        names = ("ids", "mask", "text", "types", "record", "position")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def collate(
@@ -120,11 +117,11 @@ def collate(
     pairs: Sequence[np.ndarray | None] | None = None,
     chosen: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> Batch:
-    """Puts the windows of some records into one padded batch.
+    """One padded batch of the windows of some records.
 
     Args:
         row: keys of the records. ids: their tokens. special: ids of [CLS], [SEP], [PAD] and [MASK].
-        pairs: tokens of the paired text of each record, or None. chosen: windows to take instead of all (token ranges).
+        pairs: tokens of the second text of each record, or None. chosen: token ranges to use as windows instead of all.
     """
     import torch
 

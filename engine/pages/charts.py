@@ -1,6 +1,6 @@
-"""Plots as inline SVG and plain boxes: nothing runs, nothing is fetched, colours follow the page's light or dark style.
+"""Charts as inline SVG and plain boxes: no script, nothing fetched; colours follow the page's light or dark style.
 
-A picture shrinks with the page, so that on a narrow one its letters are drawn larger; the margins leave room for that.
+A chart shrinks with the page, so on a narrow page its letters are drawn larger; the margins leave room for that.
 """
 
 import math
@@ -41,7 +41,7 @@ _COLOURS = 4
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval; `label` stands beside it, `note` says more."""
+    """A value with its interval, its `label`, and a `note` with details."""
 
     x: float
     y: float
@@ -53,7 +53,7 @@ class Point:
 
 @dataclass(frozen=True)
 class _Frame:
-    """From values to places in the picture."""
+    """From values to pixels of the chart."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -61,49 +61,46 @@ class _Frame:
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return (
-            round(_LEFT + across * (_WIDTH - _LEFT - _RIGHT), 1),
-            round(_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM), 1),
-        )
+        x, y = _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
+        return round(x, 1), round(y, 1)
 
 
-def risk_coverage(points: Sequence[Point], here: Point | None, told: str) -> str:
-    """Errors among kept records (y, share) against the share kept (x), and where the run stands.
+def risk_coverage(points: Sequence[Point], here: Point | None, alt: str) -> str:
+    """Errors among kept records (y, share) against the share kept (x).
 
     Args:
-        points: rising in x. here: the run's own point. told: what the picture shows, for a reader who cannot see it.
+        points: rising in x. here: the run's own point. alt: description for readers who cannot see the chart, here as below.
     """
     highest = max([p.y for p in points] + ([here.y] if here else []) + [0.01])
     top = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0) if highest <= step + 1e-9)
     frame = _Frame((0.0, 1.0), (0.0, top))
     body = [_axes(frame, [i / 5 for i in range(6)], [top * i / 5 for i in range(6)], "share kept", "wrong among them")]
-    body.append(f'<polyline class="line" points="{" ".join(_pair(frame.at(p.x, p.y)) for p in points)}"/>')
+    body.append(_polyline("line", frame, points))
     if here is not None:
         x, y = frame.at(here.x, here.y)
         anchor, shift = ("end", -9) if here.x > 0.5 else ("start", 9)
         body.append(f'<circle class="mark" cx="{x}" cy="{y}" r="6"><title>{shown(here.note)}</title></circle>')
         body.append(f'<text class="here" x="{x + shift}" y="{y - 8}" text-anchor="{anchor}">{shown(here.label)}</text>')
-    return _svg(body, told)
+    return _svg(body, alt)
 
 
-def reliability(points: Sequence[Point], told: str) -> str:
-    """Share right (y) against stated probability (x), one dot with its interval a bin, beside the line of perfect honesty."""
+def reliability(points: Sequence[Point], alt: str) -> str:
+    """Share right (y) against stated probability (x): one dot with its interval per bin, and the line of perfect calibration."""
     floor = _floor(min([p.x for p in points] + [p.y for p in points] + [0.9]))
     frame = _Frame((floor, 1.0), (floor, 1.0))
     ticks = [floor + (1 - floor) * i / 5 for i in range(6)]
     body = [_axes(frame, ticks, ticks, "stated probability", "share right")]
-    (x1, y1), (x2, y2) = frame.at(floor, floor), frame.at(1, 1)
-    body.append(f'<line class="ideal" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
+    body.append(_line("ideal", frame.at(floor, floor), frame.at(1, 1)))
     for p in points:
         x, y = frame.at(p.x, p.y)
         if p.low is not None and p.high is not None:
             body.append(_line("range", (x, frame.at(p.x, max(floor, p.low))[1]), (x, frame.at(p.x, p.high)[1])))
         body.append(f'<circle class="dot" cx="{x}" cy="{y}" r="4"><title>{shown(p.note)}</title></circle>')
-    return _svg(body, told)
+    return _svg(body, alt)
 
 
-def rows(points: Sequence[Point], told: str) -> str:
-    """One part after the other: its name, a note at the right, and below them its value (x, a share) with interval on a line."""
+def rows(points: Sequence[Point], alt: str) -> str:
+    """One row per part: its name, a note at the right, and below them its value (x, a share) with interval on a line."""
     floor = _floor(min([p.x if p.low is None else p.low for p in points] + [0.9]))
 
     def place(value: float) -> float:
@@ -120,18 +117,18 @@ def rows(points: Sequence[Point], told: str) -> str:
             f'<div class="track">{track}</div></div>'
         )
     ends = f'<div class="ends"><span>{floor:.0%}</span><span>100%</span></div>'
-    return f'<div class="rows" role="group" aria-label="{shown(told)}">{"".join(parts)}{ends}</div>'
+    return f'<div class="rows" role="group" aria-label="{shown(alt)}">{"".join(parts)}{ends}</div>'
 
 
-def curves(series: Mapping[str, Sequence[Point]], below: str, beside: str, told: str) -> str:
-    """Named lines over the same axes, their names in a key below; y from 0. Colours repeat after four lines, then dashed."""
+def curves(series: Mapping[str, Sequence[Point]], below: str, beside: str, alt: str) -> str:
+    """Named lines over the same axes, with a key below; y starts at 0. After four lines the colours repeat, dashed."""
     points = [point for line in series.values() for point in line]
     across, up = _round_ticks(max(p.x for p in points)), _round_ticks(max(p.y for p in points))
     frame = _Frame((0.0, across[-1]), (0.0, up[-1]))
     body, key = [_axes(frame, across, up, below, beside, "{:g}")], []
     for number, (name, line) in enumerate(series.items()):
         kind = f"line line{number % _COLOURS}{' again' if number >= _COLOURS else ''}"
-        body.append(f'<polyline class="{kind}" points="{" ".join(_pair(frame.at(p.x, p.y)) for p in line)}"/>')
+        body.append(_polyline(kind, frame, line))
         x, y = frame.at(line[-1].x, line[-1].y)
         body.append(f'<circle class="end{number % _COLOURS}" cx="{x}" cy="{y}" r="3.5"/>')
         stroke = _line(kind, (0, 5), (32, 5))
@@ -139,23 +136,23 @@ def curves(series: Mapping[str, Sequence[Point]], below: str, beside: str, told:
             f'<span><svg class="chart" viewBox="0 0 32 10" aria-hidden="true">{stroke}</svg>{shown(name)} '
             f'<span class="soft">{line[-1].y:.3g}</span></span>'
         )
-    return f'{_svg(body, told)}<div class="key">{"".join(key)}</div>'
+    return f'{_svg(body, alt)}<div class="key">{"".join(key)}</div>'
 
 
 def _round_ticks(highest: float) -> list[float]:
-    """Five equal steps from 0 that reach a value, each a round number."""
+    """Five equal steps from 0 up to at least `highest`, each a round number."""
     unit = 10.0 ** math.floor(math.log10(max(highest, 1e-9) / 5))
     step = next(factor * unit for factor in (1, 2, 2.5, 4, 5, 6, 8, 10) if 5 * factor * unit >= highest * (1 - 1e-9))
     return [round(step * number, 12) for number in range(6)]
 
 
 def _floor(least: float) -> float:
-    """Where an axis up to 1 begins, so that five equal steps have round names."""
+    """The start of an axis up to 1, such that five equal steps have round labels."""
     return next(floor for floor in (0.9, 0.75, 0.5, 0.0) if least >= floor or floor == 0.0)
 
 
 def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], below: str, beside: str, form: str = "") -> str:
-    """Ticks as shares, or in the `form` of a format string."""
+    """Ticks as percentages, or by the format string `form`."""
     parts = []
     for value in across:
         x, y = frame.at(value, frame.y[0])
@@ -176,10 +173,11 @@ def _line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> st
     return f'<line class="{kind}" x1="{start[0]}" y1="{start[1]}" x2="{end[0]}" y2="{end[1]}"/>'
 
 
-def _pair(place: tuple[float, float]) -> str:
-    return f"{place[0]},{place[1]}"
+def _polyline(kind: str, frame: _Frame, points: Sequence[Point]) -> str:
+    places = (frame.at(p.x, p.y) for p in points)
+    return f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in places)}"/>'
 
 
-def _svg(body: Sequence[str], told: str) -> str:
-    label = shown(told)
+def _svg(body: Sequence[str], alt: str) -> str:
+    label = shown(alt)
     return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(body)}</svg>'

@@ -1,7 +1,7 @@
-"""One self-contained page about how good a run is: for a person who must decide whether to rely on it, in five minutes.
+"""A self-contained page about the quality of a run, from which a person can decide in five minutes whether to rely on it.
 
-It holds figures, codes, the ids of records and the names of slices, and no text of a report. What it says goes by the table that
-was measured; each has a module of its own beside this one.
+It holds figures, codes, ids of records and names of slices, and no text of a report. Each kind of table has its own module for
+the contents.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -39,13 +39,13 @@ def write_evaluation_page(
     Args:
         deciding: the tasks that must be sure for a record to be coded without review.
         level: of the intervals, such as 0.95. note: one line under the title, such as run, model and gold table.
-        auto: the codes that can be coded without a person at all, by task; None where the model is not at hand.
+        auto: the codes that can be coded without a person at all, by task; None if the model is not at hand.
     """
-    of_table = _TABLES[evaluation.table]
+    contents = _TABLES[evaluation.table]
     parts = [
-        *of_table.lead(evaluation, deciding, level),
-        "".join(f'<p class="warning">{shown(each)}</p>' for each in evaluation.notes),
-        *of_table.body(evaluation, deciding, level, auto),
+        *contents.lead(evaluation, deciding, level),
+        "".join(f'<p class="warning">{shown(note)}</p>' for note in evaluation.notes),
+        *contents.body(evaluation, deciding, level, auto),
     ]
     with storage_for(path).writer(path) as file:
         file.write(page(title, note, parts, CHART_STYLE + _STYLE))

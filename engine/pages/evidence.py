@@ -1,4 +1,4 @@
-"""One self-contained page that shows reports with what a run says of them, and the words that decided: no outside resource, one
+"""A self-contained page that shows reports with the run's answers and the words that decided them: no outside resource, and one
 script of its own."""
 
 import html
@@ -16,8 +16,8 @@ from engine.pages.tables import Column, table
 from engine.records import AUTO, CODES, DECISIONS, FAILED, REVIEW
 from engine.storage import storage_for
 
-_FOLLOWING, _CHECK = "next in line", "without the evidence"
-_WIDE = ("code", "decision", _FOLLOWING, _CHECK)
+_NEXT, _CHECK = "next in line", "without the evidence"
+_WIDE = ("code", "decision", _NEXT, _CHECK)
 _STYLE = """
 td ul.reasons { margin:.2rem 0 0 } td.num meter { margin-right:.3rem }
 @media screen and (max-width:40rem) { nav ol { columns:1 } .stack td.num { grid-column:1/-1 } }
@@ -37,42 +37,60 @@ def write_evidence_page(
 
     Args:
         examples: rows with their texts, in the order of the page; each text is checked against the row's digest.
-        summary: tiles on top, in order; values under the names of decisions are counts and are also drawn as a bar.
-        tasks: the tasks of a table of codes, as `records.tasks_of` tells them.
-        note: one line under the title, such as the model and the date. table: the name of the table that the rows are of.
+        summary: tiles on top, in order; values under the names of decisions are counts and also appear as a bar.
+        tasks: the tasks of a table of codes, see `records.tasks_of`.
+        note: one line under the title, such as the model and the date. table: the name of the rows' table.
     Raises:
         ConfigError: a text is not the one that was coded.
     """
     examples = [replace(verified(example.row, example.text), entities=example.entities) for example in examples]
-    held = sum(example.text is not None for example in examples)
-    legend, told = _of_codes(examples, tasks) if table == CODES else _of_entities(examples)
-    said = words.decisions(table)
-    cards = [_card(number, example, tasks, said, told) for number, example in enumerate(examples, 1)]
+    texts = sum(example.text is not None for example in examples)
+    legend, contents = _codes(examples, tasks) if table == CODES else _entities(examples)
+    labels = words.decisions(table)
     parts = [
-        f'<p class="warning"><strong>This page holds the text of {held} reports.</strong> '
+        f'<p class="warning"><strong>This page holds the text of {texts} reports.</strong> '
         "Keep it where the reports themselves may be kept.</p>",
-        _tiles(summary, said),
+        _tiles(summary, labels),
         legend,
-        sift(examples, said),
-        _contents(examples, tasks, said),
-        *cards,
+        sift(examples, labels),
+        _list(examples, tasks, labels),
+        *(_card(number, example, tasks, labels, contents) for number, example in enumerate(examples, 1)),
     ]
     with storage_for(path).writer(path) as file:
         file.write(page(title, note, parts, _STYLE + SIFT_STYLE, POLICY, f"<script>{SCRIPT}</script>"))
 
 
-def _tiles(summary: Mapping[str, object], said: Mapping[str, str]) -> str:
+def _tiles(summary: Mapping[str, object], labels: Mapping[str, str]) -> str:
+    figures = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in summary.items()]
     tiles = "".join(
-        f'<div class="tile"><b>{shown(_figure(value))}</b><span>{shown(said.get(key, key))}</span></div>'
-        for key, value in summary.items()
+        f'<div class="tile"><b>{shown(figure)}</b><span>{shown(labels.get(key, key))}</span></div>' for key, figure in figures
     )
     counts = {key: int(value) for key, value in summary.items() if key in DECISIONS and isinstance(value, int)}
     total = sum(counts.values())
     if not total:
         return f'<div class="tiles">{tiles}</div>'
     parts = "".join(f'<i class="{key}" style="width:{100 * count / total:.2f}%"></i>' for key, count in counts.items())
-    told = ", ".join(f"{said[key]} {count}" for key, count in counts.items())
-    return f'<div class="tiles">{tiles}</div><div class="bar" role="img" aria-label="{shown(told)}">{parts}</div>'
+    alt = ", ".join(f"{labels[key]} {count}" for key, count in counts.items())
+    return f'<div class="tiles">{tiles}</div><div class="bar" role="img" aria-label="{shown(alt)}">{parts}</div>'
+
+
+def _codes(examples: Sequence[Example], tasks: Sequence[str]) -> tuple[str, Callable[[int, Example], str]]:
+    """The legend for codes, and a function from a card's number and example to the card's contents."""
+    columns = _columns(examples, tasks)
+
+    def contents(number: int, example: Example) -> str:
+        row, spans = example.row, _spans(number, example.row, tasks)
+        chips = (_chips(task, spans[task], example.text) for task in tasks)
+        entities = "" if example.entities is None else entities_part(example.text, example.entities)
+        return "".join([_answers(row, tasks, columns), *chips, _text(example.text, spans, tasks), entities])
+
+    return _legend(tasks), contents
+
+
+def _entities(examples: Sequence[Example]) -> tuple[str, Callable[[int, Example], str]]:
+    """The same for entities."""
+    types = types_of([entity for example in examples for entity in example.row["entities"] or ()])
+    return types_legend(types), lambda number, example: entities_card(example.text, example.row["entities"] or (), types)
 
 
 def _legend(tasks: Sequence[str]) -> str:
@@ -85,20 +103,20 @@ def _legend(tasks: Sequence[str]) -> str:
     )
 
 
-def _contents(examples: Sequence[Example], tasks: Sequence[str], said: Mapping[str, str]) -> str:
+def _list(examples: Sequence[Example], tasks: Sequence[str], labels: Mapping[str, str]) -> str:
     entries = "".join(
         f'<li value="{number}" {sifted_by(e.row)}><a href="#r{number}">{shown(str(e.row["record_id"]))}</a> '
-        f'<span class="soft">{shown(", ".join(told for _, told in _standing(e.row, tasks, said)))}</span></li>'
+        f'<span class="soft">{shown(", ".join(text for _, text in _decisions(e.row, tasks, labels)))}</span></li>'
         for number, e in enumerate(examples, 1)
     )
     return f"<nav><ol>{entries}</ol></nav>"
 
 
 def _card(
-    number: int, example: Example, tasks: Sequence[str], said: Mapping[str, str], told: Callable[[int, Example], str]
+    number: int, example: Example, tasks: Sequence[str], labels: Mapping[str, str], contents: Callable[[int, Example], str]
 ) -> str:
     row = example.row
-    badges = "".join(_badge(decision, standing) for decision, standing in _standing(row, tasks, said))
+    badges = "".join(_badge(decision, text) for decision, text in _decisions(row, tasks, labels))
     head = (
         f'<article id="r{number}" {sifted_by(row)}><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
         f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
@@ -109,39 +127,15 @@ def _card(
         why = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
         return f'{head}<ul class="reasons"><li>{why}</li></ul></article>'
     of_tasks = {reason for task in tasks for reason in row.get(f"{task}_reasons") or ()}
-    reasons = _reasons([each for each in row["reasons"] or () if each not in of_tasks])
-    return f"{head}{reasons}{told(number, example)}{_counts(row)}</article>"
+    reasons = _reasons([reason for reason in row["reasons"] or () if reason not in of_tasks])
+    return f"{head}{reasons}{contents(number, example)}{_counts(row)}</article>"
 
 
-def _of_codes(examples: Sequence[Example], tasks: Sequence[str]) -> tuple[str, Callable[[int, Example], str]]:
-    """The legend of codes, and from a card's number and example what the card tells."""
-    columns = _columns(examples, tasks)
-
-    def told(number: int, example: Example) -> str:
-        row, spans = example.row, _spans(number, example.row, tasks)
-        return "".join(
-            [
-                _answers(row, tasks, columns),
-                *(_chips(task, spans[task], example.text) for task in tasks),
-                _text(example.text, spans, tasks),
-                "" if example.entities is None else entities_part(example.text, example.entities),
-            ]
-        )
-
-    return _legend(tasks), told
-
-
-def _of_entities(examples: Sequence[Example]) -> tuple[str, Callable[[int, Example], str]]:
-    """The same of entities."""
-    types = types_of([entity for example in examples for entity in example.row["entities"] or ()])
-    return types_legend(types), lambda number, example: entities_card(example.text, example.row["entities"] or (), types)
-
-
-def _standing(row: Mapping[str, Any], tasks: Sequence[str], said: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The row's decision with its words, and beside `auto` those of each task that must be looked at all the same."""
+def _decisions(row: Mapping[str, Any], tasks: Sequence[str], labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The row's decision and its words; after `auto` also those of each task that needs review all the same."""
     decision = row["decision"]
     open_tasks = [task for task in tasks if decision == AUTO and row[f"{task}_decision"] == REVIEW]
-    return [(decision, said[decision]), *((REVIEW, f"{task}: {said[REVIEW]}") for task in open_tasks)]
+    return [(decision, labels[decision]), *((REVIEW, f"{task}: {labels[REVIEW]}") for task in open_tasks)]
 
 
 def _reasons(reasons: Sequence[str] | None) -> str:
@@ -160,13 +154,13 @@ def _spans(number: int, row: Mapping[str, Any], tasks: Sequence[str]) -> dict[st
 
 
 def _columns(examples: Sequence[Example], tasks: Sequence[str]) -> list[str]:
-    """The columns of the cards' tables; of those that a run may not have filled, the ones that some row here has."""
-    every = [(example.row, task) for example in examples for task in tasks]
-    there = {
-        _FOLLOWING: any(_others(row, task) for row, task in every),
-        _CHECK: any(row.get(f"{task}_comprehensiveness") is not None for row, task in every),
+    """The columns of the cards' tables; optional ones only if some row here has a value."""
+    pairs = [(example.row, task) for example in examples for task in tasks]
+    optional = {
+        _NEXT: any(_others(row, task) for row, task in pairs),
+        _CHECK: any(row.get(f"{task}_comprehensiveness") is not None for row, task in pairs),
     }
-    return [name for name in ("task", "code", "probability", "decision", *there) if there.get(name, True)]
+    return [name for name in ("task", "code", "probability", "decision", *optional) if optional.get(name, True)]
 
 
 def _answers(row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str]) -> str:
@@ -174,12 +168,17 @@ def _answers(row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str
     for task in tasks:
         code, decision = row[f"{task}_code"], row[f"{task}_decision"]
         badge = _badge(decision, words.DECISIONS[decision]) if decision else ""
+        following = (
+            f'{shown(top["code"])} {shown(words.name_of(task, top["code"]))} <span class="soft">{_percent(top["prob"])}</span>'
+            for top in _others(row, task)
+        )
         cells = {
             "task": shown(task),
-            "code": f'<span class="code">{shown(code or "none")}</span> {_name(row, task)}',
+            "code": f'<span class="code">{shown(code or "none")}</span> '
+            + shown(row.get(f"{task}_name") or words.name_of(task, code)),
             "probability": _prob(row[f"{task}_prob"]),
             "decision": badge + _reasons(row.get(f"{task}_reasons")),
-            _FOLLOWING: "<br>".join(_other(task, top) for top in _others(row, task)),
+            _NEXT: "<br>".join(following),
             _CHECK: _check(row, task),
         }
         rows.append([cells[name] for name in columns])
@@ -190,27 +189,19 @@ def _others(row: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
     return [top for top in row[f"{task}_top"] or () if top["code"] != row[f"{task}_code"]]
 
 
-def _name(row: Mapping[str, Any], task: str) -> str:
-    return shown(row.get(f"{task}_name") or words.name_of(task, row[f"{task}_code"]))
-
-
-def _other(task: str, top: Mapping[str, Any]) -> str:
-    return f'{shown(top["code"])} {shown(words.name_of(task, top["code"]))} <span class="soft">{_percent(top["prob"])}</span>'
-
-
 def _prob(prob: float | None) -> str:
     return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {_percent(prob)}'
 
 
 def _percent(prob: float) -> str:
-    """To a tenth of a percent; nothing that is possible reads as impossible, and nothing that is not certain as certain."""
+    """To a tenth of a percent, but never 0 for what is possible, nor 100 for what is not certain."""
     if 0 < prob < 0.001:
         return "&lt;&nbsp;0.1%"
     return "&gt;&nbsp;99.9%" if 0.999 < prob < 1 else f"{prob:.1%}"
 
 
 def _check(row: Mapping[str, Any], task: str) -> str:
-    """How much the probability falls when the evidence is taken out, beside as many words taken at random."""
+    """How much the probability falls without the evidence, and without as many random words."""
     fall, chance = row.get(f"{task}_comprehensiveness"), row.get(f"{task}_random_comprehensiveness")
     if fall is None:
         return '<span class="soft">not measured</span>'
@@ -218,39 +209,33 @@ def _check(row: Mapping[str, Any], task: str) -> str:
 
 
 def _text(text: str, spans: Mapping[str, Sequence[Span]], tasks: Sequence[str]) -> str:
-    """The text with its marks; the strongest one of the first task that has any is brought into view."""
-    leading = next((spans[task] for task in tasks if spans[task]), ())
-    strongest = max(leading, key=lambda span: abs(span.weight), default=None)
-    seen = "" if strongest is None else f' data-strongest="{strongest.anchor}"'
-    return f'<div class="text" dir="auto" tabindex="0"{seen}>{highlight(text, [s for t in tasks for s in spans[t]])}</div>'
+    """The text with its marks; the page scrolls to the strongest mark of the first task that has any."""
+    first = next((spans[task] for task in tasks if spans[task]), ())
+    strongest = max(first, key=lambda span: abs(span.weight), default=None)
+    anchor = "" if strongest is None else f' data-strongest="{strongest.anchor}"'
+    return f'<div class="text" dir="auto" tabindex="0"{anchor}>{highlight(text, [s for t in tasks for s in spans[t]])}</div>'
 
 
 def _chips(task: str, spans: Sequence[Span], text: str) -> str:
-    """The words of the evidence, strongest first; those that are alike as one, with their count."""
+    """The words of the evidence, strongest first; equal ones once, with their count."""
     if not spans:
         return f'<p class="chips soft">{shown(task)}: no evidence</p>'
     strongest = max(abs(span.weight) for span in spans)
     ranked = sorted(spans, key=lambda s: -abs(s.weight))
     chips = [
         f'<a href="#{first.anchor}"><mark class="{"for" if first.score >= 0 else "against"}{strength(first, strongest)} '
-        f'lane{first.lane % LANES}">{told}</mark></a>'
-        for first, told in alike(text, ranked)
+        f'lane{first.lane % LANES}">{content}</mark></a>'
+        for first, content in alike(text, ranked)
     ]
     return f'<p class="chips"><span class="soft">{shown(task)}:</span> {" ".join(chips)}</p>'
 
 
 def _counts(row: Mapping[str, Any]) -> str:
     cut = row.get("truncated_chars") or 0
-    told = [
-        f"{row['n_tokens']:,} tokens" if row.get("n_tokens") is not None else "",
-        f"{cut:,} characters not read" if cut else "",
-    ]
-    return f'<p class="soft">{", ".join(t for t in told if t)}</p>' if any(told) else ""
+    counts = [f"{row['n_tokens']:,} tokens"] if row.get("n_tokens") is not None else []
+    counts += [f"{cut:,} characters not read"] if cut else []
+    return f'<p class="soft">{", ".join(counts)}</p>' if counts else ""
 
 
-def _badge(decision: str, told: str) -> str:
-    return f'<span class="badge {html.escape(decision)}">{shown(told)}</span>'
-
-
-def _figure(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _badge(decision: str, text: str) -> str:
+    return f'<span class="badge {html.escape(decision)}">{shown(text)}</span>'

@@ -1,8 +1,8 @@
-"""Figures in words and pictures, as every page of an evaluation shows them."""
+"""Figures as sentences, tables and charts, shared by the evaluation pages."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from engine.evaluation.evaluation import Evaluation
+from engine.evaluation.evaluation import WRONG_FILE, Evaluation
 from engine.evaluation.metrics import TOO_FEW, Metric
 from engine.evaluation.resample import FEWEST
 from engine.pages import charts
@@ -11,6 +11,7 @@ from engine.pages.highlight import shown
 from engine.pages.tables import Column, table
 
 ROWS = 25
+WRONG = 50
 _TOO_FEW = '<span class="soft">too few</span>'
 
 
@@ -32,7 +33,7 @@ def figure(metric: Metric | None, share: bool = True) -> str:
 
 
 def interval(metric: Metric, share: bool = True) -> str:
-    """Both ends in words, nothing where there is no interval."""
+    """Both ends of the interval, empty without one."""
     if metric.low is None or metric.high is None:
         return ""
     return f"{number(metric.low, share)} to {number(metric.high, share)}"
@@ -47,35 +48,40 @@ def counted(n: int, word: str = "record") -> str:
 
 
 def tiles(pairs: Sequence[tuple[str, str]]) -> str:
-    """What each is, and how much, on top of a page."""
+    """Names and their figures on top of a page."""
     return '<div class="tiles">' + "".join(f'<div class="tile"><b>{v}</b><span>{k}</span></div>' for k, v in pairs) + "</div>"
 
 
 def decision_tiles(evaluation: Evaluation, words: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Shares of records by decision, under the words given."""
-    metrics = {told: evaluation.get(None, f"{word}_share") for word, told in words.items()}
-    return [(told, f"{m.value:.1%}") for told, m in metrics.items() if m is not None and m.value is not None]
+    """The share of each decision, under its words."""
+    metrics = {text: evaluation.get(None, f"{word}_share") for word, text in words.items()}
+    return [(text, f"{m.value:.1%}") for text, m in metrics.items() if m is not None and m.value is not None]
 
 
 def section(title: str, *parts: str) -> str:
     return f"<article><header><h2>{title}</h2></header>{''.join(parts)}</article>"
 
 
+def pair(*parts: str) -> str:
+    """Parts beside each other, where the page is wide enough."""
+    return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
 def summary(evaluation: Evaluation, task: str, words: Mapping[str, str], heads: Sequence[str], share: bool = True) -> str:
-    """A table of the figures that are there, under the words given: what it is, its interval, and out of how many."""
-    metrics = {told: evaluation.get(task, name) for name, told in words.items()}
-    lines = [[told, figure(m, share), interval(m, share), f"{m.n:,}"] for told, m in metrics.items() if m is not None]
+    """A table of the metrics that exist, under their words: figure, interval, and what it rests on."""
+    metrics = {text: evaluation.get(task, name) for name, text in words.items()}
+    lines = [[text, figure(m, share), interval(m, share), f"{m.n:,}"] for text, m in metrics.items() if m is not None]
     kind, spread, n = heads
     return table([Column(""), Column(kind, True), Column(spread), Column(n, True)], lines) if lines else ""
 
 
-def whole_heads(level: float) -> tuple[str, str, str]:
-    """Of a table of the main figures."""
+def heads(level: float) -> tuple[str, str, str]:
+    """Column names of the table of main figures."""
     return "figure", f"{level:.0%} interval", "out of"
 
 
-def few(metrics: Sequence[Metric], named: Callable[[str], str], most: int = ROWS) -> list[str]:
-    """A sentence with the parts that have no figure and their records, the largest first; of patients where these are fewer."""
+def few(metrics: Sequence[Metric], named: Callable[[str], str] = str, most: int = ROWS) -> list[str]:
+    """A sentence listing the parts without a figure and their number of records; and of patients, if these are fewer."""
     if not metrics:
         return []
     parts = []
@@ -87,11 +93,11 @@ def few(metrics: Sequence[Metric], named: Callable[[str], str], most: int = ROWS
     return [f"Too few for a figure: {', '.join(parts)}{more}."]
 
 
-def risk(evaluation: Evaluation, task: str, here: Point | None, told: str, title: str, below: str) -> str:
-    """Errors among what a threshold would keep, against how much it would keep.
+def risk(evaluation: Evaluation, task: str, here: Point | None, alt: str, title: str, caption: str) -> str:
+    """Chart of the errors among what a threshold would keep, against how much it would keep.
 
     Args:
-        here: where the run stands, with its note. told: for a reader who cannot see it. below: the first words under it.
+        here: the run's own point, with its note. alt: description for readers who cannot see the chart.
     """
     curve = [
         Point(float(m.params["coverage"]), m.value, note=f"{m.params['threshold']:.3f}")
@@ -104,39 +110,39 @@ def risk(evaluation: Evaluation, task: str, here: Point | None, told: str, title
     best = ", ".join(f"{value:.0%} at {float(target):.0%} right" for target, value in kept)
     hindsight = f" A threshold chosen with hindsight would keep {best}; a real one must keep less." if best else ""
     where = f" The dot is this run: {here.note}." if here else ""
-    return f'<h3>{title}</h3>{charts.risk_coverage(curve, here, told)}<p class="soft">{below}{where}{hindsight}</p>'
+    return f'<h3>{title}</h3>{charts.risk_coverage(curve, here, alt)}<p class="soft">{caption}{where}{hindsight}</p>'
 
 
-def reliability(evaluation: Evaluation, task: str, told: str, title: str, words: str = "records") -> str:
-    """Share right against stated probability; `words` are what was answered."""
-    every = evaluation.rows(task, "reliability")
-    bins = [
+def reliability(evaluation: Evaluation, task: str, alt: str, words: str = "records") -> str:
+    """Chart of the share right against the stated probability; `words` says what was answered."""
+    bins = evaluation.rows(task, "reliability")
+    points = [
         Point(float(m.params["mean_prob"]), m.value, m.low, m.high, note=f"{m.n:,} {words}, {m.value:.1%} right")
-        for m in every
+        for m in bins
         if m.value is not None
     ]
-    if not bins:
+    if not points:
         return ""
     return (
-        f'<h3>{title}</h3>{charts.reliability(bins, told)}<p class="soft">One dot for each of {len(every)} equal parts of the '
-        f"{words}{' that has enough of them' * (len(bins) < len(every))}. Below the line the model claims too much, above it too "
-        "little.</p>"
+        f'<h3>Does it know what it knows?</h3>{charts.reliability(points, alt)}<p class="soft">One dot for each of {len(bins)} '
+        f"equal parts of the {words}{' that has enough of them' * (len(points) < len(bins))}. Below the line the model claims "
+        "too much, above it too little.</p>"
     )
 
 
 def by_slice(
     metrics: Sequence[Metric],
     title: str,
-    told: str,
-    below: str,
-    named: Callable[[str, str], str],
-    note: Callable[[Metric], str],
+    caption: str,
+    named: Callable[[str, str], str] = lambda name, value: value,
+    note: Callable[[Metric], str] = value,
+    alt: str = "",
 ) -> str:
-    """A metric by the parts of each slice, the largest first, but for lengths, which are in order.
+    """Charts of a metric by the parts of each slice, the largest first; lengths keep their order.
 
     Args:
-        metrics: of all slices. title, told: up to the slice's name. below: what the figures are. named: from slice and value to
-        words. note: what stands beside a part.
+        metrics: of all slices. title: without the slice's name. named: words of a part, from slice and value. note: text beside a
+        part. alt: description for readers who cannot see the chart, `title` by default.
     """
     slices: dict[str, list[Metric]] = {}
     for metric in metrics:
@@ -151,13 +157,25 @@ def by_slice(
         points = [
             Point(m.value or 0.0, 0.0, m.low, m.high, named(name, m.slice.partition("=")[2]), note(m)) for m in enough[:ROWS]
         ]
-        picture = charts.rows(points, f"{told} {name}") if points else ""
-        words = [below] if points else []
+        chart = charts.rows(points, f"{alt or title} {name}") if points else ""
+        words = [caption] if points else []
         if len(enough) > ROWS:
             words.append(f"The {ROWS} largest of {len(enough)}.")
-        words += few([m for m in parts if m.value is None], str)
-        blocks.append(f'<div><h3>{title} {shown(name)}</h3>{picture}<p class="soft">{shown(" ".join(words))}</p></div>')
+        words += few([m for m in parts if m.value is None])
+        blocks.append(f'<div><h3>{title} {shown(name)}</h3>{chart}<p class="soft">{shown(" ".join(words))}</p></div>')
     return f'<div class="parts">{"".join(blocks)}</div>' if blocks else ""
+
+
+def wrong_list(
+    total: int, noun: str, remark: str, columns: Sequence[Column], lines: Sequence[Sequence[str]], note: str = ""
+) -> str:
+    """The first `WRONG` wrong answers by record, and where to find all."""
+    title = f"The {total:,} {noun}s by record" if total > 1 else f"The one {noun} by record"
+    rest = f"The first {WRONG} of {total:,}; all are" if total > WRONG else "They are also"
+    return (
+        f'<details><summary>{title}, {remark}</summary>{table(columns, lines)}<p class="soft">{note}{rest} in {WRONG_FILE} '
+        "beside this page, with patient and slices if these were named.</p></details>"
+    )
 
 
 def reading(meanings: Mapping[str, str]) -> str:
@@ -166,11 +184,11 @@ def reading(meanings: Mapping[str, str]) -> str:
     return f"<details open><summary>How to read this</summary><dl>{items}</dl></details>"
 
 
-def usual_meanings(level: float) -> dict[str, str]:
-    """Of words that stand on every such page."""
+def common_terms(level: float) -> dict[str, str]:
+    """The terms that every evaluation page explains."""
     return {
-        "Interval": f"Draws patients again and again (or records, where no group was named); {level:.0%} of the draws lie within "
-        "it. Where every record is right, or none, the exact interval for so many patients is given instead.",
-        "Too few": f"There is no figure where fewer than {FEWEST} patients (or records, where no group was named) stand behind "
-        "it. Were all of five right, their interval would still hold the half that a coin gives.",
+        "Interval": f"Resamples patients many times (or records, if no group was named); {level:.0%} of the resamples lie within "
+        "it. If every record is right, or none, the exact interval for this number of patients is given instead.",
+        "Too few": f"There is no figure if it would rest on fewer than {FEWEST} patients (or records, if no group was named). "
+        "If all of five were right, their interval would still contain one half, which a coin reaches.",
     }

@@ -1,4 +1,4 @@
-"""Evidence spans over a text, as HTML: strength by weight, colour by sign, one line a task, overlaps included."""
+"""Evidence spans over a text, as HTML: strength by weight, colour by sign, one line per task, overlaps included."""
 
 import html
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} |
 
 @dataclass(frozen=True)
 class Span:
-    """Half-open offsets in code points, signed score and weight (share) of one piece of evidence; `lane` numbers its task."""
+    """One piece of evidence: half-open offsets in code points, signed score, weight (share), and the number `lane` of its
+    task."""
 
     start: int
     end: int
@@ -27,21 +28,21 @@ class Span:
 
 
 def shown(text: str) -> str:
-    """Text as HTML: markup escaped, line ends made plain, control characters made visible."""
+    """Text as HTML: markup escaped, line ends normalised, control characters made visible."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROLS)
     return html.escape(plain, quote=True)
 
 
 def strength(span: Span, strongest: float) -> int:
-    """1 to `STRENGTHS`, by the span's weight against the strongest of its task in the same report."""
+    """1 to `STRENGTHS`: the span's weight relative to the strongest of its task in the same report."""
     share = abs(span.weight) / strongest if strongest > 0 else 0.0
     return max(1, min(STRENGTHS, round(share * STRENGTHS)))
 
 
 def alike(text: str, spans: Sequence[Span]) -> list[tuple[Span, str]]:
-    """Spans that say the same, whatever their case and blanks, as the first of them and its words as HTML with the count of all.
+    """Groups of spans with equal words, apart from case and blanks: the first span, and its words as HTML with the group's size.
 
-    A span that speaks for something is not like one that speaks against it.
+    A span that speaks for an answer is not grouped with one that speaks against it.
     """
     groups: dict[tuple[str, bool], list[Span]] = {}
     for span in spans:
@@ -58,9 +59,9 @@ def _words(text: str, span: Span) -> str:
 def highlight(text: str, spans: Sequence[Span], max_chars: int = 20_000, context: int = 300) -> str:
     """The text with its spans marked.
 
-    Where spans overlap the text is cut at every boundary: a piece takes the colour of its strongest span, a line for each task
-    that covers it, and a tooltip that names all of them. Of a text above `max_chars` the beginning and the surroundings of each
-    span are shown, and how many characters are left out.
+    Overlapping spans are cut at every boundary: a piece has the colour of its strongest span, a line for each task that covers
+    it, and a tooltip that names all of them. Of a text above `max_chars` only the beginning and `context` characters around each
+    span are shown, with the number of characters left out.
 
     Raises:
         ContractError: a span lies outside the text or is empty.

@@ -1,11 +1,11 @@
-"""A run's table as CSV for a spreadsheet: one line a report or an entity, lists as words, and no cell that runs."""
+"""A run's table as CSV for a spreadsheet: one line per report or entity, lists as words, and no cell that is a formula."""
 
 import codecs
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,30 +18,29 @@ from engine.storage import storage_for
 ALL = "all"
 ROWS = (ALL, AUTO, REVIEW, FAILED)
 DELIMITERS = (",", ";")
-_WHO = ("record_id", "source", "position", "decision")
-_OF_TASK = ("code", "name", "prob", "top")
-_OF_ENTITY = ("type", "start", "end", "score", "zero_shot")
-_BEGINNING = codecs.BOM_UTF8 + _WHO[0].encode()
+_RECORD = ("record_id", "source", "position", "decision")
+_TASK = ("code", "name", "prob", "top")
+_ENTITY = ("type", "start", "end", "score", "zero_shot")
+_BEGINNING = codecs.BOM_UTF8 + _RECORD[0].encode()
 _BATCH = 4096
 _SHOWN = 3
-# What makes a cell a formula, behind blanks and in full width too (OWASP, CSV injection). Apostrophes before it count, so that
-# one that stands in the text is told from one that was put there.
+# The start of a formula, also after blanks and in full width (OWASP, CSV injection). Apostrophes before it count, so that one in
+# the text can be told from one that was added.
 _FORMULA = re.compile(r"'*[\s\x00-\x1f\ufeff]*[=+\-@\t\r\n＝＋－＠]")
 
 
 def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str = ",") -> int:
-    """Writes the rows of `codes` or `entities` as CSV, whole or not at all; returns the number of lines under the header.
+    """Writes the rows of `codes` or `entities` as CSV, whole or not at all; returns the number of lines below the header.
 
     The columns: record_id, source, position, decision, reasons; for each task code, name, probability and the most probable
     codes, or one entity's type, place and score; the kind of failure; the kept columns. A report without entities has one line.
-    UTF-8 with its mark and `\\r\\n`, as spreadsheets want it; with `;` between cells numbers have a decimal comma.
+    UTF-8 with a byte order mark and `\\r\\n`, as spreadsheets expect; with the delimiter `;`, numbers have a decimal comma.
 
     Args:
-        files: the published files of the table, in order. They are read a few thousand rows at a time.
-        rows: one of `ROWS`: which decisions.
-        delimiter: one of `DELIMITERS`.
+        files: the published files of the table, in order; a few thousand rows are read at a time.
+        rows: one of `ROWS`: which decisions. delimiter: one of `DELIMITERS`.
     Raises:
-        ConfigError: a file is missing, the table is another one, or the path is that of a folder, or of a file that is no export.
+        ConfigError: a file is missing, the table is another one, or the path is a folder or a file that is no export.
     """
     storage = storage_for(path)
     if storage.is_folder(path):
@@ -49,7 +48,7 @@ def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str
     if storage.stat(path) is not None:
         with storage.open(path) as old:
             if old.read(len(_BEGINNING)) != _BEGINNING:
-                raise ConfigError(f"{path} is there and is no export of a run; name another file, or remove it first")
+                raise ConfigError(f"{path} exists and is no export of a run; name another file, or remove it first")
     lines = -1
     with storage.writer(path) as file:
         file.write(codecs.BOM_UTF8)
@@ -62,12 +61,12 @@ def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str
 
 
 def harmless(text: str) -> str:
-    """The text, with an apostrophe in front where a spreadsheet might take it for a formula."""
+    """The text, after an apostrophe if a spreadsheet might take it for a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _parts(files: Sequence[str], rows: str, point: str) -> Iterator[list[Sequence[str]]]:
-    """The header, then the lines of some rows at a time. `point` is the decimal mark."""
+    """The header, then the lines batch by batch. `point` is the decimal mark."""
     for number, path in enumerate(files):
         storage = storage_for(path)
         if storage.stat(path) is None:
@@ -88,43 +87,42 @@ def _names(schema: pa.Schema) -> list[str]:
     """The columns to read.
 
     Raises:
-        ConfigError: it is no table of codes or entities.
+        ConfigError: the table has neither codes nor entities.
     """
-    answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_OF_TASK)]
+    answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_TASK)]
     if "entities" in system_columns(schema.names):
         answers.append("entities")
     if not answers:
         raise ConfigError("the run has neither codes nor entities; name the output.path of jobs.code_reports or extract_entities")
     kept = schema.names[schema.names.index("model_digest") + 1 :]
-    return [name for name in (*_WHO, "reasons", *answers, "failure", *kept) if name in schema.names]
+    return [name for name in (*_RECORD, "reasons", *answers, "failure", *kept) if name in schema.names]
 
 
 def _cells(table: pa.Table, point: str) -> list[tuple[str, list[str]]]:
-    """The headers with the cells under each; a kept column may have the name of one of ours."""
-    found: list[tuple[str, list[str]]] = []
+    """The headers with the cells under each; a kept column may share its name with one of these."""
+    answers: list[tuple[str, list[str]]] = []
     if "entities" in system_columns(table.column_names):
-        every = table["entities"].to_pylist()
-        pairs = [(row, entity) for row, entities in enumerate(every) for entity in entities or [{}]]
+        lists = table["entities"].to_pylist()
+        pairs = [(row, entity) for row, entities in enumerate(lists) for entity in entities or [{}]]
         table = table.take(pa.array([row for row, _ in pairs], pa.int64()))
         kinds = table.schema.field("entities").type.value_type
-        for name in _OF_ENTITY:
+        for name in _ENTITY:
             values = pa.array([entity.get(name) for _, entity in pairs], kinds.field(name).type)
-            found.append((f"entity_{name}", _probs(values, point) if name == "score" else _texts(values, point)))
+            answers.append((f"entity_{name}", _probs(values, point) if name == "score" else _texts(values, point)))
     for task in tasks_of(table.schema):
-        for end in _OF_TASK:
+        for end in _TASK:
             if (name := f"{task}_{end}") in table.column_names:
                 values = table[name]
-                found.append((name, {"prob": _probs, "top": _tops}.get(end, _texts)(values, point)))
-    who = [(name, _texts(table[name], point)) for name in _WHO]
-    reasons = [harmless("; ".join(each or ())) for each in table["reasons"].to_pylist()]
+                answers.append((name, {"prob": _probs, "top": _tops}.get(end, _texts)(values, point)))
+    reasons = [harmless("; ".join(row or ())) for row in table["reasons"].to_pylist()]
     kinds = _texts(pc.struct_field(table["failure"], "kind"), point)
     kept = table.column_names[table.column_names.index("failure") + 1 :]
-    ours = [*who, ("reasons", reasons), *found, ("failure", kinds)]
-    return ours + [(name, _texts(table[name], point)) for name in kept]
+    record, kept = ([(name, _texts(table[name], point)) for name in names] for names in (_RECORD, kept))
+    return [*record, ("reasons", reasons), *answers, ("failure", kinds), *kept]
 
 
 def _texts(values: pa.Array | pa.ChunkedArray, point: str) -> list[str]:
-    """Cells of any type; nothing for null."""
+    """Cells of any type; null is empty."""
     kind = values.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return [_number(value, point) for value in values.cast(pa.string()).to_pylist()]
@@ -142,7 +140,7 @@ def _text(value: str | None) -> str:
 
 
 def _number(value: str | None, point: str) -> str:
-    # An infinite one is no number to a spreadsheet.
+    # An infinite value is no number to a spreadsheet.
     return value.replace(".", point) if value and value[-1].isdigit() else _text(value)
 
 
@@ -155,5 +153,5 @@ def _prob(value: float | None, point: str) -> str:
 
 
 def _tops(values: pa.ChunkedArray, point: str) -> list[str]:
-    tops: Iterable = ([f"{top['code']} {_prob(top['prob'], point)}" for top in each or ()] for each in values.to_pylist())
-    return [harmless("; ".join(top[:_SHOWN])) for top in tops]
+    rows = ((row or ())[:_SHOWN] for row in values.to_pylist())
+    return [harmless("; ".join(f"{top['code']} {_prob(top['prob'], point)}" for top in row)) for row in rows]

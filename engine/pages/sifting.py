@@ -1,4 +1,4 @@
-"""What moves on the evidence page: its one script, and the choice of cards by decision and reason that the script serves."""
+"""The script of the evidence page, and the choice of cards by decision and reason that it serves."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 from engine.pages.examples import IN_TURN, Example
 from engine.pages.highlight import shown
 
-# Boxes are scrolled by themselves: the page stays where it is. Without a script all cards are there, and the choice is not.
+# Boxes scroll by themselves; the page does not move. Without script all cards are visible, and the choice is hidden.
 SCRIPT = """
 function look(root) {
   for (const box of root.querySelectorAll("[data-strongest]")) {
@@ -39,28 +39,28 @@ SIFT_STYLE = """
 @media print { .sift { display:none } }
 """
 
-# No other script runs, whatever a report holds.
+# No other script runs, whatever a report contains.
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"
 
 
 def sifted_by(row: Mapping[str, Any]) -> str:
-    """The attributes of a part of the page that is of one row."""
+    """HTML attributes of a part of the page that belongs to one row."""
     return f'data-decision="{shown(row["decision"])}" data-reasons="{shown(" ".join(row["reasons"] or ()))}"'
 
 
-def sift(examples: Sequence[Example], said: Mapping[str, str]) -> str:
-    """Two lists to choose from, each with how many cards it leaves; nothing where there is nothing to choose.
+def sift(examples: Sequence[Example], labels: Mapping[str, str]) -> str:
+    """Two lists to choose from, with the number of cards for each entry; empty if all cards are alike.
 
     Args:
-        said: decisions in words.
+        labels: decisions in words.
     """
     if len({sifted_by(example.row) for example in examples}) < 2:
         return ""
     decisions = Counter(example.row["decision"] for example in examples)
     reasons = Counter(reason for example in examples for reason in example.row["reasons"] or ())
-    by_decision = [(each, said[each], decisions[each]) for each in IN_TURN if each in decisions]
-    by_reason = [(each, each.replace("_", " "), count) for each, count in reasons.most_common()]
+    by_decision = [(name, labels[name], decisions[name]) for name in IN_TURN if name in decisions]
+    by_reason = [(name, name.replace("_", " "), count) for name, count in reasons.most_common()]
     return (
         '<form class="sift" hidden autocomplete="off">'
         f"{_list('decision', 'Show', f'all {len(examples)} reports', by_decision)}"
@@ -69,5 +69,5 @@ def sift(examples: Sequence[Example], said: Mapping[str, str]) -> str:
 
 
 def _list(name: str, label: str, every: str, entries: Sequence[tuple[str, str, int]]) -> str:
-    options = "".join(f'<option value="{shown(value)}">{shown(told)} ({count})</option>' for value, told, count in entries)
+    options = "".join(f'<option value="{shown(value)}">{shown(text)} ({count})</option>' for value, text, count in entries)
     return f'<label>{label} <select name="{name}"><option value="">{every}</option>{options}</select></label>'

@@ -1,4 +1,4 @@
-"""The frame and the style sheet of the pages: no outside font or file, light and dark, and print."""
+"""Frame and style sheet of the pages: no outside font or file; light, dark and print."""
 
 from collections.abc import Sequence
 
@@ -83,11 +83,11 @@ def page(
     policy: str = "default-src 'none'; style-src 'unsafe-inline'",
     script: str = "",
 ) -> bytes:
-    """A whole page that stands alone.
+    """A whole self-contained page.
 
     Args:
-        note: a line under the title. parts: HTML, in their order. more: rules beside the style sheet. policy: what may be loaded
-        and run. script: what stands behind the parts.
+        note: a line under the title. parts: HTML, in order. more: further CSS rules. policy: the content security policy.
+        script: HTML after the parts.
     """
     lines = [
         "<!doctype html>",

@@ -1,4 +1,4 @@
-"""Tables that stay readable on a narrow screen, where each row becomes a card and each figure stands below its column's name."""
+"""Tables that stay readable on a narrow screen, where each row becomes a card and each cell carries its column's name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from engine.pages.highlight import shown
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, plain text; `number` aligns its cells at their right, `wide` gives them a line of their own in a card."""
+    """A column with its name (plain text); cells of a `number` are aligned right, `wide` ones get a whole line of a card."""
 
     name: str
     number: bool = False
@@ -21,15 +21,15 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    """The table; the title of a card is its row's first cell.
+    """The table; a card's title is the first cell of its row.
 
     Args:
         rows: cells as HTML, one for each column; a card leaves empty ones out.
     Raises:
-        ContractError: a row of another length.
+        ContractError: a row has another length.
     """
     if any(len(row) != len(columns) for row in rows):
-        raise ContractError(f"a row that has not {len(columns)} cells")
+        raise ContractError(f"a row does not have {len(columns)} cells")
     heads = "".join(f"<th{column.style}>{shown(column.name)}</th>" for column in columns)
     lines = "".join(f"<tr>{''.join(map(_cell, range(len(row)), columns, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table class="stack"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'

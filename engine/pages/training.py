@@ -1,4 +1,4 @@
-"""One self-contained page about a training: how its losses and its figures went, epoch by epoch."""
+"""A self-contained page about a training: losses and figures by epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ def write_training_page(path: Path, title: str, curve: Sequence[Mapping[str, Any
     """Writes the page.
 
     Args:
-        curve: rows with `step` and `epoch`; names that begin with `loss_` and `valid_` become lines, others are not shown.
+        curve: rows with `step` and `epoch`; columns that start with `loss_` and `valid_` become lines, others are not shown.
     """
     losses, figures = _series(curve, "loss_"), _series(curve, "valid_")
     plots = [
@@ -26,9 +26,9 @@ def write_training_page(path: Path, title: str, curve: Sequence[Mapping[str, Any
 
 
 def _series(curve: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[Point]]:
-    found: dict[str, list[Point]] = {}
+    series: dict[str, list[Point]] = {}
     for row in curve:
         for name, value in row.items():
             if name.startswith(prefix):
-                found.setdefault(name.removeprefix(prefix).replace("_", " "), []).append(Point(row["epoch"], value))
-    return found
+                series.setdefault(name.removeprefix(prefix).replace("_", " "), []).append(Point(row["epoch"], value))
+    return series

@@ -1,10 +1,9 @@
-"""Decisions, reasons and failures in words for a person. The tables keep the short names; only pages use these."""
+"""Decisions, reasons and failures in words, for pages. The tables keep the short names."""
 
 from collections.abc import Callable, Mapping
 
 from engine.records import CODES
-from engine.registry.morphology import histology_name
-from engine.registry.topography import is_site, site_name
+from engine.registry import histology_name, is_site, site_name
 
 DECISIONS = {
     "auto": "coded",
@@ -13,35 +12,35 @@ DECISIONS = {
     "failed": "failed",
 }
 
-# Where nothing is decided, a row tells how far its report was read.
+# If nothing is decided, a row says how far its report was read.
 _READ = {"auto": "read", "review": "read in part", "not_applicable": "not applicable", "failed": "failed"}
 
 REASONS = {
     "low_confidence": "The model is not sure enough of the code.",
     "low_margin": "Another code is nearly as likely.",
-    "no_threshold": "No probability was shown to be high enough for this code, so that a person always looks.",
+    "no_threshold": "No probability was shown to be high enough for this code, so a person always looks.",
     "out_of_distribution": "The text is unlike the reports the model was trained on.",
-    "multiple_primaries_suspected": "The report may speak of more than one primary tumour.",
+    "multiple_primaries_suspected": "The report may describe more than one primary tumour.",
     "metastatic_specimen": "The specimen may be a metastasis; the primary may lie elsewhere.",
     "section_missing": "A section that is needed is missing.",
-    "text_truncated": "The report is longer than the model reads; its end was not seen.",
-    "unreadable_text": "Too little of the text is words: a bad scan, or no text at all.",
+    "text_truncated": "The report is longer than the model reads; its end was not read.",
+    "unreadable_text": "Too little of the text consists of words: a bad scan, or no text at all.",
     "no_diagnosis_text": "The text names no diagnosis that the rules know; they read English only.",
-    "no_reportable_tumour": "The text states no tumour that a registry must have: benign, denied, earlier, or of a relative.",
+    "no_reportable_tumour": "The text states no tumour that a registry must record: benign, denied, earlier, or a relative's.",
     "rare_class_below_support": "The model has seen too few examples of this code.",
     "site_morphology_invalid": "Site and histology do not go together.",
-    "unseen_code_pair": "The two codes never stood together in training.",
+    "unseen_code_pair": "The two codes never occurred together in training.",
 }
 
 FAILURES = {
     "unreadable_file": "The file could not be read.",
     "parse_error": "The record could not be parsed.",
     "missing_text": "The record has no text.",
-    "invalid_encoding": "The text is not in the encoding that was given.",
+    "invalid_encoding": "The text is not in the configured encoding.",
     "duplicate_id": "An earlier record has the same id and kept it.",
     "too_large": "The text is larger than the limit.",
     "out_of_memory": "There was not enough memory for this record.",
-    "killed_worker": "The record ended the process that read it, twice.",
+    "killed_worker": "The record killed the process that read it, twice.",
     "model_error": "The model failed on this record.",
     "not_coded": "The run that is explained has no answer for this record.",
     "text_changed": "The text is not the one that was coded.",
@@ -49,7 +48,7 @@ FAILURES = {
 
 
 def decisions(table: str) -> Mapping[str, str]:
-    """What the decisions in the rows of a table say."""
+    """The decisions of a table's rows in words."""
     return DECISIONS if table == CODES else _READ
 
 
@@ -60,6 +59,6 @@ _NAMES: Mapping[str, Callable[[str], str]] = {
 
 
 def name_of(task: str, code: str | None) -> str:
-    """The name of a code, nothing where it has none."""
+    """The name of a code, empty if it has none."""
     name = _NAMES[task](code) if code and task in _NAMES else ""
     return name if name != code else ""

@@ -6,8 +6,8 @@ Importing this package does not import Ray: a finished run, a status and the chi
 """
 
 from engine.pipeline.config import ClusterConfig, RunConfig
-from engine.pipeline.progress import Progress, Silent, Standing
+from engine.pipeline.progress import Progress, Standing
 from engine.pipeline.run import run
 from engine.pipeline.status import Summary, status
 
-__all__ = ["ClusterConfig", "Progress", "RunConfig", "Silent", "Standing", "Summary", "run", "status"]
+__all__ = ["ClusterConfig", "Progress", "RunConfig", "Standing", "Summary", "run", "status"]

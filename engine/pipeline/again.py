@@ -11,24 +11,23 @@ from engine.storage import Entry, is_s3, storage_for
 
 
 def input_of(run: str, reading: Mapping[str, Any], path: str | None = None) -> tuple[InputConfig, list[Entry] | None]:
-    """A run's input settings, and the files of its plan where they lie now; None where other reports are to be read.
+    """A run's input settings, and the files of its plan where they are now; None in place of files for other reports.
 
     Args:
-        run: the run's folder. reading: its settings of `InputConfig` but the path. path: where the reports are now, or others;
-            None is where the run read them.
+        run: the run's folder. reading: its settings of `InputConfig` without the path. path: where the reports are now, or other
+            reports; None is where the run read them.
     Raises:
-        InputChanged: a file that the run read is gone or is another one now.
+        InputChanged: a file that the run read is gone or has changed.
     """
     storage, layout = storage_for(run), Layout(run)
     planned = plan.read(storage, layout).bases[-1]
     if path is not None:
-        given = InputConfig(**{**reading, "path": path})
-        for base in (input_base(given), planned):
+        config = InputConfig(**{**reading, "path": path})
+        for base in (input_base(config), planned):
             files = plan.files(storage, layout, base)
-            known = {entry.path for entry in files}
-            if set(files) <= set(survey(given, storage_for(base), known).files):
+            if set(files) <= set(survey(config, storage_for(base), {entry.path for entry in files}).files):
                 return InputConfig(**{**reading, "path": base}), files
-        return given, None
+        return config, None
     files = plan.files(storage, layout, planned)
     changed = _changed(planned, files)
     if changed:
@@ -41,10 +40,10 @@ def input_of(run: str, reading: Mapping[str, Any], path: str | None = None) -> t
 
 
 def _changed(base: str, files: Sequence[Entry]) -> list[Entry]:
-    """Those of the files below a folder that are not there as they were planned."""
+    """The files below a folder that are not as they were planned."""
     storage = storage_for(base)
     if not is_s3(base):
         return [entry for entry in files if storage.stat(entry.path) != entry]
-    # There a question for each file would take longer than a listing.
-    there = {entry.path: entry for entry in storage.list(base)}
-    return [entry for entry in files if there.get(entry.path) != entry]
+    # On S3 one listing is faster than a request for each file.
+    entries = {entry.path: entry for entry in storage.list(base)}
+    return [entry for entry in files if entries.get(entry.path) != entry]

@@ -1,4 +1,4 @@
-"""Reading ahead: on an object store each file takes a while to come, however small it is."""
+"""Reading ahead: an object store takes a while for each file, however small it is."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ WORKERS = 8
 
 
 def ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `call` gives for each item, in order; a few are under way in threads while one is in hand."""
+    """The result of `call` for each item, in order; threads work on the next few items meanwhile."""
     pool = ThreadPoolExecutor(WORKERS)
     waiting: deque[Future[Result]] = deque()
     try:

@@ -1,7 +1,7 @@
-"""A driver's sign of life: a small file that it writes again every few seconds and removes at its end.
+"""A driver's sign of life: a small file that it rewrites every few seconds and removes at its end.
 
-It says when, and what the driver waits for; nothing of where it runs. All else in the output folder has its name once and for
-good; this does not, and no promise rests on it: it tells a run that is being worked on from one whose driver died.
+It holds the time and what the driver waits for, and nothing about where it runs. It tells a running driver from a dead one. No
+promise rests on it: unlike all other files in the output folder it changes.
 """
 
 import json
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from engine.errors import EngineError, RetryableError
-from engine.pipeline.events import event
+from engine.pipeline.events import event, now
 from engine.pipeline.layout import Layout
 from engine.storage import Storage
 
 BEAT = 10.0
-# Some beats may come late, or not at all: from a busy machine, or through a store that must be asked twice.
+# Some beats come late or not at all: from a busy machine, or through a store that needs a second try.
 SILENCE = 45.0
-# At the end for a sign that is being written: through a failing store that takes as long as any of its requests is tried again.
+# The wait, at the end, for a sign that is being written: a failing store is retried for long.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A driver's last sign: seconds since then by this machine's clock, negative where the driver's is ahead of it, and what the
-    driver waited for, if anything."""
+    """A driver's last sign: how long ago it was by this machine's clock (negative if the driver's is ahead), and what the driver
+    waited for, if anything."""
 
     seconds: float
     waits: str | None
@@ -40,10 +40,10 @@ class Sign:
 
 
 class SignOfLife:
-    """Signs for the length of a block.
+    """Writes signs while the block runs.
 
     Args:
-        look: called before each sign but the first; returns what the driver waits for now, None for nothing in particular.
+        look: called before each sign but the first; returns what the driver waits for, or None.
     """
 
     def __init__(self, storage: Storage, layout: Layout, driver: str, look: Callable[[], str | None]) -> None:
@@ -58,8 +58,8 @@ class SignOfLife:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._thread.join(_PATIENCE)
-        # What ends the run is to be told, not this, and at once: a store that has just failed is not asked again for as long as
-        # it took to find out. The next publication removes the file.
+        # After a store has failed the run's own error must come out at once, so the store is not tried again here. The next
+        # publication removes the file.
         if self._thread.is_alive() or (kind is not None and issubclass(kind, RetryableError)):
             event("sign_of_life_left")
             return
@@ -73,23 +73,22 @@ class SignOfLife:
             try:
                 self._write(self._look())
             except (EngineError, OSError) as error:
-                # The work itself meets whatever is wrong with the folder, and ends or overcomes it.
+                # The work itself meets the same trouble, and ends or overcomes it.
                 event("no_sign_of_life", error=type(error).__name__)
 
     def _write(self, waits: str | None) -> None:
-        sign = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "waits": waits}
         with self._storage.writer(self._path) as file:
-            file.write(json.dumps(sign).encode())
+            file.write(json.dumps({"at": now(), "waits": waits}).encode())
 
 
 def last_sign(storage: Storage, layout: Layout) -> Sign | None:
-    """The youngest sign of life, None where no driver has left any."""
+    """The latest sign of life, None where there is none."""
     signs = [_parse(storage.read(entry.path)) for entry in storage.list(layout.drivers)]
     return min((sign for sign in signs if sign is not None), key=lambda sign: abs(sign.seconds), default=None)
 
 
 def age(at: str) -> float:
-    """Seconds since a time in a file of the run; 0 for one that this machine's clock has not reached yet.
+    """Seconds since a time in a file of the run; 0 for one in this machine's future.
 
     Raises:
         ValueError: it is no time.
@@ -102,7 +101,7 @@ def _since(at: str) -> float:
 
 
 def _parse(data: bytes | None) -> Sign | None:
-    """None for a sign that its driver has removed meanwhile, and for anything that is none."""
+    """A sign from its bytes; None where the driver has removed it meanwhile, and for anything else."""
     try:
         values = json.loads(data or b"")
         return Sign(_since(values["at"]), values["waits"])

@@ -1,15 +1,16 @@
-"""Markers of tries: what tells a record that kills its process from bad luck.
+"""Markers of tries, which tell a record that kills its process from bad luck.
 
-Before a stage works on a shard it leaves a marker that nobody removes until the shard is published. A driver, a node or a
-process may die without saying why; the markers that they leave are counted, and they accuse no record.
+Before a stage works on a shard it leaves a marker, which stays until the shard is published. When a driver, a node or a process
+dies without saying why, its markers still count. They blame no record.
 """
 
 import json
 import socket
 from collections.abc import Container
-from datetime import UTC, datetime
+from itertools import count
 
 from engine.errors import RetryableError
+from engine.pipeline.events import now
 from engine.pipeline.layout import Layout, shard_of
 from engine.storage import Storage
 
@@ -18,7 +19,7 @@ ISOLATE_FROM = 3
 
 
 def isolated(number: int) -> bool:
-    """Whether a try with this number belongs in a child process."""
+    """Whether the try with this number runs in a child process."""
     return number >= ISOLATE_FROM
 
 
@@ -28,16 +29,15 @@ def begin(storage: Storage, layout: Layout, shard: str, stage: str, driver: str,
     Raises:
         RetryableError: this driver has tried `limit` times already.
     """
-    marker = {"driver": driver, "host": socket.gethostname(), "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    data = json.dumps(marker).encode()
-    # Nearly every try is the first one, and then nothing else needs to be looked at.
+    data = json.dumps({"driver": driver, "host": socket.gethostname(), "at": now()}).encode()
+    # Nearly every try is the first one, and then no other marker needs to be read.
     if storage.create(layout.attempt(shard, stage, 1), data):
         return 1
-    number = _count(storage, layout, shard, stage) + 1
-    mine = sum(_driver(storage.read(layout.attempt(shard, stage, n))) == driver for n in range(1, number))
-    if mine >= limit:
+    number = next(n for n in count(1) if storage.stat(layout.attempt(shard, stage, n)) is None)
+    tries = sum(_driver(storage.read(layout.attempt(shard, stage, n))) == driver for n in range(1, number))
+    if tries >= limit:
         raise RetryableError(
-            f"shard {shard} was lost {mine} times; look for lost nodes or too little memory, then run the same command again"
+            f"shard {shard} was lost {tries} times; look for lost nodes or too little memory, then run the same command again"
         )
     while not storage.create(layout.attempt(shard, stage, number), data):
         number += 1
@@ -45,16 +45,10 @@ def begin(storage: Storage, layout: Layout, shard: str, stage: str, driver: str,
 
 
 def reached(storage: Storage, layout: Layout, stage: str, shards: Container[str], driver: str) -> bool:
-    """Whether this driver's work on any of these shards has come to a stage."""
-    markers = [each.path for each in storage.list(layout.attempts) if f".{stage}-" in each.path and shard_of(each.path) in shards]
+    """Whether this driver's work on any of these shards has reached a stage."""
+    paths = [entry.path for entry in storage.list(layout.attempts)]
+    markers = [path for path in paths if f".{stage}-" in path and shard_of(path) in shards]
     return any(_driver(storage.read(path)) == driver for path in markers)
-
-
-def _count(storage: Storage, layout: Layout, shard: str, stage: str) -> int:
-    number = 0
-    while storage.stat(layout.attempt(shard, stage, number + 1)) is not None:
-        number += 1
-    return number
 
 
 def _driver(data: bytes | None) -> str | None:

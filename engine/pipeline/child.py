@@ -1,7 +1,7 @@
-"""The child process: codes records one at a time and says which one it takes up before it does.
+"""The child process: codes records one at a time, and names each one before it begins.
 
-`python -m engine.pipeline.child`, orders as JSON on stdin, frames on stdout: a line of JSON with `kind` and `size`, then that
-many bytes of Arrow. Nothing but frames leaves it.
+`python -m engine.pipeline.child` reads an order as JSON on stdin and writes frames on stdout: a line of JSON with `kind` and
+`size`, then that many bytes of Arrow. Nothing but frames leaves it.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 def main() -> None:
     frames = os.fdopen(os.dup(1), "wb")
-    # Whatever a library prints must not stand between frames, nor in a log.
+    # What a library prints must not get between the frames, nor into a log.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     order = json.loads(sys.stdin.buffer.read())
     limit = order["job"]["child_memory"]
@@ -28,20 +28,20 @@ def main() -> None:
 
 
 def work(order: dict[str, Any], frames: BinaryIO) -> None:
-    """Codes what the order asks for.
+    """Codes the records of an order.
 
     Raises:
         MemoryError: outside any record.
     """
     from engine import sources
     from engine.models.run import answer, prepare, probe, system_of
-    from engine.pipeline.work import read_shard
+    from engine.pipeline.work import Job, read_shard
     from engine.storage import use_s3
 
-    job = _job(order["job"])
+    job = Job.from_json(order["job"])
     use_s3(job.s3)
     system = system_of(job.model)
-    # Loads the weights, so that no record is blamed for a limit too tight for them.
+    # Loads the weights, so that no record is blamed for a memory limit that is too low for them.
     probe(system, job.keep_schema)
     _send(frames, "ready")
     records = read_shard(job, sources.from_json(order["shard"]))
@@ -59,22 +59,6 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
         else:
             _send(frames, "failure", failure=failure)
     _send(frames, "done")
-
-
-def _job(plain: dict[str, Any]) -> Any:
-    from engine.models.base import ModelSpec
-    from engine.pipeline.work import Job
-    from engine.sources import InputConfig
-    from engine.storage import S3Config
-
-    values = {
-        **plain,
-        "input": InputConfig(**plain["input"]),
-        "model": ModelSpec(**plain["model"]),
-        "s3": S3Config(**plain["s3"]),
-        "keep": bytes.fromhex(plain["keep"]),
-    }
-    return Job(**values)
 
 
 def _send(frames: BinaryIO, kind: str, table: Any = None, **facts: Any) -> None:

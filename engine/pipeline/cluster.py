@@ -1,4 +1,4 @@
-"""Connecting to Ray, or starting it here, and stopping only what was started."""
+"""Connects to Ray, or starts it here and stops it afterwards."""
 
 import json
 import logging
@@ -18,19 +18,19 @@ from engine.pipeline.config import ClusterConfig
 from engine.pipeline.events import LOGGER
 
 _ALL = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "TOKENIZERS_PARALLELISM": "false"}
-# Where Ray's job server leaves what the submitted job's own environment is.
+# Where Ray's job server leaves the environment of a submitted job.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PATIENCE = 20.0
-# Ray does not start with less than half of this beside its object store, and what others hold changes from one look to the next.
+# Ray does not start with less than half of this beside its object store; twice that, since free memory changes all the time.
 _SCARCE = 2 * 10**8
 
 
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[None]:
-    """Ray for the length of the block; one that runs in this process already is used and left alone.
+    """Ray for the block; one that this process uses already is left as it is.
 
     Raises:
-        ConfigError: no cluster at the address, one that will not have us, or a machine without what the actors or Ray want.
+        ConfigError: no cluster at the address, or one that refuses us, or a machine too small for the actors or for Ray.
         RetryableError: Ray did not start in time.
     """
     if ray.is_initialized():
@@ -61,7 +61,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
 
 
 def note(cluster: ClusterConfig) -> str | None:
-    """A line for the user where `connected` would start a Ray that keeps texts on a disk; else None.
+    """A line for the user if `connected` would start a Ray that keeps texts on a disk; else None.
 
     Raises:
         ConfigError: as `connected`.
@@ -76,20 +76,20 @@ def model_environment(cluster: ClusterConfig) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """What every worker gets, less what a submitted job brings itself: Ray refuses a variable that both name."""
-    own = (json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}).get("env_vars") or {}
-    return {name: value for name, value in _ALL.items() if name not in own}
+    """The environment of every worker, without what a submitted job sets itself: Ray refuses a variable that both name."""
+    job_sets = (json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in _ALL.items() if name not in job_sets}
 
 
 def _address(cluster: ClusterConfig) -> str | None:
-    """Where a running cluster is, or None to start Ray here."""
+    """The address of a running cluster, or None to start Ray here."""
     named = None if cluster.address == "auto" else cluster.address
-    found = named or os.environ.get("RAY_ADDRESS") or cluster.address
-    return None if found == "local" else found
+    address = named or os.environ.get("RAY_ADDRESS") or cluster.address
+    return None if address == "local" else address
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits minutes for an address where nobody answers."""
+    """ConfigError where nobody answers at an address; Ray itself would wait for minutes."""
     if "://" in address:
         raise ConfigError(
             f"cluster.address or RAY_ADDRESS is '{address}': give a Ray head's host:port; to a job server, send the command with "
@@ -107,9 +107,9 @@ def _check_address(address: str) -> None:
 
 
 def not_started(error: Exception, address: str | None, object_store: int | None = None) -> Exception:
-    """What to raise for an error of `ray.init`, which says with a bare Exception that it could not start in time.
+    """What to raise for an error of `ray.init`, which raises a bare Exception if it could not start in time.
 
-    `object_store` are the bytes that a Ray on this machine was to have for it; None is its own choice.
+    `object_store` is the size, in bytes, that a Ray on this machine was to give it; None is Ray's own choice.
     """
     name = type(error).__name__
     if address and isinstance(error, ray.exceptions.AuthenticationError):
@@ -136,25 +136,28 @@ def not_started(error: Exception, address: str | None, object_store: int | None 
 
 
 def _scarce(object_store: int | None) -> bool:
-    """Whether this machine's free memory is what keeps Ray from starting, counted as Ray counts it."""
+    """Whether too little free memory, counted as Ray counts it, keeps Ray from starting on this machine."""
     from ray._private.utils import estimate_available_memory
 
     return estimate_available_memory() - (object_store or 0) < _SCARCE
 
 
-def _check_room(cluster: ClusterConfig, here: bool) -> None:
-    """Actors that leave no CPU for reading, or want GPUs that nobody has, would wait without end.
+def gave_up(error: Exception) -> RetryableError:
+    """What to raise for an error of a Ray that works."""
+    return RetryableError(f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again")
 
-    On this machine that is a mistake; a cluster may be about to grow, so there it is said once.
+
+def _check_room(cluster: ClusterConfig, here: bool) -> None:
+    """Checks that there are the GPUs for all actors, and the CPUs for them and a reader; else they would wait for ever.
+
+    On this machine a lack is a mistake. A cluster may be about to grow, so there it is a warning.
     """
     total = ray.cluster_resources()
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     claims = cluster.actors * cluster.cpus_per_actor + cluster.cpus_per_reader
     if cluster.actors * cluster.gpus_per_actor > gpus:
-        lack = (
-            f"cluster.actors={cluster.actors} with cluster.gpus_per_actor={cluster.gpus_per_actor:g}, and Ray has {gpus:g} GPUs"
-        )
-        advice = "lower them, or take cluster=laptop to work without GPU"
+        claim = f"cluster.actors={cluster.actors} with cluster.gpus_per_actor={cluster.gpus_per_actor:g}"
+        lack, advice = f"{claim}, and Ray has {gpus:g} GPUs", "lower them, or take cluster=laptop to work without GPU"
     elif claims > cpus:
         lack = f"{cluster.actors} actors and one reader claim {claims:g} CPUs, and Ray has {cpus:g}"
         advice = "lower cluster.actors, cluster.cpus_per_actor or cluster.cpus_per_reader"
@@ -167,14 +170,13 @@ def _check_room(cluster: ClusterConfig, here: bool) -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Nothing on stderr: Ray's native part says there that it was told to be quiet. What goes wrong is raised as well."""
+    """Closes stderr for the block: Ray's native part announces there that it will be quiet. Errors are raised as well."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)

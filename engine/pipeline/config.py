@@ -1,61 +1,60 @@
-"""What the user decides about a run; plain values, checked before any work."""
+"""The settings of a run: plain values, checked before any work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import ConfigError
+from engine.keys import check_keys, key
 from engine.models.base import ModelSpec
 from engine.sources import InputConfig
 from engine.storage import Entry, S3Config
 
-MEBI = 1024 * 1024
+MEBI, GIBI = 2**20, 2**30
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
     """Where the work runs. Nothing here changes a value in a row.
 
-    `address` is a running Ray cluster's ("auto", "host:port"); None takes RAY_ADDRESS, or starts Ray on this machine and stops it
-    afterwards. `actors` hold the model, each with `threads` CPU threads (0: this machine's cores shared out). Ray's logical CPUs
-    are bookkeeping and not cores: an actor claims `cpus_per_actor` of them and a reader `cpus_per_reader`, little by default, so
-    that reading never starves on a small machine. Where actors have GPUs, readers go to nodes without as long as these have CPUs.
-    `child_memory` bounds, in bytes, the process in which a shard is tried after two lost attempts. `max_attempts` are the tries
-    of one shard in one driver's life.
+    Ray's logical CPUs are bookkeeping and not cores: actors and readers claim few of them by default, so that reading never
+    starves on a small machine. Where actors have GPUs, readers go to nodes without, as long as these have CPUs.
     """
 
-    address: str | None = None
-    actors: int = 1
-    threads: int = 0
-    cpus_per_actor: float = 0.5
-    gpus_per_actor: float = 0.0
-    readers: int = 2
-    cpus_per_reader: float = 0.25
-    object_store_memory: int | None = None
-    child_memory: int = 8192 * MEBI
-    max_attempts: int = 10
-    stall_seconds: int = 1800
+    address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
+    actors: int = key(1, "Processes that hold the model.", low=1)
+    threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
+    cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor. Bookkeeping only: keep some free for reading.", low=0.0)
+    gpus_per_actor: float = key(0.0, "GPUs of each actor; a fraction of one is allowed.", low=0.0)
+    readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
+    cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
+    object_store_gb: float | None = key(
+        None, "Memory of Ray's object store, in GiB; null takes Ray's choice, or what fits into /dev/shm.", low=0.1
+    )
+    child_memory_gb: float = key(8.0, "Memory limit, in GiB, of the process that retries a shard after two lost tries.", low=0.25)
+    max_attempts: int = key(10, "Tries of one shard by one command, which then gives up with exit code 3.", low=3)
+    stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing has happened for this long.", low=60)
 
     def __post_init__(self) -> None:
-        for name, least in (("actors", 1), ("threads", 0), ("readers", 1), ("max_attempts", 3), ("stall_seconds", 60)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"cluster.{name}={getattr(self, name)}: must be at least {least}")
-        for name in ("cpus_per_actor", "gpus_per_actor"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"cluster.{name}={getattr(self, name)}: must not be negative")
-        if self.cpus_per_reader <= 0:
-            raise ConfigError(f"cluster.cpus_per_reader={self.cpus_per_reader}: must be above 0")
-        if self.child_memory < 256 * MEBI:
-            raise ConfigError(f"cluster.child_memory={self.child_memory}: bytes, at least {256 * MEBI}")
+        check_keys(self, "cluster.")
+
+    @property
+    def object_store_memory(self) -> int | None:
+        """Bytes."""
+        return None if self.object_store_gb is None else int(self.object_store_gb * GIBI)
+
+    @property
+    def child_memory(self) -> int:
+        """Bytes."""
+        return int(self.child_memory_gb * GIBI)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: what is read, what codes it, where the tables go.
+    """One run: what is read, which model codes it, where the tables go.
 
-    `files` are what is read of the input, as another run's plan names it; None lists what is there. `shard_bytes` is the text of
-    one shard in bytes (None: chosen from the input's size and the number of actors, `usual_bytes` at most); `max_failed`
-    the share of failed records, 0 to 1, above which a finished run ends with TooManyFailures; `memory` the bytes that publishing
-    may use for its sorting.
+    `files` are the input's files as another run's plan names them; None lists what is there. `shard_bytes` is the text of one
+    shard in bytes; None chooses it by the input's size and the number of actors, at most `usual_bytes`. A finished run with a
+    larger share of failed records than `max_failed` ends with TooManyFailures. Publishing may use `memory` bytes to sort.
     """
 
     input: InputConfig
@@ -72,11 +71,3 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.output:
             raise ConfigError("output.path is empty: name the folder for the tables")
-        if self.shard_bytes is not None and self.shard_bytes < 1:
-            raise ConfigError(f"shard_bytes={self.shard_bytes}: must be at least 1 (or null: chosen from the input)")
-        if self.usual_bytes < 1:
-            raise ConfigError(f"usual_bytes={self.usual_bytes}: must be at least 1")
-        if not 0.0 <= self.max_failed <= 1.0:
-            raise ConfigError(f"max_failed={self.max_failed}: must be a share between 0 and 1")
-        if self.memory < 64 * MEBI:
-            raise ConfigError(f"memory={self.memory}: bytes, at least {64 * MEBI}")

@@ -1,4 +1,4 @@
-"""Ids that came before, found out of core: the first record by plan order keeps an id, later ones are told here."""
+"""Finds repeated ids, out of core: the first record in plan order keeps an id, the later ones are listed here."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,22 +9,15 @@ import pyarrow as pa
 
 from engine.errors import RetryableError
 
-# What the sorting reads: the shard's number in plan order, the row within its file, identity.
-IDS = pa.schema(
-    [
-        pa.field("shard", pa.int32()),
-        pa.field("row", pa.int32()),
-        pa.field("record_id", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("position", pa.int64()),
-    ]
-)
+# The columns to search: the shard's number in plan order, the row within its file, and the record's identity.
+_TYPES = {"shard": pa.int32(), "row": pa.int32(), "record_id": pa.string(), "source": pa.string(), "position": pa.int64()}
+IDS = pa.schema(list(_TYPES.items()))
 _BATCH = 10_000
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A row whose id was taken, and the unique one it gets: `<source>#<position>`."""
+    """A row whose id was taken, and the unique one that it gets: `<source>#<position>`."""
 
     shard: int
     row: int
@@ -40,7 +33,7 @@ def later(
     Args:
         ids: batches of `IDS`, in any order.
         published: batches with `record_id`.
-        folder: an existing local folder for what does not fit into `memory`, bytes. It may lie on a share without record locks.
+        folder: an existing local folder for what exceeds `memory` bytes. It may lie on a share without record locks.
     Raises:
         RetryableError: no space left, or too little memory.
     """
@@ -53,14 +46,14 @@ def later(
             database.execute("CREATE VIEW every AS SELECT record_id FROM ids UNION ALL SELECT record_id FROM old")
             database.execute("CREATE TABLE twice AS SELECT record_id FROM every GROUP BY record_id HAVING count(*) > 1")
             database.execute(_LATER)
-            # An input may hold the very id that is made up here: then a longer one is.
+            # The input may hold the very id that is generated here; then that one gets longer.
             while database.execute("SELECT count(*) FROM every WHERE record_id IN (SELECT new_id FROM later)").fetchone()[0]:
                 database.execute("UPDATE later SET new_id = new_id || '#'")
             yield _stream(database)
     except duckdb.Error as error:
         raise RetryableError(
             f"looking for duplicate ids needs more disk or memory than there is ({type(error).__name__}); "
-            "free some, or raise output.memory, and run the same command again"
+            "free some, or raise output.memory_gb, and run the same command again"
         ) from None
 
 

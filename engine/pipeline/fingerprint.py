@@ -1,4 +1,4 @@
-"""What a run is: every setting that changes a value in a row. One output folder belongs to one fingerprint."""
+"""The fingerprint of a run: every setting that changes a value in a row. One output folder belongs to one fingerprint."""
 
 import dataclasses
 import hashlib
@@ -26,42 +26,40 @@ def fingerprint(config: RunConfig, system: System) -> dict[str, Any]:
     """Setting -> plain value. Neither the input's path and listing nor the shard size nor the cluster is part of it."""
     reading = {key: value for key, value in dataclasses.asdict(config.input).items() if key != "path"}
     model = {"system": config.model.system, "digest": system.digest, "options": config.model.options}
-    found = {"engine": __version__, "table": system.table, **flat({"input": reading, "model": model})}
-    return json.loads(json.dumps(found, sort_keys=True, default=list))
+    settings = {"engine": __version__, "table": system.table, **flat({"input": reading, "model": model})}
+    return json.loads(json.dumps(settings, sort_keys=True, default=list))
 
 
-def run_id(found: Mapping[str, Any]) -> str:
-    """Twelve hex digits that stand in every row."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
+def run_id(settings: Mapping[str, Any]) -> str:
+    """The id of the run with a fingerprint: twelve hex digits, which every row has."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def check(layout: Layout, found: Mapping[str, Any]) -> None:
-    """Checks that the output folder is free, or this run's already; writes nothing.
+def check(layout: Layout, settings: Mapping[str, Any]) -> None:
+    """Checks that the output folder is free or already this run's; writes nothing.
 
     Raises:
         ConfigError: it holds something else, or belongs to a run with other settings.
     """
-    claim.check(layout.output, found, _RUN)
+    claim.check(layout.output, settings, _RUN)
 
 
-def take(layout: Layout, found: Mapping[str, Any], limits: Mapping[str, str]) -> str:
-    """Makes an output folder that `check` has passed this run's, or finds that it is; returns the run's id.
+def take(layout: Layout, settings: Mapping[str, Any], limits: Mapping[str, str]) -> str:
+    """Claims an output folder that has passed `check` for this run; returns the run's id.
 
     Args:
-        limits: what the run's system never does, kept for those who ask without the model.
+        limits: what the run's system never does, stored for `jobs.status`, which has no model.
 
     Raises:
         ConfigError: the folder cannot be written, or a driver with other settings was faster.
     """
-    claim.claim(layout.output, found, _RUN, run_id=run_id(found), limits=dict(limits))
-    return run_id(found)
+    claim.claim(layout.output, settings, _RUN, run_id=run_id(settings), limits=dict(limits))
+    return run_id(settings)
 
 
 def read(layout: Layout) -> dict[str, Any] | None:
-    """What `_run.json` says, None if there is none."""
-    found = claim.read(layout.output, _RUN)
-    if found is None:
-        return None
-    if not isinstance(found.get("run_id"), str) or not isinstance(found.get("limits"), dict):
+    """The content of `_run.json`, None if it does not exist."""
+    note = claim.read(layout.output, _RUN)
+    if note is not None and not (isinstance(note.get("run_id"), str) and isinstance(note.get("limits"), dict)):
         raise ConfigError(f"{layout.run} is damaged or of an earlier version; restore it, or choose a new folder")
-    return found
+    return note

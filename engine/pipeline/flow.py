@@ -1,6 +1,6 @@
-"""Work on one item after another through Ray Data: ahead of need, in order, in bounded room.
+"""Works on items through Ray Data: ahead of need, in order, in bounded memory.
 
-Nothing that is raised may reach Ray, which logs exceptions with all that they quote: an error comes back as a table of its own.
+No exception may reach Ray, which logs it with all that it quotes: an error comes back as a table of its own.
 """
 
 import sys
@@ -12,37 +12,39 @@ from typing import Any
 import pyarrow as pa
 
 from engine import errors
-from engine.errors import ContractError, EngineError, RetryableError, where
+from engine.errors import ContractError, EngineError, where
 
-# Items that Ray is told of at a time; starting it for more takes a second or two.
+# Items that are given to Ray at a time; starting it for the next ones takes a second or two.
 _WAVE = 256
-# Bytes of finished work that may wait to be taken.
+# Bytes of finished work that may wait for its reader.
 _WAITING = 256 << 20
 _ERROR = "_error"
 
 
 def ray_runs() -> bool:
     """Whether this process can work through Ray."""
-    # Whoever started Ray has imported it, which takes a second.
+    # If Ray was started, it was imported; importing it here would take a second.
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()
 
 
 def in_order(items: Iterable[Any], work: Callable[[Any], pa.Table], readers: int = 2) -> Generator[pa.Table]:
-    """What `work` makes of each item, in their order. `items` may be endless; close it, or Ray works on ahead.
+    """The result of `work` for each item, in order. `items` may be endless; close the generator, or Ray works on ahead.
 
     Raises:
         EngineError: what `work` raised. RetryableError: Ray gave up.
     """
-    waiting = iter(items)
-    while wave := list(islice(waiting, _WAVE)):
-        with closing(_wave(wave, work, readers)) as found:
-            yield from found
+    rest = iter(items)
+    while wave := list(islice(rest, _WAVE)):
+        with closing(_wave(wave, work, readers)) as tables:
+            yield from tables
 
 
 def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Generator[pa.Table]:
     import ray
     from ray.data import ExecutionResources, TaskPoolStrategy
+
+    from engine.pipeline.cluster import gave_up
 
     numbers = ray.data.from_items([{"number": number} for number in range(len(items))], override_num_blocks=len(items))
     planned = numbers.map_batches(
@@ -63,12 +65,10 @@ def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Ge
         with closing(iter(planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1))) as tables:
             for table in tables:
                 if _ERROR in table.column_names:
-                    raise _error_of(table)
+                    raise getattr(errors, table[_ERROR][0].as_py())(table["message"][0].as_py())
                 yield table
     except (ray.exceptions.RayError, TimeoutError) as error:
-        raise RetryableError(
-            f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again"
-        ) from None
+        raise gave_up(error) from None
 
 
 def _each(block: pa.Table, items: list[Any], work: Callable[[Any], pa.Table]) -> pa.Table:
@@ -76,11 +76,7 @@ def _each(block: pa.Table, items: list[Any], work: Callable[[Any], pa.Table]) ->
     try:
         return work(items[number])
     except EngineError as error:
-        return pa.table({_ERROR: [type(error).__name__], "told": [str(error)]})
+        return pa.table({_ERROR: [type(error).__name__], "message": [str(error)]})
     except Exception as error:
-        told = f"training raised {type(error).__name__} at {where(error)}"
-        return pa.table({_ERROR: [ContractError.__name__], "told": [told]})
-
-
-def _error_of(table: pa.Table) -> EngineError:
-    return getattr(errors, table[_ERROR][0].as_py())(table["told"][0].as_py())
+        message = f"training raised {type(error).__name__} at {where(error)}"
+        return pa.table({_ERROR: [ContractError.__name__], "message": [message]})

@@ -1,9 +1,7 @@
-"""A shard that was lost twice, coded in a child process record by record, so that a record that kills can be told from its
-neighbours.
+"""Codes a shard that was lost twice in a child process, record by record, to find a record that kills its process.
 
-The child says which record it takes up before it does. When it dies, that record is tried again alone in a fresh child, and
-only if that one dies too the record has failed; the others go on in another child. A child that dies between records accuses
-nobody.
+The child names each record before it begins. When it dies, that record is tried again alone in a fresh child; only if that one
+dies too the record has failed. The other records go on in another child. A child that dies between records blames none.
 """
 
 import contextlib
@@ -12,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -26,13 +24,13 @@ from engine.records import FAILURE, records_schema
 from engine.sources import Shard
 
 KILLED = {"kind": "killed_worker", "detail": "alone in a process of its own"}
-# Deaths that no record can be blamed for; more of them are the machine's fault, or a limit too tight for the model.
+# Deaths that no record is to blame for; more are the machine's fault, or the memory limit is too low for the model.
 _PATIENCE = 3
 
 
 @dataclass
 class _Gathered:
-    """What children have brought home. `records` are the readable records' keys, once a child has read the shard."""
+    """The results of all children so far; answers and failures by the key of the record."""
 
     meta: pa.Table | None = None
     answers: dict[int, pa.Table] = field(default_factory=dict)
@@ -40,36 +38,36 @@ class _Gathered:
 
     @property
     def settled(self) -> list[int]:
+        """Keys of the records that are done."""
         return [*self.answers, *self.failures]
 
 
 @dataclass(frozen=True)
 class _Death:
-    """How a child ended: `phase` is start, read, between or record; `row` the record in hand."""
+    """How a child died: `phase` is start, read, between or record; `row` is the record in hand."""
 
     phase: str
     row: int | None = None
 
 
 def code_isolated(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
-    """(meta, answers) of a shard, as `prepare` and `answer` of the plain loop give them.
+    """(meta, answers) of a shard, as `prepare` and `answer` of the plain loop return them.
 
     Raises:
         EngineError: what a child raised on purpose (a changed file).
         RetryableError: children die without a record in hand.
     """
     metas, answers, first = [], [], 0
-    for piece in _readable(job, shard):
-        meta, found = piece
-        # Keys are numbered within a piece; together they are numbered through.
+    for meta, part in _readable(job, shard):
+        # Keys are numbered within a part, and then through all of them.
         metas.append(_shift(meta, first))
-        answers.append(_shift(found, first))
+        answers.append(_shift(part, first))
         first += meta.num_rows
     return pa.concat_tables(metas), pa.concat_tables(answers)
 
 
 def _readable(job: Job, shard: Shard) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Codes the shard; where even reading it kills, its halves, down to one slice that then fails as one record."""
+    """Codes the shard. If even reading it kills, codes its halves, down to a single slice, which then fails as one record."""
     gathered = _Gathered()
     if _code(job, shard, gathered):
         yield _tables(job, gathered)
@@ -82,7 +80,7 @@ def _readable(job: Job, shard: Shard) -> Iterator[tuple[pa.Table, pa.Table]]:
 
 
 def _code(job: Job, shard: Shard, gathered: _Gathered) -> bool:
-    """Runs children until every record is settled; False if reading kills them."""
+    """Runs children until every record is done; False if reading kills them."""
     deaths = {"start": 0, "read": 0, "between": 0}
     while True:
         death = _child(job, shard, gathered, skip=gathered.settled)
@@ -100,18 +98,19 @@ def _code(job: Job, shard: Shard, gathered: _Gathered) -> bool:
         if death.phase == "read" and deaths["read"] == 2:
             return False
         if deaths[death.phase] > _PATIENCE:
+            moment = "before it can code anything" if death.phase == "start" else "between records"
             raise RetryableError(
-                f"a child process dies {'before it can code anything' if death.phase == 'start' else 'between records'}; "
-                f"raise cluster.child_memory ({job.child_memory} bytes), or free memory, and run the same command again"
+                f"a child process dies {moment}; raise cluster.child_memory_gb (now {job.child_memory / 2**30:g}), or free "
+                "memory, and run the same command again"
             )
 
 
 def _child(job: Job, shard: Shard, gathered: _Gathered, skip: Iterable[int] = (), only: int | None = None) -> _Death | None:
-    """One child over the records not yet settled, or over one; how it died, None if it did not."""
-    order = {"job": _plain(job), "shard": sources.to_json(shard), "skip": list(skip), "only": only}
+    """Runs one child over all records but `skip`, or over one; returns how it died, None if it did not."""
+    order = {"job": job.to_json(), "shard": sources.to_json(shard), "skip": list(skip), "only": only}
     phase, row = "start", None
     with _process() as (orders, frames):
-        # A child that is dead already has closed its end; how it died shows below.
+        # A child that has already died has closed its end; how it died shows below.
         with contextlib.suppress(BrokenPipeError):
             orders.write(json.dumps(order).encode())
             orders.close()
@@ -139,14 +138,10 @@ def _child(job: Job, shard: Shard, gathered: _Gathered, skip: Iterable[int] = ()
 @contextlib.contextmanager
 def _process() -> Iterator[tuple]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    # Its error stream goes nowhere: what a dying library prints may quote a record.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine.pipeline.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    # Nobody reads its stderr: what a dying library prints may quote a record.
+    command = [sys.executable, "-m", "engine.pipeline.child"]
+    process = subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=environment)
     try:
         yield process.stdin, process.stdout
     finally:
@@ -158,7 +153,7 @@ def _process() -> Iterator[tuple]:
 
 
 def _frames(stream) -> Iterator[tuple[dict, bytes]]:
-    """Whole frames only: a line of JSON with the length of the body that follows it."""
+    """The whole frames of a stream: a line of JSON with the length of the body that follows it."""
     while line := stream.readline():
         try:
             head = json.loads(line)
@@ -168,12 +163,6 @@ def _frames(stream) -> Iterator[tuple[dict, bytes]]:
         if len(body) < head["size"]:
             return
         yield head, body
-
-
-def _plain(job: Job) -> dict:
-    plain = asdict(job)
-    plain["keep"] = job.keep.hex()
-    return plain
 
 
 def _tables(job: Job, gathered: _Gathered) -> tuple[pa.Table, pa.Table]:
@@ -186,7 +175,7 @@ def _tables(job: Job, gathered: _Gathered) -> tuple[pa.Table, pa.Table]:
 
 
 def _lost_slice(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
-    """A slice that kills whoever reads it: one failed record in its place, as for an unreadable file."""
+    """One failed record in place of a slice that kills its readers, as for an unreadable file."""
     piece = shard.slices[0]
     keep = list(job.keep_schema)
     record = {
@@ -195,7 +184,7 @@ def _lost_slice(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
         "source": piece.source,
         "position": piece.position,
         "failure": {"kind": "killed_worker", "detail": f"reading {piece.rows} records"},
-        "keep": {each.name: None for each in keep},
+        "keep": {field.name: None for field in keep},
     }
     schema = records_schema(keep)
     meta = pa.Table.from_pylist([record], schema=schema.remove(schema.get_field_index("text")))

@@ -1,84 +1,59 @@
 """Where things lie in an output folder.
 
     _run.json                         the fingerprint, and what the model never does
-    _plan/part-0000.jsonl             files and shards, one part for each time that new files came
-    _attempts/<shard>.<stage>-<n>     one empty-handed marker a try
-    _shards/<shard>-<attempt>.parquet rows of one try
+    _plan/part-0000.jsonl             files and shards; one part for each time that new files came
+    _attempts/<shard>.<stage>-<n>     one marker for each try
+    _shards/<shard>-<attempt>.parquet the rows of one try
     _receipts/<shard>.json            which try counts
-    _drivers/<driver>.json            a running driver's sign of life, written again and again
-    _publish/<generation>-<x>/        tables on their way out
-    _manifests/0001.json              what a generation published, 0001.receipts.jsonl the receipts it used up
-    codes/0001-0000.parquet           the result, named as the system's table
+    _drivers/<driver>.json            a running driver's sign of life, rewritten every few seconds
+    _publish/<generation>-<x>/        tables that are being published
+    _manifests/0001.json              what a generation published, 0001.receipts.jsonl the receipts that it used up
+    codes/0001-0000.parquet           the result, named after the system's table
 
 A shard is named `<part>-<number>`, so that names sort in plan order.
 """
 
 import posixpath
-from dataclasses import dataclass
+from posixpath import join
 
 
-@dataclass(frozen=True)
 class Layout:
-    output: str
+    """The paths in an output folder."""
 
-    @property
-    def run(self) -> str:
-        return self._path("_run.json")
-
-    @property
-    def plan(self) -> str:
-        return self._path("_plan")
-
-    @property
-    def attempts(self) -> str:
-        return self._path("_attempts")
-
-    @property
-    def drivers(self) -> str:
-        return self._path("_drivers")
-
-    @property
-    def shards(self) -> str:
-        return self._path("_shards")
-
-    @property
-    def receipts(self) -> str:
-        return self._path("_receipts")
-
-    @property
-    def staging(self) -> str:
-        return self._path("_publish")
-
-    @property
-    def manifests(self) -> str:
-        return self._path("_manifests")
+    def __init__(self, output: str) -> None:
+        self.output, self.run = output, join(output, "_run.json")
+        self.plan, self.attempts, self.drivers = (join(output, name) for name in ("_plan", "_attempts", "_drivers"))
+        self.shards, self.receipts = join(output, "_shards"), join(output, "_receipts")
+        self.staging, self.manifests = join(output, "_publish"), join(output, "_manifests")
 
     def part(self, number: int) -> str:
-        return posixpath.join(self.plan, f"part-{number:04d}.jsonl")
+        return join(self.plan, f"part-{number:04d}.jsonl")
 
     def attempt(self, shard: str, stage: str, number: int) -> str:
-        return posixpath.join(self.attempts, f"{shard}.{stage}-{number}")
+        return join(self.attempts, f"{shard}.{stage}-{number}")
 
     def driver(self, driver: str) -> str:
-        return posixpath.join(self.drivers, f"{driver}.json")
+        return join(self.drivers, f"{driver}.json")
 
     def shard(self, shard: str, attempt: int) -> str:
-        return posixpath.join(self.shards, f"{shard}-{attempt}.parquet")
+        return join(self.shards, f"{shard}-{attempt}.parquet")
 
     def receipt(self, shard: str) -> str:
-        return posixpath.join(self.receipts, f"{shard}.json")
+        return join(self.receipts, f"{shard}.json")
 
     def manifest(self, generation: int) -> str:
-        return posixpath.join(self.manifests, f"{generation:04d}.json")
+        return join(self.manifests, f"{generation:04d}.json")
 
-    def folded(self, generation: int) -> str:
-        return posixpath.join(self.manifests, f"{generation:04d}.receipts.jsonl")
+    def used_receipts(self, generation: int) -> str:
+        """The receipts of a published generation."""
+        return join(self.manifests, f"{generation:04d}.receipts.jsonl")
+
+    def staged_receipts(self, stage: str) -> str:
+        """The same, before the generation's files have their final names."""
+        return join(self.staging, stage, "receipts.jsonl")
 
     def table(self, table: str) -> str:
-        return self._path(table)
-
-    def _path(self, name: str) -> str:
-        return posixpath.join(self.output, name)
+        return join(self.output, table)
 
 
 def shard_name(part: int, number: int) -> str:

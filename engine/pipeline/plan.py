@@ -1,8 +1,8 @@
-"""The plan: which files the input has, and how they are cut into shards. Stored once, read back ever after.
+"""The plan: the files of the input, and how they are cut into shards. It is stored once and read back afterwards.
 
-A part is a JSONL file that is created and never changed: a header, its files as the listing saw them, its shards in input
-order. New files in the input become a new part, so whatever was done stays done. Files are named relative to the input, whose
-place is in the header: it may be moved, or mounted elsewhere, between two calls.
+A part is a JSONL file that is created and never changed: a header, its files as they were listed, its shards in input order. New
+files in the input become a new part, so finished work stays finished. Files are named relative to the input folder, which is in
+the header: the input may be moved, or mounted elsewhere, between two calls.
 """
 
 import base64
@@ -44,7 +44,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """All parts in order; `keep` are the columns that the user passes through, `bases` where the input lay at each part."""
+    """All parts in order. `keep` are the input's columns that go into the result, `bases` the input folder of each part."""
 
     files: tuple[Entry, ...]
     shards: tuple[Planned, ...]
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass
 class _Part:
-    """A stored part, its files named relative to `base`, where the input lay then."""
+    """A stored part, its files named relative to `base`, the input folder at the time."""
 
     base: str
     keep: pa.Schema
@@ -79,8 +79,8 @@ class _Part:
 class Draft:
     """The stored plan and, where there are new files, the part that they would add: its bytes, and the kept columns.
 
-    Nothing of it is written, so that an input that is refused leaves no trace. `notes` say what is left out of the input, `place`
-    is the folder that the planned files lie below now; None is where each was planned.
+    Nothing of it is written yet, so that a refused input leaves no trace. `notes` say what is left out of the input. `place` is
+    the folder with the planned files now; None is where each was planned.
     """
 
     plan: Plan
@@ -91,27 +91,28 @@ class Draft:
 
 
 def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
-    """Reads the plan, and checks and cuts what is new in the input.
+    """Reads the plan, and checks and cuts the new files of the input.
 
     Raises:
-        InputChanged: a planned file is gone or is another one now.
-        ConfigError: there is no input, or a column that is asked for is missing or of a type that the run cannot take.
+        InputChanged: a planned file is gone or has changed.
+        ConfigError: there is no input, or a named column is missing or of a type that the run cannot take.
     """
     base = sources.input_base(config.input)
     reader = storage_for(config.input.path)
     parts = _stored(storage, layout)
-    known = {entry.path for place in (base, None) for entry in _files(parts, place)}
     if config.files is None:
-        _check_apart(config, base)
-        listing = sources.survey(config.input, reader, known)
+        # Tables inside the input folder would be input at the next start.
+        if inside(config.output, base) and base == sources.input_path(config.input):
+            raise ConfigError(f"output.path: {config.output} lies inside the input folder; choose a folder beside it")
+        listing = sources.survey(config.input, reader, {entry.path for place in (base, None) for entry in _files(parts, place)})
     else:
         listing = Listing(list(config.files), [])
-    found = {entry.path: entry for entry in listing.files}
-    place = _place(parts, base, found)
+    listed = {entry.path: entry for entry in listing.files}
+    place = _place(parts, base, listed)
     plan = _placed(parts, place)
-    _compare(plan, base, found)
-    known = {entry.path for entry in plan.files}
-    new = [entry for path, entry in found.items() if path not in known]
+    _compare(plan, base, listed)
+    planned = {entry.path for entry in plan.files}
+    new = [entry for path, entry in listed.items() if path not in planned]
     if not new:
         return Draft(plan, plan.keep, listing.notes, place)
     keep = pa.schema(sources.keep_fields(config.input, reader, new, list(plan.keep) if parts else None))
@@ -120,19 +121,19 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
 
 
 def cut(config: RunConfig, reader: Storage, files: Sequence[Entry], base: str) -> list[Shard]:
-    """The shards of some files. The size of a small file says little of its text, so what gives some actor none is cut anew."""
+    """The shards of files. The size of a small file says little about its text, so files are cut again if an actor gets none."""
     size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in files))
     shards = list(sources.cut(config.input, reader, files, size, base))
     if config.shard_bytes is None and len(shards) < config.cluster.actors:
         share = max(1, math.ceil(sum(shard.bytes for shard in shards) / config.cluster.actors))
-        # A larger one, where a few long records are most of the text, would give fewer shards still.
+        # A larger share, where a few long records are most of the text, would give even fewer shards.
         if share < size:
             shards = list(sources.cut(config.input, reader, files, share, base))
     return shards
 
 
 def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -> Plan:
-    """The whole plan, with the drafted part stored, or another driver's that was faster and what that one lacks."""
+    """Stores the drafted part, or, where another driver was faster, what that one's part lacks; returns the whole plan."""
     while drafted.part is not None:
         if storage.create(layout.part(drafted.plan.parts), drafted.part):
             plan = _placed(_stored(storage, layout), drafted.place)
@@ -143,7 +144,7 @@ def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -
 
 
 def shard_bytes(config: RunConfig, total: int) -> int:
-    """Bytes of text a shard: as asked or `usual_bytes`, less to give every actor its share, more to keep the plan small."""
+    """Text bytes of a shard: the set size, or `usual_bytes`, less so that every actor gets work, more to limit the plan."""
     size = config.shard_bytes
     if size is None:
         share = math.ceil(total / (SHARDS_PER_ACTOR * config.cluster.actors))
@@ -151,25 +152,19 @@ def shard_bytes(config: RunConfig, total: int) -> int:
     return max(size, math.ceil(total / MAX_SHARDS))
 
 
-def _check_apart(config: RunConfig, base: str) -> None:
-    """Tables within the input folder would be the next start's input."""
-    if inside(config.output, base) and base == sources.input_path(config.input):
-        raise ConfigError(f"output.path: {config.output} lies inside the input folder; choose a folder beside it")
-
-
 def read(storage: Storage, layout: Layout) -> Plan:
-    """The stored plan, its files where they were planned; without parts where there is none yet."""
+    """The stored plan, its files where they were planned; empty where there is none yet."""
     return _placed(_stored(storage, layout), None)
 
 
 def files(storage: Storage, layout: Layout, base: str | None = None) -> list[Entry]:
-    """The files of the stored plan as they were seen, below a folder; None is where each was planned."""
+    """The files of the stored plan as they were listed, below a folder; None is where each was planned."""
     return _files(_stored(storage, layout), base)
 
 
 def _stored(storage: Storage, layout: Layout) -> list[_Part]:
     parts: list[_Part] = []
-    while (data := storage.read(layout.part(len(parts)))) is not None:
+    while (data := storage.read(path := layout.part(len(parts)))) is not None:
         try:
             head, *items = map(json.loads, data.splitlines())
             part = _Part(head["base"], pa.ipc.read_schema(pa.py_buffer(base64.b64decode(head["keep"]))))
@@ -179,7 +174,7 @@ def _stored(storage: Storage, layout: Layout) -> list[_Part]:
                 else:
                     part.shards.append(Planned(item["name"], sources.from_json(item["shard"])))
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{layout.part(len(parts))} is damaged; restore it, or name a new output folder") from None
+            raise ConfigError(f"{path} is damaged; restore it, or name a new output folder") from None
         parts.append(part)
     return parts
 
@@ -205,10 +200,10 @@ def _below(base: str, entry: Entry) -> Entry:
     return replace(entry, path=posixpath.join(base, entry.path))
 
 
-def _place(parts: Sequence[_Part], base: str, found: Container[str]) -> str | None:
-    """Where the input lies now; but where it was planned, if the call names the planned files by another folder or pattern."""
-    here, there = ([entry.path in found for entry in _files(parts, place)] for place in (base, None))
-    return None if all(there) and not all(here) else base
+def _place(parts: Sequence[_Part], base: str, listed: Container[str]) -> str | None:
+    """Where the input is now: None, for where it was planned, if the call names those files by another folder or pattern."""
+    below_base, as_planned = (all(entry.path in listed for entry in _files(parts, place)) for place in (base, None))
+    return None if as_planned and not below_base else base
 
 
 def _lines(part: int, keep: pa.Schema, base: str, files: Sequence[Entry], shards: Iterable[Shard]) -> Iterator[bytes]:
@@ -221,16 +216,17 @@ def _lines(part: int, keep: pa.Schema, base: str, files: Sequence[Entry], shards
 
 
 def _line(item: dict) -> bytes:
-    # Surrogates of undecodable file names survive as escapes, which UTF-8 text would refuse.
+    # Surrogates of undecodable file names survive as escapes; as UTF-8 they would be refused.
     return (json.dumps(item, ensure_ascii=True) + "\n").encode()
 
 
-def _compare(plan: Plan, base: str, found: dict[str, Entry]) -> None:
-    changed = [entry for entry in plan.files if found.get(entry.path) != entry]
+def _compare(plan: Plan, base: str, listed: dict[str, Entry]) -> None:
+    """InputChanged if a planned file is not listed as it was."""
+    changed = [entry for entry in plan.files if listed.get(entry.path) != entry]
     if not changed:
         return
     first = changed[0]
-    missing = first.path not in found
+    missing = first.path not in listed
     what = "missing from the input" if missing else "changed"
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     advice = "restore it or name a new output folder"

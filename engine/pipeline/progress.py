@@ -1,7 +1,6 @@
-"""How a run tells of itself while it runs; drawing is the caller's."""
+"""What a run reports while it works. How that is shown is the caller's business."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 # The phases in which a driver waits; between the last two of them shards come in.
 PLANNING = "looking through the input"
@@ -13,10 +12,10 @@ PUBLISHING = "writing the tables"
 
 @dataclass(frozen=True)
 class Standing:
-    """Committed so far and in all. `records` in all is None where the input's format does not tell before reading.
+    """The work that is committed so far, and all work. `records_total` is None where the input's format does not tell it early.
 
-    `since` are the seconds from when the model began on the shard that was committed last until it was committed; `at_once` is
-    how many shards are worked on at the same time.
+    `since` is the time from when the model began on the last committed shard until its commit, in seconds. `at_once` is the
+    number of shards in work at the same time.
     """
 
     shards: int
@@ -29,34 +28,20 @@ class Standing:
     at_once: int = 1
 
 
-class Progress(Protocol):
-    """Told of progress by the driver. `wait` may come from another thread than all else."""
+class Progress:
+    """The driver calls this as it proceeds. This one shows nothing; `wait` may be called from another thread than the rest."""
 
     def note(self, line: str) -> None:
         """Before the start: something about the input that the user should know."""
 
     def wait(self, what: str) -> None:
-        """What the driver waits for from now on, one of the phases, until another call says more."""
+        """From now on, until the next call of any kind, the driver waits for one of the phases."""
 
     def start(self, state: Standing) -> None:
-        """The plan stands; `state` holds what earlier runs have done."""
+        """The plan is complete; `state` holds what earlier runs have done."""
 
     def update(self, state: Standing) -> None:
         """One more shard has its receipt."""
 
     def close(self) -> None:
-        """The run is over, well or not."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def note(self, line: str) -> None: ...
-
-    def wait(self, what: str) -> None: ...
-
-    def start(self, state: Standing) -> None: ...
-
-    def update(self, state: Standing) -> None: ...
-
-    def close(self) -> None: ...
+        """The run is over, successful or not."""

@@ -1,8 +1,8 @@
 """Shards become the tables that people read.
 
-The rows of all received shards are written in plan order into few files under `_publish/`, then a manifest that names them is
-created, then they take their final names. A driver that dies in between leaves either nothing that counts, or a manifest from
-which the next one finishes. Of two drivers one creates the manifest; the other takes it as it is.
+The rows of all shards with a receipt are written in plan order into a few files under `_publish/`, then a manifest that names
+them is created, then they get their final names. A driver that dies in between leaves either nothing that counts, or a manifest
+from which the next one finishes. Of two drivers one creates the manifest, and the other accepts it.
 """
 
 import hashlib
@@ -11,8 +11,7 @@ import posixpath
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +22,7 @@ from engine.pipeline import published
 from engine.pipeline.ahead import ahead
 from engine.pipeline.commit import Receipt, receipts
 from engine.pipeline.duplicates import IDS, Duplicate, later
-from engine.pipeline.events import event
+from engine.pipeline.events import event, now
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Plan
 from engine.pipeline.published import Manifest
@@ -46,11 +45,11 @@ def publish(
     memory: int,
     read: Mapping[str, Receipt] | None = None,
 ) -> list[Manifest]:
-    """Publishes every received shard of the plan that no manifest names yet; returns all manifests.
+    """Publishes every shard of the plan with a receipt that no manifest names yet; returns all manifests.
 
     Args:
         memory: bytes that the search for duplicates may use.
-        read: receipts that the caller has read already.
+        read: receipts that the caller has already read.
     Raises:
         ContractError: rows and receipts do not add up.
         RetryableError: no space left.
@@ -59,29 +58,29 @@ def publish(
         known = published.manifests(storage, layout)
         for manifest in known:
             published.settle(storage, layout, manifest)
-        done = published.folded(storage, layout, known)
-        found = receipts(storage, layout, read)
-        waiting = [found[shard.name] for shard in planned.shards if shard.name in found and shard.name not in done]
+        done = published.used_receipts(storage, layout, known)
+        received = receipts(storage, layout, read)
+        waiting = [received[shard.name] for shard in planned.shards if shard.name in received and shard.name not in done]
         if not waiting and known:
             published.clean(storage, layout, done, len(known))
             return known
         generation = len(known) + 1
         stage = f"{generation:04d}-{uuid.uuid4().hex[:8]}"
-        folder = posixpath.join(layout.staging, stage)
+        manifest = {"generation": generation, "run_id": run_id, "table": table, "stage": stage}
         failure: Exception | None = None
         try:
-            manifest = _build(storage, layout, known, waiting, generation, stage, run_id, table, schema, memory)
+            manifest |= _build(storage, layout, known, waiting, stage, schema, memory)
             storage.create(layout.manifest(generation), (json.dumps(manifest, indent=1) + "\n").encode())
         except Exception as error:
-            # Another driver that publishes the same shards removes them under our hands.
+            # Another driver that publishes the same shards may remove them while this one reads them.
             failure = error
-        # Only what stands there counts: a create may take the name and raise all the same, or be told of its own success as
-        # another's. What a manifest names must stay.
+        # Only the manifest that is stored counts. Creating it may succeed and raise all the same, or report its own success as
+        # another driver's, and the files that a manifest names must stay.
         winner = published.stage_of(storage, layout, generation)
         if winner == stage:
             event("published", run_id=run_id, generation=generation, rows=manifest["rows"], files=len(manifest["files"]))
             continue
-        storage.remove_folder(folder)
+        storage.remove_folder(posixpath.join(layout.staging, stage))
         if winner is None and failure is not None:
             raise failure
 
@@ -91,14 +90,12 @@ def _build(
     layout: Layout,
     known: Sequence[Manifest],
     waiting: Sequence[Receipt],
-    generation: int,
     stage: str,
-    run_id: str,
-    table: str,
     schema: pa.Schema,
     memory: int,
-) -> Manifest:
-    folder = posixpath.join(layout.staging, stage)
+) -> dict[str, Any]:
+    """Writes the tables and the receipts of a generation to its staging folder; returns what its manifest says of them."""
+    folder, generation = posixpath.join(layout.staging, stage), len(known) + 1
     counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}, "entities": {}}
     old = _published_ids(storage, layout, known)
     with ExitStack() as stack:
@@ -112,43 +109,32 @@ def _build(
             writer.write(schema.empty_table())
     if counts["rows"] != sum(receipt["rows"] for receipt in waiting):
         raise ContractError(f"publishing {counts['rows']} rows of {sum(receipt['rows'] for receipt in waiting)} received")
-    storage.create(
-        published.staged_receipts(layout, stage),
-        b"".join((json.dumps(receipt, sort_keys=True) + "\n").encode() for receipt in waiting),
-    )
-    return {
-        "generation": generation,
-        "run_id": run_id,
-        "table": table,
-        "stage": stage,
-        "files": writer.files,
-        **counts,
-        "shards": len(waiting),
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
+    lines = (json.dumps(receipt, sort_keys=True) + "\n" for receipt in waiting)
+    storage.create(layout.staged_receipts(stage), "".join(lines).encode())
+    return {"files": writer.files, **counts, "shards": len(waiting), "at": now()}
 
 
 def _rows(
     storage: Storage, layout: Layout, waiting: Sequence[Receipt], schema: pa.Schema, duplicates: Iterator[Duplicate]
 ) -> Iterator[pa.Table]:
-    """Each shard's rows in plan order, later ones of an id turned into failures."""
+    """Each shard's rows in plan order; later rows of an id have become failures."""
     duplicate = next(duplicates, None)
     tables = ahead(lambda receipt: _read(storage, layout, receipt), waiting)
     for number, (receipt, table) in enumerate(zip(waiting, tables, strict=True)):
-        found: dict[int, str] = {}
+        new_ids: dict[int, str] = {}
         while duplicate is not None and duplicate.shard == number:
-            found[duplicate.row] = duplicate.new_id
+            new_ids[duplicate.row] = duplicate.new_id
             duplicate = next(duplicates, None)
         if table is None:
             continue
         if table.num_rows != receipt["rows"]:
             raise ContractError(f"shard {receipt['shard']} has {table.num_rows} rows, its receipt says {receipt['rows']}")
         check(table, schema)
-        yield as_duplicates(table, found) if found else table
+        yield as_duplicates(table, new_ids) if new_ids else table
 
 
 def _read(storage: Storage, layout: Layout, receipt: Receipt, columns: list[str] | None = None) -> pa.Table | None:
-    """The rows of a shard; None for one that had no records."""
+    """The rows of a shard; None for one without records."""
     if receipt["file"] is None:
         return None
     with storage.open(posixpath.join(layout.shards, receipt["file"])) as file:
@@ -174,7 +160,7 @@ def _published_ids(storage: Storage, layout: Layout, known: Sequence[Manifest]) 
 
 
 class _Writer:
-    """Gathers rows into row groups and files of the sizes that readers like."""
+    """Gathers rows into row groups and files of the sizes that suit readers."""
 
     def __init__(self, storage: Storage, folder: str, generation: int, schema: pa.Schema) -> None:
         self.files: list[dict] = []
@@ -191,7 +177,7 @@ class _Writer:
             self._flush()
             self._close()
         elif self._open is not None:
-            # Only an error that passes through the storage's writer makes it drop the file.
+            # The storage's writer drops its file only if the error passes through it.
             self._open.__exit__(kind, error, trace)
 
     def write(self, table: pa.Table) -> None:
@@ -228,7 +214,7 @@ class _Writer:
 
 
 class _Hashed:
-    """A file that is written front to back, with the digest of all that was: reading it back may be a long way."""
+    """A file that is written front to back, with the digest of its content: reading it back from a store would take long."""
 
     closed = False
 

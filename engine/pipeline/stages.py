@@ -2,7 +2,7 @@
 
     read and prepare (tasks)  ->  model (actors)  ->  commit (tasks)
 
-Nothing raised in a stage may reach Ray, which logs exceptions with all that they quote: every error becomes a parcel.
+No exception of a stage may reach Ray, which logs it with all that it quotes: every error becomes a parcel.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -19,12 +18,14 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 
 from engine import sources
-from engine.errors import ContractError, EngineError, RetryableError, where
+from engine.errors import ContractError, EngineError, where
 from engine.models.rows import finish
 from engine.models.run import answer, prepare, probe, system_of
 from engine.pipeline import allocator, attempts, wire
+from engine.pipeline.cluster import gave_up
 from engine.pipeline.commit import Receipt, commit
 from engine.pipeline.config import ClusterConfig
+from engine.pipeline.events import now
 from engine.pipeline.isolate import code_isolated
 from engine.pipeline.layout import Layout
 from engine.pipeline.plan import Planned
@@ -32,16 +33,16 @@ from engine.pipeline.wire import Parcel
 from engine.pipeline.work import Job, read_shard
 from engine.storage import Storage, storage_for, use_s3
 
-# More shards than this go through Ray in waves: each holds an object and a task in the driver.
+# Shards that go through Ray at a time: each one holds an object and a task in the driver.
 WAVE = 5000
-# Room for shards that wait between stages, or reading runs ahead until the object store is full: for every actor four of the
-# largest, prepared to about eight times their text, and never less than this in all.
+# Room for shards that wait between stages; without a limit reading would fill the object store. For every actor four of the
+# largest shards, prepared to about eight times their text, and never less than this in all.
 _AHEAD = 4 * 8
 _LEAST_ROOM = 64 << 20
 
 
 def read_stage(block: pa.Table, job: Job) -> pa.Table:
-    """Reads and prepares; leaves a shard that was lost twice to the model stage, which tries it in a child process."""
+    """Reads and prepares. Leaves a shard that was lost twice to the model stage, which tries it in a child process."""
     return _each(block, lambda parcel: _read(parcel, job))
 
 
@@ -51,7 +52,7 @@ class ModelStage:
     def __init__(self, job: Job) -> None:
         self._job = job
         use_s3(job.s3)
-        # Weights are loaded while the first shards are read. What fails here fails at the first shard too, and is told there.
+        # Loads the weights while the first shards are read. An error here comes again with the first shard, and is handled there.
         with contextlib.suppress(Exception):
             probe(system_of(job.model), job.keep_schema)
 
@@ -62,12 +63,12 @@ class ModelStage:
 
 
 def commit_stage(block: pa.Table, job: Job) -> pa.Table:
-    """Joins, writes the rows and the receipt; what goes on to the driver is the receipt."""
+    """Joins and writes the rows and the receipt; the receipt goes on to the driver."""
     return _each(block, lambda parcel: _commit(parcel, job))
 
 
 def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> ray.data.Dataset:
-    """The Ray Data plan for some shards.
+    """The Ray Data plan for shards.
 
     Raises:
         ContractError: Ray would fuse stages, and preparing would no longer overlap with the model.
@@ -78,19 +79,21 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     orders = [wire.order(item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes}) for item in todo]
-    # A shard is one row, and so is a block. Ray wants the number said where there are GPUs.
+    # A shard is one row, and so is a block. With GPUs Ray wants a batch size.
     whole = {"batch_size": 1, "batch_format": "pyarrow"}
-    # Ray Data deals tasks out to all nodes alike. Ray's own way fills nodes without GPU first, and leaves models the others.
+    # Ray Data spreads tasks over all nodes. Ray's own strategy fills nodes without a GPU first, and leaves the others to the
+    # models.
     tasks = {"scheduling_strategy": "DEFAULT"} if cluster.gpus_per_actor else {}
-    # Ray 2.60 warns about this argument and knows no other for it.
+    # Ray 2.60 warns about this argument and has no other for it.
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", ray.util.annotations.RayDeprecationWarning)
-    # Unequal remote arguments are what keeps Ray from fusing reading into its neighbours.
+    # Different remote arguments keep Ray from fusing reading with its neighbours.
+    tasks_at_once = TaskPoolStrategy(min(cluster.readers, len(todo)))
     planned = (
         ray.data.from_items(orders, override_num_blocks=len(orders))
         .map_batches(
             read_stage,
             fn_kwargs={"job": job},
-            compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
+            compute=tasks_at_once,
             num_cpus=cluster.cpus_per_reader,
             **tasks,
             **whole,
@@ -107,7 +110,7 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
         .map_batches(
             commit_stage,
             fn_kwargs={"job": job},
-            compute=TaskPoolStrategy(min(cluster.readers, len(todo))),
+            compute=tasks_at_once,
             num_cpus=0.1,
             **tasks,
             **whole,
@@ -137,58 +140,48 @@ def receipts(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environm
     """Codes the shards and yields their receipts as they come.
 
     Raises:
-        EngineError: a shard could not be coded, for a reason that is no record's.
+        EngineError: a shard could not be coded, and no record is to blame.
     """
     for start in range(0, len(todo), WAVE):
-        for batch in _batches(dataset(todo[start : start + WAVE], job, cluster, environment)):
-            for parcel in wire.unpack(batch):
-                if parcel.state == wire.ERROR:
-                    raise wire.error_of(parcel.facts)
-                yield parcel.facts
-
-
-def _batches(planned: ray.data.Dataset) -> Iterator[pa.Table]:
-    """The dataset's blocks; what Ray itself gives up on is worth another try and told by name alone."""
-    try:
-        yield from planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise RetryableError(
-            f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again"
-        ) from None
+        planned = dataset(todo[start : start + WAVE], job, cluster, environment)
+        try:
+            for batch in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for parcel in wire.unpack(batch):
+                    if parcel.state == wire.ERROR:
+                        raise wire.error_of(parcel.facts)
+                    yield parcel.facts
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            raise gave_up(error) from None
 
 
 def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
-    done = []
-    for parcel in wire.unpack(block):
-        if parcel.state == wire.ERROR:
-            done.append(parcel)
-            continue
+    """The parcels of a block after the work of a stage; those with an error stay as they are."""
+    parcels = wire.unpack(block)
+    for index, parcel in enumerate(parcels):
         try:
-            done.append(work(parcel))
+            if parcel.state != wire.ERROR:
+                parcels[index] = work(parcel)
         except EngineError as error:
-            done.append(parcel.failed(error))
+            parcels[index] = parcel.failed(error)
         except Exception as error:
-            done.append(parcel.failed(ContractError(f"shard {parcel.shard}: {type(error).__name__} at {where(error)}")))
-    return wire.pack(done)
+            parcels[index] = parcel.failed(ContractError(f"shard {parcel.shard}: {type(error).__name__} at {where(error)}"))
+    return wire.pack(parcels)
 
 
 def _read(parcel: Parcel, job: Job) -> Parcel:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     storage, layout = _output(job)
     number = attempts.begin(storage, layout, parcel.shard, attempts.READ, job.driver, job.max_attempts)
-    if attempts.isolated(number):
-        return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
-    try:
-        records = read_shard(job, _shard(parcel))
-        meta, prepared = prepare(system_of(job.model), records)
-    except MemoryError:
-        return replace(parcel, state=wire.ISOLATE, facts=_took(parcel, "read", begun, number))
-    facts = _took(parcel, "read", begun, number)
-    return replace(parcel, state=wire.PREPARED, facts=facts, meta=meta, body=prepared)
+    state, meta, prepared = wire.ISOLATE, None, None
+    if not attempts.isolated(number):
+        with contextlib.suppress(MemoryError):
+            meta, prepared = prepare(system_of(job.model), read_shard(job, _shard(parcel)))
+            state = wire.PREPARED
+    return replace(parcel, state=state, facts=_with_cost(parcel, "read", start, number), meta=meta, body=prepared)
 
 
 def _model(parcel: Parcel, job: Job) -> Parcel:
-    begun, at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    start, at = time.perf_counter(), now()
     storage, layout = _output(job)
     number = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
     isolate = parcel.state == wire.ISOLATE or attempts.isolated(number)
@@ -196,15 +189,15 @@ def _model(parcel: Parcel, job: Job) -> Parcel:
         meta, answers = code_isolated(job, _shard(parcel))
     else:
         meta, answers = parcel.meta, answer(system_of(job.model), parcel.body, job.keep_schema)
-    facts = {**_took(parcel, "model", begun, number), "isolated": isolate, "model_at": at}
+    facts = {**_with_cost(parcel, "model", start, number), "isolated": isolate, "model_at": at}
     return replace(parcel, state=wire.CODED, plan=None, facts=facts, meta=meta, body=answers)
 
 
 def _commit(parcel: Parcel, job: Job) -> Parcel:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     storage, layout = _output(job)
     table = finish(system_of(job.model), job.keep_schema, job.run_id, parcel.meta, parcel.body)
-    facts = _took(parcel, "commit", begun, None)
+    facts = _with_cost(parcel, "commit", start)
     receipt = commit(storage, layout, parcel.shard, facts["attempts"]["model"], table, **facts)
     return replace(parcel, facts=receipt, meta=None, body=None)
 
@@ -219,9 +212,10 @@ def _shard(parcel: Parcel) -> sources.Shard:
     return sources.from_json(json.loads(parcel.plan))
 
 
-def _took(parcel: Parcel, stage: str, begun: float, number: int | None) -> dict[str, Any]:
+def _with_cost(parcel: Parcel, stage: str, start: float, attempt: int | None = None) -> dict[str, Any]:
+    """The parcel's facts, with a stage's seconds since its start, and the number of its attempt."""
     facts = dict(parcel.facts)
-    facts["seconds"] = {**facts.get("seconds", {}), stage: round(time.perf_counter() - begun, 4)}
-    if number is not None:
-        facts["attempts"] = {**facts.get("attempts", {}), stage: number}
+    facts["seconds"] = {**facts.get("seconds", {}), stage: round(time.perf_counter() - start, 4)}
+    if attempt is not None:
+        facts["attempts"] = {**facts.get("attempts", {}), stage: attempt}
     return facts

@@ -1,10 +1,11 @@
-"""What a run has done, from its plan, receipts, manifests and tables alone: no model, no input, no Ray."""
+"""The state of a run, from its plan, receipts, manifests and tables alone: no model, no input, no Ray."""
 
 import posixpath
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ from engine.storage import Storage, storage_for
 
 @dataclass(frozen=True)
 class Lost:
-    """A file of which every record failed for one reason, which tells of a wrong setting rather than of broken records."""
+    """A file whose records all failed for one reason, which is rather a wrong setting than broken records."""
 
     source: str
     kind: str
@@ -30,17 +31,16 @@ class Lost:
 
 @dataclass(frozen=True)
 class Summary:
-    """Where a run stands. Counts are of records with a receipt; `decisions`, `failures`, `reasons` and `entities` (by type)
-    map a word to a count.
+    """The state of a run. Records with a receipt count; `decisions`, `failures`, `reasons` and `entities` (by type) map a word to
+    a count.
 
     `records_total` is None where the input's format does not tell before reading. `files` are the published tables, `lost` the
-    published files of several records that all failed alike, the largest first.
-    `work_seconds` sums the stages over all shards; `limits` are the system's; `seconds` and `new_records` are this
-    call's, 0 in a status.
+    files with several records that all failed alike, the largest first. `work_seconds` sums the stages over all shards, `limits`
+    are the system's. `seconds` and `new_records` are those of this call, 0 in a status.
 
-    In a status, `running` is whether a driver has given a sign of life lately, and `last_sign` how many seconds ago one did, None
-    where there is none: a driver takes its sign away when it ends, unless it is killed. `waits` is what it waited for then, None
-    while shards come in. `last_shard` is how many seconds ago a shard was done.
+    In a status, `running` tells whether a driver has given a sign of life lately. `last_sign` is its age in seconds, None where
+    there is none: a driver removes its sign when it ends, unless it is killed. `waits` is the phase in which it waited then, None
+    while shards came in. `last_shard` is the time since the last finished shard, in seconds.
     """
 
     output: str
@@ -81,7 +81,7 @@ class Summary:
 
     @property
     def resumed(self) -> bool:
-        """Whether earlier calls had coded some of it."""
+        """Whether earlier calls did a part of the work."""
         return self.records > self.new_records
 
     @property
@@ -90,48 +90,45 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Records a second of this call, start-up included."""
+        """Records per second of this call, start-up included."""
         return self.new_records / self.seconds if self.seconds else 0.0
 
 
 def status(output: str) -> Summary:
-    """What the run in an output folder has done.
+    """The state of the run in an output folder.
 
     Raises:
         ConfigError: there is no run there.
     """
     storage, layout = storage_for(output), Layout(output)
-    found = fingerprint.read(layout)
-    if found is None:
+    note = fingerprint.read(layout)
+    if note is None:
         raise ConfigError(f"{output} holds no run; give the output.path of one")
-    # Before the receipts: a driver that ends in between has then left its last ones.
+    # Before the receipts: a driver that ends in between has written all of its own by then.
     sign = last_sign(storage, layout)
-    planned = plan.read(storage, layout)
-    return summary(storage, layout, found, planned, sign=sign)
+    return summary(storage, layout, note, plan.read(storage, layout), sign=sign)
 
 
 def summary(
     storage: Storage,
     layout: Layout,
-    found: dict,
+    note: dict,
     planned: plan.Plan,
     new_records: int = 0,
     started: float | None = None,
     sign: Sign | None = None,
 ) -> Summary:
-    """The summary of a run whose `_run.json` and plan are known."""
+    """The summary of a run; `note` is the content of its `_run.json`."""
     manifests = published.manifests(storage, layout)
-    done = published.folded(storage, layout, manifests)
-    open_receipts = [r for name, r in receipts(storage, layout).items() if name not in done]
-    counts: dict = {}
-    for item in [*manifests, *open_receipts]:
-        counts = add(counts, item)
-    every = [*done.values(), *open_receipts]
-    table = found["settings"]["table"]
-    files = tuple(posixpath.join(layout.table(table), file["name"]) for each in manifests for file in each["files"])
+    done = published.used_receipts(storage, layout, manifests)
+    unpublished = [receipt for name, receipt in receipts(storage, layout).items() if name not in done]
+    counts: dict = reduce(add, [*manifests, *unpublished], {})
+    every = [*done.values(), *unpublished]
+    table = note["settings"]["table"]
+    files = tuple(posixpath.join(layout.table(table), file["name"]) for manifest in manifests for file in manifest["files"])
     return Summary(
         output=layout.output,
-        run_id=found["run_id"],
+        run_id=note["run_id"],
         table=table,
         records=counts.get("rows", 0),
         records_total=planned.rows,
@@ -146,8 +143,8 @@ def summary(
         files=files,
         retried=sum(max(receipt.get("attempts", {}).values(), default=1) > 1 for receipt in every),
         work_seconds=_seconds(every),
-        settings=found["settings"],
-        limits=found["limits"],
+        settings=note["settings"],
+        limits=note["limits"],
         entities=counts.get("entities", {}),
         lost=_lost(storage, layout, manifests, planned),
         new_records=new_records,
@@ -160,11 +157,12 @@ def summary(
 
 
 def _lost(storage: Storage, layout: Layout, manifests: Sequence[published.Manifest], planned: plan.Plan) -> tuple[Lost, ...]:
+    """The files of several records that all failed for one reason, the largest first."""
     failed: Counter[tuple[str, str]] = Counter()
     for manifest in manifests:
         for file in manifest["files"] if manifest["failures"] else ():
             path = posixpath.join(layout.table(manifest["table"]), file["name"])
-            # A driver that died right after the manifest has not given it its name.
+            # A driver that died right after the manifest has not moved it there.
             if storage.stat(path) is not None:
                 with storage.open(path) as stream:
                     _count_failed(pq.ParquetFile(stream), failed)
@@ -173,7 +171,7 @@ def _lost(storage: Storage, layout: Layout, manifests: Sequence[published.Manife
         for piece in shard.shard.slices:
             rows[piece.source] += piece.rows
     lost = [Lost(source, kind, count) for (source, kind), count in failed.items() if 1 < count == rows[source]]
-    return tuple(sorted(lost, key=lambda each: (-each.records, each.source)))
+    return tuple(sorted(lost, key=lambda file: (-file.records, file.source)))
 
 
 def _count_failed(table: pq.ParquetFile, failed: Counter[tuple[str, str]]) -> None:
@@ -181,11 +179,12 @@ def _count_failed(table: pq.ParquetFile, failed: Counter[tuple[str, str]]) -> No
     for batch in table.iter_batches(columns=["source", "failure.kind"]):
         rows = pa.table({"source": batch.column("source"), "kind": pc.struct_field(batch.column("failure"), "kind")})
         counts = rows.filter(rows["kind"].is_valid()).group_by(["source", "kind"]).aggregate([([], "count_all")])
-        for each in counts.to_pylist():
-            failed[each["source"], each["kind"]] += each["count_all"]
+        for count in counts.to_pylist():
+            failed[count["source"], count["kind"]] += count["count_all"]
 
 
 def _seconds(every: Iterable[Receipt]) -> dict[str, float]:
+    """Seconds of work by stage."""
     total: dict[str, float] = {}
     for receipt in every:
         for stage, seconds in receipt.get("seconds", {}).items():

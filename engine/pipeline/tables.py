@@ -1,11 +1,11 @@
-"""A side table: what a system must know of a whole corpus, such as counts of its tokens or scores of its rationales.
+"""Side tables: facts about a whole corpus that a system needs, such as counts of its tokens or scores of its rationales.
 
-A system gives a map and an associative reduce in plain Python. Each part is a task, in Ray where it runs, else in this process;
-its answer is a file, and a receipt, created only if absent, says which file counts. So the same call after a kill goes on with
-the parts that are missing, and of two drivers on one folder each takes what the other has done.
+A system provides a map and an associative reduce in plain Python. Each part is a task, in Ray where it runs, else in this
+process. Its result is a file, and a receipt, created only if absent, says which file counts. So after a kill the same call goes
+on with the missing parts, and two drivers on one folder use each other's parts.
 
-    <folder>/_<name>/settings.json               what the table is made with
-    <folder>/_<name>/parts/<part>-<try>.parquet  what the map made of a part; these and the receipts go when the table is there
+    <folder>/_<name>/settings.json               what the table is computed from
+    <folder>/_<name>/parts/<part>-<try>.parquet  the result of the map for a part; removed, with the receipts, after the reduce
     <folder>/_<name>/receipts/<part>.json
     <folder>/<name>/part-0.parquet               the table
 """
@@ -28,42 +28,41 @@ from engine.pipeline.flow import in_order, ray_runs
 from engine.storage import S3Config, Storage, full_path, s3_config, storage_for, use_s3
 from engine.storage.claim import Kind, claim
 
-# Parts that are reduced at a time, and so are in memory together.
+# Parts that are in memory together, to be reduced.
 _TOGETHER = 16
 _KIND = Kind("side table", "holds a side table with other settings ({changes}); choose a new folder")
 
 
 def make(table: SideTable, settings: Mapping[str, Any], folder: str, say: Callable[[str], None]) -> str:
-    """Makes the table as far as it is not there; returns the path of its file.
+    """Computes the table, or what is missing of it; returns the path of its file.
 
     Args:
-        settings: plain values, which every change of a value in the table shows in. Those below `runtime` change none: they say
-            where things lie and what the work runs on.
+        settings: plain values; all that decides a value in the table must be among them. Those below `runtime` decide none: they
+            say where files are and what the work runs on.
         folder: local or on S3; with Ray one that all its nodes reach.
 
     Raises:
-        ConfigError: the folder holds such a table made with other settings.
-        EngineError: what the map or the reduce raised; a bug in them is told by its class and place alone, since it may quote a
-            record.
+        ConfigError: the folder holds such a table with other settings.
+        EngineError: what the map or the reduce raised; of a bug in them only class and place, since it may quote a record.
     """
     folder = full_path(folder)
     storage, work, target = storage_for(folder), f"{folder}/_{table.name}", f"{folder}/{table.name}/part-0.parquet"
     deciding = {name: value for name, value in settings.items() if name != "runtime"}
-    made_with = {"settings": deciding, **{name: getattr(table, name) for name in ("parts", "map", "reduce")}}
-    claim(work, {**made_with, "schema": str(table.schema)}, _KIND)
+    definition = {name: getattr(table, name) for name in ("parts", "map", "reduce")}
+    claim(work, {"settings": deciding, **definition, "schema": str(table.schema)}, _KIND)
     if storage.stat(target) is None:
         task = _Task(table, settings, work, replace(s3_config(), proven=True))
         _map(task, storage, say)
         _reduce(task, storage, target)
-    # Also what a driver left that was killed here.
-    for done in ("parts", "receipts"):
-        storage.remove_folder(f"{work}/{done}")
+    # Also after a driver was killed here.
+    for name in ("parts", "receipts"):
+        storage.remove_folder(f"{work}/{name}")
     return target
 
 
 @dataclass(frozen=True)
 class _Task:
-    """The work on a part, wherever it is sent."""
+    """The work on a part, in any process."""
 
     table: SideTable
     settings: Mapping[str, Any]
@@ -71,17 +70,17 @@ class _Task:
     s3: S3Config
 
     def __call__(self, number: int) -> pa.Table:
-        """Makes a part's file and receipt, unless another driver has; returns its number."""
+        """Computes a part's file and receipt, unless another driver has; returns its number."""
         use_s3(self.s3)
         storage = storage_for(self.work)
         if _file_of(storage, self.work, number) is None:
-            _commit(storage, self.work, number, self.asked(self.table.map, self.table.parts[number]))
+            _commit(storage, self.work, number, self.call(self.table.map, self.table.parts[number]))
         return pa.table({"part": [number]})
 
-    def asked(self, path: str, given: Any) -> pa.Table:
-        """What the map or the reduce makes of what it is given."""
+    def call(self, path: str, argument: Any) -> pa.Table:
+        """The result of the map or the reduce."""
         try:
-            return pkgutil.resolve_name(path)(given, self.settings).cast(self.table.schema)
+            return pkgutil.resolve_name(path)(argument, self.settings).cast(self.table.schema)
         except EngineError:
             raise
         except Exception as error:
@@ -89,33 +88,34 @@ class _Task:
 
 
 def _map(task: _Task, storage: Storage, say: Callable[[str], None]) -> None:
+    """Computes the missing parts."""
     count = len(task.table.parts)
-    there = {entry.path for entry in storage.list(f"{task.work}/receipts")}
-    done = [n for n in range(count) if _receipt(task.work, n) in there and _file_of(storage, task.work, n) is not None]
-    todo = sorted(set(range(count)) - set(done))
-    made = in_order(todo, task, processors()) if ray_runs() and len(todo) > 1 else map(task, todo)
-    for place, _ in enumerate(made, start=len(done) + 1):
-        say(f"{task.table.name}: {place:,} of {count:,} parts")
+    listed = {entry.path for entry in storage.list(f"{task.work}/receipts")}
+    done = {n for n in range(count) if _receipt(task.work, n) in listed and _file_of(storage, task.work, n) is not None}
+    todo = [n for n in range(count) if n not in done]
+    results = in_order(todo, task, processors()) if ray_runs() and len(todo) > 1 else map(task, todo)
+    for number, _ in enumerate(results, start=len(done) + 1):
+        say(f"{task.table.name}: {number:,} of {count:,} parts")
 
 
 def _reduce(task: _Task, storage: Storage, target: str) -> None:
     """Writes the table, unless another driver has."""
-    found = None
+    tables, count = [], len(task.table.parts)
     try:
-        count = len(task.table.parts)
-        for start in range(0, count, _TOGETHER):
-            tables = [_read(storage, task.work, number) for number in range(start, min(start + _TOGETHER, count))]
-            found = task.asked(task.table.reduce, tables if found is None else [found, *tables])
+        for number in range(1, count + 1):
+            tables.append(_read(storage, task.work, number - 1))
+            if number % _TOGETHER == 0 or number == count:
+                tables = [task.call(task.table.reduce, tables)]
     except FileNotFoundError:
-        # Whoever has the table first removes the parts.
+        # A driver that has written the table removes the parts.
         if storage.stat(target) is None:
             raise
         return
-    storage.create(target, _bytes(task.table.schema.empty_table() if found is None else found))
+    storage.create(target, _bytes(tables[0] if tables else task.table.schema.empty_table()))
 
 
 def _commit(storage: Storage, work: str, number: int, table: pa.Table) -> None:
-    """Writes a part's file and the receipt that names it; if another receipt was there first, the file goes again."""
+    """Writes a part's file and the receipt that names it; if another receipt was there first, the file is removed again."""
     data, name = _bytes(table), f"{number:05d}-{uuid.uuid4().hex[:12]}.parquet"
     storage.create(f"{work}/parts/{name}", data)
     receipt = json.dumps({"part": number, "file": name, "size": len(data), "rows": len(table)}).encode()
@@ -123,12 +123,12 @@ def _commit(storage: Storage, work: str, number: int, table: pa.Table) -> None:
         if _file_of(storage, work, number) is not None:
             storage.remove(f"{work}/parts/{name}")
             return
-        # It is damaged, or its file was lost.
+        # The receipt is damaged, or its file was lost.
         storage.remove(_receipt(work, number))
 
 
 def _file_of(storage: Storage, work: str, number: int) -> str | None:
-    """The file that counts for a part, if it is there in its full size."""
+    """The file that counts for a part, if it exists in its full size."""
     try:
         receipt = json.loads(storage.read(_receipt(work, number)) or b"")
         file, size = f"{work}/parts/{receipt['file']}", receipt["size"]

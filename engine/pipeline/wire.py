@@ -1,7 +1,7 @@
 """How a shard travels between stages: one row a shard, its tables as Arrow bytes.
 
-A row cannot be split or merged, so a shard stays whole whatever blocks Ray makes, and an empty shard is still a row.
-An error travels as a row too: raised inside a Ray task it would be logged with everything that it quotes.
+A row cannot be split or merged, so a shard stays whole whatever blocks Ray makes, and an empty shard is still a row. An error
+travels as a row too: an exception inside a Ray task would be logged with all that it quotes.
 """
 
 import json
@@ -15,19 +15,11 @@ from engine.errors import ContractError, EngineError
 
 TODO, ISOLATE, PREPARED, CODED, ERROR = "todo", "isolate", "prepared", "coded", "error"
 
+_TEXTS, _TABLES = ("state", "shard", "plan", "facts"), ("meta", "body")
 SCHEMA = pa.schema(
-    [
-        pa.field("state", pa.string(), nullable=False),
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("plan", pa.string()),
-        pa.field("facts", pa.string(), nullable=False),
-        pa.field("meta", pa.large_binary()),
-        pa.field("body", pa.large_binary()),
-    ]
+    [pa.field(name, pa.string(), nullable=name == "plan") for name in _TEXTS]
+    + [pa.field(name, pa.large_binary()) for name in _TABLES]
 )
-
-
-_TABLES = ("meta", "body")
 
 
 @dataclass(frozen=True)
@@ -48,30 +40,29 @@ class Parcel:
 
 
 def pack(parcels: list[Parcel]) -> pa.Table:
-    """A row a parcel; an Arrow table becomes the bytes of its stream, without a second copy."""
+    """One row for each parcel; an Arrow table becomes the bytes of its stream, without a second copy."""
     return pa.concat_tables([_row(parcel) for parcel in parcels]) if parcels else SCHEMA.empty_table()
 
 
 def unpack(table: pa.Table) -> list[Parcel]:
-    """The parcels of a block, of one made of an `order` too."""
+    """The parcels of a block, also of one that consists of `order`s."""
     parcels = []
-    for row in table.select([name for name in SCHEMA.names if name not in _TABLES]).to_pylist():
-        index = len(parcels)
+    for index, row in enumerate(table.select(_TEXTS).to_pylist()):
         tables = {name: from_bytes(table[name][index].as_buffer()) for name in _TABLES if name in table.column_names}
         parcels.append(Parcel(**{**row, "facts": json.loads(row["facts"])}, **tables))
     return parcels
 
 
 def order(shard: str, plan: str, facts: dict[str, Any]) -> dict[str, str]:
-    """A shard still to be coded, as an item of the dataset's beginning."""
+    """A shard that is still to be coded, as an item of the dataset."""
     return {"state": TODO, "shard": shard, "plan": plan, "facts": json.dumps(facts)}
 
 
 def error_of(facts: dict[str, Any]) -> EngineError:
-    """The error that a parcel carries, as the class that it was."""
+    """The error that a parcel carries, in its own class."""
     kind = getattr(errors, facts.get("class", ""), None)
-    known = isinstance(kind, type) and issubclass(kind, EngineError)
-    return kind(facts["message"]) if known else ContractError(facts["message"])
+    ours = isinstance(kind, type) and issubclass(kind, EngineError)
+    return (kind if ours else ContractError)(facts["message"])
 
 
 def to_bytes(table: pa.Table | None) -> pa.Buffer | None:
@@ -88,9 +79,9 @@ def from_bytes(data: pa.Buffer | bytes | None) -> pa.Table | None:
 
 
 def _row(parcel: Parcel) -> pa.Table:
-    words = [parcel.state, parcel.shard, parcel.plan, json.dumps(parcel.facts)]
-    columns = [pa.array([word], pa.string()) for word in words]
-    return pa.Table.from_arrays([*columns, _binary(to_bytes(parcel.meta)), _binary(to_bytes(parcel.body))], schema=SCHEMA)
+    texts = [parcel.state, parcel.shard, parcel.plan, json.dumps(parcel.facts)]
+    tables = [_binary(to_bytes(table)) for table in (parcel.meta, parcel.body)]
+    return pa.Table.from_arrays([*(pa.array([text], pa.string()) for text in texts), *tables], schema=SCHEMA)
 
 
 def _binary(data: pa.Buffer | None) -> pa.Array:

@@ -1,6 +1,7 @@
 """One shard, from its slices to its rows, without Ray: what the stages and the child process do around the plain loop."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from engine.storage import S3Config, storage_for
 
 @dataclass(frozen=True)
 class Job:
-    """What any worker needs to code any shard of a run: plain values, the same for all shards."""
+    """All that a worker needs to code any shard of a run: plain values, the same for all shards."""
 
     input: InputConfig
     model: ModelSpec
@@ -32,12 +33,21 @@ class Job:
     def keep_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(self.keep))
 
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "keep": self.keep.hex()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Job":
+        kinds = {"input": InputConfig, "model": ModelSpec, "s3": S3Config}
+        nested = {name: kind(**values[name]) for name, kind in kinds.items()}
+        return cls(**{**values, **nested, "keep": bytes.fromhex(values["keep"])})
+
 
 def read_shard(job: Job, shard: Shard) -> pa.Table:
     """The records of a shard.
 
     Raises:
-        InputChanged: a file is not what the plan saw.
+        InputChanged: a file is not as it was planned.
         ContractError: the source broke its promise; the message has no text of the input.
     """
     keep = job.keep_schema
@@ -54,6 +64,6 @@ def read_shard(job: Job, shard: Shard) -> pa.Table:
 
 
 def code(job: Job, system: System, shard: Shard) -> pa.Table:
-    """The rows of one shard: the plain loop around a system that the engine is measured against."""
+    """The rows of one shard: the plain loop around a system, against which the engine is measured."""
     meta, prepared = prepare(system, read_shard(job, shard))
     return finish(system, job.keep_schema, job.run_id, meta, answer(system, prepared, job.keep_schema))

@@ -1,9 +1,8 @@
-"""Where a report speaks of another tumour than one primary in the organ it comes from: of several primaries, of a metastasis.
+"""Recognizes reports of several primaries, and of a metastasis instead of a primary.
 
-Plain English patterns, on the cautious side: words count only where they are not denied (`engine.text.assertions`). Several
-primaries are suspected where a report says so, and where it names a tumour in each of two specimens from regions of the body
-(`organs.csv`) that lie apart, without a word of spread. Bladder and prostate count as one region: a second tumour in a
-cystoprostatectomy is not seen.
+Cautious patterns in plain English: words count unless they are negated (`engine.text.assertions`). Several primaries are
+suspected if a report says so, or if it names a tumour in each of two specimens from separate regions of the body (`organs.csv`)
+and no spread. Bladder and prostate are one region, so a second tumour in a cystoprostatectomy is missed.
 """
 
 import csv
@@ -38,7 +37,7 @@ _SEVERAL = re.compile(
     r"|(?<!/)\b(?:syn|meta)chronous(?:\s+\w+){0,3}?\s+(?:primaries|tumou?rs?|carcinomas?|neoplasms?|malignancies)\b"
     r"|\bcollision tumou?r"
 )
-# The title of a specimen: `A. Left breast, excision:`, or a line of its own above a list.
+# The title of a specimen: `A. Left breast, excision:`, or its own line above a list.
 _TITLE = re.compile(
     r"(?:^|\n|[.;]\s)[ \t]*(?:(?:part|specimen)\s+)?(?:[A-Z\d]{1,2}[.):]\s*)?(?P<title>[A-Za-z][^:\n.;]{2,90}?)(?::|\n\s*[-–*•])",
     re.IGNORECASE,
@@ -46,10 +45,10 @@ _TITLE = re.compile(
 _SPREAD = re.compile(
     r"metasta|involv|invad|exten[ds]|implant|recurren|origin|primary|consistent with spread|direct", re.IGNORECASE
 )
-# Words of a specimen's diagnosis that are looked at, and around a tumour's name those that say its kind.
+# Words of a specimen's diagnosis to search, and words around a tumour's name that may say its kind.
 _NEAR, _AROUND = 25, 6
 _NODE = "node"
-# Kinds of tumours that grow from organ to organ: two specimens of one kind have one tumour.
+# Kinds of tumours that grow from organ to organ: two specimens of one kind are one tumour.
 _KINDS = re.compile(
     r"serous|m[uü]llerian|papillary|mucinous|endometrioid|clear|squamous|urothelial|transitional|renal|carcinosarcoma|melanoma"
     r"|lymphoma|(leiomyo)?sarcoma|mesothelioma|neuroendocrine|cholangiocarcinoma"
@@ -57,21 +56,21 @@ _KINDS = re.compile(
 
 
 def metastatic_specimen(reading: Reading, asserted: Asserted) -> bool:
-    """Whether a text calls a specimen the metastasis of a tumour that is named or unknown."""
+    """Whether a text calls a specimen a metastasis, of a known or unknown tumour."""
     return _said(_UNKNOWN, reading, asserted) or ("metasta" in reading.low and _said(_METASTASIS, reading, asserted))
 
 
 def multiple_primaries_suspected(reading: Reading, asserted: Asserted, stated: Sequence[int]) -> bool:
-    """Whether a text speaks of more than one primary tumour, or names one in each of two specimens that lie apart.
+    """Whether a text mentions more than one primary tumour, or names one in each of two separate specimens.
 
     Args:
-        stated: the words, by number and rising, at which it states a tumour.
+        stated: rising numbers of the words at which it states a tumour.
     """
     return _said(_SEVERAL, reading, asserted) or _apart(reading, stated)
 
 
 def _said(pattern: re.Pattern[str], reading: Reading, asserted: Asserted) -> bool:
-    """Whether a pattern stands in a text in lower case and is not denied there."""
+    """Whether a pattern matches the lower-case text and is not negated there."""
     low = reading.low
     if len(low) != len(reading.text):
         return pattern.search(low) is not None
@@ -83,7 +82,7 @@ def _said(pattern: re.Pattern[str], reading: Reading, asserted: Asserted) -> boo
 
 
 def _apart(reading: Reading, stated: Sequence[int]) -> bool:
-    """Whether two specimens of regions that lie apart each have a tumour of their own."""
+    """Whether two specimens from separate regions each have a tumour."""
     titles = list(_TITLE.finditer(reading.text))
     seen: set[tuple[frozenset[str], frozenset[str]]] = set()
     for title, following in zip(titles, [*titles[1:], None], strict=False):
@@ -97,7 +96,7 @@ def _apart(reading: Reading, stated: Sequence[int]) -> bool:
             continue
         around = reading.words[max(0, stated[at] - _AROUND) : stated[at] + _AROUND]
         kinds = frozenset(word for word in around if _KINDS.fullmatch(word))
-        if any(regions.isdisjoint(others) and kinds.isdisjoint(theirs) for others, theirs in seen):
+        if any(regions.isdisjoint(other) and kinds.isdisjoint(other_kinds) for other, other_kinds in seen):
             return True
         seen.add((regions, kinds))
     return False

@@ -1,10 +1,10 @@
-"""Whether a text states a tumour that a cancer registry must have, and which words say so.
+"""Whether a text states a tumour that a cancer registry must record, and which words say so.
 
 The phrases are the public list of IMS's reportability screener for SEER (`reportability_keywords.txt`, licence beside it) and our
 own additions and exceptions (`reportability.csv`). At each place the longest phrase counts, so that `negative for malignancy`
-covers `malignancy`. What the list screens for without stating a tumour (markers, operations, codes, grades) counts for nothing
-here. The name of a tumour counts where it is affirmed (`engine.text.assertions`). Reportable are malignant and in-situ tumours
-and those of the brain; basal-cell carcinomas, dysplasias and borderline tumours are not.
+covers `malignancy`. Phrases of the list that state no tumour (markers, operations, codes, grades) do not count. The name of a
+tumour counts if it is affirmed (`engine.text.assertions`). Reportable are malignant and in-situ tumours and those of the brain;
+basal-cell carcinomas, dysplasias and borderline tumours are not.
 """
 
 import csv
@@ -19,17 +19,16 @@ from engine.text.assertions import AFFIRMED, NEGATED, UNCERTAIN, Asserted
 from engine.text.phrases import Match, Phrases, Reading
 
 STATEMENT, NEGATIVE, BENIGN, ADMINISTRATIVE, OTHER = "statement", "negative", "benign", "administrative", "other"
-# Phrases that a row shows at most; the first of each wording and assertion.
+# Phrases in a row at most; the first of each wording and assertion.
 SHOWN = 12
 
 _CODE = re.compile(r"[CDNRZ]\d[\dA-Z](?:\.\w+)?")
-# Fields and boxes left open, and one that is ticked: a text with many of the first, for at most
-# so many words each, and none of the second is a blank form.
+# Open fields and boxes, and ticked ones: a text with many open ones, few words for each, and no ticked one is a blank form.
 _FIELDS = re.compile(r":[ \t]*(?:_{2,}|\[[ \t]*\])|[a-z]_{2,}|\[[ \t]*\]|\([ \t]*\)|[☐□]", re.IGNORECASE)
 _TICKED = r"(?:[\[(][ \t]*[xX✓✔][ \t]*[\])]|[☒☑■])"
 _TICK = re.compile(_TICKED)
 _MANY, _WORDS = 5, 15
-# Letters of a name from which it is known with a letter wrong, and with two; of the longest; and pieces that one may be in.
+# Letters that a name needs to be recognized with one letter wrong, and with two; of the longest name; and its pieces at most.
 _NAME, _LONG, _LONGEST, _PIECES = 9, 13, 24, 3
 # Ambiguous words that registries count as a diagnosis: SEER Program Coding and Staging Manual, "Ambiguous Terminology".
 _COUNTED = re.compile(
@@ -37,20 +36,20 @@ _COUNTED = re.compile(
     r"|probabl[ey]|(most )?likely|presum(ed|ptive)|(is )?favou?r(s|ed|ing)?|in favou?r of|typical (of|for)|apparent(ly)?"
     r"|appears to be"
 )
-# A box before a phrase or behind it, and a field that nobody has filled in. On a line that ends with a box, all stand behind.
+# A box before or after a phrase, and an empty field. On a line that ends with a box, boxes follow their phrases.
 _EMPTY, _FEW = r"(?:<input[^<>]*>|\[[ \t]*\]|\([ \t]*\)|[☐□○]|_{2,})", r"[ \t]*(?:[\w'-]+[ ,/]*){0,3}$"
 _BOX, _TICKED_BOX = re.compile(_EMPTY + _FEW), re.compile(_TICKED + _FEW)
 _BOX_ENDS, _TICK_BEHIND = re.compile(rf"(?:{_EMPTY}|{_TICKED})[ \t\r]*$"), re.compile(rf"[ \t]*{_TICKED}")
 _LINE = 200
-# What stands within a tag, as the name of a field does, is no text.
+# The inside of a tag, such as the name of a field, is no text.
 _TAG = re.compile(r"<[A-Za-z][^<>]*$")
 _OPEN = re.compile(r"(?:\(s\)|[?])?[ \t]*(?:[:?][ \t]*(?:$|\n|_|\[[ \t]*\]|\([ \t]*\)|\.{3})|_{2,}|\[[ \t]*\]|[☐□])")
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase of the lists where it stands: half-open offsets into the text, the list's own wording, its kind, and how it is
-    spoken of (one of `engine.text.assertions.KINDS`; `uncertain` for a box or a field left open)."""
+    """A phrase of the lists in a text: half-open offsets, the list's wording, its kind, and its assertion (one of
+    `engine.text.assertions.KINDS`; `uncertain` for an open box or field)."""
 
     start: int
     end: int
@@ -61,11 +60,11 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Screening:
-    """What the lists say of a text.
+    """The phrases of the lists in a text.
 
-    `phrases` are shown (`SHOWN` at most, statements first, in the order of the text). `stated` are the words, by number, at which
-    a tumour is stated that counts; a `reportable` one is stated where there is such a word and the text is no test. `diagnosis`
-    tells whether any finding is named at all.
+    `phrases` are at most `SHOWN`, preferring statements, in the order of the text. `stated` are the numbers of the words at which
+    a tumour is stated; `reportable`: there is one and the text is neither a test nor a blank form. `diagnosis`: it names some
+    finding.
     """
 
     phrases: tuple[Phrase, ...]
@@ -75,40 +74,40 @@ class Screening:
 
 
 def screened(reading: Reading, asserted: Asserted) -> Screening:
-    """Looks the lists up in a text. A blank form, and a text that says of itself that it is a test, state nothing."""
+    """Searches a text for the phrases of the lists."""
     matches = phrases().find(reading)
-    seen = list(_spoken(reading, asserted, matches))
+    seen = list(_statements(reading, asserted, matches))
     if not any(word is not None for _, word in seen):
-        seen += _spoken(reading, asserted, _misspelt(reading, matches))
+        seen += _statements(reading, asserted, _misspelt(reading, matches))
     stated = tuple(word for _, word in seen if word is not None)
     kinds = {phrase.kind for phrase, _ in seen}
-    # What was once, and what may be, is no diagnosis.
+    # A historical or uncertain tumour is no diagnosis.
     named = bool(stated) or any(phrase.kind != STATEMENT or phrase.assertion == NEGATED for phrase, _ in seen)
     shown: dict[tuple[str, str], Phrase] = {}
     for phrase, _ in seen:
         shown.setdefault((phrase.phrase, phrase.assertion), phrase)
-    order = sorted(shown.values(), key=lambda each: (each.kind != STATEMENT, each.assertion != AFFIRMED, each.start))
+    order = sorted(shown.values(), key=lambda phrase: (phrase.kind != STATEMENT, phrase.assertion != AFFIRMED, phrase.start))
     return Screening(
-        phrases=tuple(sorted(order[:SHOWN], key=lambda each: each.start)),
+        phrases=tuple(sorted(order[:SHOWN], key=lambda phrase: phrase.start)),
         stated=stated,
         reportable=bool(stated) and ADMINISTRATIVE not in kinds and not _is_blank(reading.text),
         diagnosis=named and kinds != {ADMINISTRATIVE},
     )
 
 
-def _spoken(reading: Reading, asserted: Asserted, matches: Iterable[Match[str]]) -> Iterator[tuple[Phrase, int | None]]:
-    """Each phrase, with its first word where it counts as the statement of a tumour."""
+def _statements(reading: Reading, asserted: Asserted, matches: Iterable[Match[str]]) -> Iterator[tuple[Phrase, int | None]]:
+    """Each phrase, with its first word if it counts as the statement of a tumour."""
     for match in matches:
         if match.value == OTHER:
             continue
-        said, opened = asserted.of(match.first, match.stop), match.value == STATEMENT and _open(reading, match)
-        counted = said.kind == AFFIRMED or (said.kind == UNCERTAIN and _COUNTED.fullmatch(said.cue or "") is not None)
-        phrase = Phrase(*reading.places(match.first, match.stop), match.phrase, match.value, UNCERTAIN if opened else said.kind)
-        yield phrase, match.first if match.value == STATEMENT and counted and not opened else None
+        said, is_open = asserted.of(match.first, match.stop), match.value == STATEMENT and _is_open(reading, match)
+        counts = said.kind == AFFIRMED or (said.kind == UNCERTAIN and _COUNTED.fullmatch(said.cue or "") is not None)
+        phrase = Phrase(*reading.places(match.first, match.stop), match.phrase, match.value, UNCERTAIN if is_open else said.kind)
+        yield phrase, match.first if match.value == STATEMENT and counts and not is_open else None
 
 
-def _open(reading: Reading, match: Match) -> bool:
-    """Whether a phrase is a box that nobody has ticked or the name of a field without a value."""
+def _is_open(reading: Reading, match: Match) -> bool:
+    """Whether a phrase belongs to an unticked box or is the name of an empty field."""
     text, begin, end = reading.text, reading.start[match.first], reading.end[match.stop - 1]
     before, behind = text[max(0, begin - 60) : begin].rpartition("\n")[2], text[end : end + _LINE].partition("\n")[0]
     if (_TICK_BEHIND.match(behind) if _BOX_ENDS.search(behind) else _TICKED_BOX.search(before)) is not None:
@@ -122,19 +121,19 @@ def _is_blank(text: str) -> bool:
 
 
 def _misspelt(reading: Reading, matches: Sequence[Match[str]]) -> Iterator[Match[str]]:
-    """Names of tumours with a letter or two wrong, missing, moved or too many, or parted into pieces, as scans have them; outside
-    the `matches` of phrases that are spelt right."""
+    """Names of tumours with one or two letters wrong, missing, moved or added, or in pieces, as in scans; outside `matches`, the
+    correctly spelt phrases."""
     words, at = list(reading.words), 0
     for match in matches:
         words[match.first : match.stop] = [""] * (match.stop - match.first)
     while at < len(words):
-        # A mark is a piece of no name at its beginning.
+        # No name begins with a mark.
         last = min(at + _PIECES, len(words)) if words[at].isalnum() else at
         for stop in range(at + 1, last + 1):
             if not words[stop - 1]:
                 break
             if name := _name(words[at:stop]):
-                # `of adenocarc inoma`: what is the same name without its first piece begins behind it.
+                # `of adenocarc inoma`: without its first piece it is still the same name, so it begins later.
                 while _name(words[at + 1 : stop]) == name:
                     at += 1
                 yield Match(at, stop, name, STATEMENT)
@@ -144,7 +143,7 @@ def _misspelt(reading: Reading, matches: Sequence[Match[str]]) -> Iterator[Match
 
 
 def _name(pieces: Sequence[str]) -> str | None:
-    """The name of a tumour that pieces of a text are meant to be."""
+    """The name of a tumour that these pieces of a text mean, or None."""
     letters = "".join(piece for piece in pieces if piece.isalnum())
     return _meant(letters) if _NAME <= len(letters) <= _LONGEST else None
 
@@ -156,17 +155,16 @@ def _meant(letters: str) -> str | None:
 
 @cache
 def _names() -> dict[str, str]:
-    """Forms of the long names of tumours, each with the name; of several the shortest."""
-    names = [phrase for each, kind in _kinds().items() if kind == STATEMENT and (phrase := each.strip("*")).isalpha()]
+    """Forms of the long names of tumours, each with the shortest name that has it."""
+    names = [phrase.strip("*") for phrase, kind in _kinds().items() if kind == STATEMENT]
     forms: dict[str, str] = {}
-    for name in sorted(names, key=len):
-        if len(name) >= _NAME:
-            forms |= {form: name for form in _forms(name) if form not in forms}
+    for name in sorted((name for name in names if name.isalpha() and len(name) >= _NAME), key=len):
+        forms |= {form: name for form in _forms(name) if form not in forms}
     return forms
 
 
 def _forms(word: str) -> Iterator[str]:
-    """A word and what is left of it without any letter, of a long one without any two; what scans confuse is one letter."""
+    """A word, and the word without each of its letters, a long one without each two; letters that scans confuse are one."""
     word = word.replace("rn", "m").replace("0", "o").replace("1", "l")
     for count in range(3 if len(word) >= _LONG else 2):
         yield from ("".join(letters) for letters in combinations(word, len(word) - count))
@@ -180,15 +178,15 @@ def phrases() -> Phrases[str]:
 
 @cache
 def _kinds() -> dict[str, str]:
-    """Phrase in lower case -> kind; our own list has the last word."""
+    """Phrase in lower case -> kind; our own list takes precedence."""
     room, kinds = resources.files(__package__), {"Positive": STATEMENT, "Negative": NEGATIVE}
-    found: dict[str, str] = {}
+    public: dict[str, str] = {}
     with room.joinpath("reportability_keywords.txt").open(encoding="utf-8") as file:
         for line in file:
             phrase, _, kind = line.strip().rpartition("|")
-            # Codes are no words, and `history` or `screening` alone are cues of an assertion.
+            # Codes are no words, and `history` or `screening` alone is the cue of an assertion.
             if kind in kinds and not _CODE.fullmatch(phrase) and (kind == "Positive" or " " in phrase.strip()):
-                found[phrase.lower()] = kinds[kind]
+                public[phrase.lower()] = kinds[kind]
     with room.joinpath("reportability.csv").open(encoding="utf-8", newline="") as file:
         own = {row["phrase"].lower(): row["kind"] for row in csv.DictReader(file)}
-    return {phrase: kind for phrase, kind in found.items() if phrase not in own} | own
+    return {phrase: kind for phrase, kind in public.items() if phrase not in own} | own

@@ -1,12 +1,12 @@
-"""Pairs of site and histology that cannot be: a rule check on a model's answer, no classification of its own.
+"""Impossible pairs of site and histology: a rule check of a model's answer.
 
-Two kinds of rules, both of our own making and on the cautious side:
+Two kinds of cautious rules of our own:
 
 * `validity.csv`: ranges of histologies that arise in some organs only, such as tumours of liver cells;
-* marrow (C42) and lymph nodes (C77) have tumours of blood and lymph only: a carcinoma found there came from elsewhere.
+* marrow (C42) and lymph nodes (C77) have tumours of blood and lymph only: a carcinoma there came from elsewhere.
 
-They say nothing on most pairs, and what they let pass may still be wrong. A registry that has the official list of its year,
-such as the Cancer PathCHART tables, should check its codes with that.
+Most pairs are under no rule, and a pair that passes may still be wrong. A registry with the official list of its year, such as
+the Cancer PathCHART tables, should check its codes with that.
 """
 
 import csv
@@ -14,18 +14,18 @@ import re
 from functools import cache
 from importlib import resources
 
-from engine.registry.topography import is_site
+from engine.registry.names import is_site
 
 _BLOOD_AND_LYMPH_SITES = ("C42", "C77")
 _UNKNOWN = ("C76", "C80")
-# Named after no tissue, so that no organ speaks against them.
+# Not named after a tissue, so possible in any organ.
 _UNSPECIFIC = range(8000, 8006)
 _BLOOD_AND_LYMPH = range(9590, 9994)
 _MORPHOLOGY = re.compile(r"(\d{4})/\d")
 
 
 def impossible(site: str, histology: str) -> bool:
-    """Whether a site (`C50`) and a histology (`8500/3`) contradict each other; False for what is no such code."""
+    """Whether a site (`C50`) and a histology (`8500/3`) contradict each other; False for other codes."""
     number = _MORPHOLOGY.fullmatch(histology)
     if number is None or not is_site(site) or site in _UNKNOWN:
         return False
@@ -38,4 +38,4 @@ def impossible(site: str, histology: str) -> bool:
 @cache
 def _rules() -> tuple[tuple[int, int, frozenset[str]], ...]:
     with resources.files(__package__).joinpath("validity.csv").open(encoding="utf-8", newline="") as file:
-        return tuple((int(r["first"]), int(r["last"]), frozenset(r["sites"].split())) for r in csv.DictReader(file))
+        return tuple((int(row["first"]), int(row["last"]), frozenset(row["sites"].split())) for row in csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""What the wording of a report says about itself: whether it is language, states a reportable tumour, and can be coded by it.
+"""Signs in the wording of a report: whether it is language, states a reportable tumour, and can be coded by it.
 
 Each sign is a reason for a person to look. Phrases and patterns are plain English, chosen for few false alarms; a text in another
 language has no diagnosis here.
@@ -21,7 +21,7 @@ _PART = re.compile(
     r"\b(gross|macroscopic|microscopic|clinical|specimens?|procedure|history)(?: (?:description|examination|history|information"
     r"|data|diagnosis|submitted|type))?\s*:"
 )
-# OCR often spoils a letter of the heading, so that its beginnings count.
+# OCR often spoils a letter of a heading, so its beginning counts.
 _ANSWER = re.compile(
     r"diagn|\bdx\b|impression|conclusion|interpretation|synoptic|histolog\w+ type|tumou?r (?:type|site)|primary site"
 )
@@ -29,32 +29,30 @@ _ANSWER = re.compile(
 
 @dataclass(frozen=True)
 class Wording:
-    """The `signs` of a text, out of `SIGNS`, and the phrases of the reportability lists that it holds."""
+    """The `signs` of a text, out of `SIGNS`, and its phrases of the reportability lists."""
 
     signs: tuple[str, ...]
     phrases: tuple[Phrase, ...]
 
 
 def wording(text: str) -> Wording:
-    """Reads a text. One that is no language has that sign alone; one without a reportable tumour has one reason for it."""
+    """The wording of a text. An unreadable text has no other sign; a missing reportable tumour has one sign of two."""
     reading = Reading(text)
     if unreadable(reading):
         return Wording((UNREADABLE,), ())
     asserted = Asserted(reading)
     screening = screened(reading, asserted)
     diagnosis = screening.diagnosis and is_english(reading)
-    held = {
+    present = {
         NO_DIAGNOSIS: not diagnosis,
         NO_TUMOUR: diagnosis and not screening.reportable,
         SEVERAL: multiple_primaries_suspected(reading, asserted, screening.stated),
         METASTATIC: metastatic_specimen(reading, asserted),
         MISSING: section_missing(reading.low),
     }
-    return Wording(tuple(sign for sign in SIGNS if held.get(sign)), screening.phrases)
+    return Wording(tuple(sign for sign in SIGNS if present.get(sign)), screening.phrases)
 
 
 def section_missing(text: str) -> bool:
-    """Whether a lower-case text has headings of at least two parts of a report, and no word that heads its conclusion."""
-    if _ANSWER.search(text):
-        return False
-    return len({match[1].rstrip("s") for match in _PART.finditer(text)}) >= 2
+    """Whether a lower-case text has headings of at least two parts of a report, but none of its conclusion."""
+    return not _ANSWER.search(text) and len({match[1].rstrip("s") for match in _PART.finditer(text)}) >= 2

@@ -1,4 +1,4 @@
-"""What every format shares: the settings of an input, the pieces it is cut into, and the table of records it becomes."""
+"""Shared by all formats: the settings of an input, the pieces it is cut into, and the table of its records."""
 
 import codecs
 import errno
@@ -13,7 +13,7 @@ import pyarrow as pa
 from engine.errors import ConfigError, RetryableError, RowError
 from engine.keys import MISSING, check_keys, key
 from engine.records import records_schema
-from engine.sources.kept import cast_kept
+from engine.sources.column_types import cast_column
 from engine.storage import Entry
 
 PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
@@ -24,20 +24,21 @@ QUOTING = (DOUBLE, NONE)
 
 _LONGEST_NAME = 64
 _MOST_NAMES = 40
+# Errors that may pass: the machine is out of something, or a network drive is away.
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 
 
-def delimiter_of(given: str | None) -> str | None:
-    """What separates columns of CSV; a tab may be written as `\\t`, which a shell passes on more readily."""
-    return "\t" if given == "\\t" else given
+def delimiter_of(setting: str | None) -> str | None:
+    """The delimiter of CSV; a tab may be written as `\\t`, which is easier to type in a shell."""
+    return "\t" if setting == "\\t" else setting
 
 
 @dataclass(frozen=True)
 class InputConfig:
     """Where the records are and how to read them.
 
-    A path that exists as it stands is never a glob. `text` None reads no text, for tables of labels, whose records then have
-    neither text nor failure. What is too large is counted in bytes of UTF-8.
+    A path that exists literally is never a glob. `text` None reads no text, for tables of labels; their records then have
+    neither text nor failure. `max_bytes` counts bytes of UTF-8.
 
     Raises:
         ConfigError: a setting is impossible.
@@ -98,19 +99,19 @@ class InputConfig:
         except (LookupError, ValueError):
             raise ConfigError(f"input.encoding: no text encoding is called '{self.encoding}'; try utf-8 or cp1252") from None
         for name, mark in (("delimiter", delimiter), ("escape", escape)):
-            if mark is not None and _second_byte(mark, self.encoding):
+            if mark is not None and _is_second_byte(mark, self.encoding):
                 raise ConfigError(
                     f"input.{name}: in {self.encoding} '{mark}' may be half a character; convert the files to utf-8 first"
                 )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that is read, each once."""
+        """The columns to read, each once."""
         return tuple(dict.fromkeys(name for name in (self.id, self.text, *self.keep) if name is not None))
 
     @property
     def longest(self) -> int:
-        """The most bytes of one record that are ever held: room for the other columns, and to tell long from broken."""
+        """The most bytes of one record in memory: with room for the other columns, and to tell long from broken."""
         return max(4 * self.max_bytes, 1 << 20)
 
 
@@ -118,11 +119,11 @@ class InputConfig:
 class Slice:
     """A piece of one file.
 
-    `start` and `stop` are bytes for CSV and JSONL, rows counted from the first row of row group `group` for Parquet, and
-    nothing for a text file; of a packed file they are bytes of what it unpacks to. `position` is the number in the file of the
-    first record. A file that could not be read at all, or the rest of a damaged one, is a slice of one record, with the class of
-    the error or the place of the damage as `broken`. So is a part of a CSV file in which nobody can tell where records begin:
-    `torn` says which. `extra` is the field of each CSV record that the header does not name: "first", "last" or none.
+    `start` and `stop` are bytes for CSV and JSONL (unpacked bytes of a packed file), rows counted from the first row of row
+    group `group` for Parquet, and unused for a text file. `position` is the number of the first record in the file. An
+    unreadable file, or the rest of a damaged one, is a slice of one record, with the class of the error or the place of the
+    damage in `broken`. A part of a CSV file in which record boundaries are lost is one record too, described by `torn`. `extra`
+    is the field of each CSV record that the header does not name: "first", "last" or none.
     """
 
     format: str
@@ -142,7 +143,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one task reads: slices in input order, the number of their records, and their size in bytes of text (about)."""
+    """The work of one task: slices in input order, their number of records, and about how many bytes of text they have."""
 
     slices: tuple[Slice, ...]
     rows: int | None
@@ -161,7 +162,7 @@ def from_json(data: Mapping[str, Any]) -> Shard:
 
 
 class Rows:
-    """Gathers the records of a shard, sound and broken, and makes the table of them.
+    """Collects the records of a shard, sound and broken, into a table.
 
     Kept columns come either as plain values with each record, or as Arrow arrays after a batch of records.
     """
@@ -169,68 +170,61 @@ class Rows:
     def __init__(self, config: InputConfig, keep: Sequence[pa.Field]) -> None:
         self._config = config
         self._keep = tuple(keep)
-        self._ids: list[str] = []
-        self._sources: list[str] = []
-        self._positions: list[int] = []
-        self._texts: list[bytes | None] = []
-        self._failures: list[dict[str, str] | None] = []
-        self._values: list[list[Any]] = [[] for _ in self._keep]
+        # Id, source, position, text and failure of each record.
+        self._rows: list[tuple[str, str, int, bytes | None, dict[str, str] | None]] = []
+        self._values: list[Sequence[str | None]] = []
         self._arrays: list[list[pa.Array]] = [[] for _ in self._keep]
 
     def add(
         self,
         source: str,
         position: int,
-        given: str | bytes | float | None,
+        given_id: str | bytes | float | None,
         text: str | bytes | None,
-        kept: Sequence[str | None] | None = None,
+        kept: Sequence[str | None] = (),
+        record_id: str | None = None,
         unclean: bool = False,
     ) -> None:
-        """One parsed record; what is wrong with its values becomes its failure.
+        """Adds a parsed record; a wrong value becomes its failure.
 
         Args:
-            given: the id in the input, NaN where it is missing; not looked at where the config names no id column.
+            given_id: the id in the input, NaN if it is missing; ignored if the config names no id column.
             text: the text, or its UTF-8 bytes.
-            kept: values of the kept columns; None if `keep_arrays` follows.
-            unclean: a kept value of it is not valid text.
+            kept: values of the kept columns; empty if `keep_arrays` follows.
+            record_id: the id of a record without one in the input; default source and position.
+            unclean: one of its kept values is not valid text.
         """
-        record_id = f"{source}:{position}"
-        data = failure = None
-        if kept is not None:
-            kept, unclean = _clean(kept)
+        record_id, data, failure = record_id or f"{source}:{position}", None, None
+        if kept:
+            clean = [value if value is None or _is_encodable(value) else None for value in kept]
+            kept, unclean = clean, clean != list(kept)
         try:
             if self._config.id is not None:
-                record_id = self._given_id(source, given)
+                record_id = self._record_id(source, given_id)
             if unclean:
                 raise RowError("invalid_encoding", "input.keep")
             data = None if self._config.text is None else _utf8(text, self._config.max_bytes)
         except RowError as error:
-            failure = error
-        self._append(record_id, source, position, data, failure, kept)
+            failure = {"kind": error.kind, "detail": error.detail}
+        self._rows.append((record_id, source, position, data, failure))
+        if kept:
+            self._values.append(kept)
 
-    def fail(self, source: str, position: int, error: RowError, record_id: str | None = None, columns: bool = True) -> None:
-        """One record that could not be parsed. `columns=False` if `keep_arrays` follows."""
-        nothing = (None,) * len(self._keep) if columns else None
-        self._append(record_id or f"{source}:{position}", source, position, None, error, nothing)
-
-    def add_text(self, source: str, text: str) -> None:
-        """A file that is one record, with the file's name as its id."""
-        try:
-            data, failure = _utf8(text, self._config.max_bytes), None
-        except RowError as error:
-            data, failure = None, error
-        self._append(source, source, 0, data, failure, ())
+    def fail(self, source: str, position: int, error: RowError, record_id: str | None = None) -> None:
+        """Adds a record that could not be parsed."""
+        failure = {"kind": error.kind, "detail": error.detail}
+        self._rows.append((record_id or f"{source}:{position}", source, position, None, failure))
+        self._values.append((None,) * len(self._keep))
 
     def keep_arrays(self, arrays: Sequence[pa.Array]) -> None:
-        """The kept columns of the records added last without values, one array a column, of the kept types."""
+        """The kept columns of the records just added without values, one array a column, of the kept types."""
         self._flush()
         for chunks, array in zip(self._arrays, arrays, strict=True):
             chunks.append(array)
 
     def table(self) -> pa.Table:
-        """All records so far, as `records_schema` wants them."""
+        """The table of all records so far, of `records_schema`."""
         self._flush()
-        rows = len(self._ids)
         if self._keep:
             columns = [
                 pa.concat_arrays(chunks) if chunks else pa.array([], field.type)
@@ -238,59 +232,42 @@ class Rows:
             ]
             keep = pa.StructArray.from_arrays(columns, fields=list(self._keep))
         else:
-            keep = pa.array([{}] * rows, pa.struct([]))
+            keep = pa.array([{}] * len(self._rows), pa.struct([]))
         schema = records_schema(self._keep)
-        columns = [range(rows), self._ids, self._sources, self._positions, self._texts, self._failures]
+        columns = [range(len(self._rows)), *([row[i] for row in self._rows] for i in range(5))]
         arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, keep], schema=schema)
 
-    def _append(
-        self,
-        record_id: str,
-        source: str,
-        position: int,
-        data: bytes | None,
-        failure: RowError | None,
-        kept: Sequence[str | None] | None,
-    ) -> None:
-        self._ids.append(record_id)
-        self._sources.append(source)
-        self._positions.append(position)
-        self._texts.append(data)
-        self._failures.append(failure and {"kind": failure.kind, "detail": failure.detail})
-        if kept is not None:
-            for values, value in zip(self._values, kept, strict=True):
-                values.append(value)
-
-    def _given_id(self, source: str, given: str | bytes | float | None) -> str:
+    def _record_id(self, source: str, given: str | bytes | float | None) -> str:
         if isinstance(given, bytes):
             try:
                 given = given.decode("utf-8")
             except UnicodeDecodeError:
                 raise RowError("invalid_encoding", "input.id") from None
         if isinstance(given, float):
-            given = _whole(given)
+            # A float this large may have lost digits of a whole number.
+            given = None if math.isnan(given) else int(given) if given.is_integer() and abs(given) < 2**53 else given
         if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
             raise RowError("parse_error", f"id is {type(given).__name__}")
         if given is None or (isinstance(given, str) and (not given or given.isspace())):
             raise RowError("parse_error", "missing_id")
         given = str(given)
-        if not _encodable(given):
+        if not _is_encodable(given):
             raise RowError("invalid_encoding", "input.id")
         return f"{source}:{given}" if self._config.id_scope == "file" else given
 
     def _flush(self) -> None:
-        for field, values, chunks in zip(self._keep, self._values, self._arrays, strict=True):
-            if values:
-                chunks.append(cast_kept(pa.array(values, pa.string()), field))
-                values.clear()
+        """Turns the kept values so far into arrays."""
+        for field, values, chunks in zip(self._keep, zip(*self._values, strict=True), self._arrays, strict=False):
+            chunks.append(cast_column(pa.array(values, pa.string()), field))
+        self._values.clear()
 
 
 def unreadable(path: str, error: OSError) -> RowError:
-    """What an error of the file system makes of a file: a failed record, unless the same read may work later.
+    """The failure of a record that is a file, for an error of the file system.
 
     Raises:
-        RetryableError: the machine is out of something, or a network drive is away.
+        RetryableError: the same read may work later.
     """
     if error.errno in _PASSING:
         raise RetryableError(f"cannot read {path}: {os.strerror(error.errno)}; run the same command again") from None
@@ -298,19 +275,19 @@ def unreadable(path: str, error: OSError) -> RowError:
 
 
 def interrupted(path: str, error: OSError) -> RetryableError:
-    """What to raise when a file that could be read a moment ago cannot be read now."""
+    """The error for a file that could be read a moment ago and cannot be read now."""
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
     return RetryableError(f"reading {path} broke off: {reason}; run the same command again")
 
 
 def require_columns(config: InputConfig, where: str, names: Sequence[str], header: bool = False) -> None:
-    """Checks that a file has the columns that the config names, each once.
+    """Checks that a file has each column of the config exactly once.
 
     Args:
         where: what has the columns, for the message.
-        header: the names are the first line of a file, which in a table without a header is a record.
+        header: the names are the first line of a file, which may be a record.
     Raises:
-        ConfigError: one is missing or doubled. It lists the names there are, unless they look like a record.
+        ConfigError: one is missing or doubled. The message lists the names, unless they look like a record.
     """
     settings = [("input.id", config.id), ("input.text", config.text), *(("input.keep", name) for name in config.keep)]
     for setting, name in settings:
@@ -318,7 +295,7 @@ def require_columns(config: InputConfig, where: str, names: Sequence[str], heade
             continue
         if name in names:
             raise ConfigError(f"{setting}: {where} has {names.count(name)} columns named '{name}'; rename all but one")
-        plain = [n for n in names if len(n) <= _LONGEST_NAME and n.isprintable() and not n.strip().isdigit()]
+        plain = [each for each in names if len(each) <= _LONGEST_NAME and each.isprintable() and not each.strip().isdigit()]
         if header and len(plain) < len(names):
             raise ConfigError(
                 f"{setting}: {where} has no column '{name}', and its first line ({len(names)} fields) does not look like a "
@@ -332,7 +309,7 @@ def require_cuttable(config: InputConfig) -> None:
     """Checks that line ends and quotes can be found in the bytes of the config's encoding.
 
     Raises:
-        ConfigError: they cannot (UTF-16, and the encodings that shift between alphabets).
+        ConfigError: they cannot, as in UTF-16 and encodings that shift between alphabets.
     """
     ascii_text = '",\t;|\r\n{}:[]0123456789abcdefghijklmnopqrstuvwxyz'
     name = codecs.lookup(config.encoding).name
@@ -343,12 +320,12 @@ def require_cuttable(config: InputConfig) -> None:
 
 
 def bom_length(encoding: str, head: bytes) -> int:
-    """How many bytes of a byte order mark the file begins with."""
+    """Bytes of the byte order mark at the beginning of a file."""
     return 3 if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and head.startswith(codecs.BOM_UTF8) else 0
 
 
 def decode(data: bytes, encoding: str) -> str:
-    """Bytes to text, with a lone surrogate for each byte that is not valid, so that the fields beside it can still be told.
+    """Bytes to text, with a lone surrogate for each invalid byte, so that the other fields stay readable.
 
     Raises:
         RowError: the codec cannot go on after such a byte.
@@ -360,8 +337,8 @@ def decode(data: bytes, encoding: str) -> str:
         raise RowError("invalid_encoding", codec) from None
 
 
-def _second_byte(mark: str, encoding: str) -> bool:
-    """Whether an ASCII character may be the second byte of another one."""
+def _is_second_byte(mark: str, encoding: str) -> bool:
+    """Whether an ASCII character can be the second byte of another character."""
     pairs = (bytes((lead,)) + mark.encode("ascii") for lead in range(0x80, 0x100))
     return any(len(pair.decode(encoding, "replace")) == 1 for pair in pairs)
 
@@ -384,22 +361,9 @@ def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
     return data
 
 
-def _whole(number: float) -> float | None:
-    """A whole number as an int, unless it is so large that digits may have been lost; None for NaN."""
-    if math.isnan(number):
-        return None
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _encodable(value: str) -> bool:
+def _is_encodable(value: str) -> bool:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _clean(kept: Sequence[str | None]) -> tuple[list[str | None], bool]:
-    """The kept values with None for what is not valid text, and whether there was such a one."""
-    clean = [value if value is None or _encodable(value) else None for value in kept]
-    return clean, clean != list(kept)

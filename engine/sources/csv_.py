@@ -25,14 +25,14 @@ from engine.sources.dialect import Dialect, split
 from engine.sources.packed import Damaged, damage_first, end_of, open_file, plain_name
 from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, Tear, csv_records, cut_file
-from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, settled
+from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, resolve_tears
 from engine.storage import Entry, Storage
 
-_HEADER = 1 << 14
-# The first records decide what an input is: so many, and no more bytes than this.
+_HEADER_CHUNK = 1 << 14
+# The first records of a file, as many as these limits allow, show whether it fits the config.
 _HEAD_RECORDS = 100
 _HEAD_BYTES = 1 << 20
-# One record in so many may have another number of fields there.
+# One record in this many may have another number of fields there.
 _ODD_SHARE = 20
 
 FIRST, LAST = "first", "last"
@@ -41,15 +41,16 @@ FIRST, LAST = "first", "last"
 def keep_fields(
     config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
 ) -> list[pa.Field]:
-    """The kept columns, which are strings; checks every header, and the first records of every file.
+    """The kept columns, which are strings; checks the header and the first records of every file.
 
+    Args:
+        given: the kept columns in the folders of these files.
     Raises:
         ConfigError: a column is missing, no header can be read in the config's encoding, or the first records of a file do not
             fit the config.
     """
     require_cuttable(config)
-    headers = 0
-    errors: list[str] = []
+    readable, failures = False, set()
     for file, source in files:
         try:
             with open_file(storage, file) as stream:
@@ -59,20 +60,18 @@ def keep_fields(
                         require_columns(config, source, names, header=True)
                         refuse_doubled(names, given, source)
                         _check_head(config, stream, file, source, names, start)
+            readable = True
         except OSError as error:
             unreadable(file.path, error)
-            continue
         except RowError as error:
-            errors.append(error.kind)
-            continue
-        headers += 1
-    if not headers and "invalid_encoding" in errors:
+            failures.add(error.kind)
+    if not readable and "invalid_encoding" in failures:
         raise ConfigError(f"input.encoding: the first line of the input is not {config.encoding}; set the files' encoding")
     return [pa.field(name, pa.string()) for name in config.keep]
 
 
 def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
-    """The columns of a file, none where it is empty.
+    """The columns of a file; none if it is empty.
 
     Raises:
         RowError: its header cannot be read.
@@ -96,7 +95,7 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
         with damage_first(stream):
             require_columns(config, source, names, header=True)
         extra = _extra(config, stream, file, names, start)
-        return start, settled(_spans(config, stream, file, start), _judge(config, file, names, extra))
+        return start, resolve_tears(_spans(config, stream, file, start), Judge(_dialect(config, file), len(names) + bool(extra)))
 
     for piece in cut_file(storage, CSV, file, source, shard_bytes, records):
         yield replace(piece, extra=extra) if extra else piece
@@ -118,29 +117,29 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
 
 def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names: list[str]) -> None:
     dialect = _dialect(config, piece.file)
-    id_at = names.index(config.id) if config.id else None
-    text_at = None if config.text is None else names.index(config.text)
+    id_at, text_at = (None if name is None else names.index(name) for name in (config.id, config.text))
     keep_at = [names.index(name) for name in config.keep]
     spans = csv_records(stream, piece.start, piece.stop, dialect, config.longest)
     for position, span in enumerate(spans, piece.position):
         try:
-            if span.error:
-                raise span.error
-            values = _named(split(decode(span.data, config.encoding), dialect), len(names), piece.extra)
+            values = _named(_split(span, config, dialect), len(names), piece.extra)
         except RowError as error:
             rows.fail(piece.source, position, error)
             continue
-        given = None if id_at is None else values[id_at]
+        given_id = None if id_at is None else values[id_at]
         text = None if text_at is None else values[text_at]
-        rows.add(piece.source, position, given, text, [values[i] for i in keep_at])
+        rows.add(piece.source, position, given_id, text, [values[i] for i in keep_at])
+
+
+def _split(span: Span, config: InputConfig, dialect: Dialect) -> list[str]:
+    """The values of a record; RowError if it is broken."""
+    if span.error:
+        raise span.error
+    return split(decode(span.data, config.encoding), dialect)
 
 
 def _named(values: list[str], names: int, extra: str | None) -> list[str]:
-    """The values that the header names.
-
-    Raises:
-        RowError: there are more or fewer fields than in the file's first records.
-    """
+    """The values that the header names; RowError if the number of fields differs from the file's first records."""
     expected = names + bool(extra)
     if len(values) != expected or (extra == LAST and values[-1]):
         raise RowError("parse_error", f"fields={len(values)} expected={expected if len(values) != expected else names}")
@@ -150,17 +149,11 @@ def _named(values: list[str], names: int, extra: str | None) -> list[str]:
 
 
 def _header(config: InputConfig, stream: BinaryIO, file: Entry) -> tuple[list[str] | None, int]:
-    """The column names and the offset of the first record; no names in an empty file.
-
-    Raises:
-        RowError: the first record cannot be parsed.
-    """
+    """The column names and the offset of the first record; no names if the file is empty, RowError if they are broken."""
     start = bom_length(config.encoding, stream.read(3))
     dialect = _dialect(config, file)
-    for span in csv_records(stream, start, end_of(file), dialect, config.longest, chunk=_HEADER):
-        if span.error:
-            raise span.error
-        names = split(decode(span.data, config.encoding), dialect)
+    for span in csv_records(stream, start, end_of(file), dialect, config.longest, chunk=_HEADER_CHUNK):
+        names = _split(span, config, dialect)
         if any("\ud800" <= character <= "\udfff" for name in names for character in name):
             raise RowError("invalid_encoding", "header")
         return names, span.stop
@@ -171,90 +164,86 @@ def _spans(config: InputConfig, stream: BinaryIO, file: Entry, start: int) -> It
     return csv_records(stream, start, end_of(file), _dialect(config, file), config.longest)
 
 
-def _firsts(config: InputConfig, stream: BinaryIO, file: Entry, start: int) -> Iterator[Span]:
-    """The first spans, of a damaged packed file those before the damage."""
-    try:
-        yield from islice(_spans(config, stream, file, start), _HEAD_RECORDS)
-    except Damaged:
-        return
-
-
 def _dialect(config: InputConfig, file: Entry) -> Dialect:
     delimiter = config.delimiter or ("\t" if plain_name(file.path).lower().endswith(".tsv") else ",")
     return Dialect(delimiter.encode("ascii"), config.quoting == DOUBLE, (config.escape or "").encode("ascii"))
 
 
-def _judge(config: InputConfig, file: Entry, names: list[str], extra: str | None) -> Judge:
-    return Judge(_dialect(config, file), len(names) + bool(extra))
-
-
 def _extra(config: InputConfig, stream: BinaryIO, file: Entry, names: list[str], start: int) -> str | None:
-    """Which field the header does not name, if each of the file's first records has one more: a row name, or an empty last one.
+    """Which field the header does not name, if each of the first records has one more: a row name, or an empty last one.
 
-    Row names are those of R: all quoted, or numbers from 1 on. Without quotes they must not look like a text with commas.
+    Row names are those of R: all quoted, or numbers from 1 on; the latter only if the records do not look like text with commas.
     """
-    firsts: list[str] = []
+    dialect = _dialect(config, file)
+    row_names: list[str] = []
     quoted = empty = True
     prose = False
-    for span in _firsts(config, stream, file, start):
-        if span.stop > start + _HEAD_BYTES:
-            break
-        try:
-            values = [] if span.error else split(decode(span.data, config.encoding), _dialect(config, file))
-        except RowError:
-            return None
-        if len(values) != len(names) + 1:
-            return None
-        firsts.append(values[0])
-        quoted = quoted and span.data.startswith(b'"')
-        empty = empty and not values[-1]
-        prose = prose or any(value.startswith(" ") for value in values)
-    if not firsts or empty:
-        return LAST if firsts else None
-    counted = len(firsts) > 1 and not prose and firsts == [str(number) for number in range(1, len(firsts) + 1)]
-    return FIRST if counted or (quoted and len(set(firsts)) == len(firsts)) else None
+    try:
+        for span in islice(_spans(config, stream, file, start), _HEAD_RECORDS):
+            if span.stop > start + _HEAD_BYTES:
+                break
+            values = _split(span, config, dialect)
+            if len(values) != len(names) + 1:
+                return None
+            row_names.append(values[0])
+            quoted = quoted and span.data.startswith(b'"')
+            empty = empty and not values[-1]
+            prose = prose or any(value.startswith(" ") for value in values)
+    except RowError:
+        return None
+    except Damaged:
+        # The records before the damage decide.
+        pass
+    if not row_names or empty:
+        return LAST if row_names else None
+    counted = len(row_names) > 1 and not prose and row_names == [str(i) for i in range(1, len(row_names) + 1)]
+    return FIRST if counted or (quoted and len(set(row_names)) == len(row_names)) else None
 
 
 def _check_head(config: InputConfig, stream: BinaryIO, file: Entry, source: str, names: list[str], start: int) -> None:
-    """Checks that the first records of a file can be told apart, and that nearly all have the right number of fields.
+    """Checks that the first records of a file can be separated, and that nearly all have the right number of fields.
 
     Raises:
         ConfigError: they cannot, or have not; it names the line.
     """
-    judge = _judge(config, file, names, _extra(config, stream, file, names, start))
-    tears = Tears()
+    columns = len(names) + bool(_extra(config, stream, file, names, start))
+    judge, tears = Judge(_dialect(config, file), columns), Tears()
     torn: list[tuple[int, Span, Verdict]] = []
     odd: list[tuple[int, Span, Verdict]] = []
-    seen, alone = 0, False
+    count, alone = 0, False
     for span in _spans(config, stream, file, start):
-        # A tear that begins here may end a while later.
+        # A tear that begins in the head may end a while later.
         if span.start >= start + 2 * _HEAD_BYTES:
             break
-        if tears.begun is None and (seen >= _HEAD_RECORDS or span.start >= start + _HEAD_BYTES):
+        if tears.begun is None and (count >= _HEAD_RECORDS or span.start >= start + _HEAD_BYTES):
             break
         alone, before = False, tears.begun
         verdict = judge(span)
         tears.add(span, verdict)
-        seen += 1
+        count += 1
         if before is None and tears.begun is not None:
             torn.append((tears.begun, span, verdict))
             alone = tears.begun == span.start
         elif before is None and verdict.kind != WHOLE:
             odd.append((span.start, span, verdict))
-    # The last record of a file may be broken like any other: nothing comes after it.
+    # The last record of a file may be broken without doubt about others: nothing follows it.
     lost = len(torn) > 1 or (tears.begun is not None and not alone)
-    backslash = config.escape is None and any(b'\\"' in _torn_bytes(stream, begun, span) for begun, span, _ in torn)
-    if lost or backslash or (len(odd) > 1 and len(odd) * _ODD_SHARE > seen):
+    backslash = config.escape is None and any(
+        b'\\"' in _bytes(stream, begun, max(span.stop, span.start + len(span.head))) for begun, span, _ in torn
+    )
+    if lost or backslash or (len(odd) > 1 and len(odd) * _ODD_SHARE > count):
         _, span, verdict = min((*torn, *odd), key=lambda place: place[1].start)
-        line = _line(stream, span.start)
-        raise ConfigError(f"input.path: {source}, line {line}: {_what(verdict, judge.columns)}; {_advice(verdict, backslash)}")
+        before = _bytes(stream, 0, span.start)
+        line = 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+        problem, advice = _problem(verdict, judge.columns), _advice(verdict, backslash)
+        raise ConfigError(f"input.path: {source}, line {line}: {problem}; {advice}")
 
 
-def _what(verdict: Verdict, columns: int) -> str:
+def _problem(verdict: Verdict, columns: int) -> str:
     if verdict.kind == TORN:
         return f"the record that begins there, of {columns} fields, has a quote where none can be, and may run on into others"
-    seen = "too many bytes" if verdict.fields is None else f"{verdict.fields} found"
-    return f"{columns} fields expected, {seen}, and it is not the only line like that"
+    actual = "too many bytes" if verdict.fields is None else f"{verdict.fields} found"
+    return f"{columns} fields expected, {actual}, and it is not the only line like that"
 
 
 def _advice(verdict: Verdict, backslash: bool) -> str:
@@ -269,15 +258,6 @@ def _advice(verdict: Verdict, backslash: bool) -> str:
         "check input.delimiter, input.quoting and input.escape; else mend the file: its header must name every column, and "
         "fields that hold delimiters or line ends must be quoted"
     )
-
-
-def _line(stream: BinaryIO, offset: int) -> int:
-    before = _bytes(stream, 0, offset)
-    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
-
-
-def _torn_bytes(stream: BinaryIO, begun: int, span: Span) -> bytes:
-    return _bytes(stream, begun, max(span.stop, span.start + len(span.head)))
 
 
 def _bytes(stream: BinaryIO, start: int, stop: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What the log of a Delta table says of data files that still lie in its folder. The log is read for this one warning alone."""
+"""Finds data files in the folder of a Delta table whose rows its log has deleted, for a warning."""
 
 import json
 import posixpath
@@ -10,18 +10,18 @@ from engine.storage import Entry, Storage
 
 LOG = "_delta_log"
 
-# Of a log that is longer or larger the newest commits are read; files that older ones removed are usually gone.
+# Of a longer log the newest commits are read, since files that older ones removed are usually gone.
 _MOST_COMMITS = 1000
 _MOST_BYTES = 16 << 20
 
 
 def outdated(storage: Storage, log: Iterable[Entry]) -> set[str]:
-    """Paths of files with rows that are deleted in their table: the file was removed from it, or some of its rows were.
+    """Paths of files that were removed from their table, wholly or some of their rows.
 
     Args:
-        log: files of the logs of one table or several.
+        log: log files of one table or several.
     """
-    state: dict[str, bool] = {}
+    deleted: dict[str, bool] = {}
     commits = sorted((entry for entry in log if entry.path.endswith(".json")), key=lambda entry: entry.path)
     for entry in commits[-_MOST_COMMITS:]:
         table = posixpath.dirname(posixpath.dirname(entry.path))
@@ -32,12 +32,12 @@ def outdated(storage: Storage, log: Iterable[Entry]) -> set[str]:
                 file = action.get(name)
                 if isinstance(file, dict) and isinstance(file.get("path"), str):
                     path = posixpath.join(table, unquote(file["path"])) if "://" not in file["path"] else file["path"]
-                    state[path] = name == "remove" or bool(file.get("deletionVector"))
-    return {path for path, gone in state.items() if gone}
+                    deleted[path] = name == "remove" or bool(file.get("deletionVector"))
+    return {path for path, is_deleted in deleted.items() if is_deleted}
 
 
 def _actions(storage: Storage, entry: Entry) -> list[dict]:
-    """The objects of one commit; a log that cannot be read says nothing."""
+    """The objects of one commit; none if the log cannot be read."""
     if entry.size > _MOST_BYTES:
         return []
     try:
@@ -48,9 +48,7 @@ def _actions(storage: Storage, entry: Entry) -> list[dict]:
     actions = []
     for line in data.splitlines():
         try:
-            action = json.loads(line)
+            actions.append(json.loads(line))
         except (ValueError, RecursionError):
             continue
-        if isinstance(action, dict):
-            actions.append(action)
-    return actions
+    return [action for action in actions if isinstance(action, dict)]

@@ -1,4 +1,4 @@
-"""What quotes, delimiters and escapes mean in a CSV file: the patterns that find records, and a record's values."""
+"""Quotes, delimiters and escapes of a CSV file: the patterns that find records, and the values of a record."""
 
 import re
 from functools import lru_cache
@@ -19,13 +19,13 @@ class Grammar(NamedTuple):
     """Patterns of a dialect. Every repetition is possessive, so a match takes time proportional to the record.
 
     whole: a record with its line end; a quote within an unquoted field is a character.
-    torn: a record up to a closing quote with something wrong after it.
-    strict: a record, or as much of it as holds no quote within an unquoted field.
-    right: a record with the right number of fields, and no quote within an unquoted field.
-    tame: a record whose quotes within unquoted fields are followed by more text, or close what such a one may have opened.
-    proof: a quote that can only open a field or only close one: a reader who has lost count stumbles over it.
-    value: a field with what ends it; its groups are the inside of quotes, blanks behind them, and a field without quotes.
-    doubled, escaped: two characters that stand for one, within quotes and without.
+    torn: a record up to a closing quote that is followed by something wrong.
+    strict: a record, or its beginning up to a quote within an unquoted field.
+    right: a record with the right number of fields and no quote within an unquoted field.
+    tame: a record in which a quote within an unquoted field is followed by more text, or closes one that is.
+    proof: a quote that can only open a field or only close one, so that a reader out of step stumbles over it.
+    value: a field with the delimiter or line end; groups: the inside of quotes, blanks after them, an unquoted field.
+    doubled, escaped: two characters that stand for one, inside quotes and outside.
     """
 
     whole: re.Pattern[bytes]
@@ -41,7 +41,7 @@ class Grammar(NamedTuple):
 
 @lru_cache
 def grammar(dialect: Dialect, columns: int = 1) -> Grammar:
-    """The patterns of a dialect; a record with as many fields as there are columns is a right one."""
+    """The patterns of a dialect; the right number of fields is `columns`."""
     delimiter, escape = re.escape(dialect.delimiter), re.escape(dialect.escape)
     ends = rb"\r\n" + delimiter
     other = rb'[^"' + ends + escape + rb"]"
@@ -87,12 +87,12 @@ def grammar(dialect: Dialect, columns: int = 1) -> Grammar:
 
 
 def split(text: str, dialect: Dialect) -> list[str]:
-    """The values of one whole record, decoded, in which `escape` and what it makes literal become one character.
+    """The values of one whole, decoded record, without quotes and escapes.
 
-    An escape before anything else stands for itself: people's texts hold paths.
+    An escape before an ordinary character stands for itself, since texts hold paths.
 
     Raises:
-        RowError: the decoder made something else of the record's quotes and line ends.
+        RowError: decoding has changed the record's quotes and line ends.
     """
     escape = dialect.escape.decode()
     escapes = bool(escape) and escape in text
@@ -100,16 +100,16 @@ def split(text: str, dialect: Dialect) -> list[str]:
         return text.rstrip("\r\n").split(dialect.delimiter.decode())
     marks = grammar(dialect)
     values, end = [], 0
-    for found in marks.value.finditer(text):
-        if found.start() != end:
+    for match in marks.value.finditer(text):
+        if match.start() != end:
             break
-        quoted, blanks, plain = found.groups()
+        quoted, blanks, value = match.groups()
         if quoted is not None:
-            plain = (marks.doubled.sub(r"\1\2", quoted) if escapes else quoted.replace('""', '"')) + blanks
+            value = (marks.doubled.sub(r"\1\2", quoted) if escapes else quoted.replace('""', '"')) + blanks
         elif escapes:
-            plain = marks.escaped.sub(r"\1", plain)
-        values.append(plain)
-        end = found.end()
+            value = marks.escaped.sub(r"\1", value)
+        values.append(value)
+        end = match.end()
     if end != len(text):
         raise RowError("parse_error", "quote")
     return values

@@ -1,4 +1,4 @@
-"""Which files an input is, what they are called in the tables, and in what format each one is."""
+"""The files of an input, their names in the tables, and the format of each."""
 
 import fnmatch
 import glob
@@ -13,40 +13,35 @@ from engine.sources.base import CSV, JSONL, PARQUET, TEXT, InputConfig
 from engine.sources.packed import CODECS
 from engine.storage import Entry, Storage, full_path, is_s3, storage_for
 
-ENDINGS = {
-    PARQUET: (".parquet", ".pq"),
-    CSV: (".csv", ".tsv"),
-    JSONL: (".jsonl", ".ndjson"),
-    TEXT: (".txt",),
-}
-# Any file of JSON may be called so; of lines of it, only if the user says so.
+ENDINGS = {PARQUET: (".parquet", ".pq"), CSV: (".csv", ".tsv"), JSONL: (".jsonl", ".ndjson"), TEXT: (".txt",)}
+# Such a file may hold any JSON; it is read as JSON lines only if the user says so.
 _JSON = (".json", *(".json" + packing for packing in CODECS))
 _PACKED = (*CODECS, ".bz2", ".xz", ".lz4", ".zip")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of an input, sorted by path, and what a user should know of other files: one line each."""
+    """The files of an input, sorted by path, and notes for the user about other files, a line each."""
 
     files: list[Entry]
     notes: list[str]
 
 
 def list_files(config: InputConfig, storage: Storage) -> list[Entry]:
-    """The files of the input, as `survey` finds them."""
+    """The files of the input, see `survey`."""
     return survey(config, storage).files
 
 
 def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) -> Listing:
-    """Looks for the files of the input. They are listed, not opened.
+    """Lists the files of the input without opening them.
 
     In a folder or a glob, files with unknown endings are left out; with `input.format`, a folder gives the files with that
-    format's endings, and a glob or a single file is taken to be of that format whatever its name. Files and folders whose
-    names begin with `_` are left out as what other programs keep for themselves, unless the path itself names them so. Each
-    file is read once, whatever links lead to it.
+    format's endings, and a glob or a single file is read in that format whatever its name. Files and folders whose names begin
+    with `_` are left out as internal files of other programs, unless the path names them. Each file is read once, however many
+    links lead to it.
 
     Args:
-        known: paths that a file keeps, where it has further names.
+        known: paths to prefer if a file has several names.
     Raises:
         ConfigError: there is nothing to read, a file is packed in a way that is not read, or texts and tables are mixed.
     """
@@ -55,30 +50,31 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     found = [entry] if entry else list(_glob(base, pattern, storage) if pattern else storage.list(base))
     wanted = _wanted(config, pattern)
     named = [part for part in pattern.split("/") if part.startswith("_")]
-    aside = {e.path for e in found if _is_aside(source_of(e, base), named)}
-    packed = [e.path for e in found if e.path not in aside and _is_packed(config, e.path.lower(), pattern)]
+    internal = {e.path for e in found if _is_internal(source_of(e, base), named)}
+    packed = [e.path for e in found if e.path not in internal and _is_packed(config, e.path.lower(), pattern)]
     readable = [e for e in found if e.path.lower().endswith(wanted)]
-    files = [e for e in readable if e.path not in aside]
+    files = [e for e in readable if e.path not in internal]
     if packed:
         raise ConfigError(f"{packed[0]} is packed; unpack it first, or name the other files with a glob", "input.path")
     if not files:
-        raise ConfigError(_nothing(config, storage, path, found, aside), "input.path")
+        raise ConfigError(_why_none(config, storage, path, found, internal), "input.path")
     formats = {format_of(config, entry) for entry in files}
     if TEXT in formats and len(formats) > 1:
         raise ConfigError(
             f"{config.path} holds tables and .txt files; set input.format ({', '.join(sorted(formats))})", "input.path"
         )
-    unnamed = next((e for e in files if not _is_unicode(e.path)), None)
-    if unnamed:
-        raise ConfigError(f"the name {os.path.basename(unnamed.path)!a} is not valid text; rename the file", "input.path")
-    once = files if is_s3(base) else _once(files, base, known)
-    skipped = [source_of(e, base) for e in readable if e.path in aside and not _is_log(e)]
+    for file in files:
+        # Undecodable bytes of a local file name are surrogates.
+        if any("\ud800" <= character <= "\udfff" for character in file.path):
+            raise ConfigError(f"the name {os.path.basename(file.path)!a} is not valid text; rename the file", "input.path")
+    unique = files if is_s3(base) else _unique(files, base, known)
+    skipped = [source_of(e, base) for e in readable if e.path in internal and not _is_log(e)]
     log = [e for e in found if _is_log(e)]
     if glob.has_magic(pattern) and not entry:
         log = log or list(storage.list(posixpath.join(base, delta.LOG)))
     outdated = delta.outdated(storage, log) if log else set()
-    notes = _notes(skipped, len(files) - len(once), sum(e.path in outdated for e in once))
-    return Listing(sorted(once, key=lambda entry: entry.path), notes)
+    notes = _notes(skipped, len(files) - len(unique), sum(e.path in outdated for e in unique))
+    return Listing(sorted(unique, key=lambda entry: entry.path), notes)
 
 
 def input_base(config: InputConfig) -> str:
@@ -100,11 +96,8 @@ def format_of(config: InputConfig, entry: Entry) -> str:
 
 
 def input_path(config: InputConfig) -> str:
-    """The input's path with nothing left to the process's folder; `~/` is the home folder."""
-    path = config.path
-    if path.startswith("~/"):
-        path = os.path.join(os.path.expanduser("~"), path[2:])
-    return full_path(path)
+    """The full path of the input; `~/` is the home folder."""
+    return full_path(os.path.expanduser(config.path) if config.path.startswith("~/") else config.path)
 
 
 def _split(path: str, storage: Storage) -> tuple[str, str, Entry | None]:
@@ -116,12 +109,12 @@ def _split(path: str, storage: Storage) -> tuple[str, str, Entry | None]:
 
 
 def _fixed(path: str, storage: Storage) -> tuple[str, str]:
-    """A glob's beginning that exists as it stands, brackets and all, and the pattern that follows it."""
+    """The beginning of a glob that exists literally, brackets and all, and the pattern after it."""
     root = "/".join(path.split("/")[:3]) if is_s3(path) else os.sep
     base = root
     parts = path[len(root) :].strip("/").split("/")
     for i, part in enumerate(parts):
-        # On S3 a question costs a request, and a plain name that is not there shows soon enough.
+        # On S3 a check costs a request, and a plain name that does not exist shows soon enough.
         if not (is_s3(path) and not glob.has_magic(part)) and not storage.is_folder(posixpath.join(base, part)):
             return base, "/".join(parts[i:])
         base = posixpath.join(base, part)
@@ -135,21 +128,21 @@ def _glob(base: str, pattern: str, storage: Storage) -> Iterator[Entry]:
     if is_s3(base) or "**" in wanted:
         for entry in storage.list(base):
             parts = source_of(entry, base).split("/")
-            # A folder that matches gives the files below it.
+            # A matching folder stands for the files below it.
             if any(_matches(parts[:depth], wanted) for depth in range(1, len(parts) + 1)):
                 yield entry
         return
     seen = set()
     for match in glob.iglob(os.path.join(glob.escape(base), pattern)):
-        entry = storage.stat(match)
-        for each in [entry] if entry else storage.list(match):
-            if each.path not in seen:
-                seen.add(each.path)
-                yield each
+        file = storage.stat(match)
+        for entry in [file] if file else storage.list(match):
+            if entry.path not in seen:
+                seen.add(entry.path)
+                yield entry
 
 
 def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether a key's parts are what a glob's parts mean: only `**` crosses slashes, it is any number of folders."""
+    """Whether the parts of a path match those of a glob, in which `**` is any number of folders."""
     if not wanted:
         return not parts
     if wanted[0] == "**":
@@ -158,7 +151,7 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _endings(format: str) -> tuple[str, ...]:
-    """The endings of a format's files, packed ones too."""
+    """The endings of a format's files, also of packed ones."""
     plain = ENDINGS[format]
     return plain + tuple(ending + packing for ending in plain for packing in CODECS) if format in (CSV, JSONL) else plain
 
@@ -168,14 +161,14 @@ def _all_endings() -> tuple[str, ...]:
 
 
 def _wanted(config: InputConfig, pattern: str) -> tuple[str, ...]:
-    """The endings of what is read: with `input.format` any, where the path names files."""
+    """The endings of files to read; any if there is `input.format` and the path names files."""
     if config.format is None:
         return _all_endings()
     return ("",) if pattern else _endings(config.format) + (_JSON if config.format == JSONL else ())
 
 
 def _is_packed(config: InputConfig, path: str, pattern: str) -> bool:
-    """Whether a file would be read if it were unpacked, and is not read packed."""
+    """Whether a file has to be unpacked before it can be read."""
     plain, packing = posixpath.splitext(path)
     wanted = _all_endings() if pattern else _wanted(config, pattern)
     if packing not in _PACKED or not plain.endswith(wanted):
@@ -184,10 +177,10 @@ def _is_packed(config: InputConfig, path: str, pattern: str) -> bool:
     return packing not in CODECS or not unpacked
 
 
-def _is_aside(source: str, named: Sequence[str]) -> bool:
-    """Whether another program keeps this file for itself, as Spark's `_temporary` is. A folder `_a=b` is a partition."""
+def _is_internal(source: str, named: Sequence[str]) -> bool:
+    """Whether this is an internal file of another program, as in Spark's `_temporary`. A folder `_a=b` is a partition."""
     return any(
-        part.startswith("_") and "=" not in part and not any(fnmatch.fnmatchcase(part, each) for each in named)
+        part.startswith("_") and "=" not in part and not any(fnmatch.fnmatchcase(part, name) for name in named)
         for part in source.split("/")
     )
 
@@ -196,15 +189,15 @@ def _is_log(entry: Entry) -> bool:
     return posixpath.basename(posixpath.dirname(entry.path)) == delta.LOG
 
 
-def _once(files: Sequence[Entry], base: str, known: Container[str]) -> list[Entry]:
-    """Every file by one name: one that is known, else its real path below `base`, else the first."""
+def _unique(files: Sequence[Entry], base: str, known: Container[str]) -> list[Entry]:
+    """Each file under one name: a known one, else its real path below `base`, else the first."""
     names: dict[tuple, list[Entry]] = {}
     for entry in files:
         try:
             status = os.stat(entry.path)
         except FileNotFoundError:
             continue
-        # Some file systems number no files, or not well.
+        # Some file systems have no or ambiguous file numbers.
         same = (status.st_dev, status.st_ino or entry.path, entry.size, entry.version)
         names.setdefault(same, []).append(entry)
     top = os.path.realpath(base)
@@ -213,7 +206,7 @@ def _once(files: Sequence[Entry], base: str, known: Container[str]) -> list[Entr
         linked = os.path.realpath(entry.path) != os.path.join(top, source_of(entry, base))
         return entry.path not in known, linked, entry.path
 
-    return [alike[0] if len(alike) == 1 else min(alike, key=rank) for alike in names.values()]
+    return [entries[0] if len(entries) == 1 else min(entries, key=rank) for entries in names.values()]
 
 
 def _notes(skipped: Sequence[str], doubled: int, outdated: int) -> list[str]:
@@ -233,16 +226,15 @@ def _notes(skipped: Sequence[str], doubled: int, outdated: int) -> list[str]:
     return notes
 
 
-def _nothing(config: InputConfig, storage: Storage, path: str, found: Sequence[Entry], aside: Container[str]) -> str:
-    """Why no file is left, and what to do."""
+def _why_none(config: InputConfig, storage: Storage, path: str, found: Sequence[Entry], internal: Container[str]) -> str:
+    """Why there is no file to read, and what to do."""
     endings = " ".join(ending for each in ([config.format] if config.format else ENDINGS) for ending in ENDINGS[each])
     if found:
-        hidden = [e.path for e in found if e.path in aside]
-        if len(hidden) == len(found):
+        unread = [e.path.lower() for e in found if e.path not in internal]
+        if not unread:
             return f"all names in {config.path} begin with _, which marks what is not to be read; name one itself"
-        unread = [e for e in found if e.path not in aside]
         advice = "set input.format"
-        if all(e.path.lower().endswith(_JSON) for e in unread):
+        if all(path.endswith(_JSON) for path in unread):
             advice = "if they hold one object a line, set input.format=jsonl"
         return f"{config.path} has {_files(len(unread))}, none that can be read by its ending ({endings}); {advice}"
     if storage.is_folder(path):
@@ -254,11 +246,3 @@ def _nothing(config: InputConfig, storage: Storage, path: str, found: Sequence[E
 
 def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
-
-
-def _is_unicode(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -25,32 +25,33 @@ from engine.sources.partitions import refuse_doubled
 from engine.sources.scan import Span, cut_file, lines
 from engine.storage import Entry, Storage
 
-_LOOK_AT = 100
+# Objects that show which keys there are.
+_SAMPLE = 100
 
 
 def keep_fields(
     config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
 ) -> list[pa.Field]:
-    """The kept keys, which become strings; checks that each named key stands in one of the input's first 100 objects.
+    """The kept keys, which become strings; checks that each named key is in one of the input's first 100 objects.
 
+    Args:
+        given: the kept columns in the folders of these files.
     Raises:
-        ConfigError: a key stands in none of them.
+        ConfigError: a key is in none of them.
     """
     require_cuttable(config)
-    keys: dict[str, None] = {}
-    seen = 0
+    objects: list[dict[str, Any]] = []
     for file, _ in files:
-        if seen == _LOOK_AT:
+        if len(objects) == _SAMPLE:
             break
         try:
             with open_file(storage, file) as stream:
-                for values in islice(_objects(config, stream, end_of(file)), _LOOK_AT - seen):
-                    keys.update(dict.fromkeys(values))
-                    seen += 1
+                objects.extend(islice(_objects(config, stream, file), _SAMPLE - len(objects)))
         except OSError as error:
             unreadable(file.path, error)
-    if seen:
-        require_columns(config, "the input", list(keys))
+    if objects:
+        keys = list(dict.fromkeys(key for values in objects for key in values))
+        require_columns(config, "the input", keys)
         refuse_doubled(keys, given, "the input")
     return [pa.field(name, pa.string()) for name in config.keep]
 
@@ -63,8 +64,8 @@ def names(config: InputConfig, storage: Storage, file: Entry) -> list[str]:
     """
     try:
         with open_file(storage, file) as stream:
-            firsts = islice(_objects(config, stream, end_of(file)), _LOOK_AT)
-            return list(dict.fromkeys(key for values in firsts for key in values))
+            objects = islice(_objects(config, stream, file), _SAMPLE)
+            return list(dict.fromkeys(key for values in objects for key in values))
     except OSError as error:
         raise unreadable(file.path, error) from None
 
@@ -86,35 +87,34 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
             spans = lines(stream, piece.start, piece.stop, config.longest)
             for position, span in enumerate(spans, piece.position):
                 try:
-                    if span.error:
-                        raise span.error
-                    values = _object(span.data, config.encoding)
-                    kept = [_kept(values.get(name)) for name in config.keep]
+                    values = _object(span, config.encoding)
+                    kept = [_text(values.get(name)) for name in config.keep]
                 except RowError as error:
                     rows.fail(piece.source, position, error)
                     continue
-                given = None if config.id is None else values.get(config.id)
-                rows.add(piece.source, position, given, values.get(config.text), kept)
+                rows.add(piece.source, position, values.get(config.id), values.get(config.text), kept)
     except OSError as error:
         raise interrupted(piece.file.path, error) from None
 
 
-def _objects(config: InputConfig, stream: BinaryIO, stop: int) -> Iterator[dict[str, Any]]:
-    """The objects of a file, broken lines left out."""
+def _objects(config: InputConfig, stream: BinaryIO, file: Entry) -> Iterator[dict[str, Any]]:
+    """The objects of a file, without broken lines."""
     start = bom_length(config.encoding, stream.read(3))
-    for span in lines(stream, start, stop, config.longest):
+    for span in lines(stream, start, end_of(file), config.longest):
         try:
-            if span.data is not None:
-                yield _object(span.data, config.encoding)
+            yield _object(span, config.encoding)
         except RowError:
             continue
 
 
-def _object(data: bytes, encoding: str) -> dict[str, Any]:
-    """The object in one line. Control characters within strings are let through: people's exports hold tabs. NaN is null."""
-    text = decode(data, encoding)
+def _object(span: Span, encoding: str) -> dict[str, Any]:
+    """The object in one line. Control characters in strings are allowed, since exports hold tabs. NaN is null."""
+    if span.error:
+        raise span.error
+    text = decode(span.data, encoding)
     try:
-        value = json.loads(text, strict=False, parse_constant=_number)
+        # pandas writes NaN for null; other constants are infinities.
+        value = json.loads(text, strict=False, parse_constant=lambda name: None if name == "NaN" else float(name))
     except (ValueError, RecursionError) as error:
         # Not `from error`: its message quotes the line.
         raise RowError("parse_error", type(error).__name__) from None
@@ -123,12 +123,7 @@ def _object(data: bytes, encoding: str) -> dict[str, Any]:
     return value
 
 
-def _number(constant: str) -> float | None:
-    """`NaN`, which pandas writes for what is missing, or an infinity."""
-    return None if constant == "NaN" else float(constant)
-
-
-def _kept(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Packed files (gzip and Zstandard), unpacked as they are read."""
+"""Compressed files (gzip and Zstandard), decompressed as they are read."""
 
 import io
 import posixpath
@@ -15,21 +15,22 @@ from engine.storage import Entry, Storage
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 _STEP = 1 << 16
-# Within so many steps what is unpacked of garbage shows as such.
+# Steps within which decompressed garbage shows as such.
 _READ_ON = 256
-# What a packed byte is of text, about: a file's true length shows only at its end.
+# About how many bytes of text a packed byte holds; the true length shows only at the end of the file.
 _EXPANSION = 4
-# A slice is found by unpacking all before it, so k slices unpack a file about k/2 times; they are read whole, so none is larger.
+# Reading a slice unpacks everything before it, so k slices unpack a file about k/2 times. A slice is read whole, so its size is
+# limited.
 _USUAL_SLICES = 64
 _MOST_BYTES = 128 << 20
 
 
 class Damaged(OSError):
-    """A packed file ends too early, or what follows cannot be unpacked."""
+    """A packed file ends too early, or the rest cannot be unpacked."""
 
 
 def plain_name(path: str) -> str:
-    """The path without the ending that says that the file is packed."""
+    """The path without the ending of a packed file."""
     return posixpath.splitext(path)[0] if _codec(path) else path
 
 
@@ -39,7 +40,7 @@ def text_bytes(file: Entry) -> int:
 
 
 def end_of(file: Entry) -> int:
-    """Where reading a file ends at the latest."""
+    """An upper bound of where the file's text ends."""
     return sys.maxsize if _codec(file.path) else file.size
 
 
@@ -49,11 +50,11 @@ def slice_bytes(file: Entry, shard_bytes: int) -> int:
 
 
 def open_file(storage: Storage, file: Entry) -> BinaryIO:
-    """A listed file for reading, unpacked if its name says that it is packed.
+    """A listed file for reading, unpacked if its name has the ending of a packed file.
 
     Raises:
         InputChanged: as `Storage.open`.
-        Damaged: from a read, after all that could be unpacked was read.
+        Damaged: from a read, after everything that could be unpacked.
     """
     stream, codec = storage.open(file.path, file), _codec(file.path)
     return _Unpacked(stream, codec) if codec else stream
@@ -61,10 +62,10 @@ def open_file(storage: Storage, file: Entry) -> BinaryIO:
 
 @contextmanager
 def damage_first(stream: BinaryIO) -> Iterator[None]:
-    """Within it a file is refused for its content only if that is not what damage has made of it, as shows when one reads on.
+    """Replaces a ConfigError about a file's content by the damage that reading on reveals, if there is some.
 
     Raises:
-        Damaged: in place of a ConfigError.
+        Damaged: instead of a ConfigError.
     """
     try:
         yield
@@ -78,8 +79,8 @@ def _codec(path: str) -> str | None:
     return CODECS.get(posixpath.splitext(path)[1].lower())
 
 
-class _Lent:
-    """A stream for a library that closes what it has read."""
+class _Unclosed:
+    """A stream that survives the library that reads and closes it."""
 
     closed = False
 
@@ -90,7 +91,7 @@ class _Lent:
 
 
 class _Unpacked(io.RawIOBase):
-    """A packed file as a stream; seeking back begins it anew, seeking forward reads."""
+    """A packed file as a stream; seeking back starts again, seeking forward reads."""
 
     def __init__(self, packed: BinaryIO, codec: str) -> None:
         self._packed, self._codec = packed, codec
@@ -104,7 +105,7 @@ class _Unpacked(io.RawIOBase):
         return self._at
 
     def read(self, size: int) -> bytes:
-        """Less than `size` only at the end or before damage."""
+        """Fewer bytes than `size` only at the end or before damage."""
         pieces = []
         while size and (piece := self._piece(min(size, _STEP), last=bool(pieces))):
             pieces.append(piece)
@@ -117,7 +118,7 @@ class _Unpacked(io.RawIOBase):
 
     def _begin(self) -> None:
         self._packed.seek(0)
-        self._stream = pa.CompressedInputStream(pa.PythonFile(_Lent(self._packed), mode="r"), self._codec)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(_Unclosed(self._packed), mode="r"), self._codec)
         self._at = 0
         self._damaged = False
 
@@ -128,7 +129,7 @@ class _Unpacked(io.RawIOBase):
             except OSError as error:
                 if error.errno is not None:
                     raise
-                piece = self._rescued(size)
+                piece = self._rescue(size)
             self._at += len(piece)
             if piece or not self._damaged:
                 return piece
@@ -136,8 +137,8 @@ class _Unpacked(io.RawIOBase):
             return b""
         raise Damaged("the packed data are damaged")
 
-    def _rescued(self, size: int) -> bytes:
-        """What stands before the damage: a failing read of the library takes that with it, unless it asks for single bytes."""
+    def _rescue(self, size: int) -> bytes:
+        """The bytes before the damage, read one by one: a larger read that fails would lose them."""
         at = self._at
         self._begin()
         self.seek(at)

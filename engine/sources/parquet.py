@@ -10,37 +10,40 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, RowError
-from engine.sources.base import (
-    PARQUET,
-    InputConfig,
-    Rows,
-    Slice,
-    interrupted,
-    require_columns,
-    unreadable,
+from engine.sources.base import PARQUET, InputConfig, Rows, Slice, interrupted, require_columns, unreadable
+from engine.sources.column_types import (
+    always_fits,
+    cast_column,
+    is_bytes,
+    is_text,
+    misfit,
+    value_type,
+    values_fit,
+    without_nan,
 )
-from engine.sources.kept import cast_kept, fits, holds, is_bytes, is_text, misfit, plain, without_nan
 from engine.sources.partitions import folder_columns, refuse_doubled
 from engine.storage import Entry, Storage, storage_for
 
-# A range is found by decoding its row group from the start, so k ranges decode it about k/2 times.
+# Reading a range decodes its row group from the start, so k ranges decode it about k/2 times.
 _MOST_RANGES = 64
-# Where a dictionary makes equal texts look free, a row still costs something.
+# Bytes that a row counts at least; in a dictionary equal texts seem to cost nothing.
 _LEAST_ROW = 64
 _BATCH_BYTES = 8 << 20
 _MOST_BATCH = 4096
 _BUFFER = 1 << 20
 
 
-def kept(
+def kept_types(
     config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
 ) -> list[tuple[Entry, str, pa.Schema]]:
     """Each readable file with the types of its kept columns; checks every schema, and columns of floats by their values.
 
+    Args:
+        given: the kept columns in the folders of these files.
     Raises:
         ConfigError: a column is missing, or cannot be text or ids.
     """
-    found = []
+    tables = []
     for file, source in files:
         try:
             with storage.open(file.path, file) as stream:
@@ -53,25 +56,25 @@ def kept(
             unreadable(file.path, error)
             continue
         schema, metadata, folders = parquet.schema_arrow, parquet.metadata, dict(folder_columns(source))
-        refuse_doubled((n for n in given if n in schema.names and not _is_all(metadata, n, folders[n])), given, source)
-        kinds = [pa.field(name, plain(schema.field(name).type)) for name in config.keep]
-        found.append((file, source, pa.schema(kinds)))
-    return found
+        refuse_doubled((n for n in given if n in schema.names and not _is_constant(metadata, n, folders[n])), given, source)
+        types = pa.schema([(name, value_type(schema.field(name).type)) for name in config.keep])
+        tables.append((file, source, types))
+    return tables
 
 
-def check_kept(storage: Storage, files: Sequence[tuple[Entry, str, pa.Schema]], keep: Sequence[pa.Field]) -> None:
-    """Checks that the files' values can stand in the result as they are; reads the columns whose types do not tell.
+def check_values(storage: Storage, tables: Sequence[tuple[Entry, str, pa.Schema]], keep: Sequence[pa.Field]) -> None:
+    """Checks that the values of each table fit the types of the result; reads the columns whose types do not tell.
 
     Args:
-        files: what `kept` gave.
+        tables: as `kept_types` returned them.
     Raises:
-        ConfigError: a column has another type than the result's, and a value of it would be lost.
+        ConfigError: a value would be lost in the result's type.
     """
     wanted = {field.name: field for field in keep}
-    for file, source, kinds in files:
-        for theirs in kinds:
+    for file, source, types in tables:
+        for theirs in types:
             field = wanted[theirs.name]
-            if not holds(field.type, theirs.type) and not _fits(storage, file, field):
+            if not always_fits(theirs.type, field.type) and not _fits(storage, file, field):
                 raise misfit(field, source, theirs.type)
 
 
@@ -100,27 +103,26 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
         yield Slice(PARQUET, file, source, 1, file.size, broken=broken.detail)
         return
     position = 0
-    waiting: list[tuple[int, int, int]] = []
+    pending: list[tuple[int, int, int]] = []
     for group, rows, size in groups:
-        if waiting and sum(w[2] for w in waiting) + size > shard_bytes:
-            yield _joined(file, source, waiting, position)
-            position += sum(w[1] for w in waiting)
-            waiting = []
+        if pending and sum(each[2] for each in pending) + size > shard_bytes:
+            yield _joined(file, source, pending, position)
+            position += sum(each[1] for each in pending)
+            pending = []
         if size <= shard_bytes:
-            waiting.append((group, rows, size))
+            pending.append((group, rows, size))
             continue
         pieces = min(_MOST_RANGES, ceil(size / shard_bytes), rows)
-        bounds = [rows * i // pieces for i in range(pieces + 1)]
-        for start, stop in pairwise(bounds):
+        for start, stop in pairwise(rows * i // pieces for i in range(pieces + 1)):
             count = stop - start
             yield Slice(PARQUET, file, source, count, size * count // rows, start, stop, position, group, 1)
             position += count
-    if waiting or not position:
-        yield _joined(file, source, waiting, position)
+    if pending or not position:
+        yield _joined(file, source, pending, position)
 
 
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
-    """Adds the records of a slice; what cannot be decoded of it becomes one failed record a row."""
+    """Adds the records of a slice; each row that cannot be decoded becomes a failed record."""
     done = 0
     try:
         with storage.open(piece.file.path, piece.file) as stream:
@@ -137,23 +139,19 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
         raise interrupted(piece.file.path, error) from None
 
 
-def whole(
-    path: str, told: str, columns: Sequence[str] | None = None, expect: Entry | None = None, key: str | None = None
-) -> pa.Table:
-    """All rows of a file at once, for what is made by hand and small.
+def read_table(path: str, message: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a small file.
 
     Raises:
-        ConfigError: there is no such file or its content is broken, in the words of `told`.
-        InputChanged: it is not what was expected.
+        ConfigError: there is no such file or its content is broken, with `message`.
     """
     try:
-        with storage_for(path).open(path, expect) as stream:
+        with storage_for(path).open(path) as stream:
             return pq.read_table(stream, columns=columns)
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(told, key) from None
     except (pa.ArrowException, OSError) as error:
-        _corrupt(error)
-        raise ConfigError(told, key) from None
+        if not isinstance(error, FileNotFoundError | IsADirectoryError):
+            _corrupt(error)
+        raise ConfigError(message) from None
 
 
 def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa.RecordBatch]:
@@ -186,51 +184,47 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
     count = batch.num_rows
     texts = [None] * count if config.text is None else _values(batch.column(config.text))
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
-    kept, unclean = [], [False] * count
+    arrays, unclean = [], set()
     for field in keep:
-        array, bad = _valid_kept(batch.column(field.name))
-        kept.append(cast_kept(array, field))
-        for i in bad:
-            unclean[i] = True
+        array, invalid = _clean(batch.column(field.name))
+        arrays.append(cast_column(array, field))
+        unclean.update(invalid)
     for i in range(count):
-        rows.add(source, position + i, ids[i], texts[i], unclean=unclean[i])
-    rows.keep_arrays(kept)
+        rows.add(source, position + i, ids[i], texts[i], unclean=i in unclean)
+    rows.keep_arrays(arrays)
 
 
 def _values(array: pa.Array) -> list[Any]:
-    """Strings as their bytes, which may not be valid UTF-8, UUIDs and decimals as they are written, anything else as it is."""
+    """Strings as bytes, which may be invalid UTF-8, UUIDs and decimals as they are written, other values unchanged."""
     if isinstance(array.type, pa.UuidType):
         return [None if value is None else str(value) for value in array.to_pylist()]
-    array = _decoded(array)
+    array = array.cast(value_type(array.type))
     if pa.types.is_decimal(array.type):
         return array.cast(pa.string()).to_pylist()
     return (array.cast(pa.large_binary()) if is_text(array.type) else array).to_pylist()
 
 
-def _valid(array: pa.Array) -> tuple[pa.Array, list[int]]:
-    """The array with null for each value that holds invalid UTF-8, and the numbers of those."""
+def _clean(array: pa.Array) -> tuple[pa.Array, list[int]]:
+    """The values of a kept column with null for NaN and invalid UTF-8, and the numbers of the latter."""
+    array, invalid = array.cast(value_type(array.type)), []
     try:
         array.validate(full=True)
-        return array, []
     except pa.ArrowException:
-        values, bad = [], []
+        values = []
         for i, value in enumerate(array):
             try:
                 values.append(value.as_py())
             except UnicodeDecodeError:
                 values.append(None)
-                bad.append(i)
-        return pa.array(values, array.type), bad
-
-
-def _decoded(array: pa.Array) -> pa.Array:
-    return array.cast(plain(array.type))
+                invalid.append(i)
+        array = pa.array(values, array.type)
+    return without_nan(array), invalid
 
 
 def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
-    """Columns that are there, with types that can be texts and ids; else ConfigError. Floats are for `_require_values`."""
+    """ConfigError if a column is missing or its type cannot be texts or ids; floats are left to `_require_values`."""
     require_columns(config, source, schema.names)
-    kind = pa.null() if config.text is None else plain(schema.field(config.text).type)
+    kind = pa.null() if config.text is None else value_type(schema.field(config.text).type)
     if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)):
         raise _no_text(config, source, kind)
     if config.id is not None and not _can_be_ids(schema.field(config.id).type):
@@ -240,22 +234,22 @@ def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
 def _can_be_ids(kind: pa.DataType) -> bool:
     if isinstance(kind, pa.UuidType):
         return True
-    kind = plain(kind)
+    kind = value_type(kind)
     if pa.types.is_decimal(kind):
         return kind.scale == 0
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return number or is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return is_number or is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)
 
 
 def _require_values(config: InputConfig, source: str, parquet: pq.ParquetFile) -> None:
-    """Floats where text or ids belong are how pandas writes what is missing, and whole numbers beside it; else ConfigError."""
-    kind = pa.null() if config.text is None else plain(parquet.schema_arrow.field(config.text).type)
+    """ConfigError if a column of floats has more than nulls for texts or whole numbers for ids, which are pandas' nulls."""
+    kind = pa.null() if config.text is None else value_type(parquet.schema_arrow.field(config.text).type)
     if pa.types.is_floating(kind) and any(array.null_count < len(array) for array in _column(parquet, config.text)):
         raise _no_text(config, source, kind)
-    kind = None if config.id is None else plain(parquet.schema_arrow.field(config.id).type)
-    if kind is None or not pa.types.is_floating(kind):
+    kind = pa.null() if config.id is None else value_type(parquet.schema_arrow.field(config.id).type)
+    if not pa.types.is_floating(kind):
         return
-    # From there on not every whole number is one of the type, so that digits may have been lost.
+    # From here on the type cannot hold every whole number, so digits may have been lost.
     end = 2 ** {16: 11, 32: 24, 64: 53}[kind.bit_width]
     for array in _column(parquet, config.id):
         values = array.drop_null().cast(pa.float64())
@@ -278,32 +272,26 @@ def _fits(storage: Storage, file: Entry, field: pa.Field) -> bool:
     """Whether each value of a kept column can be read in the type of the result."""
     try:
         with storage.open(file.path, file) as stream:
-            return all(fits(array, field.type) for array in _column(_open(file, stream), field.name))
+            return all(values_fit(array, field.type) for array in _column(_open(file, stream), field.name))
     except OSError as error:
         raise interrupted(file.path, error) from None
 
 
 def _column(parquet: pq.ParquetFile, name: str) -> Iterator[pa.Array]:
-    """The readable values of a column as they are kept; what is damaged becomes failed records later."""
+    """The readable values of a kept column; damaged ones become failed records later."""
     for group in range(parquet.num_row_groups):
         try:
             for batch in parquet.iter_batches(_MOST_BATCH, row_groups=[group], columns=[name], use_threads=False):
-                yield _valid_kept(batch.column(name))[0]
+                yield _clean(batch.column(name))[0]
         except (pa.ArrowException, OSError) as error:
             _corrupt(error)
 
 
-def _valid_kept(array: pa.Array) -> tuple[pa.Array, list[int]]:
-    """A column's values with null for NaN and for invalid UTF-8, and the numbers of the latter."""
-    array, bad = _valid(_decoded(array))
-    return without_nan(array), bad
-
-
 def _groups(metadata: pq.FileMetaData, text: str | None) -> list[tuple[int, int, int]]:
-    """Number, rows and bytes of text of each row group that has rows; without a text, each row counts for a few bytes.
+    """Number, rows and bytes of text of each row group with rows; without a text column, each row counts a few bytes.
 
     Raises:
-        RowError: the footer contradicts itself; a wrong count of rows would become as many failed records.
+        RowError: the footer contradicts itself; a wrong row count would become as many failed records.
     """
     leaf = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text), None)
     groups = []
@@ -320,43 +308,44 @@ def _groups(metadata: pq.FileMetaData, text: str | None) -> list[tuple[int, int,
     return groups
 
 
-def _is_all(metadata: pq.FileMetaData, name: str, value: str | None) -> bool:
-    """Whether the footer proves that a column is this value, as text, in every row."""
-    leaves = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name]
+def _is_constant(metadata: pq.FileMetaData, name: str, value: str | None) -> bool:
+    """Whether the footer proves that a column has this value, as text, in every row."""
+    leaf = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name), None)
     for group in range(metadata.num_row_groups):
-        chunks = [metadata.row_group(group).column(leaf) for leaf in leaves]
-        known = chunks[0].statistics if chunks else None
-        if known is None or not known.has_null_count:
+        column = None if leaf is None else metadata.row_group(group).column(leaf)
+        statistics = column and column.statistics
+        if statistics is None or not statistics.has_null_count:
             return False
         if value is None:
-            same = known.null_count == chunks[0].num_values
+            same = statistics.null_count == column.num_values
         else:
-            same = known.null_count == 0 and known.has_min_max and _shown(known) == (value, value)
+            same = statistics.null_count == 0 and statistics.has_min_max and _bounds(statistics) == (value, value)
         if not same:
             return False
     return True
 
 
-def _shown(known: pq.Statistics) -> tuple[str, str] | None:
+def _bounds(statistics: pq.Statistics) -> tuple[str, str] | None:
     try:
-        return str(known.min), str(known.max)
+        return str(statistics.min), str(statistics.max)
     except UnicodeDecodeError:
         return None
 
 
 def _joined(file: Entry, source: str, groups: Sequence[tuple[int, int, int]], position: int) -> Slice:
-    """Whole row groups that follow each other, empty ones between them included; no groups make an empty slice."""
+    """A slice of consecutive row groups, with empty ones between them; an empty slice without groups."""
     if not groups:
         return Slice(PARQUET, file, source, 0, 0)
-    rows, first, last = sum(g[1] for g in groups), groups[0][0], groups[-1][0]
-    return Slice(PARQUET, file, source, rows, sum(g[2] for g in groups), 0, rows, position, first, last - first + 1)
+    rows, size = sum(group[1] for group in groups), sum(group[2] for group in groups)
+    first, last = groups[0][0], groups[-1][0]
+    return Slice(PARQUET, file, source, rows, size, 0, rows, position, first, last - first + 1)
 
 
 def _open(file: Entry, stream: BinaryIO) -> pq.ParquetFile:
-    """The file, its footer read; RowError if that is broken."""
+    """The file with its footer read; RowError if that is broken."""
     try:
         parquet = pq.ParquetFile(stream, buffer_size=_BUFFER, page_checksum_verification=True)
-        # Names that are not UTF-8 are found here, and not where they are first used.
+        # Names that are not UTF-8 fail here rather than at their first use.
         _ = parquet.schema_arrow.names, [parquet.schema.column(i).path for i in range(len(parquet.schema))]
         return parquet
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -364,7 +353,7 @@ def _open(file: Entry, stream: BinaryIO) -> pq.ParquetFile:
 
 
 def _corrupt(error: Exception) -> RowError:
-    """Broken content as a RowError; an error of the file system, which has a number, or want of memory is raised as it is."""
+    """A RowError for broken content; reraises a lack of memory and errors of the file system, which have a number."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
         raise error
     return RowError("unreadable_file", type(error).__name__)

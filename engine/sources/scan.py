@@ -1,7 +1,7 @@
-"""Where records begin and end in the bytes of CSV and JSONL files, found in one pass without holding the file.
+"""Finds where records begin and end in the bytes of CSV and JSONL files, in one pass without holding the file.
 
-Cutting and reading find the same records: a slice begins and ends at a record, and whether a record is whole or broken is
-decided by its own bytes alone. Which of them a torn quote makes doubtful is decided once, while cutting (`tears`).
+Cutting and reading find the same records: a slice begins and ends at a record, and the bytes of a record alone decide whether it
+is whole or broken. Which records a torn quote makes doubtful is decided once, while cutting (`tears`).
 """
 
 import re
@@ -15,13 +15,14 @@ from engine.sources.packed import Damaged, open_file, slice_bytes
 from engine.storage import Entry, Storage
 
 _CHUNK = 1 << 20
-_NEWLINE = 10
+_LF = re.compile(rb"\n")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class Span(NamedTuple):
-    """One record in a file: bytes `start` to `stop` with its line end; `data` is None where `error` says what is wrong.
+    """One record in a file: bytes `start` to `stop` with its line end; `data` is None if there is an `error`.
 
-    `head` is what a record with a torn quote holds up to the place where that shows: a quote, or the end of what was read.
+    `head` is the part of a record with a torn quote up to where that shows: a quote, or the end of what was read.
     """
 
     start: int
@@ -32,7 +33,7 @@ class Span(NamedTuple):
 
 
 class Tear(NamedTuple):
-    """A part of a file in which nobody can tell where records begin: one failed row."""
+    """A part of a file in which record boundaries are lost: one failed row."""
 
     start: int
     stop: int
@@ -40,7 +41,7 @@ class Tear(NamedTuple):
 
 
 class _Window:
-    """The part of a file between two offsets, seen through a buffer that begins at the record in hand."""
+    """The part of a file between two offsets, seen through a buffer that begins at the current record."""
 
     def __init__(self, stream: BinaryIO, start: int, stop: int, chunk: int = _CHUNK) -> None:
         stream.seek(start)
@@ -52,12 +53,15 @@ class _Window:
         self.at = 0
         self.ended = False
 
-    def left(self) -> bool:
-        """Whether anything is left to look at."""
-        return self.held() > 0 or (self.more() and self.held() > 0)
+    def has_data(self) -> bool:
+        return self.size() > 0 or (self.read_more() and self.size() > 0)
 
-    def more(self) -> bool:
-        """Reads on; False if there is nothing more. At the end a missing line end is put in its place."""
+    def size(self) -> int:
+        """Bytes in the buffer from the current record on."""
+        return len(self.data) - self.at
+
+    def read_more(self) -> bool:
+        """Reads on; False at the end, where a missing line end is added."""
         if self.ended:
             return False
         chunk = self._stream.read(min(self._step, self._left)) if self._left else b""
@@ -67,50 +71,55 @@ class _Window:
         self._step = max(len(rest), self._chunk)
         if not chunk:
             self.ended = True
-            self.stop = self.offset + len(rest)
+            self._stop = self.offset + len(rest)
             if rest and not rest.endswith((b"\n", b"\r")):
                 rest += b"\n"
         self.data, self.at = rest + chunk, 0
         return True
 
-    def held(self) -> int:
-        """Bytes of the record in hand that are in the buffer."""
-        return len(self.data) - self.at
-
-    def take(self, end: int, error: RowError | None = None) -> Span:
+    def take(self, end: int) -> Span:
         """The record that ends at `end` of the buffer."""
-        start, stop = self.offset + self.at, self.offset + end
-        data = None if error else self.data[self.at : end]
+        start, data = self.offset + self.at, self.data[self.at : end]
         self.at = end
-        return Span(start, min(stop, self.stop) if self.ended else stop, data, error)
+        return Span(start, self._position(), data, None)
 
-    def skip_line(self, line_end: re.Pattern[bytes], error: Callable[[int, int], RowError], head: bytes = b"") -> Span:
-        """Everything up to the next line end as one broken record, without holding it; `error` gets its bytes and quotes."""
-        start = self.offset + self.at
-        quotes = 0
+    def skip_line(self, line_end: re.Pattern[bytes], torn: bool | None, head: bytes = b"") -> Span:
+        """Everything up to the next line end as one broken record, without holding it.
+
+        Args:
+            torn: its error is a torn quote, else its length; None: a torn quote if its number of quotes is odd, since the line
+                end may then be within a text.
+        """
+        start, quotes = self.offset + self.at, 0
         while True:
-            found = line_end.search(self.data, self.at)
-            settled = found and (self.ended or found.end() < len(self.data))
-            at = found.end() if settled else found.start() if found else len(self.data)
+            match = line_end.search(self.data, self.at)
+            # A CR at the end of the buffer may be half of a CRLF.
+            certain = match and (self.ended or match.end() < len(self.data))
+            at = match.end() if certain else match.start() if match else len(self.data)
             quotes += self.data.count(b'"', self.at, at)
             self.at = at
-            if settled or not self.more():
+            if certain or not self.read_more():
                 break
-        stop = self.offset + self.at
-        stop = min(stop, self.stop) if self.ended else stop
-        return Span(start, stop, None, error(stop - start, quotes), head)
+        stop = self._position()
+        torn = quotes % 2 == 1 if torn is None else torn
+        error = RowError("parse_error", "quote") if torn else RowError("too_large", f"bytes={stop - start}")
+        return Span(start, stop, None, error, head)
+
+    def _position(self) -> int:
+        """The offset of the current record in the file, without an added line end."""
+        return min(self.offset + self.at, self._stop) if self.ended else self.offset + self.at
 
 
 def lines(stream: BinaryIO, start: int, stop: int, longest: int) -> Iterator[Span]:
     """Every line that is not blank. One longer than `longest` bytes is broken (`too_large`)."""
     window = _Window(stream, start, stop)
-    while window.left():
+    while window.has_data():
         end = window.data.find(b"\n", window.at) + 1
-        if not end and window.held() <= longest and window.more():
+        if not end and window.size() <= longest and window.read_more():
             continue
         end = end or len(window.data)
         if end - window.at > longest:
-            yield window.skip_line(_LF, _too_large)
+            yield window.skip_line(_LF, torn=False)
         elif window.data[window.at : end].isspace():
             window.at = end
         else:
@@ -120,54 +129,50 @@ def lines(stream: BinaryIO, start: int, stop: int, longest: int) -> Iterator[Spa
 def csv_records(stream: BinaryIO, start: int, stop: int, dialect: Dialect, longest: int, chunk: int = _CHUNK) -> Iterator[Span]:
     """Every record of a CSV file that is not a blank line; quoted fields may hold delimiters, line ends and doubled quotes.
 
-    A quote that stands within an unquoted field is a character like any other. A quoted field must close, within `longest`
-    bytes, and be followed by a delimiter or a line end: else the record's first line is broken (`parse_error`) and the next
-    span begins on the next line, wherever that is: `tears.settled` decides what may be believed after it.
+    A quote within an unquoted field is a character like any other. A quoted field must close within `longest` bytes, before a
+    delimiter or a line end. Otherwise the record's first line is broken (`parse_error`) and the next span begins on the next
+    line, wherever that is; `tears.resolve_tears` decides which later records to believe.
     """
     marks = grammar(dialect)
     window = _Window(stream, start, stop, chunk)
-
-    def long_line(size: int, quotes: int) -> RowError:
-        # After an odd number of quotes the line end may stand within a text.
-        return _bad_quote(size, quotes) if dialect.quoting and quotes % 2 else _too_large(size, quotes)
-
-    while window.left():
-        found = marks.whole.match(window.data, window.at)
-        # A CR that ends the buffer may be half of a CRLF.
-        settled = found and (found.end() < len(window.data) or window.ended or window.data[found.end() - 1] == _NEWLINE)
-        stray = None if found else marks.torn.match(window.data, window.at)
-        # What follows may not depend on how much happens to be in the buffer, or cutting and reading would disagree.
-        if settled and found.end() - window.at <= longest:
-            if found.start(1) == found.start():
-                window.at = found.end()
+    while window.has_data():
+        match = marks.whole.match(window.data, window.at)
+        # A CR at the end of the buffer may be half of a CRLF.
+        certain = match and (match.end() < len(window.data) or window.ended or window.data.endswith(b"\n"))
+        torn = None if match else marks.torn.match(window.data, window.at)
+        # Nothing may depend on how much is in the buffer, or cutting and reading would disagree.
+        if certain and match.end() - window.at <= longest:
+            if match.start(1) == match.start():
+                window.at = match.end()
             else:
-                yield window.take(found.end())
-        elif stray and stray.end() - window.at <= longest:
-            yield window.skip_line(_ANY, _bad_quote, stray[0][: stray[0].rfind(b'"') + 1])
-        elif window.held() > longest:
+                yield window.take(match.end())
+        elif torn and torn.end() - window.at <= longest:
+            yield window.skip_line(_LINE_END, torn=True, head=torn[0][: torn[0].rfind(b'"') + 1])
+        elif window.size() > longest:
             head = window.data[window.at : window.at + longest].rstrip(b'"')
-            yield window.skip_line(_ANY, _bad_quote if _ANY.search(head) else long_line, head)
-        elif not window.more():
-            yield window.skip_line(_ANY, _bad_quote, window.data[window.at :])
+            is_torn = True if _LINE_END.search(head) else None if dialect.quoting else False
+            yield window.skip_line(_LINE_END, is_torn, head)
+        elif not window.read_more():
+            yield window.skip_line(_LINE_END, torn=True, head=window.data[window.at :])
 
 
 def byte_slices(
     spans: Iterable[Span | Tear], format: str, file: Entry, source: str, start: int, shard_bytes: int
 ) -> Iterator[Slice]:
-    """Cuts a file's records into slices of about `shard_bytes`, a tear alone; one empty slice if there are no records.
+    """Cuts a file's records into slices of about `shard_bytes`, each tear into its own; one empty slice without records.
 
-    Where a packed file is damaged, the rest of it is one broken record.
+    The damaged rest of a packed file is one broken record.
     """
     position = rows = 0
     begin = end = start
     damaged = False
     try:
         for span in spans:
-            torn = isinstance(span, Tear)
-            if rows and (torn or span.stop - begin > shard_bytes):
+            is_tear = isinstance(span, Tear)
+            if rows and (is_tear or span.stop - begin > shard_bytes):
                 yield Slice(format, file, source, rows, end - begin, begin, end, position)
                 position, rows, begin = position + rows, 0, span.start
-            if torn:
+            if is_tear:
                 yield Slice(format, file, source, 1, 0, span.start, span.stop, position, torn=span.detail)
                 position, begin = position + 1, span.stop
             else:
@@ -178,7 +183,7 @@ def byte_slices(
     if rows or not (position or damaged):
         yield Slice(format, file, source, rows, end - begin, begin, end, position)
     if damaged:
-        yield _damaged(format, file, source, end, position + rows)
+        yield _damaged_slice(format, file, source, end, position + rows)
 
 
 def cut_file(
@@ -189,10 +194,10 @@ def cut_file(
     shard_bytes: int,
     records: Callable[[BinaryIO], tuple[int, Iterable[Span | Tear]]],
 ) -> Iterator[Slice]:
-    """The slices of one file. `records` finds the offset of the first record and all records, or RowError in the file's head.
+    """The slices of one file. `records` returns the offset of the first record and all records; RowError if the head is broken.
 
     Raises:
-        RetryableError: the file could be opened, and then not be read to its end.
+        RetryableError: the file could be opened, but not read to its end.
     """
     try:
         stream = open_file(storage, file)
@@ -204,24 +209,12 @@ def cut_file(
             start, spans = records(stream)
             yield from byte_slices(spans, format, file, source, start, slice_bytes(file, shard_bytes))
         except Damaged:
-            yield _damaged(format, file, source, 0, 0)
+            yield _damaged_slice(format, file, source, 0, 0)
         except RowError:
             yield Slice(format, file, source, 1, file.size, broken="header")
         except OSError as error:
             raise interrupted(file.path, error) from None
 
 
-def _damaged(format: str, file: Entry, source: str, end: int, position: int) -> Slice:
+def _damaged_slice(format: str, file: Entry, source: str, end: int, position: int) -> Slice:
     return Slice(format, file, source, 1, 0, end, end, position, broken=f"damaged after byte {end}")
-
-
-_LF = re.compile(rb"\n")
-_ANY = re.compile(rb"\r\n|\n|\r")
-
-
-def _too_large(size: int, quotes: int) -> RowError:
-    return RowError("too_large", f"bytes={size}")
-
-
-def _bad_quote(size: int, quotes: int) -> RowError:
-    return RowError("parse_error", "quote")

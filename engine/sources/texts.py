@@ -30,21 +30,19 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
 
 
 def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: Sequence[pa.Field]) -> None:
-    """Adds the file's text, its line ends as they are."""
+    """Adds the file's text, its line ends unchanged; the file's name is the record's id."""
     file = piece.file
     try:
         if file.size > config.longest:
-            # Too large in any encoding: none spends more than four bytes where UTF-8 spends one.
+            # Too large in any encoding: none takes more than four bytes for one of UTF-8.
             raise RowError("too_large", f"bytes={file.size}")
         try:
             with storage.open(file.path, file) as stream:
-                data = stream.read()
-            text = data.decode(config.encoding)
+                text = stream.read().decode(config.encoding)
         except OSError as error:
             raise unreadable(file.path, error) from None
         except UnicodeError:
             raise RowError("invalid_encoding", config.encoding) from None
+        rows.add(piece.source, 0, None, text, record_id=piece.source)
     except RowError as error:
         rows.fail(piece.source, 0, error, record_id=piece.source)
-        return
-    rows.add_text(piece.source, text)

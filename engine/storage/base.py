@@ -1,9 +1,9 @@
-"""What the engine asks of a place where files are, and how a path says which place it is."""
+"""The interface of a storage, and which storage a path means."""
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -12,6 +12,7 @@ from engine.keys import key
 
 TEMPORARY = ".tmp"
 S3 = "s3://"
+CHANGED = "changed or vanished since the run was planned; restore it, or start a new output folder"
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class S3Config:
-    """How the S3 service is reached and how patiently it is asked. Credentials are never among it: they come from the usual AWS
-    chain of each process.
+    """How to reach the S3 service and how long to retry. Credentials are never part of it: each process takes them from AWS's
+    usual chain.
 
-    `conditional`: whether the store refuses a conditional PUT on a taken name, as `S3Storage.probe` finds out. `proven`: the
-    service and the buckets have answered this run before, so that what fails now may work later.
+    `conditional`: whether the store refuses a conditional PUT on a taken name, see `S3Storage.probe`. `proven`: the service and
+    the buckets have answered this run before, so that what fails now may work later.
 
     Raises:
         ConfigError: the endpoint is no plain URL.
@@ -51,10 +52,8 @@ class S3Config:
         if self.endpoint is not None and "@" in self.endpoint:
             raise ConfigError("storage.endpoint: leave user and password out; credentials come from the AWS settings")
 
-    def settled(self) -> "S3Config":
-        """With what the environment adds, so that workers on other machines are told the same."""
-        from dataclasses import replace
-
+    def with_environment(self) -> "S3Config":
+        """With the environment's endpoint and region, so that workers on other machines use the same."""
         endpoint = self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         return replace(self, endpoint=endpoint or None, region=region or None)
@@ -67,15 +66,15 @@ class Storage(Protocol):
         """Every file below a folder, sorted by path, hidden and temporary ones left out; nothing if there is no folder."""
 
     def stat(self, path: str) -> Entry | None:
-        """The file, or None if there is none (a folder is none)."""
+        """The file, or None if there is none; a folder is no file."""
 
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder; on S3 one with something in it."""
 
     def open(self, path: str, expect: Entry | None = None) -> BinaryIO:
-        """The file for reading, seekable; without `expect`, FileNotFoundError if there is none.
+        """The file for reading, seekable; FileNotFoundError if there is none.
 
-        With `expect`, InputChanged if it is missing or another one: here, or on S3 at any read.
+        With `expect`, InputChanged if it is missing or different: here, or on S3 at any read.
         """
 
     def read(self, path: str) -> bytes | None:
@@ -88,25 +87,25 @@ class Storage(Protocol):
         """A file that takes its name, whole and durable, when the block ends without error."""
 
     def link(self, source: str, target: str) -> bool:
-        """Gives a file a second name if that name is free; True if it now exists by either caller's doing, False if no source.
+        """Gives a file a second name if that name is free; True if the name now exists, whoever made it, False without a source.
 
         On S3 it is a copy, and two callers who link the same source may both make it.
         """
 
     def remove(self, path: str) -> None:
-        """Removes a file; one that is not there is no error."""
+        """Removes a file; a missing one is no error."""
 
     def remove_all(self, paths: Iterable[str]) -> None:
         """Removes files in their order, in few requests."""
 
     def remove_folder(self, folder: str) -> None:
-        """Removes a folder and all below it, temporary files too, as far as it can: for leftovers that nothing refers to."""
+        """Removes a folder and everything below it, temporary files too, as far as possible: for leftovers."""
 
     def scratch(self, folder: str) -> AbstractContextManager[str]:
-        """A local folder for the length of a block: `folder` itself where that is local."""
+        """A local folder for the duration of a block: `folder` itself if that is local."""
 
     def probe(self, folder: str) -> bool:
-        """Whether `create` keeps its promise to several drivers in this folder.
+        """Whether `create` can be relied on with several drivers in this folder.
 
         Raises:
             ConfigError: the folder cannot be reached or written.
@@ -118,10 +117,10 @@ def is_s3(path: str) -> bool:
 
 
 def full_path(path: str) -> str:
-    """The path with nothing left to the process's folder: absolute, or `s3://bucket/key` without a slash at its end.
+    """The absolute path, or `s3://bucket/key` without a slash at its end.
 
     Raises:
-        ConfigError: it is on a place that is not supported, or names no bucket.
+        ConfigError: the place is not supported, or no bucket is named.
     """
     if is_s3(path):
         if path.removeprefix(S3).startswith("/") or path == S3:
@@ -133,13 +132,13 @@ def full_path(path: str) -> str:
 
 
 def cache_folder(kind: str) -> Path:
-    """This machine's folder for things of a kind that can be made again."""
+    """This machine's folder for a kind of file that can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "marginalia", kind)
 
 
 def inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies in it, links followed where they can be."""
+    """Whether a path is the folder or lies in it; local links are followed."""
     if is_s3(path) != is_s3(folder):
         return False
-    one, other = (full_path(each) if is_s3(each) else os.path.realpath(each) for each in (path, folder))
-    return one == other or one.startswith(other.rstrip("/") + "/")
+    path, folder = (full_path(each) if is_s3(each) else os.path.realpath(each) for each in (path, folder))
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import ConfigError, InputChanged
-from engine.storage.base import TEMPORARY, Entry
+from engine.storage.base import CHANGED, TEMPORARY, Entry
 from engine.storage.whole import make_folder, plain_errors, sync, temporary_path, whole_file
 
-# A link that leads to itself leads nowhere.
+# ELOOP: a link that leads to itself.
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-# How file systems say that they have no hard links, FUSE and network shares each in their own way.
+# How file systems report that they have no hard links; FUSE and network shares differ.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
-# What stands in the way of a link where the file system knows them.
-_NO_LINK = {
+# Why one link fails although the file system has them.
+_REFUSALS = {
     errno.EXDEV: "another file system or mount lies within the output folder",
     errno.EMLINK: "its file system allows no more links to the file",
 }
@@ -50,7 +50,7 @@ class LocalStorage:
 
     def open(self, path: str, expect: Entry | None = None) -> BinaryIO:
         if expect is not None and self.stat(path) != expect:
-            raise InputChanged(f"{path} changed or vanished since the run was planned; restore it, or start a new output folder")
+            raise InputChanged(f"{path} {CHANGED}")
         return open(path, "rb")
 
     def read(self, path: str) -> bytes | None:
@@ -60,9 +60,13 @@ class LocalStorage:
             return None
 
     def create(self, path: str, data: bytes) -> bool:
-        temporary = self._write(path, data)
+        temporary = temporary_path(path)
         try:
-            return self._name(temporary, path)
+            with plain_errors(path), open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            return self._link(temporary, path)
         finally:
             self.remove(temporary)
 
@@ -74,16 +78,13 @@ class LocalStorage:
     def link(self, source: str, target: str) -> bool:
         make_folder(os.path.dirname(target))
         try:
-            self._name(source, target)
+            self._link(source, target)
         except FileNotFoundError:
             return os.path.exists(target)
         return True
 
     def remove(self, path: str) -> None:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+        Path(path).unlink(missing_ok=True)
 
     def remove_folder(self, folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,40 +104,28 @@ class LocalStorage:
     def probe(self, folder: str) -> bool:
         return True
 
-    def _name(self, source: str, target: str) -> bool:
+    def _link(self, source: str, target: str) -> bool:
         with plain_errors(target):
             try:
                 os.link(source, target)
             except FileExistsError:
                 return False
             except OSError as error:
-                if error.errno in _NO_LINK:
-                    raise ConfigError(f"cannot make {target}: {_NO_LINK[error.errno]}; name another output folder") from None
+                if error.errno in _REFUSALS:
+                    raise ConfigError(f"cannot make {target}: {_REFUSALS[error.errno]}; name another output folder") from None
                 if error.errno not in _NO_LINKS:
                     raise
                 if error.errno == errno.EPERM and not _is_ours(source):
                     raise ConfigError(
                         f"cannot make {target}: another user has written {source}, and Linux links only files that we may write; "
-                        "start the command as that user, or get the right to read and write what lies in the output folder"
+                        "start the command as that user, or get the right to read and write the files in the output folder"
                     ) from None
                 raise ConfigError(
-                    f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by which "
-                    "a file is whole or not there; name an output folder on a local disk, on another share, or on s3://"
+                    f"{os.path.dirname(target)} lies on a file system without hard links ({os.strerror(error.errno)}), by "
+                    "which a file is whole or absent; name an output folder on a local disk, on another share, or on s3://"
                 ) from None
             sync(os.path.dirname(target))
         return True
-
-    def _write(self, path: str, data: bytes) -> str:
-        temporary = temporary_path(path)
-        try:
-            with plain_errors(path), open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            self.remove(temporary)
-            raise
-        return temporary
 
 
 def _is_ours(path: str) -> bool:
@@ -147,8 +136,8 @@ def _is_ours(path: str) -> bool:
 def _walk(top: str) -> Iterator[str]:
     """The files below a folder, hidden and temporary ones left out.
 
-    A folder to which links lead as well is walked once: by the name that it has below `top`, else by the first link. Names
-    that begin with `_` come last, since an input leaves them out.
+    A folder with links to it is walked once: under its own name if that is below `top`, else under the first link. Names that
+    begin with `_` come last, since an input leaves them out.
     """
     walked: set[str] = set()
     waiting = [(0, top)]
@@ -158,20 +147,17 @@ def _walk(top: str) -> Iterator[str]:
         if real in walked:
             continue
         walked.add(real)
-        for each in _entries(folder):
-            if each.name.startswith("."):
+        try:
+            with os.scandir(folder) as scan:
+                entries = list(scan)
+        except OSError as error:
+            if error.errno in _ABSENT:
                 continue
-            if os.path.isdir(each.path) if each.is_symlink() else each.is_dir():
-                heapq.heappush(waiting, (max(rank, 2 if each.name.startswith("_") else each.is_symlink()), each.path))
-            elif not each.name.endswith(TEMPORARY):
-                yield each.path
-
-
-def _entries(folder: str) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return []
-        raise ConfigError(f"cannot list {folder}: {os.strerror(error.errno)}") from None
+            raise ConfigError(f"cannot list {folder}: {os.strerror(error.errno)}") from None
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                heapq.heappush(waiting, (max(rank, 2 if entry.name.startswith("_") else entry.is_symlink()), entry.path))
+            elif not entry.name.endswith(TEMPORARY):
+                yield entry.path

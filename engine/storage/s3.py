@@ -1,7 +1,7 @@
 """An object store that speaks S3.
 
-A name is taken by a conditional PUT. The answer to one that succeeded may be lost, and the next attempt then finds the name
-taken by itself: each carries a token in the object's metadata, so that the winner always knows itself.
+A name is taken by a conditional PUT. If the answer to a successful one is lost, the next attempt finds the name taken by
+itself: each carries a token in the object's metadata, by which the winner recognizes itself.
 """
 
 import uuid
@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from engine.errors import EngineError
 from engine.storage.base import S3, TEMPORARY, Entry, S3Config
-from engine.storage.s3_client import Client, Refused
-from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, is_ours, put, refusal
+from engine.storage.s3_client import MISSING, NO_RANGE, UNMET, Client, Refused, split
+from engine.storage.s3_file import TOKEN, WHOLE, Reader, Writer, is_ours
 
-_DELETES = 1000
+_MOST_DELETES = 1000
 
 
 class S3Storage:
@@ -25,117 +25,80 @@ class S3Storage:
     def __init__(self, config: S3Config) -> None:
         self._client = Client(config)
         self._conditional = config.conditional
+        self._if_absent = {"IfNoneMatch": "*"} if config.conditional else {}
 
     def list(self, folder: str) -> Iterator[Entry]:
         base = folder.rstrip("/")
-        found = [(path, size, tag) for path, size, tag in self._below(base) if not _hidden(path.removeprefix(base))]
-        for path, size, tag in sorted(found):
-            yield Entry(path, size, tag)
+        visible = [entry for entry in self._below(base) if not _is_hidden(entry.path.removeprefix(base))]
+        yield from sorted(visible, key=lambda entry: entry.path)
 
     def stat(self, path: str) -> Entry | None:
-        bucket, key = _split(path)
-        try:
-            found = self._client.call("head_object", bucket, Key=key) if key else None
-        except Refused as refused:
-            if refused.missing:
-                return None
-            raise refusal(refused, path) from None
-        return found and Entry(path, found["ContentLength"], found["ETag"].strip('"'))
+        answer = self._client.call("head_object", path, none_for=(MISSING,)) if split(path)[1] else None
+        return answer and Entry(path, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def is_folder(self, path: str) -> bool:
         return next(self._below(path.rstrip("/"), 1), None) is not None
 
     def open(self, path: str, expect: Entry | None = None) -> BinaryIO:
-        bucket, key = _split(path)
         if expect is not None:
-            return Reader(self._client, bucket, key, expect)
-        first = None
-        try:
-            # The end of a file tells its size too, and is where a Parquet file is read first.
-            found = self._client.call("get_object", bucket, Key=key, Range=f"bytes=-{WHOLE}")
-            size = int(found["ContentRange"].rpartition("/")[2]) if "ContentRange" in found else len(found["Body"])
-            first = (size - len(found["Body"]), found["Body"])
-            tag = found["ETag"]
-        except Refused as refused:
+            return Reader(self._client, expect)
+        # A request for the end also tells the size, and a Parquet file is read from its end first.
+        answer = self._client.call("get_object", path, none_for=(MISSING, NO_RANGE), Range=f"bytes=-{WHOLE}")
+        if answer is None:
             # An empty object has no last bytes.
-            entry = self.stat(path) if refused.status == 416 else None
+            entry = self.stat(path)
             if entry is None:
-                raise FileNotFoundError(2, "no such object", path) if refused.missing else refusal(refused, path) from None
-            size, tag = entry.size, entry.version
-        return Reader(self._client, bucket, key, Entry(path, size, tag.strip('"')), first)
+                raise FileNotFoundError(2, "no such object", path)
+            return Reader(self._client, entry)
+        body = answer["Body"]
+        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else len(body)
+        return Reader(self._client, Entry(path, size, answer["ETag"].strip('"')), (size - len(body), body))
 
     def read(self, path: str) -> bytes | None:
-        bucket, key = _split(path)
-        try:
-            return self._client.call("get_object", bucket, Key=key)["Body"]
-        except Refused as refused:
-            if refused.missing:
-                return None
-            raise refusal(refused, path) from None
+        answer = self._client.call("get_object", path, none_for=(MISSING,))
+        return answer and answer["Body"]
 
     def create(self, path: str, data: bytes) -> bool:
-        bucket, key = _split(path)
         if not self._conditional and self.stat(path) is not None:
             return False
         token = uuid.uuid4().hex
-        condition = {"IfNoneMatch": "*"} if self._conditional else {}
-        try:
-            put(self._client, bucket, key, data, Metadata={TOKEN: token}, **condition)
-        except Refused as refused:
-            if refused.unmet:
-                return is_ours(self._client, bucket, key, token)
-            raise refusal(refused, path) from None
-        return True
+        request = {"Body": data, "Metadata": {TOKEN: token}, **self._if_absent}
+        answer = self._client.call("put_object", path, none_for=(UNMET,), **request)
+        return answer is not None or is_ours(self._client, path, token)
 
     @contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
-        file = Writer(self._client, *_split(path))
+        file = Writer(self._client, path)
         try:
             yield file
             file.commit()
         except BaseException:
-            # The parts that stay behind where even this fails are a matter of the bucket's lifecycle rule.
-            with suppress(EngineError, Refused):
+            # Parts that stay behind if even this fails are a matter of the bucket's lifecycle rule.
+            with suppress(EngineError):
                 file.abort()
             raise
 
     def link(self, source: str, target: str) -> bool:
-        (from_bucket, from_key), (bucket, key) = _split(source), _split(target)
-        origin = {"CopySource": {"Bucket": from_bucket, "Key": from_key}, "MetadataDirective": "COPY"}
-        condition = {"IfNoneMatch": "*"} if self._conditional else {}
-        try:
-            self._client.call("copy_object", bucket, Key=key, **origin, **condition)
-        except Refused as refused:
-            if refused.unmet:
-                return True
-            if refused.missing:
-                return self.stat(target) is not None
-            raise refusal(refused, target) from None
-        return True
+        bucket, key = split(source)
+        origin = {"CopySource": {"Bucket": bucket, "Key": key}, "MetadataDirective": "COPY"}
+        answer = self._client.call("copy_object", target, none_for=(MISSING, UNMET), **origin, **self._if_absent)
+        return answer is not None or self.stat(target) is not None
 
     def remove(self, path: str) -> None:
-        bucket, key = _split(path)
-        try:
-            self._client.call("delete_object", bucket, Key=key)
-        except Refused as refused:
-            if not refused.missing:
-                raise refusal(refused, path) from None
+        self._client.call("delete_object", path, none_for=(MISSING,))
 
     def remove_all(self, paths: Iterable[str]) -> None:
-        left = iter(paths)
-        while some := tuple(islice(left, _DELETES)):
-            bucket = _split(some[0])[0]
-            keys = [{"Key": _split(path)[1]} for path in some]
-            try:
-                answer = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
-            except Refused as refused:
-                raise refusal(refused, some[0]) from None
-            # Alone, each is tried again as long as any request, and told if that does not help.
-            for failed in answer.get("Errors", ()):
-                self.remove(f"{S3}{bucket}/{failed['Key']}")
+        remaining = iter(paths)
+        while batch := tuple(islice(remaining, _MOST_DELETES)):
+            bucket = split(batch[0])[0]
+            keys = [{"Key": split(path)[1]} for path in batch]
+            answer = self._client.call("delete_objects", batch[0], Delete={"Objects": keys, "Quiet": True})
+            # On its own, each is retried as long as any request, and reported if that does not help.
+            for error in answer.get("Errors", ()):
+                self.remove(f"{S3}{bucket}/{error['Key']}")
 
     def remove_folder(self, folder: str) -> None:
-        self.remove_all(path for path, _, _ in self._below(folder.rstrip("/")))
+        self.remove_all(entry.path for entry in self._below(folder.rstrip("/")))
 
     @contextmanager
     def scratch(self, folder: str) -> Iterator[str]:
@@ -143,42 +106,30 @@ class S3Storage:
             yield local
 
     def probe(self, folder: str) -> bool:
-        bucket, key = _split(f"{folder.rstrip('/')}/.probe-{uuid.uuid4().hex}")
+        path = f"{folder.rstrip('/')}/.probe-{uuid.uuid4().hex}"
+        self._client.call("put_object", path, Body=b"")
         try:
-            put(self._client, bucket, key, b"")
-            try:
-                put(self._client, bucket, key, b"", IfNoneMatch="*")
-                return False
-            except Refused as refused:
-                # A store that does not know the header at all says so (501), or ignores it.
-                return refused.unmet
-            finally:
-                self.remove(f"{S3}{bucket}/{key}")
+            self._client.attempt("put_object", path, Body=b"", IfNoneMatch="*")
+            return False
         except Refused as refused:
-            raise refusal(refused, folder) from None
+            # A store that does not know the header says so (501), or ignores it.
+            return refused.status == UNMET
+        finally:
+            self.remove(path)
 
-    def _below(self, folder: str, most: int = 1000) -> Iterator[tuple[str, int, str]]:
-        """Path, size and ETag of all below a folder, in the store's order; the markers that some tools leave for folders are
-        none."""
-        bucket, key = _split(folder)
-        asked: dict[str, Any] = {"Prefix": f"{key}/" if key else "", "MaxKeys": most}
+    def _below(self, folder: str, page_size: int = 1000) -> Iterator[Entry]:
+        """All objects below a folder, in the store's order, without the markers that some tools leave for folders."""
+        bucket, key = split(folder)
+        request: dict[str, Any] = {"Prefix": f"{key}/" if key else "", "MaxKeys": page_size}
         while True:
-            try:
-                page = self._client.call("list_objects_v2", bucket, **asked)
-            except Refused as refused:
-                raise refusal(refused, folder) from None
+            page = self._client.call("list_objects_v2", folder, **request)
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):
-                    yield f"{S3}{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"')
+                    yield Entry(f"{S3}{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'))
             if not page.get("IsTruncated"):
                 return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _split(path: str) -> tuple[str, str]:
-    bucket, _, key = path.removeprefix(S3).partition("/")
-    return bucket, key
-
-
-def _hidden(below: str) -> bool:
+def _is_hidden(below: str) -> bool:
     return "/." in below or below.endswith(TEMPORARY)

@@ -1,5 +1,4 @@
-"""A local file or folder is there whole or not at all: it is made under a hidden name beside, synced, and takes its name at the
-end."""
+"""Writes a local file or folder whole or not at all: under a hidden name beside it, synced, renamed at the end."""
 
 import errno
 import os
@@ -18,7 +17,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @contextmanager
 def whole_file(file: str | Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of `file` when the block ends without error.
+    """A path to write to; its file replaces `file` when the block ends without error.
 
     Raises:
         ConfigError: the folder cannot be written. RetryableError: no space left.
@@ -37,8 +36,7 @@ def whole_file(file: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the name `folder` when the block ends without error; if another process was faster,
-    its folder stays.
+    """An empty folder to fill; it takes the name `folder` when the block ends without error, unless another process was faster.
 
     Raises:
         ConfigError: the folder cannot be written. RetryableError: no space left.
@@ -61,7 +59,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def temporary_path(path: str) -> str:
-    """A hidden name beside a path, which nobody else has, in a folder that is there."""
+    """A hidden, unique name beside a path; makes the folder."""
     folder = os.path.dirname(path) or "."
     make_folder(folder)
     return os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY}")
@@ -72,7 +70,7 @@ def make_folder(folder: str) -> None:
         with plain_errors(folder):
             os.makedirs(folder, exist_ok=True)
     except FileNotFoundError:
-        # Some file systems of the kernel, such as /proc, say this where they take no new names.
+        # Kernel file systems such as /proc report this for new names.
         raise ConfigError(f"cannot make the folder {folder}; name another one") from None
 
 
@@ -89,7 +87,7 @@ def plain_errors(path: str) -> Iterator[None]:
 
 
 def sync(path: str | Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path or ".", os.O_RDONLY)
     try:
         os.fsync(descriptor)

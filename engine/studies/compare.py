@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
@@ -24,6 +25,7 @@ P, HOLM = ".p", ".holm"
 _F1 = {f"{way}f1": counts for way, counts in WAYS.items()}
 # Per-text answers of codes: truth values of every label [texts, labels].
 LABELS, GIVEN = "labels", "given"
+_CODED = ("macro_f1", "micro_f1", "accuracy")
 Columns = Mapping[Any, NDArray]
 Value = Callable[[Callable[[Any], NDArray]], NDArray]
 
@@ -48,13 +50,14 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[Estimate, 
 
 
 def over_texts(
-    metric: str, pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, seed: int = 0
+    metric: str, pairs: Sequence[tuple[pa.Table, pa.Table]], rounds: int, seed: int = 0, part: bool = False
 ) -> tuple[Estimate, float | None]:
     """A metric of one side less that of the other on the same drawn texts, the mean over pairs of models, and the two-sided p of
     no difference; no p without draws.
 
     Args:
         pairs: for each seed the answers of both sides about the same texts; see `figure`.
+        part: the ratio of both instead, which has no p.
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 15: the share of draws beyond 0. The measured
         difference counts as one more draw (Davison and Hinkley 1997, section 4.2), so that no number of draws gives a p of 0.
@@ -74,31 +77,40 @@ def over_texts(
         def side(number: int, which: int) -> NDArray:
             return values[number, which](lambda name: drawn[number, which, name])
 
-        draws.append(np.mean([side(number, 0) - side(number, 1) for number in range(len(pairs))], axis=0))
+        both = [(side(number, 0), side(number, 1)) for number in range(len(pairs))]
+        draws.append(np.mean([divide(one, other) if part else one - other for one, other in both], axis=0))
         return draws[-1]
 
     estimate = totals.estimates({"less": less}, rounds, seed=seed)["less"]
     # The last call is for the whole, not for a draw.
     drawn = np.concatenate(draws[:-1]) if len(draws) > 1 else np.empty(0)
     drawn = drawn[~np.isnan(drawn)]
-    if not drawn.size:
+    if part or not drawn.size:
         return estimate, None
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return estimate, min(1.0, 2 * (beyond + 1) / (drawn.size + 1))
 
 
+def same_texts(one: pa.Table, other: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Answers about the texts that both sides have, where one of them was asked about a part of the other's."""
+    few, many = sorted((one, other), key=len)
+    if not len(few) or not set(few["record_id"].to_pylist()) <= set(many["record_id"].to_pylist()):
+        raise ContractError("the answers of one side must be about texts of the other side")
+    return tuple(each.filter(pc.is_in(each["record_id"], few["record_id"])) for each in (one, other))  # type: ignore[return-value]
+
+
 def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
     """What a metric sums over texts, and the metric from such sums.
 
-    `f1`, `overlap_f1`, `iou_f1` and `char_f1` are of the counts of spans (see `engine.evaluation.spans.WAYS`); `macro_f1` and
-    `accuracy` of the truth values `labels` and `given` of every label. Another metric is the mean of a column of its name, texts
-    without a value left out.
+    `f1`, `overlap_f1`, `iou_f1` and `char_f1` are of the counts of spans (see `engine.evaluation.spans.WAYS`); `macro_f1`,
+    `micro_f1` and `accuracy` of the truth values `labels` and `given` of every label. Another metric is the mean of a column of
+    its name, texts without a value left out.
     """
     if metric in _F1:
         gold, said, hits = _F1[metric]
         sums = {name: answers[name].to_numpy() for name in (gold, said, hits)}
         return sums, lambda get: divide(2.0 * get(hits), get(gold) + get(said))
-    if metric in ("macro_f1", "accuracy") and LABELS in answers.column_names:
+    if metric in _CODED and LABELS in answers.column_names:
         labels, given = truth(answers, LABELS), truth(answers, GIVEN)
         if metric == "accuracy":
             right = {"right": (labels == given).all(1), "n": np.ones(len(labels))}
@@ -106,13 +118,13 @@ def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
         sums = {(what, number): column for number, (gold, said) in enumerate(zip(labels.T, given.T, strict=True))
                 for what, column in (("hits", gold & said), ("said", said), ("gold", gold))}  # fmt: skip
 
-        def macro(get: Callable[[Any], NDArray]) -> NDArray:
-            stacks = (
+        def f1(get: Callable[[Any], NDArray]) -> NDArray:
+            hits, said, gold = (
                 np.stack([get((what, number)) for number in range(labels.shape[1])], -1) for what in ("hits", "said", "gold")
             )
-            return macro_f1(*stacks)
+            return macro_f1(hits, said, gold) if metric == "macro_f1" else divide(2 * hits.sum(-1), (said + gold).sum(-1))
 
-        return sums, macro
+        return sums, f1
     values = answers[metric].to_numpy(zero_copy_only=False).astype(float)
     known = ~np.isnan(values)
     return {"sum": np.where(known, values, 0.0), "n": known}, lambda get: divide(get("sum"), get("n"))
@@ -179,8 +191,8 @@ class Arms:
         return means
 
     def compared(self, comparison: Comparison) -> list[tuple[str, Row]]:
-        """A comparison's rows, by arm: differences, p and p after Holm over all of its pairs. What cannot be compared (an arm is
-        not measured yet, or its answers are not at hand) has none."""
+        """A comparison's rows, by arm: differences or ratios, p and p after Holm over all of its pairs. What cannot be compared
+        (an arm is not measured yet, or its answers are not at hand) has none."""
         rows = []
         for metric in comparison.metrics:
             for over, test in ((SEEDS, self._over_seeds), (TEXTS, self._over_texts)):
@@ -208,7 +220,11 @@ class Arms:
 
     def _over_seeds(self, comparison: Comparison, arm: str, other: str, metric: str) -> tuple[Estimate, float | None, int] | None:
         sides = [self.seeds(name, metric) for name in self._sides(comparison, arm, other)]
-        if any(side is None for side in sides) or len(self.study.seeds) < 2:
+        if any(side is None for side in sides):
+            return None
+        if comparison.ratio:
+            return Estimate(float(np.mean(sides[0]) / np.mean(sides[1]))), None, len(sides[0])
+        if len(self.study.seeds) < 2:
             return None
         signs = (1, -1, -1, 1)[: len(sides)]
         gains = np.sum([sign * np.array(side) for sign, side in zip(signs, sides, strict=True)], 0)
@@ -222,8 +238,8 @@ class Arms:
             both = [self._table(f"{self.corpus}/{name}/{seed}", metric) for name in (arm, other)]
             if any(table is None for table in both):
                 return None
-            pairs.append(tuple(both))
-        return *over_texts(metric, pairs, self.study.rounds), len(pairs[0][0])  # type: ignore[arg-type]
+            pairs.append(same_texts(*both))
+        return *over_texts(metric, pairs, self.study.rounds, part=comparison.ratio), len(pairs[0][0])
 
     def _sides(self, comparison: Comparison, arm: str, other: str) -> list[str]:
         """The arms of a difference, or of a difference of differences."""
@@ -236,6 +252,6 @@ class Arms:
         for table in self._answers(key):
             names = set(table.column_names)
             wanted = set(_F1.get(metric, ())) or ({LABELS, GIVEN} if LABELS in names else {metric})
-            if wanted <= names and (metric in (*_F1, "macro_f1", "accuracy") or metric in names):
+            if wanted <= names and (metric in (*_F1, *_CODED) or metric in names):
                 return table
         return None

@@ -29,7 +29,7 @@ from torch.nn import functional
 from engine.encoders import attention_for, encoder_digest, encoder_folder, load_encoder, load_tokenizer, set_threads, special_ids
 from engine.errors import ConfigError
 from engine.records import seed_of
-from engine.sources.parquet import whole
+from engine.sources.parquet import read_table
 from engine.storage import whole_file
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
@@ -160,7 +160,7 @@ class MaskedWords:
             total, counted = total + float(loss.sum()), counted + float(counts.sum())
         return {"loss": total / counted}
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
     def write(self, folder: Path, figures: Mapping[str, float]) -> None:
@@ -208,7 +208,7 @@ def domain_texts(files: Sequence[str], most: int) -> list[str]:
     """
     texts: set[str] = set()
     for file in files:
-        table = whole(file, f"masked_words.texts: {file} cannot be read as Parquet")
+        table = read_table(file, f"masked_words.texts: {file} cannot be read as Parquet")
         column = next((name for name in ("tokens", "sentences", "text") if name in table.column_names), None)
         if column is None:
             raise ConfigError(f"masked_words.texts: {file} has no column tokens, sentences or text")

@@ -44,16 +44,18 @@ def svg(study: Study, name: str, rows: pa.Table) -> str:
     for tick in ticks:
         dash = "" if abs(tick) < 1e-9 and ticks[0] < 0 else ' stroke-dasharray="2 4"'
         body.append(f'<path d="M{x(tick)} {_TOP - 10}V{height - _BOTTOM}" stroke="#9aa3ad"{dash}/>')
-        body.append(f'<text x="{x(tick)}" y="{height - 12}" text-anchor="middle" fill="#4a535c">{_said(tick)}</text>')
+        body.append(f'<text x="{x(tick)}" y="{height - 12}" text-anchor="middle" fill="#4a535c">{_label(tick)}</text>')
+    form = "+.3f" if part.startswith("less ") else ".3f"
     for number, (label, row) in enumerate(lines):
         y = _TOP + _LINE * number + 8
         body.append(f'<text x="{_NAMES - 12}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
         interval = ""
         if row["low"] is not None and row["high"] is not None:
             body.append(f'<path d="M{x(row["low"])} {y}H{x(row["high"])}" stroke="#1f6fb2" stroke-width="3" opacity=".5"/>')
-            interval = f" ({_said(row['low'], 3)} to {_said(row['high'], 3)})"
+            interval = f" ({row['low']:{form}} to {row['high']:{form}})"
         body.append(f'<circle cx="{x(row["value"])}" cy="{y}" r="5" fill="#1f6fb2"/>')
-        body.append(f'<text x="{_NAMES + _AXIS + 14}" y="{y + 4}" font-size="12">{_said(row["value"], 3)}{interval}</text>')
+        text = f"{row['value']:{form}}{interval}".replace("-", "−")
+        body.append(f'<text x="{_NAMES + _AXIS + 14}" y="{y + 4}" font-size="12">{text}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img" {_STYLE}>'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="#fff"/>', *body, "</svg>", ""])
 
@@ -69,9 +71,8 @@ def _ticks(low: float, high: float, zero: bool) -> list[float]:
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
-def _said(value: float, digits: int | None = None) -> str:
-    text = f"{value:.{digits}f}" if digits is not None else f"{value:.3f}".rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+def _label(tick: float) -> str:
+    return f"{tick:.3f}".rstrip("0").rstrip(".").replace("-", "−")
 
 
 def file_name(study: Study, name: str) -> str:

@@ -7,8 +7,10 @@
         columns:
           F1: f1                                   # the metric over all records, with its interval
           recall: {metric: recall, interval: false}
-          less name: {metric: f1, slice: "less name, over seeds"}
+          less name: {metric: f1, slice: "less name, over seeds"}    # {arm} in a slice is the arm's own name
+          less its base: {metric: f1, slice: "less *, over texts"}
           epoch: {metric: seconds_per_epoch, digits: 0}
+          missed, %: {metric: error_missed, times: 100, digits: 1}
       types: {rows: "type=", metric: f1}           # a line for each slice that begins so, a column for each arm
 
 A page has the tables between markers, which `python -m engine.studies.render` fills anew.
@@ -64,7 +66,7 @@ def table(study: Study, name: str, rows: pa.Table) -> str:
     lines = [[*(["corpus"] if many else []), "-".join(study.factors), *columns]]
     for corpus in corpora:
         for arm in dict.fromkeys(arm for arm, at in arms if at == corpus):
-            cells = [_cell(values.get((corpus, arm, column["metric"], column["slice"])), column) for column in columns.values()]
+            cells = [_cell(values.get(_place(corpus, arm, column, values)), column) for column in columns.values()]
             if any(cell != _NONE for cell in cells):
                 lines.append([*([corpus] if many else []), f"`{arm}`", *cells])
     return _markdown(lines, 1 + many)
@@ -89,7 +91,14 @@ def _values(rows: pa.Table) -> Rows:
 
 def _column(column: str | Mapping[str, Any]) -> dict[str, Any]:
     given = {"metric": column} if isinstance(column, str) else dict(column)
-    return {"slice": results.ALL, "interval": True, "digits": 3, **given}
+    return {"slice": results.ALL, "interval": True, "digits": 3, "times": 1, **given}
+
+
+def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tuple[str, str, str, str]:
+    part = column["slice"].replace("{arm}", arm)
+    if "*" in part:
+        part = next((key[3] for key in values if key[:3] == (corpus, arm, column["metric"]) and fnmatch(key[3], part)), part)
+    return corpus, arm, column["metric"], part
 
 
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:
@@ -111,9 +120,8 @@ def _cell(row: Mapping[str, Any] | None, column: Mapping[str, Any]) -> str:
     if column["metric"].endswith((".p", ".holm")):
         return "<0.001" if row["value"] < 0.001 else f"{row['value']:.3f}"
     sign = "+" if column["slice"].startswith("less ") else ""
-    value, low, high = (
-        None if row[name] is None else f"{row[name]:{sign},.{column['digits']}f}" for name in ("value", "low", "high")
-    )
+    form, times = f"{sign},.{column['digits']}f", column["times"]
+    value, low, high = (None if row[name] is None else f"{times * row[name]:{form}}" for name in ("value", "low", "high"))
     text = f"{value} ({low} to {high})" if column["interval"] and low is not None and high is not None else f"{value}"
     return text.replace("-", "−")
 

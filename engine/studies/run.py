@@ -28,9 +28,7 @@ from engine.studies.results import SCHEMA, Measured, table_of
 from engine.studies.study import AFTER, AT, Arm, Study, read_study
 
 DATA = Path(__file__).resolve().parents[2] / "docs" / "results" / "data"
-_FOLDER = Kind(
-    "study", "holds another study, or one with other settings ({changes}); choose a new folder", under="", first="study"
-)
+_FOLDER = Kind("study", "holds another study ({changes}); choose a new folder")
 
 
 class Model(Protocol):

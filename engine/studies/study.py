@@ -80,7 +80,7 @@ class Comparison:
     Args:
         less: factor -> level: from each difference the same difference at this level is taken (an interaction).
         over: `seeds`: a paired t-test; `texts`: a paired bootstrap over test texts, the models fixed.
-        name: of the slice, behind "less".
+        ratio: the first figure is divided by the second, where it else is what it has more; there is no p then.
     Comparisons of one entry, corpus and metric are one family of Holm's correction.
     """
 
@@ -89,9 +89,10 @@ class Comparison:
     metrics: tuple[str, ...]
     over: tuple[str, ...] = (SEEDS, TEXTS)
     less: Mapping[str, str] = field(default_factory=dict)
+    ratio: bool = False
 
     def slice(self, against: str) -> str:
-        return ", ".join([f"less {against}", *(f"less {level}" for level in self.less.values())])
+        return ", ".join([f"{'of' if self.ratio else 'less'} {against}", *(f"less {level}" for level in self.less.values())])
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,11 @@ def study_of(name: str, values: Any) -> Study:
 
 
 def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any) -> Comparison:
-    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less"})
+    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less", "ratio"})
     if unknown or "metrics" not in entry or ("with" in entry) == ("pairs" in entry):
-        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over and less")
+        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over, less and ratio")
+    if entry.get("ratio") and entry.get("less"):
+        raise wrong("a comparison is a ratio, or has less")
     factor = entry.get("factor", ARM)
     if factor not in factors:
         raise wrong(f"there is no factor '{factor}' to compare")
@@ -236,6 +239,5 @@ def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any
         if level not in factors.get(name, {}):
             raise wrong(f"there is no level '{level}' of {name} to compare")
     over = tuple(entry.get("over", (SEEDS, TEXTS)))
-    return Comparison(
-        factor, tuple((str(one), str(other)) for one, other in pairs), tuple(entry["metrics"]), over, entry.get("less") or {}
-    )
+    pairs = tuple((str(one), str(other)) for one, other in pairs)
+    return Comparison(factor, pairs, tuple(entry["metrics"]), over, entry.get("less") or {}, bool(entry.get("ratio")))

@@ -1,6 +1,7 @@
 """Fits an arm as the product is trained: by its system's recipe, in this process, to a checkpoint that is settled on valid.
 
     <section>.<key>       as for jobs.train: data.share, model.mode, learn.masking; data.path is the arm's corpus
+    <key>                 a single key of the system: evidence_sample
     train.<key>           of `engine.training.config.LoopConfig`
     precision             auto, fp32 or bf16
     untrained: true       the checkpoint of what training would begin with
@@ -89,7 +90,8 @@ def fit(task: Task) -> Fitted:
         spec, settled = how.write(home / CHECKPOINT, corpus, tensors), {}
     values = {"options": dict(spec.options), "runtime": dict(spec.runtime), "settled": settled}
     with whole_file(home / FITTED) as part:
-        part.write_text(json.dumps({**values, "curve": curve, "trained": trained}))
+        # What settling found may hold calibrations.
+        part.write_text(json.dumps({**values, "curve": curve, "trained": trained}, default=asdict))
     shutil.rmtree(work, ignore_errors=True)
     return _kept(task, home, corpus)
 
@@ -127,16 +129,20 @@ def _settings(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = get_type_hints(recipe(system_of(task)).Settings)
     aside = {USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION, *(name.rpartition(".")[2] for name in task.study.measure)}
     given: dict[str, dict[str, Any]] = {name: {} for name, kind in kinds.items() if is_dataclass(kind)}
+    single = {}
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section in aside:
+            continue
+        if section in kinds and section not in given and not key:
+            single[section] = value
             continue
         if section not in given or key not in {field.name for field in fields(kinds[section])}:
             raise ConfigError(f"study: {task.study.name}: no fit or measure has the setting '{name}'")
         given[section][key] = value
     given["data"]["path"] = task.corpus
     made = {name: asdict(kinds[name](**section)) for name, section in given.items()}
-    return {**json.loads(json.dumps(made)), PRECISION: values.get(PRECISION, "auto"), "seed": task.arm.seed}
+    return {**json.loads(json.dumps(made)), **single, PRECISION: values.get(PRECISION, "auto"), "seed": task.arm.seed}
 
 
 def _loop(task: Task, how: Recipe, corpus: Corpus) -> LoopConfig:

@@ -1,9 +1,9 @@
-"""What a text says of the things that it names: that they are there, are not, may be, were once, or that a relative has them.
+"""How a text asserts the things that it names: affirmed, negated, uncertain, historical, or of a relative.
 
 After ConText (Harkema et al., J Biomed Inform 2009): cues such as `no evidence of` have a scope within their sentence, forward
-or backward, that other words end; headings such as `Clinical history:` have theirs until the next part of a report. The cues of
-a language stand in a lexicon beside this file, each with its kind, its scope and the number of words that it reaches (none: to
-the end of the sentence). The English one builds on medspaCy's (MIT, `LICENSE.medspacy`), with the wording of pathology reports.
+or backward, that other words end; the scope of a heading such as `Clinical history:` ends at the next part of a report. The
+lexicon of a language is a file beside this one, with the kind, scope and reach in words of each cue (no reach: to the end of the
+sentence). The English one extends medspaCy's (MIT, `LICENSE.medspacy`) with the wording of pathology reports.
 """
 
 import csv
@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from operator import itemgetter
+from typing import NamedTuple
 
 from engine.text.phrases import Match, Phrases, Reading
 
 AFFIRMED, NEGATED, UNCERTAIN, HISTORICAL, RELATIVE = KINDS = ("affirmed", "negated", "uncertain", "historical", "relative")
-# Where several have a word in their scope, the first of these counts.
+# If a word is in several scopes, the first of these kinds counts.
 _ORDER = (NEGATED, RELATIVE, HISTORICAL, UNCERTAIN)
 _FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "value", "end", "section", "part"
-# How many words a heading colours where no next heading is known, and a cue where its sentence has no end.
+# The longest scope in words of a heading, and of a cue.
 _SECTION_WORDS, _FAR = 60, 100
 
 _STOP = re.compile(r"(?<![.!?;])[.!?;]+(?=\s|$)|\n[ \t\r]*\n|\n")
@@ -31,7 +32,7 @@ _HANGING = re.compile(
 )
 # `Necrosis: no` is a whole answer, unlike the beginning of `no evidence`.
 _ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
-# Where what a heading colours ends: at an empty line, or before a line that is a heading.
+# The end of a heading's scope: an empty line, or the line before another heading.
 _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
 _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
@@ -41,14 +42,14 @@ _FIELD = re.compile(r"[^\n:.]{2,38}:")
 _ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
 _COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
-# A line this long that ends without a stop goes on in the next one, even where that begins with a capital.
+# A line this long without a stop at its end continues in the next one, even if that begins with a capital.
 _WRAPPED = 46
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """How something is spoken of: one of `KINDS`, and the words of the reading that say so (`first` to `stop`, half-open; None
-    where it is affirmed), with the cue as the lexicon writes it."""
+    """One of `KINDS`, and the words of the reading that say so (`first` to `stop`, half-open; None if affirmed), with the cue as
+    in the lexicon."""
 
     kind: str
     first: int | None = None
@@ -59,51 +60,44 @@ class Assertion:
 _AFFIRMED = Assertion(AFFIRMED)
 
 
-@dataclass(frozen=True)
-class _Cue:
+class _Cue(NamedTuple):
     kind: str
     scope: str
     reach: int | None
 
 
-@dataclass(frozen=True)
-class _Lexicon:
-    cues: Phrases[tuple[_Cue, ...]]
-    headings: Phrases[str | None]
-
-
 class Asserted:
-    """The assertions of one text, in a language that has a lexicon."""
+    """The assertions of one text, in a language with a lexicon."""
 
     def __init__(self, reading: Reading, language: str = "en") -> None:
         self._words = reading.words
-        lexicon = _lexicon(language)
+        cues, headings = _lexicon(language)
         self._sentence = _sentences(reading)
         self._scopes: list[tuple[int, int, Assertion]] = []
-        matches = lexicon.cues.find(reading)
+        matches = cues.find(reading)
         ends = [match.first for match in matches if any(cue.scope == _END for cue in match.value)]
         for match in matches:
             for cue in match.value:
-                said = Assertion(cue.kind, match.first, match.stop, match.phrase)
+                assertion = Assertion(cue.kind, match.first, match.stop, match.phrase)
                 if cue.scope == _FORWARD:
-                    self._scopes.append((match.stop, self._forward(match, cue.reach, ends), said))
+                    self._scopes.append((match.stop, self._forward(match, cue.reach, ends), assertion))
                 elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match)):
-                    self._scopes.append((self._backward(match, cue.reach, ends), match.first, said))
-        self._scopes += _sections(reading, lexicon.headings.find(reading))
+                    self._scopes.append((self._backward(match, cue.reach, ends), match.first, assertion))
+        self._scopes += _sections(reading, headings.find(reading))
         self._scopes.sort(key=lambda scope: scope[0])
 
     def of(self, first: int, stop: int) -> Assertion:
-        """What is said of the words `first` to `stop` of the reading (half-open)."""
+        """The assertion of the words `first` to `stop` of the reading (half-open)."""
         # No scope is longer than `_FAR` words.
         near = bisect_left(self._scopes, first - _FAR, key=itemgetter(0)), bisect_right(self._scopes, first, key=itemgetter(0))
-        holding = [said for _, end, said in self._scopes[slice(*near)] if stop <= end]
-        # Of several cues of a kind the nearest one.
-        return min(holding, key=lambda said: (_ORDER.index(said.kind), abs(said.first - first)), default=_AFFIRMED)
+        candidates = [assertion for _, end, assertion in self._scopes[slice(*near)] if stop <= end]
+        # The nearest cue of a kind counts.
+        return min(candidates, key=lambda each: (_ORDER.index(each.kind), abs(each.first - first)), default=_AFFIRMED)
 
     def _forward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
-        """Where a cue's scope ends: with its sentence, at a word that ends scopes, or before a field's value."""
+        """The end of a cue's scope: of its sentence, at a word that ends scopes, or before a field's value."""
         words, stop = self._words, cue.stop
-        # A cue that a line end divides belongs to what follows.
+        # A cue across a line end belongs to the second line.
         same = bisect_right(self._sentence, self._sentence[cue.stop - 1])
         end = ends[at] if (at := bisect_right(ends, cue.first)) < len(ends) else len(words)
         end = min(end, same, stop + (reach or _FAR))
@@ -115,13 +109,13 @@ class Asserted:
         return stop
 
     def _backward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
-        """Where a backward cue's scope begins."""
+        """The beginning of a backward cue's scope."""
         sentence, begin = self._sentence, cue.first
         least = max(0, begin - (reach or _FAR))
         if (at := bisect_right(ends, begin - 1)) and ends[at - 1] >= least:
             least = ends[at - 1] + 1
         while begin > least and sentence[begin - 1] == sentence[cue.first]:
-            # A value speaks of its own field and of no other.
+            # A value belongs to its own field only.
             if self._words[begin - 1] == ":" and begin < cue.first:
                 break
             begin -= 1
@@ -129,15 +123,15 @@ class Asserted:
 
 
 def _is_value(reading: Reading, cue: Match[object]) -> bool:
-    """Whether a cue stands where the value of a field does: behind a colon, or apart as in a table; `0.6` is no `0`."""
+    """Whether a cue is the value of a field: after a colon, or apart as in a table; `0.6` is no `0`."""
     start, stop = reading.start[cue.first], reading.end[cue.stop - 1]
     before = reading.text[max(0, start - _GAP_AT_MOST) : start]
     return cue.first > 0 and _APART.search(before) is not None and _DECIMALS.match(reading.text, stop) is None
 
 
 def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
-    """Scopes of headings that colour what stands below them: up to the next heading or an empty line."""
-    named = [match for match in headings if _heads(reading, match)]
+    """Scopes of headings: the text below them, up to the next heading or an empty line."""
+    named = [match for match in headings if _is_heading(reading, match)]
     scopes = []
     for match, following in zip(named, [*named[1:], None], strict=False):
         if match.value is None:
@@ -147,7 +141,7 @@ def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[t
             end = min(end, following.first)
         first = match.stop + (reading.words[match.stop : match.stop + 1] == [":"])
         if first < end:
-            # Behind the first word, or the line of the heading itself would end.
+            # From the first word on, or the heading's own line end would count.
             below = _BELOW.search(reading.text, reading.end[first], reading.end[end - 1] + _HEADING_AT_MOST)
             if below:
                 end = min(end, bisect_left(reading.start, below.end()))
@@ -155,8 +149,8 @@ def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[t
     return scopes
 
 
-def _heads(reading: Reading, match: Match) -> bool:
-    """Whether a phrase is a heading where it stands: a colon follows, or it is a line or a sentence of its own."""
+def _is_heading(reading: Reading, match: Match) -> bool:
+    """Whether a phrase is a heading here: before a colon, or a line or sentence of its own."""
     text, begin, stop = reading.text, reading.start[match.first], reading.end[match.stop - 1]
     if _COLON.match(text, stop):
         return True
@@ -174,18 +168,18 @@ def _sentences(reading: Reading) -> list[int]:
     for match in _STOP.finditer(text):
         end = match.end()
         if match[0] == "\n":
-            if _goes_on(text, line, match.start(), end):
+            if _continues(text, line, match.start(), end):
                 line = end
                 continue
             line = end
         elif match[0][0] == "?" and not text[match.start() - 1 : match.start()].isalnum():
-            # `? metastases` asks, and ends nothing.
+            # `? metastases` is a question, not the end of one.
             continue
         elif match[0].startswith("....") and match[0].strip(".") == "":
             # A leader, as in `necrosis ..... no`.
             continue
         elif match[0][0] == ".":
-            # Scans have a stop at the end of each line: `no evidence. of malignancy`.
+            # Scans may have a stop at each line end: `no evidence. of malignancy`.
             answer = _ANSWER.search(text, max(0, end - 12), end - 1) and not text[end : end + 40].lstrip()[:1].islower()
             if not answer and (
                 _SHORT.search(text, max(0, end - 12), end)
@@ -199,8 +193,8 @@ def _sentences(reading: Reading) -> list[int]:
     return [bisect_right(cuts, begin) for begin in reading.start]
 
 
-def _goes_on(text: str, line: int, at: int, end: int) -> bool:
-    """Whether a line that ends at `at` goes on in the next one."""
+def _continues(text: str, line: int, at: int, end: int) -> bool:
+    """Whether the line that ends at `at` continues in the next one."""
     following = text[end : end + 40].lstrip(" \t\r")
     if not following or _ITEM.match(following):
         return False
@@ -213,7 +207,8 @@ def _goes_on(text: str, line: int, at: int, end: int) -> bool:
 
 
 @cache
-def _lexicon(language: str) -> _Lexicon:
+def _lexicon(language: str) -> tuple[Phrases[tuple[_Cue, ...]], Phrases[str | None]]:
+    """The cues and the headings of a language."""
     cues: dict[str, tuple[_Cue, ...]] = {}
     headings: dict[str, str | None] = {}
     with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
@@ -223,4 +218,4 @@ def _lexicon(language: str) -> _Lexicon:
             else:
                 cue = _Cue(row["kind"], row["scope"], int(row["reach"]) if row["reach"] else None)
                 cues[row["phrase"]] = (*cues.get(row["phrase"], ()), cue)
-    return _Lexicon(Phrases(cues.items()), Phrases(headings.items()))
+    return Phrases(cues.items()), Phrases(headings.items())

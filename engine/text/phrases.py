@@ -1,7 +1,7 @@
-"""Phrases of a list in a text: at each word the longest one, whatever the case and whatever blanks or hyphens part its words.
+"""Finds phrases of a list in a text: at each word the longest one, in any case and with any blanks or hyphens between words.
 
-Texts as people have them: characters that show nothing (a NUL between all letters, soft hyphens, zero-width blanks) and words
-that a line end divides (`carci-` `noma`) are read through. Offsets are those of the text as it stands.
+Invisible characters (NUL between letters, soft hyphens, zero-width blanks) and line ends within words (`carci-` `noma`) are
+skipped. Offsets are those of the original text.
 """
 
 import re
@@ -15,31 +15,31 @@ from typing import Generic, TypeVar
 _LINE_END = r"-[ \t]*\r?\n[ \t]*"
 _UNSEEN = re.compile(rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
-# Scans take an O for a zero: `rule 0ut`. Codes of stages have a letter and a digit, or two.
+# Scans confuse O and zero: `rule 0ut`. Codes of stages have a letter and a digit, or two digits.
 _CONFUSED = re.compile(r"(?=.*0)(?=.*[a-z].*[a-z])[a-z0]+")
-# Words met so far with the stems they hold; a corpus has some ten thousand, and noise has no end of them.
-_MOST_KNOWN = 100_000
+# Cached words; a corpus has some ten thousand, and noise any number.
+_MOST_CACHED = 100_000
 
 Value = TypeVar("Value")
 
 
 class Reading:
-    """A text as phrases are looked up in it.
+    """A text prepared for looking up phrases.
 
-    `text` is the text without characters that show nothing. `words` are its words and marks in lower case, hyphens and slashes
-    left out, `start` and `end` their half-open offsets in `text`. `divided` has the parts of those words, by number, that a line
-    end divides: the hyphen may be the phrase's own (`b-` `cell`). `places` takes words back to the original.
+    `text` is the text without invisible characters. `words` are its words and marks in lower case, without hyphens and slashes,
+    `start` and `end` their half-open offsets in `text`. `divided` has the parts of words with a line end inside, by number, since
+    the hyphen may belong to the phrase (`b-` `cell`). `places` gives offsets in the original.
     """
 
     def __init__(self, original: str) -> None:
-        self._kept: list[int] | None = None
+        self._original_offsets: list[int] | None = None
         self.text = original
         seams: list[int] = []
         if _UNSEEN.search(original):
             gaps = [match.span() for match in _UNSEEN.finditer(original)]
             edges = [0, *(edge for gap in gaps for edge in gap), len(original)]
             pieces = list(zip(edges[::2], edges[1::2], strict=True))
-            self._kept = [at for begin, stop in pieces for at in range(begin, stop)]
+            self._original_offsets = [at for begin, stop in pieces for at in range(begin, stop)]
             self.text = "".join(original[begin:stop] for begin, stop in pieces)
             joined = accumulate(stop - begin for begin, stop in pieces)
             seams = [at for (begin, _), at in zip(gaps, joined, strict=False) if original[begin] == "-"]
@@ -67,12 +67,16 @@ class Reading:
     def places(self, first: int, stop: int) -> tuple[int, int]:
         """Offsets in the original text of the words `first` to `stop` (half-open, at least one)."""
         start, end = self.start[first], self.end[stop - 1]
-        return (start, end) if self._kept is None else (self._kept[start], self._kept[end - 1] + 1)
+        return (
+            (start, end)
+            if self._original_offsets is None
+            else (self._original_offsets[start], self._original_offsets[end - 1] + 1)
+        )
 
 
 @dataclass(frozen=True)
 class Match(Generic[Value]):
-    """A phrase in a reading: its words `first` to `stop` (half-open), its wording in the list, and what it stands for."""
+    """A phrase in a reading: its words `first` to `stop` (half-open), its wording in the list, and its value."""
 
     first: int
     stop: int
@@ -90,15 +94,15 @@ class _Node(Generic[Value]):
 
 
 class Phrases(Generic[Value]):
-    """A list of phrases, each with what it stands for; of equal ones the last counts.
+    """A list of phrases, each with its value; of equal phrases the last counts.
 
-    A word of a phrase may begin or end with `*`, which stands for any letters: `*carcinoma*` is every word that holds it. A word
-    without takes an English plural (`melanoma`, `melanomas`) if it has at least four letters.
+    A word of a phrase may begin or end with `*`, which stands for any letters: `*carcinoma*` is every word with it. A word of at
+    least four letters without `*` also matches its English plural (`melanoma`, `melanomas`).
     """
 
     def __init__(self, entries: Iterable[tuple[str, Value]]) -> None:
         self._root: _Node[Value] = _Node()
-        self._known: dict[str, tuple[_Node[Value], ...]] = {}
+        self._cache: dict[str, tuple[_Node[Value], ...]] = {}
         for phrase, value in entries:
             words = _phrase_words(phrase)
             node = self._root
@@ -110,11 +114,11 @@ class Phrases(Generic[Value]):
     def find(self, reading: Reading) -> list[Match[Value]]:
         """The matches in a text from left to right, without overlap: where several begin at a word, the longest."""
         matches: list[Match[Value]] = []
-        words, divided, known, free = reading.words, reading.divided, self._known, 0
+        words, divided, cache, free = reading.words, reading.divided, self._cache, 0
         for at, word in enumerate(words):
-            nodes = known[word] if word in known else self._first(word)
+            nodes = cache[word] if word in cache else self._first(word)
             if at in divided:
-                nodes = [*nodes, *_led([self._root], divided[at])]
+                nodes = [*nodes, *_follow([self._root], divided[at])]
             if nodes and at >= free:
                 stop, entry = _longest(nodes, reading, at)
                 if entry is not None:
@@ -123,15 +127,15 @@ class Phrases(Generic[Value]):
         return matches
 
     def _first(self, word: str) -> Sequence[_Node[Value]]:
-        """The nodes that a first word leads to."""
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        nodes = self._known[word] = tuple(_children(self._root, word))
+        """The nodes after a first word."""
+        if len(self._cache) >= _MOST_CACHED:
+            self._cache.clear()
+        nodes = self._cache[word] = tuple(_children(self._root, word))
         return nodes
 
 
 def _longest(nodes: "Sequence[_Node[Value]]", reading: Reading, at: int) -> tuple[int, tuple[str, Value] | None]:
-    """Where the longest phrase from the word `at` on ends, and its entry; None where there is none."""
+    """The end of the longest phrase that begins at word `at`, and its entry, or None."""
     words, best, entry, place = reading.words, at, None, at + 1
     while nodes:
         for node in nodes:
@@ -140,20 +144,20 @@ def _longest(nodes: "Sequence[_Node[Value]]", reading: Reading, at: int) -> tupl
         if place == len(words):
             break
         parts = reading.divided.get(place)
-        nodes = _led(nodes, [words[place]]) + (_led(nodes, parts) if parts else [])
+        nodes = _follow(nodes, [words[place]]) + (_follow(nodes, parts) if parts else [])
         place += 1
     return best, entry
 
 
-def _led(nodes: "Sequence[_Node[Value]]", words: Sequence[str]) -> "list[_Node[Value]]":
-    """The nodes that words, one after the other, lead to."""
+def _follow(nodes: "Sequence[_Node[Value]]", words: Sequence[str]) -> "list[_Node[Value]]":
+    """The nodes after these words."""
     for word in words:
         nodes = [child for node in nodes for child in _children(node, word)]
     return list(nodes)
 
 
 def _phrase_words(phrase: str) -> list[str]:
-    """The words of a phrase as a reading has them, with the `*` that stand at their ends."""
+    """The words of a phrase as in a reading, with the `*` at their ends."""
     marked = re.sub(r"\*", "\ue000", phrase)
     words = re.findall(r"\ue000?[^\W_]+(?:['’][^\W_]+)?\ue000?|[^\w\s\-–—‐‑/]", marked)
     return [word.lower().replace("’", "'").replace("\ue000", "*") for word in words]
@@ -172,13 +176,12 @@ def _step(node: "_Node[Value]", word: str) -> "_Node[Value]":
 
 
 def _children(node: "_Node[Value]", word: str) -> "list[_Node[Value]]":
-    """The nodes that a word leads to, those of more letters first."""
+    """The nodes after a word, those of longer words first."""
     exact = node.following.get(word)
-    found = [] if exact is None else [exact]
     if exact is None and len(word) > 4 and word.endswith("s"):
-        singular = node.following.get(word[:-1]) or (node.following.get(word[:-2]) if word.endswith("es") else None)
-        found += [] if singular is None else [singular]
+        exact = node.following.get(word[:-1]) or (node.following.get(word[:-2]) if word.endswith("es") else None)
+    children = [] if exact is None else [exact]
     for stem, before, after, child in node.stems:
         if (before or word.startswith(stem)) and (after or word.endswith(stem)) and stem in word:
-            found.append(child)
-    return found
+            children.append(child)
+    return children

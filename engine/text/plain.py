@@ -2,5 +2,5 @@
 
 
 def plain(text: str | None) -> str:
-    """A text without what does not tell two apart: its case, and which blanks stand between its words."""
+    """The text in one case and with single blanks, for comparison."""
     return " ".join((text or "").casefold().split())

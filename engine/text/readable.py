@@ -1,12 +1,12 @@
-"""Whether a text is language at all, and English at that, or what a scanner made of bar codes, or an encoded document."""
+"""Whether a text is language, and English, rather than scanned bar codes or an encoded document."""
 
 import re
 
 from engine.text.phrases import Reading
 
-# The least share of a text's visible characters that lie in words. Of 5,734 public scans of reports the median is 0.8.
+# The least share of visible characters in words. The median of 5,734 public scans of reports is 0.8.
 LEAST = 0.3
-# Small words of English, and of other languages as far as they are no English words, abbreviations or noise of a scan.
+# Small words of English, and of other languages unless they are also English, abbreviations or noise of a scan.
 _ENGLISH = re.compile(
     r"the|of|and|is|are|was|were|with|for|no|not|to|in|on|at|by|from|this|that|there|which|has|have|been|be|as|or"
 )
@@ -22,10 +22,10 @@ _LATIN, _VOWEL, _REPEAT = re.compile(r"[a-z]+"), re.compile(r"[aeiouy]"), re.com
 
 
 def word_share(reading: Reading) -> float:
-    """The share, 0 to 1, of a text's visible characters that lie in words; 0 for a text without any.
+    """The share, 0 to 1, of a text's visible characters in words; 0 without visible characters.
 
-    A word has letters only, two to 24 of them; of Latin ones a vowel, no letter three times in a row and no six consonants; not
-    only `i` and `l`, the bars of a code, nor capitals in two places within.
+    A word has letters only. A Latin one has 2 to 24, with a vowel, no letter three times in a row, no six consonants in a row,
+    not only `i` and `l` (the bars of a code), and no capitals in two places inside.
     """
     text, places = reading.text, zip(reading.words, reading.start, reading.end, strict=True)
     visible = len(re.sub(r"\s+", "", text))
@@ -34,7 +34,7 @@ def word_share(reading: Reading) -> float:
 
 
 def unreadable(reading: Reading) -> bool:
-    """Whether so little of a text is words that nothing can be said of it."""
+    """Whether too little of a text is words."""
     return word_share(reading) < LEAST
 
 
@@ -54,12 +54,10 @@ def _is_word(word: str) -> bool:
 
 
 def is_english(reading: Reading) -> bool:
-    """Whether a text can be read with English phrases: small words and accented letters of other languages do not prevail.
+    """Whether English small words are at least as many as small words and accented words of other languages.
 
-    A text without any small word of a language, such as a list, passes for English.
+    A text without any of them, such as a list, counts as English.
     """
     words = reading.words
-    others = sum(
-        _OTHERS.fullmatch(word) is not None or (len(word) > 3 and word.isalpha() and not word.isascii()) for word in words
-    )
-    return not others or others <= sum(_ENGLISH.fullmatch(word) is not None for word in words)
+    foreign = sum(bool(_OTHERS.fullmatch(word)) or (len(word) > 3 and word.isalpha() and not word.isascii()) for word in words)
+    return not foreign or foreign <= sum(_ENGLISH.fullmatch(word) is not None for word in words)

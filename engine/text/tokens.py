@@ -1,10 +1,9 @@
-"""Text to tokens and words, with offsets into the text exactly as it stands.
+"""Text to tokens and words, with offsets into the unchanged text.
 
-A word is what the tokenizer's pre-tokenizer sees as one (a run of letters or digits, one punctuation mark, one CJK character).
-Blanks that a byte-level tokenizer sees as a word belong to the word after them, as the one blank in front of a word does there;
-those at the end of a text belong to its last word. A word's offsets leave them out. Offsets are half-open and in code points, as
-the tokenizer reports them, but that accents and other marks on a word's last letter are part of it; text is never rebuilt by
-decoding.
+A word is one of the pre-tokenizer's (a run of letters or digits, one punctuation mark, one CJK character). Blanks that a
+byte-level tokenizer treats as a word belong to the word after them, at the end of a text to the last word; offsets exclude them.
+Offsets are half-open and in code points, as the tokenizer reports them, except that they include accents and other marks on a
+word's last letter. Text is never rebuilt by decoding.
 """
 
 import unicodedata
@@ -21,11 +20,10 @@ _JOINERS = "\u200c\u200d"
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One text as tokens, special tokens left out.
+    """One text as tokens, without special tokens.
 
     `ids` [n] and `word_of_token` [n] are per token; `word_start` and `word_end` [words] are offsets into the text; `spoken`
-    [words] tells words with a letter or a digit from punctuation and symbols. `truncated_chars` counts the characters after the
-    last token that was kept.
+    [words] is true for words with a letter or a digit. `truncated_chars` counts the characters after the last kept token.
     """
 
     ids: np.ndarray
@@ -37,15 +35,17 @@ class TokenizedText:
 
 
 def tokenize(tokenizer: "Tokenizer", texts: list[str], max_tokens: int) -> list[TokenizedText]:
-    """Tokenizes texts, keeping the first `max_tokens` tokens of each."""
+    """The first `max_tokens` tokens of each text."""
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     return [_tokenized(encoding, text, max_tokens) for encoding, text in zip(encodings, texts, strict=True)]
 
 
 def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedText:
     ids = np.asarray(encoding.ids[:max_tokens], dtype=np.int32)
+    nothing = np.empty(0, dtype=np.int32)
+    without_words = TokenizedText(nothing, nothing, nothing, nothing, nothing.astype(bool), 0)
     if not len(ids):
-        return _nothing()
+        return without_words
     offsets = np.asarray(encoding.offsets[:max_tokens], dtype=np.int32)
     words = np.asarray(encoding.word_ids[:max_tokens], dtype=np.int32)
     first = np.r_[True, words[1:] != words[:-1]]
@@ -53,32 +53,27 @@ def _tokenized(encoding: "Encoding", text: str, max_tokens: int) -> TokenizedTex
     start, end = _trimmed(text, offsets[first, 0], offsets[last, 1])
     word, real = np.cumsum(first, dtype=np.int32) - 1, np.flatnonzero(start < end)
     if not len(real):
-        return _nothing()
+        return without_words
     if len(real) < len(start):
         word = np.searchsorted(real, word).clip(max=len(real) - 1).astype(np.int32)
         start, end = start[real], end[real]
-    # A tokenizer parts punctuation from words, so a word's ends tell what it is.
+    # A tokenizer separates punctuation from words, so the first and last character tell.
     spoken = np.array([text[a].isalnum() or text[b - 1].isalnum() for a, b in zip(start.tolist(), end.tolist(), strict=True)])
-    end = _marked(text, start, end)
+    end = _with_marks(text, start, end)
     beyond = len(text) - int(end[-1]) if len(encoding.ids) > max_tokens else 0
     return TokenizedText(ids, word, start, end, spoken, beyond)
 
 
-def _nothing() -> TokenizedText:
-    empty = np.empty(0, dtype=np.int32)
-    return TokenizedText(empty, empty, empty, empty, empty.astype(bool), 0)
-
-
 def _trimmed(text: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Byte-level tokenizers count the blank before a word to it; a unit must not."""
+    """Offsets without the blank that byte-level tokenizers count to the word after it."""
     for index in range(len(start)):
         while start[index] < end[index] and text[start[index]].isspace():
             start[index] += 1
     return start, end
 
 
-def _marked(text: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Ends behind what belongs to a word's last letter: tokenizers that strip accents count such marks to no word."""
+def _with_marks(text: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Ends including marks on a word's last letter, which tokenizers that strip accents count to no word."""
     if text.isascii():
         return end
     for index, at in enumerate(end.tolist()):

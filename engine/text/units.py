@@ -1,4 +1,4 @@
-"""Units of a text that an explanation speaks of: words, CJK characters, sentences, each with half-open character offsets.
+"""Units of an explanation: words, CJK characters, sentences, each with half-open character offsets.
 
 A model's positions (tokens) belong to units by their offsets; text is never rebuilt by decoding.
 """
@@ -19,7 +19,7 @@ _SHORT = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr)
 
 @dataclass(frozen=True)
 class Beside:
-    """A unit that stands beside the text, such as a word of a prompt: its kind, and its own text where it has one."""
+    """A unit outside the text, such as a word of a prompt: its kind, and its text if it has one."""
 
     kind: str
     text: str | None = None
@@ -30,7 +30,7 @@ class Units:
     """The units of one record: n of its text, then those `beside` it.
 
     `start` and `end` [n] are offsets into the text; `of_position` [positions] is the unit of each of the model's positions, -1
-    for one that belongs to none and is never erased. `spoken` [n] tells words with a letter or a digit from punctuation.
+    for a position without one, which is never erased. `spoken` [n] is true for words with a letter or a digit.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class Units:
         return len(self.start) + len(self.beside)
 
     def merged(self, kind: str, start: np.ndarray, end: np.ndarray) -> "Units":
-        """Larger units of the text: each present one joins the one it begins in; larger ones that nothing begins in are left
-        out, and those beside the text stay as they are."""
-        where = np.searchsorted(start, self.start, side="right") - 1
-        inside = where >= 0
-        inside[inside] = self.start[inside] < np.asarray(end)[where[inside]]
-        used, compact = np.unique(where[inside], return_inverse=True)
+        """Larger units of the text: each unit joins the larger one that it begins in. Larger units without any are left out,
+        units beside the text are unchanged."""
+        larger = np.searchsorted(start, self.start, side="right") - 1
+        inside = larger >= 0
+        inside[inside] = self.start[inside] < np.asarray(end)[larger[inside]]
+        used, compact = np.unique(larger[inside], return_inverse=True)
         unit = np.full(len(self) + 1, -1)
         unit[: len(self.start)][inside] = compact
         unit[len(self.start) : -1] = len(used) + np.arange(len(self.beside))
@@ -57,34 +57,34 @@ class Units:
 
 
 def words(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets of words [n]: a run of letters and digits with what joins them (`IgE`, `0.1%`, `T-cell`), one CJK character, or
-    one mark."""
+    """Offsets of words [n]: runs of letters and digits with joining marks (`IgE`, `0.1%`, `T-cell`), single CJK characters and
+    marks."""
     return _offsets([match.span() for match in _WORD.finditer(text)])
 
 
 def sentences(text: str, longest: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """Offsets of sentences [n], without the blanks around them.
 
-    A sentence ends after a full stop, question or exclamation mark or semicolon that a blank follows, after their CJK forms, at
-    an empty line, and at the end of a line whose next does not begin in lower case (a wrapped line does). One that is longer
-    than `longest` characters, as in scanned text without punctuation, is cut at its last blank before that.
+    A sentence ends after a full stop, question mark, exclamation mark or semicolon before a blank, after their CJK forms, at an
+    empty line, and at a line end unless the next line begins in lower case (a wrapped line). A sentence longer than `longest`
+    characters, as in scanned text without punctuation, is cut at its last blank before that.
     """
     cuts = [0]
     for match in _STOP.finditer(text):
         if not (text[match.start()] == "." and _SHORT.search(text[max(cuts[-1], match.end() - 16) : match.end()])):
             cuts.append(match.end())
     cuts.append(len(text))
-    found = []
+    spans = []
     for begin, stop in pairwise(cuts):
         start, end = _stripped(text, begin, stop)
         while end - start > longest:
             blank = max(text.rfind(" ", start + 1, start + longest), text.rfind("\n", start + 1, start + longest))
             cut = blank if blank > start else start + longest
-            found.append(_stripped(text, start, cut))
+            spans.append(_stripped(text, start, cut))
             start, _ = _stripped(text, cut, end)
         if end > start:
-            found.append((start, end))
-    return _offsets(found)
+            spans.append((start, end))
+    return _offsets(spans)
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
@@ -93,5 +93,5 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _offsets(spans: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    found = np.array(spans, dtype=np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+    offsets = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    return offsets[:, 0], offsets[:, 1]

@@ -1,34 +1,29 @@
-"""Windows over long documents: without overlap and of nearly equal length, or overlapping and cut between words."""
+"""Windows over long documents: of nearly equal length without overlap, or overlapping and cut between words."""
+
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 
 def window_count(tokens: int, size: int) -> int:
-    """How many windows of at most `size` tokens hold `tokens` tokens (none for none)."""
+    """How many windows of at most `size` tokens `tokens` tokens need."""
     return -(-tokens // size)
 
 
 def window_bounds(tokens: int, size: int) -> list[tuple[int, int]]:
     """Half-open token ranges that cover `tokens` tokens in order, each at most `size` long, lengths differing by at most one."""
-    count = window_count(tokens, size)
-    if not count:
-        return []
-    base, longer = divmod(tokens, count)
-    bounds, start = [], 0
-    for index in range(count):
-        stop = start + base + (index < longer)
-        bounds.append((start, stop))
-        start = stop
-    return bounds
+    base, longer = divmod(tokens, window_count(tokens, size) or 1)
+    sizes = [base + (index < longer) for index in range(window_count(tokens, size))]
+    return list(pairwise(accumulate(sizes, initial=0)))
 
 
 def overlapping_bounds(word_of_token: np.ndarray, size: int, overlap: int) -> list[tuple[int, int]]:
     """Half-open token ranges that cover all tokens in order, each at most `size` long; neighbours share about `overlap`.
 
-    They are cut between words; only a word that is longer than a window is cut itself.
+    They are cut between words, unless a word is longer than a window.
 
     Args:
-        word_of_token: the word's number of each token [n], rising.
+        word_of_token: rising number of the word of each token [n].
     """
     count = len(word_of_token)
     if not count:

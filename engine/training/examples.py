@@ -20,44 +20,44 @@ from engine.training.stream import Share, Stream
 
 
 def write_examples(plan: Preparation, folder: str, scratch: Path) -> Index:
-    """Writes the examples of a training; what is there already is taken as it is.
+    """Writes the examples of a training, or finds them written already.
 
-    Ray Data makes them where it runs, a piece a task; an input of one piece is not worth starting it.
+    Where Ray runs, Ray Data makes them, one task a piece; a single piece is not worth starting it.
 
     Args:
-        folder: where they go, on any storage. scratch: a folder on this machine for what is being sorted.
+        folder: where they go, on any storage. scratch: a folder on this machine for sorting.
     Raises:
-        InputChanged: the input is not what those that are there were made of.
+        InputChanged: the folder holds the examples of another input.
     """
-    given = json.loads(json.dumps(plan.given))
+    source = json.loads(json.dumps(plan.given))
     index = read_index(folder)
     if index is not None:
-        if index.facts["input"] != given:
+        if index.facts["input"] != source:
             raise InputChanged(
                 "data.path: the files have changed since this training began; bring them back, or choose a new folder"
             )
         return index
-    far = ray_runs() and len(plan.pieces) > 1
-    tables = in_order(plan.pieces, plan.work, processors()) if far else map(plan.work, plan.pieces)
-    facts, every = {**plan.facts, "input": given}, chain(tables, plan.further)
+    through_ray = ray_runs() and len(plan.pieces) > 1
+    tables = in_order(plan.pieces, plan.work, processors()) if through_ray else map(plan.work, plan.pieces)
+    facts, tables = {**plan.facts, "input": source}, chain(tables, plan.further)
     if plan.held:
-        return write_shards(every, plan.schema, folder, scratch, shard_rows(plan.held), facts)
-    return write_whole(every, plan.schema, folder, facts)
+        return write_shards(tables, plan.schema, folder, scratch, shard_rows(plan.held), facts)
+    return write_whole(tables, plan.schema, folder, facts)
 
 
 @dataclass(frozen=True)
 class Written:
-    """See `engine.models.examples.Stored`: the examples in a folder, as a worker with some share of each step reads them."""
+    """`engine.models.examples.Stored`: the examples in a folder, as a worker with its share of each step reads them."""
 
     folder: str
     share: Share
 
     @cached_property
     def index(self) -> Index:
-        found = read_index(self.folder)
-        if found is None:
-            raise ContractError("the examples of a training are not there")
-        return found
+        index = read_index(self.folder)
+        if index is None:
+            raise ContractError("the examples of a training are missing")
+        return index
 
     @property
     def facts(self) -> Mapping[str, Any]:

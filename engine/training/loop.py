@@ -1,8 +1,8 @@
 """The training loop, the same for every system, one process or many.
 
 A system brings a `Learner`: its trainable parameters, the examples of each step, and a loss that is a sum over records. The loop
-owns optimiser, schedule, accumulation, exchange between workers, checkpoints and the exact place to resume from. The gradient of
-a step is the sum over all its records divided by their number, whichever worker held them, so two workers do what one does.
+owns the optimiser, the schedule, accumulation, the exchange between workers, checkpoints and the exact place to resume from. The
+gradient of a step is the sum over all its records divided by their number, so two workers learn what one would.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,17 +26,17 @@ from engine.training.config import LoopConfig
 from engine.training.examples import Written
 from engine.training.stream import Share
 
-# Bytes in which a worker tells the others its sums.
-_TOLD = 16384
-# What AdamW keeps of each tensor.
+# Size of the message in which workers exchange their sums, in bytes.
+_MESSAGE_BYTES = 16384
+# The state that AdamW keeps for each tensor.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
 class Worker:
-    """This process among the workers, and how it tells about its progress.
+    """This process among the workers, and how it reports its progress.
 
-    Of each `batch` of an epoch's order it takes every `world`-th example from `rank` on; 0 does not say so beforehand.
+    Of each `batch` of an epoch's order it takes every `world`-th example from `rank` on. With `batch` 0 its stream holds all.
     """
 
     rank: int = 0
@@ -45,52 +46,52 @@ class Worker:
     batch: int = 0
 
     def examples(self, folder: str) -> Stored:
-        """The examples that a training has written to a folder, of each step this worker's share."""
+        """This worker's share of the examples that a training has written to a folder."""
         return Written(folder, Share(self.rank, self.world, self.batch))
 
 
 class Learner(Protocol):
     """What a system brings to the loop.
 
-    It may also have `rates() -> Mapping[str, tuple[float, float]]`: the learning rate and the weight decay of some of its
-    tensors, by name, relative to the loop's; and `close()`: the training has ended, or failed.
+    It may also have `rates() -> Mapping[str, tuple[float, float]]`: learning rate and weight decay of some of its tensors, by
+    name, relative to the loop's. And `close()`, called when the training has ended or failed.
     """
 
     def parameters(self) -> Mapping[str, Tensor]:
         """The trained tensors by name, the same on every worker."""
 
     def order(self, epoch: int) -> Sequence[int]:
-        """The examples of an epoch, in order; depends on the seed and the epoch alone. It may be made where it is looked at."""
+        """The examples of an epoch, in order; depends on the seed and the epoch alone. May be a lazy sequence."""
 
     def losses(self, examples: Sequence[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
-        """For micro-batches that cover the examples: named loss terms, each a sum over records, and the tokens they took."""
+        """For micro-batches that cover the examples: named loss terms, each a sum over records, and the number of tokens."""
 
     def validate(self) -> Mapping[str, float]:
         """Figures on held-back records, the same on every worker."""
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
-        """Further figures since the last call, each a sum over this worker's records and how many they were."""
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
+        """Further figures since the last call: the sum over this worker's records and their number, by name."""
 
 
 @dataclass
 class Best:
-    """The best epoch so far by the watched figure, and its weights; `stale` counts the epochs since."""
+    """The best epoch so far by the watched figure, with its weights; `stale` counts the epochs since."""
 
     value: float = -math.inf
     epoch: float = 0.0
     stale: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def see(self, value: float, epoch: float, parameters: Mapping[str, Tensor]) -> None:
+    def update(self, value: float, epoch: float, parameters: Mapping[str, Tensor]) -> None:
         if value > self.value:
             self.value, self.epoch, self.stale = value, epoch, 0
-            self.weights = {name: each.detach().clone() for name, each in parameters.items()}
+            self.weights = {name: tensor.detach().clone() for name, tensor in parameters.items()}
         else:
             self.stale += 1
 
 
 def train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, resume: Path | None = None) -> list[dict[str, Any]]:
-    """Trains in place; leaves `folder/last` behind, a checkpoint to resume from. Returns the curve, a row each report.
+    """Trains in place and writes `folder/last`, a checkpoint to resume from. Returns the curve, one row for each report.
 
     Raises:
         ConfigError: `resume` belongs to other settings, or the validation has no figure to watch.
@@ -116,13 +117,12 @@ def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, r
         epoch, place = divmod(step, per_epoch)
         if not order or place == 0:
             order = learner.order(epoch)
-        everyone = order[place * config.batch : (place + 1) * config.batch]
-        for terms, count in learner.losses(everyone[worker.rank :: worker.world], epoch):
-            total = sum(terms.values()) / len(everyone)
-            total.backward()
+        batch = order[place * config.batch : (place + 1) * config.batch]
+        for terms, count in learner.losses(batch[worker.rank :: worker.world], epoch):
+            (sum(terms.values()) / len(batch)).backward()
             tokens += count
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(everyone)
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batch)
         _exchange(parameters, worker.world)
         torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip)
         for group in optimiser.param_groups:
@@ -130,23 +130,21 @@ def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, r
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
-        done, ended_epoch = step == steps, step % per_epoch == 0
-        stopped = step == config.stop_after
+        done, ended_epoch, stopped = step == steps, step % per_epoch == 0, step == config.stop_after
         if step % config.report_every == 0 or done or stopped or ended_epoch:
             seconds = time.perf_counter() - began
-            told = learner.told()
-            tokens, sums, means = _together(tokens, sums, told, worker)
+            tokens, sums, means = _sum_over_workers(tokens, sums, learner.further_figures(), worker)
             row: dict[str, Any] = {"step": step, "steps": steps, "epoch": step / per_epoch}
             row |= {"tokens_per_second": tokens / seconds, "steps_per_second": (step - since) / seconds}
             row |= {f"loss_{name}": value / (step - since) for name, value in sums.items()} | means
             if config.validated and (ended_epoch or done or stopped):
                 row |= {f"valid_{name}": value for name, value in learner.validate().items()}
             if config.patience and (ended_epoch or done):
-                best.see(_watched(row, config.watch), row["epoch"], parameters)
+                best.update(_watched(row, config.watch), row["epoch"], parameters)
                 done = done or best.stale >= config.patience
                 row["best_epoch"] = best.epoch
             if done and best.weights:
-                _put(parameters, best.weights)
+                set_weights(parameters, best.weights)
             curve.append(row)
             save = done or stopped or ended_epoch or step // config.checkpoint_every > since // config.checkpoint_every
             if save and worker.rank == 0:
@@ -157,7 +155,7 @@ def _train(learner: Learner, config: LoopConfig, worker: Worker, folder: Path, r
 
 
 def _groups(learner: Learner, parameters: Mapping[str, Tensor], config: LoopConfig) -> list[dict[str, Any]]:
-    """The tensors by their relative rate and decay, in the order of their names' first appearance."""
+    """AdamW's parameter groups: the tensors of equal relative rate and decay, in the order of their names."""
     rates = getattr(learner, "rates", dict)()
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, value in parameters.items():
@@ -170,18 +168,19 @@ def _groups(learner: Learner, parameters: Mapping[str, Tensor], config: LoopConf
 
 def _watched(row: Mapping[str, Any], name: str) -> float:
     if f"valid_{name}" not in row:
-        known = ", ".join(key.removeprefix("valid_") for key in row if key.startswith("valid_"))
-        raise ConfigError(f"train.watch: the validation has no figure '{name}'; it has {known}")
+        names = ", ".join(key.removeprefix("valid_") for key in row if key.startswith("valid_"))
+        raise ConfigError(f"train.watch: the validation has no figure '{name}'; it has {names}")
     return row[f"valid_{name}"]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
+    """The factor of the learning rate: a linear rise in the warmup, then a linear fall to 0."""
     rise = max(1, round(steps * warmup))
     return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
 
 
 def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
-    """Sums the gradients of all workers; one that had no record of its own gives zeros."""
+    """Sums the gradients of all workers; a worker without a record contributes zeros."""
     if world == 1:
         return
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters.values()]
@@ -191,61 +190,57 @@ def _exchange(parameters: Mapping[str, Tensor], world: int) -> None:
         p.grad = piece.view_as(p)
 
 
-def _together(
-    tokens: int, sums: Mapping[str, float], told: Mapping[str, tuple[float, int]], worker: Worker
+def _sum_over_workers(
+    tokens: int, sums: Mapping[str, float], figures: Mapping[str, tuple[float, int]], worker: Worker
 ) -> tuple[int, dict[str, float], dict[str, float]]:
-    """Tokens, named sums and means over all workers; one without a record of its own may have none."""
-    shares = [[tokens, sums, told]]
+    """Tokens, named sums and means of the figures over all workers; a worker without a record may lack some names."""
+    reports = [[tokens, sums, figures]]
     if worker.world > 1:
-        mine = json.dumps(shares[0]).encode()
-        if len(mine) > _TOLD:
-            raise ContractError(f"a worker has {len(mine)} bytes of sums to tell, more than {_TOLD}")
-        sent = torch.tensor(list(mine.ljust(_TOLD)), dtype=torch.uint8, device=worker.device)
-        everyone = [torch.empty_like(sent) for _ in range(worker.world)]
-        dist.all_gather(everyone, sent)
-        shares = [json.loads(bytes(each.tolist())) for each in everyone]
-    total: dict[str, float] = {}
-    pairs: dict[str, tuple[float, int]] = {}
-    for _, terms, own in shares:
-        for name, value in terms.items():
-            total[name] = total.get(name, 0.0) + value
-        for name, (value, count) in own.items():
-            before = pairs.get(name, (0.0, 0))
-            pairs[name] = (before[0] + value, before[1] + count)
-    means = {name: value / count for name, (value, count) in sorted(pairs.items()) if count}
-    return sum(share[0] for share in shares), total, means
+        data = json.dumps(reports[0]).encode()
+        if len(data) > _MESSAGE_BYTES:
+            raise ContractError(f"the sums of a worker take {len(data)} bytes, more than {_MESSAGE_BYTES}")
+        message = torch.tensor(list(data.ljust(_MESSAGE_BYTES)), dtype=torch.uint8, device=worker.device)
+        messages = [torch.empty_like(message) for _ in range(worker.world)]
+        dist.all_gather(messages, message)
+        reports = [json.loads(bytes(message.tolist())) for message in messages]
+    names = dict.fromkeys(name for _, terms, _ in reports for name in terms)
+    total = {name: sum(terms.get(name, 0.0) for _, terms, _ in reports) for name in names}
+    means = {}
+    for name in sorted({name for _, _, by_name in reports for name in by_name}):
+        value, count = map(sum, zip(*(by_name[name] for _, _, by_name in reports if name in by_name), strict=True))
+        if count:
+            means[name] = value / count
+    return sum(report[0] for report in reports), total, means
 
 
 def _save(
     folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any, best: Best, place: Mapping[str, Any]
 ) -> None:
-    """Weights, moments and the place in one safetensors file, so that it is never half there."""
+    """Writes weights, moments and the place to resume from as one safetensors file, whole or not at all."""
     tensors = {f"weight/{name}": value.detach().contiguous() for name, value in parameters.items()}
     tensors |= {f"best/{name}": value.contiguous() for name, value in best.weights.items()}
     for name, value in parameters.items():
         moments = optimiser.state.get(value, {})
         tensors |= {f"{key}/{name}": moments[key].contiguous() for key in _MOMENTS if key in moments}
-    seen = {"value": best.value, "epoch": best.epoch, "stale": best.stale} if best.weights else None
+    best_facts = {"value": best.value, "epoch": best.epoch, "stale": best.stale} if best.weights else None
     with whole_file(folder / "state.safetensors") as part:
-        save_file(tensors, part, metadata={"place": json.dumps({**place, "config": asdict(config), "best": seen})})
+        save_file(tensors, part, metadata={"place": json.dumps({**place, "config": asdict(config), "best": best_facts})})
 
 
 def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor], optimiser: Any) -> tuple[int, list, Best, bool]:
     """The step, the curve, the best epoch and whether training had ended."""
-    from safetensors import safe_open
-
     path = folder / "state.safetensors"
     with safe_open(path, "pt") as file:
         place = json.loads(file.metadata()["place"])
-    theirs, ours = place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
-    if theirs != ours:
-        changed = sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
+    before, now = place["config"] | {"stop_after": 0}, asdict(config) | {"stop_after": 0}
+    if before != now:
+        changed = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
         raise ConfigError(f"train: the checkpoint in {folder} was made with other settings ({', '.join(changed)})")
     tensors = load_file(path)
     step = place["step"]
-    _put(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
+    set_weights(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
     for name, value in parameters.items():
-        # A tensor that no loss reaches, such as an encoder's unused last layer, never had any.
+        # A tensor that no loss reaches, such as an encoder's unused last layer, has none.
         moments = {key: tensors[f"{key}/{name}"].to(value.device) for key in _MOMENTS if f"{key}/{name}" in tensors}
         if moments:
             optimiser.state[value] = {"step": torch.tensor(float(step)), **moments}
@@ -256,6 +251,6 @@ def _restore(folder: Path, config: LoopConfig, parameters: Mapping[str, Tensor],
 
 
 @torch.no_grad()
-def _put(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+def set_weights(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     for name, value in parameters.items():
         value.copy_(weights[name])

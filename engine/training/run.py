@@ -1,12 +1,12 @@
-"""One training run of any system, from its settings to a checkpoint folder, in steps that can each be taken up again.
+"""One training run of any system, from its settings to a checkpoint folder, in steps that each can be resumed.
 
-The texts become examples, each phase is fitted on them, and between two phases a table may be made of what the first has learned.
-What comes of the last phase is written as a checkpoint, loaded as the product loads it, settled on valid and measured on test: no
-figure comes from another way to predict.
+The texts become examples, each phase is fitted on them, and between two phases a table may be computed from what the first has
+learned. The result of the last phase is written as a checkpoint, loaded as the product loads it, settled on valid and measured on
+test: all figures come from the product's own predictions.
 
-The checkpoint is made beside and put in its place when it is whole, so that nobody reads half of one. Where that place is on S3,
-the training's own files stay on this machine but for those under `_training/` there: `settings.json`, by which the folder is this
-training's own, the last state of each phase to go on from, on this machine or another, and what passes between phases.
+The checkpoint is written beside its place and moved there when it is whole, so nobody reads half of one. Where that place is on
+S3, the training's own files stay on this machine, except those under `_training/` there: `settings.json`, which claims the folder
+for this training, the last state of each phase, from which any machine can resume, and what one phase leaves to the next.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from engine.errors import InputChanged
-from engine.models.base import Corpus, ModelSpec, Phase, Recipe, Say, recipe
+from engine.models import base
+from engine.models.base import Corpus, ModelSpec, Phase, Recipe, Say
 from engine.models.checkpoint import LIST, publish_checkpoint, revise
 from engine.pipeline import tables
 from engine.storage import cache_folder, full_path, is_s3, probe, storage_for
@@ -34,7 +35,7 @@ from engine.training.state import State, read_state, write_curve, write_weights
 
 WORK, CLAIM = "_training", "settings.json"
 EXAMPLES, CACHE, WEIGHTS = "_examples", "_cache", "weights.safetensors"
-# A user's own questions may hold words of the texts: settings are named without their values.
+# A user's own questions may hold words of the texts, so changed settings are named without their values.
 _TRAINING = Kind(
     "training",
     "holds a training with other settings ({changes}); choose a new folder",
@@ -55,43 +56,45 @@ def train_system(
 ) -> dict[str, Any]:
     """Trains a system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
 
-    One driver at a time may work on an output; the same call again goes on where one stopped.
+    One driver at a time may work on an output. The same call again goes on where the last one stopped.
 
     Args:
-        settings: see `engine.models.base.Recipe`. loop: that of every phase, but for what a phase says otherwise.
-        command: what makes the same model again, for the card. cluster: `workers`, `gpu`, `threads` and `max_failures` of
-            `FitConfig`.
+        settings: see `engine.models.base.Recipe`. loop: the settings of every phase's loop; a phase may change some.
+        command: the command that trains the same model again, for the card. cluster: `workers`, `gpu`, `threads` and
+            `max_failures` of `FitConfig`.
     Raises:
         ConfigError: the folder holds something else, or a training with other settings; or see `Recipe.corpus`.
         InputChanged: the input is not what it was when the training began.
     """
-    how, cluster = recipe(system), dict(cluster or {})
-    corpus = how.corpus(settings)
+    recipe, cluster = base.recipe(system), dict(cluster or {})
+    corpus = recipe.corpus(settings)
     for line in corpus.lines():
         say(line)
     output = full_path(os.path.expanduser(output))
     probe(output)
-    phases = how.phases(corpus.settings)
-    part, folders = how.part(corpus.settings), _folders([phase.name for phase in phases])
-    told = {"settings": _told(how, corpus.settings), "loop": asdict(loop)}
-    work = _claim(output, told, corpus.given, part=part, phases=folders)
-    place = _Place(work, f"{output}/{WORK}" if is_s3(output) else None, folders)
+    phases = recipe.phases(corpus.settings)
+    # A single phase needs no folder of its own.
+    part, folders = recipe.part(corpus.settings), [phase.name if len(phases) > 1 else "" for phase in phases]
+    deciding = {"settings": _deciding(recipe, corpus.settings), "loop": asdict(loop)}
+    # `part` and `phases` are for `continues`; the id tells this training from an earlier one whose output was removed.
+    note = claim(output, deciding, _TRAINING, corpus.given, part=part, phases=folders, id=uuid.uuid4().hex)
+    files = _Files.of(output, note)
     figures = _finished(output, part)
     if figures is None:
-        _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), place, say)
+        _fit(corpus, phases, FitConfig("", corpus.settings, loop, **cluster), files, say)
         if corpus.changed():
             raise InputChanged(CHANGED)
-        shutil.rmtree(place.made, ignore_errors=True)
-        figures = finish(how, corpus, _state(place), place.made, device=_device(cluster), command=command, say=say)
-        publish_checkpoint(place.made, output)
+        shutil.rmtree(files.checkpoint, ignore_errors=True)
+        figures = finish(recipe, corpus, _state(files), files.checkpoint, device=_device(cluster), command=command, say=say)
+        publish_checkpoint(files.checkpoint, output)
     else:
         say("this training is finished; nothing to do")
-    # Also what a finished one left that was killed here.
-    place.clear()
+    # Also after a finished training, which may have been killed here.
+    files.clear()
     return figures
 
 
-def train_phases(how: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
+def train_phases(recipe: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say: Say, *, gpu: bool = False) -> State:
     """Trains all phases in this process, without Ray; returns the trained tensors and the curve.
 
     Args:
@@ -99,69 +102,83 @@ def train_phases(how: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, say:
     Raises:
         InputChanged: the input is not what it was when the training began.
     """
-    phases = how.phases(corpus.settings)
-    place = _Place(work, None, _folders([phase.name for phase in phases]))
-    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), place, say, here=True)
+    phases = recipe.phases(corpus.settings)
+    files = _Files(work, None, [phase.name if len(phases) > 1 else "" for phase in phases])
+    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), files, say, here=True)
     if corpus.changed():
         raise InputChanged(CHANGED)
-    return _state(place)
+    return _state(files)
 
 
 def continues(output: str) -> str:
-    """What the same command does next with an output, for who has interrupted it."""
+    """What the same command would do next with an output, to tell whoever interrupted it."""
     output = full_path(os.path.expanduser(output))
     note = read(output, _TRAINING)
     if note is None:
         return "nothing is trained yet; the same command begins anew"
     if _finished(output, note["part"]) is not None:
         return "the checkpoint is whole; the same command shows its figures"
-    names = note["phases"]
-    place = _Place(_work(output, note), f"{output}/{WORK}" if is_s3(output) else None, names)
-    done = [(place.home(number) / "_last" / STATE).is_file() for number in range(len(names))]
-    if all(done):
+    files, names = _Files.of(output, note), note["phases"]
+    number = next((number for number in range(len(names)) if not files.trained(number)), None)
+    if number is None:
         return "all steps are done; the same command goes on with measuring"
-    number = done.index(False)
     of = f" of the phase {names[number]}" if len(names) > 1 else ""
-    saved = last_saved(place.home(number))
+    saved = last_saved(files.local(number))
     if saved is not None:
         return f"the same command goes on after step {saved['step']} of {saved['steps']}{of}"
-    if place.remote is not None and storage_for(output).stat(f"{place.away(number)}/{STATE}") is not None:
+    remote = files.remote(number)
+    if remote is not None and storage_for(output).stat(f"{remote}/{STATE}") is not None:
         return "the same command goes on from the checkpoint that is there"
     return f"no step{of} is saved yet; the same command begins at the first"
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a training's own files are: `work` on this machine, and for one on S3 `remote` there; a folder for each phase."""
+class _Files:
+    """A training's own files: in `work` on this machine and, for an output on S3, in `work_remote` there; a folder per phase."""
 
     work: Path
-    remote: str | None
+    work_remote: str | None
     folders: Sequence[str]
+
+    @classmethod
+    def of(cls, output: str, note: Mapping[str, Any]) -> "_Files":
+        """The files of the training that claimed an output with a note."""
+        if not is_s3(output):
+            return cls(Path(output, WORK), None, note["phases"])
+        name = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:32]
+        return cls(cache_folder("training") / name, f"{output}/{WORK}", note["phases"])
 
     @property
     def shared(self) -> str:
-        """A folder that all workers reach; beside a local checkpoint, where those on other machines find it too."""
-        return self.remote or str(self.work.resolve())
+        """A folder that all workers reach: beside a local checkpoint, workers on other machines find it too."""
+        return self.work_remote or str(self.work.resolve())
 
     @property
-    def made(self) -> Path:
+    def checkpoint(self) -> Path:
         return self.work / "_checkpoint"
 
-    def home(self, phase: int) -> Path:
+    def local(self, phase: int) -> Path:
         return self.work / self.folders[phase]
 
-    def away(self, phase: int) -> str | None:
-        return self.remote and f"{self.remote}/{self.folders[phase]}".rstrip("/")
+    def remote(self, phase: int) -> str | None:
+        return self.work_remote and f"{self.work_remote}/{self.folders[phase]}".rstrip("/")
 
-    def passed(self, phase: int) -> str:
-        """A folder that all workers reach for what a phase leaves to the next."""
+    def handover(self, phase: int) -> str:
+        """A folder that all workers reach, for what a phase leaves to the next."""
         return f"{self.shared}/{self.folders[phase]}".rstrip("/")
 
+    def last(self, phase: int) -> Path:
+        """The folder with the last state of a phase, once that is trained."""
+        return self.local(phase) / "_last"
+
+    def trained(self, phase: int) -> bool:
+        return (self.last(phase) / STATE).is_file()
+
     def clear(self) -> None:
-        """Removes what a whole checkpoint leaves over: all but the claim."""
-        if self.remote is not None:
-            storage = storage_for(self.remote)
-            storage.remove_all(file.path for file in storage.list(self.remote) if not file.path.endswith(f"/{WORK}/{CLAIM}"))
+        """Removes everything but the claim."""
+        if self.work_remote is not None:
+            storage, note = storage_for(self.work_remote), f"{self.work_remote}/{CLAIM}"
+            storage.remove_all(file.path for file in storage.list(self.work_remote) if file.path != note)
             shutil.rmtree(self.work, ignore_errors=True)
             return
         for path in self.work.iterdir():
@@ -171,122 +188,102 @@ class _Place:
                 path.unlink()
 
 
-def _folders(names: Sequence[str]) -> list[str]:
-    """Of the phases; a single one needs none."""
-    return list(names) if len(names) > 1 else [""]
-
-
-def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, place: _Place, say: Say, *, here: bool = False) -> None:
-    """Trains the phases that are not trained yet, `here` in this process, and makes what stands between them."""
-    examples, passed = f"{place.shared}/{EXAMPLES}", {}
-    cache = str(place.work.resolve() / CACHE)
-    with _examples(corpus, phases, place, examples, say, here):
+def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say, *, here: bool = False) -> None:
+    """Trains the phases that are not trained yet, `here` in this process, and computes the tables between them."""
+    examples, inherited = f"{files.shared}/{EXAMPLES}", {}
+    cache = str(files.work.resolve() / CACHE)
+    with _examples(corpus, phases, files, examples, say, here):
         for number, phase in enumerate(phases):
-            home = place.home(number)
-            given = {**config.settings, **phase.settings, **passed, "examples": examples, "cache": cache}
-            if not (home / "_last" / STATE).is_file():
+            settings = {**config.settings, **phase.settings, **inherited, "examples": examples, "cache": cache}
+            if not files.trained(number):
                 if len(phases) > 1:
                     say(f"phase {number + 1} of {len(phases)}: {phase.name}")
-                of_phase = replace(config, learner=phase.learner, settings=given, loop=replace(config.loop, **phase.loop))
+                phase_loop = replace(config.loop, **phase.loop)
+                phase_config = replace(config, learner=phase.learner, settings=settings, loop=phase_loop)
                 if here:
-                    fit_here(of_phase, home, lambda row: say(_line(row)))
+                    fit_here(phase_config, files.local(number), lambda row: say(_line(row)))
                 else:
                     say("starting the workers")
-                    fit(of_phase, home, lambda row: say(_line(row)), place.away(number))
+                    fit(phase_config, files.local(number), lambda row: say(_line(row)), files.remote(number))
             if number + 1 < len(phases):
-                passed = _passed(phase, given, home, place.passed(number), say)
+                inherited = _hand_over(phase, settings, files.last(number), files.handover(number), say)
 
 
 @contextmanager
-def _examples(corpus: Corpus, phases: Sequence[Phase], place: _Place, folder: str, say: Say, here: bool) -> Iterator[None]:
-    """Writes the examples, where a phase still needs them; Ray runs in the block where more than one thing asks for it, and never
-    for a training in this process."""
-    if (place.home(len(phases) - 1) / "_last" / STATE).is_file():
+def _examples(
+    corpus: Corpus, phases: Sequence[Phase], files: _Files, folder: str, say: Say, here: bool = False
+) -> Iterator[None]:
+    """Writes the examples, if a phase still needs them. Ray runs in the block if it has more than one use there, and never for a
+    training in this process."""
+    if files.trained(len(phases) - 1):
         yield
         return
     plan = corpus.preparation()
     say("tokenizing the texts")
-    # Of one piece Ray has nothing to read ahead, and fitting starts it soon enough.
+    # With a single piece Ray has nothing to read ahead, and fitting starts it soon enough.
     with session() if not here and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
-        write_examples(plan, folder, place.work / "_sorting")
+        write_examples(plan, folder, files.work / "_sorting")
         yield
 
 
-def _passed(phase: Phase, given: Mapping[str, Any], home: Path, folder: str, say: Say) -> dict[str, Any]:
-    """What a phase leaves to the next: its tensors, and the tables that were made so far and after it."""
-    before = f"{folder}/{WEIGHTS}"
-    write_weights(read_state(home / "_last")[0], before)
-    passed = {"before": before, "tables": dict(given.get("tables", {}))}
+def _hand_over(phase: Phase, settings: Mapping[str, Any], last: Path, folder: str, say: Say) -> dict[str, Any]:
+    """The settings that the next phase inherits: the file with this one's tensors, and the paths of all tables so far."""
+    weights = f"{folder}/{WEIGHTS}"
+    write_weights(read_state(last)[0], weights)
+    inherited = {"before": weights, "tables": dict(settings.get("tables", {}))}
     if phase.between is not None:
         say(f"making the table {phase.between.name}")
-        # Another machine that goes on has another cache.
-        told = {name: value for name, value in {**given, **passed}.items() if name != "cache"}
-        path = tables.make(phase.between, told, folder, say)
-        passed["tables"][phase.between.name] = path
-    return passed
+        # Without the cache, which lies elsewhere on another machine.
+        table_settings = {name: value for name, value in {**settings, **inherited}.items() if name != "cache"}
+        inherited["tables"][phase.between.name] = tables.make(phase.between, table_settings, folder, say)
+    return inherited
 
 
-def finish(how: Recipe, corpus: Corpus, state: State, made: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
-    """Writes a checkpoint of what was trained, settles it and measures it as the product; returns its figures.
+def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
+    """Writes a checkpoint of a trained state, settles it and measures it as the product; returns its figures.
 
     Args:
-        state: tensors by name and the curve. made: the folder to write, which is not there.
+        state: tensors by name and the curve. folder: the one to write, which must not exist.
     """
     tensors, curve = state
-    spec, settled = write_settled(how, corpus, tensors, made, device=device, say=say)
-    figures = {**how.measure(spec, corpus, settled, say), "curve": curve}
-    part = how.part(corpus.settings)
-    figures["digest"] = revise(made, {}, how.card(spec, figures, command), part or None)
-    (made / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    write_curve(made / part, curve)
+    spec, settled = write_settled(recipe, corpus, tensors, folder, device=device, say=say)
+    figures = {**recipe.measure(spec, corpus, settled, say), "curve": curve}
+    part = recipe.part(corpus.settings)
+    figures["digest"] = revise(folder, {}, recipe.card(spec, figures, command), part or None)
+    (folder / part / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_curve(folder / part, curve)
     return figures
 
 
 def write_settled(
-    how: Recipe, corpus: Corpus, tensors: Mapping[str, Any], made: Path, *, device: str, say: Say
+    recipe: Recipe, corpus: Corpus, tensors: Mapping[str, Any], folder: Path, *, device: str, say: Say
 ) -> tuple[ModelSpec, Mapping[str, Any]]:
     """Writes a checkpoint of trained tensors and settles it; returns how the product loads it, and what settling found."""
-    spec = how.write(made, corpus, tensors)
+    spec = recipe.write(folder, corpus, tensors)
     spec = replace(spec, runtime={**spec.runtime, "device": device})
-    return spec, how.settle(spec, corpus, say)
+    return spec, recipe.settle(spec, corpus, say)
 
 
-def _state(place: _Place) -> State:
-    """What all phases trained, of one name the last, and their curves one after the other."""
-    found = [read_state(place.home(number) / "_last") for number in range(len(place.folders))]
-    tensors = {name: value for trained, _ in found for name, value in trained.items()}
-    if len(found) == 1:
-        return tensors, found[0][1]
-    return tensors, [{"phase": number, **row} for number, (_, rows) in enumerate(found, start=1) for row in rows]
+def _state(files: _Files) -> State:
+    """The tensors of all phases, the later one's where two share a name, and their curves one after the other."""
+    states = [read_state(files.last(number)) for number in range(len(files.folders))]
+    tensors = {name: value for trained, _ in states for name, value in trained.items()}
+    if len(states) == 1:
+        return tensors, states[0][1]
+    return tensors, [{"phase": number, **row} for number, (_, rows) in enumerate(states, start=1) for row in rows]
 
 
 def _device(cluster: Mapping[str, Any]) -> str:
-    """Where the product is measured: the driver of a training on GPUs may stand on a machine without one."""
+    """Where the product is measured; the driver of a training on GPUs may be on a machine without one."""
     import torch
 
     return "cuda" if cluster.get("gpu") and torch.cuda.is_available() else "cpu"
 
 
-def _told(how: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that make the model: the single keys of a system say only how it is measured."""
-    sections = get_type_hints(how.Settings)
+def _deciding(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what the model learns: a system's single keys only say how it is measured."""
+    sections = get_type_hints(recipe.Settings)
     return {name: value for name, value in settings.items() if name not in sections or is_dataclass(sections[name])}
-
-
-def _claim(output: str, settings: Mapping[str, Any], given: Any, **told: Any) -> Path:
-    """Makes the output this training's own, or sees that it already is; returns the folder on this machine to work in.
-
-    Args:
-        told: what `continues` must know.
-    """
-    # The id tells this training from one of before whose output was removed.
-    return _work(output, claim(output, settings, _TRAINING, given, **told, id=uuid.uuid4().hex))
-
-
-def _work(output: str, note: Mapping[str, Any]) -> Path:
-    """The folder on this machine that the training with such a note works in."""
-    name = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:32]
-    return cache_folder("training") / name if is_s3(output) else Path(output, WORK)
 
 
 def _finished(output: str, part: str) -> dict[str, Any] | None:
@@ -299,10 +296,12 @@ def _finished(output: str, part: str) -> dict[str, Any] | None:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    left = (row["steps"] - row["step"]) / max(row["steps_per_second"], 1e-9)
+    """A row of the curve as a progress line."""
     parts = [f"step {row['step']} of {row['steps']}", f"epoch {row['epoch']:.2f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
     parts += [f"{name.removeprefix('loss_')} loss {value:.3f}" for name, value in row.items() if name.startswith("loss_")]
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name.startswith("valid_")]
-    # The last step is not the end: what is left then says its own name.
-    left = f"{left / 60:.0f} min left for the steps" if left >= 90 else f"{left:.0f} s left for the steps"
-    return ", ".join([*parts, left] if row["step"] < row["steps"] else parts)
+    # After the last step comes work with progress lines of its own.
+    if row["step"] < row["steps"]:
+        left = (row["steps"] - row["step"]) / max(row["steps_per_second"], 1e-9)
+        parts.append(f"{left / 60:.0f} min left for the steps" if left >= 90 else f"{left:.0f} s left for the steps")
+    return ", ".join(parts)

@@ -1,8 +1,8 @@
 """Tokenized examples on disk: what a training reads instead of the reports.
 
-Shards are Parquet files of a few hundred examples. Which shard a training example is in depends on its id alone, by a sort of all
-ids' seeds out of core, so that every shard is a random sample of the corpus whatever order the input has. Reports of valid keep
-the input's order. `index.json` is written last and says what there is: without it there is nothing.
+Shards are Parquet files of a few hundred examples. Those of train are sorted, out of core, by the seeds of their ids: each
+shard is a random sample of the corpus and does not depend on the order of the input. Those of valid keep that order.
+`index.json` is written last; a folder without it counts as empty.
 """
 
 import json
@@ -26,7 +26,7 @@ _MEMORY = "256MiB"
 
 
 def shard_rows(held: int) -> int:
-    """Examples of a shard, where `held` are in memory at a time."""
+    """Examples per shard, if `held` of them are in memory at a time."""
     return max(1, min(_ROWS, held // 16))
 
 
@@ -37,7 +37,7 @@ def write_shards(
 
     Args:
         tables: of `schema`, which begins with `COMMON`, always in the same order. folder: where the shards go, on any storage.
-        scratch: a folder on this machine for what is being sorted.
+        scratch: a folder on this machine for sorting.
     Raises:
         RetryableError: no space left.
     """
@@ -47,15 +47,17 @@ def write_shards(
         # A database in a file wants a lock on it, which not every share has. One in memory spills just as well.
         with duckdb.connect(config=settings) as database:
             stored = pa.schema([*schema, pa.field("key", pa.int64()), pa.field("place", pa.int64())])
-            # One by one: an error of theirs would come out of a reader as one of the database, with all that it quotes.
-            database.register("given", stored.empty_table())
-            database.execute("CREATE TABLE examples AS SELECT * FROM given")
+            # Table by table: an error raised inside a reader would become one of the database, with all that it quotes.
+            database.register("batch", stored.empty_table())
+            database.execute("CREATE TABLE examples AS SELECT * FROM batch")
             for table in _keyed(tables, stored):
-                database.register("given", table)
-                database.execute("INSERT INTO examples SELECT * FROM given")
-            database.unregister("given")
-            train = [_put(folder, f"train-{n:05d}", each) for n, each in enumerate(_sorted(database, schema, "train", rows))]
-            valid = [_put(folder, f"valid-{n:05d}", each) for n, each in enumerate(_sorted(database, schema, "valid", rows))]
+                database.register("batch", table)
+                database.execute("INSERT INTO examples SELECT * FROM batch")
+            database.unregister("batch")
+            train, valid = (
+                [_put(folder, f"{split}-{n:05d}", shard) for n, shard in enumerate(_sorted(database, schema, split, rows))]
+                for split in ("train", "valid")
+            )
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise RetryableError(
             f"sorting the examples needs more disk or memory than there is ({type(error).__name__}); "
@@ -66,7 +68,7 @@ def write_shards(
 
 
 def write_whole(tables: Iterable[pa.Table], schema: pa.Schema, folder: str, facts: Mapping[str, Any]) -> Index:
-    """Writes examples of `schema` as one file, in the order in which they come."""
+    """Writes examples of `schema` as one file, in the order given."""
     counts = {"reports": 0, "samples": 0, "valid": 0}
     with storage_for(folder).writer(f"{folder}/all-00000.parquet") as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
@@ -77,13 +79,14 @@ def write_whole(tables: Iterable[pa.Table], schema: pa.Schema, folder: str, fact
 
 
 def _index(folder: str, values: Mapping[str, Any]) -> Index:
-    """Says that examples are whole; last of all, since without it there is nothing."""
+    """Writes the index, which makes the examples count; last of all."""
     data = json.dumps(values).encode()
     storage_for(folder).create(f"{folder}/{INDEX}", data)
     return Index.of(json.loads(data))
 
 
 def _keyed(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The tables with the columns that they are sorted by."""
     place = 0
     for table in tables:
         key = np.array([seed_of(name, "shard") for name in table["record_id"].to_pylist()], np.int64)
@@ -96,20 +99,17 @@ def _keyed(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
 def _sorted(database: duckdb.DuckDBPyConnection, schema: pa.Schema, split: str, rows: int) -> Iterator[pa.Table]:
     """The examples of a split, `rows` at a time."""
     by = "key, place" if split == "train" else "place"
-    wanted = pa.schema([field for field in schema if field.name != "split"])
-    columns = ", ".join(f'"{name}"' for name in wanted.names)
-    found = database.sql(f"SELECT {columns} FROM examples WHERE split = ? ORDER BY {by}", params=[split])
-    held: list[pa.RecordBatch] = []
-    waiting = 0
-    for batch in found.to_arrow_reader(rows):
-        held.append(batch)
-        waiting += len(batch)
-        while waiting >= rows:
-            table = pa.Table.from_batches(held)
-            yield table.slice(0, rows).cast(wanted)
-            held, waiting = table.slice(rows).to_batches(), waiting - rows
-    if waiting:
-        yield pa.Table.from_batches(held).cast(wanted)
+    shard_schema = pa.schema([field for field in schema if field.name != "split"])
+    columns = ", ".join(f'"{name}"' for name in shard_schema.names)
+    query = database.sql(f"SELECT {columns} FROM examples WHERE split = ? ORDER BY {by}", params=[split])
+    rest = shard_schema.empty_table()
+    for batch in query.to_arrow_reader(rows):
+        rest = pa.concat_tables([rest, pa.Table.from_batches([batch]).cast(shard_schema)])
+        while len(rest) >= rows:
+            yield rest.slice(0, rows)
+            rest = rest.slice(rows)
+    if len(rest):
+        yield rest
 
 
 def _put(folder: str, name: str, table: pa.Table) -> tuple[int, int]:

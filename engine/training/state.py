@@ -1,4 +1,4 @@
-"""What a training leaves behind: the weights and the curve in its state, and the curve as a table and a page."""
+"""The results of a training: the weights and the curve in its state, and the curve as a table and a page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def write_weights(tensors: Mapping[str, Tensor], path: str) -> None:
 
 
 def write_curve(folder: Path, curve: Sequence[Mapping[str, Any]]) -> None:
-    """`curve.parquet` and `curve.html`. Every figure that any row has is a column; the validation's are in some rows only."""
+    """Writes `curve.parquet` and `curve.html`. Every figure of any row is a column, null in the rows without it."""
     names = dict.fromkeys(name for row in curve for name in row)
     schema = pa.schema([(name, pa.int64() if name in ("step", "steps") else pa.float64()) for name in names])
     pq.write_table(pa.Table.from_pylist(list(curve), schema=schema), folder / "curve.parquet")

@@ -1,7 +1,7 @@
-"""Examples as a stream: a worker holds one window of the epoch's order, and of that only what falls to it.
+"""Examples as a stream: a worker holds one window of the epoch's order, and of that window only its own share.
 
-The order is `engine.shuffling`'s, so where a step stands says which examples it takes; a resumed training opens the stream at its
-window. Windows are read ahead by Ray Data where the training has more than one, by this process itself otherwise.
+The order is `engine.shuffling`'s, so a step's place in the epoch says which examples it takes, and a resumed training opens the
+stream at its window. A training with several windows reads them ahead through Ray Data, one with a single window in this process.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,12 +18,14 @@ from engine.models.examples import Index, read_shard
 from engine.shuffling import Epoch, Shuffle
 from engine.storage import S3Config, use_s3
 
-Unit = tuple[int, int]
+# A window: the number of its epoch and its own.
+Window = tuple[int, int]
+Flow = Callable[[Iterable[Window], Callable[[Window], pa.Table]], Generator[pa.Table]]
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which places of an epoch's order a worker takes: of each `batch` every `world`-th from `rank` on. No batch: all."""
+    """Which places of an epoch's order a worker takes: of each `batch` every `world`-th from `rank` on; all if `batch` is 0."""
 
     rank: int = 0
     world: int = 1
@@ -35,44 +37,41 @@ class Share:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads a worker's share of a window: the columns of its shards, and `number`, `epoch` and `window`; wherever it is sent."""
+    """Reads a worker's share of a window, in whatever process: the columns of its shards, and `number`, `epoch`, `window`."""
 
     folder: str
     shuffle: Shuffle
     share: Share
     s3: S3Config
 
-    def __call__(self, unit: Unit) -> pa.Table:
+    def __call__(self, window: Window) -> pa.Table:
         use_s3(self.s3)
-        epoch = self.shuffle.epoch(unit[0])
-        members = epoch.window(unit[1])
-        first = int(epoch.bounds[unit[1]])
-        mine = np.unique(members[self.share.of(np.arange(first, first + len(members)))])
+        epoch = self.shuffle.epoch(window[0])
+        members = epoch.window(window[1])
+        first = int(epoch.bounds[window[1]])
+        numbers = np.unique(members[self.share.of(np.arange(first, first + len(members)))])
         parts = []
-        for shard in sorted(epoch.shards_of(unit[1]).tolist()):
+        for shard in sorted(epoch.shards_of(window[1]).tolist()):
             base, end = self.shuffle.base[shard], self.shuffle.base[shard + 1]
-            wanted = mine[(mine >= base) & (mine < end)]
-            table = read_shard(self.folder, "train", shard).take(pa.array(wanted - base))
-            parts.append(table.append_column("number", pa.array(wanted)))
-        found = pa.concat_tables(parts).combine_chunks()
-        for name, value in zip(("epoch", "window"), unit, strict=True):
-            found = found.append_column(name, pa.array(np.full(len(found), value)))
-        return found
+            in_shard = numbers[(numbers >= base) & (numbers < end)]
+            part = read_shard(self.folder, "train", shard).take(pa.array(in_shard - base))
+            parts.append(part.append_column("number", pa.array(in_shard)))
+        table = pa.concat_tables(parts).combine_chunks()
+        for name, value in zip(("epoch", "window"), window, strict=True):
+            table = table.append_column(name, pa.array(np.full(len(table), value)))
+        return table
 
 
-Flow = Callable[[Iterable[Unit], Callable[[Unit], pa.Table]], Generator[pa.Table]]
-
-
-def _here(units: Iterable[Unit], read: Callable[[Unit], pa.Table]) -> Generator[pa.Table]:
-    yield from map(read, units)
+def _one_by_one(windows: Iterable[Window], read: Callable[[Window], pa.Table]) -> Generator[pa.Table]:
+    yield from map(read, windows)
 
 
 class Stream:
-    """See `engine.models.examples.Source`.
+    """`engine.models.examples.Source` on the shards of a folder.
 
     Args:
-        decode: a table of shards as examples. window: shards of a window. flow: calls a reader for window after window, ahead
-            of need or not; the answers come in order.
+        decode: turns a table of shards into examples. window: shards in a window. flow: calls a reader for one window after
+            another, ahead of need or not, and gives the tables in order.
     """
 
     def __init__(
@@ -84,14 +83,14 @@ class Stream:
         window: int,
         share: Share,
         s3: S3Config,
-        flow: Flow = _here,
+        flow: Flow = _one_by_one,
     ) -> None:
         self._folder, self._index, self._decode = folder, index, decode
-        self._window, self._share, self._s3, self._flow = window, share, s3, flow
+        self._size, self._share, self._s3, self._flow = window, share, s3, flow
         self._shuffle: Shuffle | None = None
         self._epoch: Epoch | None = None
-        self._open: Iterator[pa.Table] | None = None
-        self._at: Unit | None = None
+        self._tables: Iterator[pa.Table] | None = None
+        self._window: Window | None = None
         self._table: pa.Table | None = None
 
     @property
@@ -106,7 +105,7 @@ class Stream:
     def order(self, epoch: int, ratio: float, seed: int) -> Epoch:
         if self._shuffle is None or (self._shuffle.ratio, self._shuffle.seed) != (ratio, seed):
             self.close()
-            self._shuffle = Shuffle(self._index.reports, self._index.samples, ratio, seed, self._window)
+            self._shuffle = Shuffle(self._index.reports, self._index.samples, ratio, seed, self._size)
             self._epoch = None
         if self._epoch is None or self._epoch.number != epoch:
             self._epoch = self._shuffle.epoch(epoch)
@@ -115,17 +114,17 @@ class Stream:
     def hold(self, members: Sequence[int], epoch: int) -> tuple[Any, list[int]]:
         if not members:
             return self._nothing, []
-        order = self.order(epoch, self._shuffle.ratio, self._shuffle.seed) if self._shuffle else None
-        if order is None:
+        if self._shuffle is None:
             raise ContractError("examples are asked for before their order")
+        order = self.order(epoch, self._shuffle.ratio, self._shuffle.seed)
         parts = []
-        for window, run in groupby(members, key=order.window_of):
-            table, wanted = self._read((epoch, window)), np.array(list(run))
-            place = np.searchsorted(table["number"].to_numpy(), wanted)
-            found = table.take(pa.array(np.minimum(place, len(table) - 1)))
-            if not np.array_equal(found["number"].to_numpy(), wanted):
+        for window, group in groupby(members, key=order.window_of):
+            table, numbers = self._read((epoch, window)), np.array(list(group))
+            place = np.searchsorted(table["number"].to_numpy(), numbers)
+            part = table.take(pa.array(np.minimum(place, len(table) - 1)))
+            if not np.array_equal(part["number"].to_numpy(), numbers):
                 raise ContractError("a worker was asked for examples that are not its own")
-            parts.append(found)
+            parts.append(part)
         return self._decode(pa.concat_tables(parts)), list(range(len(members)))
 
     @cached_property
@@ -137,34 +136,34 @@ class Stream:
             yield self._decode(read_shard(self._folder, "valid", number)), list(range(count))
 
     def close(self) -> None:
-        """Ends the reading ahead and lets go of what is held; what is asked for afterwards is read anew."""
-        if self._open is not None:
-            self._open.close()
-        self._open = self._at = self._table = None
+        """Ends the reading ahead and drops what is held; later reads open the stream anew."""
+        if self._tables is not None:
+            self._tables.close()
+        self._tables = self._window = self._table = None
 
-    def _read(self, unit: Unit) -> pa.Table:
-        if self._at != unit:
-            self._table = None
-            self._table, self._at = self._next(unit), unit
+    def _read(self, window: Window) -> pa.Table:
+        """The table of a window: in hand, further on in the open stream, or the first of a stream that is opened there."""
+        if self._window != window:
+            self._window = self._table = None
+            table = self._seek(window)
+            if table is None:
+                self.close()
+                self._tables = self._flow(self._windows(window), Reader(self._folder, self._shuffle, self._share, self._s3))
+                table = self._seek(window)
+            if table is None:
+                raise ContractError(f"window {window[1]} of epoch {window[0]} did not come")
+            self._window, self._table = window, table
         return self._table
 
-    def _next(self, unit: Unit) -> pa.Table:
-        """The window from the open stream; from one that is opened there, where it does not come next."""
-        for fresh in (False, True):
-            if fresh:
-                self.close()
-                self._open = self._flow(self._units(unit), Reader(self._folder, self._shuffle, self._share, self._s3))
-            for table in self._open or ():
-                found = (table["epoch"][0].as_py(), table["window"][0].as_py()) if len(table) else unit[:0]
-                if found == unit:
-                    return table
-                if found > unit:
-                    break
-        raise ContractError(f"window {unit[1]} of epoch {unit[0]} did not come")
+    def _seek(self, window: Window) -> pa.Table | None:
+        """Reads the open stream on to a window; None where it is past it or ends before."""
+        for table in self._tables or ():
+            if len(table) and (at := (table["epoch"][0].as_py(), table["window"][0].as_py())) >= window:
+                return table if at == window else None
+        return None
 
-    def _units(self, start: Unit) -> Iterator[Unit]:
+    def _windows(self, start: Window) -> Iterator[Window]:
         epoch, window = start
         while True:
-            windows = self._shuffle.epoch(epoch).windows
-            yield from ((epoch, each) for each in range(window, windows))
+            yield from ((epoch, number) for number in range(window, self._shuffle.epoch(epoch).windows))
             epoch, window = epoch + 1, 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ends with 0 if what is installed here codes twenty made-up reports. Arguments go to the job: `check.sh cluster=gpu_box`.
+# Ends with 0 if the installed product codes twenty synthetic reports. Arguments go to the job: `check.sh cluster=gpu_box`.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from engine.benchmarks import alone
 from engine.benchmarks.config import CORE, EVIDENCE
 from engine.models.base import ModelSpec, load
@@ -47,9 +45,3 @@ def test_without_evidence_there_is_none(spec, entities):
     assert without_evidence(entities).options == {"precision": "fp32", "evidence": "none"}
     assert not load(without_evidence(with_options(entities, every=True, spans=1))).options.every
     assert without_evidence(ModelSpec("tests.toys.plain")) == ModelSpec("tests.toys.plain")
-
-
-@pytest.mark.parametrize("part", ["core", "evidence"])
-def test_what_runs_in_a_process_of_its_own_gives_plain_rows(part, config):
-    rows = getattr(alone, part)(config.to_json())
-    assert [row["part"] for row in rows] == [part] * 2 and all(isinstance(row["figure"], float) for row in rows)

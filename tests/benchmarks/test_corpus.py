@@ -18,7 +18,7 @@ def test_real_reports_are_sampled_by_their_text(config, tmp_path):
     given = [replace(config, input=InputConfig(str(tmp_path / f"{name}.parquet"), id=None)) for name in ("a", "b")]
     picked = [corpus.reports(each, 8, 100) for each in given]
     assert picked[0].equals(picked[1]) and len(set(picked[0]["text"].to_pylist())) == 8
-    with pytest.raises(ConfigError, match="30 different readable reports, 31 are asked for"):
+    with pytest.raises(ConfigError, match="30 different readable reports, 31 are needed"):
         corpus.reports(given[0], 31, 100)
 
 

@@ -72,7 +72,7 @@ def test_memory_that_runs_out_is_made_and_counted():
     system = Exhausted(Rows())
     rows = pa.table({"row": [0, 1, 2, 3]})
     assert system.run(rows) is rows and system.table == "rows" and system.times == 0
-    system.most, system.never = 2, 3
+    system = Exhausted(Rows(), most=2, never=3)
     assert len(system.run(rows.slice(0, 2))) == 2
     for part in (rows.slice(0, 3), rows.slice(3)):
         with pytest.raises(torch.OutOfMemoryError):

@@ -50,16 +50,16 @@ def test_the_check_passes_on_a_processor_and_finds_a_wrong_answer(tmp_path):
     assert not list(folder.glob("engine/**/shipped")) and not (folder / "engine" / "pipeline").exists()
     whole = tmp_path / "whole"
     shutil.copytree(folder, whole)
-    code, told, report = check(whole)
-    assert (code, report["passed"]) == (0, True), told
+    code, message, report = check(whole)
+    assert (code, report["passed"]) == (0, True), message
     assert set(report["systems"]) == {name.rpartition(".")[2] for name in systems()}
     for name, each in report["systems"].items():
         assert each["rows"] == gpu_check.ON_PROCESSOR[0] and each["different"] == [] and each["largest"] <= 0.02
         assert each["tokens_a_second"] > 0 and each["share_of_peak"] > 0 and each["evidence_costs"] > 0.5
         assert each["memory_mib"] > 100 and {"the same answers", "out of memory"} < set(each["checks"])
         plant(folder, name)
-    code, told, report = check(folder)
-    assert (code, report["passed"]) == (1, False), told
+    code, message, report = check(folder)
+    assert (code, report["passed"]) == (1, False), message
     for each in report["systems"].values():
         assert len(each["different"]) == 1 and not each["passed"]
         assert [what for what, holds in each["checks"].items() if not holds][:1] == ["the same answers"]

@@ -34,17 +34,17 @@ def test_equal_probabilities_are_kept_or_left_together():
 
 def test_threshold_keeps_what_equals_it():
     kept = classes.at_threshold([0.9, 0.5, 0.4], [1, 0, 1], 0.5)
-    assert (kept.n, kept.share, kept.accuracy) == (2, 2 / 3, 0.5)
+    assert (kept["n"], kept["share"], kept["accuracy"]) == (2, 2 / 3, 0.5)
     nothing = classes.at_threshold([0.9, 0.5, 0.4], [1, 0, 1], 1.01)
-    assert (nothing.n, nothing.share, nothing.accuracy) == (0, 0.0, None)
+    assert (nothing["n"], nothing["share"], nothing["accuracy"]) == (0, 0.0, None)
 
 
 def test_bootstrap_draws_whole_patients():
     right = np.array([1, 1, 1, 1, 0, 0, 0, 0], dtype=float)
     as_two = classes.bootstrap_interval(lambda rows: right[rows].mean(), list("aaaabbbb"), rounds=200)
-    assert (as_two.low, as_two.high) == (0.0, 1.0)  # both patients twice are drawn a quarter of the time each
+    assert as_two == (0.0, 1.0)  # both patients twice are drawn a quarter of the time each
     as_eight = classes.bootstrap_interval(lambda rows: right[rows].mean(), list("abcdefgh"), rounds=200)
-    assert 0.0 < as_eight.low < 0.5 < as_eight.high < 1.0
+    assert 0.0 < as_eight[0] < 0.5 < as_eight[1] < 1.0
     assert as_eight == classes.bootstrap_interval(lambda rows: right[rows].mean(), list("abcdefgh"), rounds=200)
 
 

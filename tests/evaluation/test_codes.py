@@ -37,5 +37,7 @@ def test_a_kept_column_of_many_values_is_no_slice(tmp_path):
     schema = table_schema(codes_fields(["site"]), [pa.field("visit", pa.string())])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "codes.parquet")
     labels = read_gold(GoldConfig(str(tmp_path / "gold.parquet"), {"site": "site"}, id="id"))
-    with pytest.raises(ConfigError, match=r"^slices: column 'visit' has 1,001 different values; name one that parts"):
+    with pytest.raises(
+        ConfigError, match=r"^slices: column 'visit' has 1,001 different values; name one with few different values"
+    ):
         figures([str(tmp_path / "codes.parquet")], labels, ["site"], ["visit"], rounds=Rounds(10))

@@ -55,7 +55,7 @@ def test_entities_against_marked_texts(tmp_path):
     question = GoldConfig(str(tmp_path / "gold.parquet"), types={"Symptom": "Sign"}, slices=["year"], where={"dataset": "gold"})
     found = evaluate("entities", rows, {}, question, {"entities": ["Sign"]}, ROUNDS)
     assert found.get("entities", "f1").value == 1.0 and found.get("entities", "recall", "year=1").n == 3
-    assert found.notes == ["Marked mentions of Denial are left out: the run looks for no such type."]
+    assert found.notes == ["Marked mentions of Denial are left out: the run does not look for this type."]
 
 
 def test_findings_against_states(tmp_path):
@@ -74,10 +74,10 @@ def test_findings_against_states(tmp_path):
 @pytest.mark.parametrize(
     ("table", "more", "told"),
     [
-        ("entities", {"labels": {"site": "site"}}, "labels: is for runs with codes or findings, and this one has entities"),
+        ("entities", {"labels": {"site": "site"}}, "labels: is for runs with codes or findings, but this one has entities"),
         ("entities", {"spans": {"site": "marks"}}, "spans: is for runs with codes,"),
-        ("codes", {"types": {"Disease": "Disorder"}}, "types: is for runs with entities, and this one has codes; leave it out"),
-        ("explanations", {}, "run: a table of explanations cannot be held against gold"),
+        ("codes", {"types": {"Disease": "Disorder"}}, "types: is for runs with entities, but this one has codes; leave it out"),
+        ("explanations", {}, "run: a table of explanations cannot be measured against gold"),
     ],
 )
 def test_what_is_no_question_for_a_table_is_refused(table, more, told):

@@ -150,7 +150,7 @@ def test_a_whole_table():
     assert whole.table == "findings" and whole.get("findings", "macro_auroc").value == 0.625
     assert whole.get("findings", "macro_auroc").params == {"labels": 2, "uncertain": "left_out"}
     assert whole.get("findings", "f1", "label=fluid").value == 0.5 and whole.get(None, "review_share").value == 1.0
-    assert whole.notes == ["air: gold has not both yes and no, so that it has no AUC and is in no mean."]
+    assert whole.notes == ["air: gold lacks yes or no, so it has no AUC and is in no mean."]
     assert (whole.counts["matched"], whole.counts["without_row"]) == (24, 1)
     wrong = check(whole.wrong, wrong_schema(())).to_pylist()
     assert [(row["record_id"], row["task"], row["code"], row["gold"]) for row in wrong[:2]] == [

@@ -66,7 +66,7 @@ def test_a_refused_csv_names_the_key_that_reads_it(tmp_path):
 def test_where_takes_the_rows_with_a_value(tmp_path):
     gold = read_gold(GoldConfig(parquet(tmp_path), LABELS, id="id", where={"split": "test"}))
     assert set(rows(gold)) == {"a", "b"} and gold.counts["elsewhere"] == 1
-    with pytest.raises(ConfigError, match=r"where: none of 4 rows is chosen: split has test, train"):
+    with pytest.raises(ConfigError, match=r"where: none of 4 rows matches: split has test, train"):
         read_gold(GoldConfig(parquet(tmp_path), LABELS, id="id", where={"split": "tset"}))
 
 
@@ -124,7 +124,7 @@ def test_texts_are_not_kept_where_nobody_needs_them(tmp_path):
         ({"labels": {"site": "place"}}, "labels: gold.parquet has no column 'place'; it has: id"),
         ({"id": "nobody"}, "id: gold.parquet has no column 'nobody'"),
         ({"labels": {}}, "labels: name the column"),
-        ({"spans": {"site": "words"}}, "spans: needs the texts"),
+        ({"spans": {"site": "words"}}, "spans: needs the marked texts"),
         ({"slices": ("long",)}, "values of up to 500 characters"),
         ({"labels": {"site": "number"}}, "codes are text"),
         ({"labels": {"site": "long"}}, "labels: column 'long' has values of up to 500 characters; name one with codes"),

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.evaluation.codes import agreement_of, answers_of, checks_of, columns_of, unknown_labels
 from engine.evaluation.gold import GoldConfig, read_gold
-from engine.evaluation.joined import agreement_of, answers_of, checks_of, columns_of, join, unknown_labels
+from engine.evaluation.joined import join
 from engine.records import codes_fields, table_schema, text_digest
 
 TEXTS = {"a": "left breast cancer", "b": "colon", "c": "lung", "d": "skin", "e": None}
@@ -69,7 +70,7 @@ def test_rows_meet_by_id(files, tmp_path):
 
 
 def test_no_row_in_common_is_told_with_what_to_do(files, tmp_path):
-    with pytest.raises(ConfigError, match=r"none of 1 ids of the gold table stands in the run.*id_scope=file"):
+    with pytest.raises(ConfigError, match=r"none of 1 ids of the gold table is in the run.*id_scope=file"):
         joined_with(files, gold(tmp_path, id=["q"] * 5, site=["C50"] * 5))
 
 
@@ -109,7 +110,7 @@ def test_unknown_labels_by_how_common_they_are():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (["x" * 101] * 3, r"^slices: column 'note' has values of up to 101 characters; name one that parts the records"),
+        (["x" * 101] * 3, r"^slices: column 'note' has values of up to 101 characters; name one with few different values"),
         ([["x"]] * 3, r"^a column to group, part or choose by holds lists"),
     ],
 )

@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.evaluation.gold import GoldConfig
-from engine.evaluation.marked import read_marked
+from engine.evaluation.gold import GoldConfig, read_marked
 from engine.records import text_digest
 
 TEXTS = ["Aspirin helped.", "No pain."]
@@ -69,7 +68,7 @@ def test_files_that_number_alike_are_told_apart_and_standoff_beside_them_keeps_i
     pl.read_parquet(table).write_parquet(tmp_path / "second.parquet")
     (tmp_path / "a.txt").write_text("Aspirin")
     (tmp_path / "a.ann").write_text("T1\tDrug 0 7\tAspirin\n")
-    with pytest.raises(ConfigError, match="2 ids stand at more than one document"):
+    with pytest.raises(ConfigError, match="2 ids belong to more than one document"):
         read_marked(GoldConfig(str(tmp_path)))
     gold = read_marked(GoldConfig(str(tmp_path), id_scope="file", group="patient")).records
     told = dict(zip(gold["record_id"].to_pylist(), gold["group"].to_pylist(), strict=True))
@@ -92,7 +91,7 @@ def test_some_texts_are_chosen_and_all_say_what_is_marked(table):
     gold = read_marked(GoldConfig(table, where={"split": "test"}))
     assert gold.records["record_id"].to_pylist() == ["2"] and gold.marked == {"marked": {"Drug", "Sign"}}
     assert read_marked(GoldConfig(table, where={"no": "10"})).records["record_id"].to_pylist() == ["1"]
-    with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts is chosen"):
+    with pytest.raises(ConfigError, match=r"^where: none of 2 marked texts matches"):
         read_marked(GoldConfig(table, where={"split": "valid"}))
     with pytest.raises(ConfigError, match=r"^where: gold has no column 'ward'"):
         read_marked(GoldConfig(table, where={"ward": "x"}))

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from engine.errors import ConfigError
-from engine.evaluation.mentions import compare, same_records
+from engine.evaluation.entities import compare, same_records
 from engine.sources.labelled import Broken, Document
 from tests.evaluation.found import found_row, found_rows, marked_texts
 
@@ -34,10 +34,8 @@ def test_types_count_where_their_dataset_has_them_marked():
     gold = marked_texts({"r": [(0, 1, A)], "s": [(2, 3, B)]}, {"r": "one", "s": "two"})
     compared = compare(rows, gold)
     assert compared.sides() == ({"r": [(0, 1, A)], "s": [(2, 3, B)]}, {"r": [(0, 1, A)], "s": [(2, 3, B)]})
-    assert compared.said["right"].to_list() == [True, True]
-    assert compared.notes == [
-        "2 found mentions have a type that is not marked in their dataset, and count for nothing: A 1, B 1."
-    ]
+    assert compared.found["right"].to_list() == [True, True]
+    assert compared.notes == ["2 found mentions have a type that is not marked in their dataset, and do not count: A 1, B 1."]
 
 
 def test_one_name_for_what_is_the_same():
@@ -45,11 +43,11 @@ def test_one_name_for_what_is_the_same():
     gold = marked_texts({"r": [(0, 1, "Disorder"), (4, 5, "Organ")]})
     compared = compare(rows, gold, types={"Disease": "Disorder", "Cancer": "Disorder", "Organ": C})
     # Two of one name at one place are one, the surer of them.
-    assert compared.said.select("type", "score", "confused_with").rows() == [
+    assert compared.found.select("type", "score", "confused_with").rows() == [
         ("Disorder", pytest.approx(0.9), "Disorder"),
         (C, 0.5, None),
     ]
-    assert compared.marked["type"].to_list() == ["Disorder", C] and compared.said["right"].all()
+    assert compared.marked["type"].to_list() == ["Disorder", C] and compared.found["right"].all()
 
 
 def test_types_that_the_run_does_not_look_for_are_left_out_and_told():
@@ -57,7 +55,7 @@ def test_types_that_the_run_does_not_look_for_are_left_out_and_told():
     gold = marked_texts({"r": [(0, 1, A), (2, 3, B), (4, 5, C)]})
     compared = compare(rows, gold, known=[A, "Z"])
     assert len(compared.marked) == 1
-    assert compared.notes == ["Marked mentions of B, C are left out: the run looks for no such type."]
+    assert compared.notes == ["Marked mentions of B, C are left out: the run does not look for this type."]
     # Without the model nobody knows, so that they count as missed.
     compared = compare(rows, gold)
     assert len(compared.marked) == 3
@@ -75,14 +73,14 @@ def test_offsets_in_another_text_are_left_out():
         "1 marked texts have no row in the run.",
         "1 marked texts are not the texts that the run read; they were left out.",
     ]
-    names = ("rows", "used", "matched", "without_row", "other_text", "answered", "marked", "said")
+    names = ("rows", "used", "matched", "without_row", "other_text", "answered", "marked", "found")
     assert [compared.counts[name] for name in names] == [4, 4, 2, 1, 1, 1, 1, 1]
     with pytest.raises(ConfigError, match="none of 2 marked texts is the text that the run read"):
         compare(rows, marked_texts({"r": [], "s": []}, text="a third"))
 
 
 def test_no_record_in_common_is_told_with_what_to_do():
-    with pytest.raises(ConfigError, match=r"^id: none of 1 marked texts stands in the run.*jobs\.status tells them"):
+    with pytest.raises(ConfigError, match=r"^id: none of 1 marked texts is in the run.*jobs\.status shows them"):
         compare(found_rows([found_row("r", [])]), marked_texts({"x": []}))
 
 
@@ -117,5 +115,5 @@ def test_what_gold_lost_is_told():
     assert compared.notes == [
         "1 of 2 texts cannot be used: no text (1, the first is 'x')",
         "3 marks are coordinations, several mentions in one, and are left out.",
-        "1 marked mentions lie in several pieces; each piece counts as a mention.",
+        "1 marked mentions consist of several pieces; each piece counts as a mention.",
     ]

@@ -14,7 +14,7 @@ from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.consult import answer
 from engine.sources.labelled import Span
-from engine.sources.labelled.iob2 import joined
+from engine.sources.labelled.iob2 import join
 from tests.sources.labelled.tagged import tags
 
 A, B = "A", "B"
@@ -144,7 +144,7 @@ def test_seqeval_says_the_same_of_the_shipped_model_on_real_sentences(shared_dat
     extractor = load(ModelSpec("engine.models.prompt_mrc", "shipped", {"types": types, "evidence": "none"}, {"threads": 1}))
     gold, said, theirs = {}, {}, []
     for row in rows:
-        text, spans = joined(row["tokens"], row["ner_tags"])
+        text, spans = join(row["tokens"], row["ner_tags"])
         starts = {0, *(place + 1 for place, letter in enumerate(text) if letter == " ")}
         ends = {start - 1 for start in starts} | {len(text)}
         kept: list[Span] = []

@@ -1,5 +1,7 @@
 """Units beside the text, such as words and vectors of a prompt: positions of a second kind with blanks of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from engine.explain.boundary import boundary_checks, boundary_units
 from engine.explain.explain import explain, explained, work_for
-from engine.explain.explanation import top_spans
+from engine.explain.explanation import Target, top_spans
 from engine.explain.faithfulness import faithfulness
 from engine.explain.methods import METHODS
 from engine.explain.rows import TARGETS, target_row
@@ -77,7 +79,7 @@ def test_erasing_takes_the_prompt_along():
 
 def test_the_edge_of_a_span_ends_with_the_text():
     (found,) = explain(MODEL, BATCH, TARGET)
-    assert boundary_units(found, 10, 14).tolist() == [1, 2]
+    assert boundary_units(replace(found, target=Target("x", "span", 10, 14))).tolist() == [1, 2]
 
 
 def test_larger_units_leave_the_prompt_as_it_is():

@@ -8,7 +8,7 @@ from engine.explain.erasing import samples_of
 from engine.explain.explain import explain, work_for
 from engine.explain.settings import Settings
 from engine.text.units import Units
-from tests.explain.toys import Linear, docs
+from tests.explain.toys import Linear, complete, docs
 
 FIRST = torch.tensor([0])
 
@@ -61,7 +61,7 @@ def test_all_coalitions_give_the_shapley_values_themselves(transformer):
 def test_shapley_values_add_up(transformer, ids):
     (found,) = explain(transformer, docs(ids), FIRST, "kernel_shap")
     assert found.score.sum() == pytest.approx(found.target_score - found.blank_score, abs=1e-9)
-    assert found.complete
+    assert complete(found)
 
 
 def test_sampled_coalitions_find_a_linear_model():

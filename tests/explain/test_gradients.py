@@ -5,7 +5,7 @@ import torch
 from engine.encoders import load_encoder
 from engine.explain.explain import explain
 from engine.explain.settings import Settings
-from tests.explain.toys import Linear, docs
+from tests.explain.toys import Linear, complete, docs
 
 FIRST = torch.tensor([0])
 
@@ -21,7 +21,7 @@ def test_a_linear_model_is_explained_by_its_values():
         assert found.score == pytest.approx([1, 2, -3, 2])
         assert (found.target_score, found.blank_score) == pytest.approx((7, 5))
         assert found.residual == pytest.approx(0, abs=1e-6)
-        assert found.complete
+        assert complete(found)
 
 
 def test_a_product_of_three():
@@ -31,7 +31,7 @@ def test_a_product_of_three():
     assert scores(model, batch, "grad_l2")[0] == pytest.approx([12, 8, 6])
     (found,) = explain(model, batch, FIRST, "gradient_x_input")
     assert found.residual == pytest.approx(72 - 24)
-    assert not found.complete
+    assert not complete(found)
 
 
 def test_a_zero_baseline_explains_the_blank_too():

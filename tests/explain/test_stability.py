@@ -5,7 +5,7 @@ from scipy.stats import spearmanr
 
 from engine.explain.explain import explained, work_for
 from engine.explain.settings import Settings
-from engine.explain.stability import _record, perturbed, spearman, stability
+from engine.explain.stability import _stability, perturbed, spearman, stability
 from tests.explain.toys import Linear, docs
 
 FIRST = torch.tensor([0])
@@ -58,7 +58,7 @@ def test_an_answer_that_never_holds_has_no_stability():
 def test_measures_by_hand():
     weight = np.array([0.5, 0.3, 0.2])
     seen = [(np.array([0.3, 0.5, 0.2]), np.ones(3, bool), 0.5), (np.array([0.5, 0.3, 0.2]), np.array([True, True, False]), 0.1)]
-    found = _record(weight, seen, 1, 3)
+    found = _stability(weight, seen, 1, 3)
     assert found.rank == pytest.approx((0.5 + 1) / 2)
     assert found.jaccard == pytest.approx((0 + 1) / 2)
     assert found.lipschitz == pytest.approx(np.sqrt(0.08) / 0.5)
@@ -80,7 +80,7 @@ def test_where_nothing_changed_or_nothing_is_left_to_compare_there_is_no_stabili
         (weight, np.array([True, False, False]), 0.5),
         (weight, np.ones(3, bool), 0),
     ]
-    assert _record(weight, seen, 0, 3).rank == pytest.approx(-1.0)
+    assert _stability(weight, seen, 0, 3).rank == pytest.approx(-1.0)
 
 
 def test_copies_are_not_asked_for_a_residual():

@@ -33,14 +33,14 @@ def calibrate(folder, output, *more):
 def test_a_revision_is_written_and_codes(sample, tmp_path, capsys):
     before = read_checkpoint(str(sample / "model"))
     assert calibrate(sample, tmp_path / "new", "target=0.6", "method=isotonic") == 0
-    told = capsys.readouterr().out
-    assert "80 labelled reports" in told and "site, 80 reports:" in told
-    assert "before " in told and "after, cross-fitted" in told and "sure from a probability of" in told
-    assert "3 of 4 codes can be coded without a person (min_support=10): C18, C34, C50\n" in told
-    assert "8 records have a code that the model does not know (C99)" in told
-    assert "histology: no labels; its calibration stays." in told
+    message = capsys.readouterr().out
+    assert "80 labelled reports" in message and "site, 80 reports:" in message
+    assert "before " in message and "after, cross-fitted" in message and "sure from a probability of" in message
+    assert "3 of 4 codes can be coded without a person (min_support=10): C18, C34, C50\n" in message
+    assert "8 records have a code that the model does not know (C99)" in message
+    assert "histology: no labels; its calibration stays." in message
     found = read_checkpoint(str(tmp_path / "new"))
-    assert found.digest != before.digest and found.digest[:12] in told
+    assert found.digest != before.digest and found.digest[:12] in message
     assert read_checkpoint(str(sample / "model")).digest == before.digest
     assert found.calibration["histology"] == before.calibration["histology"]
     site = found.calibration["site"]
@@ -60,8 +60,8 @@ def test_too_few_reports_are_refused_before_any_work(sample, tmp_path, capsys):
     assert calibrate(sample, tmp_path / "new", "data.where={split: valid}", "data.labels={site: site}") == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err == (
-        "calibrate: data.path: 40 reports with a code of site: too few. 98 % right with 95 % confidence takes at the least 203 "
-        "reports without an error, and 254 to show its effect; with so few target=0.9 is the most that can be asked\n"
+        "calibrate: data.path: 40 reports with a code of site: too few. 98 % right with 95 % confidence takes at least 203 "
+        "reports without an error, and 254 to show its effect; with so few, target=0.9 is the highest possible\n"
     )
     assert not (tmp_path / "new").exists()
 
@@ -73,8 +73,8 @@ def test_a_target_that_nothing_reaches_writes_nothing_and_says_why(sample, tmp_p
     assert "before " in printed.out and "0 of 4 codes can be coded without a person (min_support=10)\n" in printed.out
     assert "80 reports do not show 95 % right with 95 % confidence: nothing will be coded without a person" in printed.out
     # Four fifths of 80 are fewer than the 80 that 95 % takes.
-    assert "in 5 parts, so that 64 reports must do for each, and 80 without an error are the least:" in printed.out
-    assert "from 100 reports on there is something to see here" in printed.out and "To use it" not in printed.out
+    assert "in 5 parts, so each is fitted on 64 reports, but at least 80 without an error are needed:" in printed.out
+    assert "the effect can be shown from 100 reports on" in printed.out and "To use it" not in printed.out
     assert printed.err.splitlines()[-1].startswith(
         "calibrate: target: no revision is written, since with it every report would go"
     )
@@ -100,21 +100,21 @@ def test_per_class_thresholds_reach_the_checkpoint(sample, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["data.labels={site: split}"], "data.labels: none of the 2 different labels (test, valid) is a code of task site"),
         (["data.labels={place: site}"], "the model has no task 'place'"),
         (["data.labels={site: nowhere}"], "has no column 'nowhere'"),
         (["data.path=nowhere.parquet"], "data.path: "),
-        (["data.where={split: train}"], "data.where: none of 80 rows is chosen: split has test, valid"),
+        (["data.where={split: train}"], "data.where: none of 80 rows matches: split has test, valid"),
         (["method=platt"], "method: 'platt' is not allowed"),
         (["model.path=nowhere"], "is no checkpoint folder"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, more, told):
+def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, more, message):
     assert calibrate(sample, tmp_path / "new", *more) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,12 +30,12 @@ def test_the_data_dictionary_has_every_column_and_no_other() -> None:
 
 def test_the_data_dictionary_has_the_type_of_every_column() -> None:
     words = {"string": "string", "float": "float32", "int32": "int32", "int64": "int64", "fixed_size_binary[32]": "fixed binary"}
-    told = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part("codes"), re.MULTILINE))
+    listed = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part("codes"), re.MULTILINE))
     for field in records.table_schema(records.codes_fields(["T"])):
         kind = str(field.type)
         expected = "list" if kind.startswith("list") else "struct" if kind.startswith("struct") else words[kind]
-        assert told[field.name].startswith(expected), field.name
-        assert ("never null" in told[field.name]) == (not field.nullable), field.name
+        assert listed[field.name].startswith(expected), field.name
+        assert ("never null" in listed[field.name]) == (not field.nullable), field.name
 
 
 def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of_a_target() -> None:
@@ -53,9 +53,9 @@ def test_the_data_dictionary_has_every_column_of_explanations_and_every_field_of
     [("wrong", records.wrong_schema(["S"])), ("wrong entities", records.wrong_entities_schema(["S"]))],
 )
 def test_the_data_dictionary_has_every_column_of_wrong_answers(chapter: str, schema: pa.Schema) -> None:
-    told = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part(chapter), re.MULTILINE)
-    assert [name for name, _ in told] == schema.names
-    for (name, kind), field in zip(told, schema, strict=True):
+    listed = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", part(chapter), re.MULTILINE)
+    assert [name for name, _ in listed] == schema.names
+    for (name, kind), field in zip(listed, schema, strict=True):
         words = {"float": "float32", "list<element: string>": "list of string", "list<item: string>": "list of string"}
         assert kind == words.get(str(field.type), str(field.type)) + ", never null" * (not field.nullable), name
 
@@ -267,9 +267,9 @@ def test_the_readme_names_the_sites_that_the_shipped_model_can_code_without_revi
 
     coder = load(ModelSpec("engine.models.site_classifier", "shipped"))
     codes = coder.auto()["site"]
-    (told,) = re.findall(r"With the shipped model (.*?)\.\s", README, re.DOTALL)
-    assert re.findall(r"C\d\d", told) == codes and coder.auto()["histology"] == []
-    assert told.startswith(f"{len(codes)} of its {len(coder.config.task('site').labels)} sites can be `auto`")
+    (message,) = re.findall(r"With the shipped model (.*?)\.\s", README, re.DOTALL)
+    assert re.findall(r"C\d\d", message) == codes and coder.auto()["histology"] == []
+    assert message.startswith(f"{len(codes)} of its {len(coder.config.task('site').labels)} sites can be `auto`")
 
 
 def test_every_test_that_the_guarantees_name_exists() -> None:

@@ -85,8 +85,8 @@ def test_the_wrong_answers_are_those_of_the_tables(coded_run, evaluated):
             slice_facility="facility",
             slice_split="split",
         ).sort("record_id")
-        told = wrong.filter(pl.col("task") == task).select(expected.columns).sort("record_id")
-        assert told.equals(expected) and told.height > 10
+        message = wrong.filter(pl.col("task") == task).select(expected.columns).sort("record_id")
+        assert message.equals(expected) and message.height > 10
     keys = wrong.select(pl.col("decision") != "auto", -pl.col("prob")).rows()
     assert keys == sorted(keys)
     page = (evaluated / "report.html").read_text("utf-8")
@@ -110,17 +110,17 @@ def test_labels_that_the_model_does_not_know_are_counted(coded_run, evaluated):
 
 def test_every_metric_and_column_is_in_the_data_dictionary(evaluated):
     chapter = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8").split("\n## metrics\n")[1].split("\n## ")[0]
-    told = re.findall(r"^\| `([^`]+)` \|", chapter, re.MULTILINE)
-    assert told[: len(METRICS)] == METRICS.names
-    assert {metric for _, metric, _ in metrics(evaluated)} <= set(told[len(METRICS) :])
-    assert len(told) == len(set(told))
+    listed = re.findall(r"^\| `([^`]+)` \|", chapter, re.MULTILINE)
+    assert listed[: len(METRICS)] == METRICS.names
+    assert {metric for _, metric, _ in metrics(evaluated)} <= set(listed[len(METRICS) :])
+    assert len(listed) == len(set(listed))
 
 
 def test_every_metric_of_findings_is_in_the_data_dictionary():
     whole = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8")
-    told = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
+    listed = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
     boxes = box_metrics([[(0, 0, 1, 1)]] * 6, [[(1.0, (0, 0, 1, 1))]] * 6, np.arange(6), Rounds(10))
-    assert {m.metric for m in [*figures(*studies()).metrics, *boxes]} <= set(told)
+    assert {m.metric for m in [*figures(*studies()).metrics, *boxes]} <= set(listed)
 
 
 def test_the_report_lists_the_codes_that_can_be_coded_without_a_person(coded_run, evaluated, tmp_path):
@@ -165,9 +165,9 @@ def test_the_report_stands_alone_and_holds_no_text_of_a_report(coded_run, evalua
 
 def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):
     assert evaluate(coded_run, tmp_path / "e", "where={split: test}", f"model.path={coded_run.model}") == 0
-    told = capsys.readouterr().out
-    assert "40 records compared, 60 rows" in told and "coded without a person" in told
-    assert "records have a code that the model does not know (C" in told and "histology (no part in the decision" in told
+    message = capsys.readouterr().out
+    assert "40 records compared, 60 rows" in message and "coded without a person" in message
+    assert "records have a code that the model does not know (C" in message and "histology (no part in the decision" in message
     wrong = pl.read_parquet(tmp_path / "e" / "wrong" / "wrong.parquet")
     counts = [
         (task, rows.height, (rows["decision"] == "auto").sum())
@@ -175,16 +175,16 @@ def test_the_terminal_tells_the_main_figures(coded_run, tmp_path, capsys):
         for rows in [wrong.filter(pl.col("task") == task)]
     ]
     line = ", ".join(f"{task} {every} ({unseen} coded without a person)" for task, every, unseen in counts)
-    assert f"Wrong answers: {line}.\nWrong answers by record id: {tmp_path}/e/wrong/wrong.parquet" in told
+    assert f"Wrong answers: {line}.\nWrong answers by record id: {tmp_path}/e/wrong/wrong.parquet" in message
 
 
 def test_a_few_records_have_no_figures_in_the_terminal(coded_run, tmp_path, capsys):
     pl.read_parquet(coded_run.reports).head(6).write_parquet(tmp_path / "gold.parquet")
     more = [f"gold={tmp_path / 'gold.parquet'}", "labels={site: site}", "group=patient"]
     assert evaluate(coded_run, tmp_path / "e", *more) == 0
-    told = capsys.readouterr().out
-    assert "6 records compared" in told and "%" not in told.replace("95% confidence", "")
-    assert re.search(r"right of all answered +too few \(5\)", told)
+    message = capsys.readouterr().out
+    assert "6 records compared" in message and "%" not in message.replace("95% confidence", "")
+    assert re.search(r"right of all answered +too few \(5\)", message)
 
 
 def test_gold_that_is_not_in_the_run_is_told_and_the_rest_goes_on(coded_run, tmp_path, capsys):
@@ -192,9 +192,9 @@ def test_gold_that_is_not_in_the_run_is_told_and_the_rest_goes_on(coded_run, tmp
     extra = pl.DataFrame({"record_id": ["nobody", gold["record_id"][0]], "site": ["C50", "C99"]})
     pl.concat([gold, extra]).write_csv(tmp_path / "gold.csv")
     assert evaluate(coded_run, tmp_path / "e", f"gold={tmp_path / 'gold.csv'}", "labels.site=site") == 0
-    told = capsys.readouterr().out
-    assert "9 records compared" in told
-    assert "1 records of the gold table have no row" in told and "2 rows of the gold table were left out" in told
+    message = capsys.readouterr().out
+    assert "9 records compared" in message
+    assert "1 records of the gold table have no row" in message and "2 rows of the gold table were left out" in message
 
 
 def test_marks_in_another_text_are_told_and_left_out(coded_run, tmp_path, capsys):
@@ -207,8 +207,8 @@ def test_marks_in_another_text_are_told_and_left_out(coded_run, tmp_path, capsys
     table.write_parquet(tmp_path / "gold.parquet")
     more = [f"gold={tmp_path / 'gold.parquet'}", "text=text", "labels={site: site}", "spans={site: evidence_site}"]
     assert evaluate(coded_run, tmp_path / "e", *more) == 0
-    told = capsys.readouterr().out
-    assert "6 marked texts are not the texts that were coded" in told and "1 records have marked spans outside" in told
+    message = capsys.readouterr().out
+    assert "6 marked texts are not the texts that were coded" in message and "1 records have marked spans outside" in message
 
 
 def test_one_class_only_is_told(coded_run, tmp_path, capsys):
@@ -219,25 +219,25 @@ def test_one_class_only_is_told(coded_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
-        (["id=facility"], "if files number alike, set id_scope=file"),
-        (["id_scope=file"], "none of 60 ids of the gold table stands in the run"),
+        (["id=facility"], "if files number their records alike, set id_scope=file"),
+        (["id_scope=file"], "none of 60 ids of the gold table is in the run"),
         (["labels={place: site}"], "the run has no task 'place'; it has site, histology"),
         (["labels={site: facility}"], "is a code of task site"),
         (["group=text"], "group: column 'text' has values of up to"),
         (["slices=[place]"], "has no column 'place'"),
-        (["slices=[text]"], "parts the records into a few"),
+        (["slices=[text]"], "with few different values"),
         (["gold=nowhere.csv"], "gold: "),
         (["run=nowhere"], "holds no run"),
         (["model.path=shipped"], "is not the model of this run"),
     ],
 )
-def test_mistakes_end_in_one_line_before_anything_is_written(coded_run, tmp_path, capsys, more, told):
+def test_mistakes_end_in_one_line_before_anything_is_written(coded_run, tmp_path, capsys, more, message):
     known = [] if any(each.startswith("model.") for each in more) else [f"model.path={coded_run.model}"]
     assert evaluate(coded_run, tmp_path / "e", *known, *more) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "e").exists()
 
 
@@ -252,10 +252,10 @@ def of_entities(run, gold, output, *more):
 
 def test_entities_against_standoff_beside_the_texts_that_were_read(found_run, tmp_path, capsys):
     assert of_entities(found_run, found_run.folder, tmp_path / "e") == 0
-    told = capsys.readouterr().out
-    assert "12 records compared, 12 marked texts; 24 mentions marked and 12 found" in told
-    assert "24 found mentions have a type that is not marked in their dataset, and count for nothing: Drug 24." in told
-    assert "Wrong mentions: 12 missed, 0 found where none is, 0 of another type, 0 with other bounds." in told
+    message = capsys.readouterr().out
+    assert "12 records compared, 12 marked texts; 24 mentions marked and 12 found" in message
+    assert "24 found mentions have a type that is not marked in their dataset, and do not count: Drug 24." in message
+    assert "Wrong mentions: 12 missed, 0 found where none is, 0 of another type, 0 with other bounds." in message
     found = metrics(tmp_path / "e")
     assert found["entities", "recall", "all"]["value"] == 0.5 and found["entities", "precision", "all"]["value"] == 1.0
     assert found["entities", "f1", "type=Sign"]["value"] == pytest.approx(2 / 3)
@@ -283,23 +283,23 @@ def test_entities_against_a_table_with_groups_slices_and_other_names(found_run, 
 def test_every_metric_of_entities_is_in_the_data_dictionary(found_run, tmp_path):
     assert of_entities(found_run, found_run.folder, tmp_path / "e") == 0
     whole = (ROOT / "docs" / "data-dictionary.md").read_text("utf-8")
-    told = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
-    assert {metric for _, metric, _ in metrics(tmp_path / "e")} <= set(told)
+    listed = re.findall(r"^\| `([^`]+)` \|", whole.split("\n## metrics\n")[1].split("\n## ")[0], re.MULTILINE)
+    assert {metric for _, metric, _ in metrics(tmp_path / "e")} <= set(listed)
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
-        (["labels={site: site}"], "labels: is for runs with codes or findings, and this one has entities"),
+        (["labels={site: site}"], "labels: is for runs with codes or findings, but this one has entities"),
         (["group=ward"], "group: neither gold nor the run has a column 'ward'"),
-        (["where={split: test}"], "where: none of 12 marked texts is chosen"),
+        (["where={split: test}"], "where: none of 12 marked texts matches"),
         (["gold=nowhere"], "gold: "),
     ],
 )
-def test_mistakes_about_entities_end_in_one_line(found_run, tmp_path, capsys, more, told):
+def test_mistakes_about_entities_end_in_one_line(found_run, tmp_path, capsys, more, message):
     assert of_entities(found_run, found_run.folder, tmp_path / "e", *more) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "e").exists()
+    assert message in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "e").exists()
 
 
 def test_run_gold_and_evaluation_on_s3(coded_run, tmp_path, bucket, store, capsys):

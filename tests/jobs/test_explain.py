@@ -83,7 +83,7 @@ def test_entities_of_a_run_are_explained_with_their_measures(entities_run, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["explain.tasks=[Z]"], "explain.tasks: the run looked for no type 'Z'; it did for A, B"),
         (["explain.targets={A: B}"], "explain.targets: entities have no code"),
@@ -92,10 +92,10 @@ def test_entities_of_a_run_are_explained_with_their_measures(entities_run, tmp_p
         (["model.path=shipped"], "is not the model of this run"),
     ],
 )
-def test_what_entities_have_not_is_refused_in_one_line(entities_run, tmp_path, capsys, more, told):
+def test_what_entities_have_not_is_refused_in_one_line(entities_run, tmp_path, capsys, more, message):
     assert main.run(arguments(entities_run, tmp_path / "out", *more)) == 2
     err = capsys.readouterr().err
-    assert told in err and err.count("\n") == 1
+    assert message in err and err.count("\n") == 1
 
 
 def test_a_run_that_explains_is_not_explained_itself(entities_run, tmp_path, plainly, capsys):
@@ -120,9 +120,9 @@ def test_a_sample_of_a_run_is_explained_with_one_row_a_record(coded_run, tmp_pat
     output = tmp_path / "explained"
     order = arguments(coded_run, output, "explain.sample=7", "explain.faithfulness=1", "explain.stability=0.5")
     assert main.run(order) == 0
-    told = capsys.readouterr().out
-    assert "Read 60 records" in told
-    counted = duckdb.sql(re.search(r'duckdb\.sql\("(.*)"\)', told)[1]).fetchall()
+    message = capsys.readouterr().out
+    assert "Read 60 records" in message
+    counted = duckdb.sql(re.search(r'duckdb\.sql\("(.*)"\)', message)[1]).fetchall()
     assert sum(count for *_, count in counted) == 14 and {status for _, status, _ in counted} == {"ok"}
     found = table(output)
     assert found["record_id"].to_list() == coded_run.codes["record_id"].to_list()
@@ -165,7 +165,7 @@ def test_reports_that_are_not_those_of_the_run_fail_and_the_others_go_on(coded_r
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["explain.targets={site: C99}"], "no code 'C99'"),
         (["explain.method=magic"], "explain.method: 'magic' is not allowed"),
@@ -175,13 +175,13 @@ def test_reports_that_are_not_those_of_the_run_fail_and_the_others_go_on(coded_r
         (["output.path={run}"], "belongs to another run"),
     ],
 )
-def test_a_wrong_setting_is_refused_in_one_line(coded_run, tmp_path, capsys, more, told):
+def test_a_wrong_setting_is_refused_in_one_line(coded_run, tmp_path, capsys, more, message):
     places = {"{reports}": str(coded_run.reports.parent), "{run}": str(coded_run.output)}
     for name, value in places.items():
         more = [each.replace(name, value) for each in more]
     assert main.run(arguments(coded_run, tmp_path / "out", *more)) == 2
     err = capsys.readouterr().err
-    assert told in err and err.count("\n") == 1
+    assert message in err and err.count("\n") == 1
 
 
 @pytest.fixture
@@ -291,8 +291,8 @@ def test_run_reports_model_and_explanations_on_s3(coded_run, tmp_path, plainly, 
     coded = len(plainly)
     order = [*there, f"run={bucket}/run/", f"output.path={bucket}/explained", "explain.method=pooling"]
     assert main.run(order) == 0
-    told = capsys.readouterr().out
-    assert "Read 12 records" in told and f"polars.scan_parquet('{bucket}/explained/explanations/*.parquet')" in told
+    message = capsys.readouterr().out
+    assert "Read 12 records" in message and f"polars.scan_parquet('{bucket}/explained/explanations/*.parquet')" in message
     assert len(plainly) > coded + 1
     assert main.run(arguments(coded_run, tmp_path / "here", f"input.path={some}", "explain.method=pooling")) == 0
     (file,) = storage.list(f"{bucket}/explained/explanations")

@@ -65,7 +65,7 @@ def test_more_lines_than_excel_opens_are_told_of(coded_run, tmp_path, capsys, mo
     [
         ("export.path={run}/codes/review.csv", "holds the run's tables; name another folder"),
         ("export.path={run}", "is a folder; name a file to write"),
-        ("export.path={run}/_run.json", "_run.json is there and is no export of a run; name another file"),
+        ("export.path={run}/_run.json", "_run.json exists and is no export of a run; name another file"),
         ("rows=reviewed", "did you mean 'review'?"),
         ("export.delimiter=|", "wants one of ,, ;"),
         ("output.path={run}/codes", "holds no run"),
@@ -74,6 +74,6 @@ def test_more_lines_than_excel_opens_are_told_of(coded_run, tmp_path, capsys, mo
 def test_what_is_wrong_is_refused_in_one_line(coded_run, tmp_path, capsys, override, words):
     order = [f"output.path={coded_run.output}", f"export.path={tmp_path / 'a.csv'}", override.format(run=coded_run.output)]
     assert export.main.run(order) == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -61,7 +61,7 @@ def test_the_options_of_a_run_are_named_as_ever():
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("explain.checks_fraction=1", "unknown key 'explain.checks_fraction'"),
         ("model.head=cls", "unknown key 'model.head'"),
@@ -70,10 +70,10 @@ def test_the_options_of_a_run_are_named_as_ever():
         ("explain=default", "explain.method: 'default' is not allowed; wants one of gradient_x_input, none"),
     ],
 )
-def test_a_key_or_choice_of_another_system_is_refused_in_one_line(argument, told, capsys):
+def test_a_key_or_choice_of_another_system_is_refused_in_one_line(argument, message, capsys):
     assert main.run(["input.path=in", "output.path=out", argument]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and told in err and err.count("\n") == 1 and err.startswith("extract_entities: ")
+    assert out == "" and message in err and err.count("\n") == 1 and err.startswith("extract_entities: ")
 
 
 def test_no_evidence_is_one_choice_for_every_system():

@@ -10,9 +10,11 @@ from tests.evaluation.test_findings import studies
 
 def test_entities():
     found = evaluated(types={"A": "Disease"})
-    told = main_figures(found, [], 0.95)
-    assert told.startswith("6 records compared, 6 marked texts; 24 mentions marked and 24 found, of types that were looked for")
-    lines = re.findall(r"^  (\S.*?) +([\d.]+%)(?:  (\(.*\)))?$", told, re.MULTILINE)
+    message = main_figures(found, [], 0.95)
+    assert message.startswith(
+        "6 records compared, 6 marked texts; 24 mentions marked and 24 found, of types that were looked for"
+    )
+    lines = re.findall(r"^  (\S.*?) +([\d.]+%)(?:  (\(.*\)))?$", message, re.MULTILINE)
     assert lines == [
         ("found of what is marked", "25.0%", ""),
         ("right of what was found", "25.0%", ""),
@@ -31,7 +33,7 @@ def test_entities():
 def test_findings():
     rows, gold = studies()
     found = of_findings(rows, gold)
-    told = main_figures(found, [], 0.95)
-    assert told.splitlines()[0] == "24 studies compared, 25 rows in the gold table."
-    assert "  macro AUC                                 62.5%" in told and told.endswith("is in no mean.")
+    message = main_figures(found, [], 0.95)
+    assert message.splitlines()[0] == "24 studies compared, 25 rows in the gold table."
+    assert "  macro AUC                                 62.5%" in message and message.endswith("is in no mean.")
     assert wrong_figures(found) == "Wrong answers: fluid 12 (0 coded without a person), heart 12 (0 coded without a person)."

@@ -134,8 +134,8 @@ def test_an_entrys_name_is_the_users_own(toy: Job, name: str) -> None:
 
 
 def test_braces_that_cannot_be_read_are_told_in_our_words(toy: Job, capsys: pytest.CaptureFixture) -> None:
-    told = refused(toy, capsys, "input.path=x", 'questions={Körperteil: "Wo?"}')
-    assert "questions: what stands in braces cannot be read; give each entry by itself, as in questions.<name>=<value>" in told
+    message = refused(toy, capsys, "input.path=x", 'questions={Körperteil: "Wo?"}')
+    assert "questions: the value in braces cannot be read; give each entry by itself, as in questions.<name>=<value>" in message
 
 
 def test_a_name_that_is_not_utf8_arrives(toy: Job) -> None:
@@ -181,7 +181,7 @@ def test_null_is_none_where_a_key_may_be_empty(toy: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("inptu.path=x", "did you mean 'input.path'?"),
         ("path=x", "did you mean 'input.path'?"),
@@ -217,8 +217,8 @@ def test_null_is_none_where_a_key_may_be_empty(toy: Job) -> None:
         ("--config-name=other", "no file other.yaml"),
     ],
 )
-def test_a_mistake_is_refused_in_one_line(toy: Job, capsys: pytest.CaptureFixture, argument: str, told: str) -> None:
-    assert told in refused(toy, capsys, "input.path=x", argument)
+def test_a_mistake_is_refused_in_one_line(toy: Job, capsys: pytest.CaptureFixture, argument: str, message: str) -> None:
+    assert message in refused(toy, capsys, "input.path=x", argument)
 
 
 def test_what_must_be_given_is_asked_for_by_name_and_meaning(toy: Job, capsys: pytest.CaptureFixture) -> None:
@@ -264,13 +264,13 @@ def test_cfg_prints_what_would_run(toy: Job, capsys: pytest.CaptureFixture) -> N
 
 def test_help_tells_every_key_choice_and_example(toy: Job, capsys: pytest.CaptureFixture) -> None:
     assert toy.run(["--help"]) == 0
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     for each in keys_of(Config):
-        assert f"    {each.name} [" in told
-        assert each.help in told
-    assert "cluster.threads [2]" in told
-    assert "cluster=gpu_box|laptop" in told
-    assert "python -m jobs.toy input.path=reports.csv" in told
+        assert f"    {each.name} [" in message
+        assert each.help in message
+    assert "cluster.threads [2]" in message
+    assert "cluster=gpu_box|laptop" in message
+    assert "python -m jobs.toy input.path=reports.csv" in message
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def test_without_a_job_all_are_listed_with_a_sentence_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: tuple
 ) -> None:
     assert ended(monkeypatch, *words) == 0
-    told = " ".join(capsys.readouterr().out.split())
+    message = " ".join(capsys.readouterr().out.split())
     jobs = _help.jobs()
     assert door.job_names() == [job.name for job in jobs]
     for job in jobs:
-        assert f" {job.name} {job.about.partition('. ')[0].rstrip('.')}. " in told
-    assert "marginalia <job> --help" in told
+        assert f" {job.name} {job.about.partition('. ')[0].rstrip('.')}. " in message
+    assert "marginalia <job> --help" in message
 
 
 def test_a_misspelt_job_is_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -23,8 +23,8 @@ def test_a_corpus_is_written_once(tmp_path, capsys):
 )
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, capsys, override, named):
     assert main.run([f"output.path={tmp_path / 'c'}", override]) == EXIT_CONFIG
-    told = capsys.readouterr().err
-    assert named in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert named in message and message.count("\n") == 1
     assert not (tmp_path / "c").exists()
 
 
@@ -39,8 +39,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(capsys):
     if not os.path.isdir("/proc/self"):
         pytest.skip("needs a file system of the kernel's")
     assert main.run(["output.path=/proc/corpus", "records=10"]) == EXIT_CONFIG
-    told = capsys.readouterr().err
-    assert "/proc/corpus" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "/proc/corpus" in message and message.count("\n") == 1
 
 
 def test_texts_that_are_not_reportable_are_a_corpus_of_their_own(tmp_path, capsys):
@@ -55,6 +55,6 @@ def test_texts_that_are_not_reportable_are_a_corpus_of_their_own(tmp_path, capsy
 @pytest.mark.parametrize("override", ["text.median_words=50", "text.sigma=0", "skew=uniform", "broken=0.1"])
 def test_a_key_of_reports_is_refused_for_other_texts(tmp_path, capsys, override):
     assert main.run([f"output.path={tmp_path / 'c'}", "corpus=unreportable", override]) == EXIT_CONFIG
-    told = capsys.readouterr().err
-    assert override.split("=")[0].split(".")[0] in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert override.split("=")[0].split(".")[0] in message and message.count("\n") == 1
     assert not (tmp_path / "c").exists()

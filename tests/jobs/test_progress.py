@@ -199,7 +199,7 @@ def test_before_the_first_shard_there_is_no_age_of_the_last() -> None:
     bar = Bar(io.StringIO(), clock)
     bar.wait("starting Ray")
     bar.start(standing(0, 0))
-    bar._waits = None
+    bar._phase = None
     assert str(bar) == "0 of 400 reports"
     bar.close()
 
@@ -209,8 +209,8 @@ def test_a_bar_that_never_started_can_be_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "message"),
     [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
 )
-def test_durations(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_durations(seconds: float, message: str) -> None:
+    assert duration(seconds) == message

@@ -25,13 +25,13 @@ def own(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 def test_its_keys_are_in_the_help_and_no_others(door, own: list[str], capsys: pytest.CaptureFixture) -> None:
     assert door.run([*own, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "    toy.stage [run]\n        Where a text may misbehave. (one of prepare, run)\n" in told
-    assert "    model.system [tests.toys.plain]\n" in told and "    model.path [nowhere]\n" in told
-    assert "Some keys are those of the system, here tests.toys.plain; model= takes another one, with its own." in told
-    assert "model=prompt_mrc|site_classifier|toy\n" in told and "input.path [???]" in told
-    assert not any(f"    {section}." in told for section in ("text", "explain", "decision", "entities"))
-    assert "    decision=" not in told and "    explain=" not in told and "    cluster=" in told
+    message = capsys.readouterr().out
+    assert "    toy.stage [run]\n        Where a text may misbehave. (one of prepare, run)\n" in message
+    assert "    model.system [tests.toys.plain]\n" in message and "    model.path [nowhere]\n" in message
+    assert "Some keys belong to the system, here tests.toys.plain; model= chooses another one, with other keys." in message
+    assert "model=prompt_mrc|site_classifier|toy\n" in message and "input.path [???]" in message
+    assert not any(f"    {section}." in message for section in ("text", "explain", "decision", "entities"))
+    assert "    decision=" not in message and "    explain=" not in message and "    cluster=" in message
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
@@ -52,7 +52,7 @@ def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["toy.stage=sometime"], "toy.stage: 'sometime' is not allowed; wants one of prepare, run"),
         (["toy.stag=run"], "unknown key 'toy.stag' (did you mean 'toy.stage'?); --help lists them all"),
@@ -62,10 +62,10 @@ def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatc
         (["model.system=engine.models"], "model.system: engine.models is no system that a job can run, it has no Options"),
     ],
 )
-def test_a_mistake_is_refused_in_one_line(own: list[str], words: list[str], told: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_mistake_is_refused_in_one_line(own: list[str], words: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert code_reports.main.run([*own, "input.path=x", "output.path=y", *words]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and told in err
+    assert out == "" and err.count("\n") == 1 and message in err
 
 
 def test_a_system_that_cannot_be_imported_is_told_with_the_reason(

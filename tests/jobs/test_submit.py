@@ -39,10 +39,10 @@ class Server:
 
     def ended(self, name: str, sent: subprocess.Popen) -> tuple[int, list[str]]:
         """The exit code of the job itself and the lines of its log; the submitter passes on whether it is 0."""
-        told = sent.communicate(timeout=600)[0]
-        assert f"Job '{name}' " in told, told
+        message = sent.communicate(timeout=600)[0]
+        assert f"Job '{name}' " in message, message
         code = self._ask(name)["driver_exit_code"]
-        assert (sent.returncode, code == 0) in ((0, True), (1, False)), told
+        assert (sent.returncode, code == 0) in ((0, True), (1, False)), message
         return code, self._ask(f"{name}/logs")["logs"].splitlines()
 
     def _ask(self, what: str) -> dict:
@@ -110,9 +110,9 @@ def test_the_shipped_model_as_a_ray_job_between_s3_paths(server: Server, store, 
     s3.pipe(f"{bucket}/in/a.jsonl", "\n".join(lines).encode())
     command = [f"input.path={bucket}/in", "input.id=id", f"output.path={bucket}/out", f"storage.endpoint={store.url}"]
     command += ["cluster=cpu_cluster", "cluster.actors=1", "cluster.cpus_per_reader=0.25"]
-    for name, told in (("s3", "Coded 20 records in "), ("s3-again", "Nothing new to do")):
+    for name, message in (("s3", "Coded 20 records in "), ("s3-again", "Nothing new to do")):
         code, log = server.ended(name, server.submit(name, *command))
-        assert code == 0 and any(line.startswith(told) for line in log), log
+        assert code == 0 and any(line.startswith(message) for line in log), log
         assert not [line for line in log if "testing" in line]
     found = polars.concat(polars.read_parquet(s3.open(path)) for path in s3.glob(f"{bucket}/out/codes/*.parquet"))
     assert sorted(found["record_id"]) == sorted(f"r{i}" for i in range(20))

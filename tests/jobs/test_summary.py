@@ -39,9 +39,9 @@ def summary(**changed: object) -> Summary:
 
 
 def test_the_closing_words_count_everything() -> None:
-    told = _summary.closing(summary())
-    assert "Coded 8 records in 4 s (2.0/s, start included). Earlier runs had coded 2." in told
-    rows = dict(re.findall(r"^  (\w+) +([\d,]+) +[\d.]+%$", told, re.MULTILINE))
+    message = _summary.closing(summary())
+    assert "Coded 8 records in 4 s (2.0/s, start included). Earlier runs had coded 2." in message
+    rows = dict(re.findall(r"^  (\w+) +([\d,]+) +[\d.]+%$", message, re.MULTILINE))
     assert rows == {
         "auto": "6",
         "review": "3",
@@ -51,8 +51,8 @@ def test_the_closing_words_count_everything() -> None:
         "low_margin": "1",
         "missing_text": "1",
     }
-    assert told.index("low_confidence") < told.index("low_margin")
-    assert "Tables: out's/codes" in told
+    assert message.index("low_confidence") < message.index("low_margin")
+    assert "Tables: out's/codes" in message
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_the_closing_words_count_everything() -> None:
 )
 def test_where_nothing_was_decided_nothing_is_said_of_decisions(table: str, decisions: dict, counted: dict) -> None:
     plain = summary(table=table, decisions=decisions, failures={}, reasons={"text_truncated": 3} if table == "entities" else {})
-    for told in (_summary.closing(plain), _summary.standing(plain)):
+    for message in (_summary.closing(plain), _summary.standing(plain)):
         for word in ("decision", "auto", "review", "not_applicable", "oded"):
-            assert word not in told
-        rows = re.findall(r"^  (\w[\w ]*?)  +([\d,]+) +[\d.]+%$", told, re.MULTILINE)
+            assert word not in message
+        rows = re.findall(r"^  (\w[\w ]*?)  +([\d,]+) +[\d.]+%$", message, re.MULTILINE)
         assert {word: int(count) for word, count in rows if word != "text_truncated"} == counted
-        assert told.count("text_truncated") == (table == "entities")
+        assert message.count("text_truncated") == (table == "entities")
 
 
 def test_entities_are_counted_by_type() -> None:
-    told = _summary.closing(summary(table="entities", entities={"Chemical": 1000, "Disease": 3000}))
-    assert "Entities by type, 4,000 in all:\n  Disease         3,000   75.0%\n  Chemical        1,000   25.0%\n" in told
+    message = _summary.closing(summary(table="entities", entities={"Chemical": 1000, "Disease": 3000}))
+    assert "Entities by type, 4,000 in all:\n  Disease         3,000   75.0%\n  Chemical        1,000   25.0%\n" in message
 
 
 def test_a_slow_rate_is_told_by_the_record() -> None:
@@ -89,10 +89,10 @@ def test_what_the_model_never_does_is_told_once_and_only_where_a_record_met_it()
     line = "2 of 3 codes."
     limits = {"rare_class_below_support": line, "no_threshold": line, "low_margin": "Never."}
     reasons = {"rare_class_below_support": 2, "no_threshold": 1}
-    for told in (_summary.closing, _summary.standing):
-        assert told(summary(limits=limits, reasons=reasons)).count(line) == 1
-        assert "Never." not in told(summary(limits=limits, reasons=reasons))
-        assert line not in told(summary(limits=limits))
+    for message in (_summary.closing, _summary.standing):
+        assert message(summary(limits=limits, reasons=reasons)).count(line) == 1
+        assert "Never." not in message(summary(limits=limits, reasons=reasons))
+        assert line not in message(summary(limits=limits))
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_what_the_model_never_does_is_told_once_and_only_where_a_record_met_it()
 )
 def test_what_failed_whole_is_told_in_the_last_line(lost: list, failures: dict, lines: list) -> None:
     files = tuple(Lost(*each) for each in lost)
-    for told in (_summary.closing, _summary.standing):
-        last = told(summary(lost=files, failures=failures, records=6000)).splitlines()
+    for message in (_summary.closing, _summary.standing):
+        last = message(summary(lost=files, failures=failures, records=6000)).splitlines()
         assert [line for line in last if line.startswith("All ")] == lines
         assert last[len(last) - len(lines) :] == lines
 
@@ -138,19 +138,19 @@ def test_the_query_that_is_shown_works_whatever_the_folder_is_called(tmp_path: P
     folder = tmp_path / "out's"
     (folder / "codes").mkdir(parents=True)
     duckdb.sql("SELECT 'C50' AS site_code").write_parquet(str(folder / "codes" / "a.parquet"))
-    told = _summary.closing(summary(output=str(folder)))
-    query = re.search(r'duckdb\.sql\("(.*)"\)', told)[1]
+    message = _summary.closing(summary(output=str(folder)))
+    query = re.search(r'duckdb\.sql\("(.*)"\)', message)[1]
     assert duckdb.sql(query).fetchall() == [("C50", 1)]
 
 
 def test_the_standing_of_an_unfinished_run() -> None:
-    told = _summary.standing(summary(shards=1, bytes=25, records_total=None, generations=0, files=()))
-    assert "not finished" in told and "10 of an unknown number of records (50% of the text), 1 of 2 shards" in told
-    assert "duckdb" not in told
+    message = _summary.standing(summary(shards=1, bytes=25, records_total=None, generations=0, files=()))
+    assert "not finished" in message and "10 of an unknown number of records (50% of the text), 1 of 2 shards" in message
+    assert "duckdb" not in message
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({}, "not finished, and no command is at work on it: the same command again continues it."),
         (
@@ -166,9 +166,9 @@ def test_the_standing_of_an_unfinished_run() -> None:
         ({"generations": 1, "shards": 2, "last_sign": 4.0, "running": True}, "finished."),
     ],
 )
-def test_whether_a_run_is_at_work_is_told_first(changed: dict, told: str) -> None:
+def test_whether_a_run_is_at_work_is_told_first(changed: dict, message: str) -> None:
     run = summary(**{"shards": 1, "generations": 0, **changed})
-    assert _summary.standing(run).splitlines()[0] == f"Run abc in out's: {told}"
+    assert _summary.standing(run).splitlines()[0] == f"Run abc in out's: {message}"
 
 
 def test_status_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -176,8 +176,8 @@ def test_status_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert status.main.run(["output.path=a=b [1]"]) == 0
     assert "Run abc in a=b [1]: finished." in capsys.readouterr().out
     assert status.main.run(["output.path=x", "json=true"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["decisions"]["auto"], told["finished"], told["running"], told["last_sign"]) == (6, True, False, None)
+    message = json.loads(capsys.readouterr().out)
+    assert (message["decisions"]["auto"], message["finished"], message["running"], message["last_sign"]) == (6, True, False, None)
 
 
 def test_status_where_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -229,7 +229,7 @@ def test_the_options_are_those_that_the_site_classifier_knows() -> None:
 
 def test_a_second_text_that_is_not_kept_is_refused(capsys: pytest.CaptureFixture) -> None:
     assert code_reports.main.run(["input.path=x", "output.path=y", "text.pair=question"]) == 2
-    assert "text.pair" in (told := capsys.readouterr().err) and "input.keep" in told and told.count("\n") == 1
+    assert "text.pair" in (message := capsys.readouterr().err) and "input.keep" in message and message.count("\n") == 1
 
 
 @pytest.mark.parametrize("system", ["engine.models.nothing", "nowhere.at.all", "..", "not a name"])

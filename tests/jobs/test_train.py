@@ -6,14 +6,14 @@ from jobs.train import main
 def test_a_figure_that_nobody_measures_is_refused_before_any_work(tmp_path, capsys):
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
     assert main.run([*argv, "train.watch=macro_f1_stage"]) == 2
-    told = capsys.readouterr().err
-    assert "train.watch" in told and "macro_f1_site" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "train.watch" in message and "macro_f1_site" in message and message.count("\n") == 1
     assert not (tmp_path / "model").exists()
 
 
 def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_path, capsys):
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
-    for words, told in (
+    for words, message in (
         (["model.mode=soft"], "unknown key 'model.mode'"),
         (["model=prompt_mrc", "learn.windows=3"], "unknown key 'learn.windows'"),
         (["model=prompt_mrc", "data.group=patient"], "unknown key 'data.group'"),
@@ -35,13 +35,13 @@ def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_
     ):
         assert main.run([*argv, *words]) == 2
         said = capsys.readouterr().err
-        assert told in said and said.count("\n") == 1
+        assert message in said and said.count("\n") == 1
         assert not (tmp_path / "model" / "README.md").exists()
 
 
 def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_path, capsys):
     argv = [f"data.path={tmp_path}/none.parquet", f"output.path={tmp_path}/model"]
-    for words, told in (
+    for words, message in (
         (["learn.weights={site: 2, stage: 1}"], "learn.weights: there is no task 'stage'; there are site, histology"),
         (["learn.budget=127"], "learn.budget"),
         (["train.clip=0"], "train.clip: must be above 0"),
@@ -57,7 +57,7 @@ def test_weights_of_no_task_and_a_clip_that_stops_everything_are_refused(tmp_pat
     ):
         assert main.run([*argv, *words]) == 2
         said = capsys.readouterr().err
-        assert told in said and said.count("\n") == 1
+        assert message in said and said.count("\n") == 1
         assert not (tmp_path / "model").exists()
 
 

@@ -81,8 +81,8 @@ def read_list(folder):
 @pytest.mark.parametrize(
     ("what", "name", "told"),
     [
-        *(("files", name, "names a file that cannot be one") for name in ("../own.json", "/etc/passwd", "a/b.json", "..")),
-        *(("parts", name, "names a part that cannot be one") for name in ("../heads", "heads", "heads/../..", "heads/a/b")),
+        *(("files", name, "contains an invalid file name") for name in ("../own.json", "/etc/passwd", "a/b.json", "..")),
+        *(("parts", name, "contains an invalid part name") for name in ("../heads", "heads", "heads/../..", "heads/a/b")),
     ],
 )
 def test_a_list_that_leads_out_of_the_folder_is_refused(folder, what, name, told):

@@ -83,12 +83,12 @@ def test_a_patient_is_held_out_whole(model, tmp_path):
         (
             COLON,
             {},
-            r"^data\.path: 84 reports with a code of site: too few\. 98 % right with 95 % confidence takes at the least 203 ",
+            r"^data\.path: 84 reports with a code of site: too few\. 98 % right with 95 % confidence takes at least 203 ",
         ),
         (
             [*COLON, *LUNG],
             {"target": 0.95},
-            r"^target: no revision is written, since with it every report would go to a person; ",
+            r"^target: no revision is written, since with it every report would go to review; ",
         ),
         (COLON, {"labels": (("organ", "code"),)}, r"^the model has no task 'organ'; it has site$"),
         (COLON, {"labels": ()}, r"^data\.labels or data\.group: .* has no column 'site'"),

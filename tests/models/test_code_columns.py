@@ -43,11 +43,11 @@ def test_without_patients_the_reports_are_cut_and_it_is_said(tmp_path):
     found = Survey.of(config)
     assert by_id(config, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
     assert by_id(config, "group") == {f"r{n}": f"r{n}" for n in range(60)}
-    first, second = found.told()
-    assert first.startswith("no column patient_id: every report counts as a patient of its own")
+    first, second = found.lines()
+    assert first.startswith("no column patient_id: every report counts as its own patient")
     counts = [found.counts[f"real {split}"] for split in ("train", "valid", "test")]
     assert second == (
-        "no column split: train, valid and test are cut by a hash of record_id (data.cut_share=0.1): "
+        "no column split: a hash of record_id decides train, valid and test (data.cut_share=0.1): "
         f"{counts[0]} train, {counts[1]} valid, {counts[2]} test"
     )
     larger = Survey.of(CodeData(path=config.path, labels=ONE, cut_share=0.4)).counts
@@ -59,14 +59,14 @@ def test_null_cuts_anew_what_has_a_split(tmp_path):
     assert set(by_id(config, "split").values()) == {"train"}
     anew = CodeData(path=config.path, labels=ONE, split=None, group=None)
     assert by_id(anew, "split") == {f"r{n}": cut(f"r{n}") for n in range(60)}
-    assert [line.partition(":")[0] for line in Survey.of(anew).told()] == ["data.group=null", "data.split=null"]
+    assert [line.partition(":")[0] for line in Survey.of(anew).lines()] == ["data.group=null", "data.split=null"]
     # A patient is in one split, whatever the column of splits said.
     assert len(set(by_id(CodeData(path=config.path, labels=ONE, split=None), "split").values())) == 1
 
 
 def test_too_few_to_cut_are_refused(tmp_path):
     config = table(tmp_path, patient_id=["p"] * 60)
-    with pytest.raises(ConfigError, match=r"^data\.path: 60 reports are too few to cut valid and test from"):
+    with pytest.raises(ConfigError, match=r"^data\.path: 60 reports are too few for valid and test"):
         Survey.of(config).require()
 
 

@@ -79,7 +79,7 @@ def test_rows_without_text_or_label_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"patient_id": ["p", "p", "q", "p", "s"]}, "1 groups stand in more than one split"),
+        ({"patient_id": ["p", "p", "q", "p", "s"]}, "1 groups are in more than one split"),
         ({"split": ["train", "train", "train", "dev", "test"]}, "train, valid, test"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_task_that_a_split_has_no_code_of_is_told_before_the_work(tmp_path, sp
 def test_a_split_that_is_not_there_is_told(tmp_path):
     with pytest.raises(
         ConfigError,
-        match=r"^data\.split: needs reports of train, valid and test; there are only train, valid; data\.split=null cuts",
+        match=r"^data\.split: needs reports of train, valid and test; there are only train, valid; data\.split=null splits",
     ):
         Survey.of(write(tmp_path)).require()
 
@@ -153,7 +153,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_told(tmp_path):
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     config = CodeData(str(tmp_path / "r.csv"), labels={"site": "site"})
     found = Survey.of(config)
-    assert found.told() == ["left out, since they cannot be read: 2 parse_error"]
+    assert found.lines() == ["left out because they cannot be read: 2 parse_error"]
     assert Survey.of(config).examples()["record_id"].to_pylist() == ["a", "c"]
 
 
@@ -170,7 +170,7 @@ def test_texts_that_are_blank_or_too_large_are_left_out_and_told(tmp_path):
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     config = CodeData(str(tmp_path / "r.csv"), labels={"site": "site"})
     # A row without a code teaches nothing, whatever its text is.
-    assert Survey.of(config).told() == ["left out, since the text is blank or over the size limit: 3"]
+    assert Survey.of(config).lines() == ["left out because the text is blank or over the size limit: 3"]
     assert Survey.of(config).examples()["record_id"].to_pylist() == ["a", "f"]
 
 

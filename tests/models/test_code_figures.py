@@ -19,11 +19,11 @@ GOOD = {
         ({"baseline": None}, []),
         (
             {"model": {"n": 700, "accuracy": 0.4, "macro_f1": 0.8}},
-            ["site: behind the baseline, TF-IDF with logistic regression (accuracy 0.400 against 0.930): do not use it as it is"],
+            ["site: worse than the baseline, TF-IDF with logistic regression (accuracy 0.400 against 0.930): do not use it"],
         ),
         (
             {"model": {"n": 3, "accuracy": 1.0, "macro_f1": 1.0}},
-            ["site: 3 test reports with a code show an accuracy of at least 0.368 (95 % confidence), not more"],
+            ["site: 3 test reports with a code prove only that the accuracy is at least 0.368 (95 % confidence)"],
         ),
         (
             {"calibration": {**GOOD["calibration"], "n": 1, "bound": None}},

@@ -23,7 +23,7 @@ def answers(task, gold, code, decision):
         answered=np.ones(n, bool),
         prob=np.linspace(0.5, 0.99, n),
         decision=np.array(decision),
-        own=np.array(decision),
+        task_decision=np.array(decision),
         top=[[c] for c in code],
         group=np.arange(n).astype(str),
     )
@@ -52,14 +52,14 @@ def test_the_first_sentence_is_what_a_decision_needs(tmp_path):
     # Twelve of twenty coded, ten of them right; six of eight suggestions right.
     page = write(tmp_path, evaluation())
     assert "Of 20 records with a known site, <strong>60.0%</strong> were coded without a person." in page
-    assert "<strong>83.3%</strong> have the right site; with 95% confidence it is at least 56.2%" in page
+    assert "<strong>83.3%</strong> of these have the right site; with 95% confidence it is at least 56.2%" in page
     assert "the suggestion is right in 75.0%" in page
 
 
 def test_figures_errors_codes_and_notes_are_there(tmp_path):
     page = write(tmp_path, evaluation())
     assert "80.0%" in page and "The dot is this run: 60% kept, 16.7% wrong." in page
-    assert "The 2 commonest errors" in page and '<strong class="bad">2</strong>' in page
+    assert "The 2 most frequent errors" in page and '<strong class="bad">2</strong>' in page
     assert "C50 breast" in page and "Every code (3)" in page
     assert "3 records &lt;gone&gt;." in page and "Title &lt;x&gt;" in page and "run a" in page
     assert "25.0%" in page and "Only 20 records were checked" in page

@@ -23,7 +23,7 @@ def cells(page, title):
 def test_the_first_sentence_says_how_many_are_found_and_right(tmp_path):
     page = write(tmp_path, evaluated())
     assert "Of 24 marked mentions, <strong>25.0%</strong> were found, from the first character to the last" in page
-    assert "Of 24 that were found, <strong>25.0%</strong> are right. If any overlap will do, it is 50.0% and 50.0%." in page
+    assert "Of 24 that were found, <strong>25.0%</strong> are right. If any overlap is enough, it is 50.0% and 50.0%." in page
     for tile, value in (("records compared", 6), ("mentions marked", 24), ("mentions found", 24)):
         assert f"<b>{value}</b><span>{tile}</span>" in page
     assert "failed: not answered" not in page
@@ -32,21 +32,21 @@ def test_the_first_sentence_says_how_many_are_found_and_right(tmp_path):
 
 def test_all_types_each_of_them_and_the_errors(tmp_path):
     page = write(tmp_path, evaluated(slices=["ward"]))
-    assert ["found, of all that is marked", "25.0%", "", "24"] in cells(page, "All types together")
+    assert ["found, of all marked", "25.0%", "", "24"] in cells(page, "All types together")
     assert cells(page, "Type by type") == [
         [A, "12", "18", "50.0%", "33.3%", "40.0%", "", "80.0%"],
         [B, "12", "6", "0.0%", "0.0%", "0.0%", "0.0% to 62.9%", "0.0%"],
     ]
-    assert ["begins elsewhere, ends right", "6", "25.0%"] in cells(page, "Errors") and len(cells(page, "Errors")) == 4
+    assert ["wrong start, right end", "6", "25.0%"] in cells(page, "Errors") and len(cells(page, "Errors")) == 4
     assert cells(page, "Other types at the same words") == [[f"{B} found as {A}", "6", "12"]]
     assert "F1 by ward" in page and "Too few for a figure: x (21 of 3 patients), y (21 of 3 patients)." in page
 
 
 def test_errors_stand_by_their_ids_and_places(tmp_path):
     page = write(tmp_path, evaluated())
-    assert "The 24 errors by record, the surest on top" in page and "They are also in wrong/wrong.parquet" in page
-    rows = cells(page, "The 24 errors by record, the surest on top")
-    assert rows[0] == ["r0", "begins elsewhere, ends right", "A 20–30", "A 22–30", "80.0%", "B 2.0 behind"]
+    assert "The 24 errors by record, highest scores first" in page and "They are also in wrong/wrong.parquet" in page
+    rows = cells(page, "The 24 errors by record, highest scores first")
+    assert rows[0] == ["r0", "wrong start, right end", "A 20–30", "A 22–30", "80.0%", "B 2.0 behind"]
     assert rows[6] == ["r0", "the right words under another type", "B 40–50", "A 40–50", "70.0%", "B 1.0 ahead of this one"]
     assert rows[23] == ["r5", "marked, and nothing like it was found", "B 60–70", "", "", ""]
 
@@ -58,14 +58,14 @@ def test_scores_margins_and_evidence(tmp_path):
         and "One dot for each of 1 equal parts of the found mentions" in page
     )
     assert "tells right from wrong in 100% of pairs" in page
-    assert "the nearest other type is the right one: 100.0% of 6." in page
+    assert "the nearest other type is the right one in 100.0% of 6." in page
     assert ["weight of the evidence on words of the text", "60.0%", "", "12"] in cells(page, "Where the evidence lies")
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"marked": []}, "No mention is marked of the types that were looked for."),
+        ({"marked": []}, "No mention of the types that the run looks for is marked."),
         ({"found": []}, "<strong>0.0%</strong> were found"),
         ({"group": "ward"}, "24 marked mentions: too few for a figure."),
         ({"found": [(0, 10, A)], "marked": [(0, 10, A)]}, "<h2>Errors</h2></header><p>None.</p>"),

@@ -8,10 +8,12 @@ from tests.pages.test_evaluation_entities import cells
 def test_all_labels_and_each_of_them(tmp_path):
     write_evaluation_page(str(tmp_path / "r.html"), "Title", figures(*studies()), deciding=(), level=0.95)
     page = (tmp_path / "r.html").read_text("utf-8")
-    assert ["area under the ROC curve (AUC), each label counting alike", "0.62", "", "66"] in cells(page, "All labels together")
+    assert ["area under the ROC curve (AUC), every label with equal weight", "0.62", "", "66"] in cells(
+        page, "All labels together"
+    )
     assert cells(page, "Label by label") == [
         ["air", "24", "", "", "1.00", ""],
         ["fluid", "24", "0.75", "0.83", "0.50", "0.00"],
         ["heart", "18", "0.50", "0.83", "0.50", "-0.50"],
     ]
-    assert "<b>24</b><span>studies compared</span>" in page and "air: gold has not both yes and no" in page
+    assert "<b>24</b><span>studies compared</span>" in page and "air: gold lacks yes or no" in page

@@ -135,7 +135,7 @@ def test_by_id_as_many_as_are_asked_for(tmp_path):
     ]
     with pytest.raises(ConfigError, match=r"^page\.ids: the table has no record 'x 1'$"):
         _picked(tmp_path, rows, ids=["r1", "x 1"])
-    with pytest.raises(ConfigError, match=r"no record 'x', nor 1 more"):
+    with pytest.raises(ConfigError, match=r"no record 'x', nor 1 of the others"):
         _picked(tmp_path, rows, ids=["x", "r1", "y", "x"])
 
 
@@ -196,7 +196,7 @@ def test_a_mixed_sample_of_entities_has_every_type(tmp_path):
 
 def test_a_table_without_pages_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"^output\.path: there are no pages of explanations; give the folder of a run with codes"
+        ConfigError, match=r"^output\.path: there are no pages for explanations; give the folder of a run with codes"
     ):
         pick_examples([], Choice(), table="explanations")
 

@@ -273,7 +273,7 @@ OTHERS = [b"", b"report_no,report\r\n", b'{"run_id": "x"}', b"record_id,site_cod
 def test_only_an_export_is_replaced(tmp_path, content):
     file = write(codes(CODED), tmp_path / "1.parquet")
     (tmp_path / "out.csv").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"out\.csv is there and is no export of a run; name another file"):
+    with pytest.raises(ConfigError, match=r"out\.csv exists and is no export of a run; name another file"):
         write_sheet(str(tmp_path / "out.csv"), [file])
     assert (tmp_path / "out.csv").read_bytes() == content
     (tmp_path / "out.csv").unlink()

@@ -15,7 +15,7 @@ from engine.models.run import system_of
 from engine.pipeline import ClusterConfig, RunConfig, fingerprint, plan, work
 from engine.pipeline.commit import commit, commit_empty
 from engine.pipeline.layout import Layout
-from engine.pipeline.progress import Silent
+from engine.pipeline.progress import Progress
 from engine.pipeline.publish import publish
 from engine.pipeline.run import begin
 from engine.sources import InputConfig
@@ -38,7 +38,7 @@ def texts(count: int, start: int = 0) -> dict[str, str]:
 def config(path: Path, output: Path, **more) -> RunConfig:
     """A run of the toy system; `options`, `runtime` and `cluster` are taken apart, the rest is RunConfig's."""
     model = ModelSpec("tests.toys.plain", options=more.pop("options", {}), runtime=more.pop("runtime", {}))
-    cluster = ClusterConfig(**{"child_memory": 512 * MEBI, **more.pop("cluster", {})})
+    cluster = ClusterConfig(**{"child_memory_gb": 0.5, **more.pop("cluster", {})})
     return RunConfig(InputConfig(str(path), id="id"), model, str(output), cluster, **{"shard_bytes": 400, **more})
 
 
@@ -61,7 +61,7 @@ class Bench:
         self.config, self.storage, self.layout = settings, storage or LocalStorage(), Layout(settings.output)
         self.system = system_of(settings.model)
         self.found = fingerprint.fingerprint(settings, self.system)
-        self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Silent())
+        self.run_id, self.plan = begin(settings, self.storage, self.system, self.found, Progress())
         self.schema = result_schema(self.system, self.plan.keep)
         keep = self.plan.keep.serialize().to_pybytes()
         cluster = settings.cluster

@@ -6,15 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.pipeline.conftest import MEBI
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(cluster: str, **order) -> subprocess.Popen:
     """Starts `tests.toys.drive` on a cluster."""
     order = {"shard_bytes": 400, **order}
-    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI, **order.get("cluster", {})}
+    order["cluster"] = {"address": cluster, "child_memory_gb": 0.5, **order.get("cluster", {})}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.toys.drive", json.dumps(order)],
         cwd=ROOT,

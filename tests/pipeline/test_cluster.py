@@ -136,9 +136,9 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception, str | None]
 def test_ray_that_cannot_start_in_time_is_worth_another_try(refused):
     # Ray says this with a bare Exception, and elsewhere with others.
     for error in (Exception("The current node timed out during startup."), TimeoutError(), RuntimeError(), ConnectionError()):
-        told = refused(error)
-        assert isinstance(told, RetryableError) and "\n" not in str(told)
-        assert str(told).startswith(f"Ray did not start on this machine in time ({type(error).__name__})")
+        message = refused(error)
+        assert isinstance(message, RetryableError) and "\n" not in str(message)
+        assert str(message).startswith(f"Ray did not start on this machine in time ({type(error).__name__})")
     for error in (Exception("No node info found"), RuntimeError("GCS")):
         assert str(refused(error, "head:1")).startswith("Ray at 'head:1' did not answer in time")
 
@@ -160,9 +160,9 @@ def test_where_memory_is_free_another_error_of_rays_is_not_told_as_a_lack_of_it(
 
 
 def test_a_cluster_elsewhere_is_neither_warned_about_nor_started_with_anything_of_ours(monkeypatch):
-    told: list[dict] = []
+    message: list[dict] = []
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster.ray, "init", lambda **arguments: told.append(arguments))
+    monkeypatch.setattr(cluster.ray, "init", lambda **arguments: message.append(arguments))
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
     monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 8.0})
     monkeypatch.setattr(cluster, "_check_address", lambda _: None)
@@ -175,7 +175,7 @@ def test_a_cluster_elsewhere_is_neither_warned_about_nor_started_with_anything_o
     with cluster.connected(here):
         assert os.environ.pop("RAY_worker_niceness") == "0"
     ours = {"num_cpus", "object_store_memory", "include_dashboard"}
-    assert [ours & arguments.keys() for arguments in told] == [set(), ours]
+    assert [ours & arguments.keys() for arguments in message] == [set(), ours]
     assert cluster.note(there) is None and "/dev/shm has only 64 MiB free" in cluster.note(here)
 
 
@@ -192,7 +192,7 @@ def test_our_own_mistake_is_not_called_rays(refused):
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'"),
         ("http://127.0.0.1:8265", "with `ray job submit`"),
@@ -200,11 +200,11 @@ def test_our_own_mistake_is_not_called_rays(refused):
         ("head", "wants host:port, or auto"),
     ],
 )
-def test_an_address_where_no_ray_is_takes_no_time(monkeypatch, address, told):
+def test_an_address_where_no_ray_is_takes_no_time(monkeypatch, address, message):
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     begun = time.monotonic()
-    with pytest.raises(ConfigError, match=told.replace("`", ".")), cluster.connected(ClusterConfig(address=address)):
+    with pytest.raises(ConfigError, match=message.replace("`", ".")), cluster.connected(ClusterConfig(address=address)):
         pass
     assert time.monotonic() - begun < 60
 
@@ -229,15 +229,15 @@ def test_the_key_goes_before_the_environment(monkeypatch, key, environment, expe
 
 def test_actors_that_find_no_room_on_this_machine_are_refused(monkeypatch, caplog):
     monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
-    for settings, told in (
+    for settings, message in (
         (ClusterConfig(gpus_per_actor=1), "cluster.actors=1 with cluster.gpus_per_actor=1, and Ray has 0 GPUs"),
         (ClusterConfig(actors=2, cpus_per_actor=1), "2 actors and one reader claim 2.25 CPUs, and Ray has 2"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             cluster._check_room(settings, here=True)
         # A cluster may be about to grow.
         cluster._check_room(settings, here=False)
-        assert f"{told}: waiting for more nodes" in caplog.text
+        assert f"{message}: waiting for more nodes" in caplog.text
     cluster._check_room(ClusterConfig(actors=3), here=True)
 
 

@@ -20,7 +20,7 @@ def test_a_killed_driver_and_the_same_command_again(tmp_path, cluster):
     model = write(learner, tmp_path / "model")
     write_input(tmp_path / "in" / "a.jsonl", TEXTS)
     order = {"system": "engine.models.prompt_mrc", "path": str(model), "options": OPTIONS, "runtime": {"threads": 1}}
-    order["cluster"] = {"child_memory": 8 * 2**30}
+    order["cluster"] = {"child_memory_gb": 8.0}
     code, _, err = ended(drive(tmp_path, cluster, die="update:2", **order))
     assert code == -signal.SIGKILL, err
     assert 0 < status(str(tmp_path / "out")).shards < status(str(tmp_path / "out")).shards_total

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RetryableError
-from tests.pipeline.conftest import MEBI, Bench, assert_once, config, rows, texts, write_input
+from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITING = ("fsync", "link", "replace", "mkdir")
@@ -88,7 +88,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_run_on_a_disk_that_is_really_too_small(tmp_path, small_disk, cluster):
     write_input(tmp_path / "in" / "a.jsonl", texts(60))
     order = {"input": str(tmp_path / "in"), "output": str(small_disk / "out"), "shard_bytes": 400}
-    order["cluster"] = {"address": cluster, "child_memory": 512 * MEBI}
+    order["cluster"] = {"address": cluster, "child_memory_gb": 0.5}
 
     def drive() -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "tests.toys.drive", json.dumps(order)]
@@ -97,8 +97,8 @@ def test_a_run_on_a_disk_that_is_really_too_small(tmp_path, small_disk, cluster)
 
     first = drive()
     assert first.returncode == 3, first.stderr[-2000:]
-    told = [line for line in first.stderr.splitlines() if "no space left" in line or "more disk" in line]
-    assert len(told) == 1
+    lines = [line for line in first.stderr.splitlines() if "no space left" in line or "more disk" in line]
+    assert len(lines) == 1
     assert "Traceback" not in first.stderr
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True, timeout=60)
     second = drive()

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import ConfigError, InputChanged
 from engine.pipeline import plan
-from engine.pipeline.progress import Silent
+from engine.pipeline.progress import Progress
 from engine.pipeline.run import begin
 from engine.storage import storage_for
 from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
@@ -202,7 +202,7 @@ def test_what_is_left_out_is_told(bench, tmp_path):
 
     lines = []
 
-    class Told(Silent):
+    class Told(Progress):
         def note(self, line):
             lines.append(line)
 

@@ -21,7 +21,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.pipeline import cluster as local
 from engine.pipeline import plan, run, stages, status
-from engine.pipeline.progress import Silent
+from engine.pipeline.progress import Progress
 from tests.pipeline.conftest import Bench, assert_once, config, rows, texts, write_input
 from tests.pipeline.drivers import ended, start
 
@@ -255,7 +255,7 @@ def test_models_that_have_no_work_take_no_threads_from_the_others(bench, monkeyp
         seen.append((crew.actors, environment["OMP_NUM_THREADS"]))
         return [{**one.commit(planned), "seconds": {}} for planned in todo]
 
-    class Told(Silent):
+    class Told(Progress):
         def start(self, state):
             standing.append(state.at_once)
 

@@ -86,7 +86,7 @@ def test_what_other_programs_keep_for_themselves_is_left_out(bucket):
 
 def test_a_bucket_is_a_folder_and_marks_of_folders_are_no_files(bucket):
     put(bucket, "a.csv", "b/c.csv")
-    storage_for(bucket)._client.call("put_object", bucket.removeprefix("s3://"), Key="b/", Body=b"")
+    storage_for(bucket)._client.call("put_object", f"{bucket}/b/", Body=b"")
     assert sources(bucket) == sources(bucket + "/") == ["a.csv", "b/c.csv"]
 
 

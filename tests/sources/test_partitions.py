@@ -144,7 +144,7 @@ def test_a_column_that_stands_in_both_is_refused_unless_they_are_proven_equal(tm
     if fits:
         assert load(tmp_path, keep=["year"]).rows[0]["keep"] == {"year": "2024"}
     else:
-        with pytest.raises(ConfigError, match=r"column 'year' and lies in a folder 'year=\.\.\.'; rename one"):
+        with pytest.raises(ConfigError, match=r"column 'year' and is in a folder 'year=\.\.\.'; rename one"):
             load(tmp_path, keep=["year"])
 
 

@@ -235,20 +235,11 @@ def test_every_file_format_holds_the_texts(tmp_path, format):
 def test_the_two_corpora_do_not_mix_in_a_folder(tmp_path):
     write(CorpusConfig(str(tmp_path / "a"), 20, Unreportable(7)))
     assert write(CorpusConfig(str(tmp_path / "a"), 20, Unreportable(7))).written == 0
-    with pytest.raises(ConfigError, match=r"corpus is unreportable, not reports\)"):
+    with pytest.raises(ConfigError, match=r"corpus is unreportable, not reports;"):
         write(CorpusConfig(str(tmp_path / "a"), 20, Settings(7)))
     write(CorpusConfig(str(tmp_path / "b"), 20, Settings(7)))
-    with pytest.raises(ConfigError, match=r"corpus is reports, not unreportable\)"):
+    with pytest.raises(ConfigError, match=r"corpus is reports, not unreportable;"):
         write(CorpusConfig(str(tmp_path / "b"), 20, Unreportable(7)))
-
-
-def test_a_folder_from_before_there_were_two_corpora_goes_on(tmp_path):
-    write(CorpusConfig(str(tmp_path), 20, Settings(7)))
-    settings = tmp_path / ".corpus.json"
-    described = json.loads(settings.read_text())
-    assert described.pop("corpus") == "reports"
-    settings.write_text(json.dumps(described))
-    assert write(CorpusConfig(str(tmp_path), 20, Settings(7))).written == 0
 
 
 def test_a_wrong_seed_is_refused():

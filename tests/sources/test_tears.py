@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.sources.dialect import Dialect, split
 from engine.sources.scan import Tear, csv_records
-from engine.sources.tears import Judge, settled
+from engine.sources.tears import Judge, resolve_tears
 
 COMMA = Dialect(b",")
 
@@ -19,7 +19,7 @@ def read(data, columns, dialect=COMMA, chunk=1 << 20, longest=1 << 20):
     """What is found in order: the values of a record, None for a broken one, (start, stop) of a tear."""
     found = []
     spans = csv_records(io.BytesIO(data), 0, len(data), dialect, longest, chunk)
-    for span in settled(spans, Judge(dialect, columns)):
+    for span in resolve_tears(spans, Judge(dialect, columns)):
         if isinstance(span, Tear):
             found.append((span.start, span.stop))
             continue
@@ -174,7 +174,7 @@ def test_records_wait_for_a_proof_without_their_bytes_and_not_for_ever():
             most = max(most, waiting)
             yield span
 
-    for span in settled(counted(), judge):
+    for span in resolve_tears(counted(), judge):
         assert span.data is None
         waiting -= 1
     assert waiting == 0 and most <= 2000

@@ -1,6 +1,5 @@
 """A folder belongs to one work, locally and on S3."""
 
-import json
 import threading
 
 import pytest
@@ -12,7 +11,6 @@ from engine.storage.claim import Kind, check, claim, read
 SETTINGS = {"loop": {"rate": 0.1, "epochs": 2}, "labels": ["a", "b"], "note": "x" * 80}
 KIND = Kind("toy", "holds another toy: {changes}; choose a new folder", "{name} was {before}, now {now}")
 QUIET = Kind("toy", "holds another toy ({changes})", note="_work/settings.json")
-FLAT = Kind("toy", "holds {changes}", "{name} {before} {now}", under="", first="kind", assumed={"kind": "old"})
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -22,10 +20,10 @@ def folder(request, tmp_path):
 
 def test_the_same_work_goes_on_and_the_note_stays_the_first(folder):
     assert read(folder, KIND) is None
-    note = claim(folder, SETTINGS, KIND, given=["a", 1], id="first")
+    note = claim(folder, SETTINGS, KIND, input=["a", 1], id="first")
     assert note == {"input": ["a", 1], "id": "first", "settings": SETTINGS}
     # Tuples and lists are the same in a note.
-    assert claim(folder, {**SETTINGS, "labels": ("a", "b")}, KIND, given=("a", 1), id="second") == note == read(folder, KIND)
+    assert claim(folder, {**SETTINGS, "labels": ("a", "b")}, KIND, input=("a", 1), id="second") == note == read(folder, KIND)
     assert [entry.path for entry in storage_for(folder).list(folder)] == [f"{folder}/settings.json"]
     assert read(f"{folder}/", KIND) == note  # as people write a folder
 
@@ -46,11 +44,11 @@ def test_other_settings_are_refused_by_their_names_wherever_the_note_lies(folder
 
 
 def test_an_input_that_has_changed_is_told_apart_from_settings(folder):
-    claim(folder, SETTINGS, KIND, given={"a": 1})
+    claim(folder, SETTINGS, KIND, input={"a": 1})
     with pytest.raises(InputChanged, match=r"^data\.path: the input has changed since this toy began; bring it back"):
-        claim(folder, SETTINGS, KIND, given={"a": 2})
+        claim(folder, SETTINGS, KIND, input={"a": 2})
     with pytest.raises(ConfigError, match="holds another toy") as caught:
-        claim(folder, {**SETTINGS, "labels": []}, KIND, given={"a": 2})
+        claim(folder, {**SETTINGS, "labels": []}, KIND, input={"a": 2})
     assert not isinstance(caught.value, InputChanged)
     # Without an input to tell, none is compared.
     assert claim(folder, SETTINGS, KIND)["input"] == {"a": 1}
@@ -82,15 +80,6 @@ def test_a_file_is_no_folder(tmp_path):
         claim(str(tmp_path / "mine.txt"), SETTINGS, KIND)
     with pytest.raises(ConfigError, match="cannot write"):
         claim(str(tmp_path / "mine.txt" / "out"), SETTINGS, KIND)
-
-
-def test_what_a_note_need_not_name_and_the_setting_that_stands_for_all(folder):
-    storage_for(folder).create(f"{folder}/settings.json", json.dumps({"size": 1}).encode())
-    assert claim(folder, {"kind": "old", "size": 1}, FLAT) == {"size": 1}
-    with pytest.raises(ConfigError, match=r"holds size 1 2$"):
-        claim(folder, {"kind": "old", "size": 2}, FLAT)
-    with pytest.raises(ConfigError, match=r"holds kind old new$"):
-        claim(folder, {"kind": "new", "shape": 2}, FLAT)
 
 
 def test_of_many_with_other_settings_one_has_the_folder(folder):

@@ -197,11 +197,11 @@ def test_a_store_without_conditional_put_is_found_out(bucket, store, fault):
 def test_the_environment_names_the_endpoint_and_the_config_goes_to_workers_without_secrets(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://somewhere:1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
-    settled = S3Config().settled()
-    assert (settled.endpoint, settled.region) == ("http://somewhere:1", "eu-north-1")
-    assert S3Config(endpoint="https://own:2", region="r").settled().endpoint == "https://own:2"
+    config = S3Config().with_environment()
+    assert (config.endpoint, config.region) == ("http://somewhere:1", "eu-north-1")
+    assert S3Config(endpoint="https://own:2", region="r").with_environment().endpoint == "https://own:2"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
-    assert b"hush" not in pickle.dumps(settled)
+    assert b"hush" not in pickle.dumps(config)
 
 
 def test_requests_are_few(bucket, store, storage):

@@ -146,13 +146,12 @@ def test_heads_open_for_as_many_words_as_are_marked(tmp_path, mode):
     assert torch.isfinite(torch.from_numpy(starts)).all()
 
 
+@pytest.mark.timeout(600)
 def test_the_cost_of_an_arm_is_measured_in_processes_of_their_own(run_study):
-    cases = {"tagger": {"model.mode": "tagger"}, "apart": {"model.mode": "name", "cost.separate": True}}
-    base = {"untrained": True, "settle": False, "cost.records": 3, "cost.repeats": 1, "cost.at_once": 2}
-    values = run_study({"arms": cases, "base": base, "measure": ["cost"]})
-    for arm in cases:
-        metrics = {(metric, part) for _, of, metric, part in values if of == arm}
-        assert {("gflops_per_text", "all"), ("ms_per_text_p50", "alone"), ("peak_mib", "2 at once")} <= metrics
-    assert values["one", "tagger", "gflops_per_text", "all"] < values["one", "apart", "gflops_per_text", "all"]
+    base = {"untrained": True, "settle": False, "model.mode": "name", "cost.records": 3, "cost.repeats": 1, "cost.at_once": 2}
+    values = run_study({"arms": {"apart": {"cost.separate": True}}, "base": base, "measure": ["cost"]})
+    found = {key[2:]: value for key, value in values.items()}
+    assert found["gflops_per_text", "all"] > 0 and found["ms_per_text_p50", "alone"] > 0 and found["peak_mib", "2 at once"] >= 0
+    assert found["parameters", "all"] > found["trained_parameters", "all"] > 0
     with pytest.raises(ConfigError, match="cost has the settings records"):
-        run_study({"arms": {"a": {"model.mode": "name", "cost.texts": 3}}, "base": base, "measure": ["cost"]}, folder="odd")
+        run_study({"arms": {"a": {"cost.texts": 3}}, "base": base, "measure": ["cost"]}, folder="odd")

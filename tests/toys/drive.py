@@ -12,13 +12,13 @@ import sys
 
 from engine.errors import EngineError
 from engine.models.base import ModelSpec
-from engine.pipeline import ClusterConfig, RunConfig, Silent, Standing, published, run
+from engine.pipeline import ClusterConfig, Progress, RunConfig, Standing, published, run
 from engine.pipeline.progress import PUBLISHING
 from engine.sources import InputConfig
 from engine.storage import S3Config
 
 
-class Killer(Silent):
+class Killer(Progress):
     def __init__(self, when: str) -> None:
         self._when = when
         if when == "manifest":

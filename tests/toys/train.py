@@ -8,21 +8,30 @@ With `here` in the order the steps are done in this process, without Ray. Prints
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import engine.training.run
 from engine.training.config import LoopConfig
+from engine.training.fit import FitConfig
 from engine.training.here import fit_here
 from engine.training.run import train_system
 
 LOOP = LoopConfig(epochs=3, batch=4, rate=0.05, checkpoint_every=2, report_every=1, seed=1)
 
 
+def fit(config: FitConfig, work: Path, report: Callable[[Mapping[str, Any]], None], remote: str | None = None) -> Path:
+    """`engine.training.fit.fit` in this process."""
+    return fit_here(config, work, report)
+
+
 def main(order: dict) -> None:
     os.environ["DRIVER"] = str(os.getpid())
     if order.get("here"):
         engine.training.run.session = nullcontext
-        engine.training.run.fit = lambda config, work, report, remote: fit_here(config, work, report)
+        engine.training.run.fit = fit
     settings = {"data": {"path": order["data"]}, "precision": "fp32", "seed": 1}
     figures = train_system(
         "tests.toys.learned",

@@ -11,7 +11,7 @@ from engine.errors import ConfigError, ContractError, RetryableError
 from engine.models.site_classifier.build import learner
 from engine.storage import storage_for
 from engine.training.config import LoopConfig
-from engine.training.fit import STATE, FitConfig, _keep, fit
+from engine.training.fit import STATE, FitConfig, _copy_state, fit
 from engine.training.loop import Worker, train
 from tests.training.test_loop import CONFIG, Line
 from tests.training.test_stream import LOOP, settings
@@ -54,17 +54,17 @@ def dying(settings, worker):
 
 
 @pytest.mark.parametrize(
-    ("how", "kind", "told", "tries"),
+    ("how", "kind", "message", "tries"),
     [
         ("mistake", ConfigError, "data: no column", 1),
         ("bug", ContractError, r"training raised ValueError at test_fit\.py:\d+", 1),
         pytest.param("die", RetryableError, "run the same command", 2, marks=pytest.mark.long),
     ],
 )
-def test_a_failed_worker_is_told_as_what_it_is(tmp_path, session, how, kind, told, tries):
+def test_a_failed_worker_is_told_as_what_it_is(tmp_path, session, how, kind, message, tries):
     settings = {"how": how, "tries": str(tmp_path / "tries")}
     retries = 0 if how == "bug" else 1
-    with pytest.raises(kind, match=told) as caught:
+    with pytest.raises(kind, match=message) as caught:
         fit(FitConfig(f"{__name__}:failing", settings, max_failures=retries), tmp_path / "out", print)
     assert len((tmp_path / "tries").read_text()) == tries
     assert "\n" not in str(caught.value) and CANARY not in str(caught.value)
@@ -74,12 +74,12 @@ def test_a_failed_worker_is_told_as_what_it_is(tmp_path, session, how, kind, tol
 
 @pytest.mark.long
 def test_a_lost_worker_goes_on_from_the_checkpoint_on_s3(tmp_path, session, bucket, store):
-    remote, told = f"{bucket}/model/_training", []
+    remote, rows = f"{bucket}/model/_training", []
     config = FitConfig(f"{__name__}:dying", {"tries": str(tmp_path / "tries")}, CONFIG, threads=1, max_failures=1)
-    state = fit(config, tmp_path / "here", told.append, remote)
+    state = fit(config, tmp_path / "here", rows.append, remote)
     assert len((tmp_path / "tries").read_text()) == 2
     # The step that was lost was done again, and none before the checkpoint. Ray may lose what a worker told just before it died.
-    steps = [row["step"] for row in told]
+    steps = [row["step"] for row in rows]
     assert steps == sorted(set(steps)) and steps[-5:] == [5, 6, 7, 8, 9]
     train(Line(), CONFIG, Worker(), tmp_path / "whole")
     mine, theirs = load_file(state / STATE), load_file(tmp_path / "whole" / "last" / STATE)
@@ -111,12 +111,12 @@ def killed(settings, worker):
 def test_two_workers_are_one_and_a_killed_one_costs_nothing_but_time(tmp_path, session, settings):
     states, curves = {}, {}
     for name, workers, kill in (("one", 1, False), ("two", 2, False), ("killed", 2, True)):
-        told = []
+        lines = []
         values = {**settings, "tries": str(tmp_path / "tries"), "kill": kill}
         config = FitConfig(f"{__name__}:killed", values, LoopConfig(**{**vars(LOOP), "report_every": 1}), workers, threads=1)
-        folder = fit(config, tmp_path / name, told.append)
+        folder = fit(config, tmp_path / name, lines.append)
         states[name] = {key: value for key, value in load_file(folder / STATE).items() if key.startswith("weight/")}
-        curves[name] = told[-1]
+        curves[name] = lines[-1]
     assert (tmp_path / "tries").exists()
     # The same two workers add up in the same order; one worker adds in another, which is what the tolerance is for.
     assert all(value.equal(states["killed"][name]) for name, value in states["two"].items())
@@ -138,8 +138,8 @@ def test_half_a_last_state_has_no_name(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("engine.training.fit.shutil.copyfileobj", half)
         with pytest.raises(KeyboardInterrupt):
-            _keep(tmp_path / "from", str(tmp_path / "kept"))
+            _copy_state(tmp_path / "from", str(tmp_path / "kept"))
     assert not (tmp_path / "kept" / STATE).exists()
-    _keep(tmp_path / "from", str(tmp_path / "kept"))
+    _copy_state(tmp_path / "from", str(tmp_path / "kept"))
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [STATE]
     assert (tmp_path / "kept" / STATE).read_bytes() == b"state"

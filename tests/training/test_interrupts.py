@@ -52,9 +52,9 @@ def entities(folder):
 def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path, words, late):
     words = words(tmp_path)
     _, after = interrupted(words, "step 3 of")
-    told = [line for line in after if line.startswith("train: ")]
-    assert len(told) == 1 and after[-1] == told[0], after
-    saved = int(told[0].removeprefix("train: interrupted: the same command goes on after step ").split()[0])
+    messages = [line for line in after if line.startswith("train: ")]
+    assert len(messages) == 1 and after[-1] == messages[0], after
+    saved = int(messages[0].removeprefix("train: interrupted: the same command goes on after step ").split()[0])
     # Some steps may have been done and told between the line and the signal.
     assert saved >= 2 and saved % 2 == 0
     before, after = interrupted(words, late)
@@ -73,8 +73,8 @@ def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path
 @pytest.mark.parametrize("seconds", [0.3, 4.0])
 def test_while_ray_starts(tmp_path, words, seconds):
     _, after = interrupted(words(tmp_path), "starting the workers", seconds)
-    told = "train: interrupted: no step is saved yet; the same command begins at the first"
-    assert [line for line in after if line.startswith("train: ")] == after[-1:] == [told], after
+    message = "train: interrupted: no step is saved yet; the same command begins at the first"
+    assert [line for line in after if line.startswith("train: ")] == after[-1:] == [message], after
 
 
 @pytest.mark.parametrize(("words", "reads"), [(site, "site_classifier.ReportSurvey.of"), (entities, "prompt_mrc.load_corpus")])

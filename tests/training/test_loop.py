@@ -38,9 +38,9 @@ class Line:
     def validate(self):
         return {"w": float(self.weights["w"].detach())}
 
-    def told(self):
-        told, self.shown = {"shown": (float(sum(self.shown)), len(self.shown))}, []
-        return told
+    def further_figures(self):
+        figures, self.shown = {"shown": (float(sum(self.shown)), len(self.shown))}, []
+        return figures
 
 
 class Rising(Line):

@@ -60,8 +60,8 @@ def killed_in_each(points, output, here):
         done = trained(points, output, die=die, here=here)
         assert done.returncode == -9, done.stderr[-2000:]
         # Without Ray no progress is kept of which it could be said how far a phase is.
-        told = continues(str(output))
-        assert f"of the phase {'slope' if die == KILLS[0] else 'shift'}" in told and (here or re.fullmatch(line, told))
+        message = continues(str(output))
+        assert f"of the phase {'slope' if die == KILLS[0] else 'shift'}" in message and (here or re.fullmatch(line, message))
     done = trained(points, output, here=here)
     assert done.returncode == 0, done.stderr[-2000:]
     return done

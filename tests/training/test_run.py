@@ -51,7 +51,7 @@ def place(request, tmp_path, monkeypatch):
         return figures
 
     monkeypatch.setattr(engine.training.run, "fit", fit)
-    monkeypatch.setattr(engine.training.run, "_state", lambda place: (place.home(0) / "_last" / STATE).read_bytes())
+    monkeypatch.setattr(engine.training.run, "_state", lambda files: (files.last(0) / STATE).read_bytes())
     monkeypatch.setattr(engine.training.run, "finish", finish)
     return f"{request.getfixturevalue('bucket')}/model" if request.param == "s3" else str(tmp_path / "model")
 

@@ -185,10 +185,10 @@ def test_own_labels_without_split_or_patients_and_the_last_lines_say_what_lacks(
     columns = ["data.id=number", "data.text=report", "data.labels={site: site}"]
     done = train(f"data.path={tmp_path / 'own.parquet'}", f"output.path={tmp_path / 'model'}", *columns, "baseline=true")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "no column split: train, valid and test are cut by a hash of number" in done.stderr
+    assert "no column split: a hash of number decides train, valid and test" in done.stderr
     assert "no column patient_id: every report counts" in done.stderr and "0 min left" not in done.stderr
     for phase in ("scored ", "fitting the baseline for site on", "measuring evidence, 1 of ", "writing the checkpoint"):
         assert phase in done.stderr
     last = done.stdout[done.stdout.index("Before you use it:") :]
     assert "valid reports with a code are too few for a threshold: 98 % right with 95 % confidence takes 203" in last
-    assert "test reports with a code show an accuracy of at least" in last
+    assert "test reports with a code prove only that the accuracy is at least" in last

@@ -171,10 +171,10 @@ class SpanModel:
             best.scatter_reduce_(0, rows, self._score(logits, batch, rows, first, last).double().cpu(), "amax")
         return torch.where(best.isinf(), torch.nan, own - best)
 
-    def relevance_rules(self, attention: str) -> AbstractContextManager[None]:
+    def relevance_rules(self) -> AbstractContextManager[None]:
         """The rules of the encoder, and of the head that pairs a start with an end."""
         heads = () if self.config.is_tagger else (self.network.match,)
-        return relevance_rules(self.network.encoder, attention, *heads)
+        return relevance_rules(self.network.encoder, *heads)
 
     def own(self, method: str, batch: Spans, targets: Tensor) -> Tensor:
         raise ContractError(f"an extractor has no method '{method}' of its own")

@@ -16,8 +16,8 @@ from engine.models.examples import COMMON
 from engine.models.prompt_mrc.config import DataConfig, Decoding, MrcConfig
 from engine.models.prompt_mrc.instances import Span, align_spans, without_overlaps
 from engine.models.prompt_mrc.options import Options
-from engine.sources.labelled import Broken, Document, Labelled, Left, marked_types, read_documents
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, drawn, with_splits
+from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
 from engine.text.tokens import TokenizedText, tokenize
 
 _INTS = pa.large_list(pa.int32())
@@ -76,8 +76,8 @@ def load_corpus(config: DataConfig) -> Corpus:
         ConfigError: more than half of the documents cannot be used, a split is empty, or a type is never marked in the training
             set.
     """
-    left = Left()
-    documents = read_documents(Labelled(config.path), left)
+    omitted = Omitted()
+    documents = read_documents(Labelled(config.path), omitted)
     broken = Broken.of(documents)
     if 2 * broken.count > broken.texts:
         raise ConfigError(
@@ -98,12 +98,12 @@ def load_corpus(config: DataConfig) -> Corpus:
         of_split = Broken.of([each for each in documents if each.split in empty])
         reason = (of_split if of_split.count else broken).lines()[:1]
         raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *reason]))
-    return Corpus(usable, types, marked, broken, left.count({each.record_id for each in usable}, types))
+    return Corpus(usable, types, marked, broken, omitted.count({each.record_id for each in usable}, types))
 
 
 def _is_sampled(document: Document, config: DataConfig) -> bool:
     share = config.share if document.split == TRAIN else config.eval_share
-    return share >= 1 or drawn(document.record_id, share, "share")
+    return share >= 1 or in_share(document.record_id, share, "share")
 
 
 def members_of(corpus: Corpus, split: str) -> list[int]:

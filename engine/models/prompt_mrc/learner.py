@@ -110,7 +110,7 @@ class MrcLearner:
         np.random.default_rng([self.config.seed, epoch]).shuffle(members)
         return members.tolist()
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:

@@ -31,9 +31,9 @@ class SiteExplainable(CodeExplainable):
         self.own_methods = OWN_METHODS & set(self.config.evidence_methods)
 
     @contextmanager
-    def relevance_rules(self, attention: str) -> Iterator[None]:
-        """The encoder's rules, and the pool's weights as constants."""
-        with relevance_rules(self.network.encoder, attention):
+    def relevance_rules(self) -> Iterator[None]:
+        """The encoder's rules, and pooling weights held constant."""
+        with relevance_rules(self.network.encoder):
             self._constant_pooling = True
             try:
                 yield

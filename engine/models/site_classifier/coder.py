@@ -47,9 +47,9 @@ class SiteCoder(CodeSystem):
         return read_checkpoint(path, options.head)
 
     def build(self, dtype: "torch.dtype") -> "SiteNetwork":
-        from engine.explain import attention_constant
+        from engine.explain.rules import register_attention
 
-        attention = attention_constant.register() if self.method == "attention_constant" else attention_for(self.device)
+        attention = register_attention() if self.method == "attention_constant" else attention_for(self.device)
         return build_network(self.checkpoint, dtype, attention)
 
     @property

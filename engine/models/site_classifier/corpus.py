@@ -109,13 +109,13 @@ class ReportSurvey(Survey):
             self.pairs |= {(first, second) for first, second in both if first is not None and second is not None}
         self._parts.append(self._sampler.samples(texts))
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         if not self.config.highlighted:
-            return super().told()
+            return super().lines()
         kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
         samples = ", ".join(f"{count:,} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
         rejected = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-        return [*super().told(), f"highlights: {samples} for train{f'; not used: {rejected}' if rejected else ''}"]
+        return [*super().lines(), f"highlights: {samples} for train{f'; not used: {rejected}' if rejected else ''}"]
 
     def _synthetic(self, numbers: range) -> Iterator[pa.Table]:
         from engine.sources.synthetic import generate

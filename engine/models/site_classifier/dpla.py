@@ -47,13 +47,14 @@ class DeformablePhrases(Pool):
 
     def forward(self, states: Tensor, batch: "Batch", constant: bool = False) -> Attended:
         words = record_softmax(query_scores(self.word_query, self.word_key(states)), batch, constant)
+        word_context = record_sums(words, states, batch).squeeze(1)
         place, gate = self._places(states, batch)
         place, gate = (place.detach(), gate.detach()) if constant else (place, gate)
         phrases = self._phrases(states, place, gate)
         chosen = record_softmax(query_scores(self.phrase_query, self.phrase_key(phrases)), batch, constant)
-        contexts = [record_sums(words, states, batch).squeeze(1), record_sums(chosen, phrases, batch).squeeze(1)]
+        phrase_context = record_sums(chosen, phrases, batch).squeeze(1)
         weights = torch.cat([words, _to_tokens(chosen.squeeze(-1), place, gate).unsqueeze(-1)], -1)
-        return Attended(torch.cat(contexts, -1), weights, (phrases, chosen, place, gate))
+        return Attended(torch.cat([word_context, phrase_context], -1), weights, (phrases, chosen, place, gate))
 
     def shares(self, states: Tensor, attended: Attended, slope: Tensor) -> Tensor:
         word_slope, phrase_slope = slope.split(states.shape[-1], -1)

@@ -66,7 +66,7 @@ class Explainer:
 
     def token_scores(self, batch: Batch, chunk: int) -> tuple[Pooled, dict[str, Tensor], Mapping[str, Tensor]]:
         """The network's output, and for each task the answers that are explained and the score [W, L] of every token."""
-        with relevance_rules(self.network.encoder, "constant") if self.method == "attnlrp" else nullcontext():
+        with relevance_rules(self.network.encoder) if self.method == "attnlrp" else nullcontext():
             with torch.set_grad_enabled(self.method in NEEDS_BACKWARD):
                 embeds = self.network.embed(batch.ids).requires_grad_(self.method in NEEDS_BACKWARD)
                 pooled = self.network(batch, embeds, chunk)

@@ -89,7 +89,7 @@ class SiteLearner:
     def order(self, epoch: int) -> Sequence[int]:
         return self.source.order(epoch, self.config.ratio, self.config.seed)
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         """Sum and number of losses of each task on each kind of text since the last call, where there are samples."""
         losses, self._losses = self._losses, {}
         return losses if self.source.mixed else {}

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from engine.errors import ConfigError
 from engine.records import text_digest
 from engine.sources.labelled.values import MARK, MARKS, as_marks
-from engine.sources.parquet import whole
+from engine.sources.parquet import read_table
 from engine.storage import storage_for
 from engine.text.plain import plain
 
@@ -223,7 +223,7 @@ def _read_table(path: str) -> list[dict[str, Any]]:
     key = "data.rationale_table"
     if storage_for(path).stat(path) is None:
         raise ConfigError(f"{key}: there is no file {path}")
-    table = whole(path, f"{key}: {path} cannot be read as Parquet; write it again")
+    table = read_table(path, f"{key}: {path} cannot be read as Parquet; write it again")
     missing = [name for name in ("record_id", "start", "end") if name not in table.column_names]
     if missing:
         raise ConfigError(f"{key}: it has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")

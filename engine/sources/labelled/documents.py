@@ -1,18 +1,21 @@
-"""Annotated documents: what every format of annotated text becomes.
+"""Annotated documents, into which every format of annotated text is read.
 
-Spans are half-open offsets in code points of the text exactly as it is held. A mention that lies in several pieces is as many
-spans with one `group_id`, which is None for a mention in one piece. A document that cannot be used says why in `broken`; the
-reason holds counts, numbers and our own words, never the document's.
+Spans are half-open offsets in code points of `text`. A mention in several pieces has a span for each, with one `group_id`; it is
+None for a mention in one piece. `broken` says why a document cannot be used, in our own words and numbers, never the document's.
 """
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 SPLITS = ("train", "valid", "test")
-_SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid", "devel": "valid"}
-_SPLIT_NAMES |= {"development": "valid", "test": "test", "testing": "test"}
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "dev", "devel", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Document:
-    """One annotated text; `broken` says why it cannot be used, and then text and spans are nobody's business. `more` are further
-    columns of it that were asked for and are there."""
+    """One annotated text, and in `more` the requested further columns that it has. `broken` says why it cannot be used; text and
+    spans then mean nothing."""
 
     record_id: str
     text: str
@@ -45,7 +48,7 @@ class Document:
             return self
         wrong = sum(not (0 <= span.start < span.end <= len(self.text)) for span in self.spans)
         if wrong:
-            return replace(self, broken=f"{wrong} of {len(self.spans)} spans do not lie in the text")
+            return replace(self, broken=f"{wrong} of {len(self.spans)} spans are outside the text")
         if any(not span.type for span in self.spans):
             return replace(self, broken="a span has no type")
         unseen = sum(not _is_visible(self.text[span.start : span.end]) for span in self.spans)
@@ -59,8 +62,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why `count` documents cannot be used, with N for numbers, by which alone reasons may differ; `detail` is what the first of
-    them says, whose id is `record_id`."""
+    """Why `count` documents cannot be used: `kind` with N for every number, and `detail` and `record_id` of the first."""
 
     kind: str
     count: int
@@ -70,67 +72,59 @@ class Reason:
 
 @dataclass(frozen=True)
 class Broken:
-    """Which of `texts` documents cannot be used and why, the commonest reason first."""
+    """How many of `texts` documents cannot be used and why, the commonest reason first."""
 
     texts: int
     reasons: tuple[Reason, ...] = ()
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> "Broken":
-        """What cannot be used of some documents."""
         kinds: dict[str, list[tuple[str, str]]] = {}
         for document in documents:
             if document.broken:
                 detail = " ".join(document.broken.split())
                 kinds.setdefault(re.sub(r"\b\d+\b", "N", detail), []).append((detail, document.record_id))
-        reasons = [Reason(kind, len(each), *each[0]) for kind, each in kinds.items()]
-        return cls(len(documents), tuple(sorted(reasons, key=lambda each: -each.count)))
+        reasons = [Reason(kind, len(members), *members[0]) for kind, members in kinds.items()]
+        return cls(len(documents), tuple(sorted(reasons, key=lambda reason: -reason.count)))
 
     @property
     def count(self) -> int:
         """How many cannot be used."""
-        return sum(each.count for each in self.reasons)
+        return sum(reason.count for reason in self.reasons)
 
     def lines(self, most: int = 5) -> list[str]:
-        """A line for each of the commonest reasons, and one for those beyond `most`."""
-        told = [f"{each.detail} ({each.count:,}, the first is {each.record_id!r})" for each in self.reasons[:most]]
+        """A line for each of the `most` commonest reasons, and one for the others."""
+        details = [f"{each.detail} ({each.count:,}, the first is {each.record_id!r})" for each in self.reasons[:most]]
         if rest := self.reasons[most:]:
-            told.append(f"{len(rest):,} further reasons ({sum(each.count for each in rest):,})")
-        return [f"{self.count:,} of {self.texts:,} texts cannot be used: {each}" for each in told]
+            details.append(f"{len(rest):,} further reasons ({sum(each.count for each in rest):,})")
+        return [f"{self.count:,} of {self.texts:,} texts cannot be used: {detail}" for detail in details]
 
 
 def split_called(name: str | None) -> str | None:
-    """train, valid or test, by whichever usual name; None where the name is no such one."""
+    """train, valid or test by their usual names; None for other names."""
     return _SPLIT_NAMES.get((name or "").lower())
 
 
 def lost_mentions(documents: Sequence[Document], types: Collection[str] | None = None) -> tuple[int, int]:
-    """Mentions that a reader of contiguous spans cannot give back, since they lie in several pieces, and all mentions; those of
-    `types` alone where they are given."""
+    """Counts mentions in several pieces, which contiguous spans cannot express, and all mentions; optionally of `types` only."""
     lost = mentions = 0
     for document in documents:
-        groups: dict[str, int] = {}
-        for span in document.spans:
-            if types is not None and span.type not in types:
-                continue
-            if span.group_id is None:
-                mentions += 1
-            else:
-                groups[span.group_id] = groups.get(span.group_id, 0) + 1
-        mentions += len(groups)
-        lost += sum(pieces > 1 for pieces in groups.values())
+        groups = [span.group_id for span in document.spans if types is None or span.type in types]
+        pieces = Counter(group for group in groups if group is not None)
+        mentions += groups.count(None) + len(pieces)
+        lost += sum(count > 1 for count in pieces.values())
     return lost, mentions
 
 
 def marked_types(documents: Iterable[Document], types: Collection[str] | None = None) -> dict[str | None, frozenset[str]]:
-    """By dataset of the usable documents the types that are marked in it, of `types` where they are given: what was not marked
-    there is not held against a model."""
-    found: dict[str | None, set[str]] = {}
+    """The types that are marked in each dataset of the usable documents, optionally of `types` only. A type that nobody marked
+    in a dataset counts as no error of a model there."""
+    marked: dict[str | None, set[str]] = {}
     for document in documents:
         if not document.broken:
-            kinds = {span.type for span in document.spans}
-            found.setdefault(document.dataset, set()).update(kinds if types is None else kinds.intersection(types))
-    return {name: frozenset(kinds) for name, kinds in found.items()}
+            names = {span.type for span in document.spans}
+            marked.setdefault(document.dataset, set()).update(names if types is None else names.intersection(types))
+    return {dataset: frozenset(names) for dataset, names in marked.items()}
 
 
 def _is_visible(text: str) -> bool:

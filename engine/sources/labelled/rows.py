@@ -1,25 +1,23 @@
-"""Annotated text in tables: a row a document, with text and a list of spans, or with tokens and their tags as lists.
+"""Annotated text in tables: a row a document, with text and a list of spans, or with lists of tokens and tags.
 
-Columns go by their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`,
-whose fields are `start`, `end`, `type` or `label`, and `group_id` where there is one; `split`; `dataset` or `corpus`; `lang` or
-`language`. Offsets are whole numbers, ids text or whole numbers, all else is text. A cell of CSV
-or JSONL holds its spans as JSON.
+Columns have their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`,
+whose fields are `start`, `end`, `type` or `label`, and optionally `group_id`; `split`; `dataset` or `corpus`; `lang` or
+`language`. Offsets are whole numbers, ids text or whole numbers, everything else is text. A cell of CSV or JSONL has its spans as
+JSON.
 """
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
 
 import pyarrow as pa
 
 from engine.errors import ConfigError
+from engine.sources.column_types import is_list, is_text, value_type
 from engine.sources.files import format_of
-from engine.sources.kept import is_text, plain
 from engine.sources.labelled import iob2
 from engine.sources.labelled.documents import Document, Span, split_called
 from engine.sources.labelled.table import Labelled, Reader, unreadable
-from engine.sources.labelled.values import is_list
 from engine.storage import Entry
 
 _IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
@@ -33,69 +31,77 @@ _FITS: Mapping[str, Callable[[pa.DataType], bool]] = {
     _LIST: lambda kind: is_list(kind) and is_text(kind.value_type),
     _FAILURE: lambda kind: all(is_text(_fields(kind).get(name, pa.null())) for name in ("kind", "detail")),
 }
-_OF_SPANS = {"start": _NUMBER, "end": _NUMBER, **dict.fromkeys(_TYPES, _TEXT), "group_id": _ID}
-# Which texts are too large is for the run to say that reads them.
+_SPAN_FIELDS = {"start": _NUMBER, "end": _NUMBER, **dict.fromkeys(_TYPES, _TEXT), "group_id": _ID}
+# The run that reads the texts decides which of them are too large.
 _MOST_BYTES = 1 << 30
 
 
-def read(file: Entry, config: Labelled, made: str, dataset: str, split: str | None = None) -> Iterator[Document]:
-    """The rows of a file, with those of `config.group` and `config.more` that it has.
+def read(file: Entry, config: Labelled, prefix: str, dataset: str, split: str | None = None) -> Iterator[Document]:
+    """The rows of a file, with the columns of `config.group` and `config.more` that it has.
 
     Args:
-        made: begins the ids of rows without one. dataset, split: what rows belong to where no column says it.
+        prefix: of the ids of rows without one. dataset, split: defaults of rows whose columns do not say.
     Raises:
-        ConfigError: it cannot be read, has none of the columns needed or one of another type, or a split that is none of train,
-            valid, test.
+        ConfigError: it cannot be read, lacks a needed column or has one of another type, or a split that is none of train, valid,
+            test.
     """
     name, schema = posixpath.basename(file.path), config.schema_of(file)
-    known = schema.names
-    tags, ids = _first(known, _TAGS if "tokens" in known else ()), _first(known, [config.id] if config.id else _IDS)
-    if not tags and not {"text", "spans"} <= set(known):
-        raise ConfigError(f"{name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(known)}", "data.path")
-    own = {"dataset": _first(known, _DATASETS), "lang": _first(known, _LANGUAGES), "split": _first(known, ["split"])}
-    marks = {"tokens": _LIST, tags: _LIST} if tags else {"text": _TEXT}
-    _check(schema, name, {**dict.fromkeys(own.values(), _TEXT), **marks, ids: _ID, "failure": _FAILURE})
-    beside = {key: column for key, column in {"group": config.group, **config.more}.items() if column in known}
-    if ids is None and (beside or config.source or config.id_scope == "file"):
+    names = schema.names
+    tags, ids = _first(names, _TAGS if "tokens" in names else ()), _first(names, [config.id] if config.id else _IDS)
+    if not tags and not {"text", "spans"} <= set(names):
+        raise ConfigError(f"{name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(names)}", "data.path")
+    facts = {"dataset": _first(names, _DATASETS), "lang": _first(names, _LANGUAGES), "split": _first(names, ["split"])}
+    content = {"tokens": _LIST, tags: _LIST} if tags else {"text": _TEXT}
+    _check(schema, name, {**dict.fromkeys(facts.values(), _TEXT), **content, ids: _ID, "failure": _FAILURE})
+    extra = {key: column for key, column in {"group": config.group, **config.more}.items() if column in names}
+    if ids is None and (extra or config.source or config.id_scope == "file"):
         raise ConfigError(f"{config.named('id')}: {name} has none of the columns {', '.join(_IDS)}; name the one with its ids")
-    asked: dict[str, Any] = {each.name: getattr(config, each.name) for each in fields(Labelled)}
-    asked |= {"labels": {"tokens": "tokens", "tags": tags}} if tags else {"text": "text", "spans": {"marked": "spans"}}
-    asked |= {"id": ids, "group": None, "failed": _first(known, ["failure"]), "max_bytes": _MOST_BYTES}
-    asked["more"] = {key: column for key, column in {**own, **beside}.items() if column}
-    read = Reader(Labelled(**asked), [file]).tables()
-    for number, row in enumerate(row for table in read for row in table.to_pylist()):
+    # A config of a subclass names further columns.
+    plain = Labelled(**{each.name: getattr(config, each.name) for each in fields(Labelled)})
+    table = replace(
+        plain,
+        id=ids,
+        group=None,
+        failed=_first(names, ["failure"]),
+        max_bytes=_MOST_BYTES,
+        more={key: column for key, column in {**facts, **extra}.items() if column},
+        **({"labels": {"tokens": "tokens", "tags": tags}} if tags else {"text": "text", "spans": {"marked": "spans"}}),
+    )
+    tables = Reader(table, [file]).tables()
+    for number, row in enumerate(row for table in tables for row in table.to_pylist()):
         if row["split"] is not None and split_called(row["split"]) is None:
             raise ConfigError(f"{name} has a split that is none of train, valid, test (row {number})", "data.path")
-        more = {
+        values = {
             "dataset": row.get("dataset") or dataset,
             "lang": row.get("lang"),
             "split": split_called(row["split"]) or split,
-            "more": {key: row[key] for key in beside},
+            "more": {key: row[key] for key in extra},
         }
-        record_id = f"{made}:{number}" if ids is None or row["record_id"] is None else row["record_id"]
-        if row["failure"] and row["failure"]["kind"] == "unreadable_file":
+        record_id = f"{prefix}:{number}" if ids is None or row["record_id"] is None else row["record_id"]
+        failure = row["failure"]
+        if failure and failure["kind"] == "unreadable_file":
             raise unreadable(file.path, format_of(config.input(), file))
-        if row["failure"]:
-            yield Document(record_id, "", broken=row["failure"]["detail"] or row["failure"]["kind"], **more)
+        if failure:
+            yield Document(record_id, "", broken=failure["detail"] or failure["kind"], **values)
         elif tags:
-            yield iob2.document(record_id, row["tokens"] or (), row["tags"] or (), **more)
+            yield iob2.document(record_id, row["tokens"] or (), row["tags"] or (), **values)
         elif row["text"] is None or row["marked_spans"] is None:
-            yield Document(record_id, "", broken="no text" if row["text"] is None else "no list of spans", **more)
+            yield Document(record_id, "", broken="no text" if row["text"] is None else "no list of spans", **values)
         elif all(span and span["type"] for span in row["marked_spans"]):
-            yield Document(record_id, row["text"], tuple(Span(**span) for span in row["marked_spans"]), **more)
+            yield Document(record_id, row["text"], tuple(Span(**span) for span in row["marked_spans"]), **values)
         else:
-            yield Document(record_id, "", broken="a span lacks its start, end or type", **more)
+            yield Document(record_id, "", broken="a span lacks its start, end or type", **values)
 
 
 def _check(schema: pa.Schema, name: str, columns: Mapping[str | None, str]) -> None:
-    """Types of the columns that matter, so that rows need no doubt. A column of nulls alone is a missing one."""
-    kinds = {field.name: plain(field.type) for field in schema}
+    """Checks the types of the columns once, so that rows need no checks. A column of nulls counts as missing."""
+    kinds = {field.name: value_type(field.type) for field in schema}
     checks = [(f"column {column}", kinds[column], wanted) for column, wanted in columns.items() if column in kinds]
     if "text" in columns and not is_text(kinds["spans"]):
         inner = _fields(kinds["spans"].value_type) if is_list(kinds["spans"]) else {}
         if not {"start", "end"} <= set(inner) or not set(inner) & set(_TYPES):
             raise ConfigError(f"column spans of {name} must be a list with start, end and type (or label) of each", "data.path")
-        checks += [(f"field {each} of column spans", inner[each], _OF_SPANS[each]) for each in inner if each in _OF_SPANS]
+        checks += [(f"field {each} of column spans", inner[each], _SPAN_FIELDS[each]) for each in inner if each in _SPAN_FIELDS]
     for what, kind, wanted in checks:
         if not pa.types.is_null(kind) and not _FITS[wanted](kind):
             raise ConfigError(f"{what} of {name} must be {wanted}, it is {kind}", "data.path")
@@ -105,5 +111,6 @@ def _fields(kind: pa.DataType) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
 
 
-def _first(known: Sequence[str], names: Iterable[str]) -> str | None:
-    return next((name for name in names if name in known), None)
+def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
+    """The first of these names that is a column."""
+    return next((name for name in names if name in columns), None)

@@ -1,4 +1,4 @@
-"""Which documents are for training, validation and test, where a corpus does not say so itself."""
+"""Splits documents into train, valid and test if a corpus does not do so itself."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,46 +10,48 @@ from engine.sources.labelled.documents import Document
 TRAIN, VALID, TEST = "train", "valid", "test"
 
 
-def with_splits(documents: Sequence[Document], held: float = 0.1) -> list[Document]:
-    """Every document with its split, dataset by dataset, broken ones left as they are.
+def with_splits(documents: Sequence[Document], share: float = 0.1) -> list[Document]:
+    """Every document with its split, dataset by dataset; broken ones are unchanged.
 
-    A dataset without any split is cut into train, valid and test. Without a test split, valid becomes test; without a valid one,
-    `held` of train is cut off for it. What is cut goes by a hash of the record's id alone, so it does not move when others come.
+    A dataset without any split is cut into train, valid and test. Without a test split, valid becomes test; without a valid
+    split, `share` of train becomes it. A hash of the record's id alone decides, so that further records move none.
 
     Raises:
         ConfigError: some documents of a dataset have a split and some have none.
     """
-    found: dict[str | None, set[str | None]] = {}
+    splits: dict[str | None, set[str | None]] = {}
     for document in documents:
         if not document.broken:
-            found.setdefault(document.dataset, set()).add(document.split)
-    for name, splits in found.items():
-        if None in splits and len(splits) > 1:
+            splits.setdefault(document.dataset, set()).add(document.split)
+    for name, members in splits.items():
+        if None in members and len(members) > 1:
             raise ConfigError(
-                f"some documents of {name} have a split and some have none; give all of them one, or none",
-                "data.path",
+                f"some documents of {name} have a split and some have none; give all of them one, or none", "data.path"
             )
-    return [document if document.broken else replace(document, split=_split(document, found, held)) for document in documents]
+    return [
+        document if document.broken else replace(document, split=_split(document, splits[document.dataset], share))
+        for document in documents
+    ]
 
 
-def drawn(record_id: str, share: float, *purpose: object) -> bool:
-    """Whether a record is among a share of all; what a smaller share has is also in a larger one."""
+def in_share(record_id: str, share: float, *purpose: object) -> bool:
+    """Whether a record is in a share of all records; a larger share contains a smaller one."""
     return seed_of(record_id, *purpose) / 2**63 < share
 
 
-def cut(name: str, held: float = 0.1) -> str:
-    """The split of what has none, by a hash of its name: a share `held` is test, as much of the rest valid."""
-    if drawn(name, held, "test split"):
+def cut(name: str, share: float = 0.1) -> str:
+    """A split by a hash of the name: `share` is test, and the same share of the rest valid."""
+    if in_share(name, share, "test split"):
         return TEST
-    return VALID if drawn(name, held, "valid split") else TRAIN
+    return VALID if in_share(name, share, "valid split") else TRAIN
 
 
-def _split(document: Document, found: dict[str | None, set[str | None]], held: float) -> str | None:
-    splits, split = found[document.dataset], document.split
+def _split(document: Document, splits: set[str | None], share: float) -> str | None:
+    split = document.split
     if splits == {None}:
-        return cut(document.record_id, held)
+        return cut(document.record_id, share)
     if TEST not in splits and split == VALID and TRAIN in splits:
         return TEST
     if split == TRAIN and not {VALID, TEST} <= splits:
-        return VALID if drawn(document.record_id, held, "valid split") else TRAIN
+        return VALID if in_share(document.record_id, share, "valid split") else TRAIN
     return split

@@ -1,7 +1,7 @@
-"""Labelled records in tables: beside each id what people say of it, and where they saw it.
+"""Labelled records in tables: the labels of each id, and the marks in its text.
 
-Tables are read as reports are (`engine.sources`), so formats, encodings, dialects, broken rows and ids behave the same wherever
-somebody trains, calibrates or evaluates. A few hundred rows come at a time, and pieces of an input can be read by any process.
+Tables are read as reports are (`engine.sources`), so formats, encodings, dialects, broken rows and ids behave the same in
+training, calibration and evaluation. A few hundred rows come at a time, and any process can read any piece of an input.
 """
 
 import re
@@ -19,15 +19,16 @@ from engine import sources
 from engine.errors import ConfigError, RowError
 from engine.records import FAILURE
 from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, InputConfig, Shard
+from engine.sources.column_types import is_list
 from engine.sources.files import ENDINGS, format_of
-from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, is_list, spans, with_nulls
+from engine.sources.labelled.values import CODES, as_text, codes_in, findings, highlights, spans, with_nulls
 from engine.sources.packed import plain_name
 from engine.storage import Entry, storage_for
 
 _PIECE_BYTES = 2 << 20
 _BATCH = 512
-_SAME = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
-# A record without a usable text still has its labels.
+_INPUT_SETTINGS = ("format", "encoding", "delimiter", "quoting", "escape", "id_scope", "max_bytes")
+# Labels are usable without the text.
 _HARMLESS = {"missing_text", "too_large"}
 _FORMATS = {PARQUET: "Parquet", CSV: "CSV", JSONL: "JSON lines"}
 _NO_STATE = {"kind": "parse_error", "detail": "a finding is none of positive, negative and uncertain"}
@@ -35,16 +36,15 @@ _NO_STATE = {"kind": "parse_error", "detail": "a finding is none of positive, ne
 
 @dataclass(frozen=True)
 class Labelled:
-    """Where labelled records are, and which of their columns hold what.
+    """Where labelled records are, and what their columns hold.
 
-    `labels` maps a task to its column with a code, or with codes: a list, or several joined by `;`. `multi_label` are the tasks
-    that have lists; every other task has one code, whatever stands in it. None goes by what the columns hold. `source` names a
-    column whose value and a colon stand in front of the id; `id_scope` "file" does that with the file's own name. `pair` is a
-    second text, `group` the unit that is never parted, such as the patient. `marks` names the column with highlights, `spans` by
-    task one with marked spans. `findings` maps a finding to the column with its state, or names the one column that lists name
-    and state of each. `failed` names one with `kind` and `detail` of what is known to be wrong with a record. `more` are further
-    columns, as text, under the names they get. `names` is what the user calls the settings, for messages; `KEPT` are those that
-    name columns.
+    `labels` maps a task to its column with a code or several: a list, or codes joined by `;`. `multi_label` are the tasks with
+    lists; every other task has one code, even if the cell has a `;`. None goes by the columns' types. `source` is a column whose
+    value and a colon are put before the id; `id_scope` "file" does so with the file's name. `pair` is a second text, `group` the
+    unit that must not be split, such as the patient. `marks` is the column with highlights, `spans` one with marked spans for
+    each task. `findings` maps a finding to the column with its state, or is one column with lists of name and state. `failed` is
+    a column with `kind` and `detail` of a record's known failure. `more` are further columns, as text, by their new names.
+    `names` are the user's names of the settings, for messages; `KEPT` are the settings that name columns.
     """
 
     path: str
@@ -73,25 +73,25 @@ class Labelled:
     KEPT: ClassVar[tuple[str, ...]] = ("labels", "group", "split", "pair", "marks")
 
     def named(self, key: str) -> str:
-        """What the user calls a setting."""
+        """The user's name of a setting."""
         return self.names.get(key, key)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column but id and text, each once."""
         single = (self.source, self.group, self.split, self.pair, self.marks, self.failed)
-        every = [*self.labels.values(), *single, *self.spans.values(), *self.states.values(), *self.more.values()]
-        return tuple(dict.fromkeys(name for name in every if name is not None))
+        names = [*self.labels.values(), *single, *self.spans.values(), *self.states.values(), *self.more.values()]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def states(self) -> Mapping[str | None, str]:
-        """The column of each finding's state, or under None the one that lists all."""
+        """The column of each finding's state, or under None the column that lists all."""
         return {None: self.findings} if isinstance(self.findings, str) else self.findings
 
     def input(self) -> InputConfig:
-        """The same table as an input of reports."""
+        """The table as an input of reports."""
         keep = tuple(name for name in self.columns if name != self.text)
-        return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _SAME})
+        return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _INPUT_SETTINGS})
 
     def schema_of(self, file: Entry) -> pa.Schema:
         """The columns of a file, see `engine.sources.schema_of`.
@@ -106,12 +106,12 @@ class Labelled:
         except RowError as error:
             if error.kind != "invalid_encoding":
                 raise unreadable(file.path, format_of(config, file)) from None
-            told = f"the first line of {basename(file.path)} is not {self.encoding}; set the file's encoding"
-            raise ConfigError(f"{self.named('encoding')}: {told}") from None
+            problem = f"the first line of {basename(file.path)} is not {self.encoding}; set the file's encoding"
+            raise ConfigError(problem, self.named("encoding")) from None
 
     @contextmanager
     def renaming(self) -> Iterator[None]:
-        """Within it, errors speak of the settings under the names that the user knows."""
+        """Errors within the block use the user's names of the settings."""
         try:
             yield
         except ConfigError as error:
@@ -124,16 +124,16 @@ def files_at(path: str, format: str | None = None) -> list[Entry]:
     """The files of a labelled input, see `engine.sources.files.survey`.
 
     Raises:
-        ConfigError: there are none; it speaks of `data.path`.
+        ConfigError: there are none; its key is `data.path`.
     """
     try:
         return sources.list_files(InputConfig(path, None, format=format), storage_for(path))
     except ConfigError as error:
-        raise ConfigError(error.told.removesuffix("; set input.format"), error.key and "data.path") from None
+        raise ConfigError(error.message.removesuffix("; set input.format"), error.key and "data.path") from None
 
 
 def unreadable(path: str, format: str) -> ConfigError:
-    """What is told of a file whose content is broken."""
+    """The error for a file with broken content."""
     name = basename(path)
     if plain_name(path).lower().endswith(ENDINGS[format]):
         return ConfigError(f"{name} cannot be read as {_FORMATS[format]}; write it again, or leave it out", "data.path")
@@ -142,12 +142,12 @@ def unreadable(path: str, format: str) -> ConfigError:
 
 
 class Reader:
-    """A labelled table, its files listed and its columns checked.
+    """A labelled table with its files listed and its columns checked.
 
     Args:
-        files: some of its files, where they are listed already.
+        files: some of its files; None for all.
     Raises:
-        ConfigError: there is nothing to read, a column is missing, or it cannot be what it is named for.
+        ConfigError: there is nothing to read, a column is missing, or a column has the wrong type for its setting.
     """
 
     def __init__(self, config: Labelled, files: Sequence[Entry] | None = None) -> None:
@@ -164,7 +164,7 @@ class Reader:
             yield from self.read(piece)
 
     def pieces(self) -> Iterator[Shard]:
-        """The table in order, cut into pieces of one file each, of some 2 MB of text."""
+        """The table in order, cut into pieces of about 2 MB of text from one file each."""
         with self.config.renaming():
             base = sources.input_base(self._input)
             for file in self.files:
@@ -174,11 +174,11 @@ class Reader:
         """The records of a piece, a few hundred at a time.
 
         Returns:
-            Tables of one schema: `record_id` (null where there is none), `source`, `text` (large_string), `group`, `split` and
-            `pair`, null where they are not asked for; for each task T `T` (text, or a list of it), and where asked for `marks`,
-            `T_spans`, `findings` and further columns; `failure`, of records that cannot be read.
+            Tables of one schema: `record_id` (null if missing), `source`, `text` (large_string), `group`, `split` and `pair`
+            (null unless configured); for each task T `T` (text, or a list of it); if configured `marks`, `T_spans`, `findings`
+            and further columns; `failure` of records that cannot be read.
         Raises:
-            ConfigError: a column cannot be what it is named for.
+            ConfigError: a column has the wrong type for its setting.
         """
         with self.config.renaming():
             table = self._typed(*self._records(piece), piece)
@@ -186,23 +186,23 @@ class Reader:
             yield table.slice(start, _BATCH)
 
     def _records(self, piece: Shard) -> tuple[pa.Table, pa.Array]:
-        """The records of a piece, and which of them have no id; these have their text, if there is one."""
+        """The records of a piece, and which of them have no id; those are read a second time without one, for their text."""
         records = sources.read(self._input, self._storage, piece, self._fields)
-        lacking = pc.fill_null(pc.equal(pc.struct_field(records["failure"], "detail"), "missing_id"), False).combine_chunks()
-        if pc.any(lacking).as_py():
+        without_id = pc.fill_null(pc.equal(pc.struct_field(records["failure"], "detail"), "missing_id"), False).combine_chunks()
+        if pc.any(without_id).as_py():
             other = sources.read(replace(self._input, id=None), self._storage, piece, self._fields)
-            rows = np.arange(len(records)) + len(records) * lacking.to_numpy(zero_copy_only=False)
+            rows = np.arange(len(records)) + len(records) * without_id.to_numpy(zero_copy_only=False)
             records = pa.concat_tables([records, other]).take(pa.array(rows))
-        return records, lacking
+        return records, without_id
 
-    def _typed(self, records: pa.Table, lacking: pa.Array, piece: Shard) -> pa.Table:
-        config, kept = self.config, records["keep"].combine_chunks()
-        given = {name: pa.chunked_array([kept.field(name)]) for name in self.kinds}
+    def _typed(self, records: pa.Table, without_id: pa.Array, piece: Shard) -> pa.Table:
+        config, keep = self.config, records["keep"].combine_chunks()
+        given = {name: pa.chunked_array([keep.field(name)]) for name in self.kinds}
         if piece.slices[0].format != PARQUET:
-            # What has no types has no nulls either.
+            # A format without types has no nulls either.
             given = {name: with_nulls(column) for name, column in given.items()}
         given[config.text] = records["text"]
-        ids = pc.if_else(lacking, pa.scalar(None, pa.string()), records["record_id"])
+        ids = pc.if_else(without_id, pa.scalar(None, pa.string()), records["record_id"])
         columns: dict[str, Any] = {
             "record_id": ids if config.source is None else pc.binary_join_element_wise(as_text(given[config.source]), ids, ":"),
             "source": records["source"],
@@ -226,10 +226,10 @@ class Reader:
         return pa.table(columns)
 
     def _codes(self, task: str, column: pa.ChunkedArray, piece: Shard) -> pa.ChunkedArray | pa.Array:
-        """A code as text, or codes as a list of it, whichever is the task's own."""
+        """The column of a task: a code as text, or codes as a list of text."""
         many, listed = self.config.multi_label, is_list(column.type)
         wanted = listed if many is None else task in many
-        # A file without types holds a list as it can; where there are types, text is no list of codes.
+        # In a format without types a cell of text can hold a list of codes.
         typed = piece.slices[0].format == PARQUET and column.null_count < len(column)
         try:
             if wanted and not (listed or typed):

@@ -1,5 +1,4 @@
-"""The synthetic corpora: pathology reports that nobody wrote, with gold codes and the words that decide them; and texts of which
-none is to be coded."""
+"""The synthetic corpora: pathology reports with gold codes and the words that decide them, and texts that must not be coded."""
 
 from engine.sources.synthetic.generate import SCHEMA, SKEWS, Settings, generate
 from engine.sources.synthetic.unreportable import Unreportable

@@ -1,32 +1,37 @@
-"""Damage on purpose: the bad records that a real feed contains, in known number and place.
+"""Deliberate damage: the bad records of a real feed, in known number and place.
 
 Of every 1/broken records in a row exactly one is damaged, at a place drawn from the seed, and the kinds take turns; so even a
-small corpus holds each of them. A text beyond 4 MiB is rare, one in 100,000 records.
+small corpus has each of them. A text beyond 4 MiB is rare, one in 100,000 records.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 OVERSIZED = "oversized"
-KINDS = (
-    "empty_text",
-    "duplicate_id",
-    "blank_text",
-    "control_characters",
-    "null_text",
-    "invalid_encoding",
-    "digits",
-    "lone_surrogate",
-    "null_id",
-)
 OVERSIZED_EVERY = 100_000
 OVERSIZED_AT = 97
 OVERSIZED_CHARS = 4_400_000
 
+# The text of each kind of damage; damage to the id leaves it unchanged.
+_TEXTS: dict[str, Callable[[str], str | bytes | None]] = {
+    "empty_text": lambda text: "",
+    "duplicate_id": lambda text: text,
+    "blank_text": lambda text: " \n\t  \n ",
+    "control_characters": lambda text: text + " \x01\x07\x1b[0m\x08\x7f",
+    "null_text": lambda text: None,
+    "invalid_encoding": lambda text: text.encode() + b" caf\xe9 \xff",
+    "digits": lambda text: "0123456789" * 1000,
+    "lone_surrogate": lambda text: text.encode() + b" \xed\xa0\xbd",
+    "null_id": lambda text: text,
+}
+KINDS = tuple(_TEXTS)
+_SPANS_HOLD = {None, "duplicate_id", "control_characters", "null_id", OVERSIZED}
+
 
 @dataclass(frozen=True)
 class Damage:
-    """What became of a record. `spans_hold` says whether its evidence still stands where it stood."""
+    """The result for one record; `spans_hold`: its evidence is still at the same offsets."""
 
     kind: str | None
     text: str | bytes | None
@@ -34,31 +39,17 @@ class Damage:
 
 
 def damage(seed: int, number: int, share: float, kinds: tuple[str, ...], text: str) -> Damage:
-    """The record's text after damage, if it is one of those to be damaged."""
+    """Damages the record's text if it is one of the records to damage."""
     kind = kind_of(seed, number, share, kinds)
-    if kind is None:
-        return Damage(None, text, True)
-    if kind == "empty_text":
-        return Damage(kind, "", False)
-    if kind == "blank_text":
-        return Damage(kind, " \n\t  \n ", False)
-    if kind == "null_text":
-        return Damage(kind, None, False)
-    if kind == "digits":
-        return Damage(kind, "0123456789" * 1000, False)
-    if kind == "control_characters":
-        return Damage(kind, text + " \x01\x07\x1b[0m\x08\x7f", True)
-    if kind == "invalid_encoding":
-        return Damage(kind, text.encode() + b" caf\xe9 \xff", False)
-    if kind == "lone_surrogate":
-        return Damage(kind, text.encode() + b" \xed\xa0\xbd", False)
     if kind == OVERSIZED:
-        return Damage(kind, (text + "\n") * (OVERSIZED_CHARS // (len(text) + 1) + 1), True)
-    return Damage(kind, text, True)
+        damaged = (text + "\n") * (OVERSIZED_CHARS // (len(text) + 1) + 1)
+    else:
+        damaged = text if kind is None else _TEXTS[kind](text)
+    return Damage(kind, damaged, kind in _SPANS_HOLD)
 
 
 def kind_of(seed: int, number: int, share: float, kinds: tuple[str, ...]) -> str | None:
-    """The kind of damage that a record gets, or None."""
+    """The kind of damage of a record, or None."""
     if not share:
         return None
     if number % OVERSIZED_EVERY == OVERSIZED_AT:
@@ -68,5 +59,5 @@ def kind_of(seed: int, number: int, share: float, kinds: tuple[str, ...]) -> str
     if place != int(random.Random(f"{seed}/{turn}").random() * stretch):
         return None
     kind = kinds[turn % len(kinds)]
-    # The first record has none before it whose id it could bear.
+    # The first record has none before it to take the id of.
     return "empty_text" if kind == "duplicate_id" and number == 0 else kind

@@ -1,4 +1,4 @@
-"""A report while it is written: pieces of text, and a note of which pieces name the site and the histology."""
+"""A report being written: pieces of text, and which of them name the site and the histology."""
 
 import random
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from engine.sources.synthetic import vocabulary
 from engine.sources.synthetic.styles import Parts, templates
 from engine.sources.synthetic.vocabulary import Phrases, Sentence, Site
 
-# How often to look for a sentence on another topic before a repetition is taken; long texts need some.
+# Draws of a sentence on a new topic before a repetition is allowed; long texts need some.
 _REDRAWS = 3
-# How often a mention keeps to the report's own term; otherwise another term of the same category is used.
+# Share of mentions with the report's own term rather than another one of the category.
 _SAME_TERM = 0.8
 _SAME_PHRASE = 0.85
 _GRADED = frozenset({"adeno", "squamous", "carcinoma", "ductal", "urothelial", "liver"})
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """Which diagnoses and labels fit: organ, plain (no organ to speak of), metastatic or unknown."""
+        """The diagnoses and labels that fit: organ, plain (for systemic tumours), metastatic or unknown."""
         if self.site.code == "C80":
             return "unknown"
         if self.metastatic:
@@ -39,23 +39,25 @@ class Case:
 
 @dataclass
 class Draft:
-    """One report. `room` is how many words of sentences are wanted, `shares` how slots divide them."""
+    """One report. `room` is the number of words in sentences, `shares` divides it among the slots."""
 
     case: Case
     rng: random.Random
     room: float
     shares: dict[str, float]
-    term: str
-    phrase: str
-    procedure: str
     pieces: list[str] = field(default_factory=list)
     site_marks: list[int] = field(default_factory=list)
     histology_marks: list[int] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     topics: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.term = self.pick(self.case.site.terms)
+        self.phrase = self.pick(self.case.phrases.words)
+        self.procedure = self.pick(self.case.site.procedures)
+
     def write(self, parts: Parts) -> None:
-        """Adds a template, its slots filled."""
+        """Adds a template with its slots filled."""
         append = self.pieces.append
         for literal, slot in parts:
             if literal:
@@ -70,17 +72,13 @@ class Draft:
     def fact(self, name: str) -> str:
         """A fact that stays the same throughout the report."""
         if name not in self.facts:
-            self.facts[name] = self._choose(name)
+            case, options = self.case, templates().facts[name]
+            if name == "spread":
+                excluded = templates().spread_not.get(case.site.code)
+                options = [option for option in options if option != excluded]
+            unstaged = name in ("pt", "pn") and (case.kind in ("plain", "unknown") or case.site.group == "brain")
+            self.facts[name] = "not applicable" if unstaged else self.pick(options)
         return self.facts[name]
-
-    def _choose(self, name: str) -> str:
-        case, options = self.case, templates().facts[name]
-        if name in ("pt", "pn") and (case.kind in ("plain", "unknown") or case.site.group == "brain"):
-            return "not applicable"
-        if name == "spread":
-            own = templates().spread_not.get(case.site.code)
-            options = [option for option in options if option != own]
-        return self.pick(options)
 
 
 def _capital(text: str) -> str:
@@ -114,7 +112,7 @@ def _differentiation(draft: Draft) -> None:
 
 
 def _sentences(slot: str, *kinds: str):
-    """Fills a slot with sentences of these kinds, by chance, until its share of the room is used up; one at least."""
+    """Fills a slot with random sentences of these kinds until its share of the room is used up; at least one."""
 
     def fill(draft: Draft) -> None:
         pools = [_pool(kind, draft.case) for kind in kinds]
@@ -140,7 +138,7 @@ def _sentences(slot: str, *kinds: str):
 def _pool(kind: str, case: Case) -> tuple[Sentence, ...]:
     if kind == "away":
         return vocabulary.elsewhere(case.site.code, case.sex)
-    # What was removed is not the organ it came from: of that only the histology speaks.
+    # A metastasis does not describe the organ it came from; only its histology does.
     family, group = case.phrases.family, "unknown" if case.metastatic else case.site.group
     if kind == "ihc":
         return vocabulary.pool(kind, family, f"{family}@{group}")

@@ -1,11 +1,11 @@
 """Blocks of the corpus as the bytes of a file, in each format that the engine reads.
 
-Each format can hold its own kinds of damage: a CSV tells null from empty badly, a folder of texts has no ids to repeat.
+Not every format can hold every kind of damage: CSV hardly tells null from empty, a folder of texts has no ids to repeat.
 """
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 from pyarrow import csv
@@ -24,21 +24,23 @@ def kinds(format: str) -> tuple[str, ...]:
 
 def csv_bytes(block: pa.Table, header: bool) -> bytes:
     """A block as CSV; spans are JSON, [[start, end], ...]. Null is an empty field without quotes."""
-    for name in (each.name for each in block.schema if each.type == SPANS):
-        block = block.set_column(block.schema.get_field_index(name), name, pa.array(map(_json_spans, block[name].to_pylist())))
+    for index, field in enumerate(block.schema):
+        if field.type == SPANS:
+            cells = [json.dumps([[span["start"], span["end"]] for span in spans]) for spans in block[field.name].to_pylist()]
+            block = block.set_column(index, field.name, pa.array(cells))
     sink = io.BytesIO()
     csv.write_csv(block, sink, csv.WriteOptions(include_header=header, quoting_style="needed"))
     return sink.getvalue()
 
 
 def jsonl_bytes(block: pa.Table) -> bytes:
-    """A block as JSON lines. A lone surrogate is written as its escape, other invalid text as its raw bytes."""
+    """A block as JSON lines. A lone surrogate is written as an escape, other invalid text as raw bytes."""
     rows = block.drop_columns("text").to_pylist()
     return b"".join(_line(block.column_names, row, raw) for row, raw in zip(rows, raw_texts(block), strict=True))
 
 
 def raw_texts(block: pa.Table) -> Iterator[bytes | None]:
-    """The texts as they stand, valid UTF-8 or not."""
+    """The bytes of the texts, valid UTF-8 or not."""
     for chunk in block["text"].chunks:
         yield from chunk.cast(pa.binary()).to_pylist()
 
@@ -56,7 +58,3 @@ def _line(names: list[str], row: dict, raw: bytes | None) -> bytes:
     ordered = {name: text if name == "text" else row[name] for name in names}
     line = json.dumps(ordered, ensure_ascii=ascii_only, separators=(",", ":")) + "\n"
     return line.encode("utf-8", "surrogateescape")
-
-
-def _json_spans(spans: Iterable[dict]) -> str:
-    return json.dumps([[span["start"], span["end"]] for span in spans])

@@ -1,15 +1,14 @@
-"""Synthetic pathology reports with gold codes and gold evidence, as many as asked and always the same.
+"""Synthetic pathology reports with gold codes and gold evidence, in any number and reproducible.
 
-Record i of seed s depends on (s, i) and the settings alone: a longer corpus starts with a shorter one, and blocks can be made
-in any order, anywhere. Every eighth record is a second report on the patient of the one before. No real person stands behind
-any of it.
+Record i of seed s depends on (s, i) and the settings alone: a longer corpus begins with the shorter one, and blocks can be made
+in any order, anywhere. Every eighth record is a second report on the patient before. No real person is behind any of it.
 """
 
 import math
 import random
 import zlib
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,33 +16,25 @@ import pyarrow as pa
 
 from engine.keys import check_keys, key
 from engine.sources.synthetic import noise, vocabulary
-from engine.sources.synthetic.damage import KINDS, Damage, damage
+from engine.sources.synthetic.damage import KINDS, damage
 from engine.sources.synthetic.draft import Case, Draft
 from engine.sources.synthetic.styles import cumulative, styles_for
 
 SPANS = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
-# Evidence is every mention of the site or histology that the report owes to its case, spans in the order of the text. Words that
-# merely imply the organ (a colectomy, thyroglobulin) and distractors that name another one are in no span.
+# Evidence is every mention of the case's site or histology, in the order of the text. Words that merely imply the organ (a
+# colectomy, thyroglobulin) and distractors that name another one are in no span.
 SCHEMA = pa.schema(
-    [
-        pa.field("record_id", pa.string()),
-        pa.field("patient_id", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("site", pa.string()),
-        pa.field("histology", pa.string()),
-        pa.field("evidence_site", SPANS),
-        pa.field("evidence_histology", SPANS),
-        pa.field("style", pa.string()),
-        pa.field("facility", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("broken", pa.string()),
-    ]
+    {
+        **dict.fromkeys(("record_id", "patient_id", "text", "site", "histology"), pa.string()),
+        **dict.fromkeys(("evidence_site", "evidence_histology"), SPANS),
+        **dict.fromkeys(("style", "facility", "split", "broken"), pa.string()),
+    }
 )
 SKEWS = ("registry", "uniform")
-# Records made at once: as many, unless they are so long that they would not fit into a modest memory.
+# Records and words of a block at most, for a modest memory.
 _BLOCK, _BLOCK_WORDS = 10_000, 10_000_000
 METASTATIC = 0.08
-# Wanted words below which a text is little more than its diagnosis, and below which there is no room for sections.
+# Below this many words a text is little more than its diagnosis; below this many it has no room for sections.
 VERY_SHORT, SHORT = 25, 60
 _NEVER_METASTATIC = frozenset({"lymphoma", "leukemia", "glioma"})
 
@@ -65,7 +56,7 @@ FACILITIES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a record depends on besides its number. `kinds` are the kinds of damage, taken by turns.
+    """The settings that a record depends on. `kinds` are the kinds of damage, in turn.
 
     Raises:
         ConfigError: a value outside its range.
@@ -96,33 +87,28 @@ def generate(
 ) -> pa.Table:
     """Records `start` to `start + records` of a seed, in the columns of `SCHEMA`.
 
-    Spans are half-open code-point offsets into `text`. With `broken` above 0 some texts are null or no valid UTF-8; those have
-    no spans.
+    Spans are half-open code-point offsets into `text`. With `broken` above 0 some texts are null or invalid UTF-8, without spans.
     """
     settings = Settings(seed, median_words, sigma, skew, broken)
-    made = list(blocks(settings, start, start + records))
-    return pa.concat_tables(made) if made else SCHEMA.empty_table()
+    return pa.concat_tables([SCHEMA.empty_table(), *blocks(settings, start, start + records)])
 
 
 def blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
-    """Records `start` to `stop` as one table after another, each small enough to hold."""
+    """Records `start` to `stop`, in tables of a moderate size."""
     size = max(1, min(_BLOCK, int(_BLOCK_WORDS / settings.median_words)))
     for at in range(start, stop, size):
         yield block(settings, at, min(size, stop - at))
 
 
 def block(settings: Settings, start: int, records: int) -> pa.Table:
-    """One stretch of records, as one table."""
-    columns = {name: [] for name in SCHEMA.names}
-    appends = [column.append for column in columns.values()]
+    """`records` records from `start` on, as one table."""
     rng = random.Random()
-    for number in range(start, start + records):
-        for append, value in zip(appends, _record(settings, number, rng), strict=True):
-            append(value)
-    texts = columns.pop("text")
-    arrays = {name: _spans(v) if name.startswith("evidence") else pa.array(v, pa.string()) for name, v in columns.items()}
-    arrays["text"] = _texts(texts)
-    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+    columns = zip(*(_record(settings, number, rng) for number in range(start, start + records)), strict=True)
+    arrays = [
+        _texts(values) if field.name == "text" else _spans(values) if field.type == SPANS else pa.array(values, field.type)
+        for field, values in zip(SCHEMA, columns, strict=True)
+    ]
+    return pa.table(arrays, schema=SCHEMA)
 
 
 def _record(settings: Settings, number: int, rng: random.Random) -> tuple:
@@ -134,56 +120,35 @@ def _record(settings: Settings, number: int, rng: random.Random) -> tuple:
         rng.seed(settings.seed << 64 | patient << 1 | 1)
     text, style, site_spans, histology_spans = _write(settings, case, rng)
     patient_id = f"pat-{settings.seed}-{patient:08d}"
-    record_id, kind = _record_id(settings, number), None
-    if settings.broken:
-        done: Damage = damage(settings.seed, number, settings.broken, settings.kinds, text)
-        if done.kind:
-            kind, text = done.kind, done.text
-            if kind == "duplicate_id":
-                record_id = _record_id(settings, number - 1)
-            elif kind == "null_id":
-                record_id = None
-            if not done.spans_hold:
-                site_spans, histology_spans = [], []
-    return (
-        record_id,
-        patient_id,
-        text,
-        case.site.code,
-        case.histology,
-        site_spans,
-        histology_spans,
-        style,
-        case.facility,
-        _split(patient_id),
-        kind,
-    )
+    damaged = damage(settings.seed, number, settings.broken, settings.kinds, text)
+    record_id = f"syn-{settings.seed}-{number - (damaged.kind == 'duplicate_id'):08d}"
+    record_id = None if damaged.kind == "null_id" else record_id
+    spans = (site_spans, histology_spans) if damaged.spans_hold else ([], [])
+    codes, split = (case.site.code, case.histology), split_of(patient_id)
+    return (record_id, patient_id, damaged.text, *codes, *spans, style, case.facility, split, damaged.kind)
 
 
-def _record_id(settings: Settings, number: int) -> str:
-    return f"syn-{settings.seed}-{number:08d}"
-
-
-def _split(patient_id: str) -> str:
-    part = zlib.crc32(patient_id.encode()) % 100
+def split_of(key: str) -> str:
+    """The split by a hash of a key: 80 % train, 10 % valid, 10 % test."""
+    part = zlib.crc32(key.encode()) % 100
     return "train" if part < 80 else "valid" if part < 90 else "test"
 
 
 @cache
-def _site_cut(skew: str) -> tuple[float, ...]:
+def _site_shares(skew: str) -> tuple[float, ...]:
     return cumulative([site.weight if skew == "registry" else 1.0 for site in vocabulary.sites()])
 
 
 @cache
-def _histology_cut(site: int) -> tuple[float, ...]:
+def _histology_shares(site: int) -> tuple[float, ...]:
     return cumulative(list(vocabulary.sites()[site].weights))
 
 
 def _case(settings: Settings, rng: random.Random) -> Case:
     draw = rng.random
-    at = bisect(_site_cut(settings.skew), draw())
+    at = bisect(_site_shares(settings.skew), draw())
     site = vocabulary.sites()[at]
-    histology = site.histologies[bisect(_histology_cut(at), draw())]
+    histology = site.histologies[bisect(_histology_shares(at), draw())]
     phrases = vocabulary.phrases_for(histology, site.code)
     sex = site.sexes[int(draw() * len(site.sexes))]
     side = ("left", "right")[int(draw() * 2)] if site.paired and draw() < 0.85 else ""
@@ -195,27 +160,16 @@ def _case(settings: Settings, rng: random.Random) -> Case:
 def _write(settings: Settings, case: Case, rng: random.Random) -> tuple[str, str, noise.Spans, noise.Spans]:
     words = settings.median_words * math.exp(settings.sigma * rng.gauss(0.0, 1.0))
     length = "very short" if words < VERY_SHORT else "short" if words < SHORT else "full"
-    styles, cut = styles_for(length, case.metastatic)
-    style = styles[bisect(cut, rng.random())]
-    site, pick = case.site, rng.random
-    draft = Draft(
-        case,
-        rng,
-        max(0.0, words - style.core),
-        style.shares,
-        site.terms[int(pick() * len(site.terms))],
-        case.phrases.words[int(pick() * len(case.phrases.words))],
-        site.procedures[int(pick() * len(site.procedures))],
-    )
+    styles, shares = styles_for(length, case.metastatic)
+    style = styles[bisect(shares, rng.random())]
+    draft = Draft(case, rng, max(0.0, words - style.core), style.shares)
     draft.write(draft.pick(style.alternatives))
-    pieces = draft.pieces
-    if style.noise:
-        pieces = noise.apply(style.noise, pieces, {*draft.site_marks, *draft.histology_marks}, rng)
+    pieces = noise.apply(style.noise, draft.pieces, {*draft.site_marks, *draft.histology_marks}, rng)
     text, (site_spans, histology_spans) = noise.join(pieces, draft.site_marks, draft.histology_marks)
     return text, style.name, site_spans, histology_spans
 
 
-def _spans(rows: list[list[tuple[int, int]]]) -> pa.Array:
+def _spans(rows: Sequence[noise.Spans]) -> pa.Array:
     offsets, starts, ends = [0], [], []
     for row in rows:
         for start, end in row:
@@ -226,9 +180,9 @@ def _spans(rows: list[list[tuple[int, int]]]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=SPANS)
 
 
-def _texts(texts: list[str | bytes | None]) -> pa.Array:
+def _texts(texts: Sequence[str | bytes | None]) -> pa.Array:
     if not any(isinstance(text, bytes) for text in texts):
         return pa.array(texts, pa.string())
     raw = [text.encode() if isinstance(text, str) else text for text in texts]
-    # Unsafe on purpose: invalid UTF-8 is one of the kinds of damage.
+    # Unsafe on purpose: invalid UTF-8 is a kind of damage.
     return pa.array(raw, pa.binary()).cast(pa.string(), safe=False)

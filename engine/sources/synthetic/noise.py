@@ -1,23 +1,15 @@
-"""What happens to a draft on its way to a text: capitals, misread letters, double blanks, symbols; and where its marks end up.
+"""Noise of a finished draft (capitals, misread letters, double blanks, symbols), and the offsets of its marks.
 
-Noise touches only pieces without a mark, so that evidence stays a term of the vocabulary (in any case of letters). Lengths may
-change: offsets are counted afterwards.
+Noise changes only pieces without a mark, so that evidence stays a term of the vocabulary, in upper or lower case. Lengths may
+change, so offsets are counted afterwards.
 """
 
 import random
 
-# What a scanner makes of worn print.
+# How a scanner misreads worn print.
 _MISREAD = (
-    ("O", "0"),
-    ("I", "l"),
-    ("S", "5"),
-    ("E", "F"),
-    ("M", "N"),
-    (" ", "  "),
-    (", ", " ."),
-    ("B", "8"),
-    ("RN", "M"),
-    ("T", ""),
+    *(("O", "0"), ("I", "l"), ("S", "5"), ("E", "F"), ("M", "N")),
+    *((" ", "  "), (", ", " ."), ("B", "8"), ("RN", "M"), ("T", "")),
 )
 _SYMBOLS = ((" x ", " × "), ("less than ", "< "), ("+", "⁺"), ("-year-old", "‐year‐old"), ("'", "’"), (" cm", "\u00a0cm"))
 
@@ -25,7 +17,7 @@ Spans = list[tuple[int, int]]
 
 
 def apply(kind: str, pieces: list[str], marked: set[int], rng: random.Random) -> list[str]:
-    """The pieces after one kind of noise: `dot_matrix`, `lower`, `double_blanks`, `symbols`, or none."""
+    """The pieces with one kind of noise: `dot_matrix`, `lower`, `double_blanks`, `symbols`, or empty for none."""
     if not kind:
         return pieces
     if kind == "lower":
@@ -42,7 +34,7 @@ def join(pieces: list[str], *marks: list[int]) -> tuple[str, list[Spans]]:
     for piece in pieces:
         starts.append(at)
         at += len(piece)
-    return "".join(pieces), [[(starts[m], starts[m] + len(pieces[m])) for m in found] for found in marks]
+    return "".join(pieces), [[(starts[m], starts[m] + len(pieces[m])) for m in numbers] for numbers in marks]
 
 
 def _worn(piece: str, rng: random.Random) -> str:

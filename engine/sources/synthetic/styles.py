@@ -1,8 +1,8 @@
 """The writing styles, read from `templates.json` once a process.
 
 A template is text with slots in braces. `{ls}` and `{Ls}` write laterality and site term, `{h}` and `{H}` the histology; these
-pieces are remembered, and become the gold evidence. `{gross}`, `{micro}`, `{close}` and `{away}` take as many sentences as the
-wanted length leaves room for. The other slots are small facts of the case, or another template (`{dx}`, `{label}`).
+pieces become the gold evidence. `{gross}`, `{micro}`, `{close}` and `{away}` take as many sentences as the length allows. The
+other slots are small facts of the case, or another template (`{dx}`, `{label}`).
 """
 
 import json
@@ -17,10 +17,10 @@ Parts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Style:
-    """One way to write.
+    """One way to write, for texts of a `length`: very short, short or full.
 
-    `length` says for which texts it is: very short, short or full. `core` is its usual number of words before any sentence is
-    added; `shares` says how the room for sentences is divided among the slots; `noise` is what happens to the finished text.
+    `core` is its usual number of words without sentences, `shares` divides the room for sentences among the slots, `noise`
+    changes the finished text.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Templates:
-    """All of `templates.json`. `small` is drawn anew at each use, `facts` once a report; `dx` and `label` go by kind of case."""
+    """All of `templates.json`. `small` is drawn at each use, `facts` once a report; `dx` and `label` go by kind of case."""
 
     small: dict[str, tuple[str, ...]]
     facts: dict[str, tuple[str, ...]]
@@ -61,7 +61,7 @@ def templates() -> Templates:
 @cache
 def styles_for(length: str, metastatic: bool) -> tuple[tuple[Style, ...], tuple[float, ...]]:
     """The styles for texts of this length, and their cumulative weights."""
-    # A checklist states the organ the specimen came from: a metastasis has no place in it.
+    # A checklist states the organ of origin, so a metastasis does not fit.
     fits = [s for s in templates().styles if s.length == length and not (metastatic and s.name == "synoptic")]
     return tuple(fits), cumulative([s.weight for s in fits])
 
@@ -77,7 +77,6 @@ def _style(raw: dict) -> Style:
 
 
 def _compile(text: str) -> Parts:
-    """Literal and slot by turns."""
-    found = re.split(r"\{(\w+)\}", text)
-    found.append("")
-    return tuple(zip(found[::2], found[1::2], strict=True))
+    """Pairs of a literal and the slot after it."""
+    parts = [*re.split(r"\{(\w+)\}", text), ""]
+    return tuple(zip(parts[::2], parts[1::2], strict=True))

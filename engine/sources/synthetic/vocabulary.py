@@ -1,7 +1,7 @@
 """The words of the synthetic corpus: sites with their terms and histologies, phrases for histologies, pools of sentences.
 
-All words are our own, from general medical knowledge; no report, name or term list went into them. Pools are filled once a
-process, always with the same numbers, so that a record's text depends on its seed and number alone.
+All words are our own, from general medical knowledge; no report, name or term list was used. Pools are filled once a process,
+always with the same numbers, so that a record's text depends on its seed and number alone.
 """
 
 import csv
@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 VARIANTS = 10
-# Where margins, lymph nodes and fixation in formalin would be nonsense: only the sentences written for it.
+# Groups with their own sentences only, since margins, lymph nodes and fixation in formalin would be nonsense.
 _APART = frozenset({"gross/blood", "micro/leukemia", "close/blood", "close/brain", "close/node", "ihc/leukemia"})
 SYSTEMIC = frozenset({"blood", "node", "unknown"})
 SEXES = {"A": ("male", "female"), "F": ("female",), "M": ("male",)}
@@ -34,7 +34,7 @@ _SLOTS = {
 
 @dataclass(frozen=True)
 class Site:
-    """One topography category. `histologies` and their `weights` run in parallel."""
+    """One topography category. `histologies` and `weights` are parallel."""
 
     code: str
     group: str
@@ -49,13 +49,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Phrases:
-    """How a histology is written, and the family whose sentences go with it."""
+    """The wordings of a histology, and the family whose sentences fit it."""
 
     family: str
     words: tuple[str, ...]
 
 
-# A filled sentence, its number of words, and its topic: a report should not say the same thing twice, or its contrary.
+# A filled sentence, its number of words, and its topic: a report should not repeat or contradict itself.
 Sentence = tuple[str, int, str]
 
 
@@ -73,7 +73,7 @@ def sites() -> tuple[Site, ...]:
 
 @cache
 def phrases() -> dict[str, Phrases]:
-    """Phrases by morphology code, and by `code@site` where a site has its own way to say it."""
+    """Phrases by morphology code, and by `code@site` for the wordings of one site."""
     return {row["code"]: Phrases(row["family"], tuple(row["phrases"].split(";"))) for row in rows("phrases.csv")}
 
 
@@ -84,11 +84,11 @@ def phrases_for(histology: str, site: str) -> Phrases:
 
 @cache
 def pool(kind: str, *keys: str) -> tuple[Sentence, ...]:
-    """Filled sentences of a kind for these groups or families, the general ones among them where they make sense."""
-    own = [row for row in _rows(kind) if row["key"] in keys]
+    """Filled sentences of a kind for these groups or families, with the general ones if they make sense."""
+    special = [row for row in _rows(kind) if row["key"] in keys]
     general = [] if _APART & {f"{kind}/{key}" for key in keys} else [row for row in _rows(kind) if row["key"] == "*"]
-    # A group has few sentences of its own; taken three times they are not drowned by the general ones.
-    return _fill(general + own * 3, "/".join((kind, *keys)))
+    # A group has few sentences of its own, so they count three times.
+    return _fill(general + special * 3, "/".join((kind, *keys)))
 
 
 @cache
@@ -99,9 +99,9 @@ def history(sex: str) -> tuple[Sentence, ...]:
 
 @cache
 def elsewhere(code: str, sex: str) -> tuple[Sentence, ...]:
-    """Distractors: sentences that name organs of other categories, none that this sex has not."""
-    own = {term for site in sites() if site.code == code for term in site.terms}
-    terms = [term for other, term in _organs(sex) if other != code and not any(term in t or t in term for t in own)]
+    """Distractors: sentences that name organs of other categories that this sex has."""
+    same = {term for site in sites() if site.code == code for term in site.terms}
+    terms = [term for other, term in _organs(sex) if other != code and not any(term in t or t in term for t in same)]
     slots = {"other": terms, "Other": [term[0].upper() + term[1:] for term in terms]}
     return _fill(_rows("away") * 4, f"away/{code}/{sex}", slots)
 
@@ -119,7 +119,7 @@ def _rows(kind: str) -> list[dict[str, str]]:
 
 
 def _fill(templates: list[dict[str, str]], name: str, more: dict[str, list[str]] | None = None) -> tuple[Sentence, ...]:
-    """Each template some times over with slots filled, from a stream of its own so that pools do not depend on each other."""
+    """Each template several times with its slots filled, from a random stream of the pool's own."""
     rng, slots, filled = random.Random(name), _SLOTS | (more or {}), {}
     for template in templates * VARIANTS:
         parts = template["text"].split("{")

@@ -3,7 +3,7 @@
 spans.types: {<type of the corpus>: <type of the model>}    answers of the model's type count as the corpus's
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -43,7 +43,7 @@ def measure(model: Fitted, task: Task) -> Measured:
         rows += [Row(metric, each.value, each.low, each.high, n, part) for metric, each in estimates.items()]
     ece, brier = score_calibration(answers, gold)
     rows += [Row("ece", ece, n=len(answers)), Row("brier", brier, n=len(answers))]
-    return Measured(rows, _counts(gold, said))
+    return Measured(rows, counts_by_text(gold, said))
 
 
 def found(model: Fitted, task: Task) -> tuple[dict[str, list[Mention]], Answers]:
@@ -72,7 +72,7 @@ def renamed(corpus: Corpus, names: Mapping[str, str]) -> Corpus:
     return replace(corpus, documents=documents, types=tuple(sorted(set(map(name, corpus.types)))), marked=marked)
 
 
-def _counts(gold: Mapping[str, list[Mention]], said: Mapping[str, list[Mention]]) -> pa.Table:
+def counts_by_text(gold: Mapping[str, Sequence[Mention]], said: Mapping[str, Sequence[Mention]]) -> pa.Table:
     """The counts of each text that F1s are made of."""
     columns: dict[str, list[int]] = {name: [] for name in _COUNTS}
     for record_id, mentions in gold.items():

@@ -21,6 +21,7 @@ from engine.models.prompt_mrc.attributable import Place, SpanModel, evidence
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import MatchHead
 from engine.models.tokens import WORDS
+from tests.explain.toys import complete
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import World, scattered, tiny_config, tiny_learner, write
 from tests.models.prompt_mrc.test_extractor import extractor, rows
@@ -117,7 +118,7 @@ def test_a_span_is_explained_the_same_alone_and_among_others(model, method):
 
 def test_integrated_gradients_leave_little_unexplained(model):
     for one in explain(model, *batch_of(model), "integrated_gradients", Settings(steps=40)):
-        assert abs(one.target_score - one.blank_score) > 1e-3 and one.complete
+        assert abs(one.target_score - one.blank_score) > 1e-3 and complete(one)
 
 
 def test_the_probability_is_the_score_of_the_row(model):
@@ -242,7 +243,7 @@ def test_relevance_is_conserved_by_the_match_head():
     states = torch.randn(1, 3, 8, requires_grad=True)
     span = [torch.tensor([each]) for each in (0, 0, 2)]
     values = {}
-    for name, rules in (("plain", None), ("rules", relevance_rules(encoder, "constant", head))):
+    for name, rules in (("plain", None), ("rules", relevance_rules(encoder, head))):
         if rules is None:
             value = head(states, *span)
         else:
@@ -255,8 +256,7 @@ def test_relevance_is_conserved_by_the_match_head():
     assert values["plain"][1] != pytest.approx(values["plain"][0], rel=1e-2)
 
 
-@pytest.mark.parametrize("rule", ["constant", "uniform"])
-def test_rules_change_gradients_but_no_value(model, rule):
+def test_rules_change_gradients_but_no_value(model):
     batch, targets = batch_of(model)
 
     def both():
@@ -264,7 +264,7 @@ def test_rules_change_gradients_but_no_value(model, rule):
         value = model.score(batch, targets, embeds=embeds)
         return value.detach(), torch.autograd.grad(value.sum(), embeds)[0]
 
-    (plain, slope), context = both(), model.relevance_rules(rule)
+    (plain, slope), context = both(), model.relevance_rules()
     with context:
         value, other = both()
     assert torch.allclose(plain, value, atol=1e-5) and not torch.allclose(slope, other, atol=1e-5)

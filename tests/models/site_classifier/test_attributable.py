@@ -15,6 +15,7 @@ from engine.models.columns import matrix
 from engine.models.site_classifier.attributable import SiteExplainable
 from engine.models.site_classifier.window_cache import WindowCache
 from engine.text.units import sentences
+from tests.explain.toys import complete
 from tests.models.conftest import TASKS, TEXTS, coded, coder, records, tiny_config, write_tiny
 
 QUICK = {"steps": 6, "samples": 20, "perturbations": 2}
@@ -128,9 +129,8 @@ def test_relevance_rules_leave_the_network_as_it_was(model, batch):
     after = explain(model, batch, targets, "gradient_x_input")
     assert all(np.array_equal(a.score, b.score) for a, b in zip(before, after, strict=True))
     plain = model.probability(batch, targets)
-    for rule in ("constant", "uniform"):
-        with model.relevance_rules(rule):
-            assert torch.allclose(model.probability(batch, targets), plain, atol=1e-6)
+    with model.relevance_rules():
+        assert torch.allclose(model.probability(batch, targets), plain, atol=1e-6)
 
 
 def test_targets_by_code(model):
@@ -151,7 +151,7 @@ def test_a_multi_label_task_is_explained_by_its_chosen_labels(tmp_path):
     assert model.probability(batch, targets).tolist() == pytest.approx(least.tolist(), abs=1e-6)
     assert model.targets(["8140/3;8500/3"]).tolist() == [[0, 1, 1]]
     (explanation, *_) = explain(model, batch, model.targets(["8140/3;8500/3"] * 4), "integrated_gradients", Settings(steps=30))
-    assert explanation.complete and explanation.score_kind == "logit"
+    assert complete(explanation) and explanation.score_kind == "logit"
 
 
 def test_a_paired_text_is_read_and_never_erased(tmp_path):

@@ -211,7 +211,7 @@ def test_a_forged_digest_is_refused(tmp_path):
     digests = json.loads((folder / "digest.json").read_text())
     digests["digest"] = "0" * 64
     (folder / "digest.json").write_text(json.dumps(digests))
-    with pytest.raises(ConfigError, match="does not fit"):
+    with pytest.raises(ConfigError, match="does not match its files"):
         coder(folder)
 
 

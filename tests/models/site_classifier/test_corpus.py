@@ -159,15 +159,15 @@ def test_a_sample_that_is_a_report_of_a_later_split_is_refused(tmp_path):
     texts = ["Specimen. Prostate core.", "Lung.", "prostate  core.", "Skin."]
     survey = ReportSurvey.of(highlighted(tmp_path, texts, ["C61", "C34", "C61", "C44"], {"start": 10, "end": 24}))
     assert not len(survey.samples) and [row["reason"] for row in survey.rejected.to_pylist()] == ["other_split"]
-    assert survey.told() == ["highlights: no samples for train; not used: 1 other_split"]
+    assert survey.lines() == ["highlights: no samples for train; not used: 1 other_split"]
 
 
 def test_reports_of_a_later_split_are_left_out_with_a_message(tmp_path):
     texts = ["Colon.", "Lung.", "colon. ", "Skin."]
     config = highlighted(tmp_path, texts, ["C18", "C34", "C18", "C44"], {"start": 0, "end": 5})
     survey = ReportSurvey.of(config)
-    assert survey.told() == [
-        "left out, since the same text stands in a later split: 1 of train",
+    assert survey.lines() == [
+        "left out because the same text is in a later split: 1 of train",
         "highlights: no samples for train",
     ]
     assert survey.labels == {"site": (("C34",), (1,))} and not len(survey.samples)

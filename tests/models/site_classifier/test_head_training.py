@@ -50,7 +50,7 @@ def here(monkeypatch):
 def command(folder, *more, head="cls", base="base", output="model"):
     where = [f"data.path={folder}/reports.parquet", f"model.base={folder}/{base}", f"output.path={folder}/{output}"]
     small = ["train.epochs=1", "learn.max_tokens=64", "evidence_sample=3", "cluster.precision=fp32", "cluster.threads=1"]
-    return ["experiment=head", *where, f"model.head={head}", *small, *more]
+    return ["preset=head", *where, f"model.head={head}", *small, *more]
 
 
 def test_a_new_checkpoint_has_the_old_head_and_the_new_ones(trained):

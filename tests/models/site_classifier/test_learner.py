@@ -48,14 +48,14 @@ def test_an_epoch_has_every_report_once_and_samples_by_the_ratio(ratio, counts):
 def test_each_kind_has_its_own_loss_and_samples_are_weighted():
     learner = new_learner(sample_weight=0.5)
     each = [float(next(learner.losses([member], 0))[0]["site"].detach()) for member in (0, 2, 3)]
-    learner.told()
+    learner.further_figures()
     (terms,) = [terms for terms, _ in learner.losses([0, 2, 3], 0)]
     assert float(terms["site"].detach()) == pytest.approx(sum(each), rel=1e-4)
-    losses = learner.told()
+    losses = learner.further_figures()
     assert losses["loss_site_real"] == (pytest.approx(each[0], rel=1e-4), 1)
     # Reported without the weight of samples.
     assert losses["loss_site_rationale"] == (pytest.approx(2 * (each[1] + each[2]), rel=1e-4), 2)
-    assert learner.told() == {}
+    assert learner.further_figures() == {}
 
 
 def test_marks_are_a_second_question_of_the_reports_that_have_them():
@@ -151,9 +151,9 @@ def test_the_masked_tokens_of_a_report_do_not_depend_on_the_batch():
 def test_a_report_without_a_label_is_no_part_of_a_mean_loss():
     learner = new_learner(labels=(0, -1, 0, 0, 1, 2))
     (terms,) = [terms for terms, _ in learner.losses([0, 1], 0)]
-    assert learner.told()["loss_site_real"] == (pytest.approx(float(terms["site"].detach()), rel=1e-4), 1)
+    assert learner.further_figures()["loss_site_real"] == (pytest.approx(float(terms["site"].detach()), rel=1e-4), 1)
     many = Task("hallmark", ("a", "b"), (20, 20), multi_label=True)
     learner = new_learner(task=many, labels=[[1, 0], [-1, -1], [0, 0], [0, 1], [1, 1], [0, 0]])
     list(learner.losses([0, 1, 2], 0))
-    losses = learner.told()
+    losses = learner.further_figures()
     assert (losses["loss_hallmark_real"][1], losses["loss_hallmark_rationale"][1]) == (1, 1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from engine.records import FAILURE
-from engine.sources.labelled import Document, Labelled, Left, read_documents
+from engine.sources.labelled import Document, Labelled, Omitted, read_documents
 from engine.sources.labelled.values import SPANS
 
 DOCUMENTS = pa.schema(
@@ -41,4 +41,4 @@ def to_table(documents: Iterable[Document]) -> pa.Table:
 
 
 def read(path: object) -> list[Document]:
-    return read_documents(Labelled(str(path)), Left())
+    return read_documents(Labelled(str(path)), Omitted())

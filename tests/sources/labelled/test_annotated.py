@@ -166,7 +166,7 @@ def test_spans_that_do_not_fit_flag_their_document(tmp_path):
     )
     found = to_table(read(tmp_path / "d.parquet")).to_pylist()
     assert [row["failure"] and row["failure"]["detail"] for row in found] == [
-        "1 of 1 spans do not lie in the text",
+        "1 of 1 spans are outside the text",
         None,
         "no text",
         "no list of spans",
@@ -207,9 +207,9 @@ def article(folder, name, *ids):
         (lambda folder: (folder / "a.md").write_text("a"), "no file that can be read by its ending"),
         (
             lambda folder: [tokens(folder / f"{name}.parquet", sentence_id=["0", "1"]) for name in "ab"],
-            "2 ids stand at more than one document, such as '0'",
+            "2 ids belong to more than one document, such as '0'",
         ),
-        (lambda folder: article(folder, "a.xml", "M:1", "M:2", "M:2"), "1 ids stand at more than one document, such as 'M:2'"),
+        (lambda folder: article(folder, "a.xml", "M:1", "M:2", "M:2"), "1 ids belong to more than one document, such as 'M:2'"),
         (lambda folder: None, "no file that can be read"),
     ],
 )

@@ -25,11 +25,11 @@ def test_a_line_end_inside_a_mention_parts_nothing():
     ("notes", "told"),
     [
         (None, "no .ann file"),
-        ("T1 ADR 0 6 Severe", "line 1 is no annotation"),
-        ("\nT1\tADR 0 x\tSevere", "line 2 is no annotation"),
-        ("T1\tADR 40 60\tLipitor.", "offsets of line 1 do not lie"),
-        ("T1\tADR 6 6\t", "offsets of line 1 do not lie"),
-        ("T1\tADR 1 7\tSevere", "words of line 1 do not stand"),
+        ("T1 ADR 0 6 Severe", "line 1 is no text annotation"),
+        ("\nT1\tADR 0 x\tSevere", "line 2 is no text annotation"),
+        ("T1\tADR 40 60\tLipitor.", "offsets of line 1 are outside"),
+        ("T1\tADR 6 6\t", "offsets of line 1 are outside"),
+        ("T1\tADR 1 7\tSevere", "words of line 1 are not at"),
     ],
 )
 def test_what_does_not_fit_is_flagged_without_its_words(notes, told):

@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.sources.labelled import Span
-from engine.sources.labelled.genia import Left, coarse, read
+from engine.sources.labelled.genia import Omitted, coarse, read
 
 XML = """<?xml version="1.0"?><set><article>
 <articleinfo><bibliomisc>MEDLINE:1</bibliomisc></articleinfo>
@@ -17,8 +17,8 @@ in <cons sem="G#tissue">lymph</cons>, <cons sem="G#cell_line">Jurkat</cons>.</se
 
 
 def test_articles_with_nested_mentions():
-    left = Left()
-    first, second = read(XML.encode(), "g.xml", left, split="train")
+    omitted = Omitted()
+    first, second = read(XML.encode(), "g.xml", omitted, split="train")
     assert first.record_id == "MEDLINE:1" and first.text == "The IL-2 gene & more.\nCD4 and CD8 cells\nin lymph, Jurkat.\n"
     assert sorted(first.spans, key=lambda span: (span.start, span.end)) == [
         Span(4, 8, "protein"),
@@ -26,9 +26,9 @@ def test_articles_with_nested_mentions():
         Span(50, 56, "cell_line"),
     ]
     assert first.text[50:56] == "Jurkat"
-    assert left.coordinated == [("MEDLINE:1", frozenset({"cell_type"}))] and left.other == 1
-    assert left.count({"MEDLINE:1"}, ["DNA", "cell_type"]) == 1
-    assert left.count({"MEDLINE:1"}, ["DNA"]) == left.count({"g.xml:1"}, ["cell_type"]) == 0
+    assert omitted.coordinated == [("MEDLINE:1", frozenset({"cell_type"}))] and omitted.other == 1
+    assert omitted.count({"MEDLINE:1"}, ["DNA", "cell_type"]) == 1
+    assert omitted.count({"MEDLINE:1"}, ["DNA"]) == omitted.count({"g.xml:1"}, ["cell_type"]) == 0
     assert (second.record_id, second.text, second.spans, second.split) == ("g.xml:1", "Plain.\n", (), "train")
 
 
@@ -49,6 +49,6 @@ def test_five_types(sem, kind):
 
 def test_no_xml_and_no_articles():
     with pytest.raises(ConfigError, match=r"g.xml is no XML that can be read .line 1, column 17"):
-        list(read(b"<set><secret> a</b></set>", "g.xml"))
+        list(read(b"<set><secret> a</b></set>", "g.xml", Omitted()))
     with pytest.raises(ConfigError, match="no <article>"):
-        list(read(b"<set/>", "g.xml"))
+        list(read(b"<set/>", "g.xml", Omitted()))

@@ -6,16 +6,14 @@ from hypothesis import strategies as st
 
 from engine.errors import RowError
 from engine.sources.labelled import Span
-from engine.sources.labelled.iob2 import document, joined, read
+from engine.sources.labelled.iob2 import document, join, read
 from tests.sources.labelled.tagged import tags
 
 TOKENS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5), min_size=1, max_size=12)
 
 
 def test_a_sentence_by_hand():
-    text, spans = joined(
-        ["No", "colon", "cancer", "or", "𝛼-syn", "EGFR"], ["O", "B-Disease", "I-Disease", "O", "B-Gene", "B-Gene"]
-    )
+    text, spans = join(["No", "colon", "cancer", "or", "𝛼-syn", "EGFR"], ["O", "B-Disease", "I-Disease", "O", "B-Gene", "B-Gene"])
     assert text == "No colon cancer or 𝛼-syn EGFR"
     assert spans == (Span(3, 15, "Disease"), Span(19, 24, "Gene"), Span(25, 29, "Gene"))
     assert [text[span.start : span.end] for span in spans] == ["colon cancer", "𝛼-syn", "EGFR"]
@@ -34,15 +32,15 @@ def test_spans_to_tags_and_back(tokens, data):
             kind = data.draw(st.sampled_from(["A", "B-c", "I"]))
             spans.append(Span(starts[number], starts[last] + len(tokens[last]), kind))
         number = max(last, number) + 1
-    assert joined(tokens, tags(tokens, spans)) == (text, tuple(spans))
+    assert join(tokens, tags(tokens, spans)) == (text, tuple(spans))
 
 
 @pytest.mark.parametrize(
     ("given_tags", "told"),
     [
-        (["O", "I-A", "O"], "token 2 goes on with a mention that did not begin"),
-        (["B-A", "I-B", "O"], "token 2 goes on with"),
-        (["B-A", "O", "I-A"], "token 3 goes on with"),
+        (["O", "I-A", "O"], "token 2 continues a mention that did not begin"),
+        (["B-A", "I-B", "O"], "token 2 continues"),
+        (["B-A", "O", "I-A"], "token 3 continues"),
         (["O", "B-", "O"], "tag of token 2 is none of"),
         (["O", "X-A", "O"], "tag of token 2 is none of"),
         (["O", None, "O"], "tag of token 2 is none of"),
@@ -53,7 +51,7 @@ def test_tags_that_are_not_iob2_break_their_document_alone(given_tags, told):
     found = document("d", ["secret", "words", "here"], given_tags)
     assert told in found.broken and found.text == "" and "secret" not in found.broken
     with pytest.raises(RowError):
-        joined(["secret", "words", "here"], given_tags)
+        join(["secret", "words", "here"], given_tags)
 
 
 def test_spans_that_iob2_cannot_say():

@@ -42,7 +42,7 @@ def test_spans_by_record_id_with_the_digest_of_the_text(corpora):
     rows = {row["record_id"]: row for row in gold.records.to_pylist()}
     assert rows["r1"]["text_sha256"] == text_digest("Aspirin é pain") and rows["r1"]["text"] == "Aspirin é pain"
     assert gold.broken.texts == 4 and gold.broken.lines() == [
-        "1 of 4 texts cannot be used: brat: the offsets of line 1 do not lie in the text (1, the first is 'r3')"
+        "1 of 4 texts cannot be used: brat: the offsets of line 1 are outside the text (1, the first is 'r3')"
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.sources.labelled.documents import Document
-from engine.sources.labelled.splits import drawn, with_splits
+from engine.sources.labelled.splits import in_share, with_splits
 
 
 def corpus(name, **counts):
@@ -55,5 +55,5 @@ def test_half_said_is_refused():
 
 
 def test_a_smaller_share_is_part_of_a_larger_one():
-    small, large = ({name for name in map(str, range(300)) if drawn(name, share, "share", 7)} for share in (0.1, 0.5))
+    small, large = ({name for name in map(str, range(300)) if in_share(name, share, "share", 7)} for share in (0.1, 0.5))
     assert small < large and 15 < len(small) < 50 and 120 < len(large) < 180

@@ -105,7 +105,7 @@ class Learner:
     def validate(self) -> Mapping[str, float]:
         return {"error": float(self.errors("valid").abs().mean())}
 
-    def told(self) -> Mapping[str, tuple[float, int]]:
+    def further_figures(self) -> Mapping[str, tuple[float, int]]:
         return {}
 
 

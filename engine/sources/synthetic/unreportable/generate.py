@@ -1,11 +1,10 @@
-"""Texts that a registry gets and must not code: none states a reportable tumour, many speak of cancer.
+"""Texts that a registry receives and must not code: none states a reportable tumour, many mention cancer.
 
-Record i of seed s depends on (s, i) alone, as in the corpus of reports. The kinds of `kinds.json` take turns. All texts are made
-up; the people, places and firms in them do not exist.
+Record i of seed s depends on (s, i) alone, as in the corpus of reports. The kinds of `kinds.json` take turns. All texts, people,
+places and firms are invented.
 """
 
 import random
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,21 +12,22 @@ from functools import cache
 import pyarrow as pa
 
 from engine.errors import ConfigError
+from engine.sources.synthetic.generate import split_of
 from engine.sources.synthetic.unreportable.grammar import KINDS_FILE, Writer, cases, read
 from engine.sources.synthetic.unreportable.layouts import lay_out
 from engine.sources.synthetic.unreportable.scans import MAKERS
 
-# Raised whenever the same seed gives other records.
+# Raised whenever the same seed gives different records.
 EDITION = 1
-# `site` and `histology` are null in every row, so that the table can stand beside the corpus of reports. `style` is how the text
-# is set, or, where a kind holds several sorts of documents (languages, say), which of them it is.
+# `site` and `histology` are null in every row, as the corpus of reports has these columns. `style` is the layout, or the document
+# of a kind that has several, such as languages.
 SCHEMA = pa.schema([(name, pa.string()) for name in ("record_id", "text", "site", "histology", "kind", "style", "split")])
 _BLOCK = 10_000
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of text: its documents and layouts, one of each drawn evenly, and the group of `cases.json` it speaks of."""
+    """One kind of text: its documents and layouts, drawn evenly, and its group of `cases.json`."""
 
     name: str
     documents: tuple[str, ...]
@@ -45,14 +45,7 @@ def kinds() -> tuple[Kind, ...]:
 
 @dataclass(frozen=True)
 class Unreportable:
-    """What a record depends on besides its number.
-
-    Args:
-        seed: any whole number from 0.
-
-    Raises:
-        ConfigError: a seed below 0.
-    """
+    """The settings of the corpus: a seed from 0; ConfigError for one below."""
 
     seed: int
 
@@ -63,12 +56,11 @@ class Unreportable:
 
 def generate(records: int, seed: int, *, start: int = 0) -> pa.Table:
     """Records `start` to `start + records` of a seed, in the columns of `SCHEMA`."""
-    made = list(blocks(Unreportable(seed), start, start + records))
-    return pa.concat_tables(made) if made else SCHEMA.empty_table()
+    return pa.concat_tables([SCHEMA.empty_table(), *blocks(Unreportable(seed), start, start + records)])
 
 
 def blocks(settings: Unreportable, start: int, stop: int) -> Iterator[pa.Table]:
-    """Records `start` to `stop` as one table after another, each small enough to hold."""
+    """Records `start` to `stop`, in tables of a moderate size."""
     for at in range(start, stop, _BLOCK):
         rows = [_record(settings.seed, number) for number in range(at, min(at + _BLOCK, stop))]
         yield pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -77,13 +69,9 @@ def blocks(settings: Unreportable, start: int, stop: int) -> Iterator[pa.Table]:
 def _record(seed: int, number: int) -> dict[str, str | None]:
     kind = kinds()[number % len(kinds())]
     text, style = _text(kind, Writer(random.Random(seed << 64 | number)))
-    return {
-        "record_id": f"unr-{seed}-{number:08d}",
-        "text": text,
-        "kind": kind.name,
-        "style": style,
-        "split": _split(text),
-    }
+    # By the text, so that a text that comes twice ("test, test") is in one split.
+    split = split_of(text)
+    return {"record_id": f"unr-{seed}-{number:08d}", "text": text, "kind": kind.name, "style": style, "split": split}
 
 
 def _text(kind: Kind, writer: Writer) -> tuple[str, str]:
@@ -93,11 +81,5 @@ def _text(kind: Kind, writer: Writer) -> tuple[str, str]:
     if document in MAKERS:
         return MAKERS[document](writer), style
     if kind.cases:
-        writer.own = writer.pick(cases()[kind.cases])
+        writer.case = writer.pick(cases()[kind.cases])
     return lay_out(layout, writer.symbol(document), writer), style
-
-
-def _split(text: str) -> str:
-    """By the text: what is written twice (test, test) stands in one split."""
-    part = zlib.crc32(text.encode()) % 100
-    return "train" if part < 80 else "valid" if part < 90 else "test"

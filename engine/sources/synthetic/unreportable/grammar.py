@@ -1,4 +1,4 @@
-"""Texts from a grammar: symbols with alternatives, written down in the JSON files beside this one.
+"""Texts from a grammar: symbols with alternatives, in the JSON files beside this one.
 
     {name}      one of the alternatives of a symbol; {Name} begins it with a capital
     {=name}     the same alternative throughout a record
@@ -8,7 +8,7 @@
     {name*2-4}  two to four different alternatives, a line each; {name+2-4} in one line
     {lb} {rb}   the braces themselves
 
-Symbols of all files share one space of names; those of a case go before them.
+Symbols of all files share one namespace; those of a case take precedence.
 """
 
 import json
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-# Text, or what writes some.
+# Text, or a function that writes it.
 Node = str | Callable[["Writer"], str]
 Nodes = tuple[Node, ...]
 # The alternatives of each symbol.
@@ -28,17 +28,17 @@ Symbols = dict[str, tuple[Nodes, ...]]
 _NUMBER = re.compile(r"(\d+)(?:\.(\d+))?-(\d+)(?:\.(\d+))?")
 _REPEATED = re.compile(r"(\w+)([*+])(\d+)-(\d+)")
 _LETTERS = {"lb": "{", "rb": "}"}
-# Symbols of the facts of a case, in `cases.json`; the other files hold symbols that any text may use.
+# `cases.json` has the symbols of each case; the other files have symbols for any text.
 CASES, KINDS_FILE = "cases.json", "kinds.json"
 
 
 @dataclass
 class Writer:
-    """Writes one text. `own` are symbols of the case at hand, which go before the shared ones."""
+    """Writes one text. `case` are the symbols of its case, which take precedence; `fixed` are those written as `{=name}`."""
 
     rng: random.Random
-    own: Symbols = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
+    case: Symbols = field(default_factory=dict)
+    fixed: dict[str, str] = field(default_factory=dict)
 
     def pick(self, options):
         """One of a sequence, evenly."""
@@ -57,15 +57,15 @@ class Writer:
     def symbol(self, name: str) -> str:
         return self.write(self.pick(self.options(name)))
 
-    def keep(self, name: str) -> str:
-        """What the symbol was written as when it was first kept."""
-        if name not in self.kept:
-            self.kept[name] = self.symbol(name)
-        return self.kept[name]
+    def same(self, name: str) -> str:
+        """The text of the symbol when this was first called."""
+        if name not in self.fixed:
+            self.fixed[name] = self.symbol(name)
+        return self.fixed[name]
 
     def options(self, name: str) -> tuple[Nodes, ...]:
-        """KeyError for an unknown symbol: a slip in one of the files."""
-        return self.own.get(name) or symbols()[name]
+        """The alternatives of a symbol; KeyError if no file has it."""
+        return self.case.get(name) or symbols()[name]
 
 
 @cache
@@ -80,12 +80,12 @@ def symbols() -> Symbols:
 
 @cache
 def cases() -> dict[str, tuple[Symbols, ...]]:
-    """Groups of cases: of each the symbols that belong together. A case's variants replace some of its symbols."""
+    """Groups of cases, each with its symbols. The variants of a case replace some of them."""
     merged = {
-        group: [{**case, **variant} for case in each for variant in case.pop("variants", ({},))]
-        for group, each in read(CASES).items()
+        group: [{**case, **variant} for case in members for variant in case.pop("variants", ({},))]
+        for group, members in read(CASES).items()
     }
-    return {group: tuple(map(compile_symbols, each)) for group, each in merged.items()}
+    return {group: tuple(map(compile_symbols, members)) for group, members in merged.items()}
 
 
 def read(name: str) -> dict:
@@ -129,9 +129,8 @@ def _slot(inner: str) -> Node:
         return _number(*number.groups())
     if repeated := _REPEATED.fullmatch(inner):
         return _repeated(*repeated.groups())
-    kept, name = inner.startswith("="), inner.removeprefix("=")
+    look_up, name = Writer.same if inner.startswith("=") else Writer.symbol, inner.removeprefix("=")
     small = name[0].lower() + name[1:]
-    look_up = Writer.keep if kept else Writer.symbol
     if small != name:
         return lambda writer: capital(look_up(writer, small))
     return lambda writer: look_up(writer, small)
@@ -142,7 +141,7 @@ def capital(text: str) -> str:
 
 
 def _choices(inner: str) -> list[str]:
-    """The alternatives between the outermost bars."""
+    """The alternatives that the outermost bars separate."""
     parts, depth = [""], 0
     for letter in inner:
         depth += (letter == "{") - (letter == "}")

@@ -1,6 +1,6 @@
-"""How a document is set: its sections as paragraphs, lists, telegrams, lines of a message, or as a bad scan of these.
+"""Layouts of a document: its sections as paragraphs, lists, telegrams, lines of a message, or a bad scan of these.
 
-A line `#dx Benign.` of a document is a section; its label is worded by the symbol `label_dx`. Other lines have no label.
+A line `#dx Benign.` of a document is a section with the label of the symbol `label_dx`. Other lines have no label.
 """
 
 import re
@@ -12,7 +12,7 @@ Sections = list[tuple[str, str]]
 
 _SECTION = re.compile(r"#(\w+) (.*)")
 _SENTENCE_END = re.compile(r"(?<=[a-z)]{2}\.) (?=[A-Z])")
-# What is left of a report that is noted in haste.
+# The sections of a report that is noted in haste.
 _HASTY = ("dx", "cytology", "impression", "result", "clinical", "indication", "specimen")
 _DIAGNOSIS = ("dx: ", "", "DX - ", "imp: ")
 _SHORT_LABELS = {
@@ -51,15 +51,8 @@ _SHORTER = [
 ]
 _MISREAD = str.maketrans({"l": "1", "I": "l", "O": "0", "o": "0", "e": "c", "B": "8", "S": "5", "g": "9", "h": "b", "u": "ii"})
 _MISREAD_PAIRS = (
-    ("rn", "m"),
-    ("m", "rn"),
-    ("cl", "d"),
-    ("d", "cl"),
-    ("fi", "ﬁ"),
-    ("ti", "b"),
-    ("nn", "un"),
-    ("w", "vv"),
-    ("li", "h"),
+    *(("rn", "m"), ("m", "rn"), ("cl", "d"), ("d", "cl"), ("fi", "ﬁ")),
+    *(("ti", "b"), ("nn", "un"), ("w", "vv"), ("li", "h")),
 )
 _STRAY = ("|", "'", ".", "~", "`", "_", "·", "^", "*", "¦", "—", "\\", ",", "°")
 
@@ -70,16 +63,13 @@ def lay_out(layout: str, document: str, writer: Writer) -> str:
 
 
 def _sections(document: str) -> Sections:
-    made = []
-    for line in document.split("\n"):
-        found = _SECTION.fullmatch(line)
-        made.append((found[1], found[2]) if found else ("", line))
-    return made
+    matches = [(_SECTION.fullmatch(line), line) for line in document.split("\n")]
+    return [(match[1], match[2]) if match else ("", line) for match, line in matches]
 
 
 def _label(name: str, writer: Writer) -> str:
-    """The same words throughout a record."""
-    return writer.keep(f"label_{name}")
+    """The label of a section, the same throughout a record."""
+    return writer.same(f"label_{name}")
 
 
 def _plain(sections: Sections, writer: Writer) -> str:
@@ -89,20 +79,16 @@ def _plain(sections: Sections, writer: Writer) -> str:
 def _narrative(sections: Sections, writer: Writer) -> str:
     draw = writer.rng.random()
     if draw < 0.2:
-        return " ".join(_ended(body) for name, body in sections if body)
+        return " ".join(body if body[-1] in ".:;,!?" else f"{body}." for name, body in sections if body)
     gap, after = writer.pick((("\n", ": "), ("\n\n", ": "), ("\n\n", ":\n"), ("\n", " - "), ("\n\n", "\n")))
     shout, text, listed = writer.chance(0.5), "", False
     for name, body in sections:
-        # Lines without a label are lists, and lists are not spaced.
+        # Lines without a label are lists, which are not spaced.
         text += ("\n" if listed and not name else gap) if text else ""
         listed = not name
         label = _label(name, writer) if name else ""
         text += f"{label.upper() if shout else label}{after}{body}" if name else body
     return text
-
-
-def _ended(body: str) -> str:
-    return body if body[-1] in ".:;,!?" else f"{body}."
 
 
 def _synoptic(sections: Sections, writer: Writer) -> str:
@@ -123,19 +109,14 @@ def _synoptic(sections: Sections, writer: Writer) -> str:
 
 
 def _telegraphic(sections: Sections, writer: Writer) -> str:
-    kept = [(name, body) for name, body in sections if name in _HASTY] or sections
     words = []
-    for name, body in kept:
+    for name, body in [section for section in sections if section[0] in _HASTY] or sections:
         for pattern, short in _SHORTER:
             if writer.chance(0.7):
                 body = pattern.sub(short, body)
         words.append(writer.pick(_SHORT_LABELS.get(name, ("",))) + body.rstrip("."))
     text = writer.pick(("; ", "\n", " // ", ". ")).join(words)
     return text.lower() if writer.chance(0.5) else text
-
-
-def _capitals(sections: Sections, writer: Writer) -> str:
-    return _narrative(sections, writer).upper()
 
 
 def _wrapped(sections: Sections, writer: Writer) -> str:
@@ -151,7 +132,7 @@ def _wrapped(sections: Sections, writer: Writer) -> str:
 
 def _hl7(sections: Sections, writer: Writer) -> str:
     lines = [line for line in _plain(sections, writer).split("\n") if line]
-    # A single line is numbered by a message only.
+    # A single line is numbered only in a message.
     draw = writer.rng.random() if len(lines) > 1 else 0.0
     if draw < 0.35:
         set_id = writer.symbol("observation_id")
@@ -160,9 +141,8 @@ def _hl7(sections: Sections, writer: Writer) -> str:
         return "\\.br\\".join(map(_escaped, lines))
     if draw < 0.75:
         return "~".join(lines)
-    return "\n".join(
-        f"{'NTE|' if draw < 0.85 else ''}{at:03d}{'||' if draw < 0.85 else '  '}{line}" for at, line in enumerate(lines, 1)
-    )
+    before, after = ("NTE|", "||") if draw < 0.85 else ("", "  ")
+    return "\n".join(f"{before}{at:03d}{after}{line}" for at, line in enumerate(lines, 1))
 
 
 def _escaped(line: str) -> str:
@@ -177,7 +157,7 @@ def _ocr(sections: Sections, writer: Writer) -> str:
 
 
 def scanned(text: str, writer: Writer, damage: float) -> str:
-    """The text as a scanner reads a worn page; `damage` is the share of words that are misread."""
+    """The text of a scanned worn page; `damage` is the share of misread words."""
     words, chance, pick = re.split(r"( |\n)", text), writer.rng.random, writer.pick
     for at, word in enumerate(words):
         if chance() >= damage or not word.strip():
@@ -204,7 +184,7 @@ LAYOUTS = {
     "narrative": _narrative,
     "synoptic": _synoptic,
     "telegraphic": _telegraphic,
-    "capitals": _capitals,
+    "capitals": lambda sections, writer: _narrative(sections, writer).upper(),
     "wrapped": _wrapped,
     "hl7": _hl7,
     "ocr": _ocr,

@@ -1,4 +1,4 @@
-"""What a scanner makes of a page without words, and what an interface makes of a document that it cannot show."""
+"""Scans of pages without words, and documents that an interface cannot show."""
 
 import base64
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _STROKES = "IIIIIIll|||11!i[]/T"
 _SPECKS = (".", ",", "'", "`", "-", "_", "~", "^", ":", ";", "·", '"', "*", "¬", "°", "•")
 _RULES = ("_", "-", "=", "|", "+", ".", "─", "│", "┼", "┌", "┐", "└", "═", "#")
 _GLYPHS = ("■", "□", "�", "¤", "§", "¶", "þ", "Ã¼", "â€™", "Â", "ï»¿", "ÿ", "¿", "½", "Ð", "×", "¨", "\u00ad", "\f", "º", "ª")
-# How documents of several formats begin.
+# The beginnings of several file formats.
 _OPENINGS = (
     "%PDF-1.{p}\n%\xe2\xe3\xcf\xd3\n{n} 0 obj\n<</Type/Catalog/Pages {p} 0 R>>\nendobj\n"
     "<</Length {n}/Filter/FlateDecode>>stream\nx\x9c",
@@ -24,25 +24,25 @@ _OPENINGS = (
 
 
 def _lines(marks: tuple[str, ...], most: int, blank: float) -> Callable[[Writer], str]:
-    """Marks by chance, a few lines of them."""
+    """A few lines of random marks."""
 
     def make(writer: Writer) -> str:
-        # A page uses few of the marks, over and over.
+        # A page repeats few of the marks.
         few = [writer.pick(marks) for _ in range(writer.between(2, 6))]
-        lines = ("".join(_mark(writer, few, blank) for _ in range(writer.between(2, most))) for _ in range(writer.between(1, 9)))
+
+        def mark() -> str:
+            return " " * writer.between(1, 3) if writer.chance(blank) else writer.pick(few)
+
+        lines = ("".join(mark() for _ in range(writer.between(2, most))) for _ in range(writer.between(1, 9)))
         return "\n".join(lines).strip(" ") or few[0]
 
     return make
 
 
-def _mark(writer: Writer, marks: list[str], blank: float) -> str:
-    return " " * writer.between(1, 3) if writer.chance(blank) else writer.pick(marks)
-
-
 def _bar_code(writer: Writer) -> str:
     lines = []
     for _ in range(writer.between(1, 5)):
-        # Most bars read as one letter.
+        # Most bars look like one letter.
         most, common = writer.pick("IIl|1"), writer.rng.random()
         lines.append(" ".join(_bars(writer, most, common) for _ in range(writer.between(2, 30))))
         if writer.chance(0.35):
@@ -57,7 +57,7 @@ def _bars(writer: Writer, most: str, common: float) -> str:
 
 
 def _torn(writer: Writer) -> str:
-    """Syllables that nearly are words."""
+    """Syllables that almost form words."""
     words = []
     for _ in range(writer.between(6, 140)):
         word = "".join(writer.symbol("syllable") for _ in range(writer.between(1, 4)))
@@ -67,7 +67,7 @@ def _torn(writer: Writer) -> str:
 
 
 def _worn(writer: Writer) -> str:
-    """A page that once had words; few can still be read."""
+    """A worn page with few readable words."""
     return scanned(writer.symbol("worn_page"), writer, writer.rng.uniform(0.5, 0.95))
 
 
@@ -84,16 +84,12 @@ def _bytes(writer: Writer) -> bytes:
     return (opening + writer.rng.randbytes(size))[: max(size, len(opening))]
 
 
-def _rtf(writer: Writer) -> bytes:
-    return writer.symbol("rtf_document").encode()
-
-
 def _broken_into(text: str, width: int) -> str:
     return "\n".join(text[at : at + width] for at in range(0, len(text), width))
 
 
 def _base64(writer: Writer) -> str:
-    content = _rtf(writer) if writer.chance(0.2) else _bytes(writer)
+    content = writer.symbol("rtf_document").encode() if writer.chance(0.2) else _bytes(writer)
     text = base64.b64encode(content).decode()
     if writer.chance(0.15):
         text = text[: int(len(text) * writer.rng.uniform(0.4, 0.95))]
@@ -130,7 +126,7 @@ def _base32(writer: Writer) -> str:
 
 
 def _percent(writer: Writer) -> str:
-    content = _bytes(writer)[:800] if writer.chance(0.5) else _rtf(writer)[:900]
+    content = _bytes(writer)[:800] if writer.chance(0.5) else writer.symbol("rtf_document").encode()[:900]
     return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02X}" for byte in content)
 
 
