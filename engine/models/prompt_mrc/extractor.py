@@ -137,8 +137,7 @@ class Extractor(TokenSystem):
 
     def scores(self, prepared: pa.Table) -> pa.Table:
         """`row` and `candidates`, see `engine.models.prompt_mrc.scores`."""
-        from engine.models.prompt_mrc.scores import candidate_table
-        from engine.models.prompt_mrc.tuning import lowest_decodings
+        from engine.models.prompt_mrc.scores import candidate_table, lowest_decodings
 
         candidates = self.candidates(prepared, lowest_decodings(self.decoding, self.config.is_tagger))
         return candidate_table(prepared, candidates, self.names)

@@ -150,7 +150,7 @@ def settle(spec: ModelSpec, corpus: Texts, say: Say) -> Mapping[str, Any]:
 
     from engine.models.checkpoint import revise
     from engine.models.prompt_mrc import load
-    from engine.models.prompt_mrc.scores import MarkedTexts, score_texts
+    from engine.models.prompt_mrc.tuning import MarkedTexts, score_texts
 
     documents = [corpus.corpus.documents[member] for member in members_of(corpus.corpus, VALID)]
     say(f"tuning thresholds on {len(documents):,} valid texts")

@@ -15,7 +15,7 @@ from engine.models.prompt_mrc import Extractor
 from engine.models.prompt_mrc.calibrate import ENOUGH, LEAST, Data, Settings
 from engine.models.prompt_mrc.checkpoint import DECODING
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.scores import MarkedTexts, score_texts
+from engine.models.prompt_mrc.tuning import MarkedTexts, score_texts
 from engine.models.revision import Revision
 from engine.sources.labelled import GoldSpans, Labelled, read_spans
 

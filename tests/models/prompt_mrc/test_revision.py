@@ -12,7 +12,7 @@ from engine.models.base import ModelSpec
 from engine.models.prompt_mrc.calibrate import Data, Settings
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
 from engine.models.prompt_mrc.revision import read_marked
-from engine.models.prompt_mrc.scores import ScoredTexts
+from engine.models.prompt_mrc.tuning import ScoredTexts
 from engine.models.revision import calibrate
 from engine.models.run import rows
 from engine.sources.labelled import Document, Span

@@ -7,8 +7,8 @@ import torch
 
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
-from engine.models.prompt_mrc.scores import candidates_of
-from engine.models.prompt_mrc.tuning import OFFSETS, lowest_decodings, select_all
+from engine.models.prompt_mrc.scores import OFFSETS, candidates_of, lowest_decodings
+from engine.models.prompt_mrc.tuning import select_all
 from engine.models.run import records_of
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 

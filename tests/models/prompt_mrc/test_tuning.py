@@ -2,7 +2,8 @@
 
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.decode import Candidate
-from engine.models.prompt_mrc.tuning import f1, lowest_decodings, select_all, tune
+from engine.models.prompt_mrc.scores import lowest_decodings
+from engine.models.prompt_mrc.tuning import f1, select_all, tune
 
 
 def span(first, last, start=0.9, end=0.9, match=0.9, text=0, kind=0):
