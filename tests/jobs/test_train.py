@@ -29,8 +29,8 @@ def test_keys_of_another_system_and_figures_it_does_not_measure_are_refused(tmp_
         (["model=prompt_mrc", "model.mode=hard", "model.type_soft=3"], "model.type_soft: model.mode=hard has no use for it"),
         (["model=prompt_mrc", "model.mode=name", "model.ontology=x.csv"], "model.ontology: model.mode=name has no use for it"),
         (["model=prompt_mrc", "model.mode=tagger", "model.nested=true"], "model.nested: model.mode=tagger has no use for it"),
-        (["model=prompt_mrc", "model.mentions=3"], "model.mentions: only templates that make themselves have mentions"),
-        (["model=prompt_mrc", "model.ontology=x.csv", "model.version=2"], "with model.ontology templates make themselves"),
+        (["model=prompt_mrc", "model.mentions=3"], "model.mentions: only templates built from a table have mentions"),
+        (["model=prompt_mrc", "model.ontology=x.csv", "model.version=2"], "model.ontology replaces the built-in templates"),
         (["model=prompt_mrc"], "data.path: there is no file or folder"),
     ):
         assert main.run([*argv, *words]) == 2

@@ -1,28 +1,31 @@
-"""The extractor offered to every method of `engine.explain`: spans, each in one window and under the prompt of its type.
+"""The extractor as a model that every method of `engine.explain` can explain: spans, each in one window under its type's prompt.
 
 The positions of a span are the tokens of its window, then the word pieces of its type's template and the soft vectors; special
-tokens belong to the model and stay. What is explained is F = s_i + e_j + m_ij, the logits of start, end and match; of a tagger,
-which has no prompt, those of B at the first word and of I at the last. The blank of a text's token and of a template's piece is
-[MASK], that of a soft vector the mean word embedding; what deep prompts add at further layers belongs to the soft vector at whose
-place it stands, and its blank is 0.
+tokens are no positions and are never erased. What is explained is F = s_i + e_j + m_ij, the logits of start, end and match. A
+tagger has no prompt, and F is the sum of the logits of B at the first token and of I at the last.
+
+The blank of a token or a template's piece is [MASK], that of a soft vector the mean word embedding. What deep prompts add at
+further layers belongs to the soft vector at whose place it enters, and its blank is 0.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.errors import ContractError
-from engine.explain.explanation import Target
+from engine.explain.explain import explain
+from engine.explain.explanation import NOT_FINITE, Target, evidence_rows, top_spans
 from engine.explain.rules import relevance_rules
-from engine.models.prompt_mrc.decode import candidates, settle
+from engine.explain.settings import Settings
+from engine.models.prompt_mrc.decode import select, window_candidates
 from engine.models.prompt_mrc.instances import BEGIN, INSIDE, OUTSIDE, Window
-from engine.models.prompt_mrc.network import Asked, Contexts, Found, MrcNetwork, collate
+from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, Prompts, collate
 from engine.text.units import Beside, Units
 
 if TYPE_CHECKING:
@@ -30,9 +33,12 @@ if TYPE_CHECKING:
 
     from engine.models.prompt_mrc.config import Decoding
 
+# The columns of shares, by the kind of units that they are of.
+SHARES = {"word": "context_share", "prompt": "hard_share", "soft_prompt": "soft_share"}
+
 
 class Place(NamedTuple):
-    """Where a span is asked for: its window, the number of its type, and offsets and flags of the words of the whole text."""
+    """Where a span lies: its window, the number of its type, and offsets and flags of the words of the whole text."""
 
     window: Window
     type: int
@@ -43,7 +49,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Spans:
-    """Spans to explain, their units and ids in one order; `kept` [positions] is false where a position is erased."""
+    """Spans to explain, with their units and ids in the same order; `kept` [positions] is false where a position is erased."""
 
     places: Sequence[Place]
     units: Sequence[Units]
@@ -64,20 +70,20 @@ class Spans:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What enters the network: `whole` [N, L + P, D] are the texts' embeddings and then the prompts', of all layers side by side;
-    `positions` and `soft` [N, L + P] are flags of those that belong to a unit, and of soft vectors."""
+    """The network's inputs: `embeds` [N, L + P, D] of the texts and then of the prompts, those of all layers side by side;
+    `positions` and `soft` [N, L + P] are flags of what belongs to a position, and of soft vectors."""
 
     contexts: Contexts
-    prompts: Asked
-    whole: Tensor
+    prompts: Prompts
+    embeds: Tensor
     positions: Tensor
     soft: Tensor
 
 
 class SpanModel:
-    """See `engine.explain.protocol.SpanExplainable`; a target is the first and the last token of a span in its window [2].
+    """See `engine.explain.protocol.SpanExplainable`. A target [2] is the first and the last token of a span in its window.
 
-    `names` are those of all types that the network is asked for, its own first.
+    `names` are those of all types by number, including new ones of a run.
     """
 
     score_kind = "logit"
@@ -113,8 +119,7 @@ class SpanModel:
         return named
 
     def take(self, batch: Spans, members: Sequence[int]) -> Spans:
-        columns = (batch.places, batch.units, batch.record_ids, batch.kept)
-        return Spans(*([column[member] for member in members] for column in columns))
+        return Spans(*([column[member] for member in members] for column in vars(batch).values()))
 
     def erase(self, batch: Spans, keep: np.ndarray, how: str = "mask") -> Spans:
         if how != "mask":
@@ -131,41 +136,39 @@ class SpanModel:
         return self._blank(self._inputs(batch))
 
     def score(self, batch: Spans, targets: Tensor, *, embeds: Tensor | None = None) -> Tensor:
-        answers = self._answers(batch, embeds)
-        return self._score(answers, batch, torch.arange(len(batch)), *targets.unbind(-1))
+        return self._score(self._logits(batch, embeds), batch, torch.arange(len(batch)), *targets.unbind(-1))
 
     def probability(self, batch: Spans, targets: Tensor) -> Tensor:
-        """The span's score as its row has it: the cube root of the three probabilities' product. A tagger's is the geometric mean
-        of the first word's probability to be in a span and the mean one of all its words."""
-        answers, rows = self._answers(batch), torch.arange(len(batch), device=self.device)
+        """The span's score, as in its row (see `decode`). A tagger's tags need not be those of the span: its first word's
+        probability is that of being in a mention, and the other words' that of I."""
+        logits, rows = self._logits(batch), torch.arange(len(batch), device=self.device)
+        if logits.tags is not None:
+            return self._tagged(logits.tags, batch, targets)
         first, last = targets.to(self.device).unbind(-1)
-        if answers.tags is not None:
-            return self._tagged(answers.tags, batch, targets)
-        match = self.network.match(answers.states, rows, first, last)
-        logits = torch.stack([answers.start[rows, first], answers.end[rows, last], match], -1)
-        return torch.sigmoid(logits).double().prod(-1) ** (1 / 3)
+        match = self.network.match(logits.states, rows, first, last)
+        scores = torch.stack([logits.start[rows, first], logits.end[rows, last], match], -1)
+        return torch.sigmoid(scores).double().prod(-1) ** (1 / 3)
 
     def holds(self, batch: Spans, targets: Tensor) -> Tensor:
         """Whether the span is among those that its window gives under its type's prompt."""
-        answers, contexts = self._answers(batch), collate(batch.windows, self.config.special).to(self.device)
+        logits, contexts = self._logits(batch), collate(batch.windows, self.config.special).to(self.device)
         held = []
         for row, (place, tokens) in enumerate(zip(batch.places, targets.tolist(), strict=True)):
-            one = slice(row, row + 1)
-            alone = Found(*(None if each is None else each[one] for each in vars(answers).values()))
-            context = Contexts(*(each[one] for each in vars(contexts).values()))
-            made, _ = candidates(self.network, alone, context, [place.window], [place.type], self.decoding)
-            held.append(tuple(tokens) in {each.tokens for each in settle(made, self.decoding)})
+            alone = Logits(*(None if each is None else each[row : row + 1] for each in vars(logits).values()))
+            context = Contexts(*(each[row : row + 1] for each in vars(contexts).values()))
+            spans, _ = window_candidates(self.network, alone, context, [place.window], [place.type], self.decoding)
+            held.append(tuple(tokens) in {span.tokens for span in select(spans, self.decoding)})
         return torch.tensor(held, dtype=torch.bool)
 
     @torch.no_grad()
     def shift_margin(self, batch: Spans, targets: Tensor) -> Tensor:
-        answers = self._answers(batch)
-        own = self._score(answers, batch, torch.arange(len(batch)), *targets.unbind(-1)).double().cpu()
+        logits = self._logits(batch)
+        own = self._score(logits, batch, torch.arange(len(batch)), *targets.unbind(-1)).double().cpu()
         near = [(row, *span) for row, tokens in enumerate(targets.tolist()) for span in _shifted(batch.windows[row], *tokens)]
         best = torch.full_like(own, float("-inf"))
         if near:
             rows, first, last = torch.tensor(near).unbind(-1)
-            best.scatter_reduce_(0, rows, self._score(answers, batch, rows, first, last).double().cpu(), "amax")
+            best.scatter_reduce_(0, rows, self._score(logits, batch, rows, first, last).double().cpu(), "amax")
         return torch.where(best.isinf(), torch.nan, own - best)
 
     def relevance_rules(self) -> AbstractContextManager[None]:
@@ -177,7 +180,6 @@ class SpanModel:
         raise ContractError(f"an extractor has no method '{method}' of its own")
 
     def _units(self, place: Place) -> Units:
-        words = place.window.word - place.window.word[0]
         first, stop = int(place.window.word[0]), int(place.window.word[-1]) + 1
         pieces = self.network.queries[place.type] if self.config.is_hard else []
         beside = [Beside("prompt", self.tokenizer.id_to_token(piece)) for piece in pieces]
@@ -186,7 +188,7 @@ class SpanModel:
             "word",
             place.word_start[first:stop],
             place.word_end[first:stop],
-            np.concatenate([words, stop - first + np.arange(len(beside))]),
+            np.concatenate([place.window.word - first, stop - first + np.arange(len(beside))]),
             place.word_spoken[first:stop].astype(bool),
             tuple(beside),
         )
@@ -194,57 +196,57 @@ class SpanModel:
     def _inputs(self, batch: Spans) -> _Inputs:
         contexts = collate(batch.windows, self.config.special).to(self.device)
         types, rows = np.unique(batch.types, return_inverse=True)
-        asked, row = self.network.prompt_embeds(types.tolist()), torch.from_numpy(rows).to(self.device)
-        deep = [each[row] for each in asked.deep]
-        prompts = Asked(asked.states[row], asked.mask[row], asked.hard[row], asked.soft[row], deep)
+        per_type, row = self.network.embed_prompts(types.tolist()), torch.from_numpy(rows).to(self.device)
+        flags = (per_type.mask[row], per_type.hard[row], per_type.soft[row])
+        prompts = Prompts(per_type.states[row], *flags, [vectors[row] for vectors in per_type.deep])
         texts = self.network.parted.embed(contexts.ids)
-        length = torch.tensor([len(window) for window in batch.windows], device=self.device).unsqueeze(-1)
-        inside = torch.arange(texts.shape[1], device=self.device) < length
+        lengths = torch.tensor([len(window) for window in batch.windows], device=self.device).unsqueeze(-1)
+        is_token = torch.arange(texts.shape[1], device=self.device) < lengths
         soft = prompts.soft.bool()
-        layers = [(texts, prompts.states), *((torch.zeros_like(texts), each) for each in deep)]
+        layers = [(texts, prompts.states), *((torch.zeros_like(texts), vectors) for vectors in prompts.deep)]
         return _Inputs(
             contexts,
             prompts,
-            torch.cat([torch.cat(each, 1) for each in layers], -1),
-            torch.cat([inside, prompts.hard.bool() | soft], 1),
-            torch.cat([torch.zeros_like(inside), soft], 1),
+            torch.cat([torch.cat(layer, 1) for layer in layers], -1),
+            torch.cat([is_token, prompts.hard.bool() | soft], 1),
+            torch.cat([torch.zeros_like(is_token), soft], 1),
         )
 
     def _embeds(self, batch: Spans, inputs: _Inputs) -> Tensor:
-        own, kept = inputs.whole[inputs.positions].float(), np.concatenate([np.empty(0, bool), *batch.kept])
+        embeds, kept = inputs.embeds[inputs.positions].float(), np.concatenate([np.empty(0, bool), *batch.kept])
         if kept.all():
-            return own
-        return torch.where(torch.from_numpy(kept).to(self.device).unsqueeze(-1), own, self._blank(inputs))
+            return embeds
+        return torch.where(torch.from_numpy(kept).to(self.device).unsqueeze(-1), embeds, self._blank(inputs))
 
     def _blank(self, inputs: _Inputs) -> Tensor:
         word = self.network.parted.embed(torch.tensor(self.config.special[3], device=self.device)).float()
         blank = torch.where(inputs.soft[inputs.positions].unsqueeze(-1), self._mean, word)
-        return torch.nn.functional.pad(blank, (0, inputs.whole.shape[-1] - blank.shape[-1]))
+        return torch.nn.functional.pad(blank, (0, inputs.embeds.shape[-1] - blank.shape[-1]))
 
     @cached_property
     def _mean(self) -> Tensor:
         return self.network.encoder.get_input_embeddings().weight.float().mean(0)
 
-    def _answers(self, batch: Spans, embeds: Tensor | None = None) -> Found:
+    def _logits(self, batch: Spans, embeds: Tensor | None = None) -> Logits:
+        """The network's logits, with other embeddings of the positions if they are given."""
         with torch.no_grad():
             inputs = self._inputs(batch)
             embeds = self._embeds(batch, inputs) if embeds is None else embeds
-        width = inputs.contexts.ids.shape[1]
-        whole = inputs.whole.clone()
+        width, whole = inputs.contexts.ids.shape[1], inputs.embeds.clone()
         whole[inputs.positions] = embeds.to(whole.dtype)
         first, *deep = whole.split(inputs.prompts.states.shape[-1], -1)
-        prompts = replace(inputs.prompts, states=first[:, width:], deep=[each[:, width:] for each in deep])
+        prompts = replace(inputs.prompts, states=first[:, width:], deep=[layer[:, width:] for layer in deep])
         rows = torch.arange(len(batch), device=self.device)
-        read = self.network.read(inputs.contexts, first[:, :width])
-        return self.network.answer(inputs.contexts, read, self.network.encoded(prompts), rows, rows)
+        states = self.network.encode_contexts(inputs.contexts, first[:, :width])
+        return self.network.score(inputs.contexts, states, self.network.encode_prompts(prompts), rows, rows)
 
-    def _score(self, answers: Found, batch: Spans, rows: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """F of spans from token `first` to `last` in rows of a batch, all [n]."""
+    def _score(self, logits: Logits, batch: Spans, rows: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        """F [n] of spans from token `first` to `last` [n] in `rows` [n] of a batch."""
         rows, first, last = (each.to(self.device) for each in (rows, first, last))
-        if answers.tags is None:
-            return answers.start[rows, first] + answers.end[rows, last] + self.network.match(answers.states, rows, first, last)
+        if logits.tags is None:
+            return logits.start[rows, first] + logits.end[rows, last] + self.network.match(logits.states, rows, first, last)
         kind = torch.tensor(batch.types, device=self.device)[rows]
-        return answers.tags[rows, first, kind, BEGIN] + answers.tags[rows, last, kind, INSIDE]
+        return logits.tags[rows, first, kind, BEGIN] + logits.tags[rows, last, kind, INSIDE]
 
     def _tagged(self, tags: Tensor, batch: Spans, targets: Tensor) -> Tensor:
         logits = tags.float().clone()
@@ -259,8 +261,29 @@ class SpanModel:
 
 
 def _shifted(window: Window, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Spans of a window whose start or end lies a word further out or in than the one from token `first` to `last`."""
+    """Spans of a window that differ from the one from token `first` to `last` by one word more or less at the start or end."""
     starts, ends = np.flatnonzero(window.starts), np.flatnonzero(window.ends)
     begin, stop = int(np.searchsorted(starts, first)), int(np.searchsorted(ends, last))
     yield from ((int(starts[at]), last) for at in (begin - 1, begin + 1) if 0 <= at < len(starts) and starts[at] <= last)
     yield from ((first, int(ends[at])) for at in (stop - 1, stop + 1) if 0 <= at < len(ends) and ends[at] >= first)
+
+
+def evidence(model: SpanModel, places: Sequence[Place], tokens: Sequence[tuple[int, int]], spans: int) -> list[dict[str, Any]]:
+    """The columns of each entity that explain it, by gradient times input: `evidence`, its `spans` strongest runs of words, and
+    `context_share`, `hard_share` and `soft_share`, how much of all units' absolute scores text, template and soft prompt have.
+
+    Args:
+        places, tokens: of the entities, and their first and last token there. All are explained in one pass.
+    Raises:
+        ValueError: a score is not finite.
+    """
+    batch = model.spans(places, [""] * len(places))
+    settings = Settings(tokens_per_pass=max(1, int(model.sizes(batch).sum())), residual=False)
+    rows = []
+    for explanation, units in zip(explain(model, batch, torch.tensor(tokens), settings=settings), batch.units, strict=True):
+        if explanation.status == NOT_FINITE:
+            raise ValueError("a score is not finite")
+        shares = {column: explanation.shares.get(kind, 0.0) for kind, column in SHARES.items()}
+        runs = evidence_rows(explanation.of_text, top_spans(explanation, spans, units.spoken))
+        rows.append({"evidence": [run | {"weight": run["weight"] * shares["context_share"]} for run in runs], **shares})
+    return rows

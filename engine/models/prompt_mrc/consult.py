@@ -1,4 +1,4 @@
-"""Asking about one text: types or a free question in, spans and evidence out. What a service or a notebook calls."""
+"""Entities of a single text, for a service or a notebook: types or a free question in, spans and evidence out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,47 +26,45 @@ def consult(
     """The entities of a text, in its order, each with the fields of the table `entities`, evidence included, and its own `text`.
 
     Args:
-        types: types to look for; without any and without a question all of the model. Those of `options` are the same.
-        question: a question in the user's own words. What answers it has the type `question` and is marked `zero_shot`.
-        model: a checkpoint folder. options, runtime: as `Extractor` has them; `every` is on unless they say otherwise.
+        types: types to look for, as `types` of the options; without types and question all types of the model.
+        question: a question in the user's own words. Its answers have the type `question` and are marked `zero_shot`.
+        model: a checkpoint folder. options, runtime: of the extractor; `every` is on by default here.
     Raises:
         ConfigError: the text is empty or longer than the extractor reads, or the model has no such type or reads no questions.
     """
-    given = dict(options or {})
-    if types and given.get("types"):
+    options = dict(options or {})
+    if types and options.get("types"):
         raise ConfigError("types: name them once, as types or in options")
-    asked = dict(given.get("questions") or {})
+    questions = dict(options.get("questions") or {})
     if question is not None:
-        asked[QUESTION] = question
-    every = given.get("evidence") != "none"
-    wanted = list(types or given.get("types") or ([] if question is None else [QUESTION]))
-    spec = ModelSpec(
-        "engine.models.prompt_mrc", model, {"every": every, **given, "questions": asked, "types": wanted}, dict(runtime or {})
-    )
-    return answer(load(spec), text)
+        questions[QUESTION] = question
+    types = list(types or options.get("types") or ([] if question is None else [QUESTION]))
+    every = options.get("evidence") != "none"
+    options = {"every": every, **options, "questions": questions, "types": types}
+    return answer(load(ModelSpec("engine.models.prompt_mrc", model, options, dict(runtime or {}))), text)
 
 
 def finder(model: str = "shipped") -> Callable[[str], list[dict[str, Any]]]:
-    """From a text to its entities as `answer` gives them, without evidence; the model is loaded once."""
+    """A function from a text to its entities, as `answer` returns them, without evidence; the model is loaded once."""
     return partial(answer, load(ModelSpec("engine.models.prompt_mrc", model, {"evidence": "none", "margins": 0.0})))
 
 
 def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:
-    """The entities of a text by an extractor that is at hand.
+    """The entities that an extractor finds in a text, see `consult`.
 
     Raises:
-        ConfigError: the text is empty, no Unicode text, or longer than the extractor reads.
+        ConfigError: the text is empty, not valid Unicode, or longer than the extractor reads.
     """
     records = records_of(["consultation"], [text])
     if pc.struct_field(records["failure"], "kind")[0].as_py() == "invalid_encoding":
-        raise ConfigError("the text is no Unicode text: it has half of a surrogate pair; decode it anew")
+        raise ConfigError("the text is not valid Unicode: it has half of a surrogate pair; decode it again")
     prepared = extractor.prepare(records)
     if prepared["failure"][0].is_valid:
         raise ConfigError("the text is empty")
     beyond = prepared["truncated_chars"][0].as_py()
     if beyond:
         raise ConfigError(
-            f"the text is longer than is read: {beyond:,} characters lie beyond; raise max_tokens in options, or ask part by part"
+            f"the text is too long: its last {beyond:,} characters are not read; raise max_tokens in options, or split the text"
         )
     (row,) = extractor.run(prepared).to_pylist()
     return [entity | {"text": text[entity["start"] : entity["end"]]} for entity in row["entities"]]

@@ -1,9 +1,8 @@
-"""From logits to spans of text: candidates, their scores, and what of all windows stays.
+"""From logits to spans: candidates of each window, their scores, and which of all windows' candidates are kept.
 
-A span (i, j) of a type is a candidate where sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it is at
-most `max_words` words long. Its score is the cube root of the three probabilities' product. A start for which only ends before it
-were found is counted and gives nothing. A tagger's span has one threshold, that of `match`, which its score must pass; `outside`
-sets how readily a word belongs to a span.
+A span (i, j) of a type is a candidate if sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it has at most
+`MAX_WORDS` words. Its score is the cube root of the three probabilities' product. A start with predicted ends only before it is
+counted and gives no span. A tagger's span has one threshold, `match`, which its score must pass.
 """
 
 from collections.abc import Sequence
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.instances import BEGIN, INSIDE, OUTSIDE, Window
+from engine.models.prompt_mrc.instances import BEGIN, INSIDE, MAX_WORDS, OUTSIDE, Window
 
 if TYPE_CHECKING:
-    from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork
+    from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork
 
+# Pairs that the match head scores in one call.
 MATCH_AT_ONCE = 65536
 # A text's number, a word of it, and the type that seems to begin there.
 Start = tuple[int, int, int]
@@ -27,11 +27,11 @@ Start = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A span that one window gave: words `first` to `last` of text number `text`, both in it.
+    """A span from one window: words `first` to `last` of text number `text`, both included.
 
-    `row` and `tokens` say where its logits are: the row of the batch, and its first and last token in the window, which begins
-    at token `window` of the text. `edge` tells that the span touches an end of the window where the text goes on. `margin` is how
-    far F lies above that of the same span under the best other type, `rival`, where it was asked for (see `margins`).
+    Its logits are in row `row` of the batch, at its first and last of `tokens` in the window that begins at token `window` of the
+    text. `edge`: the span touches an end of the window where the text goes on. `margin` is how far F lies above that of the same
+    span under the best other type, `rival`; None where it was not computed (see `with_margins`).
     """
 
     text: int
@@ -49,87 +49,132 @@ class Candidate:
     margin: float | None = None
     rival: int | None = None
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What tells the spans of a text apart."""
+        return self.first, self.last, self.type
 
-def candidates(
+    def overlaps(self, other: "Candidate") -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def window_candidates(
     network: "MrcNetwork",
-    found: "Found",
+    logits: "Logits",
     contexts: "Contexts",
     windows: Sequence[Window],
     types: Sequence[int],
     decoding: Decoding,
 ) -> tuple[list[Candidate], set[Start]]:
-    """Candidates of a batch of windows under some types, and the starts that had ends before them only.
+    """Candidates of a batch of windows under `types`, and the starts with ends only before them.
 
     Args:
-        found: rows for each window, and in each for each of `types`, in these orders (the tagger: a row a window).
+        logits: a row for each window and, within it, each of `types`; of a tagger a row for each window.
     """
-    if found.tags is not None:
-        return _tagged(found.tags, windows, types, decoding), set()
+    if logits.tags is not None:
+        return _tagged(logits.tags, windows, types, decoding), set()
     count = len(types)
-    start, end = torch.sigmoid(found.start), torch.sigmoid(found.end)
+    start, end = torch.sigmoid(logits.start), torch.sigmoid(logits.end)
     window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
     begins = (start > decoding.start) & contexts.starts[window]
     ends = (end > decoding.end) & contexts.ends[window]
-    row, first, last, lost = _reachable(begins, ends, windows, types, network.config.max_words)
+    row, first, last, lost = _pairs(begins, ends, windows, types)
     match = torch.cat(
         [
-            torch.sigmoid(network.match(found.states, *(each[at : at + MATCH_AT_ONCE] for each in (row, first, last))))
+            torch.sigmoid(network.match(logits.states, *(side[at : at + MATCH_AT_ONCE] for side in (row, first, last))))
             for at in range(0, len(row), MATCH_AT_ONCE)
         ]
         or [torch.zeros(0)]
     )
-    kept = (match > decoding.match).nonzero().squeeze(-1)
-    row, first, last = row[kept], first[kept], last[kept]
-    scores = torch.stack([start[row, first], end[row, last], match[kept].to(start.device)], -1).double().cpu().numpy()
-    rows, firsts, lasts = (each.cpu().tolist() for each in (row, first, last))
-    made = []
-    for place, (at, a, b) in enumerate(zip(rows, firsts, lasts, strict=True)):
-        of, kind = windows[at // count], types[at % count]
-        made.append(_candidate(of, kind, at, (a, b), scores[place].tolist()))
-    return made, lost
+    passing = (match > decoding.match).nonzero().squeeze(-1)
+    row, first, last = row[passing], first[passing], last[passing]
+    scores = torch.stack([start[row, first], end[row, last], match[passing].to(start.device)], -1).double().cpu().tolist()
+    places = zip(*(side.cpu().tolist() for side in (row, first, last)), scores, strict=True)
+    return [_candidate(windows[n // count], types[n % count], n, (a, b), probs) for n, a, b, probs in places], lost
 
 
 @torch.no_grad()
-def margins(network: "MrcNetwork", found: "Found", made: Sequence[Candidate], types: Sequence[int]) -> list[Candidate]:
-    """Candidates with their confusion margin: F, the sum of the three logits, less the most that another type's prompt gives the
-    same span. All prompts of a window are in the batch, so this costs no pass of its own."""
+def with_margins(network: "MrcNetwork", logits: "Logits", spans: Sequence[Candidate], types: Sequence[int]) -> list[Candidate]:
+    """The candidates with their confusion margin: F, the sum of the three logits, less the highest F of the same span under
+    another type's prompt. All prompts of a window are in the batch, so this costs no further pass of the encoder."""
     count = len(types)
-    if count < 2 or not made or found.tags is not None:
-        return list(made)
-    first, last = (torch.tensor([each.tokens[side] for each in made], device=found.start.device) for side in (0, 1))
-    top = torch.tensor([each.row - each.row % count for each in made], device=found.start.device)
+    if count < 2 or not spans or logits.tags is not None:
+        return list(spans)
+    first, last = (torch.tensor([span.tokens[side] for span in spans], device=logits.start.device) for side in (0, 1))
+    top = torch.tensor([span.row - span.row % count for span in spans], device=logits.start.device)
     row = (top.unsqueeze(1) + torch.arange(count, device=top.device)).flatten()
     first, last = first.repeat_interleave(count), last.repeat_interleave(count)
-    score = found.start[row, first] + found.end[row, last] + network.match(found.states, row, first, last)
-    score = score.unflatten(0, (-1, count)).double().cpu().numpy()
-    told = []
-    for each, values in zip(made, score, strict=True):
-        own = each.row % count
+    score = logits.start[row, first] + logits.end[row, last] + network.match(logits.states, row, first, last)
+    scored = []
+    for span, values in zip(spans, score.unflatten(0, (-1, count)).double().cpu().numpy(), strict=True):
+        own = span.row % count
         others = np.where(np.arange(count) == own, -np.inf, values)
         rival = int(others.argmax())
-        told.append(replace(each, margin=float(values[own] - others[rival]), rival=types[rival]))
-    return told
+        scored.append(replace(span, margin=float(values[own] - others[rival]), rival=types[rival]))
+    return scored
 
 
-def _reachable(
-    begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int], longest: int
+def possible_pairs(window: Window, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which pairs [starts, ends] of first and last pieces of words, given as tokens, bound at most `MAX_WORDS` words."""
+    gap = window.word[ends][None, :] - window.word[starts][:, None]
+    return (gap >= 0) & (gap < MAX_WORDS)
+
+
+def select(spans: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
+    """The spans of one text that are kept, in its order. Equal ones from several windows count once: the best one seen whole.
+
+    A span at the edge of its window, which may have been cut there, gives way to any span of its type that overlaps it and that
+    another window saw whole, whatever the scores. Of two overlapping edge spans from different windows the better one is kept.
+    """
+    best: dict[tuple[int, int, int], Candidate] = {}
+    for span in spans:
+        if span.key not in best or _rank(span) > _rank(best[span.key]):
+            best[span.key] = span
+    whole = [span for span in best.values() if not span.edge]
+    left = [span for span in best.values() if not (span.edge and any(_same_from_elsewhere(span, other) for other in whole))]
+    kept: list[Candidate] = []
+    for span in sorted(left, key=lambda span: (-span.score, *span.key)):
+        if not any(_exclude(span, other, decoding) for other in kept):
+            kept.append(span)
+    return sorted(kept, key=lambda span: span.key)
+
+
+def _rank(span: Candidate) -> tuple[bool, float, int]:
+    return not span.edge, span.score, -span.window
+
+
+def _same_from_elsewhere(span: Candidate, other: Candidate) -> bool:
+    """Whether two spans of different windows may be the same entity."""
+    return span.type == other.type and span.window != other.window and span.overlaps(other)
+
+
+def _exclude(span: Candidate, other: Candidate, decoding: Decoding) -> bool:
+    if not span.overlaps(other):
+        return False
+    if decoding.flat_across_types or (span.type == other.type and not decoding.nested):
+        return True
+    return span.edge and other.edge and _same_from_elsewhere(span, other)
+
+
+def _pairs(
+    begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, set[Start]]:
-    """All pairs of a start and an end at or after it within `longest` words, as (row, first, last), and the lost starts."""
+    """All possible pairs of predicted starts and ends, as (row, first token, last token), and the starts with ends only before
+    them."""
     device = begins.device
     begins, ends = begins.cpu().numpy(), ends.cpu().numpy()
-    found: list[np.ndarray] = []
+    pairs: list[np.ndarray] = [np.zeros((3, 0), np.int64)]
     lost: set[Start] = set()
     for row in np.flatnonzero(begins.any(1)):
         window, kind = windows[row // len(types)], types[row % len(types)]
         a, b = np.flatnonzero(begins[row]), np.flatnonzero(ends[row])
-        gap = window.word[b][None, :] - window.word[a][:, None]
-        fits = (gap >= 0) & (gap < longest) & (b[None, :] >= a[:, None])
-        orphans = a[~fits.any(1) & ((gap < 0) & (gap > -longest)).any(1)]
+        possible = possible_pairs(window, a, b)
+        ahead = window.word[a][:, None] - window.word[b][None, :]
+        orphans = a[~possible.any(1) & ((ahead > 0) & (ahead < MAX_WORDS)).any(1)]
         lost |= {(window.text, word, kind) for word in window.word[orphans].tolist()}
-        i, j = np.nonzero(fits)
-        found.append(np.stack([np.full(len(i), row), a[i], b[j]]))
-    whole = np.concatenate(found, 1) if found else np.zeros((3, 0), np.int64)
-    row, first, last = (torch.from_numpy(each).to(device) for each in whole.astype(np.int64))
+        i, j = np.nonzero(possible)
+        pairs.append(np.stack([np.full(len(i), row), a[i], b[j]]))
+    row, first, last = (torch.from_numpy(side).to(device) for side in np.concatenate(pairs, 1).astype(np.int64))
     return row, first, last, lost
 
 
@@ -142,79 +187,34 @@ def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], sco
 
 
 def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:
-    """Spans of a tagger: a B and the I that follow, word by word; an I without a B before it begins a span, as is usual.
+    """Spans of a tagger: a B and the I that follow, word by word. An I without a B before it begins a span, as is usual.
 
-    Its score is the geometric mean of its first tag's probability and the mean one of its words' tags, in place of start and end;
-    one that is not above the threshold is left out.
+    The score is the geometric mean of the first tag's probability and of the mean over the words' tags, which take the place of
+    the start and end scores.
     """
     logits = tags.float().clone()
     logits[..., OUTSIDE] -= decoding.outside
-    prob = logits.softmax(-1).cpu().numpy()
-    made = []
-    for number, window in enumerate(windows):
+    probs = logits.softmax(-1).cpu().numpy()
+    spans = []
+    for row, window in enumerate(windows):
         at = np.flatnonzero(window.starts)
         stops = np.r_[at[1:], len(window)] - 1
         for kind in types:
-            mine = prob[number, at, kind]
-            for first, last in _runs(mine.argmax(-1)):
-                begin, inner = float(mine[first].max()), mine[first : last + 1].max(-1)
-                place = int(at[first]), int(stops[last])
-                each = _candidate(window, kind, number, place, [begin, float(inner.mean())])
-                if each.score > decoding.match:
-                    made.append(each)
-    return made
+            of_type = probs[row, at, kind]
+            for first, last in _runs(of_type.argmax(-1)):
+                scores = [float(of_type[first].max()), float(of_type[first : last + 1].max(-1).mean())]
+                spans.append(_candidate(window, kind, row, (int(at[first]), int(stops[last])), scores))
+    return [span for span in spans if span.score > decoding.match]
 
 
 def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
     """Spans (first, last) of BIO labels [words]."""
-    found: list[tuple[int, int]] = []
-    begun = -1
+    runs: list[tuple[int, int]] = []
+    begin = -1
     for place, label in enumerate([*labels.tolist(), OUTSIDE]):
-        if begun >= 0 and label != INSIDE:
-            found.append((begun, place - 1))
-            begun = -1
-        if label == BEGIN or (label == INSIDE and begun < 0):
-            begun = place
-    return found
-
-
-def settle(found: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
-    """The spans of one text that stay, in its order: equal ones of several windows are one, the best scored that was seen whole.
-
-    A span that a window may have cut, as it touches its end, gives way to any of its type that it overlaps and that another
-    window saw whole, whatever the scores, and never drives one out; of two such spans of different windows the better one stays.
-    """
-    best: dict[tuple[int, int, int], Candidate] = {}
-    for each in found:
-        key = (each.first, each.last, each.type)
-        if key not in best or _worth(each) > _worth(best[key]):
-            best[key] = each
-    whole = [each for each in best.values() if not each.edge]
-    left = [each for each in best.values() if not (each.edge and any(_cuts(each, other) for other in whole))]
-    kept: list[Candidate] = []
-    for each in sorted(left, key=lambda span: (-span.score, span.first, span.last, span.type)):
-        if not any(_conflict(each, other, decoding) for other in kept):
-            kept.append(each)
-    return sorted(kept, key=lambda span: (span.first, span.last, span.type))
-
-
-def _worth(each: Candidate) -> tuple[bool, float, int]:
-    return not each.edge, each.score, -each.window
-
-
-def _overlap(one: Candidate, other: Candidate) -> bool:
-    return one.first <= other.last and other.first <= one.last
-
-
-def _cuts(one: Candidate, other: Candidate) -> bool:
-    return one.type == other.type and one.window != other.window and _overlap(one, other)
-
-
-def _conflict(one: Candidate, other: Candidate, decoding: Decoding) -> bool:
-    if not _overlap(one, other):
-        return False
-    if decoding.flat_across_types:
-        return True
-    if one.type != other.type:
-        return False
-    return not decoding.nested or (one.edge and other.edge and one.window != other.window)
+        if begin >= 0 and label != INSIDE:
+            runs.append((begin, place - 1))
+            begin = -1
+        if label == BEGIN or (label == INSIDE and begin < 0):
+            begin = place
+    return runs

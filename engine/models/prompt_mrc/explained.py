@@ -1,4 +1,4 @@
-"""The entities of a run as they are explained: a target for each, in the window that gave it."""
+"""The entities of a run as targets of explanation, each in the window that gave it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from engine.models.base import load as load_system
 from engine.models.columns import list_values
 from engine.models.explained import Group
 from engine.models.prompt_mrc.extractor import Extractor
-from engine.models.prompt_mrc.instances import Span, Window, inside, windows
+from engine.models.prompt_mrc.instances import Span, Window, spans_within
 from engine.models.tokens import WORDS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.explain.settings import Settings
     from engine.models.prompt_mrc.attributable import SpanModel
 
-# Options of a run that say nothing of what is answered.
+# Options of a run that do not affect its answers.
 _EVIDENCE = ("evidence", "spans", "every", "margins")
 
 
@@ -41,21 +41,18 @@ class ExplainedEntities:
             if name not in types:
                 raise ConfigError(f"explain.tasks: the run looked for no type '{name}'; it did for {', '.join(types)}")
         if targets:
-            raise ConfigError("explain.targets: entities have no code to put in an answer's place; leave it out")
+            raise ConfigError("explain.targets: entities have no codes that could replace an answer; leave it out")
         self.names = tuple(names or types)
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         if answer is None:
             return [{"name": self.names[0], "start": None, "end": None}]
-        return [
-            {"name": each["type"], "start": each["start"], "end": each["end"]}
-            for each in answer["entities"]
-            if each["type"] in self.names
-        ]
+        entities = [entity for entity in answer["entities"] if entity["type"] in self.names]
+        return [{"name": entity["type"], "start": entity["start"], "end": entity["end"]} for entity in entities]
 
     def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         tokens = [len(ids) for ids in list_values(prepared["input_ids"])]
-        return np.array(tokens, np.int64), np.array([len(cut) for cut in self._cut(prepared)], np.int64)
+        return np.array(tokens, np.int64), np.array(list(map(len, self.system.windows(prepared))), np.int64)
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
         import torch
@@ -66,11 +63,11 @@ class ExplainedEntities:
         ids, asked = prepared["record_id"].to_pylist(), prepared["asked"].to_pylist()
         words = list(zip(*(list_values(prepared[name]) for name in WORDS[2:]), strict=True))
         entities, places, tokens = [], [], []
-        for row, (cut, wanted) in enumerate(zip(self._cut(prepared), asked, strict=True)):
-            for each in wanted:
-                kind = self.system.names.index(each["name"])
-                for window, first, last in _whole(cut, _span(each, kind, *words[row][:2])):
-                    entities.append((row, f"{ids[row]} {each['start']}-{each['end']} {each['name']}"))
+        for row, (windows, wanted) in enumerate(zip(self.system.windows(prepared), asked, strict=True)):
+            for entity in wanted:
+                kind = self.system.names.index(entity["name"])
+                for window, first, last in _windows_with(_span(entity, kind, *words[row][:2]), windows):
+                    entities.append((row, f"{ids[row]} {entity['start']}-{entity['end']} {entity['name']}"))
                     places.append(Place(window, kind, *words[row]))
                     tokens.append((first, last))
         if not places:
@@ -81,22 +78,22 @@ class ExplainedEntities:
         return [Group(self.model, self.model.take(batch, chosen), targets[chosen], rows, [bool(held[each]) for each in chosen])]
 
     def _best(self, entities: Sequence[tuple[int, str]], work: "Work") -> tuple[np.ndarray, list[int]]:
-        """Which of some spans in their windows the model answers itself, and for each entity the window that speaks for it: one
-        that answers before others, then as `decode.settle` has it."""
+        """Which spans the model gives in their windows, and for each entity the place in which it is explained: preferably one
+        where the model gives it, then the one that `decode.select` prefers."""
         import torch
 
         score, held = work.whole("probability"), np.zeros(work.records, bool)
         with torch.no_grad():
-            for members, some, targets in work.passes(range(work.records)):
-                held[members] = self.model.holds(some, targets).numpy()
+            for members, batch, targets in work.passes(range(work.records)):
+                held[members] = self.model.holds(batch, targets).numpy()
 
-        def worth(place: int) -> tuple[bool, bool, float, int]:
+        def rank(place: int) -> tuple[bool, bool, float, int]:
             window = work.batch.places[place].window
             return bool(held[place]), not window.cuts(*work.targets[place].tolist()), float(score[place]), -window.start
 
         best: dict[tuple[int, str], int] = {}
         for place, entity in enumerate(entities):
-            if entity not in best or worth(place) > worth(best[entity]):
+            if entity not in best or rank(place) > rank(best[entity]):
                 best[entity] = place
         return held, list(best.values())
 
@@ -104,35 +101,22 @@ class ExplainedEntities:
     def model(self) -> "SpanModel":
         from engine.models.prompt_mrc.attributable import SpanModel
 
-        system = self.system
-        return SpanModel(system.network, system.decoding, system.names, system.tokenizer)
-
-    def _cut(self, prepared: pa.Table) -> list[list[Window]]:
-        config, columns = self.system.config, (list_values(prepared[name]) for name in WORDS[:2])
-        return [windows(row, *each, config.window, config.overlap) for row, each in enumerate(zip(*columns, strict=True))]
+        return SpanModel(self.system.network, self.system.decoding, self.system.names, self.system.tokenizer)
 
 
-def _span(asked: Mapping[str, Any], kind: int, start: np.ndarray, end: np.ndarray) -> Span:
-    """The words that an entity covers, of those that begin and end at the characters `start` and `end` [words].
-
-    Raises:
-        RowError: it covers no whole ones.
-    """
-    if asked["start"] is None:
+def _span(entity: Mapping[str, Any], kind: int, start: np.ndarray, end: np.ndarray) -> Span:
+    """The words that an entity covers, of those that begin and end at the characters `start` and `end` [words]."""
+    if entity["start"] is None:
         return Span(0, 0, kind)
-    first, last = int(np.searchsorted(start, asked["start"])), int(np.searchsorted(end, asked["end"]))
-    if not first <= last < len(end) or (start[first], end[last]) != (asked["start"], asked["end"]):
+    first, last = int(np.searchsorted(start, entity["start"])), int(np.searchsorted(end, entity["end"]))
+    if not first <= last < len(end) or (start[first], end[last]) != (entity["start"], entity["end"]):
         raise RowError("not_coded", "an entity of the run is no run of the text's words")
     return Span(first, last, kind)
 
 
-def _whole(cut: Sequence[Window], span: Span) -> list[tuple[Window, int, int]]:
-    """The windows that hold a span whole, with its first and last token there.
-
-    Raises:
-        RowError: none does.
-    """
-    held = [(window, first, last) for window in cut for first, last, _ in inside(window, [span])]
+def _windows_with(span: Span, windows: Sequence[Window]) -> list[tuple[Window, int, int]]:
+    """The windows that hold a span whole, with its first and last token there."""
+    held = [(window, first, last) for window in windows for first, last, _ in spans_within(window, [span])]
     if not held:
         raise RowError("not_coded", "an entity of the run lies in no window")
     return held

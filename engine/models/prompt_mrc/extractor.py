@@ -12,15 +12,13 @@ import pyarrow as pa
 
 from engine.encoders import attention_for, file_digest
 from engine.errors import ConfigError, ContractError, RowError
+from engine.models import tokens
 from engine.models.columns import list_values
-from engine.models.prompt_mrc import scores
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.instances import Window, windows
 from engine.models.prompt_mrc.options import Options
-from engine.models.prompt_mrc.prepare import prepare
-from engine.models.prompt_mrc.scores import Scored
-from engine.models.prompt_mrc.templates import questions_of
+from engine.models.prompt_mrc.templates import checked_questions
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
 from engine.records import AUTO, REVIEW, entities_fields, seed_of
@@ -29,91 +27,102 @@ if TYPE_CHECKING:
     import torch
 
     from engine.models.prompt_mrc.decode import Candidate, Start
-    from engine.models.prompt_mrc.network import Asked, Contexts, Found, MrcNetwork
+    from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, Prompts
 
 TABLE = "entities"
+PREPARED = pa.schema([*tokens.PREPARED, pa.field("text_chars", pa.int32())])
 
 
 class Extractor(TokenSystem):
-    """See `engine.models.base.System`."""
+    """See `engine.models.base.System`. `names` are the model's types, then those of the user's questions alone; `types` are the
+    numbers of those that are looked for."""
 
     table, Options = TABLE, Options
 
     def __init__(self, checkpoint: Checkpoint, options: Options, runtime: Mapping[str, Any]) -> None:
         super().__init__(checkpoint, options, runtime)
-        questions = options.asked
-        self.questions = questions_of(questions, "entities.questions") if questions else {}
+        self.questions = checked_questions(options.all_questions(), "entities.questions")
         if self.questions and not self.config.is_hard:
             raise ConfigError(f"entities.questions: a model of the mode '{self.config.mode}' reads no questions")
-        for name, words in self._words.items():
-            self.config.check_room(len(words), f"'{name}'", "entities.questions")
-        self.new = tuple(name for name in self.questions if name not in self.config.types)
-        names = (*self.config.types, *self.new)
+        for name, pieces in self._query_pieces.items():
+            self.config.check_room(len(pieces), f"'{name}'", "entities.questions")
+        self.names = tuple(dict.fromkeys((*self.config.types, *self.questions)))
         for name in options.types:
-            if name not in names:
+            if name not in self.names:
                 raise ConfigError(
                     f"entities.types: the model has no type '{name}'; it has {', '.join(self.config.types)}. "
                     "For another one give a question in entities.questions"
                 )
-        self.names = names
-        asked = {*options.types, *self.questions}
-        self.types = [number for number, name in enumerate(names) if not options.types or name in asked]
-        changed = {name: value for name in ("nested", "flat_across_types") if (value := getattr(options, name)) is not None}
-        if changed.get("flat_across_types"):
-            changed.setdefault("nested", False)
-        idle = [name for name in ("start", "end") if name in options.thresholds]
-        if self.config.is_tagger and (idle or options.nested):
-            key = "entities.nested" if options.nested else f"entities.thresholds.{idle[0]}"
-            raise ConfigError(f"{key}: a tagger has one threshold, match, and no nested spans; leave it out")
-        self.decoding = replace(checkpoint.decoding, **options.thresholds, **changed)
+        wanted = {*options.types, *self.questions} if options.types else set(self.names)
+        self.types = [number for number, name in enumerate(self.names) if name in wanted]
+        self.decoding = self._decoding()
         if options.prompts is not None:
-            if not self.config.is_soft:
-                raise ConfigError(f"model.prompts: a model of the mode '{self.config.mode}' has no soft prompts to exchange")
-            from engine.models.prompt_mrc.prompts import PromptModule, modules
-
-            path = Path(options.prompts).expanduser()
-            if path.is_dir():
-                known = "; ".join(
-                    f"{each['path'].name} ({each['domain']}{', deep' if each['deep'] else ''}: {', '.join(each['types'])})"
-                    for each in modules(path)
-                )
-                raise ConfigError(f"model.prompts: {path} is a folder; name one of its files: {known or 'it has none'}")
-            if not path.is_file():
-                raise ConfigError(f"model.prompts: there is no file {path}")
-            own = PromptModule.read(checkpoint.folder / PROMPTS)
-            weights = weights_digest(checkpoint.folder, self.config)
-            PromptModule.read(path).check(self.config, own.shared.shape[1], weights)
+            path = self._check_prompts(Path(options.prompts).expanduser())
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
+
+    def _decoding(self) -> Decoding:
+        options = self.options
+        useless = [name for name in ("start", "end") if name in options.thresholds]
+        if self.config.is_tagger and (useless or options.nested):
+            key = "entities.nested" if options.nested else f"entities.thresholds.{useless[0]}"
+            raise ConfigError(f"{key}: a tagger has one threshold, match, and no nested spans; leave it out")
+        changes = {name: value for name in ("nested", "flat_across_types") if (value := getattr(options, name)) is not None}
+        if options.flat_across_types:
+            changes.setdefault("nested", False)
+        return replace(self.checkpoint.decoding, **options.thresholds, **changes)
+
+    def _check_prompts(self, path: Path) -> Path:
+        """The path of a file of prompts; ConfigError if it is none, or if they do not fit the model."""
+        from engine.models.prompt_mrc.prompts import PromptModule, read_metadata
+
+        if not self.config.is_soft:
+            raise ConfigError(f"model.prompts: a model of the mode '{self.config.mode}' has no soft prompts to exchange")
+        if path.is_dir():
+            files = []
+            for file in sorted(path.glob("*.safetensors")):
+                try:
+                    about = read_metadata(file)
+                except ConfigError:
+                    continue
+                deep = ", deep" if about["deep"] else ""
+                files.append(f"{file.name} ({about['domain']}{deep}: {', '.join(about['types'])})")
+            raise ConfigError(f"model.prompts: {path} is a folder; name one of its files: {'; '.join(files) or 'it has none'}")
+        if not path.is_file():
+            raise ConfigError(f"model.prompts: there is no file {path}")
+        width = PromptModule.read(self.checkpoint.folder / PROMPTS).shared.shape[1]
+        PromptModule.read(path).check(self.config, width, weights_digest(self.checkpoint.folder, self.config))
+        return path
 
     @classmethod
     def read(cls, path: str, options: Options) -> Checkpoint:
         return read_checkpoint(path)
 
     @cached_property
-    def _words(self) -> dict[str, list[int]]:
+    def _query_pieces(self) -> dict[str, list[int]]:
         """The word pieces of the user's own questions, by type."""
-        from engine.models.prompt_mrc.build import pieces
+        if not self.questions:
+            return {}
+        from engine.models.prompt_mrc.network import word_pieces
 
-        found = pieces(self.tokenizer, list(self.questions.values())) if self.questions else []
-        return dict(zip(self.questions, found, strict=True))
+        return dict(zip(self.questions, word_pieces(self.tokenizer, list(self.questions.values())), strict=True))
 
     def build(self, dtype: "torch.dtype") -> "MrcNetwork":
         from engine.models.prompt_mrc.prompts import PromptModule
 
         network = build_network(self.checkpoint, dtype, attention_for(self.device))
         if self.options.prompts is not None:
-            network.soft.swap(PromptModule.read(Path(self.options.prompts).expanduser()))
-        for name, words in self._words.items():
-            network.ask_anew(self.names.index(name), words)
+            network.soft.replace(PromptModule.read(Path(self.options.prompts).expanduser()))
+        for name, pieces in self._query_pieces.items():
+            network.set_query(self.names.index(name), pieces)
         return network
 
     @cached_property
-    def asked(self) -> "Asked":
-        """The prompts of all types, encoded once as far as that goes without a text."""
+    def prompts(self) -> "Prompts":
+        """The prompts of all types that are looked for, encoded once as far as that goes without a text."""
         import torch
 
         with torch.inference_mode():
-            return self.network.ask([0] if self.config.is_tagger else self.types)
+            return self.network.encode_prompts(self.network.embed_prompts([0] if self.config.is_tagger else self.types))
 
     def fields(self) -> list[pa.Field]:
         return entities_fields()
@@ -122,26 +131,29 @@ class Extractor(TokenSystem):
         return {TABLE: [self.names[number] for number in self.types]}
 
     def prepare(self, records: pa.Table) -> pa.Table:
-        return prepare(records, self.tokenizer, self.options.max_tokens)
+        """Tokens with the offsets of their words, as a `PREPARED` table; see `engine.models.tokens.prepare`."""
+        lengths = pa.array([len(text) for text in tokens.texts_of(records)], pa.int32())
+        return tokens.with_columns(super().prepare(records), {"text_chars": lengths}, PREPARED)
 
     def scores(self, prepared: pa.Table) -> pa.Table:
         """`row` and `candidates`, see `engine.models.prompt_mrc.scores`."""
-        from engine.models.prompt_mrc.tuning import tried
+        from engine.models.prompt_mrc.scores import candidate_table, lowest_decodings
 
-        return scores.table(prepared, self.under(prepared, tried(self.decoding, self.config.is_tagger)), self.names)
+        candidates = self.candidates(prepared, lowest_decodings(self.decoding, self.config.is_tagger))
+        return candidate_table(prepared, candidates, self.names)
 
-    def under(self, prepared: pa.Table, decodings: Sequence[Decoding]) -> list[list[Scored]]:
-        """The candidates of each prepared text under any of some decodings."""
+    def candidates(self, prepared: pa.Table, decodings: Sequence[Decoding]) -> "list[list[tuple[Candidate, float]]]":
+        """The candidates of each prepared text under each of some decodings, with that decoding's `outside`."""
         import torch
 
-        from engine.models.prompt_mrc.decode import candidates
+        from engine.models.prompt_mrc.decode import window_candidates
 
-        per_text: list[list[Scored]] = [[] for _ in range(len(prepared))]
+        per_text: list[list[tuple[Candidate, float]]] = [[] for _ in range(len(prepared))]
         with torch.inference_mode():
-            for group, contexts, answers in self._answers(self._windows(prepared)):
+            for shown, contexts, logits in self._logits(self.windows(prepared)):
                 for decoding in decodings:
-                    for each in candidates(self.network, answers, contexts, group, self.types, decoding)[0]:
-                        per_text[each.text].append((each, decoding.outside))
+                    for span in window_candidates(self.network, logits, contexts, shown, self.types, decoding)[0]:
+                        per_text[span.text].append((span, decoding.outside))
         return per_text
 
     def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
@@ -151,122 +163,123 @@ class Extractor(TokenSystem):
             ContractError: an entity does not lie in its text.
         """
         words = {name: list_values(prepared[name]) for name in WORDS}
-        cut = self._windows(prepared)
-        meta = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
-        found, lost = self._found(cut, [each["record_id"] for each in meta])
-        told = self._evidence(found, cut, words) if self.options.evidence != "none" else {}
-        for number, each in enumerate(meta):
-            reasons = ["text_truncated"] if each["truncated_chars"] else []
+        windows = self.windows(prepared)
+        reports = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
+        spans, lost = self._spans(windows, [report["record_id"] for report in reports])
+        evidence = self._evidence(spans, windows, words) if self.options.evidence != "none" else {}
+        for number, report in enumerate(reports):
+            reasons = ["text_truncated"] if report["truncated_chars"] else []
             yield {
-                "row": each["row"],
+                "row": report["row"],
                 "decision": REVIEW if reasons else AUTO,
                 "reasons": reasons,
-                "entities": [self._entity(span, words, told.get(span, {}), each["text_chars"]) for span in found[number]],
+                "entities": [self._entity(span, words, evidence.get(span, {}), report["text_chars"]) for span in spans[number]],
                 "invalid_start_gt_end": lost[number],
-                "text_sha256": each["text_sha256"],
+                "text_sha256": report["text_sha256"],
                 "n_tokens": len(words["input_ids"][number]),
-                "n_windows": len(cut[number]),
-                "truncated_chars": each["truncated_chars"],
+                "n_windows": len(windows[number]),
+                "truncated_chars": report["truncated_chars"],
             }
 
-    def _windows(self, prepared: pa.Table) -> list[list[Window]]:
+    def windows(self, prepared: pa.Table) -> list[list[Window]]:
+        """The windows of each prepared text."""
         texts = zip(list_values(prepared["input_ids"]), list_values(prepared["word_of_token"]), strict=True)
-        return [windows(number, ids, of, self.config.window, self.config.overlap) for number, (ids, of) in enumerate(texts)]
+        size, overlap = self.config.window, self.config.overlap
+        return [windows(number, ids, words, size, overlap) for number, (ids, words) in enumerate(texts)]
 
-    def _found(self, cut: Sequence[Sequence[Window]], record_ids: Sequence[str]) -> tuple[list[list["Candidate"]], Counter[int]]:
-        """The spans of each report, and how many starts had ends before them only, in every window that has them."""
+    def _spans(
+        self, windows: Sequence[Sequence[Window]], record_ids: Sequence[str]
+    ) -> tuple[list[list["Candidate"]], Counter[int]]:
+        """The spans of each report, and how many starts have ends only before them in every window that contains them."""
         import torch
 
-        from engine.models.prompt_mrc.decode import candidates, margins, settle
+        from engine.models.prompt_mrc.decode import select, window_candidates, with_margins
 
-        per_text: list[list[Candidate]] = [[] for _ in cut]
+        per_text: list[list[Candidate]] = [[] for _ in windows]
         lost: set[Start] = set()
         sampled = [seed_of(name, "margins") < self.options.margins * 2**63 for name in record_ids]
         with torch.inference_mode():
-            for group, contexts, answers in self._answers(cut):
-                some, orphans = candidates(self.network, answers, contexts, group, self.types, self.decoding)
-                asked = [each for each in some if sampled[each.text]]
-                some = [each for each in some if not sampled[each.text]] + margins(self.network, answers, asked, self.types)
-                for each in some:
-                    per_text[each.text].append(each)
-                lost |= orphans
-        # A window may end before the entity does that another one sees whole.
-        lost -= {(each.text, each.first, each.type) for some in per_text for each in some}
-        return [settle(each, self.decoding) for each in per_text], Counter(text for text, _, _ in lost)
+            for shown, contexts, logits in self._logits(windows):
+                spans, starts = window_candidates(self.network, logits, contexts, shown, self.types, self.decoding)
+                for span in spans:
+                    if not sampled[span.text]:
+                        per_text[span.text].append(span)
+                for span in with_margins(self.network, logits, [span for span in spans if sampled[span.text]], self.types):
+                    per_text[span.text].append(span)
+                lost |= starts
+        # A window may end within an entity that another one holds whole.
+        lost -= {(span.text, span.first, span.type) for spans in per_text for span in spans}
+        return [select(spans, self.decoding) for spans in per_text], Counter(text for text, _, _ in lost)
 
-    def _answers(self, cut: Sequence[Sequence[Window]]) -> "Iterator[tuple[list[Window], Contexts, Found]]":
-        """What the network makes of all windows under all types, batch by batch.
+    def _logits(self, windows: Sequence[Sequence[Window]]) -> "Iterator[tuple[list[Window], Contexts, Logits]]":
+        """The network's logits for all windows under all types, batch by batch.
 
         Raises:
-            RowError: it is not a number, which no threshold would tell from an answer of no entities.
+            RowError: a logit is NaN, which no threshold would distinguish from "no entities".
         """
-        from engine.models.prompt_mrc.network import collate, pairs
+        from engine.models.prompt_mrc.network import all_pairs, collate
 
-        for group in self._batches(cut):
-            contexts = collate(group, self.config.special).to(self.device)
-            window, prompt = pairs(len(group), len(self.asked), self.device)
-            found = self.network.answer(contexts, self.network.read(contexts), self.asked, window, prompt)
-            if (found.start + found.end if found.tags is None else found.tags).isnan().any():
+        for shown in self._batches(windows):
+            contexts = collate(shown, self.config.special).to(self.device)
+            window, prompt = all_pairs(len(shown), len(self.prompts), self.device)
+            states = self.network.encode_contexts(contexts)
+            logits = self.network.score(contexts, states, self.prompts, window, prompt)
+            if (logits.start + logits.end if logits.tags is None else logits.tags).isnan().any():
                 raise RowError("model_error", "NaN in the logits")
-            yield group, contexts, found
+            yield shown, contexts, logits
 
-    def _batches(self, cut: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
-        """All windows in batches of like length; with `deterministic` each alone, whatever stands beside it and however long its
-        report is."""
-        every = [window for each in cut for window in each]
-        prompts, width = self.asked.mask.shape
-        for group in self.together([prompts] * len(every), [len(window) + width + 1 for window in every]):
-            yield [every[at] for at in group]
+    def _batches(self, windows: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
+        """All windows in batches of similar length; with `deterministic` each alone, so that neither other windows nor the length
+        of its report matter."""
+        flat = [window for of_text in windows for window in of_text]
+        prompts, width = self.prompts.mask.shape
+        for batch in self.together([prompts] * len(flat), [len(window) + width + 1 for window in flat]):
+            yield [flat[at] for at in batch]
 
     def _evidence(
-        self, found: Sequence[Sequence["Candidate"]], cut: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
+        self, spans: Sequence[Sequence["Candidate"]], windows: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
     ) -> dict["Candidate", dict[str, Any]]:
-        """Evidence of the spans, or of the best of each type in each report."""
-        from engine.models.prompt_mrc.attributable import Place, SpanModel
-        from engine.models.prompt_mrc.evidence import evidence
+        """Evidence of all spans, or of the best one of each type in each report."""
+        from engine.models.prompt_mrc.attributable import Place, SpanModel, evidence
 
-        at = {(number, window.start): window for number, each in enumerate(cut) for window in each}
-        chosen = [span for spans in found for span in spans]
+        chosen = [span for of_text in spans for span in of_text]
         if not self.options.every:
             best: dict[tuple[int, int], Candidate] = {}
-            for each in chosen:
-                key = (each.text, each.type)
-                if key not in best or each.score > best[key].score:
-                    best[key] = each
+            for span in chosen:
+                key = (span.text, span.type)
+                if key not in best or span.score > best[key].score:
+                    best[key] = span
             chosen = list(best.values())
-        lengths = [len(at[each.text, each.window]) + self.asked.mask.shape[1] + 1 for each in chosen]
+        window_at = {(window.text, window.start): window for of_text in windows for window in of_text}
+        places = [
+            Place(window_at[span.text, span.window], span.type, *(words[name][span.text] for name in WORDS[2:]))
+            for span in chosen
+        ]
+        lengths = [len(place.window) + self.prompts.mask.shape[1] + 1 for place in places]
         model = SpanModel(self.network, self.decoding, self.names, self.tokenizer)
-        told: dict[Candidate, dict[str, Any]] = {}
-        # A backward pass holds about twice what a forward does.
-        for group in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
-            mine = [chosen[place] for place in group]
-            places = [
-                Place(
-                    at[each.text, each.window],
-                    each.type,
-                    *(words[name][each.text] for name in ("word_start", "word_end", "word_spoken")),
-                )
-                for each in mine
-            ]
-            rows = evidence(model, places, [each.tokens for each in mine], self.options.spans)
-            told |= dict(zip(mine, rows, strict=True))
-        return told
+        rows: dict[Candidate, dict[str, Any]] = {}
+        # A backward pass takes about twice the memory of a forward pass.
+        for batch in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
+            members = [chosen[at] for at in batch]
+            explained = evidence(model, [places[at] for at in batch], [span.tokens for span in members], self.options.spans)
+            rows |= dict(zip(members, explained, strict=True))
+        return rows
 
     def _entity(
-        self, span: "Candidate", words: Mapping[str, Sequence[Any]], told: Mapping[str, Any], chars: int
+        self, span: "Candidate", words: Mapping[str, Sequence[Any]], evidence: Mapping[str, Any], chars: int
     ) -> dict[str, Any]:
-        """The row of an entity, held against its text of `chars` characters.
+        """The row of an entity, checked against its text of `chars` characters.
 
         Raises:
             ContractError: it is not a run of the text's words, or it or its evidence does not lie in the text.
         """
         starts, ends = (words[name][span.text] for name in ("word_start", "word_end"))
-        whole = 0 <= span.first <= span.last < len(starts)
-        start, end = (int(starts[span.first]), int(ends[span.last])) if whole else (-1, -1)
+        in_words = 0 <= span.first <= span.last < len(starts)
+        start, end = (int(starts[span.first]), int(ends[span.last])) if in_words else (-1, -1)
         if not 0 <= start < end <= chars:
             place = f"words {span.first} to {span.last} of {len(starts)} ({start} to {end})"
             raise ContractError(f"an entity of {place} does not lie in its text of {chars} characters")
-        for run in told.get("evidence") or ():
+        for run in evidence.get("evidence") or ():
             if not 0 <= run["start"] < run["end"] <= chars:
                 place = f"{run['start']} to {run['end']}"
                 raise ContractError(f"evidence from {place} does not lie in its text of {chars} characters")
@@ -281,5 +294,5 @@ class Extractor(TokenSystem):
             "zero_shot": span.type >= len(self.config.types),
             "margin": span.margin,
             "confused_with": None if span.rival is None else self.names[span.rival],
-            **told,
+            **evidence,
         }

@@ -1,11 +1,12 @@
-"""Texts with marked spans to what the network learns from: windows, and in each the words where entities begin and end.
+"""Texts with marked spans as training instances: windows of tokens, and the words at which entities begin and end in them.
 
-Everything is said in words, as the tokenizer's pre-tokenizer parts them: a span is (first word, last word, type), and characters
-come back from the words' offsets. A marked span whose ends lie inside words is widened to whole ones.
+Spans are counted in words, as the tokenizer's pre-tokenizer separates them; the words' offsets lead back to characters. A marked
+span that begins or ends within a word is widened to the whole word.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,86 +15,69 @@ from engine.errors import ConfigError
 from engine.text.tokens import TokenizedText
 from engine.text.windows import overlapping_bounds
 
-# Tags of a type in the tagger's outputs.
+# A type's tags in the outputs of a tagger.
 OUTSIDE, BEGIN, INSIDE = 0, 1, 2
+# Words of the longest span.
+MAX_WORDS = 30
 
 
 @dataclass(frozen=True)
 class Span:
-    """An entity: words from `first` to `last`, both in it, and the number of its type."""
+    """An entity: its `first` and `last` word, both included, and the number of its type."""
 
     first: int
     last: int
     type: int
 
 
-@dataclass
-class Marked:
-    """A text's spans in words, and what became of those that were marked.
-
-    `snapped` were widened to whole words, `unread` lie beyond what was read of the text, `repeated` are equal to another.
-    `overlapping` are those of train that `flat` leaves out, where a model's spans must not overlap.
-    """
-
-    spans: list[Span] = field(default_factory=list)
-    snapped: int = 0
-    unread: int = 0
-    repeated: int = 0
-    overlapping: int = 0
-
-
-def marked(
+def align_spans(
     tokens: TokenizedText, length: int, spans: Iterable[Mapping[str, Any]], types: Sequence[str], name: str = "a text"
-) -> Marked:
-    """Marked characters (`start`, `end`, `type`) to words; types that are not in `types` are left out.
+) -> tuple[list[Span], Counter[str]]:
+    """Marked characters (`start`, `end`, `type`) to words; other types than `types` are left out.
 
     Args:
-        length: characters of the text. name: what an error calls it, such as its id.
+        length: characters of the text. name: of the text, for messages.
+    Returns:
+        The distinct spans, and how many marked ones were `snapped` to whole words, `unread` because they lie beyond the tokens,
+        and `repeated`.
     Raises:
-        ConfigError: a span is empty or not within the text.
+        ConfigError: a span is empty or does not lie within the text.
     """
-    found, numbers = Marked(), {each: number for number, each in enumerate(types)}
-    known: set[Span] = set()
+    aligned: dict[Span, None] = {}
+    counts: Counter[str] = Counter()
     for span in spans:
         start, end = span["start"], span["end"]
         if not 0 <= start < end <= length:
             raise ConfigError(f"{name}: a span from {start} to {end} does not fit a text of {length} characters")
-        if span["type"] not in numbers:
+        if span["type"] not in types:
             continue
         first = int(np.searchsorted(tokens.word_end, start, side="right"))
         last = int(np.searchsorted(tokens.word_start, end, side="left")) - 1
-        if first > last:
-            found.unread += 1
+        if first > last or (tokens.truncated_chars and end > tokens.word_end[-1]):
+            counts["unread"] += 1
             continue
-        if tokens.truncated_chars and end > tokens.word_end[-1]:
-            found.unread += 1
-            continue
-        here = Span(first, last, numbers[span["type"]])
-        found.snapped += (int(tokens.word_start[first]), int(tokens.word_end[last])) != (start, end)
-        if here in known:
-            found.repeated += 1
-            continue
-        known.add(here)
-        found.spans.append(here)
-    return found
+        words = Span(first, last, types.index(span["type"]))
+        counts["snapped"] += (int(tokens.word_start[first]), int(tokens.word_end[last])) != (start, end)
+        counts["repeated"] += words in aligned
+        aligned[words] = None
+    return list(aligned), counts
 
 
-def flat(spans: Sequence[Span], across: bool = False) -> list[Span]:
-    """Spans without overlap within a type, or `across` all types: the longest first."""
+def without_overlaps(spans: Sequence[Span], across_types: bool = False) -> list[Span]:
+    """The spans without those that overlap a longer one of their type, or `across_types` of any type."""
     kept: list[Span] = []
-    for span in sorted(spans, key=lambda each: (each.first - each.last, each.first)):
-        rivals = kept if across else [each for each in kept if each.type == span.type]
+    for span in sorted(spans, key=lambda span: (span.first - span.last, span.first)):
+        rivals = kept if across_types else [other for other in kept if other.type == span.type]
         if all(span.last < other.first or other.last < span.first for other in rivals):
             kept.append(span)
-    return sorted(kept, key=lambda each: (each.first, each.last, each.type))
+    return sorted(kept, key=lambda span: (span.first, span.last, span.type))
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a text: tokens from `start` to `stop` (half open) of text number `text`.
+    """Tokens `start` to `stop` (half open) of the text with the number `text`.
 
-    `starts` and `ends` are flags of its tokens: the first piece of a word, and the last one. `word` [tokens] is the number of
-    each token's word.
+    Per token: its id, the number of its `word`, and whether it is the first (`starts`) or the last piece (`ends`) of that word.
     """
 
     text: int
@@ -115,7 +99,7 @@ class Window:
 
 
 def windows(text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, overlap: int) -> list[Window]:
-    """The windows of a text."""
+    """The windows of a text: at most `size` tokens each, of which neighbours share about `overlap`."""
     if not len(ids):
         return []
     opens = np.r_[True, word_of_token[1:] != word_of_token[:-1]]
@@ -127,37 +111,37 @@ def windows(text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, ov
     ]
 
 
-def inside(window: Window, spans: Sequence[Span]) -> list[tuple[int, int, int]]:
-    """Spans that a window holds whole, as (first token, last token, type) within it; one that it cuts is no answer there."""
-    found = []
+def spans_within(window: Window, spans: Sequence[Span]) -> list[tuple[int, int, int]]:
+    """The spans that a window holds whole, as (first token, last token, type) within it; one that it cuts is no answer there."""
+    held = []
     for span in spans:
         first = np.flatnonzero((window.word == span.first) & window.starts)
         last = np.flatnonzero((window.word == span.last) & window.ends)
         if len(first) and len(last):
-            found.append((int(first[0]), int(last[0]), span.type))
-    return found
+            held.append((int(first[0]), int(last[0]), span.type))
+    return held
 
 
-def tags(window: Window, spans: Sequence[Span], types: int) -> np.ndarray:
-    """BIO tags [tokens, types] of a window for the tagger, from `flat` spans; a word's later pieces are inside like the word.
+def bio_tags(window: Window, spans: Sequence[Span], types: int) -> np.ndarray:
+    """BIO tags [tokens, types] of a window, from spans `without_overlaps`; the later pieces of a word are inside.
 
-    A span that begins before the window is left out, as in `inside`.
+    A span that the window does not hold whole is left out, as in `spans_within`.
     """
-    found = np.zeros((len(window), types), np.int64)
-    for first, last, kind in inside(window, spans):
-        found[first : last + 1, kind] = INSIDE
-        found[first, kind] = BEGIN
-    return found
+    tags = np.zeros((len(window), types), np.int64)
+    for first, last, kind in spans_within(window, spans):
+        tags[first : last + 1, kind] = INSIDE
+        tags[first, kind] = BEGIN
+    return tags
 
 
-def chosen_types(
-    present: Iterable[int], types: int, negatives: int, rng: np.random.Generator, known: Iterable[int] | None = None
-) -> list[int]:
-    """Types that a window is asked for in training: those it has, and `negatives` others for each (for one, if it has none).
+def sample_types(present: Iterable[int], candidates: Iterable[int], negatives: int, rng: np.random.Generator) -> list[int]:
+    """The types that a window is asked for in training: those `present` in it, and `negatives` others for each of them, or for
+    one if there are none.
 
-    `known` are the types that were marked in its corpus, all where None: of another one nobody knows whether the text has it.
+    Args:
+        candidates: types that were marked in the window's corpus. Nobody knows whether the text has any of the others.
     """
-    has = sorted(set(present))
-    others = np.setdiff1d(np.arange(types) if known is None else sorted(known), has)
-    count = min(len(others), negatives * max(1, len(has)))
-    return sorted([*has, *rng.choice(others, count, replace=False).tolist()])
+    present = sorted(set(present))
+    absent = np.setdiff1d(sorted(candidates), present)
+    count = min(len(absent), negatives * max(1, len(present)))
+    return sorted([*present, *rng.choice(absent, count, replace=False).tolist()])

@@ -1,13 +1,13 @@
-"""The extractor as a learner: each window asked for the types it has and some it has not, tokens masked at random.
+"""The extractor as a learner: each window is asked for the types it has and some it has not, with tokens masked at random.
 
-A window's loss under a type is L = (w_s L_s + w_e L_e + w_m L_m) / (w_s + w_e + w_m), the weights of the base model's script (Li
-et al. 2020): binary cross-entropy of start logits over the first pieces of words and of end logits over the last ones, and of
-match logits over pairs of predicted or marked starts with such ends, and a few pairs at random. Sums over tokens are divided by a
-constant and not by the batch's tokens, so that a record's loss is the same whatever stands beside it. Masking replaces dropout.
+The loss of a window under a type is L = (w_s L_s + w_e L_e + w_m L_m) / (w_s + w_e + w_m), with the weights of the base model's
+script (Li et al. 2020): binary cross-entropy of start logits over the first pieces of words, of end logits over the last pieces,
+and of match logits over pairs of predicted or marked starts and ends, and a few random pairs. Sums over tokens are divided by a
+constant instead of the batch's tokens, so that a record's loss is the same in every batch. Masking replaces dropout.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,71 +16,58 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
+from engine.encoders import attention_for, pick_precision
+from engine.errors import ConfigError
 from engine.models.adapter import attach
-from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
-from engine.models.prompt_mrc.decode import Candidate, candidates, settle
-from engine.models.prompt_mrc.instances import Marked, Span, Window, chosen_types, flat, inside, marked, tags, windows
-from engine.models.prompt_mrc.network import Contexts, Found, MrcNetwork, collate
+from engine.models.base import Worker
+from engine.models.prompt_mrc.checkpoint import continue_from, read_checkpoint
+from engine.models.prompt_mrc.config import Decoding, LearnConfig, ModelConfig, MrcConfig
+from engine.models.prompt_mrc.corpus import Examples
+from engine.models.prompt_mrc.decode import Candidate, possible_pairs, select, window_candidates
+from engine.models.prompt_mrc.instances import Window, bio_tags, sample_types, spans_within, windows, without_overlaps
+from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, collate, new_network
 from engine.models.prompt_mrc.prompts import VECTORS
+from engine.models.prompt_mrc.templates import complete_config
+from engine.models.prompt_mrc.tuning import exact_figures
 from engine.records import seed_of
-from engine.text.tokens import TokenizedText
 
-# Tokens that a sum over tokens counts as one.
+# A sum over tokens is divided by this.
 _TOKENS = 64.0
+_RANDOM_PAIRS = 5
 _HEADS = ("start.", "end.", "match.", "tagger.")
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Texts as tokens with their spans in words, and which are for training and which for validation [n].
+def learner(settings: Mapping[str, Any], worker: Worker) -> "MrcLearner":
+    """The network, and all texts of the training and the validation set as numbers."""
+    torch.manual_seed(settings["seed"])
+    stored = worker.examples(settings["examples"])
+    network, _ = training_network(settings, stored.facts["types"], worker.device)
+    learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
+    decoding = ModelConfig(**settings["model"]).decoding(stored.facts["nested"])
+    return MrcLearner(network, Examples.from_table(stored.whole()), learn, worker.device, decoding)
 
-    `known` are the numbers of the types that were marked in each text's corpus, where that is not all of them.
-    """
 
-    record_id: list[str]
-    tokens: list[TokenizedText]
-    spans: list[list[Span]]
-    train: np.ndarray
-    valid: np.ndarray
-    known: list[frozenset[int]] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        record_id: Sequence[str],
-        texts: Sequence[str],
-        tokens: Sequence[TokenizedText],
-        spans: Sequence[Sequence[Mapping[str, Any]]],
-        split: Sequence[str],
-        types: Sequence[str],
-    ) -> tuple["Examples", Marked]:
-        """From texts and marked characters (`start`, `end`, `type`); also what became of the spans, all texts together.
-
-        Raises:
-            ConfigError: a span does not fit its text.
-        """
-        total, found = Marked(), []
-        for name, text, words, own in zip(record_id, texts, tokens, spans, strict=True):
-            one = marked(words, len(text), own, types, f"record {name}")
-            found.append(one.spans)
-            total.spans += one.spans
-            total.snapped, total.unread = total.snapped + one.snapped, total.unread + one.unread
-            total.repeated += one.repeated
-        readable = np.array([len(each.ids) > 0 for each in tokens], dtype=bool)
-        parts = np.array(list(split))
-        examples = cls(list(record_id), list(tokens), found, (parts == "train") & readable, (parts == "valid") & readable)
-        return examples, total
-
-    def overlapping(self, decoding: Decoding) -> int:
-        """Spans of train that cannot be found beside longer ones by a model that decodes so; none where spans may nest."""
-        if decoding.nested:
-            return 0
-        spans = [self.spans[member] for member in np.flatnonzero(self.train)]
-        return sum(len(each) - len(flat(each, decoding.flat_across_types)) for each in spans)
+def training_network(
+    settings: Mapping[str, Any], types: Sequence[str], device: torch.device
+) -> tuple[MrcNetwork, dict[str, Tensor]]:
+    """The network that training begins with, and the tensors of a base model that its checkpoint keeps."""
+    model = ModelConfig(**settings["model"])
+    config = complete_config(model.architecture(types, settings["seed"]), model.questions)
+    dtype, attention = pick_precision(settings.get("precision", "auto"), str(device)), attention_for(str(device))
+    if not config.rank and not config.freeze_encoder:
+        # Steps of an encoder whose own weights are tuned are smaller than bf16 can represent.
+        dtype = torch.float32
+    if not model.base:
+        return prepare_training(new_network(config, dtype, attention)), {}
+    base = read_checkpoint(model.base)
+    if base.digest != settings.get("base_digest", base.digest):
+        raise ConfigError("model.base: it is not the model that this training began with; bring it back, or choose a new folder")
+    network, kept = continue_from(base, config, dtype, attention)
+    return prepare_training(network), kept
 
 
 def prepare_training(network: MrcNetwork) -> MrcNetwork:
-    """Frees and freezes what the model's configuration says, in place; what is there for training alone is attached."""
+    """Attaches the adapter, if the configuration has one, and freezes and unfreezes weights as it says, in place."""
     config: MrcConfig = network.config
     if config.freeze_encoder:
         network.encoder.requires_grad_(False)
@@ -97,20 +84,19 @@ def prepare_training(network: MrcNetwork) -> MrcNetwork:
 class MrcLearner:
     """See `engine.training.loop.Learner`."""
 
+    # Of the losses of start, end and match.
+    weights = (1.0, 1.0, 0.1)
+
     def __init__(
-        self,
-        network: MrcNetwork,
-        examples: Examples,
-        config: LearnConfig,
-        device: torch.device,
-        decoding: Decoding | None = None,
+        self, network: MrcNetwork, examples: Examples, config: LearnConfig, device: torch.device, decoding: Decoding
     ) -> None:
         self.network = network.to(device)
         self.examples = examples
         self.config = config
         self.device = device
-        self.decoding = network.config.possible(decoding or Decoding())
+        self.decoding = decoding
         self.types = list(range(len(network.config.types)))
+        self.tagger = network.config.is_tagger
 
     def parameters(self) -> Mapping[str, Tensor]:
         return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
@@ -128,175 +114,160 @@ class MrcLearner:
         return {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
-        shown = [window for member in examples for window in self.windows(member)]
-        asked = [self._asked(window, epoch) for window in shown]
-        for group in self._batches(shown, [len(types) for types in asked]):
-            mine, types = [shown[at] for at in group], [asked[at] for at in group]
-            contexts = self._masked(collate(mine, self.network.config.special), mine, epoch).to(self.device)
-            if self.network.config.is_tagger:
-                found = self.network(contexts, [0])
-                terms = {"tags": self._tag_loss(found, mine)}
+        windows = [window for member in examples for window in self.windows(member)]
+        types = [self._types(window, epoch) for window in windows]
+        for batch in self._batches(windows, [len(each) for each in types]):
+            shown = [windows[at] for at in batch]
+            contexts = self._masked(collate(shown, self.network.config.special), shown, epoch).to(self.device)
+            if self.tagger:
+                terms = {"tags": self._tag_loss(self.network(contexts, [0]), shown)}
             else:
-                found, row = self._answered(contexts, types)
-                terms = self._span_losses(found, contexts, mine, row, epoch)
+                rows = [(number, kind) for number, at in enumerate(batch) for kind in types[at]]
+                terms = self._span_losses(self._logits(contexts, rows), contexts, shown, rows, epoch)
             yield terms, int(contexts.mask.sum())
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Exact precision, recall and F1 of spans on the held-back texts, over all types and for each (`f1_<type>`)."""
+        """Exact precision, recall and F1 of spans on the validation set, over all types and for each (`f1_<type>`)."""
         members = np.flatnonzero(self.examples.valid).tolist()
-        found = self.predict(members)
         gold = {(member, span.first, span.last, span.type) for member in members for span in self.examples.spans[member]}
-        said = {(each.text, each.first, each.last, each.type) for each in found if self.is_known(each.text, each.type)}
-        told = dict(zip(("precision", "recall", "f1"), exact(gold, said), strict=True))
+        predicted = {
+            (span.text, span.first, span.last, span.type)
+            for span in self.predict(members)
+            if span.type in self.examples.annotated[span.text]
+        }
+        figures = dict(zip(("precision", "recall", "f1"), exact_figures(gold, predicted), strict=True))
         for number, name in enumerate(self.network.config.types):
-            here = [{each for each in some if each[3] == number} for some in (gold, said)]
-            if here[0] and len(self.types) > 1:
-                told[f"f1_{name}"] = exact(*here)[2]
-        return told
+            of_type = [{span for span in spans if span[3] == number} for spans in (gold, predicted)]
+            if of_type[0] and len(self.types) > 1:
+                figures[f"f1_{name}"] = exact_figures(*of_type)[2]
+        return figures
 
     @torch.no_grad()
     def predict(self, members: Sequence[int]) -> list[Candidate]:
-        """The spans of some texts; `text` of each is the example's number."""
-        shown = [window for member in members for window in self.windows(member)]
-        prompts = [0] if self.network.config.is_tagger else self.types
+        """The spans of texts; `text` of each is the example's number."""
+        windows = [window for member in members for window in self.windows(member)]
+        prompts = [0] if self.tagger else self.types
         per_text: dict[int, list[Candidate]] = {}
-        for group in self._batches(shown, [len(prompts)] * len(shown)):
-            mine = [shown[at] for at in group]
-            contexts = collate(mine, self.network.config.special).to(self.device)
-            answers = self.network(contexts, prompts)
-            for each in candidates(self.network, answers, contexts, mine, self.types, self.decoding)[0]:
-                per_text.setdefault(each.text, []).append(each)
-        return [each for text in sorted(per_text) for each in settle(per_text[text], self.decoding)]
-
-    def is_known(self, member: int, kind: int) -> bool:
-        """Whether a type was marked in an example's corpus."""
-        return self.examples.known is None or kind in self.examples.known[member]
+        for batch in self._batches(windows, [len(prompts)] * len(windows)):
+            shown = [windows[at] for at in batch]
+            contexts = collate(shown, self.network.config.special).to(self.device)
+            logits = self.network(contexts, prompts)
+            for span in window_candidates(self.network, logits, contexts, shown, self.types, self.decoding)[0]:
+                per_text.setdefault(span.text, []).append(span)
+        return [span for text in sorted(per_text) for span in select(per_text[text], self.decoding)]
 
     def windows(self, member: int) -> list[Window]:
         """All windows of an example."""
         tokens, config = self.examples.tokens[member], self.network.config
         return windows(member, tokens.ids, tokens.word_of_token, config.window, config.overlap)
 
-    def _batches(self, shown: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
-        longest = 0 if self.network.config.is_tagger else max((len(each) for each in self.network.queries), default=0)
-        room = longest + self.network.config.soft + 3
+    def _batches(self, windows: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
+        room = max(map(len, self.network.queries)) + self.network.config.soft + 3
         budget = micro_batch(self.config.budget or 0, self.device.type, on_cpu=1024)
-        return token_budget_batches(prompts, [len(window) + room for window in shown], budget)
+        return token_budget_batches(prompts, [len(window) + room for window in windows], budget)
 
-    def _rng(self, window: Window, what: str, epoch: int) -> np.random.Generator:
+    def _rng(self, window: Window, purpose: str, epoch: int) -> np.random.Generator:
         name = self.examples.record_id[window.text]
-        return np.random.default_rng(seed_of(name, what, window.start, epoch, self.config.seed))
+        return np.random.default_rng(seed_of(name, purpose, window.start, epoch, self.config.seed))
 
-    def _asked(self, window: Window, epoch: int) -> list[int]:
-        if self.network.config.is_tagger:
+    def _types(self, window: Window, epoch: int) -> list[int]:
+        """The types that a window is asked for; a tagger has one prompt for all of them."""
+        if self.tagger:
             return [0]
-        present = [kind for _, _, kind in inside(window, self.examples.spans[window.text])]
-        known = None if self.examples.known is None else self.examples.known[window.text]
-        return chosen_types(present, len(self.types), self.config.negatives, self._rng(window, "types", epoch), known)
+        present = [kind for _, _, kind in spans_within(window, self.examples.spans[window.text])]
+        annotated = self.examples.annotated[window.text]
+        return sample_types(present, annotated, self.config.negatives, self._rng(window, "types", epoch))
 
-    def _masked(self, contexts: Contexts, shown: Sequence[Window], epoch: int) -> Contexts:
+    def _masked(self, contexts: Contexts, windows: Sequence[Window], epoch: int) -> Contexts:
         hidden = np.zeros(contexts.ids.shape, bool)
-        for row, window in enumerate(shown):
+        for row, window in enumerate(windows):
             rng = self._rng(window, "mask", epoch)
             share = self.config.masking * rng.random() ** 2
             hidden[row, : len(window)] = rng.random(len(window)) < share
-        ids = contexts.ids.masked_fill(torch.from_numpy(hidden), self.network.config.special[3])
-        return replace(contexts, ids=ids)
+        return replace(contexts, ids=contexts.ids.masked_fill(torch.from_numpy(hidden), self.network.config.special[3]))
 
-    def _answered(self, contexts: Contexts, types: Sequence[Sequence[int]]) -> tuple[Found, list[tuple[int, int]]]:
-        """Logits of each window under its own types, and (window, type) of each row."""
-        row = [(number, kind) for number, some in enumerate(types) for kind in some]
-        used = sorted({kind for _, kind in row})
-        asked, read = self.network.ask(used), self.network.read(contexts)
-        window = torch.tensor([number for number, _ in row], device=self.device)
-        prompt = torch.tensor([used.index(kind) for _, kind in row], device=self.device)
-        return self.network.answer(contexts, read, asked, window, prompt), row
+    def _logits(self, contexts: Contexts, rows: Sequence[tuple[int, int]]) -> Logits:
+        """Logits of rows (window, type)."""
+        types = sorted({kind for _, kind in rows})
+        prompts = self.network.encode_prompts(self.network.embed_prompts(types))
+        window, prompt = torch.tensor([(number, types.index(kind)) for number, kind in rows], device=self.device).unbind(-1)
+        return self.network.score(contexts, self.network.encode_contexts(contexts), prompts, window, prompt)
 
     def _span_losses(
-        self, found: Found, contexts: Contexts, shown: Sequence[Window], row: Sequence[tuple[int, int]], epoch: int
+        self, logits: Logits, contexts: Contexts, windows: Sequence[Window], rows: Sequence[tuple[int, int]], epoch: int
     ) -> dict[str, Tensor]:
-        shape = tuple(found.start.shape)
+        """Loss terms of rows (window, type)."""
+        shape = tuple(logits.start.shape)
         starts, ends = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         spans: list[set[tuple[int, int]]] = []
-        for place, (number, kind) in enumerate(row):
-            held = inside(shown[number], self.examples.spans[shown[number].text])
-            mine = {(a, b) for a, b, of in held if of == kind}
-            starts[place, [a for a, _ in mine]] = 1
-            ends[place, [b for _, b in mine]] = 1
-            spans.append(mine)
-        window = torch.tensor([number for number, _ in row], device=self.device)
-        w_s, w_e, w_m = (weight / sum(self.config.weights) for weight in self.config.weights)
-        terms = {
-            "start": w_s * _masked_sum(found.start, starts, contexts.starts[window]),
-            "end": w_e * _masked_sum(found.end, ends, contexts.ends[window]),
+        for row, (number, kind) in enumerate(rows):
+            held = spans_within(windows[number], self.examples.spans[windows[number].text])
+            of_type = {(first, last) for first, last, its_type in held if its_type == kind}
+            starts[row, [first for first, _ in of_type]] = 1
+            ends[row, [last for _, last in of_type]] = 1
+            spans.append(of_type)
+        window = torch.tensor([number for number, _ in rows], device=self.device)
+        w_start, w_end, w_match = (weight / sum(self.weights) for weight in self.weights)
+        return {
+            "start": w_start * _flagged_loss(logits.start, starts, contexts.starts[window]),
+            "end": w_end * _flagged_loss(logits.end, ends, contexts.ends[window]),
+            "match": w_match * self._match_loss(logits, contexts, windows, rows, (starts, ends), spans, epoch),
         }
-        if w_m:
-            terms["match"] = w_m * self._match_loss(found, contexts, shown, row, (starts, ends), spans, epoch)
-        return terms
 
     def _match_loss(
         self,
-        found: Found,
+        logits: Logits,
         contexts: Contexts,
-        shown: Sequence[Window],
-        row: Sequence[tuple[int, int]],
+        windows: Sequence[Window],
+        rows: Sequence[tuple[int, int]],
         gold: tuple[np.ndarray, np.ndarray],
         spans: Sequence[set[tuple[int, int]]],
         epoch: int,
     ) -> Tensor:
-        """The sum over rows of the mean over their pairs; a row without pairs gives nothing."""
-        said = [
-            (logits.detach() > 0).cpu().numpy() | (marks > 0)
-            for logits, marks in zip((found.start, found.end), gold, strict=True)
+        """The sum over rows of the mean over their pairs; a row without pairs adds nothing.
+
+        Args:
+            gold: flags [rows, L] of marked starts and ends. spans: the marked (first token, last token) of each row.
+        """
+        likely = [
+            (scores.detach() > 0).cpu().numpy() | (marked > 0)
+            for scores, marked in zip((logits.start, logits.end), gold, strict=True)
         ]
         flags = contexts.starts.cpu().numpy(), contexts.ends.cpu().numpy()
-        places, labels, weights = [], [], []
-        for place, (number, kind) in enumerate(row):
-            window = shown[number]
-            starts, ends = (np.flatnonzero(each[place] & flag[number]) for each, flag in zip(said, flags, strict=True))
-            pairs = _pairs(window, starts, ends, self.network.config.max_words)
-            rng = self._rng(window, f"pairs{kind}", epoch)
+        places, targets, weights = [], [], []
+        for row, (number, kind) in enumerate(rows):
+            starts, ends = (np.flatnonzero(each[row] & flag[number]) for each, flag in zip(likely, flags, strict=True))
+            i, j = np.nonzero(possible_pairs(windows[number], starts, ends))
+            pairs = set(zip(starts[i].tolist(), ends[j].tolist(), strict=True))
+            rng = self._rng(windows[number], f"pairs{kind}", epoch)
             anywhere = [np.flatnonzero(flag[number]) for flag in flags]
-            # A window within one long word has no start of a word, or no end.
+            # A window within one long word has no first piece of a word, or no last one.
             if all(map(len, anywhere)):
-                drawn = np.stack([rng.choice(each, self.config.random_pairs) for each in anywhere], 1)
-                pairs |= {(int(a), int(b)) for a, b in drawn if a <= b}
+                drawn = np.stack([rng.choice(tokens, _RANDOM_PAIRS) for tokens in anywhere], 1)
+                pairs |= {(int(first), int(last)) for first, last in drawn if first <= last}
             ordered = sorted(pairs)
-            places += [(place, a, b) for a, b in ordered]
-            labels += [float(pair in spans[place]) for pair in ordered]
+            places += [(row, first, last) for first, last in ordered]
+            targets += [float(pair in spans[row]) for pair in ordered]
             weights += [1.0 / max(1, len(ordered))] * len(ordered)
         if not places:
-            return found.start.sum() * 0
-        at = torch.tensor(places, device=self.device).unbind(-1)
-        logits = self.network.match(found.states, *at)
-        target, weight = (torch.tensor(each, device=self.device) for each in (labels, weights))
-        return functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+            return logits.start.sum() * 0
+        scores = self.network.match(logits.states, *torch.tensor(places, device=self.device).unbind(-1))
+        target, weight = (torch.tensor(values, device=self.device) for values in (targets, weights))
+        return functional.binary_cross_entropy_with_logits(scores, target, weight, reduction="sum")
 
-    def _tag_loss(self, found: Found, shown: Sequence[Window]) -> Tensor:
-        gold = np.full(tuple(found.tags.shape[:3]), -1, np.int64)
-        for place, window in enumerate(shown):
-            labels = tags(window, flat(self.examples.spans[window.text]), len(self.types))
-            labels[:, [kind for kind in self.types if not self.is_known(window.text, kind)]] = -1
-            gold[place, : len(window)][window.starts] = labels[window.starts]
+    def _tag_loss(self, logits: Logits, windows: Sequence[Window]) -> Tensor:
+        gold = np.full(tuple(logits.tags.shape[:3]), -1, np.int64)
+        for row, window in enumerate(windows):
+            tags = bio_tags(window, without_overlaps(self.examples.spans[window.text]), len(self.types))
+            tags[:, [kind for kind in self.types if kind not in self.examples.annotated[window.text]]] = -1
+            gold[row, : len(window)][window.starts] = tags[window.starts]
         target = torch.from_numpy(gold).to(self.device)
-        loss = functional.cross_entropy(found.tags.flatten(0, 2), target.flatten(), ignore_index=-1, reduction="sum")
+        loss = functional.cross_entropy(logits.tags.flatten(0, 2), target.flatten(), ignore_index=-1, reduction="sum")
         return loss / _TOKENS
 
 
-def exact(gold: set[Any], said: set[Any]) -> tuple[float, float, float]:
-    """Precision, recall and F1 of equal elements; 0 where there is nothing to divide by."""
-    right = len(gold & said)
-    precision, recall = right / len(said) if said else 0.0, right / len(gold) if gold else 0.0
-    return precision, recall, 2 * right / (len(gold) + len(said)) if gold or said else 0.0
-
-
-def _pairs(window: Window, starts: np.ndarray, ends: np.ndarray, longest: int) -> set[tuple[int, int]]:
-    gap = window.word[ends][None, :] - window.word[starts][:, None]
-    i, j = np.nonzero((gap >= 0) & (gap < longest))
-    return set(zip(starts[i].tolist(), ends[j].tolist(), strict=True))
-
-
-def _masked_sum(logits: Tensor, target: np.ndarray, flags: Tensor) -> Tensor:
+def _flagged_loss(logits: Tensor, target: np.ndarray, flags: Tensor) -> Tensor:
+    """Binary cross-entropy over the flagged tokens."""
     loss = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(target).to(logits.device), reduction="none")
     return (loss * flags).sum() / _TOKENS

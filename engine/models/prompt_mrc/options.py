@@ -10,59 +10,50 @@ from engine.keys import key
 from engine.models.options import TextOptions
 from engine.models.prompt_mrc.templates import read_questions
 
-EVIDENCE_METHODS = ("gradient_x_input", "none")
+METHODS = ("gradient_x_input", "none")
 _THRESHOLDS = ("start", "end", "match")
 
 
 @dataclass(frozen=True)
 class Options(TextOptions):
-    """`questions` are a user's own, type -> text: for a type of the model in place of its template, for any other without
-    training (zero-shot). `prompts`, `nested`, `flat_across_types` and `thresholds` go before the checkpoint's."""
+    """A user's own `questions` map types to texts. For a type of the model they replace its template; other types are asked for
+    without training (zero-shot). `prompts`, `nested`, `flat_across_types` and `thresholds` override the checkpoint's."""
 
     types: tuple[str, ...] = key(
-        (),
-        "Types to look for, such as [Disease,Chemical], beside those of your own questions; all of the model where empty.",
-        at="entities.types",
+        (), "Types to look for, beside those of your own questions; empty: all types of the model.", at="entities.types"
     )
     questions: Mapping[str, str] = key(
         {},
-        "Your own questions, a type each, such as {Device: 'Which implants are named?'}; new types are marked zero_shot.",
+        "Your own questions by type, such as {Device: 'Which implants are named?'}; entities of new types are marked zero_shot.",
         at="entities.questions",
     )
     questions_file: str | None = key(
-        None, "YAML file with such questions, a line each: type, colon, question.", at="entities.questions_file", path=True
+        None, "YAML file with such questions, one per line: type, colon, question.", at="entities.questions_file", path=True
     )
     prompts: str | None = key(
-        None,
-        "File with soft prompts of another domain, in place of the checkpoint's; a folder lists those that it has.",
-        at="model.prompts",
-        path=True,
+        None, "File with soft prompts of another domain; a folder lists the files that it has.", at="model.prompts", path=True
     )
-    nested: bool | None = key(
-        None, "Whether entities of a type may lie in each other; null leaves it to the checkpoint.", at="entities.nested"
-    )
+    nested: bool | None = key(None, "Entities of one type may overlap; null: as the checkpoint says.", at="entities.nested")
     flat_across_types: bool | None = key(
-        None, "Whether entities of different types must not overlap either.", at="entities.flat_across_types"
+        None, "Entities of different types may not overlap; null: as the checkpoint says.", at="entities.flat_across_types"
     )
     thresholds: Mapping[str, float] = key(
         {},
-        "Probabilities from which start, end and match count, such as {start: 0.6}; else the checkpoint's.",
+        "Thresholds of start, end and match, such as {start: 0.6}; else the model's.",
         at="entities.thresholds",
-        low=0.0,
-        high=1.0,
+        low=0,
+        high=1,
     )
-    evidence: str = key(
-        EVIDENCE_METHODS[0], "How evidence is found; none is no evidence.", at="explain.method", choices=EVIDENCE_METHODS
-    )
-    spans: int = key(3, "Most evidence spans for each entity that has evidence.", at="explain.spans", low=1, high=50)
+    evidence: str = key(METHODS[0], "How evidence is found; none: no evidence.", at="explain.method", choices=METHODS)
+    spans: int = key(3, "Most evidence spans of an entity that has evidence.", at="explain.spans", low=1, high=50)
     every: bool = key(
         False,
-        "Evidence of every entity, at several times the cost; false: of the best-scored one of each type in a report.",
+        "Evidence of every entity, at several times the cost; false: only of the best-scored one of each type in a report.",
         at="explain.every",
     )
     margins: float = key(
         1.0,
-        "Share of reports, chosen by id, whose entities are scored under the other types' questions.",
+        "Share of reports, chosen by id, whose entities are also scored under the other types' questions.",
         at="explain.margins_fraction",
         low=0.0,
         high=1.0,
@@ -78,22 +69,21 @@ class Options(TextOptions):
         if self.every and self.evidence == "none":
             raise ConfigError("explain.every: with explain.method=none there is no evidence; leave one of them out")
 
-    @property
-    def asked(self) -> dict[str, str]:
-        """The user's questions, with those of the file.
+    def all_questions(self) -> dict[str, str]:
+        """The user's questions, including those of the file.
 
         Raises:
-            ConfigError: the file cannot be read, or asks for a type that is asked for already.
+            ConfigError: the file cannot be read, or asks for a type that is in `questions` too.
         """
         questions = dict(self.questions)
-        for name, text in read_questions(Path(self.questions_file)).items() if self.questions_file is not None else ():
+        from_file = {} if self.questions_file is None else read_questions(Path(self.questions_file))
+        for name in from_file:
             if name in questions:
                 raise ConfigError(f"entities.questions: the type '{name}' is asked for there and in the file; name it once")
-            questions[name] = text
-        return questions
+        return questions | from_file
 
     def completed(self, kept: Sequence[str]) -> dict[str, Any]:
-        """See `SystemOptions`. Questions from a file become settings of their own, so that a run is told by what it asked."""
-        options = {**super().completed(kept), "questions": self.asked}
+        """See `SystemOptions`. Questions from a file become options themselves, so that they are part of a run's fingerprint."""
+        options = {**super().completed(kept), "questions": self.all_questions()}
         del options["questions_file"]
         return options

@@ -1,11 +1,11 @@
-"""Soft prompts: vectors of a domain and of each type, learned in place of words, kept as small files that can be exchanged.
+"""Soft prompts: vectors of a domain and of each type that are trained in place of words, and their small interchangeable files.
 
-In front of a text stands [CLS] H S [SEP]: the template's word pieces H, then the domain's vectors and the type's own as S (prompt
-tuning, Lester et al. 2021, section 2, with the split into shared and own parts of this system). A vector starts as a word piece
-of the type's definition, taken in turn, the domain's as the mean over types, each with seeded noise N(0, 0.02).
+The prompt of a type is [CLS] H S [SEP]: the template's word pieces H, then S, the domain's vectors and the type's own (prompt
+tuning, Lester et al. 2021, section 2, here with shared and type-specific vectors). A type's vectors start as the word pieces of
+its definition, repeated in turn, and the domain's as the mean over types, each with seeded noise N(0, 0.02).
 
-A deep vector is one for every layer of the encoder, side by side, and starts as what the layers read of such a piece (prefixes
-start best from activations of real words, Li and Liang 2021, section 7.4).
+A deep vector has a part for every layer of the encoder, side by side, and starts as what the layers read of such a piece
+(prefixes start best from activations of real words, Li and Liang 2021, section 7.4).
 """
 
 import json
@@ -22,17 +22,15 @@ from engine.models.prompt_mrc.config import MrcConfig
 
 NOISE = 0.02
 VECTORS = ("soft.shared", "soft.own")
-"""What a checkpoint keeps of a network's soft vectors, as the network's tensors are called."""
-
-SUFFIX = ".safetensors"
+"""Names of a network's soft vectors among its tensors."""
 
 
 @dataclass(frozen=True)
 class PromptModule:
-    """What is learned for some types in one domain: `shared` [m, d], and `own` [k, d] of each type; `deep` ones [.., layers * d].
+    """Soft vectors for types of one domain: `shared` [m, d], and `own` [k, d] of each type; deep ones are [.., layers * d].
 
-    `encoder` is the digest of the pretrained encoder that the vectors belong to, and `weights` that of all else that they were
-    learned with (`checkpoint.weights_digest`), None where there are no vectors.
+    `encoder` is the digest of the pretrained encoder that the vectors belong to, and `weights` that of everything else that they
+    were trained with (`checkpoint.weights_digest`), None where there are no vectors.
     """
 
     domain: str
@@ -43,16 +41,16 @@ class PromptModule:
     weights: str | None = None
 
     def save(self, path: Path) -> None:
-        """Writes a safetensors file that says what it is."""
+        """Writes a safetensors file with the metadata that `read_metadata` returns."""
         from safetensors.torch import save_file
 
-        told = {name: getattr(self, name) for name in ("domain", "encoder", "deep", "weights")} | {"types": sorted(self.own)}
+        about = {name: getattr(self, name) for name in ("domain", "encoder", "deep", "weights")} | {"types": sorted(self.own)}
         tensors = {f"own/{name}": value for name, value in self.own.items()} | {"shared": self.shared}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(
             {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()},
             path,
-            metadata={"prompts": json.dumps(told)},
+            metadata={"prompts": json.dumps(about)},
         )
         path.chmod(0o644)
 
@@ -61,73 +59,64 @@ class PromptModule:
         """The inverse of `save`.
 
         Raises:
-            ConfigError: the file is missing or holds no prompts.
+            ConfigError: the file is missing, damaged, or holds no prompts.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        told = _told(path)
+        about = read_metadata(path)
         try:
             tensors = load_file(path)
-            own = {name: tensors[f"own/{name}"] for name in told["types"]}
-            return cls(told["domain"], told["encoder"], tensors["shared"], own, told["deep"], told["weights"])
+            own = {name: tensors[f"own/{name}"] for name in about["types"]}
+            return cls(about["domain"], about["encoder"], tensors["shared"], own, about["deep"], about["weights"])
         except (SafetensorError, KeyError):
             raise ConfigError(f"model.prompts: {path} is damaged") from None
 
     def check(self, config: MrcConfig, width: int, weights: str | None = None) -> None:
-        """Whether the vectors can stand in a model of that configuration, in place of its own of `width` numbers each.
+        """Checks that the vectors fit a model, in place of its own of `width` numbers each.
 
         Args:
-            weights: as this module's, of the model; None where they are not known, and then nothing is said of them.
+            weights: digest of the model's weights, as `self.weights`; None if it is not known, and then not checked.
         Raises:
-            ConfigError: they are of another encoder or model, kind or size, or have none of the types.
+            ConfigError: they belong to another encoder or model, differ in kind or size, or have none of the types.
         """
+        those = f"model.prompts: those of '{self.domain}'"
         if self.encoder != config.encoder_digest:
-            raise ConfigError(f"model.prompts: those of '{self.domain}' were learned with another encoder")
+            raise ConfigError(f"{those} were learned with another encoder")
         if weights is not None and self.weights != weights:
-            raise ConfigError(
-                f"model.prompts: those of '{self.domain}' were learned with another model, whose trained weights or layers "
-                "differ; take others, or learn them with this model as model.base, its encoder and heads frozen"
-            )
+            raise ConfigError(f"{those} were learned with another model; take others, or learn them with this one as model.base")
         if self.deep != config.deep:
+            kinds = ("deep", "not") if self.deep else ("not deep", "deep")
+            needed = f"train a model with model.deep={str(self.deep).lower()}"
+            raise ConfigError(f"{those} are {kinds[0]}, the model's are {kinds[1]}; take others, or {needed}")
+        shapes = {tuple(value.shape) for value in self.own.values()}
+        if tuple(self.shared.shape) != (config.shared_soft, width) or not shapes <= {(config.type_soft, width)}:
             raise ConfigError(
-                f"model.prompts: those of '{self.domain}' are {'' if self.deep else 'not '}deep, the model's are"
-                f"{' not' if self.deep else ''}; take others, or a model trained with model.deep={str(self.deep).lower()}"
-            )
-        owned = {tuple(value.shape) for value in self.own.values()}
-        if tuple(self.shared.shape) != (config.shared_soft, width) or not owned <= {(config.type_soft, width)}:
-            raise ConfigError(
-                f"model.prompts: those of '{self.domain}' have other numbers of vectors, or of layers, than the model's "
-                f"{config.shared_soft} and {config.type_soft}"
+                f"{those} have other numbers of vectors, or of layers, than the model's {config.shared_soft} and "
+                f"{config.type_soft}"
             )
         if not set(config.types) & set(self.own):
-            raise ConfigError(f"model.prompts: those of '{self.domain}' know none of the types {', '.join(config.types)}")
+            raise ConfigError(f"{those} have none of the types {', '.join(config.types)}")
 
 
-def modules(folder: Path) -> list[dict[str, Any]]:
-    """The prompt files of a folder, by name: `path`, `domain`, `types`, `encoder`, `weights` and `deep` of each, no others."""
-    found = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        try:
-            found.append({"path": path, **_told(path)})
-        except ConfigError:
-            continue
-    return found
+def read_metadata(path: Path) -> dict[str, Any]:
+    """`domain`, `types`, `encoder`, `weights` and `deep` of a file of prompts.
 
-
-def _told(path: Path) -> dict[str, Any]:
+    Raises:
+        ConfigError: it is no such file.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})["prompts"])
-            return {name: told[name] for name in ("domain", "encoder", "types", "deep", "weights")}
+            about = json.loads((file.metadata() or {})["prompts"])
+            return {name: about[name] for name in ("domain", "encoder", "types", "deep", "weights")}
     except (OSError, SafetensorError, KeyError, ValueError):
         raise ConfigError(f"model.prompts: {path} is no file with prompts of this system") from None
 
 
 class SoftPrompts(nn.Module):
-    """The vectors that are trained: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32."""
+    """The trained vectors: `shared` [m, layers * d] and `own` [types, k, layers * d], in fp32."""
 
     def __init__(self, config: MrcConfig, width: int, layers: int = 1) -> None:
         super().__init__()
@@ -137,26 +126,28 @@ class SoftPrompts(nn.Module):
 
     @torch.no_grad()
     def start(self, definitions: Sequence[Tensor]) -> None:
-        """Sets the vectors from those [pieces, layers * d] of each type's definition, and noise from the model's seed."""
+        """Initialises the vectors from those of each type's definition [pieces, layers * d], with noise from the model's seed."""
         rng = torch.Generator().manual_seed(self.config.seed)
-        mean = torch.stack([rows.float().cpu().mean(0) for rows in definitions]).mean(0)
+        definitions = [pieces.float().cpu() for pieces in definitions]
+        mean = torch.stack([pieces.mean(0) for pieces in definitions]).mean(0)
         self.shared.copy_(mean + NOISE * torch.randn(self.shared.shape, generator=rng))
-        for row, rows in zip(self.own, definitions, strict=True):
-            taken = rows.float().cpu()[torch.arange(len(row)) % len(rows)]
-            row.copy_(taken + NOISE * torch.randn(row.shape, generator=rng))
+        for own, pieces in zip(self.own, definitions, strict=True):
+            repeated = pieces[torch.arange(len(own)) % len(pieces)]
+            own.copy_(repeated + NOISE * torch.randn(own.shape, generator=rng))
 
     def of(self, number: int) -> Tensor:
-        """The vectors [m + k, layers * d] of a type; beyond the known ones, as a new type has none, the mean of theirs."""
+        """The vectors [m + k, layers * d] of a type; a new type, numbered beyond the trained ones, has the mean of their own."""
         return torch.cat([self.shared, self.own[number] if number < len(self.own) else self.own.mean(0)])
 
     @torch.no_grad()
-    def swap(self, module: PromptModule) -> None:
-        """Puts a module's vectors in place of these; types that it does not have keep theirs.
+    def replace(self, module: PromptModule) -> None:
+        """Replaces the vectors by a module's; types that it lacks keep theirs.
 
         Raises:
-            ConfigError: it is of another encoder, kind or size, or has none of the types.
+            ConfigError: see `PromptModule.check`.
         """
         module.check(self.config, self.shared.shape[1])
         self.shared.copy_(module.shared)
-        for name in (each for each in self.config.types if each in module.own):
-            self.own[self.config.number(name)].copy_(module.own[name])
+        for number, name in enumerate(self.config.types):
+            if name in module.own:
+                self.own[number].copy_(module.own[name])

@@ -1,48 +1,35 @@
-"""How Prompt-bioMRC is trained: texts with marked mentions, all of them in memory, thresholds from valid, figures from test."""
+"""How Prompt-bioMRC is trained: all texts in memory, thresholds from the validation set, figures from the test set."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.encoders import attention_for
 from engine.errors import ConfigError
-from engine.keys import section
+from engine.keys import check_keys, section
 from engine.models.base import ModelSpec, Phase, Say
 from engine.models.examples import Preparation
-from engine.models.prompt_mrc.card import marks_told
-from engine.models.prompt_mrc.config import (
-    HARD,
-    HYBRID,
-    SOFT,
-    TAGGER,
-    DataConfig,
-    Decoding,
-    LearnConfig,
-    ModelConfig,
-    MrcConfig,
-)
-from engine.models.prompt_mrc.corpus import Corpus, corpus_digest, load_corpus, marked_mentions, members_of
+from engine.models.prompt_mrc.card import mark_lines, model_card
+from engine.models.prompt_mrc.checkpoint import DECODING, check_base, read_checkpoint, trained_tensors, write_checkpoint
+from engine.models.prompt_mrc.config import HARD, HYBRID, SOFT, TAGGER, DataConfig, Decoding, LearnConfig, ModelConfig, MrcConfig
+from engine.models.prompt_mrc.corpus import Corpus, Examples, encode_corpus, load_corpus, marked_mentions, members_of
+from engine.models.prompt_mrc.templates import complete_config
 from engine.sources.labelled import lost_mentions
 from engine.sources.labelled.splits import TEST, VALID
 from engine.storage import full_path
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from torch import Tensor
 
-    from engine.evaluation.spans import Mention, SpanFigures
-    from engine.models.base import System
-    from engine.models.prompt_mrc.instances import Marked
-    from engine.models.prompt_mrc.learner import Examples
+    from engine.evaluation.spans import Mention
     from engine.models.prompt_mrc.network import MrcNetwork
 
 SYSTEM = "engine.models.prompt_mrc"
-# Fewer mentions give figures that are unsure.
+# Figures on fewer mentions are unreliable.
 FEW = 200
-# Keys of a model that are no part of its architecture.
-_ASIDE = ("questions", "ontology", "mentions", "base", "nested", "flat_across_types")
 
 
 @dataclass(frozen=True)
@@ -61,85 +48,83 @@ class Texts:
     given: str
 
     @cached_property
-    def config(self) -> MrcConfig:
-        from engine.models.prompt_mrc.learning import config_of
+    def model(self) -> ModelConfig:
+        return ModelConfig(**self.settings["model"])
 
-        return config_of(self.settings, self.corpus.types)
+    @cached_property
+    def config(self) -> MrcConfig:
+        return complete_config(self.model.architecture(self.corpus.types, self.settings["seed"]), self.model.questions)
 
     @cached_property
     def decoding(self) -> Decoding:
-        """As training validates by; thresholds not yet settled."""
-        from engine.models.prompt_mrc.learning import decoding_of
-
-        return self.config.possible(decoding_of(self.settings, self.corpus.nested()))
+        """The untuned decoding, by which training validates."""
+        return self.model.decoding(self.corpus.nested())
 
     @cached_property
-    def _read(self) -> "tuple[Examples, Marked]":
-        from engine.models.prompt_mrc.learning import examples_of
-
-        return examples_of(self.corpus, self.config, DataConfig(**self.settings["data"]).max_tokens)
-
-    @property
-    def examples(self) -> "Examples":
-        """All texts as numbers, in the order of the documents."""
-        return self._read[0]
+    def _encoded(self) -> tuple[Examples, Mapping[str, int]]:
+        return encode_corpus(self.corpus, self.config)
 
     @cached_property
-    def marked(self) -> dict[str, int]:
-        """What became of the marked spans."""
-        found = {name: getattr(self._read[1], name) for name in ("snapped", "unread", "repeated")}
-        return {**found, "overlapping": self.examples.overlapping(self.decoding), "coordinated": self.corpus.coordinated}
+    def marks(self) -> dict[str, int]:
+        """What became of the marked spans, see `card.mark_lines`."""
+        examples, counts = self._encoded
+        aligned = {name: counts[name] for name in ("snapped", "unread", "repeated")}
+        return {**aligned, "overlapping": examples.overlapping(self.decoding), "coordinated": self.corpus.coordinated}
 
     @cached_property
     def network(self) -> "tuple[MrcNetwork, dict[str, Tensor]]":
-        """The network as training begins, and what its checkpoint has of a base."""
+        """The network as training begins, and the tensors of a base model that its checkpoint keeps."""
         import torch
 
-        from engine.models.prompt_mrc.learner import prepare_training
-        from engine.models.prompt_mrc.learning import network_of
+        from engine.models.prompt_mrc.learner import training_network
 
-        network, kept = network_of(self.settings, self.corpus.types, torch.device("cpu"))
-        return prepare_training(network), kept
+        return training_network(self.settings, self.corpus.types, torch.device("cpu"))
 
     def changed(self) -> bool:
-        """Never: all of it is held."""
+        """Never, since all texts are in memory."""
         return False
 
     def lines(self) -> list[str]:
         counts = ", ".join(f"{name}: {count:,}" for name, count in self.corpus.counts().items())
-        return [counts, *self.corpus.broken.lines(), *marks_told(self.marked)]
+        return [counts, *self.corpus.broken.lines(), *mark_lines(self.marks)]
 
     def preparation(self) -> Preparation:
-        from engine.models.prompt_mrc.learning import SCHEMA, encoded
-
         facts = {"types": list(self.corpus.types), "nested": self.corpus.nested()}
-        table = encoded(self.examples, [each.split or "" for each in self.corpus.documents])
-        return Preparation((), len, SCHEMA, self.given, facts, [table])
+        table = self._encoded[0].to_table()
+        return Preparation((), len, table.schema, self.given, facts, [table])
 
 
 def watched(settings: Mapping[str, Any]) -> Sequence[str]:
-    kinds = settings["data"].get("types") or ()
-    return ["f1", "precision", "recall", *(f"f1_{name}" for name in (kinds if len(kinds) > 1 else ()))]
+    types = settings["data"].get("types") or ()
+    return ["f1", "precision", "recall", *(f"f1_{name}" for name in (types if len(types) > 1 else ()))]
 
 
 def corpus(settings: Mapping[str, Any]) -> Texts:
-    from engine.models.prompt_mrc.automatic import with_templates
-    from engine.models.prompt_mrc.checkpoint import read_checkpoint
-    from engine.models.prompt_mrc.learning import check
+    from engine.models.prompt_mrc.ontology import build_templates, read_definitions
 
-    _check_used(settings["model"])
-    given, ontology, mentions = _parted(settings)
-    found = load_corpus(DataConfig(**given["data"]))
-    asked = with_templates(given, found, ontology, mentions)
-    check(asked, found)
-    if asked.get("base"):
-        # Another model at the same place is not what a training began with.
-        asked = {**asked, "base_digest": read_checkpoint(asked["base"]).digest}
-    return Texts(asked, found, corpus_digest(found))
+    settings = _with_full_paths(settings)
+    data, model = DataConfig(**settings["data"]), ModelConfig(**settings["model"])
+    check_keys(data, "data.")
+    check_keys(LearnConfig(**settings["learn"]), "learn.")
+    _check_used(model)
+    documents, questions = load_corpus(data), dict(model.questions)
+    if model.ontology is not None:
+        definitions = read_definitions(model.ontology, documents.types, "model.ontology")
+        templates = build_templates(documents, model.encoder, definitions, mentions=model.mentions)
+        questions = {name: template.text for name, template in templates.items()} | questions
+    # Where the questions come from makes no difference to the model.
+    rest = {name: value for name, value in settings["model"].items() if name not in ("ontology", "mentions")}
+    settings = {**settings, "model": {**rest, "questions": questions}}
+    if model.base:
+        # Another model that was put in the same place is not the one that a training began with.
+        settings = {**settings, "base_digest": read_checkpoint(model.base).digest}
+    texts = Texts(settings, documents, documents.digest())
+    _check(texts)
+    return texts
 
 
 def phases(settings: Mapping[str, Any]) -> Sequence[Phase]:
-    return [Phase("spans", f"{SYSTEM}.learning:learner")]
+    return [Phase("spans", f"{SYSTEM}.learner:learner")]
 
 
 def part(settings: Mapping[str, Any]) -> str:
@@ -149,8 +134,6 @@ def part(settings: Mapping[str, Any]) -> str:
 def write(folder: Path, corpus: Texts, tensors: Mapping[str, "Tensor"]) -> ModelSpec:
     import torch
 
-    from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
-
     network, kept = corpus.network
     with torch.no_grad():
         for name, value in network.named_parameters():
@@ -159,33 +142,28 @@ def write(folder: Path, corpus: Texts, tensors: Mapping[str, "Tensor"]) -> Model
     network.eval()
     write_checkpoint(folder, network.config, {**kept, **trained_tensors(network)}, corpus.decoding, "not settled yet\n")
     options = {"precision": corpus.settings.get("precision", "auto"), "evidence": "none", "margins": 0.0}
-    return ModelSpec(SYSTEM, str(folder), {**options, "max_tokens": DataConfig(**corpus.settings["data"]).max_tokens})
+    return ModelSpec(SYSTEM, str(folder), options)
 
 
 def settle(spec: ModelSpec, corpus: Texts, say: Say) -> Mapping[str, Any]:
-    import pyarrow as pa
+    import numpy as np
 
     from engine.models.checkpoint import revise
-    from engine.models.prompt_mrc.checkpoint import DECODING
-    from engine.models.prompt_mrc.tuning import best
+    from engine.models.prompt_mrc import load
+    from engine.models.prompt_mrc.tuning import MarkedTexts, score_texts
 
-    members = members_of(corpus.corpus, VALID)
-    say(f"tuning thresholds on {len(members):,} valid texts")
-    system, examples = _system(spec), corpus.examples
-    scores = pa.concat_tables(system.scores(each) for each in _prepared(system, corpus.corpus, members))
-    gold = {(row, span.first, span.last, span.type) for row, member in enumerate(members) for span in examples.spans[member]}
-    known = None if examples.known is None else [examples.known[member] for member in members]
-    decoding, score = best(
-        scores,
-        corpus.config.types,
-        gold,
-        corpus.decoding,
-        corpus.config.is_tagger,
-        lambda one: known is None or one.type in known[one.text],
+    documents = [corpus.corpus.documents[member] for member in members_of(corpus.corpus, VALID)]
+    say(f"tuning thresholds on {len(documents):,} valid texts")
+    marked = MarkedTexts(
+        [each.record_id for each in documents],
+        [each.text for each in documents],
+        [[(span.start, span.end, span.type) for span in each.spans] for each in documents],
+        [corpus.corpus.marked[each.dataset] for each in documents],
     )
-    values = {"decoding": decoding.to_json(), "figures": {"valid_f1": score}}
+    decoding, f1 = score_texts(load(spec), marked).tune(corpus.decoding, np.arange(len(documents)))
+    values = {"decoding": asdict(decoding), "figures": {"valid_f1": f1}}
     revise(Path(spec.path), {DECODING: values}, "not measured yet\n")
-    return {"decoding": decoding.to_json(), "valid_f1": score}
+    return {"decoding": asdict(decoding), "valid_f1": f1}
 
 
 def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -194,16 +172,17 @@ def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say
     members = members_of(corpus.corpus, TEST)
     say(f"measuring on {len(members):,} test texts")
     gold = marked_mentions(corpus.corpus, members, corpus.config.types)
-    found = answered(spec, corpus.corpus, members)
-    said: dict[str, list[Mention]] = {record_id: [] for record_id in gold}
-    for record_id, mention, _ in found:
-        said[record_id].append(mention)
-    figures = measure(gold, said)
+    entities = predict_entities(spec, corpus.corpus, members)
+    predicted: dict[str, list[Mention]] = {record_id: [] for record_id in gold}
+    for record_id, mention, _ in entities:
+        predicted[record_id].append(mention)
+    figures = measure(gold, predicted)
+    test: dict[str, dict[str, Any]] = {}
+    for (metric, part), estimate in figures.values.items():
+        test.setdefault(part, {})[metric] = [estimate.value, estimate.low, estimate.high]
     lost, mentions = lost_mentions(corpus.corpus.documents, corpus.corpus.types)
-    broken, network = corpus.corpus.broken, corpus.network[0]
-    counts = {"total": [each.numel() for each in network.parameters()]}
-    counts["trained"] = [each.numel() for each in network.parameters() if each.requires_grad]
-    ece, squared = held_scores(found, gold)
+    broken, parameters = corpus.corpus.broken, list(corpus.network[0].parameters())
+    ece, brier = score_calibration(entities, gold)
     return {
         "types": list(corpus.config.types),
         "examples": corpus.corpus.counts(),
@@ -213,19 +192,19 @@ def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say
             "reasons": {each.kind: each.count for each in broken.reasons},
         },
         "in_pieces": {"lost": lost, "mentions": mentions},
-        "marked": corpus.marked,
-        "parameters": {name: sum(numbers) for name, numbers in counts.items()},
+        "marked": corpus.marks,
+        "parameters": {
+            "total": sum(each.numel() for each in parameters),
+            "trained": sum(each.numel() for each in parameters if each.requires_grad),
+        },
         **settled,
-        "test": plain(figures),
-        "confusion": [[marked, given, count] for (marked, given), count in sorted(figures.confusion.items())],
-        "calibration": {"ece": ece, "brier": squared},
+        "test": test,
+        "confusion": [[marked, other, count] for (marked, other), count in sorted(figures.confusion.items())],
+        "calibration": {"ece": ece, "brier": brier},
     }
 
 
 def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:
-    from engine.models.prompt_mrc.card import model_card
-    from engine.models.prompt_mrc.checkpoint import read_checkpoint
-
     return model_card(figures, read_checkpoint(spec.path).config, command)
 
 
@@ -247,102 +226,96 @@ def cautions(figures: Mapping[str, Any]) -> list[str]:
         texts = sum(n for name, n in counts.items() if name.endswith(f" {split}") and not name.startswith("mentions "))
         if mentions < FEW:
             where = f"{texts:,} {split} text{'s' if texts != 1 else ''}"
-            lines.append(f"{what} {mentions:,} mentions in {where}; with fewer than {FEW} they are unsure")
+            lines.append(f"{what} {mentions:,} mentions in {where}; with fewer than {FEW} they are unreliable")
     return lines
 
 
-def answered(spec: ModelSpec, corpus: Corpus, members: Sequence[int]) -> "list[tuple[str, Mention, float]]":
-    """What the product finds in some documents, of the types that are marked in their dataset, each with its score."""
+def predict_entities(spec: ModelSpec, corpus: Corpus, members: Sequence[int]) -> "list[tuple[str, Mention, float]]":
+    """The entities that the product finds in some documents, of types that are marked in their dataset: record id, mention and
+    score."""
     import pyarrow as pa
 
+    from engine.models.prompt_mrc import load
+    from engine.models.prompt_mrc.scores import prepared
     from engine.models.run import answer
 
-    system, found = _system(spec), []
-    for prepared in _prepared(system, corpus, members):
-        for row in answer(system, prepared, pa.schema([])).to_pylist():
-            document = corpus.documents[members[row["row"]]]
+    system, documents, entities = load(spec), [corpus.documents[member] for member in members], []
+    for table in prepared(system, [each.record_id for each in documents], [each.text for each in documents]):
+        for row in answer(system, table, pa.schema([])).to_pylist():
+            document = documents[row["row"]]
             for each in row["entities"] or ():
                 if each["type"] in corpus.marked[document.dataset]:
-                    found.append((document.record_id, (each["start"], each["end"], each["type"]), each["score"]))
-    return found
+                    entities.append((document.record_id, (each["start"], each["end"], each["type"]), each["score"]))
+    return entities
 
 
-def held_scores(
-    found: "Sequence[tuple[str, Mention, float]]", gold: "Mapping[str, Sequence[Mention]]"
+def score_calibration(
+    entities: "Sequence[tuple[str, Mention, float]]", gold: "Mapping[str, Sequence[Mention]]"
 ) -> tuple[float | None, float | None]:
-    """Expected calibration error (15 bins) and Brier score (0 to 1) of found spans' scores, right being exact."""
+    """Expected calibration error (15 bins) and Brier score (0 to 1) of the scores of found entities; right means exact."""
     import numpy as np
 
     from engine.evaluation.calibration import brier, expected_calibration_error
 
-    if not found:
+    if not entities:
         return None, None
-    prob = np.array([score for _, _, score in found])
-    right = np.array([mention in set(gold[record_id]) for record_id, mention, _ in found])
-    # Two classes: the squared distance counts once for each, half of it is that of the score.
-    half = brier(np.stack([1 - prob, prob], 1), right.astype(int)) / 2
-    return expected_calibration_error(prob, right), half
+    prob = np.array([score for _, _, score in entities])
+    right = np.array([mention in set(gold[record_id]) for record_id, mention, _ in entities])
+    # With two classes each squared distance counts twice.
+    return expected_calibration_error(prob, right), brier(np.stack([1 - prob, prob], 1), right.astype(int)) / 2
 
 
-def plain(figures: "SpanFigures") -> dict[str, dict[str, Any]]:
-    """Figures as plain values: slice -> metric -> value, low and high."""
-    found: dict[str, dict[str, Any]] = {}
-    for (metric, part), each in figures.values.items():
-        found.setdefault(part, {})[metric] = [each.value, each.low, each.high]
-    return found
-
-
-def _system(spec: ModelSpec) -> "System":
-    from engine.models.base import load
-
-    return load(spec)
-
-
-def _prepared(system: "System", corpus: Corpus, members: Sequence[int]) -> "Iterator[pa.Table]":
-    """Documents as the product prepares them; `row` is a document's place among these."""
-    from engine.models.prompt_mrc.scores import prepared
-
-    documents = [corpus.documents[member] for member in members]
-    return prepared(system, [each.record_id for each in documents], [each.text for each in documents])
-
-
-def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, int]:
-    """The settings with whole paths and `questions`, `decoding` and `base` beside the sections; what templates are made of."""
+def _with_full_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     data, model = dict(settings["data"]), dict(settings["model"])
     data["path"] = full_path(os.path.expanduser(data["path"]))
     kind, colon, folder = model.get("encoder", "").partition(":")
     if kind == "path" and colon:
         model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
-    aside = {name: model.pop(name) for name in _ASIDE if name in model}
-    base = aside.get("base")
-    beside = {
-        "questions": aside.get("questions") or {},
-        "decoding": {name: aside.get(name) for name in ("nested", "flat_across_types") if name in aside},
-        "base": full_path(os.path.expanduser(base)) if base and base != "shipped" else base,
-    }
-    made = {**beside, **settings, "data": data, "model": model}
-    return made, aside.get("ontology"), aside.get("mentions", ModelConfig.mentions)
+    if model.get("base") not in (None, "", "shipped"):
+        model["base"] = full_path(os.path.expanduser(model["base"]))
+    return {**settings, "data": data, "model": model}
 
 
-def _check_used(model: Mapping[str, Any]) -> None:
-    """ConfigError if a key is set that the mode of the model has no use for."""
-    values = {**{name: getattr(ModelConfig, name) for name in _NAMES}, **model}
-    mode = values["mode"]
-    asks, learns = mode in (HARD, HYBRID), mode in (SOFT, HYBRID)
-    used = {"style": asks, "version": asks, "ontology": asks, "mentions": asks, "shared_soft": learns, "type_soft": learns}
-    used |= {"prompt_room": mode != TAGGER}
-    told = f"model.mode={mode} has no use for it; leave it out"
-    for name, is_used in used.items():
-        if not is_used and values[name] != getattr(ModelConfig, name):
-            raise ConfigError(f"model.{name}: {told}")
-    if values["nested"] and mode == TAGGER:
-        raise ConfigError(f"model.nested: {told}")
-    if values["ontology"] is None and values["mentions"] != ModelConfig.mentions:
+def _check(texts: Texts) -> None:
+    """ConfigError if the settings of a training and its corpus do not fit together."""
+    import torch
+
+    from engine.models.prompt_mrc.network import new_network
+
+    config, model = texts.config, texts.model
+    for name in model.questions:
+        if not config.is_hard:
+            raise ConfigError(f"model.questions: a model of the mode '{config.mode}' asks no questions; leave them out")
+        if name not in config.types:
+            raise ConfigError(f"model.questions: '{name}' is none of the types to learn, which are {', '.join(config.types)}")
+    if model.base:
+        check_base(read_checkpoint(model.base), config)
+    elif config.freeze_heads:
+        raise ConfigError("model.freeze_heads: there is no model.base whose heads could be kept; name one, or leave it out")
+    if config.freeze_encoder and config.freeze_heads and not config.is_soft:
         raise ConfigError(
-            "model.mentions: only templates that make themselves have mentions; give model.ontology, or leave it out"
+            f"model.freeze_encoder and model.freeze_heads leave a model of the mode '{config.mode}' nothing to learn; "
+            "set one of them to false, or model.mode to soft or hybrid"
         )
-    if values["ontology"] is not None and (values["style"], values["version"]) != (ModelConfig.style, ModelConfig.version):
-        raise ConfigError("model.style and model.version: with model.ontology templates make themselves; leave these out")
+    new_network(config, torch.float32, attention_for("cpu"))
+    _ = texts.decoding
 
 
-_NAMES = ("mode", "style", "version", "ontology", "mentions", "shared_soft", "type_soft", "prompt_room", "nested")
+def _check_used(model: ModelConfig) -> None:
+    """ConfigError if a setting is not at its default, but has no effect in the mode of the model or beside another setting."""
+    defaults = {field.name: field.default for field in fields(ModelConfig)}
+    changed = {name for name, default in defaults.items() if getattr(model, name) != default}
+    unused = set()
+    if model.mode not in (HARD, HYBRID):
+        unused |= {"style", "version", "ontology", "mentions"}
+    if model.mode not in (SOFT, HYBRID):
+        unused |= {"shared_soft", "type_soft"}
+    if model.mode == TAGGER:
+        unused |= {"prompt_room"} | ({"nested"} if model.nested else set())
+    for name in defaults:
+        if name in unused & changed:
+            raise ConfigError(f"model.{name}: model.mode={model.mode} has no use for it; leave it out")
+    if model.ontology is None and "mentions" in changed:
+        raise ConfigError("model.mentions: only templates built from a table have mentions; give model.ontology, or leave it out")
+    if model.ontology is not None and changed & {"style", "version"}:
+        raise ConfigError("model.style and model.version: model.ontology replaces the built-in templates; leave these out")

@@ -1,41 +1,50 @@
-"""An extractor's raw answers as a table: every span that thresholds worth trying let through, before it is settled which stay."""
+"""An extractor's raw answers as a table: every candidate that a threshold worth trying lets through, before any is selected."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from engine.models import run
 from engine.models.columns import list_values
+from engine.models.prompt_mrc.config import Decoding
+from engine.models.prompt_mrc.decode import Candidate
 
 if TYPE_CHECKING:
     from engine.models.base import System
-    from engine.models.prompt_mrc.decode import Candidate
 
-# `first` and `last` are words, `start` and `end` characters, `first_token` and `last_token` places in the window that begins at
-# the token `window`; `outside` is that of the decoding under which a tagger gives the span (see `Decoding`).
+# `first` and `last` are words, `start` and `end` characters; `first_token` and `last_token` are places in the window that begins
+# at token `window`; `outside` is that of the decoding under which a tagger gives the span (see `Decoding`).
 CANDIDATE = pa.struct(
     [
-        pa.field("type", pa.string()),
-        pa.field("first", pa.int32()),
-        pa.field("last", pa.int32()),
-        pa.field("start", pa.int32()),
-        pa.field("end", pa.int32()),
-        pa.field("score", pa.float64()),
-        pa.field("start_score", pa.float64()),
-        pa.field("end_score", pa.float64()),
-        pa.field("match_score", pa.float64()),
-        pa.field("window", pa.int32()),
-        pa.field("first_token", pa.int32()),
-        pa.field("last_token", pa.int32()),
-        pa.field("edge", pa.bool_()),
-        pa.field("outside", pa.float64()),
+        ("type", pa.string()),
+        *((name, pa.int32()) for name in ("first", "last", "start", "end")),
+        *((name, pa.float64()) for name in ("score", "start_score", "end_score", "match_score")),
+        *((name, pa.int32()) for name in ("window", "first_token", "last_token")),
+        ("edge", pa.bool_()),
+        ("outside", pa.float64()),
     ]
 )
-_SAME = ("first", "last", "score", "start_score", "end_score", "match_score", "window", "edge")
-# Texts that are with the product at a time.
+_EQUAL = ("first", "last", "score", "start_score", "end_score", "match_score", "window", "edge")
+# Texts that are handed to the product together.
 _TOGETHER = 256
-Scored = tuple["Candidate", float]
+
+
+FLOOR = 0.1
+"""The lowest threshold that is tried; every candidate must pass it."""
+
+OFFSETS = (0.0, 0.5, -0.5, 1.0, 1.5, 2.0, 3.0)
+"""Values that are tried as a tagger's `outside`; of equally good ones the first is taken."""
+
+THRESHOLDS = ("start", "end", "match")
+
+
+def lowest_decodings(decoding: Decoding, tagger: bool) -> list[Decoding]:
+    """The decodings whose candidates suffice to tune thresholds: with the lowest thresholds, and for a tagger one for each of
+    `OFFSETS`, because `outside` changes what its candidates are."""
+    offsets = dict.fromkeys((*OFFSETS, decoding.outside)) if tagger else [decoding.outside]
+    return [replace(decoding, outside=offset, **dict.fromkeys(THRESHOLDS, FLOOR - 1e-6)) for offset in offsets]
 
 
 def prepared(system: "System", ids: Sequence[str], texts: Sequence[str]) -> Iterator[pa.Table]:
@@ -45,48 +54,45 @@ def prepared(system: "System", ids: Sequence[str], texts: Sequence[str]) -> Iter
         yield run.prepare(system, records.slice(at, _TOGETHER))[1]
 
 
-def table(prepared: pa.Table, per_text: Sequence[Sequence[Scored]], types: Sequence[str]) -> pa.Table:
+def candidate_table(prepared: pa.Table, per_text: Sequence[Sequence[tuple[Candidate, float]]], types: Sequence[str]) -> pa.Table:
     """`row` and `candidates` of prepared texts.
 
     Args:
-        per_text: the candidates of each, with the `outside` of their decoding. types: the types that they number.
+        per_text: the candidates of each, with the `outside` of their decoding. types: names by number.
     """
     starts, ends = list_values(prepared["word_start"]), list_values(prepared["word_end"])
-    found = [
+    rows = [
         [
             {
-                **{name: getattr(each, name) for name in _SAME},
-                "type": types[each.type],
-                "start": int(starts[number][each.first]),
-                "end": int(ends[number][each.last]),
-                "first_token": each.tokens[0],
-                "last_token": each.tokens[1],
+                **{name: getattr(span, name) for name in _EQUAL},
+                "type": types[span.type],
+                "start": int(starts[number][span.first]),
+                "end": int(ends[number][span.last]),
+                "first_token": span.tokens[0],
+                "last_token": span.tokens[1],
                 "outside": outside,
             }
-            for each, outside in some
+            for span, outside in spans
         ]
-        for number, some in enumerate(per_text)
+        for number, spans in enumerate(per_text)
     ]
-    return pa.table({"row": prepared["row"], "candidates": pa.array(found, pa.list_(CANDIDATE))})
+    return pa.table({"row": prepared["row"], "candidates": pa.array(rows, pa.list_(CANDIDATE))})
 
 
-def candidates_of(scores: pa.Table, types: Sequence[str], outside: float) -> "dict[int, list[Candidate]]":
-    """The candidates of each row under a decoding with that `outside`, as `tuning` takes them: `text` is the row, and `row`, the
-    place of a batch that is gone, -1."""
-    from engine.models.prompt_mrc.decode import Candidate
-
-    numbers = {name: number for number, name in enumerate(types)}
+def candidates_of(scores: pa.Table, types: Sequence[str], outside: float) -> dict[int, list[Candidate]]:
+    """The candidates of each row under a decoding with that `outside`; their `text` is the row, and their `row`, the place in a
+    batch that no longer exists, -1."""
     return {
         row: [
             Candidate(
                 text=row,
-                type=numbers[each["type"]],
+                type=types.index(span["type"]),
                 row=-1,
-                tokens=(each["first_token"], each["last_token"]),
-                **{name: each[name] for name in _SAME},
+                tokens=(span["first_token"], span["last_token"]),
+                **{name: span[name] for name in _EQUAL},
             )
-            for each in some
-            if each["outside"] == outside
+            for span in spans
+            if span["outside"] == outside
         ]
-        for row, some in zip(scores["row"].to_pylist(), scores["candidates"].to_pylist(), strict=True)
+        for row, spans in zip(scores["row"].to_pylist(), scores["candidates"].to_pylist(), strict=True)
     }

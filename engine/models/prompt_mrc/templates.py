@@ -1,17 +1,18 @@
-"""What is asked about a text, type by type: templates that come along, and a user's own.
+"""The text that asks for each type: built-in templates, and a user's own questions.
 
-`templates.csv` has a row each type, language, style and version: the type's name as people say it, four questions, four ways to
-put its definition, and the same with examples. A user's own questions are a mapping of type to text, from a YAML file or the
-command line; a type that only they know is asked for without training (zero-shot).
+`templates.csv` has a row for each type, language, style and version: the type's usual name, four questions, four wordings of its
+definition, and four of the definition with examples. A user's own questions map types to texts, from a YAML file or the command
+line; a type that occurs only there is asked for without training (zero-shot).
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.encoders import encoder_digest, encoder_folder, load_tokenizer, special_ids
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import NAME, SOFT, STYLES, TAGGER, MrcConfig
 
@@ -21,144 +22,148 @@ if TYPE_CHECKING:
 _TABLE = Path(__file__).with_name("templates.csv")
 
 
-@dataclass(frozen=True)
-class Template:
-    """One way to ask for one type."""
-
-    type: str
-    language: str
-    style: str
-    version: int
-    text: str
-
-
 @cache
-def templates() -> tuple[Template, ...]:
-    """All that come along."""
+def templates() -> Mapping[tuple[str, str, str, int], str]:
+    """The built-in texts by type, language, style and version. A type's usual name has the style `name`."""
     with open(_TABLE, encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        return tuple(Template(r["type"], r["language"], r["style"], int(r["version"]), r["text"]) for r in rows)
+        return {(r["type"], r["language"], r["style"], int(r["version"])): r["text"] for r in csv.DictReader(file)}
 
 
-def check_language(language: str) -> None:
-    """Whether templates, names and definitions come along in a language.
-
-    Raises:
-        ConfigError: none do.
-    """
-    known = sorted({each.language for each in templates()})
-    if language not in known:
-        raise ConfigError(
-            f"model.language: there are no questions in '{language}'; there are some in {', '.join(known)}; "
-            "with a question for every type in model.questions leave it out"
-        )
-
-
-def template(name: str, language: str, style: str, version: int = 1) -> Template:
-    """The template of a type.
+def template(name: str, language: str, style: str, version: int = 1) -> str:
+    """The built-in text that asks for a type.
 
     Raises:
         ConfigError: there is no such language, style or version, or no template for the type.
     """
-    check_language(language)
+    _check_language(language)
     if style not in (NAME, *STYLES):
         raise ConfigError(f"model.style: '{style}' is none of {', '.join(STYLES)}")
-    mine = [each for each in templates() if each.type == name and each.language == language]
-    if not mine:
-        known = sorted({each.type for each in templates() if each.language == language})
+    types = sorted({key[0] for key in templates() if key[1] == language})
+    if name not in types:
         raise ConfigError(
             f"there is no question for the type '{name}' in '{language}'; give your own, "
-            f"model.questions.{name}=<question>, or use {', '.join(known)}"
+            f"model.questions.{name}=<question>, or use {', '.join(types)}"
         )
-    for each in mine:
-        if (each.style, each.version) == (style, version):
-            return each
-    versions = sorted(each.version for each in mine if each.style == style)
-    raise ConfigError(f"model.version: the style '{style}' has no version {version}; it has {', '.join(map(str, versions))}")
+    if (name, language, style, version) not in templates():
+        versions = ", ".join(str(key[3]) for key in sorted(templates()) if key[:3] == (name, language, style))
+        raise ConfigError(f"model.version: the style '{style}' has no version {version}; it has {versions}")
+    return templates()[name, language, style, version]
 
 
 def queries(
     types: Sequence[str], mode: str, language: str, style: str, version: int = 1, own: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """What stands in front of a text for each type, in their order; `own` texts go before those that come along. None in a mode
-    without words; a type that has a name in no language goes by the one it was given.
+    """The text in front of the context for each type, in their order; empty in a mode without words.
 
+    In the mode `name`, a type without a built-in name in any language is asked for by its own name.
+
+    Args:
+        own: type -> a user's text, used instead of the built-in one.
     Raises:
-        ConfigError: a type has neither, or nothing comes along in the language of a mode with prompts.
+        ConfigError: a type has no text, or the language of a mode with prompts is not built in.
     """
     if mode == TAGGER:
         return ()
-    # Soft vectors start from definitions, so that they too have a language.
-    check_language(language)
+    # Soft vectors start from definitions, so they have a language too.
+    _check_language(language)
     if mode == SOFT:
         return ()
-    ask = partial(_name, language=language) if mode == NAME else partial(_text, language=language, style=style, version=version)
-    return tuple(own[name] if own and name in own else ask(name) for name in types)
+
+    def built_in(name: str) -> str:
+        return _name(name, language) if mode == NAME else template(name, language, style, version)
+
+    return tuple(own[name] if own and name in own else built_in(name) for name in types)
 
 
-def _text(name: str, language: str, style: str, version: int) -> str:
-    return template(name, language, style, version).text
+def complete_config(config: MrcConfig, own: Mapping[str, str] | None = None) -> MrcConfig:
+    """The configuration with what follows from it: each type's query, and the encoder's digest and special tokens.
+
+    Args:
+        own: see `queries`.
+    Raises:
+        ConfigError: see `queries`; or the encoder is not available.
+    """
+    texts = queries(config.types, config.mode, config.language, config.style, config.version, own)
+    special = special_ids(load_tokenizer(encoder_folder(config.encoder)))
+    return replace(config, queries=texts, encoder_digest=encoder_digest(config.encoder), special=special)
 
 
-def _name(name: str, language: str) -> str:
-    known = {each.language: each.text for each in templates() if (each.type, each.style) == (name, NAME)}
-    if known and language not in known:
-        raise ConfigError(
-            f"model.language: '{name}' has its name in {', '.join(known)}, not in '{language}'; give it in model.questions, "
-            "or set the language that it has"
-        )
-    return known.get(language, name.replace("_", " "))
+def definition(name: str, config: MrcConfig) -> str:
+    """The text that a type's soft vectors start from: its built-in definition, else its query, else its name."""
+    query = dict(zip(config.types, config.queries, strict=False)).get(name, name.replace("_", " "))
+    return templates().get((name, config.language, STYLES[1], 1), query)
 
 
 def source(config: MrcConfig, name: str, text: str) -> dict[str, Any]:
-    """Where what is asked for a type comes from: `language`, `style` and `version` of the template or name that comes along; else
-    `source`, which is `type` for the type's own name and `own` for any other text, a user's or one made for the training."""
+    """Where the text that asks for a type comes from.
+
+    Returns:
+        `language`, `style` and `version` of a built-in template or name. Otherwise `source`: `type` for the type's own name,
+        `own` for any other text, from a user or built for the training.
+    """
     style, version = (NAME, 1) if config.mode == NAME else (config.style, config.version)
-    if Template(name, config.language, style, version, text) in templates():
+    if templates().get((name, config.language, style, version)) == text:
         return {"language": config.language, "style": style, "version": version}
     return {"source": "type" if text == name.replace("_", " ") else "own"}
 
 
-def questions_of(values: object, where: str) -> dict[str, str]:
-    """A user's own questions: type -> text, as they stand in a YAML file or on the command line.
+def checked_questions(questions: Mapping[Any, Any] | Iterable[tuple[Any, Any]], where: str) -> dict[str, str]:
+    """A user's own questions, type -> text, without superfluous blanks.
 
+    Args:
+        questions: a mapping or pairs, unchecked. where: they were given, for messages.
     Raises:
-        ConfigError: not a mapping of names to texts, an empty one of these, or a name twice.
+        ConfigError: a type or question is not text or empty, or a type occurs twice.
     """
-    return _questions(None if not isinstance(values, Mapping) else list(values.items()), where)
+    checked: dict[str, str] = {}
+    for name, text in questions.items() if isinstance(questions, Mapping) else questions:
+        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{where}: every type needs a name and a question, both as text")
+        if name.strip() in checked:
+            raise ConfigError(f"{where}: the type '{name.strip()}' occurs twice; ask for it once")
+        checked[name.strip()] = " ".join(text.split())
+    return checked
 
 
 def read_questions(path: Path) -> dict[str, str]:
     """The questions in a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no mapping of types to questions, or asks for a type twice.
+        ConfigError: the file cannot be read, is no mapping of types to questions, or asks for a type twice.
     """
     import yaml
 
     try:
-        # Nodes and no values: a mapping of values has lost those whose name comes again, and not every value can be made.
+        # Nodes instead of values: a mapping of values would drop repeated names, and not every value can be built.
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError(f"questions: cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f"questions: {path} is no readable YAML file") from None
-    mapping = isinstance(node, yaml.MappingNode)
-    return _questions([(_string(name), _string(text)) for name, text in node.value] if mapping else None, f"questions in {path}")
+    where = f"questions in {path}"
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{where}: give a type and its question per line, such as 'Device: Which implants are mentioned?'")
+
+    def string(value: "Node") -> str | None:
+        return value.value if value.tag == "tag:yaml.org,2002:str" else None
+
+    return checked_questions([(string(name), string(text)) for name, text in node.value], where)
 
 
-def _string(node: "Node") -> str | None:
-    return node.value if node.tag == "tag:yaml.org,2002:str" else None
+def _check_language(language: str) -> None:
+    languages = sorted({key[1] for key in templates()})
+    if language not in languages:
+        raise ConfigError(
+            f"model.language: there are no questions in '{language}'; there are some in {', '.join(languages)}; "
+            "with a question for every type in model.questions leave it out"
+        )
 
 
-def _questions(pairs: Sequence[tuple[object, object]] | None, where: str) -> dict[str, str]:
-    if pairs is None:
-        raise ConfigError(f"{where}: wants a type and its question a line, such as 'Device: Which implants are mentioned?'")
-    found: dict[str, str] = {}
-    for name, text in pairs:
-        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
-            raise ConfigError(f"{where}: every type wants a name and a question, both as text")
-        if name.strip() in found:
-            raise ConfigError(f"{where}: the type '{name.strip()}' stands there twice; ask for it once")
-        found[name.strip()] = " ".join(text.split())
-    return found
+def _name(name: str, language: str) -> str:
+    names = {key[1]: text for key, text in templates().items() if (key[0], key[2]) == (name, NAME)}
+    if names and language not in names:
+        raise ConfigError(
+            f"model.language: '{name}' has its name in {', '.join(names)}, not in '{language}'; give it in model.questions, "
+            "or set the language that it has"
+        )
+    return names.get(language, name.replace("_", " "))

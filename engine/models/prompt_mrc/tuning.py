@@ -1,98 +1,140 @@
-"""Thresholds of decoding, set by what they do on validation texts."""
+"""Thresholds of decoding, tuned for exact F1 on marked texts whose candidates are computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from engine.models.base import Say
+from engine.models.columns import list_values
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate, settle
-from engine.models.prompt_mrc.scores import candidates_of
+from engine.models.prompt_mrc.decode import Candidate, select
+from engine.models.prompt_mrc.instances import align_spans
+from engine.models.prompt_mrc.scores import THRESHOLDS, candidates_of, lowest_decodings, prepared
+from engine.models.tokens import WORDS
+from engine.text.tokens import TokenizedText
 
-FLOOR = 0.1
-"""What every candidate must pass to be thought of."""
+if TYPE_CHECKING:
+    from engine.evaluation.spans import Mention
+    from engine.models.prompt_mrc.extractor import Extractor
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-OFFSETS = (0.0, 0.5, -0.5, 1.0, 1.5, 2.0, 3.0)
-"""What is tried as a tagger's `outside`; of equal ones the first stays."""
-
-_NAMES = ("start", "end", "match")
 Gold = set[tuple[int, int, int, int]]
 
 
-def floor(decoding: Decoding) -> Decoding:
-    """Thresholds that let through whatever `tune` may want."""
-    return replace(decoding, **{name: FLOOR - 1e-6 for name in _NAMES})
-
-
-def tried(decoding: Decoding, tagger: bool) -> list[Decoding]:
-    """The decodings whose candidates are enough to find the best one: of a tagger one for each of `OFFSETS`, since `outside`
-    changes what the candidates are."""
-    offsets = dict.fromkeys((*OFFSETS, decoding.outside)) if tagger else [decoding.outside]
-    return [floor(replace(decoding, outside=offset)) for offset in offsets]
-
-
 def tune(
-    found: Mapping[int, Sequence[Candidate]],
+    candidates: Mapping[int, Sequence[Candidate]],
     gold: Gold,
     decoding: Decoding,
-    keep: Callable[[Candidate], bool] = lambda each: True,
+    counts: Callable[[Candidate], bool] = lambda span: True,
 ) -> tuple[Decoding, float]:
-    """Thresholds of the best exact F1, and that F1: one after the other over a grid, twice, from those given.
+    """The thresholds of the best exact F1, and that F1: one threshold after the other over a grid, twice, from those given.
 
-    A value takes another's place only where it is better, so that few texts do not drive it to an end of the grid. A tagger has
-    but one, that of `match`; its `outside` changes what the candidates are, and is not set here (see `Decoding`).
+    A value replaces another only if it is better, so that a few texts do not drive it to an end of the grid. A tagger has only
+    the threshold `match`; its `outside` is not tuned here.
 
     Args:
-        found: candidates by text, at the thresholds of `floor`. gold: (text, first word, last word, type).
-        keep: which spans count.
+        candidates: by text, under `lowest_decodings`. gold: (text, first word, last word, type). counts: which spans count.
     """
-    best, most = decoding, f1(found, gold, decoding, keep)
-    tagged = any(each.match_score is None for some in found.values() for each in some)
-    for _ in range(1 if tagged else 2):
-        for name in _NAMES[2:] if tagged else _NAMES:
-            for value in sorted(GRID, key=lambda each: abs(each - 0.5)):
-                tried = replace(best, **{name: value})
-                if tried != best and (score := f1(found, gold, tried, keep)) > most:
-                    best, most = tried, score
-    return best, most
+    best, best_f1 = decoding, f1(candidates, gold, decoding, counts)
+    tagger = any(span.match_score is None for spans in candidates.values() for span in spans)
+    for _ in range(1 if tagger else 2):
+        for name in THRESHOLDS[2:] if tagger else THRESHOLDS:
+            for value in sorted(GRID, key=lambda value: abs(value - 0.5)):
+                changed = replace(best, **{name: value})
+                if changed != best and (score := f1(candidates, gold, changed, counts)) > best_f1:
+                    best, best_f1 = changed, score
+    return best, best_f1
 
 
-def best(
-    scores: pa.Table,
-    types: Sequence[str],
-    gold: Gold,
-    decoding: Decoding,
-    tagger: bool,
-    keep: Callable[[Candidate], bool] = lambda each: True,
-) -> tuple[Decoding, float]:
-    """What `tune` finds on the product's scores, of a tagger under the best of all offsets; of equal ones the one given stays.
+def select_all(candidates: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:
+    """The spans of each text that are kept under higher thresholds than those of the candidates."""
 
-    Args:
-        scores: see `engine.models.prompt_mrc.scores`; a text is known by its row. types: the types that the spans number.
-    """
-    begun = [replace(decoding, outside=each.outside) for each in tried(decoding, tagger)]
-    begun.sort(key=lambda each: each.outside != decoding.outside)
-    found = [tune(candidates_of(scores, types, each.outside), gold, each, keep) for each in begun]
-    return max(found, key=lambda each: each[1])
+    def passes(span: Candidate) -> bool:
+        if span.match_score is None:
+            return span.score > decoding.match
+        return all(getattr(span, f"{name}_score") > getattr(decoding, name) for name in THRESHOLDS)
+
+    return [span for text in sorted(candidates) for span in select(list(filter(passes, candidates[text])), decoding)]
 
 
-def settled(found: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:
-    """The spans that stay of candidates at lower thresholds."""
-    kept = []
-    for text in sorted(found):
-        passing = [each for each in found[text] if _passes(each, decoding)]
-        kept += settle(passing, decoding)
-    return kept
+def f1(
+    candidates: Mapping[int, Sequence[Candidate]], gold: Gold, decoding: Decoding, counts: Callable[[Candidate], bool]
+) -> float:
+    """Exact F1 from 0 to 1; 0 where there is neither gold nor a span."""
+    return exact_figures(gold, {(span.text, *span.key) for span in select_all(candidates, decoding) if counts(span)})[2]
 
 
-def _passes(each: Candidate, decoding: Decoding) -> bool:
-    if each.match_score is None:
-        return each.score > decoding.match
-    return each.start_score > decoding.start and each.end_score > decoding.end and each.match_score > decoding.match
+def exact_figures(gold: set[Any], predicted: set[Any]) -> tuple[float, float, float]:
+    """Precision, recall and F1 of equal elements; 0 where there is nothing to divide by."""
+    right = len(gold & predicted)
+    precision, recall = right / len(predicted) if predicted else 0.0, right / len(gold) if gold else 0.0
+    return precision, recall, 2 * right / (len(gold) + len(predicted)) if gold or predicted else 0.0
 
 
-def f1(found: Mapping[int, Sequence[Candidate]], gold: Gold, decoding: Decoding, keep: Callable[[Candidate], bool]) -> float:
-    """Exact F1 in 0..1; 0 where there is neither gold nor a span."""
-    said = {(each.text, each.first, each.last, each.type) for each in settled(found, decoding) if keep(each)}
-    return 2 * len(gold & said) / (len(gold) + len(said)) if gold or said else 0.0
+@dataclass(frozen=True)
+class MarkedTexts:
+    """Texts with the mentions that are marked in them, in characters, and the types that somebody looked for in each."""
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    mentions: "Sequence[Sequence[Mention]]"
+    annotated: Sequence[frozenset[str]]
+
+
+@dataclass(frozen=True)
+class ScoredTexts:
+    """Marked texts, known by their rows, with the product's scores, and the marked spans in words."""
+
+    marked: MarkedTexts
+    types: Sequence[str]
+    tagger: bool
+    scores: pa.Table
+    gold: Gold
+
+    def counts(self, span: Candidate) -> bool:
+        """Whether somebody looked for a span's type in its text."""
+        return self.types[span.type] in self.marked.annotated[span.text]
+
+    def tune(self, decoding: Decoding, rows: NDArray) -> tuple[Decoding, float]:
+        """The thresholds of the best exact F1 on some texts, and that F1; of a tagger under the best of all offsets. Of equally
+        good ones those given are kept."""
+        scores, members = self._of(rows), set(rows.tolist())
+        gold = {span for span in self.gold if span[0] in members}
+        decodings = [replace(decoding, outside=each.outside) for each in lowest_decodings(decoding, self.tagger)]
+        decodings.sort(key=lambda each: each.outside != decoding.outside)
+        tuned = [tune(candidates_of(scores, self.types, each.outside), gold, each, self.counts) for each in decodings]
+        return max(tuned, key=lambda each: each[1])
+
+    def predict(self, decoding: Decoding, rows: NDArray) -> "list[list[Mention]]":
+        """The mentions, in characters, that a decoding finds in some texts."""
+        scores, characters = self._of(rows), {}
+        for row, spans in zip(scores["row"].to_pylist(), scores["candidates"].to_pylist(), strict=True):
+            characters |= {(row, span["first"], span["last"]): (span["start"], span["end"]) for span in spans}
+        per_text: dict[int, list[Mention]] = {row: [] for row in rows.tolist()}
+        for span in select_all(candidates_of(scores, self.types, decoding.outside), decoding):
+            if self.counts(span):
+                per_text[span.text].append((*characters[span.text, span.first, span.last], self.types[span.type]))
+        return list(per_text.values())
+
+    def _of(self, rows: NDArray) -> pa.Table:
+        return self.scores.filter(pc.is_in(self.scores["row"], pa.array(rows, pa.int32())))
+
+
+def score_texts(system: "Extractor", marked: MarkedTexts, say: Say = lambda line: None) -> ScoredTexts:
+    """The product's scores of marked texts."""
+    tables, gold, done = [], set(), 0
+    for table in prepared(system, marked.ids, marked.texts):
+        tables.append(system.scores(table))
+        words = zip(*(list_values(table[name]) for name in WORDS), table["truncated_chars"].to_pylist(), strict=True)
+        for row, tokens in zip(table["row"].to_pylist(), words, strict=True):
+            spans = [{"start": start, "end": end, "type": name} for start, end, name in marked.mentions[row]]
+            length = len(marked.texts[row])
+            aligned, _ = align_spans(TokenizedText(*tokens), length, spans, system.names, marked.ids[row])
+            gold |= {(row, span.first, span.last, span.type) for span in aligned}
+        done += len(table)
+        say(f"scored {done:,} of {len(marked.ids):,}")
+    return ScoredTexts(marked, system.names, system.config.is_tagger, pa.concat_tables(tables), gold)

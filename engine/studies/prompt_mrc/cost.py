@@ -110,7 +110,7 @@ def cost(
     passes = [Extractor(extractor.checkpoint, replace(plain, types=types), runtime) for types in asked]
     for each in passes:
         each.network = extractor.network
-        each.asked  # noqa: B018 (encodes the prompts)
+        each.prompts  # noqa: B018 (encodes the prompts)
     groups = [texts[at : at + at_once] for at in range(0, len(texts), at_once)]
     prepared = [extractor.prepare(records_of(map(str, range(len(group))), group)) for group in groups]
 

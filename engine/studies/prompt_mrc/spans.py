@@ -11,7 +11,7 @@ import pyarrow as pa
 from engine.evaluation.spans import ALL, ERRORS, WAYS, Mention, counts_of
 from engine.evaluation.spans import measure as span_figures
 from engine.models.prompt_mrc.corpus import Corpus, marked_mentions, members_of
-from engine.models.prompt_mrc.recipe import answered, held_scores
+from engine.models.prompt_mrc.recipe import predict_entities, score_calibration
 from engine.sources.labelled.splits import TEST
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
@@ -46,7 +46,7 @@ def measure(model: Fitted, task: Task) -> Measured:
     for part, (metrics, n) in parts.items():
         estimates = {metric: figures.values[metric, part] for metric in metrics}
         rows += [Row(metric, each.value, each.low, each.high, n, part) for metric, each in estimates.items()]
-    ece, brier = held_scores(answers, gold)
+    ece, brier = score_calibration(answers, gold)
     rows += [Row("ece", ece, n=len(answers)), Row("brier", brier, n=len(answers))]
     return Measured(rows, counts_by_text(gold, said))
 
@@ -55,7 +55,7 @@ def found(model: Fitted, task: Task) -> tuple[dict[str, list[Mention]], Answers]
     """Marked mentions of the test texts by record id, and the product's answers there."""
     corpus = renamed(model.corpus.corpus, options(SpansConfig, task, "spans").types)  # type: ignore[attr-defined]
     members = members_of(corpus, TEST)
-    return marked_mentions(corpus, members, corpus.types), answered(model.spec, corpus, members)
+    return marked_mentions(corpus, members, corpus.types), predict_entities(model.spec, corpus, members)
 
 
 def renamed(corpus: Corpus, names: Mapping[str, str]) -> Corpus:

@@ -18,9 +18,8 @@ from tokenizers import Tokenizer
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.models.base import Corpus
-from engine.models.prompt_mrc.automatic import automatic, definitions
 from engine.models.prompt_mrc.config import HARD, NAME, STYLES
-from engine.models.prompt_mrc.infused import Infused, pieces_of
+from engine.models.prompt_mrc.ontology import BuiltTemplate, build_templates, pieces_of, read_definitions
 from engine.models.prompt_mrc.templates import queries
 from engine.studies import whole
 from engine.studies.results import Measured, Row
@@ -54,7 +53,7 @@ def measure(model: whole.Fitted, task: Task) -> Measured:
     return Measured(rows)
 
 
-def templates(task: Task) -> Mapping[str, Infused]:
+def templates(task: Task) -> Mapping[str, BuiltTemplate]:
     """What stands in front of the text for each type.
 
     Raises:
@@ -68,10 +67,11 @@ def templates(task: Task) -> Mapping[str, Infused]:
     mode, style = (NAME, NAME) if config.kind == NAME else (HARD, STYLES[2])
     texts = queries(model.types, mode, model.language, style)
     if config.kind in (AUTO, MENTIONS):
-        known = definitions(config.ontology, model.types, "templates.ontology") if config.kind == AUTO else {}
+        definitions = read_definitions(config.ontology, model.types, "templates.ontology") if config.kind == AUTO else {}
         room = max(pieces_of(text, tokenizer) for text in texts)
-        return automatic(corpus.corpus, model.encoder, known, most=config.examples, budget=room)  # type: ignore[attr-defined]
-    return {name: Infused(text, text, 0) for name, text in zip(model.types, texts, strict=True)}
+        documents = corpus.corpus  # type: ignore[attr-defined]
+        return build_templates(documents, model.encoder, definitions, mentions=config.examples, budget=room)
+    return {name: BuiltTemplate(text, 0) for name, text in zip(model.types, texts, strict=True)}
 
 
 def _tokenizer(corpus: Corpus) -> Tokenizer:

@@ -1,19 +1,20 @@
-"""A made-up language of entities for a tiny encoder, and extractors that have learned it."""
+"""An invented language of entities for a tiny encoder, and extractors trained on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from engine.encoders import encoder_folder, load_tokenizer
-from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
 from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
-from engine.models.prompt_mrc.learner import Examples, MrcLearner, prepare_training
-from engine.models.prompt_mrc.network import MrcNetwork
-from engine.text.tokens import tokenize
+from engine.models.prompt_mrc.corpus import Corpus, Examples, encode_corpus
+from engine.models.prompt_mrc.learner import MrcLearner, prepare_training
+from engine.models.prompt_mrc.network import MrcNetwork, new_network
+from engine.models.prompt_mrc.templates import complete_config
+from engine.sources.labelled import Document, Span
+from engine.sources.labelled.documents import Broken
 from engine.training.config import LoopConfig
 from engine.training.loop import Worker, train
 
@@ -51,34 +52,37 @@ class World:
     @classmethod
     def make(cls, count: int, seed: int = 0) -> "World":
         rng = np.random.default_rng(seed)
-        made = [sentence(rng) for _ in range(count)]
-        return cls([text for text, _ in made], [spans for _, spans in made])
+        sentences = [sentence(rng) for _ in range(count)]
+        return cls([text for text, _ in sentences], [spans for _, spans in sentences])
 
-    def examples(self, config: MrcConfig, valid: int = 0) -> Examples:
-        """All for training, and the first `valid` for validation instead; with 0 all are for both."""
-        count = len(self.texts)
-        tokens = tokenize(load_tokenizer(encoder_folder(config.encoder)), self.texts, 512)
-        split = ["valid"] * valid + ["train"] * (count - valid)
-        found, _ = Examples.of([f"r{i}" for i in range(count)], self.texts, tokens, self.spans, split, config.types)
-        return found if valid else Examples(found.record_id, found.tokens, found.spans, found.train, found.train.copy())
+    def examples(self, config: MrcConfig) -> Examples:
+        """All sentences, each both for training and for validation."""
+        sentences = enumerate(zip(self.texts, self.spans, strict=True))
+        documents = [
+            Document(f"r{at}", text, tuple(Span(**each) for each in spans), split="train") for at, (text, spans) in sentences
+        ]
+        corpus = Corpus(documents, config.types, {None: frozenset(config.types)}, Broken.of(documents))
+        examples, _ = encode_corpus(corpus, config)
+        return replace(examples, valid=examples.train.copy())
 
 
 def tiny_config(**changes) -> MrcConfig:
     values = {"types": ("A", "B"), "encoder": "tiny:bert", "shared_soft": 4, "type_soft": 2, "rank": 0, "match_width": 32}
-    return completed(MrcConfig(**{**values, "window": 24, "overlap": 12, "prompt_room": 32, **changes}), QUESTIONS)
+    return complete_config(MrcConfig(**{**values, "window": 24, "overlap": 12, "prompt_room": 32, **changes}), QUESTIONS)
 
 
 def tiny_learner(config: MrcConfig | None = None, world: World | None = None, **learn) -> MrcLearner:
     config = config or tiny_config()
     network = prepare_training(new_network(config, torch.float32, "eager"))
     examples = (world or World.make(200)).examples(config)
-    return MrcLearner(
-        network, examples, LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, "weights": (1, 1, 1), **learn}), torch.device("cpu")
-    )
+    settings = LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, **learn})
+    learner = MrcLearner(network, examples, settings, torch.device("cpu"), Decoding(nested=not config.is_tagger))
+    learner.weights = (1.0, 1.0, 1.0)
+    return learner
 
 
 def scattered(network: MrcNetwork) -> MrcNetwork:
-    """The network with weights at which its answers depend on what it reads, though it has learned nothing."""
+    """The network, untrained, with weights large enough that its answers depend on its input."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         for name, value in network.named_parameters():
@@ -90,13 +94,13 @@ def scattered(network: MrcNetwork) -> MrcNetwork:
 
 
 def taught(learner: MrcLearner, folder: Path, epochs: float = 7, rate: float = 6e-3) -> list[dict]:
-    """Trains and returns the curve, a row an epoch."""
+    """Trains and returns the curve, one row per epoch."""
     loop = LoopConfig(epochs=epochs, batch=8, rate=rate, report_every=1000, patience=50, watch="f1", checkpoint_every=10**6)
     return train(learner, loop, Worker(), folder)
 
 
 def write(learner: MrcLearner, folder: Path, **decoding) -> Path:
-    """A checkpoint of what a learner has learned."""
+    """A learner's model as a checkpoint."""
     write_checkpoint(folder, learner.network.config, trained_tensors(learner.network), Decoding(**decoding), "a card\n")
     return folder
 
@@ -109,7 +113,7 @@ def model(learned: MrcLearner, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> MrcLearner:
-    """A hybrid extractor that has learned 200 sentences."""
+    """A hybrid extractor trained on 200 sentences."""
     learner = tiny_learner()
     taught(learner, tmp_path_factory.mktemp("learned"))
     return learner

@@ -1,4 +1,4 @@
-"""The extractor offered to every method of `engine.explain`, with its prompt as positions of a second kind."""
+"""The extractor explained by every method of `engine.explain`, with its prompt as positions of a second kind."""
 
 from dataclasses import replace
 
@@ -17,8 +17,7 @@ from engine.explain.rules import relevance_rules
 from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.attributable import Place, SpanModel
-from engine.models.prompt_mrc.evidence import evidence
+from engine.models.prompt_mrc.attributable import Place, SpanModel, evidence
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import MatchHead
 from engine.models.tokens import WORDS
@@ -40,8 +39,8 @@ KINDS = {
 }
 
 
-class Offered(SpanModel):
-    """An extractor's network as it is offered, and the extractor."""
+class ExtractorModel(SpanModel):
+    """The model that explains an extractor, and the extractor."""
 
     def __init__(self, system):
         super().__init__(system.network, system.decoding, system.names, system.tokenizer)
@@ -53,31 +52,32 @@ def model(request, tmp_path_factory):
     learner = tiny_learner(tiny_config(**KINDS[request.param]), World.make(2))
     scattered(learner.network)
     decoding = {"match": 1e-9, "nested": False} if request.param == "tagger" else ANYTHING
-    return Offered(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding), runtime={"threads": 1}))
+    return ExtractorModel(extractor(write(learner, tmp_path_factory.mktemp("model") / "m", **decoding), runtime={"threads": 1}))
 
 
-def asked(model, texts=(TEXT, OTHER), types=(0, 1), words=((4, 5), (2, 2))):
-    """A batch of one span a text, given by its words, and the targets."""
+def batch_of(model, texts=(TEXT, OTHER), types=(0, 1), words=((4, 5), (2, 2))):
+    """A batch of one span per text, given by its words, and the targets."""
     prepared = model.extractor.prepare(records(list(texts)))
     columns = [list_values(prepared[name]) for name in WORDS]
     places, targets = [], []
     for row, (kind, (first, last)) in enumerate(zip(types, words, strict=True)):
         (window,) = windows(row, columns[0][row], columns[1][row], model.config.window, model.config.overlap)
         places.append(Place(window, kind, *(column[row] for column in columns[2:])))
-        ends = np.flatnonzero(window.ends & (window.word == last)), np.flatnonzero(window.starts & (window.word == first))
-        targets.append((int(ends[1][0]), int(ends[0][0])))
+        begin = np.flatnonzero(window.starts & (window.word == first))
+        end = np.flatnonzero(window.ends & (window.word == last))
+        targets.append((int(begin[0]), int(end[0])))
     return model.spans(places, [f"r{row}" for row in range(len(texts))]), torch.tensor(targets)
 
 
-def test_what_is_offered_is_the_protocol(model):
+def test_the_model_follows_the_protocol(model):
     assert isinstance(model, Explainable) and isinstance(model, SpanExplainable)
     assert known_methods(model) == (*METHODS, "fused")
     with pytest.raises(ConfigError, match=r"explain\.method: 'pooling' is none of gradient_x_input"):
-        explain(model, *asked(model), "pooling")
+        explain(model, *batch_of(model), "pooling")
 
 
 def test_positions_are_the_words_then_the_prompt(model):
-    batch, targets = asked(model)
+    batch, targets = batch_of(model)
     for units, kind, tokens in zip(model.units(batch), (0, 1), (11, 6), strict=True):
         pieces = [] if not model.config.is_hard else model.network.queries[kind]
         assert [unit.kind for unit in units.beside] == ["prompt"] * len(pieces) + ["soft_prompt"] * model.config.soft
@@ -93,11 +93,11 @@ def test_positions_are_the_words_then_the_prompt(model):
 
 @pytest.mark.parametrize("method", [*METHODS, "fused"])
 def test_every_method_explains_spans_and_every_measure_measures_them(model, method):
-    work = work_for(model, *asked(model), QUICK)
-    found = explained(work, method)
-    faithful = faithfulness(work, found, Measures(shares=(0.2, 0.5), draws=1))
-    steady = stability(work, method, found, perturbed(work), explained)
-    for record, one in enumerate(found):
+    work = work_for(model, *batch_of(model), QUICK)
+    explanations = explained(work, method)
+    faithful = faithfulness(work, explanations, Measures(shares=(0.2, 0.5), draws=1))
+    steady = stability(work, method, explanations, perturbed(work), explained)
+    for record, one in enumerate(explanations):
         assert one.status == "ok" and len(one.score) == len(work.units[record])
         assert one.weight.sum() == pytest.approx(1)
         assert np.isfinite(faithful[record].comp).all() and steady[record].copies == 2
@@ -109,7 +109,7 @@ def test_every_method_explains_spans_and_every_measure_measures_them(model, meth
 
 @pytest.mark.parametrize("method", ["gradient_x_input", "attnlrp", "occlusion", "integrated_gradients"])
 def test_a_span_is_explained_the_same_alone_and_among_others(model, method):
-    batch, targets = asked(model)
+    batch, targets = batch_of(model)
     together = explain(model, batch, targets, method, QUICK)
     for record, one in enumerate(together):
         (alone,) = explain(model, model.take(batch, [record]), targets[[record]], method, QUICK)
@@ -117,7 +117,7 @@ def test_a_span_is_explained_the_same_alone_and_among_others(model, method):
 
 
 def test_integrated_gradients_leave_little_unexplained(model):
-    for one in explain(model, *asked(model), "integrated_gradients", Settings(steps=40)):
+    for one in explain(model, *batch_of(model), "integrated_gradients", Settings(steps=40)):
         assert abs(one.target_score - one.blank_score) > 1e-3 and complete(one)
 
 
@@ -128,20 +128,20 @@ def test_the_probability_is_the_score_of_the_row(model):
     starts, ends = (list_values(model.extractor.prepare(records([text]))[name])[0].tolist() for name in WORDS[2:4])
     for each in row["entities"]:
         words = (starts.index(each["start"]), ends.index(each["end"]))
-        batch, targets = asked(model, [text], [model.extractor.names.index(each["type"])], [words])
+        batch, targets = batch_of(model, [text], [model.extractor.names.index(each["type"])], [words])
         assert model.probability(batch, targets).item() == pytest.approx(each["score"], abs=1e-6)
         assert model.holds(batch, targets).tolist() == [True]
 
 
-def test_a_span_that_its_window_does_not_give_does_not_hold(model):
-    batch, targets = asked(model)
-    model.decoding, kept = replace(model.decoding, start=0.999999, end=0.999999, match=0.999999), model.decoding
+def test_a_span_below_the_thresholds_does_not_hold(model):
+    batch, targets = batch_of(model)
+    model.decoding, before = replace(model.decoding, start=0.999999, end=0.999999, match=0.999999), model.decoding
     assert model.holds(batch, targets).tolist() == [False, False]
-    model.decoding = kept
+    model.decoding = before
 
 
-def test_erased_positions_have_their_blanks_and_nothing_is_taken_out(model):
-    batch, targets = asked(model)
+def test_erased_positions_have_their_blanks_and_none_can_be_deleted(model):
+    batch, targets = batch_of(model)
     nothing = np.zeros(int(model.sizes(batch).sum()), dtype=bool)
     bare = model.erase(batch, nothing)
     assert torch.equal(model.embed(bare), model.blank(batch))
@@ -154,7 +154,7 @@ def test_erased_positions_have_their_blanks_and_nothing_is_taken_out(model):
         assert torch.equal(blank[:words, :width], table[model.config.special[3]].expand(words, -1))
         assert torch.allclose(blank[words:, :width], table.mean(0).expand(model.config.soft, -1))
         assert not blank[:, width:].any() and soft >= 0
-    # What was erased once stays so.
+    # An erased position stays erased.
     everything = ~nothing
     assert torch.equal(model.embed(model.erase(bare, everything)), model.blank(batch))
     assert torch.equal(model.score(bare, targets), model.score(batch, targets, embeds=model.blank(batch)))
@@ -163,41 +163,42 @@ def test_erased_positions_have_their_blanks_and_nothing_is_taken_out(model):
 
 
 def test_the_margin_over_shifted_spans_by_hand(model):
-    batch, targets = asked(model)
+    batch, targets = batch_of(model)
     margins = shift_margins(work_for(model, batch, targets))
     for record, near in enumerate([[(3, 5), (5, 5), (4, 4), (4, 6)], [(1, 2), (2, 3)]]):
         text, kind = (TEXT, OTHER)[record], (0, 1)[record]
-        shifted = [model.score(*asked(model, [text], [kind], [words])).item() for words in near]
+        shifted = [model.score(*batch_of(model, [text], [kind], [words])).item() for words in near]
         own = model.score(batch, targets)[record].item()
         assert margins[record] == pytest.approx(own - max(shifted), abs=1e-5)
-    alone = work_for(model, *asked(model, ["apple"], [0], [(0, 0)]))
+    alone = work_for(model, *batch_of(model, ["apple"], [0], [(0, 0)]))
     assert shift_margins(alone) == [None]
 
 
-def test_the_template_and_the_soft_prompt_matter_where_there_are_any(model):
-    (found, _) = explain(model, *asked(model), "occlusion")
-    assert ("prompt" in found.shares) == model.config.is_hard and ("soft_prompt" in found.shares) == model.config.is_soft
-    assert min(found.shares.values()) > 1e-4 and sum(found.shares.values()) == pytest.approx(1)
+def test_template_and_soft_prompt_matter_if_there_are_any(model):
+    (explanation, _) = explain(model, *batch_of(model), "occlusion")
+    shares = explanation.shares
+    assert ("prompt" in shares) == model.config.is_hard and ("soft_prompt" in shares) == model.config.is_soft
+    assert min(shares.values()) > 1e-4 and sum(shares.values()) == pytest.approx(1)
 
 
 def test_the_row_has_the_shares_of_the_explanation(model):
-    batch, targets = asked(model)
-    told = evidence(model, batch.places, targets.tolist(), 3)
-    for one, row in zip(explain(model, batch, targets, "gradient_x_input"), told, strict=True):
+    batch, targets = batch_of(model)
+    explained_rows = evidence(model, batch.places, targets.tolist(), 3)
+    for one, row in zip(explain(model, batch, targets, "gradient_x_input"), explained_rows, strict=True):
         shares = [row[name] for name in ("context_share", "hard_share", "soft_share")]
         assert shares == pytest.approx([one.shares.get(kind, 0.0) for kind in ("word", "prompt", "soft_prompt")])
         assert len(row["evidence"]) <= 3 and sum(run["weight"] for run in row["evidence"]) <= shares[0] + 1e-9
 
 
-def test_scores_that_are_no_numbers_fail_their_record(model, monkeypatch):
+def test_scores_that_are_nan_fail_their_record(model, monkeypatch):
     monkeypatch.setattr(model, "blank", lambda batch: torch.full_like(model.embed(batch), float("nan")))
-    batch, targets = asked(model)
+    batch, targets = batch_of(model)
     with pytest.raises(ValueError, match="not finite"):
         evidence(model, batch.places, targets.tolist(), 3)
 
 
 def test_evidence_by_the_whole_encoder_at_once(tmp_path):
-    """The row's values again, from one plain encoder over [CLS] H S [SEP] C [SEP] and the definition of the shares."""
+    """The row's values recomputed with a plain encoder over [CLS] H S [SEP] C [SEP] and the definition of the shares."""
     learner = tiny_learner(tiny_config(), World.make(2))
     scattered(learner.network)
     system = extractor(write(learner, tmp_path / "m", **ANYTHING), every=True, runtime={"threads": 1})
@@ -234,7 +235,7 @@ def test_evidence_by_the_whole_encoder_at_once(tmp_path):
             assert run["weight"] == pytest.approx(np.abs(words[inside]).sum() / sum(sums), abs=1e-5)
 
 
-def test_relevance_passes_the_match_head_whole():
+def test_relevance_is_conserved_by_the_match_head():
     torch.manual_seed(1)
     head, encoder = MatchHead(8, 16), load_encoder("tiny:bert", torch.float32, "eager")
     for each in (head.first, head.out):
@@ -255,8 +256,8 @@ def test_relevance_passes_the_match_head_whole():
     assert values["plain"][1] != pytest.approx(values["plain"][0], rel=1e-2)
 
 
-def test_rules_change_gradients_and_no_value(model):
-    batch, targets = asked(model)
+def test_rules_change_gradients_but_no_value(model):
+    batch, targets = batch_of(model)
 
     def both():
         embeds = model.embed(batch).requires_grad_()

@@ -1,4 +1,4 @@
-"""Networks from checkpoints: adapters merged, and trainings that go on from a model."""
+"""Networks from checkpoints: merged adapters, and trainings that continue from a model."""
 
 import json
 from dataclasses import replace
@@ -8,11 +8,10 @@ import torch
 
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
-from engine.models.prompt_mrc.build import completed, new_network
 from engine.models.prompt_mrc.checkpoint import (
     SHIPPED,
     build_network,
-    continued,
+    continue_from,
     read_checkpoint,
     trained_tensors,
     write_checkpoint,
@@ -20,8 +19,8 @@ from engine.models.prompt_mrc.checkpoint import (
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.instances import windows
-from engine.models.prompt_mrc.network import collate
-from engine.models.prompt_mrc.templates import source, template
+from engine.models.prompt_mrc.network import collate, new_network
+from engine.models.prompt_mrc.templates import complete_config, source, template
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
 
@@ -43,11 +42,11 @@ def test_a_merged_adapter_answers_as_in_training(tmp_path):
     torch.testing.assert_close(states(learner, network), states(learner, learner.network), rtol=0, atol=1e-3)
 
 
-def test_prompts_are_learned_on_another_models_encoder_and_written_with_it(tmp_path):
+def test_prompts_are_trained_on_another_models_encoder_and_saved_with_it(tmp_path):
     learner = tiny_learner(tiny_config(rank=2), World.make(2))
     base = read_checkpoint(str(write(learner, tmp_path / "base", start=0.4)))
     config = replace(base.config, freeze_encoder=True, freeze_heads=True, domain="other")
-    network, kept = continued(base, config, torch.float32, "eager")
+    network, kept = continue_from(base, config, torch.float32, "eager")
     torch.testing.assert_close(network.soft.own, learner.network.soft.own)
     network.soft.own.data += 1
     write_checkpoint(tmp_path / "next", config, {**kept, **trained_tensors(network)}, Decoding(), "card\n")
@@ -56,16 +55,16 @@ def test_prompts_are_learned_on_another_models_encoder_and_written_with_it(tmp_p
     assert read_checkpoint(str(tmp_path / "next")).config.domain == "other"
 
 
-def test_going_on_needs_the_same_encoder_and_leaves_it(tmp_path):
+def test_continuing_needs_the_same_frozen_encoder(tmp_path):
     base = read_checkpoint(str(write(tiny_learner(tiny_config(rank=2), World.make(2)), tmp_path / "base")))
-    for config, told in (
+    for config, message in (
         (base.config, "keeps its encoder"),
         (replace(base.config, freeze_encoder=True, share_layers=1), "set model.share_layers=0"),
         (replace(base.config, freeze_encoder=True, encoder_digest="x"), "model.encoder to the files"),
         (replace(base.config, freeze_encoder=True, mode="tagger"), "a tagger has no prompts"),
     ):
-        with pytest.raises(ConfigError, match=told):
-            continued(base, config, torch.float32, "eager")
+        with pytest.raises(ConfigError, match=message):
+            continue_from(base, config, torch.float32, "eager")
 
 
 def with_prompts(folder, prompts):
@@ -74,7 +73,7 @@ def with_prompts(folder, prompts):
 
 
 @pytest.mark.parametrize("changed", ["encoder.encoder.layer.0.output.dense.up", "start.bias", "soft.own", None])
-def test_prompts_go_into_models_with_the_weights_they_were_learned_with(tmp_path, changed):
+def test_prompts_fit_models_with_the_weights_they_were_trained_with(tmp_path, changed):
     config = tiny_config(rank=2)
     tensors = trained_tensors(tiny_learner(config, World.make(2)).network)
     write_checkpoint(tmp_path / "one", config, tensors, Decoding(), "card\n")
@@ -90,7 +89,7 @@ def test_prompts_go_into_models_with_the_weights_they_were_learned_with(tmp_path
             with_prompts(tmp_path / "one", prompts)
 
 
-def test_prompts_go_into_models_whose_layers_see_what_theirs_saw(tmp_path):
+def test_prompts_fit_models_with_the_same_separate_layers(tmp_path):
     for share in (0, 1):
         config = tiny_config(share_layers=share, freeze_encoder=True)
         network = new_network(config, torch.float32, "eager")
@@ -101,45 +100,45 @@ def test_prompts_go_into_models_whose_layers_see_what_theirs_saw(tmp_path):
         with_prompts(tmp_path / "0", tmp_path / "1" / "prompts.safetensors")
 
 
-COMES = {"language": "en", "style": "question", "version": 2}
+BUILT_IN = {"language": "en", "style": "question", "version": 2}
 
 
 @pytest.mark.parametrize(
-    ("mode", "own", "told"),
+    ("mode", "own", "sources"),
     [
-        ("hard", {}, [COMES, COMES]),
-        ("hard", {"Disease": "What ails her?"}, [{"source": "own"}, COMES]),
-        # Word for word what comes along, in another version and in the one that is asked for.
-        ("hybrid", {"Disease": "{3}", "Chemical": "{2}"}, [{"source": "own"}, COMES]),
-        # Asked by name there is no style to choose, and no question either.
+        ("hard", {}, [BUILT_IN, BUILT_IN]),
+        ("hard", {"Disease": "What ails her?"}, [{"source": "own"}, BUILT_IN]),
+        # The text of a built-in question, in another version and in the requested one.
+        ("hybrid", {"Disease": "{3}", "Chemical": "{2}"}, [{"source": "own"}, BUILT_IN]),
+        # The mode name has neither styles nor questions.
         ("name", {}, [{"language": "en", "style": "name", "version": 1}] * 2),
         ("name", {"Disease": "What ails her?", "Some_device": "Some device"}, [{"source": "own"}, {"source": "type"}]),
         ("soft", {}, []),
         ("tagger", {}, []),
     ],
 )
-def test_of_every_question_it_is_told_where_it_comes_from(tmp_path, mode, own, told):
+def test_templates_json_has_the_source_of_every_question(tmp_path, mode, own, sources):
     types = ("Disease", "Some_device" if "Some_device" in own else "Chemical")
-    texts = {name: template(name, "en", "question", int(text[1])).text if text[0] == "{" else text for name, text in own.items()}
+    texts = {name: template(name, "en", "question", int(text[1])) if text[0] == "{" else text for name, text in own.items()}
     plain = tiny_config(mode=mode, types=("A", "B"), rank=2)
-    config = completed(replace(plain, types=types, queries=(), style="question", version=2, prompt_room=64), texts)
+    config = complete_config(replace(plain, types=types, queries=(), style="question", version=2, prompt_room=64), texts)
     network = new_network(config, torch.float32, "eager")
     write_checkpoint(tmp_path / "m", config, trained_tensors(network), Decoding(), "card\n")
     written = json.loads((tmp_path / "m" / "templates.json").read_text())
-    asked = [{"type": name, "text": text} for name, text in zip(types, config.queries, strict=False)]
-    assert written == [{**each, **source} for each, source in zip(asked, told, strict=True)]
+    texts = [{"type": name, "text": text} for name, text in zip(types, config.queries, strict=False)]
+    assert written == [{**text, **source} for text, source in zip(texts, sources, strict=True)]
     assert read_checkpoint(str(tmp_path / "m")).config == config
 
 
-def test_what_comes_along_is_told_as_the_shipped_model_has_it():
+def test_the_shipped_model_names_its_built_in_templates():
     config = read_checkpoint("shipped").config
-    asked = zip(config.types, config.queries, strict=True)
-    told = [{"type": name, "text": text, **source(config, name, text)} for name, text in asked]
-    assert told == json.loads((SHIPPED / "templates.json").read_text())
+    queries = zip(config.types, config.queries, strict=True)
+    sources = [{"type": name, "text": text, **source(config, name, text)} for name, text in queries]
+    assert sources == json.loads((SHIPPED / "templates.json").read_text())
 
 
-def test_the_extractor_that_comes_along_names_what_it_has_learned():
+def test_the_shipped_extractor_finds_its_types():
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 15e6
-    found = consult("She was given tamoxifen for breast cancer with metastases in the liver.", options={"evidence": "none"})
-    assert ("Chemical", "tamoxifen") in {(each["type"], each["text"]) for each in found}
-    assert {"Cancer", "Disease"} & {each["type"] for each in found if "breast cancer" in each["text"]}
+    entities = consult("She was given tamoxifen for breast cancer with metastases in the liver.", options={"evidence": "none"})
+    assert ("Chemical", "tamoxifen") in {(each["type"], each["text"]) for each in entities}
+    assert {"Cancer", "Disease"} & {each["type"] for each in entities if "breast cancer" in each["text"]}

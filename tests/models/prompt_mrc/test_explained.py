@@ -1,4 +1,4 @@
-"""A finished run of entities explained: rows of `explanations`, a target for each entity."""
+"""Explaining a finished run of entities: rows of `explanations`, with a target for each entity."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from tests.models.prompt_mrc.test_attributable import ANYTHING
 from tests.models.prompt_mrc.test_extractor import extractor, rows
 
 TEXTS = ["we saw  a red apple", "hill green pear tree", "x", " ".join(["the old man"] * 9)]
-# Of fewer copies two words may share each: the order of their equal scores is then one of last bits.
+# With fewer copies two words may occur in the same ones, and the order of their equal scores would depend on the last bits.
 QUICK = {"steps": 6, "samples": 40, "perturbations": 2}
 NO_KEEP = pa.schema([])
 SHARES = {"word": "context_share", "prompt": "hard_share", "soft_prompt": "soft_share"}
@@ -33,22 +33,22 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def coded(folder):
-    """The run's rows, with the first and the last of each text's entities, of which there are many."""
-    made = rows(extractor(folder, every=True, runtime={"threads": 1}), TEXTS)
-    return [row | {"entities": row["entities"][:1] + row["entities"][-1:]} for row in made]
+    """The run's rows, with only the first and the last of the many entities of each text."""
+    run_rows = rows(extractor(folder, every=True, runtime={"threads": 1}), TEXTS)
+    return [row | {"entities": row["entities"][:1] + row["entities"][-1:]} for row in run_rows]
 
 
 def written(path, coded, **changes):
     """The table of a run over `TEXTS`, with the ids that `records` gives; `changes` are column -> row -> value."""
     table = records(TEXTS).select(["record_id", "source", "position"]).to_pylist()
     names = ["record_id", "source", "position", "decision", "text_sha256", "entities"]
-    made = [{name: {**about, **row}[name] for name in names} for about, row in zip(table, coded, strict=True)]
+    answers = [{name: {**record, **row}[name] for name in names} for record, row in zip(table, coded, strict=True)]
     for column, values in changes.items():
         for row, value in values.items():
-            made[row][column] = value
+            answers[row][column] = value
     types = {"position": pa.int64(), "text_sha256": pa.binary(32), "entities": pa.list_(ENTITY)}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
-    pq.write_table(pa.Table.from_pylist(made, schema=schema), path, row_group_size=2)
+    pq.write_table(pa.Table.from_pylist(answers, schema=schema), path, row_group_size=2)
     return str(path)
 
 
@@ -57,12 +57,12 @@ def answers(coded, tmp_path_factory):
     return written(tmp_path_factory.mktemp("answers") / "a.parquet", coded)
 
 
-def system(folder, answers, runtime=None, asked=None, **options):
-    """`asked` are the options of the run."""
+def system(folder, answers, runtime=None, run_options=None, **options):
+    """The system that explains the answers of a run; `run_options` are the run's."""
     values = {
         "run": "abc",
         "of": "engine.models.prompt_mrc",
-        "options": {"evidence": "gradient_x_input", "every": True, **(asked or {})},
+        "options": {"evidence": "gradient_x_input", "every": True, **(run_options or {})},
         "faithfulness": 0.0,
         "stability": 0.0,
         **QUICK,
@@ -71,19 +71,19 @@ def system(folder, answers, runtime=None, asked=None, **options):
     return load(ModelSpec("", str(folder), values, {"answers": [answers], "threads": 1, **(runtime or {})}))
 
 
-def explained(made, texts=TEXTS, table=None):
-    meta, prepared = run.prepare(made, records(texts) if table is None else table)
-    failed = {row["row"]: row["failure"] for row in meta.to_pylist() if row["failure"]}
-    answered = {row["row"]: row for row in run.answer(made, prepared, NO_KEEP).to_pylist()}
-    return failed, answered
+def explained(explainer, texts=TEXTS, table=None):
+    """Failures and explanations by row."""
+    meta, prepared = run.prepare(explainer, records(texts) if table is None else table)
+    failures = {row["row"]: row["failure"] for row in meta.to_pylist() if row["failure"]}
+    return failures, {row["row"]: row for row in run.answer(explainer, prepared, NO_KEEP).to_pylist()}
 
 
 @pytest.mark.parametrize("method", [name for name in METHOD_NAMES if name not in OWN_METHODS])
-def test_every_method_gives_a_target_for_each_entity(folder, answers, coded, method):
-    failed, found = explained(system(folder, answers, method=method, faithfulness=1.0, stability=1.0))
-    assert failed == {} and sorted(found) == [0, 1, 2, 3]
+def test_every_method_explains_each_entity(folder, answers, coded, method):
+    failures, explanations = explained(system(folder, answers, method=method, faithfulness=1.0, stability=1.0))
+    assert failures == {} and sorted(explanations) == [0, 1, 2, 3]
     for index, text in enumerate(TEXTS):
-        row, entities = found[index], coded[index]["entities"]
+        row, entities = explanations[index], coded[index]["entities"]
         assert (row["failure"], row["method"], row["coded_run"]) == (None, method, "abc")
         assert row["text_sha256"] == coded[index]["text_sha256"] and row["faithfulness_sampled"] and row["stability_sampled"]
         assert [row[name] for name in ("n_tokens", "n_windows")] == [coded[index][name] for name in ("n_tokens", "n_windows")]
@@ -107,9 +107,9 @@ def test_every_method_gives_a_target_for_each_entity(folder, answers, coded, met
                 assert target["m_shift_margin"] is not None or len(words) == 1
 
 
-def test_gradients_have_the_shares_of_the_runs_own_rows(folder, answers, coded):
-    _, found = explained(system(folder, answers, method="gradient_x_input"))
-    for index, row in found.items():
+def test_gradients_give_the_shares_of_the_run_s_rows(folder, answers, coded):
+    _, explanations = explained(system(folder, answers, method="gradient_x_input"))
+    for index, row in explanations.items():
         for target, entity in zip(row["targets"], coded[index]["entities"], strict=True):
             for kind, column in SHARES.items():
                 share = sum(unit["weight"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == kind)
@@ -140,69 +140,69 @@ def test_deterministic_is_bit_for_bit_whatever_the_batches(folder, answers):
 
 
 def test_an_entity_is_explained_in_the_window_that_gave_it(folder, answers, coded):
-    made = system(folder, answers, method="gradient_x_input")
-    _, found = explained(made, table=records(TEXTS).slice(3, 1))
+    explainer = system(folder, answers, method="gradient_x_input")
+    _, explanations = explained(explainer, table=records(TEXTS).slice(3, 1))
     assert coded[3]["n_windows"] > 1
-    for target in found[3]["targets"]:
+    for target in explanations[3]["targets"]:
         starts = [unit["start"] for unit in target["units"] if unit["start"] is not None]
         assert min(starts) <= target["target_start"] and target["status"] == "ok"
 
 
 def test_types_are_chosen_and_a_record_without_any_has_no_targets(folder, coded, tmp_path):
     none = written(tmp_path / "a.parquet", coded, entities={2: []})
-    _, found = explained(system(folder, none, method="gradient_x_input", tasks=("B",)))
-    assert found[2]["targets"] == [] and found[2]["decision"] == AUTO
+    _, explanations = explained(system(folder, none, method="gradient_x_input", tasks=("B",)))
+    assert explanations[2]["targets"] == [] and explanations[2]["decision"] == AUTO
     for index in (0, 1):
-        assert {target["target_name"] for target in found[index]["targets"]} == {"B"}
+        assert {target["target_name"] for target in explanations[index]["targets"]} == {"B"}
     nothing = written(tmp_path / "b.parquet", coded, entities={row: [] for row in range(4)})
-    _, found = explained(system(folder, nothing, method="fused", faithfulness=1.0, stability=1.0))
-    assert all(row["targets"] == [] for row in found.values())
+    _, explanations = explained(system(folder, nothing, method="fused", faithfulness=1.0, stability=1.0))
+    assert all(row["targets"] == [] for row in explanations.values())
 
 
-def test_an_entity_that_the_model_does_not_give_now_is_flagged(folder, answers):
-    sure = {"thresholds": {"start": 0.999999, "end": 0.999999, "match": 0.999999}}
-    _, found = explained(system(folder, answers, asked=sure, method="gradient_x_input"))
-    assert {target["status"] for row in found.values() for target in row["targets"]} == {OTHER_ANSWER}
-    assert {row["decision"] for row in found.values()} == {REVIEW}
+def test_an_entity_that_the_model_no_longer_finds_is_flagged(folder, answers):
+    strict = {"thresholds": {"start": 0.999999, "end": 0.999999, "match": 0.999999}}
+    _, explanations = explained(system(folder, answers, run_options=strict, method="gradient_x_input"))
+    assert {target["status"] for row in explanations.values() for target in row["targets"]} == {OTHER_ANSWER}
+    assert {row["decision"] for row in explanations.values()} == {REVIEW}
 
 
-def test_records_that_the_run_did_not_answer_so_fail(folder, coded, tmp_path):
+def test_records_that_do_not_match_the_run_fail(folder, coded, tmp_path):
     entity = {**coded[0]["entities"][0], "start": 1, "end": 4}
     changes = {"decision": {1: "failed"}, "text_sha256": {1: None, 2: b"x" * 32}, "entities": {0: [entity], 1: None}}
     answers = written(tmp_path / "a.parquet", coded, **changes)
-    failed, found = explained(system(folder, answers, method="gradient_x_input"))
-    assert {row: failure["kind"] for row, failure in failed.items()} == {1: "not_coded", 2: "text_changed"}
-    assert found[0]["failure"] == {"kind": "not_coded", "detail": "an entity of the run is no run of the text's words"}
-    assert found[3]["failure"] is None
+    failures, explanations = explained(system(folder, answers, method="gradient_x_input"))
+    assert {row: failure["kind"] for row, failure in failures.items()} == {1: "not_coded", 2: "text_changed"}
+    assert explanations[0]["failure"] == {"kind": "not_coded", "detail": "an entity of the run is no run of the text's words"}
+    assert explanations[3]["failure"] is None
 
 
-def test_sentences_of_the_text_beside_the_prompt_as_it_is(folder, answers):
-    _, found = explained(system(folder, answers, method="occlusion", units="sentence"))
-    for target in found[0]["targets"]:
+def test_sentences_as_units_leave_the_prompt_as_it_is(folder, answers):
+    _, explanations = explained(system(folder, answers, method="occlusion", units="sentence"))
+    for target in explanations[0]["targets"]:
         kinds = [UNIT_KINDS[unit["kind"]] for unit in target["units"]]
         assert kinds.count("sentence") == 1 and kinds.count("soft_prompt") == 6 and target["unit_kind"] == "sentence"
 
 
-def test_questions_of_a_users_own_are_explained(folder, tmp_path):
-    asked = {"questions": {"C": "which fruit is named"}, "types": ["C"]}
-    coded = rows(extractor(folder, **asked), TEXTS)
+def test_a_users_own_questions_are_explained(folder, tmp_path):
+    question = {"questions": {"C": "which fruit is named"}, "types": ["C"]}
+    coded = rows(extractor(folder, **question), TEXTS)
     answers = written(tmp_path / "a.parquet", coded)
-    _, found = explained(system(folder, answers, asked=asked, method="gradient_x_input"))
-    (target, *_) = found[0]["targets"]
+    _, explanations = explained(system(folder, answers, run_options=question, method="gradient_x_input"))
+    (target, *_) = explanations[0]["targets"]
     words = [unit["text"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == "prompt"]
     assert target["target_name"] == "C" and words == ["which", "fruit", "is", "named"]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"tasks": ("Z",)}, r"explain\.tasks: the run looked for no type 'Z'; it did for A, B"),
-        ({"targets": {"A": "B"}}, r"explain\.targets: entities have no code"),
+        ({"targets": {"A": "B"}}, r"explain\.targets: entities have no codes"),
         ({"method": "pooling"}, r"explain\.method: an extractor of entities has no 'pooling'; it has integrated_gradients"),
         ({"erasure": "delete"}, r"explain\.erasure: an extractor of entities has no 'delete'; it has mask"),
         ({"of": "engine.models.explanations"}, "gives no answers that can be explained"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(folder, answers, options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_impossible_options_are_refused_before_any_work(folder, answers, options, message):
+    with pytest.raises(ConfigError, match=message):
         system(folder, answers, **options)

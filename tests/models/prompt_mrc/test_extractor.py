@@ -16,7 +16,7 @@ from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
 NESTED = "today we saw  the\tman 😀 sell hill green pear tree near a red\u00a0apple"
-FOUND = [("B", "hill green pear tree"), ("A", "green pear"), ("A", "red\u00a0apple")]
+EXPECTED = [("B", "hill green pear tree"), ("A", "green pear"), ("A", "red\u00a0apple")]
 
 
 def extractor(folder, **options):
@@ -28,19 +28,19 @@ def rows(system, texts):
     return system.run(system.prepare(records(texts))).sort_by("row").to_pylist()
 
 
-def said(row, text):
+def mentions(row, text):
     return [(each["type"], text[each["start"] : each["end"]]) for each in row["entities"]]
 
 
-def test_nested_spans_are_found_with_offsets_into_the_text_as_it_stands(model):
+def test_nested_spans_are_found_with_offsets_into_the_original_text(model):
     (row,) = rows(extractor(model), [NESTED])
-    assert said(row, NESTED) == FOUND
+    assert mentions(row, NESTED) == EXPECTED
     assert (row["decision"], row["reasons"], row["invalid_start_gt_end"], row["n_windows"]) == ("auto", [], 0, 1)
     assert not any(each["zero_shot"] for each in row["entities"])
 
 
 def test_flat_decoding_keeps_one_of_overlapping_spans(model):
-    # Flat across types is flat in a type too, whatever the checkpoint says.
+    # flat_across_types also means no overlap within a type, whatever the checkpoint says.
     assert extractor(model, flat_across_types=True).decoding.nested is False
     (row,) = rows(extractor(model, nested=False, flat_across_types=True), [NESTED])
     assert len(row["entities"]) == 2
@@ -48,25 +48,25 @@ def test_flat_decoding_keeps_one_of_overlapping_spans(model):
 
 def test_a_long_report_in_windows_has_the_spans_of_its_parts(model):
     text = "\n".join([NESTED] * 12)
-    # Flat within a type: so small a model, which has only met single sentences, also joins a start to the next one's end.
+    # Flat within a type, since so small a model, trained on single sentences, also joins a start to the end of the next entity.
     (row,) = rows(extractor(model, nested=False), [text])
     assert row["n_windows"] > 3
-    assert said(row, text) == FOUND * 12
+    assert mentions(row, text) == EXPECTED * 12
     assert len({(each["start"], each["end"], each["type"]) for each in row["entities"]}) == 36
 
 
-def test_batches_and_neighbours_change_nothing(model):
+def test_batches_do_not_change_rows(model):
     texts = [NESTED, "the man", "red apple today", "\n".join([NESTED] * 3)]
     whole = rows(extractor(model), texts)
     for other in (extractor(model, runtime={"batch_tokens": 64}), extractor(model, deterministic=True)):
-        for here, there in zip(whole, rows(other, texts), strict=True):
-            assert [list(each)[:3] for each in here["entities"]] == [list(each)[:3] for each in there["entities"]]
-            for one, two in zip(here["entities"], there["entities"], strict=True):
+        for row, same in zip(whole, rows(other, texts), strict=True):
+            assert [list(each)[:3] for each in row["entities"]] == [list(each)[:3] for each in same["entities"]]
+            for one, two in zip(row["entities"], same["entities"], strict=True):
                 for name in ("score", "margin", "context_share", "soft_share"):
                     assert one[name] == (None if two[name] is None else pytest.approx(two[name], abs=1e-4))
 
 
-def lists_of(table, **columns):
+def with_values(table, **columns):
     """The prepared table of one report with other values in some columns."""
     for name, values in columns.items():
         place = table.schema.get_field_index(name)
@@ -86,16 +86,16 @@ def test_a_span_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch):
         {"word_start": [each + 100 for each in starts], "word_end": [each + 100 for each in ends]},
     ):
         with pytest.raises(ContractError, match=r"does not lie in its text of 2[45] characters") as caught:
-            system.run(lists_of(prepared, **broken))
+            system.run(with_values(prepared, **broken))
         assert "pear" not in str(caught.value)
-    found = system._found
+    right = system._spans
     for first, last in ((4, 1), (-2, 1), (1, 5)):
 
-        def wrong(*given, first=first, last=last):
-            (spans,), lost = found(*given)
+        def wrong(*arguments, first=first, last=last):
+            (spans,), lost = right(*arguments)
             return [[replace(spans[0], first=first, last=last)]], lost
 
-        monkeypatch.setattr(system, "_found", wrong)
+        monkeypatch.setattr(system, "_spans", wrong)
         with pytest.raises(ContractError, match=f"words {first} to {last} of 5 "):
             system.run(prepared)
 
@@ -105,9 +105,9 @@ def test_evidence_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch
     prepared = system.prepare(records([NESTED]))
     evidence = system._evidence
 
-    def wrong(*given):
-        told = evidence(*given)
-        return {span: each | {"evidence": [{**each["evidence"][0], "end": len(NESTED) + 1}]} for span, each in told.items()}
+    def wrong(*arguments):
+        rows = evidence(*arguments)
+        return {span: row | {"evidence": [{**row["evidence"][0], "end": len(NESTED) + 1}]} for span, row in rows.items()}
 
     monkeypatch.setattr(system, "_evidence", wrong)
     with pytest.raises(ContractError, match=f"evidence .* does not lie in its text of {len(NESTED)} characters"):
@@ -115,22 +115,22 @@ def test_evidence_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch
 
 
 def test_a_start_is_counted_once_and_only_where_no_window_sees_its_entity(model, monkeypatch):
-    real = decode.candidates
+    real = decode.window_candidates
 
-    def wrapped(*given):
-        found, _ = real(*given)
-        return found, {(each.text, each.first, each.type) for each in found} | {(0, 0, 0), (0, 0, 1)}
+    def wrapped(*arguments):
+        spans, _ = real(*arguments)
+        return spans, {(span.text, span.first, span.type) for span in spans} | {(0, 0, 0), (0, 0, 1)}
 
-    monkeypatch.setattr(decode, "candidates", wrapped)
+    monkeypatch.setattr(decode, "window_candidates", wrapped)
     (row,) = rows(extractor(model), [" ".join([NESTED] * 4)])
     assert row["n_windows"] > 1 and row["entities"] and row["invalid_start_gt_end"] == 2
 
 
 def test_evidence_is_split_into_text_template_and_soft_prompt(model):
     (row,) = rows(extractor(model), [NESTED])
-    told = [each for each in row["entities"] if each["evidence"] is not None]
-    assert sorted(each["type"] for each in told) == ["A", "B"]
-    for each in told:
+    explained = [each for each in row["entities"] if each["evidence"] is not None]
+    assert sorted(each["type"] for each in explained) == ["A", "B"]
+    for each in explained:
         shares = [each[name] for name in ("context_share", "hard_share", "soft_share")]
         assert sum(shares) == pytest.approx(1, abs=1e-5) and min(shares) > 0
         assert 0 < len(each["evidence"]) <= 3
@@ -138,16 +138,16 @@ def test_evidence_is_split_into_text_template_and_soft_prompt(model):
         assert all(0 <= run["start"] < run["end"] <= len(NESTED) for run in each["evidence"])
     (every,) = rows(extractor(model, every=True), [NESTED])
     assert len(every["entities"]) == 3 and all(each["evidence"] and each["context_share"] > 0 for each in every["entities"])
-    # What is told of one does not depend on how many are told of.
-    alike = {(each["type"], each["start"], each["end"]): each for each in every["entities"]}
-    assert all(
-        alike[each["type"], each["start"], each["end"]]["soft_share"] == pytest.approx(each["soft_share"]) for each in told
-    )
+    # The evidence of an entity does not depend on how many others have evidence.
+    by_span = {(each["type"], each["start"], each["end"]): each for each in every["entities"]}
+    for each in explained:
+        same = by_span[each["type"], each["start"], each["end"]]
+        assert same["soft_share"] == pytest.approx(each["soft_share"])
     (bare,) = rows(extractor(model, evidence="none", margins=0.0), [NESTED])
     assert all(each["evidence"] is None and each["margin"] is None for each in bare["entities"])
 
 
-def test_margins_name_the_type_that_might_have_been_meant(model):
+def test_margins_name_the_type_that_comes_second(model):
     (row,) = rows(extractor(model), [NESTED])
     assert all(each["margin"] > 0 for each in row["entities"])
     assert [each["confused_with"] for each in row["entities"]] == ["A", "B", "B"]
@@ -158,43 +158,43 @@ def test_a_new_type_by_a_users_question_is_marked(model):
     system = extractor(model, questions={"C": "which fruit is named"}, types=["C"], thresholds=anything)
     (row,) = rows(system, [NESTED])
     assert row["entities"] and all(each["type"] == "C" and each["zero_shot"] for each in row["entities"])
-    # What is asked for is looked for, whichever types are named beside it.
+    # A question is always asked, whichever types are named beside it.
     both = extractor(model, questions={"C": "which fruit is named"}, types=["A"], thresholds=anything)
     assert {each["type"] for each in rows(both, [NESTED])[0]["entities"]} == {"A", "C"}
-    # A question for a type that the model knows takes its template's place.
+    # A question for a type of the model replaces its template.
     (row,) = rows(extractor(model, questions={"A": "which fruit is named"}), [NESTED])
-    assert said(row, NESTED) == FOUND and not any(each["zero_shot"] for each in row["entities"])
+    assert mentions(row, NESTED) == EXPECTED and not any(each["zero_shot"] for each in row["entities"])
 
 
 def test_a_consultation_answers_with_words(model):
-    found = consult(NESTED, ["A", "B"], model=str(model), options={"precision": "fp32"})
-    assert len(found) == 3 and all(each["evidence"] for each in found)
+    entities = consult(NESTED, ["A", "B"], model=str(model), options={"precision": "fp32"})
+    assert len(entities) == 3 and all(each["evidence"] for each in entities)
     best = consult(NESTED, ["A", "B"], model=str(model), options={"precision": "fp32", "every": False})
     assert sum(each["evidence"] is not None for each in best) == 2
-    found = consult(NESTED, ["A"], model=str(model), options={"precision": "fp32"})
-    assert [(each["type"], each["text"]) for each in found] == FOUND[1:]
+    entities = consult(NESTED, ["A"], model=str(model), options={"precision": "fp32"})
+    assert [(each["type"], each["text"]) for each in entities] == EXPECTED[1:]
     free = consult(NESTED, question="which fruit is named", model=str(model), options={"precision": "fp32"})
     assert all(each["type"] == "question" and each["zero_shot"] for each in free)
-    given = {"precision": "fp32", "types": ["A"], "questions": None}
-    assert {each["type"] for each in consult(NESTED, model=str(model), options=given)} == {"A"}
-    for text, types, options, told in (
+    options = {"precision": "fp32", "types": ["A"], "questions": None}
+    assert {each["type"] for each in consult(NESTED, model=str(model), options=options)} == {"A"}
+    for text, types, options, message in (
         ("  ", [], {}, "empty"),
-        # It has 15 tokens, so that one of the second is read.
-        (f"{NESTED} {NESTED}", [], {"max_tokens": 16}, f"{len(NESTED) - len('today')} characters lie beyond"),
+        # NESTED has 15 tokens, so that one of its repetition is read.
+        (f"{NESTED} {NESTED}", [], {"max_tokens": 16}, f"its last {len(NESTED) - len('today')} characters are not read"),
         (NESTED, ["B"], {"types": ["A"]}, "name them once"),
-        ("a \ud800 b", [], {}, "no Unicode text"),
+        ("a \ud800 b", [], {}, "not valid Unicode"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             consult(text, types, model=str(model), options=options)
 
 
-def test_prompts_are_exchanged_and_make_another_model_of_it(model, tmp_path):
+def test_exchanged_prompts_change_digest_and_answers(model, tmp_path):
     module = PromptModule.read(model / "prompts.safetensors")
     path = tmp_path / "other.safetensors"
     replace(module, domain="other", own={"A": module.own["B"], "B": module.own["A"]}).save(path)
     system = extractor(model, prompts=str(path))
     assert system.digest != extractor(model).digest
-    assert said(rows(system, [NESTED])[0], NESTED) != FOUND
+    assert mentions(rows(system, [NESTED])[0], NESTED) != EXPECTED
 
 
 def test_a_folder_of_prompts_is_listed(model):
@@ -202,30 +202,30 @@ def test_a_folder_of_prompts_is_listed(model):
         extractor(model, prompts=str(model))
 
 
-def test_prompts_and_questions_that_do_not_fit_are_refused_before_anything_is_read(model, tmp_path):
+def test_prompts_and_questions_that_do_not_fit_are_refused_at_once(model, tmp_path):
     module, path = PromptModule.read(model / "prompts.safetensors"), tmp_path / "other.safetensors"
-    for other, told in (
+    for other, message in (
         (replace(module, encoder="x"), "model.prompts: .*another encoder"),
         (replace(module, weights=None), "model.prompts: .*another model"),
         (replace(module, shared=module.shared[:, :8]), "model.prompts: .*other numbers"),
         (replace(module, shared=module.shared[:2]), "model.prompts: .*other numbers"),
     ):
         other.save(path)
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             extractor(model, prompts=str(path))
     # 32 positions, of which [CLS], [SEP] and six soft vectors take eight.
-    told = "entities.questions: the prompt for 'C' of 40 word pieces and 6 soft vectors takes 48 positions, there are 32"
-    with pytest.raises(ConfigError, match=f"^{told}; shorten the question$"):
+    message = "entities.questions: the prompt for 'C' of 40 word pieces and 6 soft vectors takes 48 positions, there are 32"
+    with pytest.raises(ConfigError, match=f"^{message}; shorten the question$"):
         extractor(model, questions={"A": "which fruit", "C": "fruit " * 40})
 
 
-def test_a_long_report_is_read_a_window_at_a_time_where_bits_must_be_the_same(model):
+def test_deterministic_reads_one_window_at_a_time(model):
     system = extractor(model, deterministic=True)
-    cut = [[f"window {part} of {text}" for part in range(3)] for text in range(2)]
-    assert list(system._batches(cut)) == [[window] for each in cut for window in each]
+    windows = [[f"window {part} of {text}" for part in range(3)] for text in range(2)]
+    assert list(system._batches(windows)) == [[window] for of_text in windows for window in of_text]
 
 
-def test_a_cut_or_empty_report_is_told(model):
+def test_a_truncated_or_empty_report_is_reported(model):
     system = extractor(model, max_tokens=16)
     prepared = system.prepare(records([f"{NESTED} {NESTED}", "  "]))
     assert [each and each["kind"] for each in prepared["failure"].to_pylist()] == [None, "missing_text"]
@@ -235,12 +235,12 @@ def test_a_cut_or_empty_report_is_told(model):
 
 def test_no_records_give_an_empty_table_of_the_same_columns(model):
     system = extractor(model)
-    found = system.run(system.prepare(records([])))
-    assert found.num_rows == 0 and set(pa.schema(entities_fields()).names) <= set(found.schema.names)
+    table = system.run(system.prepare(records([])))
+    assert table.num_rows == 0 and set(pa.schema(entities_fields()).names) <= set(table.schema.names)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"types": ["Z"]}, "no type 'Z'; it has A, B"),
         ({"questions": {"C": "fruit " * 40}}, "takes 48 positions"),
@@ -255,8 +255,8 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
         ({"tasks": ["site"]}, "^model: unknown options tasks; this system has max_tokens, .*types"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(model, options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_impossible_settings_are_refused(model, options, message):
+    with pytest.raises(ConfigError, match=message):
         rows(extractor(model, **options), ["a"])
 
 
@@ -270,19 +270,19 @@ def test_a_tagger_reads_no_questions_and_has_evidence_of_the_text_alone(tmp_path
     system = extractor(folder)
     system.network.tagger.bias.data[1] = 9.0  # every word begins an A
     (row,) = rows(system, ["the man"])
-    assert said(row, "the man") == [("A", "the"), ("A", "man")]
-    (told,) = [each for each in row["entities"] if each["evidence"] is not None]
-    assert told["context_share"] == pytest.approx(1) and told["match_score"] is None
+    assert mentions(row, "the man") == [("A", "the"), ("A", "man")]
+    (entity,) = [each for each in row["entities"] if each["evidence"] is not None]
+    assert entity["context_share"] == pytest.approx(1) and entity["match_score"] is None
 
 
-def test_a_checkpoint_comes_back_as_it_was_written_and_a_changed_file_is_refused(model, learned, tmp_path):
-    found = read_checkpoint(str(model))
-    assert found.config == learned.network.config and found.decoding == learned.decoding
+def test_a_checkpoint_is_read_as_it_was_written_and_a_changed_file_is_refused(model, learned, tmp_path):
+    checkpoint = read_checkpoint(str(model))
+    assert checkpoint.config == learned.network.config and checkpoint.decoding == learned.decoding
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in model.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    assert read_checkpoint(str(copy)).digest == found.digest
+    assert read_checkpoint(str(copy)).digest == checkpoint.digest
     (copy / "prompts.safetensors").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"prompts.safetensors in .* is not the file"):
         read_checkpoint(str(copy))

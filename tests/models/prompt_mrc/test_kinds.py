@@ -1,4 +1,4 @@
-"""Encoders of other kinds than BERT, tiny and random, on their whole way through prompts, heads, training and extraction."""
+"""Encoders of other kinds than BERT, tiny and random, with prompts, heads, training and extraction."""
 
 import pytest
 import torch
@@ -7,16 +7,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from engine.encoders import encoder_folder, load_encoder, load_tokenizer
 from engine.models.base import ModelSpec, load
-from engine.models.prompt_mrc.build import new_network
 from engine.models.prompt_mrc.instances import windows
-from engine.models.prompt_mrc.network import collate
+from engine.models.prompt_mrc.network import collate, new_network
 from engine.text.tokens import tokenize
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import QUESTIONS, World, tiny_config, tiny_learner, write
 
 TEXTS = ["the old man sells bread", "a red apple", "we saw the man near a hill green pear tree sell bread near the river today"]
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
-# The layers of ModernBERT that see neighbours alone see so few that a place more between prompt and text is felt.
+# The local layers of ModernBERT see so few neighbours that one more place between prompt and text makes a difference.
 KINDS = {
     "Roberta": {**SIZES, "max_position_embeddings": 130, "pad_token_id": 1},
     "ModernBert": {**SIZES, "max_position_embeddings": 128, "local_attention": 16, "pad_token_id": 1},
@@ -30,7 +29,7 @@ def encoder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(5)
     config = getattr(transformers, f"{request.param}Config")(**KINDS[request.param])
-    # Weights so large that states differ by more than a rounding.
+    # Weights large enough that states differ by more than rounding.
     config.initializer_range = 0.5
     getattr(transformers, f"{request.param}Model")(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.BPE())
@@ -46,7 +45,7 @@ def network(encoder, attention="eager", **changes):
     return new_network(tiny_config(encoder=encoder, **changes), torch.float32, attention).eval()
 
 
-def cut(model, texts=TEXTS):
+def windows_of(model, texts=TEXTS):
     tokens = tokenize(load_tokenizer(encoder_folder(model.config.encoder)), list(texts), 512)
     return [window for i, t in enumerate(tokens) for window in windows(i, t.ids, t.word_of_token, 48, 16)]
 
@@ -56,7 +55,7 @@ def cut(model, texts=TEXTS):
 @torch.no_grad()
 def test_a_window_alone_is_a_window_in_a_padded_batch(encoder, mode, attention):
     model = network(encoder, attention, mode=mode)
-    shown = cut(model)
+    shown = windows_of(model)
     types = [0] if mode == "tagger" else [0, 1]
     together = model(collate(shown, model.config.special), types)
     for number, window in enumerate(shown):
@@ -72,7 +71,7 @@ def test_a_window_alone_is_a_window_in_a_padded_batch(encoder, mode, attention):
 def test_the_whole_sequence_is_what_the_encoder_makes_of_it(encoder):
     model = network(encoder, mode="hard")
     cls, sep, *_ = model.config.special
-    (window,) = cut(model, TEXTS[:1])
+    (window,) = windows_of(model, TEXTS[:1])
     words = model.queries[1]
     ids = torch.tensor([[cls, *words, sep, *window.ids.tolist(), sep]])
     head = len(words) + 2
@@ -80,8 +79,8 @@ def test_the_whole_sequence_is_what_the_encoder_makes_of_it(encoder):
     offset = 2 if "Roberta" in encoder else 0
     places = torch.tensor([[*range(head), *range(32, 32 + len(window) + 1)]]) + offset
     expected = load_encoder(encoder, torch.float32, "eager")(ids, position_ids=places).last_hidden_state[:, head:]
-    found = model(collate([window], model.config.special), [1]).states
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    states = model(collate([window], model.config.special), [1]).states
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -104,9 +103,9 @@ def test_what_is_extracted_lies_in_a_text_of_many_blanks(encoder, tmp_path):
     system = load(ModelSpec("engine.models.prompt_mrc", str(write(learner, tmp_path / "m", **low)), {"precision": "fp32"}, {}))
     text = "the  red\tapple \n\n hill green pear tree \n"
     (row,) = system.run(system.prepare(records([text]))).to_pylist()
-    found = {text[each["start"] : each["end"]] for each in row["entities"]}
-    assert {"red\tapple", "the", "tree"} <= found and not any(each != each.strip() for each in found)
-    told = [each for each in row["entities"] if each["evidence"] is not None]
-    assert len(told) == 2 and all(
-        abs(each["context_share"] + each["hard_share"] + each["soft_share"] - 1) < 1e-5 for each in told
+    words = {text[each["start"] : each["end"]] for each in row["entities"]}
+    assert {"red\tapple", "the", "tree"} <= words and not any(each != each.strip() for each in words)
+    explained = [each for each in row["entities"] if each["evidence"] is not None]
+    assert len(explained) == 2 and all(
+        abs(each["context_share"] + each["hard_share"] + each["soft_share"] - 1) < 1e-5 for each in explained
     )

@@ -1,17 +1,18 @@
-"""What the extractor learns, and what it leaves alone."""
+"""What training changes in the extractor, and what it leaves alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from engine.models.prompt_mrc.config import Decoding, LearnConfig
-from engine.models.prompt_mrc.learner import MrcLearner, exact
+from engine.models.prompt_mrc.config import Decoding, ModelConfig
+from engine.models.prompt_mrc.learner import MrcLearner
+from engine.models.prompt_mrc.tuning import exact_figures
 from engine.training.config import LoopConfig
 from engine.training.loop import Worker, train
 from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
 
 
-def test_200_nested_sentences_are_learned_and_the_wrong_question_finds_other_things(learned):
+def test_200_nested_sentences_are_learned_and_the_wrong_question_finds_other_spans(learned):
     assert learned.validate()["f1"] == 1.0
     members = np.flatnonzero(learned.examples.valid).tolist()
     nested = [m for m in members if {span.type for span in learned.examples.spans[m]} == {0, 1}]
@@ -28,7 +29,7 @@ def test_200_nested_sentences_are_learned_and_the_wrong_question_finds_other_thi
 
 
 @pytest.mark.parametrize(("heads", "changed"), [(True, {"soft."}), (False, {"soft.", "start.", "end.", "match."})])
-def test_with_the_encoder_frozen_only_prompts_and_where_wanted_heads_change(tmp_path, heads, changed):
+def test_with_a_frozen_encoder_only_prompts_and_unfrozen_heads_change(tmp_path, heads, changed):
     learner = tiny_learner(tiny_config(freeze_encoder=True, freeze_heads=heads), World.make(8))
     before = {name: value.clone() for name, value in learner.network.state_dict().items()}
     train(learner, LoopConfig(epochs=1, batch=4), Worker(), tmp_path)
@@ -39,7 +40,7 @@ def test_with_the_encoder_frozen_only_prompts_and_where_wanted_heads_change(tmp_
 
 
 @torch.no_grad()
-def test_a_records_loss_is_the_same_whatever_stands_beside_it():
+def test_a_records_loss_is_the_same_in_every_batch():
     learner = tiny_learner(world=World.make(6), masking=0.5)
     together = [sum(float(sum(terms.values())) for terms, _ in learner.losses(list(range(6)), 1))]
     alone = [float(sum(terms.values())) for member in range(6) for terms, _ in learner.losses([member], 1)]
@@ -48,18 +49,20 @@ def test_a_records_loss_is_the_same_whatever_stands_beside_it():
     assert sum(other) != pytest.approx(sum(alone), abs=1e-4)
 
 
-def test_at_the_start_the_loss_is_that_of_the_prior():
-    learner = tiny_learner(tiny_config(prior=0.5), World.make(1), weights=(1, 1, 0.1))
+def test_the_loss_of_heads_that_know_nothing():
+    learner = tiny_learner(world=World.make(1))
+    learner.weights = MrcLearner.weights
     for head in (learner.network.start, learner.network.end):
         torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
     ((terms, _),) = list(learner.losses([0], 0))
     words = len(learner.examples.tokens[0].word_start)
-    # Both types are asked for: those it has and up to two others.
+    # The window is asked for both types: those it has and up to two others.
     assert float(terms["start"].detach()) == pytest.approx(2 * words * np.log(2) / 64 / 2.1, rel=1e-5)
 
 
 def test_a_window_without_a_whole_word_has_a_loss():
-    # One word of many pieces: windows in its middle hold no first piece, those before its end no last one.
+    # One word of many pieces: windows within it have no first piece of a word, or no last one.
     config = tiny_config(window=3, overlap=1)
     learner = tiny_learner(config, World(["x" * 40], [[]]))
     shown = learner.windows(0)
@@ -69,10 +72,10 @@ def test_a_window_without_a_whole_word_has_a_loss():
 
 
 def test_spans_of_a_tagger_never_nest():
-    network = tiny_learner(tiny_config(mode="tagger"), World.make(2)).network
-    for decoding in (Decoding(), Decoding(nested=False, flat_across_types=True)):
-        learner = MrcLearner(network, World.make(2).examples(network.config), LearnConfig(), torch.device("cpu"), decoding)
-        assert not learner.decoding.nested and learner.decoding.flat_across_types == decoding.flat_across_types
+    for flat_across_types in (False, True):
+        model = ModelConfig(mode="tagger", flat_across_types=flat_across_types)
+        assert model.decoding(nested=True) == Decoding(nested=False, flat_across_types=flat_across_types)
+    assert ModelConfig().decoding(nested=True).nested and not ModelConfig(nested=False).decoding(nested=True).nested
 
 
 def test_the_tagger_learns_in_the_same_loop(tmp_path):
@@ -83,5 +86,5 @@ def test_the_tagger_learns_in_the_same_loop(tmp_path):
 
 
 def test_precision_recall_and_f1():
-    assert exact({1, 2, 3, 4}, {3, 4, 5}) == pytest.approx((2 / 3, 0.5, 4 / 7))
-    assert exact(set(), set()) == (0.0, 0.0, 0.0)
+    assert exact_figures({1, 2, 3, 4}, {3, 4, 5}) == pytest.approx((2 / 3, 0.5, 4 / 7))
+    assert exact_figures(set(), set()) == (0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""The promises of a run, kept for entities, without Ray; a killed driver is in tests/pipeline/test_entities.py."""
+"""The promises of a run for entities, without Ray; a killed driver is in tests/pipeline/test_entities.py."""
 
 from pathlib import Path
 
@@ -24,20 +24,20 @@ def settings(tmp_path: Path, model: Path, output: str = "out") -> RunConfig:
 
 
 def check(output: Path) -> pl.DataFrame:
-    found = pl.read_parquet(output / "entities" / "*.parquet")
-    assert sorted(found["record_id"]) == sorted(TEXTS)
-    failed = found.filter(pl.col("decision") == "failed")
+    rows = pl.read_parquet(output / "entities" / "*.parquet")
+    assert sorted(rows["record_id"]) == sorted(TEXTS)
+    failed = rows.filter(pl.col("decision") == "failed")
     assert failed["record_id"].to_list() == ["r030"] and failed["failure"][0]["kind"] == "missing_text"
-    for row in found.filter(pl.col("decision") == "auto").to_dicts():
+    for row in rows.filter(pl.col("decision") == "auto").to_dicts():
         for each in row["entities"]:
             part = TEXTS[row["record_id"]][each["start"] : each["end"]]
             assert part == part.strip() and part
             assert part.startswith("hill") == (each["type"] == "B")
-    return found.sort("record_id")
+    return rows.sort("record_id")
 
 
 @pytest.mark.timeout(600)
-def test_a_run_that_died_at_a_commit_goes_on_with_every_record_once(tmp_path, model):
+def test_a_run_that_died_at_a_commit_continues_with_every_record_once(tmp_path, model):
     write_input(tmp_path / "in" / "a.jsonl", TEXTS)
     config = settings(tmp_path, model)
     with pytest.raises(KeyboardInterrupt):
@@ -46,10 +46,10 @@ def test_a_run_that_died_at_a_commit_goes_on_with_every_record_once(tmp_path, mo
     assert 0 < len(list((tmp_path / "out" / "_receipts").glob("*.json"))) < len(bench.plan.shards)
     bench.code(attempt=2)
     bench.publish()
-    found = check(tmp_path / "out")
-    assert found["entities"].list.len().sum() > 60
+    rows = check(tmp_path / "out")
+    assert rows["entities"].list.len().sum() > 60
     whole = Bench(settings(tmp_path, model, "whole"))
     whole.code()
     whole.publish()
     same = check(tmp_path / "whole")
-    assert found["entities"].to_list() == same["entities"].to_list()
+    assert rows["entities"].to_list() == same["entities"].to_list()

@@ -1,4 +1,4 @@
-"""Candidates as a table: enough to find the thresholds and the spans without the network."""
+"""The table of candidates suffices to find thresholds and spans without the network."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import torch
 
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
-from engine.models.prompt_mrc.scores import candidates_of
-from engine.models.prompt_mrc.tuning import OFFSETS, settled, tried
+from engine.models.prompt_mrc.scores import OFFSETS, candidates_of, lowest_decodings
+from engine.models.prompt_mrc.tuning import select_all
 from engine.models.run import records_of
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
@@ -17,16 +17,18 @@ TEXTS = [*World.make(4, seed=3).texts, "the man", " ".join(World.make(4, seed=4)
 
 @pytest.fixture(scope="module", params=["hybrid", "tagger"])
 def system(request, tmp_path_factory):
-    """An extractor that has learned nothing and says a good deal."""
+    """An untrained extractor that finds many spans."""
     learner = tiny_learner(tiny_config(mode=request.param), World.make(2))
     folder = write(learner, tmp_path_factory.mktemp("m") / "model", nested=request.param != "tagger")
-    made = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", "evidence": "none"}, {}))
-    heads = {name: value for name, value in made.network.named_parameters() if name.startswith(("start.", "end.", "tagger."))}
+    extractor = load(ModelSpec("engine.models.prompt_mrc", str(folder), {"precision": "fp32", "evidence": "none"}, {}))
+    heads = {
+        name: value for name, value in extractor.network.named_parameters() if name.startswith(("start.", "end.", "tagger."))
+    }
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
         for name, value in heads.items():
             value.copy_(torch.zeros_like(value) if name.endswith("bias") else 3 * torch.randn_like(value))
-    return made
+    return extractor
 
 
 @pytest.fixture(scope="module")
@@ -34,29 +36,32 @@ def prepared(system):
     return system.prepare(records_of([f"r{number}" for number in range(len(TEXTS))], TEXTS))
 
 
-def test_the_spans_of_any_thresholds_follow_from_them(system, prepared):
+def test_they_give_the_spans_under_any_thresholds(system, prepared):
     scores = system.scores(prepared)
     assert scores.column_names == ["row", "candidates"]
-    learned, offsets = system.decoding, OFFSETS if system.config.is_tagger else OFFSETS[:1]
-    told = set()
+    trained, offsets = system.decoding, OFFSETS if system.config.is_tagger else OFFSETS[:1]
+    all_spans = set()
     try:
         for offset in offsets:
             for change in ({}, {"match": 0.3}, {"match": 0.2, "start": 0.7, "end": 0.3}):
-                system.decoding = replace(learned, outside=offset, **change)
-                found = settled(candidates_of(scores, system.names, offset), system.decoding)
-                said = {(each.text, each.first, each.last, system.names[each.type], each.score) for each in found}
+                system.decoding = replace(trained, outside=offset, **change)
+                selected = select_all(candidates_of(scores, system.names, offset), system.decoding)
+                predicted = {(each.text, *each.key, each.score) for each in selected}
                 rows = system.run(prepared).to_pylist()
                 spans = {(row["row"], each["start"], each["end"], each["type"]) for row in rows for each in row["entities"]}
-                assert len(said) == len(spans) == sum(len(row["entities"]) for row in rows)
+                assert len(predicted) == len(spans) == sum(len(row["entities"]) for row in rows)
                 words = {row["row"]: (row["word_start"], row["word_end"]) for row in prepared.to_pylist()}
-                assert spans == {(row, words[row][0][first], words[row][1][last], kind) for row, first, last, kind, _ in said}
-                told |= spans
+                assert spans == {
+                    (row, words[row][0][first], words[row][1][last], system.names[kind])
+                    for row, first, last, kind, _ in predicted
+                }
+                all_spans |= spans
     finally:
-        system.decoding = learned
-    assert len(told) > 20
+        system.decoding = trained
+    assert len(all_spans) > 20
 
 
-def test_offsets_lie_in_the_text_and_nothing_is_rounded(system, prepared):
+def test_offsets_lie_in_the_text_and_scores_are_not_rounded(system, prepared):
     for row in system.scores(prepared).to_pylist():
         text = TEXTS[row["row"]]
         for each in row["candidates"]:
@@ -68,8 +73,8 @@ def test_offsets_lie_in_the_text_and_nothing_is_rounded(system, prepared):
             assert min([each["score"]] if system.config.is_tagger else parts) > 0.09
 
 
-def test_a_tagger_is_asked_under_every_offset(system):
+def test_a_tagger_has_candidates_for_every_offset(system):
     decoding = replace(system.decoding, outside=0.25)
-    offsets = [each.outside for each in tried(decoding, system.config.is_tagger)]
+    offsets = [each.outside for each in lowest_decodings(decoding, system.config.is_tagger)]
     assert offsets == ([*OFFSETS, 0.25] if system.config.is_tagger else [0.25])
-    assert all(each.match < 0.1 for each in tried(decoding, system.config.is_tagger))
+    assert all(each.match < 0.1 for each in lowest_decodings(decoding, system.config.is_tagger))
