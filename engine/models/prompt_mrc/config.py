@@ -185,10 +185,12 @@ class DataConfig:
         "spans; or a file or glob of CSV or JSONL with text and spans.",
         path=True,
     )
-    types: tuple[str, ...] = key((), "Entity types to learn; none: all that train has.")
-    share: float = key(1.0, "Share of train to learn from, chosen by id.", low=0.0001, high=1.0)
-    eval_share: float = key(1.0, "Share of valid and of test to measure on, chosen by id.", low=0.0001, high=1.0)
-    cut_share: float = key(0.1, "Share of train that becomes the split which a corpus lacks.", low=0.01, high=0.5)
+    types: tuple[str, ...] = key((), "Entity types to learn; [] learns all types of the training set.")
+    share: float = key(1.0, "Share of the training set to learn from, chosen by id.", low=0.0001, high=1.0)
+    eval_share: float = key(1.0, "Share of the validation and test sets to measure on, chosen by id.", low=0.0001, high=1.0)
+    cut_share: float = key(
+        0.1, "If the corpus lacks a validation or test set, the share of the training set that replaces it.", low=0.01, high=0.5
+    )
     max_tokens: int = 16384
 
     def __post_init__(self) -> None:
@@ -203,31 +205,33 @@ class ModelConfig:
     encoder: str = key(MrcConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
     rank: int = key(MrcConfig.rank, "Rank of the adapter on each linear layer of the encoder.", low=1)
     window: int = key(MrcConfig.window, "Tokens of text in one window.", low=8)
-    mode: str = key(MrcConfig.mode, "What stands in front of a text; docs/models.md.", choices=MODES)
+    mode: str = key(MrcConfig.mode, "What precedes a text; docs/models.md describes each mode.", choices=MODES)
     domain: str = key(MrcConfig.domain, "Name of the domain that the shared soft vectors belong to.")
-    language: str = key(MrcConfig.language, "Language of the templates, names and definitions that come along: en or es.")
-    style: str = key(MrcConfig.style, "Which templates.", choices=STYLES)
-    version: int = key(MrcConfig.version, "Which wording of a style.", low=1)
-    questions: Mapping[str, str] = key({}, "Own questions for some types, type: text, in place of the templates.")
+    language: str = key(MrcConfig.language, "Language of the built-in templates, names and definitions: en or es.")
+    style: str = key(MrcConfig.style, "Style of the built-in templates.", choices=STYLES)
+    version: int = key(MrcConfig.version, "Version of the wording of this style.", low=1)
+    questions: Mapping[str, str] = key({}, "Your own questions for some types, as {type: text}, in place of the templates.")
     ontology: str | None = key(
         None,
-        "CSV file with type and definition, or pkg:ontology, which comes along: templates make themselves from it and from "
-        "mentions of train, which the checkpoint then holds.",
+        "CSV file with the columns type and definition, or the built-in pkg:ontology. Templates are then built "
+        "from it and from mentions of the training set; the checkpoint holds these mentions.",
         path=True,
     )
-    mentions: int = key(12, "Most mentions in a template that makes itself.", low=0)
+    mentions: int = key(12, "Largest number of mentions in a template built with model.ontology.", low=0)
     shared_soft: int = key(MrcConfig.shared_soft, "Soft vectors of the domain.", low=0)
     type_soft: int = key(MrcConfig.type_soft, "Soft vectors of each type.", low=0)
-    deep: bool = key(MrcConfig.deep, "Every layer of the encoder gets soft vectors of its own, not the first alone.")
-    depth: int = key(MrcConfig.depth, "Encoder layers that are kept, the lowest; 0: all.", low=0)
-    share_layers: int = key(MrcConfig.share_layers, "Lower layers where prompt and text do not see each other; cheaper.", low=0)
+    deep: bool = key(MrcConfig.deep, "Give every layer of the encoder its own soft vectors, not only the first.")
+    depth: int = key(MrcConfig.depth, "Number of encoder layers to keep, from the lowest; 0 keeps all.", low=0)
+    share_layers: int = key(
+        MrcConfig.share_layers, "Number of lower layers in which prompt and text do not see each other, which saves time.", low=0
+    )
     overlap: int = key(MrcConfig.overlap, "Tokens that neighbouring windows share.", low=0)
-    prompt_room: int = key(MrcConfig.prompt_room, "Positions that are kept for the prompt, the longest template included.", low=4)
-    freeze_encoder: bool = key(MrcConfig.freeze_encoder, "Train prompts and heads alone.")
+    prompt_room: int = key(MrcConfig.prompt_room, "Positions reserved for the prompt; the longest template must fit.", low=4)
+    freeze_encoder: bool = key(MrcConfig.freeze_encoder, "Train only prompts and heads.")
     freeze_heads: bool = key(MrcConfig.freeze_heads, "Leave the heads of model.base as they are.")
-    base: str | None = key(None, "Checkpoint folder to go on from with new prompts.", path=True)
-    nested: bool | None = key(None, "Spans of one type may overlap; null goes by train.")
-    flat_across_types: bool = key(False, "Spans of different types may not overlap either.")
+    base: str | None = key(None, "Checkpoint folder whose model gets new prompts.", path=True)
+    nested: bool | None = key(None, "Whether spans of one type may overlap; null allows it if they do in the training set.")
+    flat_across_types: bool = key(False, "Forbid overlap between spans of different types too.")
 
 
 @dataclass(frozen=True)
@@ -239,15 +243,22 @@ class LearnConfig:
     `budget` is padded tokens a micro-batch.
     """
 
-    masking: float = key(0.3, "Share of masked tokens is this times u squared, u uniform for each window.", low=0.0, high=1.0)
-    negatives: int = key(2, "Types that a window lacks and is asked for, for each that it has.", low=1)
+    masking: float = key(
+        0.3,
+        "The share of masked tokens in a window is this times u squared, with u drawn uniformly from 0 to 1.",
+        low=0.0,
+        high=1.0,
+    )
+    negatives: int = key(
+        2, "For each type that a window contains, the number of types looked for that it does not contain.", low=1
+    )
     weights: tuple[float, float, float] = (1.0, 1.0, 0.1)
     random_pairs: int = 5
     soft_rate: float = key(10.0, "Learning rate of soft vectors relative to train.rate.", low=0.0)
     budget: int | None = key(
         None,
-        "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes. "
-        "null: 8,192, and on a CPU 1,024.",
+        "Padded tokens in one forward and backward pass; a step sums the gradients of as many passes as it needs. "
+        "null: 8,192 on a GPU and 1,024 on a CPU.",
         low=128,
     )
     seed: int = 7

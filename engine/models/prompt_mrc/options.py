@@ -21,48 +21,58 @@ class Options(TextOptions):
 
     types: tuple[str, ...] = key(
         (),
-        "Types to look for, such as [Disease,Chemical], beside those of your own questions; all of the model where empty.",
+        "Types to look for, such as [Disease,Chemical], in addition to the types of your own questions; [] looks "
+        "for all types of the model.",
         at="entities.types",
     )
     questions: Mapping[str, str] = key(
         {},
-        "Your own questions, a type each, such as {Device: 'Which implants are named?'}; new types are marked zero_shot.",
+        "Your own questions, one for each type, such as {Device: 'Which implants are named?'}; entities of new "
+        "types are marked zero_shot.",
         at="entities.questions",
     )
     questions_file: str | None = key(
-        None, "YAML file with such questions, a line each: type, colon, question.", at="entities.questions_file", path=True
+        None,
+        "YAML file with your own questions, one on each line: type, colon, question.",
+        at="entities.questions_file",
+        path=True,
     )
     prompts: str | None = key(
         None,
-        "File with soft prompts of another domain, in place of the checkpoint's; a folder lists those that it has.",
+        "File with soft prompts of another domain, used in place of the checkpoint's prompts. If you give a "
+        "folder, the message lists the prompts in it.",
         at="model.prompts",
         path=True,
     )
     nested: bool | None = key(
-        None, "Whether entities of a type may lie in each other; null leaves it to the checkpoint.", at="entities.nested"
+        None,
+        "Whether an entity may lie within another one of the same type; null leaves it to the checkpoint.",
+        at="entities.nested",
     )
     flat_across_types: bool | None = key(
-        None, "Whether entities of different types must not overlap either.", at="entities.flat_across_types"
+        None, "Whether overlap is forbidden between entities of different types too.", at="entities.flat_across_types"
     )
     thresholds: Mapping[str, float] = key(
         {},
-        "Probabilities from which start, end and match count, such as {start: 0.6}; else the checkpoint's.",
+        "Lowest probabilities at which start, end and match count, such as {start: 0.6}; others are the checkpoint's.",
         at="entities.thresholds",
         low=0.0,
         high=1.0,
     )
     evidence: str = key(
-        EVIDENCE_METHODS[0], "How evidence is found; none is no evidence.", at="explain.method", choices=EVIDENCE_METHODS
+        EVIDENCE_METHODS[0], "How evidence is found; none gives no evidence.", at="explain.method", choices=EVIDENCE_METHODS
     )
-    spans: int = key(3, "Most evidence spans for each entity that has evidence.", at="explain.spans", low=1, high=50)
+    spans: int = key(3, "Largest number of evidence spans for each entity that has evidence.", at="explain.spans", low=1, high=50)
     every: bool = key(
         False,
-        "Evidence of every entity, at several times the cost; false: of the best-scored one of each type in a report.",
+        "Give evidence for every entity, at several times the cost; false: only for the entity with the highest "
+        "score of each type in a report.",
         at="explain.every",
     )
     margins: float = key(
         1.0,
-        "Share of reports, chosen by id, whose entities are scored under the other types' questions.",
+        "Share of reports, chosen by id, whose entities are also scored under the other types' questions (columns "
+        "margin, confused_with).",
         at="explain.margins_fraction",
         low=0.0,
         high=1.0,
