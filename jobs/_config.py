@@ -32,8 +32,9 @@ class Model:
 class Cluster(ClusterConfig):
     actors: int | None = key(
         None,
-        "Processes that hold the model, about 1.3 GiB each; give one for each GPU. null is one with GPUs, RAY_ADDRESS or "
-        "cluster.threads, else one for each core of this machine, as far as memory goes. Must be given with cluster.address.",
+        "Processes that hold the model, about 1.3 GiB each; with several GPUs, give one for each GPU. null takes "
+        "one process if there are GPUs or if RAY_ADDRESS or cluster.threads is set, otherwise one for each core "
+        "of this machine, as far as memory allows. Must be given with cluster.address.",
         low=1,
     )
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)

@@ -28,7 +28,9 @@ class Reading:
 class Running:
     cluster: Cluster = section(Cluster)
     storage: S3Config = section(S3Config)
-    max_failed: float = key(1.0, "Share of failed records above which a finished run ends with exit code 4.", low=0.0, high=1.0)
+    max_failed: float = key(
+        1.0, "Largest share of failed records; if more fail, the finished run ends with exit code 4.", low=0.0, high=1.0
+    )
 
 
 def schema(package: str) -> type:

@@ -32,9 +32,11 @@ class Common:
 class Cluster:
     workers: int = key(1, "Training processes; each gets a share of every step.", low=1)
     gpu: bool = key(False, "One GPU for each worker.")
-    threads: int = key(0, "CPU threads of a worker; 0 shares out this machine's cores.", low=0)
-    precision: str = key("auto", "Arithmetic of the frozen encoder; auto goes by the hardware.", choices=("auto", "fp32", "bf16"))
-    max_failures: int = key(3, "Lost workers to replace before the job gives up with exit code 3.", low=0)
+    threads: int = key(0, "CPU threads of a worker; 0 divides this machine's cores among the workers.", low=0)
+    precision: str = key(
+        "auto", "Arithmetic of the frozen encoder; auto decides by the hardware.", choices=("auto", "fp32", "bf16")
+    )
+    max_failures: int = key(3, "Number of lost workers that are replaced before the job gives up with exit code 3.", low=0)
 
 
 @dataclass

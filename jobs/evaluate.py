@@ -23,8 +23,8 @@ class Output:
 class Model:
     path: str | None = key(
         None,
-        "Checkpoint of the run, to show which codes and types it does not know or never gives without a person; null tries the "
-        "included model.",
+        "Checkpoint of the run, used to show which codes and types it does not know, or never gives without a "
+        "person; null tries the included model.",
         path=True,
     )
 
@@ -41,7 +41,7 @@ class Config:
     output: Output = section(Output)
     id: str | None = key(None, "Column of the gold table with the records' ids; null takes the run's input.id.")
     id_scope: str | None = key(
-        None, "'file' puts the gold file's name in front of its ids; null does as the run did.", choices=("input", "file")
+        None, "'file' puts the gold file's name in front of its ids; null does the same as the run.", choices=("input", "file")
     )
     source: str | None = key(
         None, "Column of the gold table whose value, with a colon, goes in front of the id, such as the file's name."
@@ -54,8 +54,11 @@ class Config:
         "For entities: new names of types, so that gold and run agree, such as {Disorder: Disease}. Types with the same new "
         "name count as one.",
     )
-    group: str | None = key(None, "Column of the patient; records of a patient are resampled together for the intervals.")
-    slices: list[str] = key([], "Columns of the gold table or the run by which to split figures, such as [facility,ocr_source].")
+    group: str | None = key(None, "Column with the patient; for the intervals, all records of a patient are resampled together.")
+    slices: list[str] = key(
+        [],
+        "Columns of the gold table or the run; figures are also given for each of their values, such as [facility,ocr_source].",
+    )
     where: dict[str, str] = key({}, "Take only the rows of the gold table with these values, such as {split: test}.")
     text: str | None = key(None, "Column of the gold table with the texts; needed only for spans.")
     spans: dict[str, str] = key(

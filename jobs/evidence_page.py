@@ -29,14 +29,15 @@ class Input:
 @dataclass
 class Page:
     path: str = key(MISSING, "HTML file to write. It will hold the text of reports.", path=True)
-    reports: int = key(20, "Number of reports to show; with page.ids all of these.", low=1, high=500)
+    reports: int = key(20, "Number of reports to show; with page.ids, all reports that it names are shown.", low=1, high=500)
     decision: str | None = key(None, "Show only reports with this decision; null shows all.", choices=DECISIONS)
     reasons: list[str] = key([], "Show only reports with one of these reasons; [] shows all.", choices=REASONS)
     ids: list[str] = key([], "Show the reports with these ids, whatever the other keys say.")
     order: str = key(
         "mixed",
-        "Which reports to take if there are more: mixed takes some of every decision and code, least_sure those with the lowest "
-        "probability. On the page those to review come first, the least sure at the top.",
+        "Which reports to take if there are too many: mixed takes some of every decision and code, least_sure "
+        "those with the lowest probability. On the page the reports to review come first, those with the lowest "
+        "probability at the top.",
         choices=("mixed", "least_sure"),
     )
 

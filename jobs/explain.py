@@ -24,8 +24,8 @@ SYSTEM = "engine.models.explanations"
 class Input:
     path: str | None = key(
         None,
-        "The reports: the run's input in a new place, or other files with some of its reports; null takes them from where the "
-        "run read them. They are read as the run read them.",
+        "The reports: the run's input in a new place, or other files with some of its reports; null reads them "
+        "from the same place as the run. They are read with the run's input settings.",
         path=True,
     )
 

@@ -17,8 +17,8 @@ class Export:
     path: str = key(MISSING, "CSV file to write; it replaces an earlier export, but no other file.", path=True)
     delimiter: str = key(
         ",",
-        "The character between cells. Take a semicolon where Excel writes numbers with a comma, as in most of Europe; "
-        "the numbers then have one too.",
+        "Character between cells. Use a semicolon where Excel writes numbers with a decimal comma, as in most of "
+        "Europe; the numbers in the file then have a decimal comma too.",
         choices=DELIMITERS,
     )
 
@@ -28,14 +28,14 @@ class Config:
     output: RunFolder = section(RunFolder)
     export: Export = section(Export)
     storage: S3Config = section(S3Config)
-    rows: str = key(ALL, "The rows to write, by their decision.", choices=ROWS)
+    rows: str = key(ALL, "Which rows to write, by decision.", choices=ROWS)
 
 
 @job(
     "export",
     Config,
-    "Writes the table of a run as CSV for Excel and other spreadsheets: one line for each report or entity. It holds no text of "
-    "a report. From an unfinished run it takes what is published.",
+    "Writes the table of a run as CSV for Excel and other spreadsheets: one line for each report or entity. "
+    "The file holds no text of a report. If the run is unfinished, the file has the rows published so far.",
     examples=[
         "output.path=coded export.path=coded.csv",
         "output.path=coded export.path=review.csv rows=review",

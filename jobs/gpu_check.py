@@ -16,15 +16,16 @@ class Output:
 @dataclass
 class Config:
     output: Output = section(Output)
-    texts: int = key(200, "Synthetic reports in it.", low=1)
+    texts: int = key(200, "Number of synthetic reports in the folder.", low=1)
 
 
 @job(
     "gpu_check",
     Config,
-    "Writes a folder with the product's core, its models, synthetic reports and a processor's answers to them. On a machine with "
-    "a GPU, python3 gpu_check.py in it checks that the answers are the same there, and how fast; it needs torch, transformers "
-    "and pyarrow, and no network.",
+    "Writes a folder with the product's core, its models, synthetic reports and a processor's answers to "
+    "them. Copy it to a machine with a GPU and run python3 gpu_check.py in it: this checks whether the "
+    "answers are the same there, and how fast they are. It needs torch, transformers and pyarrow, and no "
+    "network.",
     examples=["output.path=gpu-check"],
 )
 def main(config: Config) -> None:

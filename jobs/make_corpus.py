@@ -30,8 +30,9 @@ class Config:
     storage: S3Config = section(S3Config)
     corpus: str = key(
         "reports",
-        "What to write: pathology reports with gold codes, or texts without a reportable tumour, in twenty kinds in turn (column "
-        "`kind`), such as noise of scanners, letters, benign findings, other languages.",
+        "What to write: pathology reports with gold codes, or texts without a reportable tumour. There are twenty "
+        "kinds of such texts (column `kind`), such as scanner noise, letters, benign findings and other "
+        "languages; they are written in turn.",
         choices=("reports", "unreportable"),
     )
     records: int = same(CorpusConfig, "records")

@@ -18,8 +18,8 @@ class Config:
 @job(
     "status",
     Config,
-    "Shows what a run has done, and whether a command is at work on it, from its output folder alone: no model, no input. Safe "
-    "while the run goes on.",
+    "Shows what a run has done, and whether a command is working on it. It reads only the output folder and "
+    "needs neither model nor input. It can be used while the run goes on.",
     examples=["output.path=coded", "output.path=coded json=true"],
 )
 def main(config: Config) -> None:

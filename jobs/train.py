@@ -17,8 +17,9 @@ JOBS = {CODES: "code_reports", ENTITIES: "extract_entities"}
 @job(
     "train",
     schema,
-    "Trains a system through Ray Train, sets its thresholds on valid, measures it on test, and writes a checkpoint folder with a "
-    "model card. model=<name> chooses the system, data.path the texts to learn from.",
+    "Trains a system through Ray Train, sets its thresholds on the validation set, measures it on the test "
+    "set, and writes a checkpoint folder with a model card. model=<name> chooses the system, data.path the "
+    "texts to learn from.",
     examples=[
         "preset=tcga data.path='<folder>/pathology_tcga/*.parquet' output.path=model",
         "data.path=reports.parquet 'data.labels={site: site_code}' train.epochs=2 output.path=model",

@@ -19,19 +19,21 @@ class BenchConfig:
     input: InputConfig | None = None
     # Never None: with the bare type its keys would become keys of the benchmark.
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
-    name: str | None = key(None, "Name of the measurements in their table; null takes the system's.")
+    name: str | None = key(None, "Name of the measurements in their table; null takes the system's name.")
     parts: tuple[str, ...] = key(PARTS, "Parts to measure.", choices=PARTS)
     core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
     loop_reports: int = key(5000, "Whole reports for the comparison of the engine with a plain loop.", low=1)
-    evidence_reports: int = key(128, "Whole reports to answer with and without evidence.", low=1)
+    evidence_reports: int = key(128, "Whole reports to code with and without evidence.", low=1)
     memory_reports: tuple[int, ...] = key((10_000, 100_000), "Sizes of the two corpora whose peak memory is compared.", low=1)
     s3_reports: int = key(
         5000, "Reports to code on S3 (moto's server, started on this machine) and on a local disk, start-up included.", low=1
     )
-    batch_sizes: tuple[int, ...] = key((1, 8, 32), "Batch sizes that the rival may choose from.", low=1)
+    batch_sizes: tuple[int, ...] = key((1, 8, 32), "Batch sizes to try with the rival; its best one counts.", low=1)
     repeats: int = key(3, "Interleaved repetitions; the median counts.", low=1)
     loop_repeats: int = key(2, "Interleaved repetitions of whole runs; the median counts.", low=1)
-    work: str | None = key(None, "Folder for temporary corpora and runs; null takes the system's own.", path=True)
+    work: str | None = key(
+        None, "Folder for temporary corpora and runs; null takes the operating system's temporary folder.", path=True
+    )
 
     def __post_init__(self) -> None:
         check_keys(self, "bench.")

@@ -37,8 +37,9 @@ class CodeColumns:
 
     path: str = key(
         MISSING,
-        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, and ideally "
-        "for patient and split. A threshold for coding without a person takes at least 203 valid reports.",
+        "Labelled reports: a Parquet, CSV or JSONL file, a folder or a glob, with columns for id, text and codes, "
+        "and ideally for patient and split. A threshold for coding without a person needs at least 203 reports in "
+        "the validation set.",
         path=True,
     )
     id: str = key("record_id", "Column with the reports' ids; they seed the sampling of windows and masks.")
@@ -49,7 +50,9 @@ class CodeColumns:
         "Column whose values must not cross splits; without it, or with null, each report counts as its own patient.",
     )
     labels: Mapping[str, str] = key({}, "Column with the right code, by task, such as {site: site_code}.")
-    multi_label: tuple[str, ...] = key((), "Tasks whose column holds a list of codes; each code is then a yes or no of its own.")
+    multi_label: tuple[str, ...] = key(
+        (), "Tasks whose column holds a list of codes; the model then decides yes or no for each code."
+    )
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,13 @@ class CodeData(CodeColumns):
 
     held: int = key(
         8192,
-        "Examples of train in memory at a time, over all workers, which are shuffled together; the rest is on disk.",
+        "Training examples in memory at a time, over all workers; these are shuffled together, and the rest is on disk.",
         low=1,
     )
     cut_share: float = key(
         0.1,
-        "Share that becomes test, and share of the rest that becomes valid, if no column says the split.",
+        "If no column gives the split: the share that becomes the test set, and the share of the rest that "
+        "becomes the validation set.",
         low=0.01,
         high=0.5,
     )

@@ -50,7 +50,7 @@ class ExplainOptions(SystemOptions):
     method: str = key(
         METHOD_NAMES[0], "How answers are explained; one method per run.", at="explain.method", choices=METHOD_NAMES
     )
-    tasks: tuple[str, ...] = key((), "Tasks to explain, or types of entities; [] is all of the run's.", at="explain.tasks")
+    tasks: tuple[str, ...] = key((), "Tasks to explain, or types of entities; [] explains all of the run.", at="explain.tasks")
     targets: Mapping[str, str] = key(
         {}, "A code to explain instead of the run's answer, such as {site: C50}; not for entities.", at="explain.targets"
     )
@@ -60,16 +60,18 @@ class ExplainOptions(SystemOptions):
         at="explain.units",
         choices=("word", "sentence"),
     )
-    spans: int = key(5, "Most selected spans of a target.", at="explain.spans", low=1, high=50)
+    spans: int = key(5, "Largest number of selected spans for each target.", at="explain.spans", low=1, high=50)
     max_units: int = key(
         512,
-        "Most units kept of a target, the strongest; weight_dropped is the weight of the others.",
+        "Largest number of units to keep for each target; the strongest are kept, and weight_dropped is the "
+        "weight of the others.",
         at="explain.max_units",
         low=1,
     )
     faithfulness: float = key(
         0.1,
-        "Share of explained records measured by erasing, compared with random units; some 60 predictions each.",
+        "Share of explained records whose explanation is measured by erasing units, compared with random units; "
+        "some 60 predictions for each record.",
         at="explain.faithfulness",
         low=0.0,
         high=1.0,
@@ -83,19 +85,24 @@ class ExplainOptions(SystemOptions):
     )
     erasure: str = key(
         "mask",
-        "What erasing does to a unit when faithfulness is measured; entities allow mask only.",
+        "How a unit is erased when faithfulness is measured; entities allow only mask.",
         at="explain.erasure",
         choices=("mask", "delete"),
     )
-    baseline: str = key("default", "Where gradients start.", at="explain.baseline", choices=("default", "mask", "zero"))
+    baseline: str = key(
+        "default",
+        "Text from which gradients start: masked (mask), zero embeddings (zero), or the method's own choice (default).",
+        at="explain.baseline",
+        choices=("default", "mask", "zero"),
+    )
     steps: int = key(50, "Points of integrated gradients.", at="explain.steps", low=1)
     samples: int = key(0, "Copies for lime and kernel_shap; 0 is four per unit, at least 64.", at="explain.samples", low=0)
     perturbations: int = key(8, "Changed copies for stability and for fused.", at="explain.perturbations", low=1)
     perturb_share: float = key(0.1, "Share of the units that each copy masks.", at="explain.perturb_share", low=0.001, high=0.999)
-    seed: int = key(0, "Seed of the sample and of every draw.", at="explain.seed", low=0)
+    seed: int = key(0, "Seed of the sample and of every random draw.", at="explain.seed", low=0)
     precision: str = key(
         "fp32",
-        "Arithmetic of the encoder; in bf16 gradients are coarse and a close answer may flip.",
+        "Arithmetic of the encoder; with bf16, gradients are coarse and a close answer may change.",
         at="cluster.precision",
         choices=("auto", "fp32", "bf16"),
     )

@@ -44,12 +44,14 @@ class TextOptions(SystemOptions):
     )
     precision: str = key(
         "auto",
-        "Arithmetic of the encoder; auto goes by the hardware.",
+        "Arithmetic of the encoder; auto decides by the hardware.",
         at="cluster.precision",
         choices=("auto", "fp32", "bf16"),
     )
     deterministic: bool = key(
-        False, "The same bits whatever the batches and shards: slower, as each report is processed alone.", at="deterministic"
+        False,
+        "Make rows the same bit for bit, whatever the batches and shards. Slower, because each report is processed alone.",
+        at="deterministic",
     )
 
 
@@ -60,7 +62,7 @@ class CodeOptions(TextOptions):
 
     thresholds: Mapping[str, float] = key(
         {},
-        "Probability from which a task is sure, such as {site: 0.97}; without one the checkpoint's own.",
+        "Lowest probability at which a task is sure, such as {site: 0.97}; for other tasks the checkpoint's own.",
         at="decision.thresholds",
         low=0.0,
         high=1.0,
@@ -74,8 +76,12 @@ class CodeOptions(TextOptions):
 class TextSettings:
     """Calibration settings of all systems for texts: the options of a run that affect their scores."""
 
-    max_tokens: int = key(TextOptions.max_tokens, "Tokens read of a report; as text.max_tokens of the runs to come.", low=16)
-    precision: str = key("auto", "Arithmetic of the encoder; as in the runs to come.", choices=("auto", "fp32", "bf16"))
+    max_tokens: int = key(
+        TextOptions.max_tokens, "Tokens read of a report; use the same value as text.max_tokens in your runs.", low=16
+    )
+    precision: str = key(
+        "auto", "Arithmetic of the encoder; use the same value as in your runs.", choices=("auto", "fp32", "bf16")
+    )
 
     def options(self) -> dict[str, Any]:
         """Options of the system to calibrate."""

@@ -20,19 +20,25 @@ class ClusterConfig:
     starves on a small machine. Where actors have GPUs, readers go to nodes without, as long as these have CPUs.
     """
 
-    address: str | None = key(None, "A running Ray cluster, 'auto' or host:port; null starts Ray here and stops it afterwards.")
+    address: str | None = key(
+        None, "Running Ray cluster to use, as 'auto' or host:port; null starts Ray here and stops it afterwards."
+    )
     actors: int = key(1, "Processes that hold the model.", low=1)
-    threads: int | None = key(None, "CPU threads of each actor; null shares out this machine's cores.", low=1)
-    cpus_per_actor: float = key(0.5, "CPUs that Ray books for an actor. Bookkeeping only: keep some free for reading.", low=0.0)
+    threads: int | None = key(None, "CPU threads of each actor; null divides this machine's cores among the actors.", low=1)
+    cpus_per_actor: float = key(
+        0.5, "CPUs that Ray reserves for an actor. This does not limit the actor; leave some CPUs for the readers.", low=0.0
+    )
     gpus_per_actor: float = key(0.0, "GPUs of each actor; a fraction of one is allowed.", low=0.0)
     readers: int = key(2, "Tasks that read and tokenize at the same time.", low=1)
-    cpus_per_reader: float = key(0.25, "CPUs that Ray books for a reader.", low=0.01)
+    cpus_per_reader: float = key(0.25, "CPUs that Ray reserves for a reader.", low=0.01)
     object_store_gb: float | None = key(
-        None, "Memory of Ray's object store, in GiB; null takes Ray's choice, or what fits into /dev/shm.", low=0.1
+        None, "Memory of Ray's object store, in GiB; null leaves it to Ray, limited to what fits into /dev/shm.", low=0.1
     )
-    child_memory_gb: float = key(8.0, "Memory limit, in GiB, of the process that retries a shard after two lost tries.", low=0.25)
-    max_attempts: int = key(10, "Tries of one shard by one command, which then gives up with exit code 3.", low=3)
-    stall_seconds: int = key(1800, "The run gives up with exit code 3 when nothing has happened for this long.", low=60)
+    child_memory_gb: float = key(
+        8.0, "Memory limit, in GiB, of the separate process that retries a shard after two failed attempts.", low=0.25
+    )
+    max_attempts: int = key(10, "Attempts at one shard before the command gives up with exit code 3.", low=3)
+    stall_seconds: int = key(1800, "Seconds without any progress after which the run gives up with exit code 3.", low=60)
 
     def __post_init__(self) -> None:
         check_keys(self, "cluster.")

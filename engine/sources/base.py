@@ -55,21 +55,22 @@ class InputConfig:
         (), "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
     )
     format: str | None = key(
-        None, "Format of all files; null goes by each file's ending. jsonl also takes a folder's .json files.", choices=FORMATS
+        None, "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.", choices=FORMATS
     )
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
     delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
     quoting: str = key(
         DOUBLE,
-        "Quotes in CSV: double is fields in double quotes, in which a quote is doubled; none is quotes like any other character.",
+        "Quotes in CSV. double: fields may be in double quotes, and a quote inside them is doubled. none: quotes "
+        "have no meaning.",
         choices=QUOTING,
     )
     escape: str | None = key(
-        None, "Character that makes a quote, delimiter or line end behind it part of a CSV column, such as \\."
+        None, "Character such as \\ that makes the quote, delimiter or line end after it part of the CSV column."
     )
     id_scope: str = key(
         "input",
-        "Where ids are unique; 'file' puts the file's name in front of each, for files that number alike.",
+        "Where ids are unique; 'file' puts the file's name in front of each id, for files that each number their rows from 1.",
         choices=SCOPES,
     )
     max_bytes: int = key(4_194_304, "A report with more bytes than this fails as too_large.", low=1)

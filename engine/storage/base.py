@@ -41,8 +41,10 @@ class S3Config:
         "URL of the service behind s3:// paths; null takes AWS_ENDPOINT_URL, or AWS itself. Credentials come from AWS's chain.",
     )
     region: str | None = key(None, "Region of the buckets; null takes AWS_REGION, AWS_DEFAULT_REGION or the AWS profile's.")
-    retry_seconds: float = key(60.0, "How long a failing request is tried again before the job ends with exit code 3.", low=0.0)
-    timeout_seconds: float = key(20.0, "How long a request may be silent before it counts as failed.", low=1.0)
+    retry_seconds: float = key(
+        60.0, "Seconds for which a failing request is tried again before the job ends with exit code 3.", low=0.0
+    )
+    timeout_seconds: float = key(20.0, "Seconds without any answer after which a request counts as failed.", low=1.0)
     conditional: bool = True
     proven: bool = False
 

@@ -155,7 +155,7 @@ class DataConfig:
     types: tuple[str, ...] = key((), "Entity types to learn; empty: all types of the training set.")
     share: float = key(1.0, "Share of the training set to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float = key(1.0, "Share of the validation and test sets to measure on, chosen by id.", low=0.0001, high=1.0)
-    cut_share: float = key(0.1, "Share of the training set that becomes the split that a corpus lacks.", low=0.01, high=0.5)
+    cut_share: float = key(0.1, "Share of the training set that replaces a missing validation or test set.", low=0.01, high=0.5)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class LearnConfig:
     """How texts are shown to the learner."""
 
     masking: float = key(0.3, "A window's share of masked tokens is this times u squared, u uniform per window.", low=0, high=1)
-    negatives: int = key(2, "Absent types that a window is asked for, per type that it has.", low=1)
+    negatives: int = key(2, "Types looked for that a window does not contain, for each type that it contains.", low=1)
     soft_rate: float = key(10.0, "Learning rate of soft vectors relative to train.rate.", low=0.001)
     budget: int | None = key(
         None,

@@ -15,7 +15,7 @@ __all__ = ["WORK", "Settings"]
 @dataclass(frozen=True)
 class Model:
     head: str | None = key(
-        None, "Head to calibrate, of those that were trained for it; null is the checkpoint's own.", choices=HEADS
+        None, "Head to calibrate, one of those in the checkpoint; null is the checkpoint's own.", choices=HEADS
     )
 
 

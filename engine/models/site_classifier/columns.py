@@ -19,17 +19,19 @@ class ReportColumns(CodeColumns):
     """
 
     pair: str | None = key(None, "Column with a second text that is read in front of every window, such as a question.")
-    leak: str | None = key(None, "Column that is true where the code itself stands in the text; such rows are scored apart.")
-    synthetic: int = key(0, "Synthetic reports to add to train, so that rare codes are met at all.", low=0)
+    leak: str | None = key(
+        None, "Column that is true if the text contains the code itself; figures for such rows are given separately."
+    )
+    synthetic: int = key(0, "Number of synthetic reports to add to the training set, so that it contains rare codes.", low=0)
     synthetic_seed: int = key(11, "Seed of the synthetic reports.", low=0)
     synthetic_skew: str = key("uniform", "How common the sites are among synthetic reports.", choices=("uniform", "registry"))
     rationales: str | None = key(
-        None, "Column with highlights: a list with start and end of each, and label and annotator where they are said."
+        None, "Column with highlights: a list with start and end of each highlight, and label and annotator if known."
     )
     rationale_table: str | None = key(
         None, "Parquet file with highlights instead: record_id, start, end, and label and annotator if known.", path=True
     )
-    samples: tuple[str, ...] = key(("rationale",), "Samples that train gets from highlights, beside the reports.", choices=KINDS)
+    samples: tuple[str, ...] = key(("rationale",), "Samples made from highlights, in addition to the reports.", choices=KINDS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class DataConfig(CodeData, ReportColumns):
 
     further = ("leak", "pair", "rationales")
 
-    labels: Mapping[str, str] = key({}, "Column with the code, for each task; {} is {site: site, histology: histology}.")
+    labels: Mapping[str, str] = key({}, "Column with the code for each task; {} means {site: site, histology: histology}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

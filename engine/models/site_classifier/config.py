@@ -52,14 +52,14 @@ class ModelConfig:
     head: str = key(
         ClassifierConfig.head, "How a report's tokens become one vector; docs/models.md says what each head is.", choices=HEADS
     )
-    pool_heads: int = key(ClassifierConfig.pool_heads, "Queries of the head pooling, for each task.", low=1)
+    pool_heads: int = key(ClassifierConfig.pool_heads, "Number of queries of the head `pooling`, for each task.", low=1)
     phrase_reach: float = key(
         ClassifierConfig.phrase_reach, "How far, in tokens, dpla may move a sample; 0 keeps a plain window.", low=0.0
     )
     base: str | None = key(
         None,
-        "Checkpoint folder to train a further head for, model.head, with freeze_encoder; encoder, rank and window are its own. "
-        "'shipped' is the model that comes along.",
+        "Checkpoint folder for which to train a further head (model.head), with model.freeze_encoder=true; "
+        "encoder, rank and window are those of the checkpoint. 'shipped' is the included model.",
         path=True,
     )
     freeze_encoder: bool = key(False, "Leave the encoder of model.base as it is: every text is encoded once.")
@@ -69,25 +69,38 @@ class ModelConfig:
 class LearnConfig:
     """How a model learns; `seed` is that of windows, masks and drawn samples."""
 
-    windows: int = key(8, "Windows shown of a report and epoch, drawn at random where it has more.", low=1)
-    masking: float = key(0.8, "Share of masked tokens is this times u squared, u uniform for each report.", low=0.0, high=1.0)
+    windows: int = key(
+        8, "Largest number of windows of a report in one epoch; if the report has more, they are drawn at random.", low=1
+    )
+    masking: float = key(
+        0.8,
+        "The share of masked tokens in a report is this times u squared, with u drawn uniformly from 0 to 1.",
+        low=0.0,
+        high=1.0,
+    )
     smoothing: float = key(0.05, "Label smoothing.", low=0.0, high=0.5)
-    weights: Mapping[str, float] = key({}, "Weight of a task's loss; 1 where none is given.", low=0.0)
-    sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; a report's is 1.", low=0.0)
-    ratio: float = key(-1.0, "Samples from highlights for each report and epoch, drawn anew; negative: each of them once.")
-    marking: float = key(0.0, "Weight of a second question, which tokens were highlighted; 0 does not ask it.", low=0.0)
+    weights: Mapping[str, float] = key({}, "Weight of a task's loss; 1 if not given.", low=0.0)
+    sample_weight: float = key(1.0, "Weight of the loss on samples made from highlights; the weight of a report is 1.", low=0.0)
+    ratio: float = key(
+        -1.0,
+        "Number of samples from highlights for each report and epoch, drawn anew in each epoch; negative: every sample once.",
+    )
+    marking: float = key(0.0, "Weight of a second task, to predict which tokens were highlighted; 0 leaves it out.", low=0.0)
     budget: int | None = key(
         None,
-        "Padded tokens in one forward and backward pass; a step's gradient is summed over as many as it takes. "
-        "null: 8,192, and on a CPU 2,048 where the encoder learns.",
+        "Padded tokens in one forward and backward pass; a step sums the gradients of as many passes as it needs. "
+        "null: 8,192, but 2,048 on a CPU if the encoder is trained.",
         low=128,
     )
     checkpointing: int = key(
-        0, "Windows in the encoder at a time, computed again for the gradient: less memory, more time; 0: keep everything.", low=0
+        0,
+        "Windows in the encoder at a time; they are computed again for the gradient, which saves memory and costs "
+        "time. 0: nothing is computed again.",
+        low=0,
     )
     max_tokens: int = key(
         16384,
-        "Tokens kept of a training text, from its beginning; with a frozen encoder each takes about 770 bytes of disk.",
+        "Tokens of a training text to use, from its beginning; with a frozen encoder, each token takes about 770 bytes of disk.",
         low=16,
     )
     seed: int = 7

@@ -21,14 +21,14 @@ class _First(TextOptions):
 
     method: str = key(
         "default",
-        "How evidence is found: default is what the checkpoint names, none is no evidence.",
+        "How evidence is found. default: the method that the checkpoint names. none: no evidence.",
         at="explain.method",
         choices=("default", "none", *EVIDENCE_METHODS),
     )
-    spans: int = key(5, "Most evidence spans for each task.", at="explain.spans", low=1, high=50)
+    spans: int = key(5, "Largest number of evidence spans for each task.", at="explain.spans", low=1, high=50)
     checks: float = key(
         0.02,
-        "Share of reports, chosen by id, whose evidence is checked against erasing random words.",
+        "Share of reports, chosen by id, whose evidence is checked: its words are masked, and so are random words.",
         at="explain.checks_fraction",
         low=0.0,
         high=1.0,
@@ -44,7 +44,7 @@ class Options(CodeOptions, _First):
 
     rules: tuple[str, ...] = key(
         RULES,
-        "Rules that send a report to review whatever the model says; they read English only.",
+        "Rules that send a report to review, whatever the model says; they understand only English.",
         at="decision.rules",
         choices=RULES,
     )
@@ -53,7 +53,7 @@ class Options(CodeOptions, _First):
     )
     head: str | None = key(
         None,
-        "Head of the checkpoint, of those that were trained for it; null is the checkpoint's own.",
+        "Head to use, one of those in the checkpoint; null is the checkpoint's own.",
         at="model.head",
         choices=HEADS,
     )

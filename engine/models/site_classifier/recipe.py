@@ -38,8 +38,12 @@ class Settings:
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     learn: LearnConfig = section(LearnConfig)
-    baseline: bool = key(True, "Fit TF-IDF with logistic regression on the same reports, for the model card; some minutes.")
-    evidence_sample: int = key(100, "Reports of valid, and as many of test, on which evidence methods are compared.", low=1)
+    baseline: bool = key(
+        True, "Fit TF-IDF with logistic regression on the same reports, for the model card; this takes some minutes."
+    )
+    evidence_sample: int = key(
+        100, "Number of validation reports, and of test reports, on which evidence methods are compared.", low=1
+    )
 
 
 @dataclass

@@ -62,13 +62,15 @@ class Settings:
         ConfigError: a value outside its range.
     """
 
-    seed: int = key(7, "Another seed, another corpus; the same seed, the same reports, however many.", low=0)
+    seed: int = key(7, "Seed of the corpus; the same seed gives the same reports, however many are written.", low=0)
     median_words: float = key(120.0, "Median length of a report in words.", at="text.median_words", low=15, high=50_000)
     sigma: float = key(
         0.5, "Spread of the logarithm of the length; 0 makes all about equally long.", at="text.sigma", low=0, high=2
     )
     skew: str = key("registry", "How common the sites are: as in a cancer registry, or equally.", choices=SKEWS)
-    broken: float = key(0.0, "Share of records to damage on purpose, by turns in every way the format allows.", low=0, high=0.5)
+    broken: float = key(
+        0.0, "Share of records to damage on purpose, in turn in every way that the format allows.", low=0, high=0.5
+    )
     kinds: tuple[str, ...] = KINDS
 
     def __post_init__(self) -> None:

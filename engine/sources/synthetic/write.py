@@ -40,7 +40,7 @@ class CorpusConfig:
     """
 
     path: str = key(MISSING, "Folder for the corpus; new, empty, or one with the same corpus.", at="output.path", path=True)
-    records: int = key(2000, "How many reports or texts.", low=1)
+    records: int = key(2000, "Number of reports or texts to write.", low=1)
     settings: Settings | Unreportable = field(default_factory=Settings)
     format: str = key("parquet", "What to write.", at="output.format", choices=encode.FORMATS)
     file_records: int = key(250_000, "Records in one file; for text, in one folder.", at="output.file_records", low=1)
