@@ -184,13 +184,13 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
     count = batch.num_rows
     texts = [None] * count if config.text is None else _values(batch.column(config.text))
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
-    arrays, unclean = [], set()
+    arrays, invalid_rows = [], set()
     for field in keep:
         array, invalid = _clean(batch.column(field.name))
         arrays.append(cast_column(array, field))
-        unclean.update(invalid)
+        invalid_rows.update(invalid)
     for i in range(count):
-        rows.add(source, position + i, ids[i], texts[i], unclean=i in unclean)
+        rows.add(source, position + i, ids[i], texts[i], invalid_keep=i in invalid_rows)
     rows.keep_arrays(arrays)
 
 
