@@ -26,7 +26,7 @@ from engine.models.base import ModelSpec, System
 from engine.models.code_explainable import CodeExplainable
 from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.run import PAIR, records_of
-from engine.studies.run import Model, Task, part
+from engine.studies.run import Model, Task, function_of
 from engine.studies.settings import options
 from engine.text.units import Units
 
@@ -114,7 +114,7 @@ class Answers:
 
     def __init__(self, task: Task, folder: str, settings: Options) -> None:
         self.task, self.folder, self.settings = task, folder, settings
-        self.source: Texts = part(task.study, settings.texts, "texts")(task, settings)
+        self.source: Texts = function_of(task.study, settings.texts, "texts")(task, settings)
         self.texts = self.source.texts
         self.references: dict[Any, Reference] = {}
         self._doors: dict[str, Explained] = {}
