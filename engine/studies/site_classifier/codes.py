@@ -16,7 +16,7 @@ from engine.evaluation.resample import Totals
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_tokens
 from engine.studies.compare import GIVEN, LABELS, figure, truth
-from engine.studies.marked_sets import Marked
+from engine.studies.marked_sets import MarkedText
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
 from engine.studies.site_classifier.trained import Classifier
@@ -60,7 +60,7 @@ def explanation(weights: np.ndarray, tokens: TokenizedText) -> Explanation:
     return from_tokens(weights, tokens.word_of_token, tokens.word_start, tokens.word_end)
 
 
-def marked_words(each: Marked, tokens: TokenizedText) -> np.ndarray:
+def marked_words(each: MarkedText, tokens: TokenizedText) -> np.ndarray:
     return gold_units(tokens.word_start, tokens.word_end, each.marks, len(each.text))
 
 

@@ -21,7 +21,7 @@ from engine.sources.labelled.values import MARKS
 from engine.studies.compare import GIVEN, LABELS
 from engine.studies.explaining import Options, Target, Text, Texts, answers_of
 from engine.studies.made import fit_on
-from engine.studies.marked_sets import Marked, MarkedSet, draw, read_set
+from engine.studies.marked_sets import MarkedSet, MarkedText, draw, read_set
 from engine.studies.results import Measured
 from engine.studies.run import Model, Task
 from engine.studies.settings import options
@@ -121,7 +121,7 @@ def given_labels(system: System, prepared: pa.Table) -> list[list[str]]:
     return [[label for label, yes in zip(labels, row, strict=True) if yes] for row in chosen]
 
 
-def _rival(marked: MarkedSet, test: Sequence[Marked]) -> tuple[list[str], NDArray]:
+def _rival(marked: MarkedSet, test: Sequence[MarkedText]) -> tuple[list[str], NDArray]:
     """The labels of TF-IDF with logistic regression, each text with its question in front."""
     rest = [each for each in marked.texts if each.split != TEST]
     labels = sorted({label for each in rest for label in each.labels})
@@ -139,5 +139,5 @@ def flags(labels: Sequence[Sequence[str]], names: Sequence[str]) -> NDArray:
     return np.array([[name in some for name in names] for some in labels], dtype=bool).reshape(len(labels), len(names))
 
 
-def _test(task: Task) -> list[Marked]:
+def _test(task: Task) -> list[MarkedText]:
     return [each for each in _set(task.corpus).texts if each.split == TEST]

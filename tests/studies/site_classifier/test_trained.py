@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.studies.marked_sets import Marked
+from engine.studies.marked_sets import MarkedText
 from engine.studies.regimes import Regime
 from engine.studies.run import Place, Runner
 from engine.studies.site_classifier import erased, sufficiency
@@ -151,7 +151,7 @@ def test_settings_that_heads_have_no_use_for_are_refused(settings, message, tmp_
 
 def test_the_random_control_of_erased_words_is_the_mean_of_five_draws():
     """A text of two words, of which the head attends to the first alone; its answer is the share of words that say yes."""
-    test = [Marked(f"t{number}", f"t{number}", "test", "yes no", ("a",), {}, ()) for number in range(3)]
+    test = [MarkedText(f"t{number}", f"t{number}", "test", "yes no", ("a",), {}, ()) for number in range(3)]
     asked = []
 
     class Words:
