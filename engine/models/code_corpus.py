@@ -112,7 +112,7 @@ class Survey:
     def read(self, piece: Any) -> Iterator[pa.Table]:
         """The texts of a piece, a few hundred at a time, without texts that are also in a later split."""
         for table in self.usable(piece):
-            kept = self.repeats.kept(table) if self.repeats else table
+            kept = self.repeats.without_repeats(table) if self.repeats else table
             self.repeated.update(table["split"].to_pylist())
             self.repeated.subtract(kept["split"].to_pylist())
             yield kept

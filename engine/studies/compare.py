@@ -175,13 +175,13 @@ class Arms:
                 self.values.setdefault((row["arm"], row["metric"], row["slice"]), {})[row["seed"]] = row["value"]
 
     def seeds(self, arm: str, metric: str, part: str = ALL) -> list[float] | None:
-        """A figure for each seed; None where one has none."""
+        """The figure of every seed; None if a seed lacks it."""
         values = self.values.get((arm, metric, part), {})
-        found = [values.get(seed) for seed in self.study.seeds]
-        return None if None in found else found  # type: ignore[return-value]
+        by_seed = [values.get(seed) for seed in self.study.seeds]
+        return None if None in by_seed else by_seed  # type: ignore[return-value]
 
     def means(self) -> list[tuple[str, Row]]:
-        """Of every figure that all seeds have, its mean; nothing for a study of one seed."""
+        """The mean of every figure that all seeds have; empty for a study of one seed."""
         means = []
         for arm, metric, part in self.values if len(self.study.seeds) > 1 else ():
             values = self.seeds(arm, metric, part)

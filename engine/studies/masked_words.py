@@ -84,16 +84,16 @@ def fit(task: Task) -> Adapted:
         what = f"has no setting '{unknown[0]}'" if unknown else "needs texts"
         raise ConfigError(f"study: {task.study.name}: masked_words {what}")
     config, texts = AdaptConfig(**{**given, "seed": task.arm.seed}), domain_texts(files, most)
-    told = json.dumps([asdict(config), encoder_digest(config.encoder), texts])
-    identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    content = json.dumps([asdict(config), encoder_digest(config.encoder), texts])
+    identity = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     home = task.models / "masked_words" / identity
     if not (home / "encoder" / FIGURES).is_file():
         learner = MaskedWords(config, texts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         before = learner.validate()["loss"]
         loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
         work = home / "training"
-        said = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
-        train_here(learner, loop, said, work)
+        worker = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+        train_here(learner, loop, worker, work)
         figures = {"loss_of_new_head": before, "loss_after": learner.validate()["loss"], "pieces": len(learner.pieces)}
         learner.write(home / "encoder", figures)
         shutil.rmtree(work)

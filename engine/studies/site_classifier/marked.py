@@ -125,7 +125,7 @@ def _rival(marked: MarkedSet, test: Sequence[MarkedText]) -> tuple[list[str], ND
     """The labels of TF-IDF with logistic regression, each text with its question in front."""
     rest = [each for each in marked.texts if each.split != TEST]
     labels = sorted({label for each in rest for label in each.labels})
-    learned, asked = ([f"{each.question or ''}\n{each.text}" for each in some] for some in (rest, test))
+    learned, asked = ([f"{each.question or ''}\n{each.text}" for each in texts] for texts in (rest, test))
     if not marked.form.multi_label:
         answers = fit_and_score(learned, [each.labels[0] for each in rest], asked).predicted
         return labels, flags([[label] for label in answers], labels)
@@ -136,7 +136,7 @@ def _rival(marked: MarkedSet, test: Sequence[MarkedText]) -> tuple[list[str], ND
 
 def flags(labels: Sequence[Sequence[str]], names: Sequence[str]) -> NDArray:
     """Which of the labels `names` each text has, [texts, labels]."""
-    return np.array([[name in some for name in names] for some in labels], dtype=bool).reshape(len(labels), len(names))
+    return np.array([[name in row for name in names] for row in labels], dtype=bool).reshape(len(labels), len(names))
 
 
 def _test(task: Task) -> list[MarkedText]:

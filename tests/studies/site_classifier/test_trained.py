@@ -98,11 +98,11 @@ def test_rules_by_hand():
         ("top", 0.5, [1, 2, 4]),
         ("top", 0.25, [2, 4]),
     ):
-        keep = sufficiency._kept(Regime("filter", amount, rule=rule), ids, labels, values, says)
+        keep = sufficiency._select(Regime("filter", amount, rule=rule), ids, labels, values, says)
         assert np.flatnonzero(keep).tolist() == expected
     for rule, amount in (("best", 0.5), ("top", 2)):
         with pytest.raises(ConfigError, match=r"data\.rule"):
-            sufficiency._kept(Regime("filter", amount, rule=rule), ids, labels, values, says)
+            sufficiency._select(Regime("filter", amount, rule=rule), ids, labels, values, says)
 
 
 def test_folds_hold_a_group_together_and_are_refused_where_one_would_be_empty():
