@@ -60,8 +60,8 @@ class ExplainedCodes:
             targets = model.targets(
                 [answer if row[number] is None else row[number] for row, answer in zip(codes, answers, strict=True)]
             )
-            same = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
-            groups.append(Group(model, batch, targets, range(len(batch)), same, model.name in self.targets))
+            is_predicted = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
+            groups.append(Group(model, batch, targets, range(len(batch)), is_predicted, model.name in self.targets))
         return groups
 
     @cached_property

@@ -238,23 +238,23 @@ class Rows:
         arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, keep], schema=schema)
 
-    def _record_id(self, source: str, given: str | bytes | float | None) -> str:
-        if isinstance(given, bytes):
+    def _record_id(self, source: str, value: str | bytes | float | None) -> str:
+        if isinstance(value, bytes):
             try:
-                given = given.decode("utf-8")
+                value = value.decode("utf-8")
             except UnicodeDecodeError:
                 raise RowError("invalid_encoding", "input.id") from None
-        if isinstance(given, float):
+        if isinstance(value, float):
             # A float this large may have lost digits of a whole number.
-            given = None if math.isnan(given) else int(given) if given.is_integer() and abs(given) < 2**53 else given
-        if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
-            raise RowError("parse_error", f"id is {type(given).__name__}")
-        if given is None or (isinstance(given, str) and (not given or given.isspace())):
+            value = None if math.isnan(value) else int(value) if value.is_integer() and abs(value) < 2**53 else value
+        if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
+            raise RowError("parse_error", f"id is {type(value).__name__}")
+        if value is None or (isinstance(value, str) and (not value or value.isspace())):
             raise RowError("parse_error", "missing_id")
-        given = str(given)
-        if not _is_encodable(given):
+        value = str(value)
+        if not _is_encodable(value):
             raise RowError("invalid_encoding", "input.id")
-        return f"{source}:{given}" if self._config.id_scope == "file" else given
+        return f"{source}:{value}" if self._config.id_scope == "file" else value
 
     def _flush(self) -> None:
         """Turns the kept values so far into arrays."""

@@ -190,7 +190,7 @@ def _is_log(entry: Entry) -> bool:
 
 
 def _unique(files: Sequence[Entry], base: str, known: Container[str]) -> list[Entry]:
-    """Each file under one name: a known one, else its real path below `base`, else the first."""
+    """Each file once, under one of its names: a name in `known`, else its real path below `base`, else the first."""
     names: dict[tuple, list[Entry]] = {}
     for entry in files:
         try:
@@ -198,8 +198,8 @@ def _unique(files: Sequence[Entry], base: str, known: Container[str]) -> list[En
         except FileNotFoundError:
             continue
         # Some file systems have no or ambiguous file numbers.
-        same = (status.st_dev, status.st_ino or entry.path, entry.size, entry.version)
-        names.setdefault(same, []).append(entry)
+        identity = (status.st_dev, status.st_ino or entry.path, entry.size, entry.version)
+        names.setdefault(identity, []).append(entry)
     top = os.path.realpath(base)
 
     def rank(entry: Entry) -> tuple[bool, bool, str]:

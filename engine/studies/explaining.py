@@ -250,8 +250,8 @@ def explaining(model: Model, task: Task) -> Explaining | None:
 
 def answers_of(model: Model, task: Task, settings: Options) -> Answers:
     """The answers of a model, one object for all arms that ask for the same texts of it."""
-    own = ("method", "unit", "records", "precision", "copies")
-    shared = replace(settings, **{name: getattr(Options(), name) for name in own})
+    arm_settings = ("method", "unit", "records", "precision", "copies")
+    shared = replace(settings, **{name: getattr(Options(), name) for name in arm_settings})
     key = repr((model.identity, task.corpus, task.study.name, shared))
     return _cached("answers", key, lambda: Answers(task, str(model.folder), shared))
 

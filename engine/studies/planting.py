@@ -57,10 +57,10 @@ def look(shown: Shown, planted: Span) -> Look:
     if not shown.spans:
         return Look()
     first, (start, end) = shown.spans[0], planted
-    here, words = (((shown.starts < span[1]) & (span[0] < shown.ends)) for span in (planted, first))
+    is_planted, words = (((shown.starts < span[1]) & (span[0] < shown.ends)) for span in (planted, first))
     any_span = any(touches(span, planted) for span in shown.spans)
     count = int(words.sum())
-    return Look(touches(first, planted), first[0] <= start and end <= first[1], any_span, chance(here, count), count)
+    return Look(touches(first, planted), first[0] <= start and end <= first[1], any_span, chance(is_planted, count), count)
 
 
 def touches(one: Span, other: Span) -> bool:

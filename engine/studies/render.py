@@ -90,8 +90,8 @@ def _values(rows: pa.Table) -> Rows:
 
 
 def _column(column: str | Mapping[str, Any]) -> dict[str, Any]:
-    given = {"metric": column} if isinstance(column, str) else dict(column)
-    return {"slice": results.ALL, "interval": True, "digits": 3, "times": 1, **given}
+    spec = {"metric": column} if isinstance(column, str) else dict(column)
+    return {"slice": results.ALL, "interval": True, "digits": 3, "times": 1, **spec}
 
 
 def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tuple[str, str, str, str]:
@@ -104,8 +104,8 @@ def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tu
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:
     prefix, column = spec["rows"], _column({"metric": spec["metric"], "interval": False})
     arms = list(dict.fromkeys(arms))
-    of = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
-    slices = dict.fromkeys(part for metric, part in of if metric == column["metric"] and part.startswith(prefix))
+    figures = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
+    slices = dict.fromkeys(part for metric, part in figures if metric == column["metric"] and part.startswith(prefix))
     lines = [[corpus, "n", *(f"`{arm}`" for arm in arms)]]
     for part in slices:
         cells = [values.get((corpus, arm, column["metric"], part)) for arm in arms]

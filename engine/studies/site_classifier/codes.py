@@ -87,8 +87,8 @@ def _of_classes(model: Classifier, answers: pa.Table) -> list[Row]:
     labels, given = truth(answers, LABELS), truth(answers, GIVEN)
     get, rows = model.settings.__getitem__, []
     for label in get("data.classes"):
-        gold, said = (values[:, model.texts.labels.index(label)] for values in (labels, given))
-        value = 2 * float((gold & said).sum()) / float(gold.sum() + said.sum()) if gold.any() else None
+        gold, predicted = (values[:, model.texts.labels.index(label)] for values in (labels, given))
+        value = 2 * float((gold & predicted).sum()) / float(gold.sum() + predicted.sum()) if gold.any() else None
         note = SYNTHETIC if get("data.added") == "reports" and label in get("data.synthetic") else ""
         rows.append(Row(f"f1_{label}", value, n=len(gold), note=note))
     return rows

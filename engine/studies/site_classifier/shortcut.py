@@ -107,20 +107,24 @@ def figures(
     """
     rows = list(zip(sites, bare, under, [look(each, span) for each, span in zip(under, spans, strict=True)], strict=True))
     # Only an answer that was another one before can be turned.
-    others = [(after, seen) for site, before, after, seen in rows if site != stamped and before != stamped]
-    turned = [seen for after, seen in others if after.code == stamped]
-    unturned = [seen for after, seen in others if after.code != stamped]
-    own = [seen for site, _, after, seen in rows if site == stamped and after.code == stamped]
+    others = [(after, evidence) for site, before, after, evidence in rows if site != stamped and before != stamped]
+    turned = [evidence for after, evidence in others if after.code == stamped]
+    unturned = [evidence for after, evidence in others if after.code != stamped]
+    already = [evidence for site, _, after, evidence in rows if site == stamped and after.code == stamped]
     return [
         share("accuracy", [site == before for site, before, _, _ in rows], "without the stamp"),
         share("turned_by_stamp", [after.code == stamped for after, _ in others], "test reports of other sites"),
-        share("turned_top_span_hits", [seen.top for seen in turned], method),
-        share("turned_any_span_hits", [seen.any_span for seen in turned]),
-        plain_mean("turned_random_hits", [seen.chance for seen in turned]),
-        share("own_top_span_hits", [seen.top for seen in own], "reports of the stamped site, stamped and answered right"),
-        share("own_any_span_hits", [seen.any_span for seen in own]),
-        plain_mean("own_random_hits", [seen.chance for seen in own]),
-        share("kept_top_span_hits", [seen.top for seen in unturned], "stamped reports of other sites whose answer stayed"),
+        share("turned_top_span_hits", [evidence.top for evidence in turned], method),
+        share("turned_any_span_hits", [evidence.any_span for evidence in turned]),
+        plain_mean("turned_random_hits", [evidence.chance for evidence in turned]),
+        share(
+            "own_top_span_hits", [evidence.top for evidence in already], "reports of the stamped site, stamped and answered right"
+        ),
+        share("own_any_span_hits", [evidence.any_span for evidence in already]),
+        plain_mean("own_random_hits", [evidence.chance for evidence in already]),
+        share(
+            "kept_top_span_hits", [evidence.top for evidence in unturned], "stamped reports of other sites whose answer stayed"
+        ),
     ]
 
 

@@ -52,12 +52,12 @@ def scores(model: Classifier, folds: int) -> tuple[list[str], np.ndarray, np.nda
     fold_of = fold_of_report[report_of]
     report, alone = (np.zeros((len(ids), len(texts.labels))) for _ in range(2))
     for number in range(folds):
-        here = np.flatnonzero(fold_of == number)
-        if here.size:
+        rows = np.flatnonzero(fold_of == number)
+        if rows.size:
             model.task.say(f"{model.task.arm.key}: rationales of fold {number + 1} of {folds}")
             other = copy.copy(model).learned(base.filter(pa.array(fold_of_report != number)), _SEED)
-            report[here] = other.answers(base.take(pa.array(report_of[here]))).probs
-            alone[here] = other.answers(samples.take(pa.array(here))).probs
+            report[rows] = other.answers(base.take(pa.array(report_of[rows]))).probs
+            alone[rows] = other.answers(samples.take(pa.array(rows))).probs
     gold = np.array([texts.labels.index(label) for label in labels])
     each = np.arange(len(ids))
     says = np.array([texts.labels[best] for best in alone.argmax(1)], dtype=object)
