@@ -230,10 +230,10 @@ def special_ids(tokenizer: "Tokenizer") -> tuple[int, int, int, int]:
     """Ids of [CLS], [SEP], [PAD] and [MASK], under the tokenizer's names for them."""
     ids = []
     for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[PAD]", "<pad>"), ("[MASK]", "<mask>")):
-        known = [token for name in names if (token := tokenizer.token_to_id(name)) is not None]
-        if not known:
+        token_ids = [token for name in names if (token := tokenizer.token_to_id(name)) is not None]
+        if not token_ids:
             raise ConfigError(f"the tokenizer has no {names[0]} token")
-        ids.append(known[0])
+        ids.append(token_ids[0])
     return tuple(ids)
 
 

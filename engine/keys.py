@@ -69,7 +69,7 @@ def section(kind: type) -> Any:
 
 def same(schema: type, name: str) -> Any:
     """A field for a key that another dataclass declares."""
-    return next(known for known in keys_of(schema) if known.name == name).as_field()
+    return next(item for item in keys_of(schema) if item.name == name).as_field()
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def compose(*schemas: type) -> type:
     Raises:
         ConfigError: two of them have the same key.
     """
-    keys = [known for schema in schemas for known in keys_of(schema)]
-    names = [known.name for known in keys]
+    keys = [item for schema in schemas for item in keys_of(schema)]
+    names = [item.name for item in keys]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise ConfigError(f"{repeated[0]}: is a key already; what a system takes needs another name")
@@ -156,14 +156,14 @@ def compose(*schemas: type) -> type:
     tops: list[str] = []
     in_section: set[str] = set()
     for schema in schemas:
-        sections, names = _sections(schema), [known.name for known in keys_of(schema)]
+        sections, names = _sections(schema), [item.name for item in keys_of(schema)]
         if sections:
             in_section.update(names)
         else:
             # In a flat dataclass the keys without a section come last.
             names.sort(key=lambda name: "." not in name)
         tops += [top for name in names if (top := name.partition(".")[0]) in sections or top not in declared]
-    keys.sort(key=lambda known: (tops.index(known.name.partition(".")[0]), known.name not in in_section))
+    keys.sort(key=lambda item: (tops.index(item.name.partition(".")[0]), item.name not in in_section))
     return _dataclass("Config", keys, "")
 
 
@@ -271,13 +271,13 @@ def _key(declared: Field, hint: Any, prefix: str) -> Key:
 
 def _dataclass(name: str, keys: Sequence[Key], prefix: str) -> type:
     declared = []
-    for top in dict.fromkeys(known.name.removeprefix(prefix).partition(".")[0] for known in keys):
-        inside = [known for known in keys if known.name.startswith(f"{prefix}{top}.")]
+    for top in dict.fromkeys(item.name.removeprefix(prefix).partition(".")[0] for item in keys):
+        inside = [item for item in keys if item.name.startswith(f"{prefix}{top}.")]
         if inside:
             kind = _dataclass(top.title(), inside, f"{prefix}{top}.")
             declared.append((top, kind, section(kind)))
         else:
-            single = next(known for known in keys if known.name == prefix + top)
+            single = next(item for item in keys if item.name == prefix + top)
             declared.append((top, single.hint, single.as_field()))
     return make_dataclass(name, declared)
 

@@ -31,7 +31,7 @@ def main(config: Any) -> None:
     """Trains, prints the figures, and what to do next."""
     from engine.models import base
     from engine.training.config import LoopConfig
-    from engine.training.run import continues, train_system
+    from engine.training.run import resume_message, train_system
 
     use_s3(S3Config(**vars(config.storage)))
     system, output = config.model.system, config.output.path
@@ -47,7 +47,7 @@ def main(config: Any) -> None:
             cluster=cluster,
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(continues(output)) from None
+        raise KeyboardInterrupt(resume_message(output)) from None
     recipe = base.recipe(system)
     cautions = recipe.cautions(figures)
     print("\n".join(recipe.report(figures)))

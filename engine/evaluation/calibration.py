@@ -177,8 +177,7 @@ def fit_threshold(
     """The lowest cut above which at least `target` of the rows are right, with `confidence`.
 
     Trying every cut and taking the best one that passes would break the confidence, since one of many tries passes by luck. So
-    the
-    probabilities alone fix the cuts and their order before any outcome is looked at: from the smallest number of rows at which
+    the probabilities alone fix the cuts and their order before any outcome is used: from the smallest number of rows at which
     the test can succeed (149 without an error, for 98 % at 95 % and one start), and down in steps of `step` of all rows. The
     Clopper-Pearson bound tests each cut against "accuracy above it is below the target". The first failure ends the sequence, so
     the whole search errs no more often than one test (fixed-sequence testing).

@@ -1,7 +1,8 @@
 """A run's entities measured against marked ones: all rows of `metrics` and `wrong`, and notes for the reader.
 
-A record that failed has no answer: it counts among all records, and in no figure of right and wrong. A found mention counts only
-if its type is marked in the document's dataset. Other types were not annotated there, so finding one is no error.
+A failed record has no answer: it counts as a record, but enters no figure of right and wrong. A predicted mention counts only
+if its type is marked in the document's dataset. Other types were not annotated there, so predicting one is no error. The notes
+and the counts call predicted mentions `found`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,19 +34,19 @@ _MEANS = ("context_share", "hard_share", "soft_share", "margin")
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Marked and found mentions of the same records.
+class Comparison:
+    """Marked and predicted mentions of the same records.
 
-    `records` are the matched ones: `record_id` (the run's), `decision`, `reasons`, `dataset`, `n_tokens`, `group` as the input
-    has it, `unit` (what a resample draws whole), `slice_<name>`, `run_id` and `model_digest`. `marked` and `found` have one row
-    per
-    mention of an answered record: `record_id`, `start`, `end`, `type`; a found one also its scores and shares, and `right`:
-    whether exactly this mention is marked. `notes` say what was left out, `counts` how many.
+    `records` has the records that are both in the run and in gold: `record_id` (the run's), `decision`, `reasons`, `dataset`,
+    `n_tokens`, `group` as the input has it, `unit` (the group that a resample draws whole), `slice_<name>`, `run_id` and
+    `model_digest`. `marked` and `predicted` have one row per mention of an answered record: `record_id`, `start`, `end`, `type`.
+    `predicted` also has scores, shares, and `right`: whether exactly this mention is marked. `notes` say what was left out, and
+    `counts` how much of it.
     """
 
     records: pl.DataFrame
     marked: pl.DataFrame
-    found: pl.DataFrame
+    predicted: pl.DataFrame
     notes: Sequence[str]
     counts: Mapping[str, int]
 
@@ -60,17 +61,18 @@ class Compared:
         return dict(self.records.select("record_id", "unit").iter_rows())
 
     def sides(self) -> tuple[dict[str, list[Mention]], dict[str, list[Mention]]]:
-        """Marked and found mentions of every answered record."""
+        """Marked and predicted mentions of every answered record."""
         return tuple(
             {name: [] for name in self.answered["record_id"]}
             | {name: list(zip(*columns, strict=True)) for name, *columns in by_record.iter_rows()}
             for by_record in (
-                side.group_by("record_id", maintain_order=True).agg("start", "end", "type") for side in (self.marked, self.found)
+                mentions.group_by("record_id", maintain_order=True).agg("start", "end", "type")
+                for mentions in (self.marked, self.predicted)
             )
         )
 
     def parts(self, slices: Sequence[str]) -> dict[str, list[str]]:
-        """The answered records of each part: by `slices`, by dataset if there are several, by quarter of their length."""
+        """The ids of the answered records in each part: by `slices`, by dataset if there are several, by quarter of length."""
         answered = self.answered
         columns = {name: answered[f"slice_{name}"] for name in slices}
         if answered["dataset"].n_unique() > 1:
@@ -94,20 +96,20 @@ def figures(
 ) -> Evaluation:
     """Measures rows of entities against gold; arguments and errors are those of `compare`."""
     rounds = rounds or Rounds()
-    compared = compare(rows, gold, slices, group, known, types)
-    marked, found = compared.sides()
+    comparison = compare(rows, gold, slices, group, known, types)
+    marked, predicted = comparison.sides()
     measured = spans.measure(
-        marked, found, rounds.rounds, rounds.seed, level=rounds.level, groups=compared.units, parts=compared.parts(slices)
+        marked, predicted, rounds.rounds, rounds.seed, level=rounds.level, groups=comparison.units, parts=comparison.parts(slices)
     )
-    wrong = _wrong(compared, marked, found, slices)
-    # The most frequent pairs of a marked type and the type that was found in its place.
+    wrong = _wrong(comparison, marked, predicted, slices)
+    # Pairs of a marked type and the other type that was predicted in its place.
     pairs = [(*pair, count, measured.marked[pair[0]]) for pair, count in measured.confusion.items() if pair[0] != pair[1]]
     confusions = metrics.confusion_metrics(ENTITIES, pl.DataFrame(pairs, ["gold", "given", "len", "support"], orient="row"))
-    result = [*_span_metrics(measured, rounds), *confusions, *_score_metrics(compared, wrong, rounds)]
-    unit, decision = (texts_of(compared.records[name]) for name in ("unit", "decision"))
+    result = [*_span_metrics(measured, rounds), *confusions, *_score_metrics(comparison, wrong, rounds)]
+    unit, decision = (texts_of(comparison.records[name]) for name in ("unit", "decision"))
     result += metrics.record_metrics(decision, unit, {}, np.ones(decision.size, bool), rounds)
-    result += metrics.count_metrics(compared.counts)
-    return Evaluation((ENTITIES,), result, list(compared.notes), compared.counts, wrong, ENTITIES)
+    result += metrics.count_metrics(comparison.counts)
+    return Evaluation((ENTITIES,), result, list(comparison.notes), comparison.counts, wrong, ENTITIES)
 
 
 def _span_metrics(measured: spans.SpanFigures, rounds: Rounds) -> list[Metric]:
@@ -123,15 +125,15 @@ def _span_metrics(measured: spans.SpanFigures, rounds: Rounds) -> list[Metric]:
     return result
 
 
-def _score_metrics(compared: Compared, wrong: pa.Table, rounds: Rounds) -> list[Metric]:
-    """How informative the numbers of found mentions are: scores, margins, and the shares of the evidence."""
-    units = compared.records.select("record_id", "unit")
-    found = compared.found.join(units, on="record_id", maintain_order="left")
-    if not len(found):
+def _score_metrics(comparison: Comparison, wrong: pa.Table, rounds: Rounds) -> list[Metric]:
+    """How well the scores and margins of predicted mentions tell right from wrong, and the means of their evidence shares."""
+    units = comparison.records.select("record_id", "unit")
+    predicted = comparison.predicted.join(units, on="record_id", maintain_order="left")
+    if not len(predicted):
         return []
-    unit, right = texts_of(found["unit"]), found["right"].to_numpy()
-    result = metrics.certainty_metrics(ENTITIES, numbers_of(found["score"]), right, unit, len(found), rounds)
-    values = {name: numbers_of(found[name]) for name in _MEANS}
+    unit, right = texts_of(predicted["unit"]), predicted["right"].to_numpy()
+    result = metrics.certainty_metrics(ENTITIES, numbers_of(predicted["score"]), right, unit, len(predicted), rounds)
+    values = {name: numbers_of(predicted[name]) for name in _MEANS}
     result += metrics.mean_metrics(ENTITIES, values, unit, rounds)
     with_margin = ~np.isnan(values["margin"])
     if with_margin.any():
@@ -143,19 +145,19 @@ def _score_metrics(compared: Compared, wrong: pa.Table, rounds: Rounds) -> list[
     return result + metrics.mean_metrics(ENTITIES, {"confused_right": hits}, texts_of(mistyped["unit"]), rounds)
 
 
-def _wrong(compared: Compared, marked: spans.Mentions, found: spans.Mentions, slices: Sequence[str]) -> pa.Table:
-    """One row per error: those of found mentions by falling score, then the missed mentions."""
+def _wrong(comparison: Comparison, marked: spans.Mentions, predicted: spans.Mentions, slices: Sequence[str]) -> pa.Table:
+    """One row per error: first those with a predicted mention, by falling score, then the missed mentions."""
     places = {"start": pl.Int32, "end": pl.Int32, "type": pl.String}
     columns = {"record_id": pl.String, "error": pl.String, **{f"gold_{name}": kind for name, kind in places.items()}, **places}
     nothing = (None, None, None)
     rows = [
         (name, error, *(gold or nothing), *(mention or nothing))
         for name in marked
-        for error, gold, mention in spans.errors(set(marked[name]), set(found[name]))
+        for error, gold, mention in spans.errors(set(marked[name]), set(predicted[name]))
     ]
     wrong = pl.DataFrame(rows, schema=columns, orient="row")
-    scores = compared.found.select(*MENTION, "score", "margin", "confused_with")
-    wrong = wrong.join(scores, on=MENTION, how="left").join(compared.records, on="record_id")
+    scores = comparison.predicted.select(*MENTION, "score", "margin", "confused_with")
+    wrong = wrong.join(scores, on=MENTION, how="left").join(comparison.records, on="record_id")
     wrong = wrong.sort("score", "record_id", "start", "gold_start", "type", descending=[True, *[False] * 4], nulls_last=True)
     return in_schema(wrong, wrong_entities_schema(slices))
 
@@ -167,48 +169,48 @@ def compare(
     group: str | None = None,
     known: Iterable[str] | None = None,
     types: Mapping[str, str] | None = None,
-) -> Compared:
-    """Joins both sides.
+) -> Comparison:
+    """Joins the entities of a run with the marked mentions of the same records.
 
     Args:
-        rows: a table of entities, or its files. gold: its records may have `group` and `slice_<name>` beside their own columns.
-        slices, group: these, or columns of the run.
+        rows: a table of entities, or its files. gold: the marked texts.
+        slices, group: columns of gold (where a slice is called `slice_<name>`) or else of the run.
         known: the types that the run looks for; None if the model is not at hand.
-        types: new names for types of either side, so that equal types have equal names.
+        types: new names for types of gold or of the run, so that equal types have equal names.
     Raises:
-        ConfigError: no record of the run has gold or its text, a column is missing, or no type of gold is one of the run's.
+        ConfigError: no record of the run has gold or its text, a column is missing, or gold and the run have no type in common.
     """
     names = dict(types or {})
     records, counts = _joined(rows, gold, slices, group)
     answered = _answered(records)
     scope, notes = _scope(gold, known, names)
     marked = _exploded(answered, "spans", MENTION, names).unique(maintain_order=True)
-    found = _exploded(answered, "entities", _ENTITY_FIELDS, names)
-    found = found.sort("score", descending=True, maintain_order=True).unique(MENTION, keep="first", maintain_order=True)
-    within, beyond = (_in_scope(found, answered, scope, how) for how in ("semi", "anti"))
+    predicted = _exploded(answered, "entities", _ENTITY_FIELDS, names)
+    predicted = predicted.sort("score", descending=True, maintain_order=True).unique(MENTION, keep="first", maintain_order=True)
+    inside, outside = (_in_scope(predicted, answered, scope, how) for how in ("semi", "anti"))
     marked = _in_scope(marked, answered, scope, "semi").sort(MENTION)
     right = marked.select(*MENTION, right=pl.lit(True))
-    found = within.join(right, on=MENTION, how="left").with_columns(pl.col("right").fill_null(False)).sort(MENTION)
+    predicted = inside.join(right, on=MENTION, how="left").with_columns(pl.col("right").fill_null(False)).sort(MENTION)
     pieces = _exploded(answered, "spans", ("record_id", "group_id"), {}).drop_nulls().n_unique()
-    never = marked.join(found, on="type", how="anti")
+    never_predicted = marked.join(predicted, on="type", how="anti")
     words = {
         "coordinated": "marks are coordinations, several mentions in one, and are left out.",
         "pieces": "marked mentions consist of several pieces; each piece counts as a mention.",
-        "beyond": f"found mentions have a type that is not marked in their dataset, and do not count: {_type_counts(beyond)}.",
-        "never": f"marked mentions have a type that the run never gives, and count as missed: {_type_counts(never)}.",
+        "beyond": f"found mentions have a type that is not marked in their dataset, and do not count: {_type_counts(outside)}.",
+        "never": f"marked mentions have a type that the run never gives, and count as missed: {_type_counts(never_predicted)}.",
     }
-    left_out = (gold.coordinated, pieces, len(beyond), len(never) if known is None else 0)
+    left_out = (gold.coordinated, pieces, len(outside), len(never_predicted) if known is None else 0)
     notes = [*gold.broken.lines(), *left_out_notes(counts, _LEFT_OUT), *notes]
     notes += left_out_notes(dict(zip(words, left_out, strict=True)), words)
-    counts |= {"answered": len(answered), "marked": len(marked), "found": len(found)}
-    return Compared(records.drop("spans", "entities"), marked, found, notes, counts)
+    counts |= {"answered": len(answered), "marked": len(marked), "found": len(predicted)}
+    return Comparison(records.drop("spans", "entities"), marked, predicted, notes, counts)
 
 
 def same_records(run_ids: pl.Series, gold_ids: pl.Series) -> pl.DataFrame:
-    """Which record of the run (`record_id`) is which of gold (`gold_id`).
+    """Pairs of a record of the run (`record_id`) and the same record in gold (`gold_id`).
 
-    Their ids are equal. If the run read a folder of texts, its ids are file paths. The marks of a text then have its path without
-    the ending as their id or, if only one such file exists on either side, its name.
+    The ids of a pair are equal, except if the run read a folder of texts, so that its ids are file paths. Then the id in gold may
+    also be the path without the ending or, if the name is unique on both sides, the file name without it.
     """
     run, gold = pl.DataFrame({"record_id": run_ids}), pl.DataFrame({"gold_id": gold_ids})
     record_id, gold_id = pl.col("record_id"), pl.col("gold_id")
@@ -228,7 +230,7 @@ def _file_name(path: pl.Expr) -> pl.Expr:
 
 
 def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The run's rows with gold beside them, without those of another text; and counts of the gold texts."""
+    """The run's rows with the columns of gold, without rows whose text is another than gold's; and counts of the gold texts."""
     marked = pl.DataFrame(gold.records)
     pairs = same_records(pl.Series(selected(rows, ["record_id"])["record_id"]), marked["record_id"])
     if not len(pairs):
@@ -241,18 +243,18 @@ def _joined(rows: Rows, gold: GoldSpans, slices: Sequence[str], group: str | Non
         "dataset", "spans", "group", *(f"slice_{name}" for name in slices), gold_sha256="text_sha256"
     )
     both = joined.run.with_columns(*gold_columns, unit=joined.unit)
-    read = _answered(both)
-    other = read.filter(pl.col("text_sha256") != pl.col("gold_sha256"))
-    if len(read) and len(other) == len(read):
+    answered = _answered(both)
+    other_text = answered.filter(pl.col("text_sha256") != pl.col("gold_sha256"))
+    if len(answered) and len(other_text) == len(answered):
         raise ConfigError(
-            f"gold: none of {len(read):,} marked texts is the text that the run read under its id, so the marks would point at "
-            "other words; name the marks of these very texts"
+            f"gold: none of {len(answered):,} marked texts is the text that the run read under its id, so the marks would "
+            "point at other words; name the marks of these very texts"
         )
-    records = both.join(other, on="record_id", how="anti", maintain_order="left")
+    records = both.join(other_text, on="record_id", how="anti", maintain_order="left")
     texts, unreadable = gold.broken.texts, gold.broken.count
     counts = {"rows": texts, "unreadable": unreadable, "used": len(marked), "matched": len(records)}
     counts["elsewhere"] = texts - unreadable - len(marked)
-    return records, counts | {"without_row": joined.without_row, "other_text": len(other)}
+    return records, counts | {"without_row": joined.without_row, "other_text": len(other_text)}
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:
@@ -260,21 +262,21 @@ def _answered(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def _scope(gold: GoldSpans, known: Iterable[str] | None, names: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
-    """The types that count in each dataset, and a note about the others.
+    """The types that count, as rows of `dataset` and `type`, and a note about the types that do not.
 
     Raises:
         ConfigError: no type counts.
     """
-    pairs = [(dataset, names.get(kind, kind)) for dataset, kinds in gold.marked.items() for kind in sorted(kinds)]
-    marked = {kind for _, kind in pairs}
-    of_run = marked if known is None else {names.get(kind, kind) for kind in known}
-    scope = {pair for pair in pairs if pair[1] in of_run}
+    marked_pairs = [(dataset, names.get(kind, kind)) for dataset, kinds in gold.marked.items() for kind in sorted(kinds)]
+    marked = {kind for _, kind in marked_pairs}
+    run_types = marked if known is None else {names.get(kind, kind) for kind in known}
+    scope = {pair for pair in marked_pairs if pair[1] in run_types}
     if known is not None and not scope:
         raise ConfigError(
-            f"types: no type of gold ({_list(marked) or 'none is marked'}) is one that the run looks for ({_list(of_run)}); give "
-            "equal types one name, such as types={Disorder: Disease}"
+            f"types: no type of gold ({_list(marked) or 'none is marked'}) is one that the run looks for ({_list(run_types)}); "
+            "give equal types one name, such as types={Disorder: Disease}"
         )
-    ignored = marked - of_run
+    ignored = marked - run_types
     notes = [f"Marked mentions of {_list(ignored)} are left out: the run does not look for this type."] if ignored else []
     return pl.DataFrame(sorted(scope, key=str), schema={"dataset": pl.String, "type": pl.String}, orient="row"), notes
 

@@ -155,8 +155,8 @@ def _nothing(config: GoldConfig, counts: Mapping[str, int], values: Mapping[str,
     if not counts["rows"]:
         return f"{config.named('path')}: {config.path} has no rows"
     if counts["elsewhere"] == counts["rows"]:
-        known = {n: sorted(map(str, v - {None})) for n, v in values.items()}
-        shown = "; ".join(f"{n} has {', '.join(v[:10])}" for n, v in known.items() if all(len(value) < 30 for value in v))
+        present = {n: sorted(map(str, v - {None})) for n, v in values.items()}
+        shown = "; ".join(f"{n} has {', '.join(v[:10])}" for n, v in present.items() if all(len(value) < 30 for value in v))
         return f"{config.named('where')}: none of {counts['rows']:,} rows matches{': ' + shown if shown else ''}"
     return (
         f"{config.named('path')}: none of {counts['rows']:,} rows can be used ({counts['unreadable']:,} broken or without id, "

@@ -1,4 +1,4 @@
-"""Figures of found entities against marked ones: exact, partial, by boundary, and confusions of types.
+"""Figures of predicted entities against marked ones: exact, partial, by boundary, and confusions of types.
 
 Mentions are (start, end, type) with half-open character offsets, by record. Both sides are sets, and mentions may be nested.
 Every figure is a ratio of counts summed over records, so intervals follow from resampling records (`engine.evaluation.resample`).
@@ -31,7 +31,7 @@ WAYS = {
     "iou_": ("gold", "found", "iou"),
     "char_": ("chars_gold", "chars_found", "chars_both"),
 }
-"""For each definition of a hit the counts of marked mentions, found mentions, and hits."""
+"""For each definition of a hit the counts of marked mentions, predicted mentions, and hits."""
 _FIGURES = {
     **{name: figure for way, counts in WAYS.items() for name, figure in precision_recall_f1(*counts, way).items()},
     "start_accuracy": Ratio("start", ("touched",)),
@@ -48,8 +48,9 @@ _PART_COUNTS = ("gold", "found", "exact", "overlap")
 
 @dataclass(frozen=True)
 class SpanFigures:
-    """`values` by (metric, slice), a slice being `all`, `macro`, `type=<type>` or a part of the records. `rests` says what each
-    rests on, except for `macro`. `confusion` counts by (marked, found) type; `marked` counts the marked mentions of each type."""
+    """`values` by (metric, slice), a slice being `all`, `macro`, `type=<type>` or a part of the records. `rests` has the
+    support of each value except `macro`. `confusion` counts mentions by (marked, predicted) type, `marked` the marked mentions of
+    each type."""
 
     values: Mapping[tuple[str, str], Estimate]
     confusion: Mapping[tuple[str, str], int]
@@ -69,7 +70,7 @@ class SpanFigures:
 
 def measure(
     gold: Mentions,
-    found: Mentions,
+    predicted: Mentions,
     rounds: int = 1000,
     seed: int = 0,
     *,
@@ -81,23 +82,23 @@ def measure(
 
     `precision`, `recall`, `f1`: equal start, end and type. With `overlap_`: matched by any shared character; with `iou_`: matched
     with an IoU of at least 0.5; with `char_`: characters, counted twice if they lie in two mentions. `start_accuracy` and
-    `end_accuracy`: among marked mentions that a found one of the same type overlaps, the share that one of these starts (ends)
-    with. `index_start`, `index_end`, `index_both`: the same among all marked mentions. `error_<kind>`: shares of all errors; a
+    `end_accuracy`: among marked mentions that a predicted one of the same type overlaps, the share with the start (end) of one of
+    these. `index_start`, `index_end`, `index_both`: the same among all marked mentions. `error_<kind>`: shares of all errors; a
     matched mention is wrong at its left, right or both ends; an unmatched one has another's bounds but not its type, is missed,
     or spurious. `macro` is the mean over types that are marked.
 
     Args:
-        gold, found: marked and found mentions of the same records. rounds: resamples for intervals; 0 for none.
+        gold, predicted: marked and predicted mentions of the same records. rounds: resamples for intervals; 0 for none.
         groups: the unit of each record that resamples draw whole, such as the patient; without it each record is its own.
         parts: slice -> the records in it, which get `PART_METRICS` over all types.
     """
-    if set(gold) != set(found):
-        raise ContractError(f"{len(set(gold) ^ set(found))} records are on one side only")
+    if set(gold) != set(predicted):
+        raise ContractError(f"{len(set(gold) ^ set(predicted))} records are on one side only")
     unit = {record: (groups or {}).get(record, record) for record in gold}
     confusion: Counter[tuple[str, str]] = Counter()
     lines, types = [], set()
     for record in gold:
-        counts, confused = counts_of(set(gold[record]), set(found[record]))
+        counts, confused = counts_of(set(gold[record]), set(predicted[record]))
         confusion.update(confused)
         kinds = {kind for _, kind in counts}
         types |= kinds
@@ -127,9 +128,9 @@ def _mean(figures: Sequence[Callable[[Drawn], NDArray]]) -> Callable[[Drawn], ND
     return lambda drawn: mean_known(np.stack([figure(drawn) for figure in figures], -1))
 
 
-def matches(gold: Iterable[Mention], found: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
-    """Matched pairs of marked and found mentions of one record, with their IoU, best first."""
-    same = [(one, other) for one in gold for other in found if one[2] == other[2]]
+def matches(gold: Iterable[Mention], predicted: Iterable[Mention]) -> list[tuple[Mention, Mention, float]]:
+    """Matched pairs of marked and predicted mentions of one record, with their IoU, best first."""
+    same = [(one, other) for one in gold for other in predicted if one[2] == other[2]]
     pairs = [(iou(one, other), one, other) for one, other in same if one[0] < other[1] and other[0] < one[1]]
     used: tuple[set[Mention], set[Mention]] = (set(), set())
     matched = []
@@ -142,21 +143,21 @@ def matches(gold: Iterable[Mention], found: Iterable[Mention]) -> list[tuple[Men
 
 
 def errors(
-    gold: Collection[Mention], found: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
+    gold: Collection[Mention], predicted: Collection[Mention], matched: Sequence[tuple[Mention, Mention, float]] | None = None
 ) -> list[tuple[str, Mention | None, Mention | None]]:
-    """The errors of one record: its kind (one of `ERRORS`), the marked and the found mention; one of them is None if the other is
-    missed or spurious.
+    """The errors of one record: the kind (one of `ERRORS`), the marked and the predicted mention. A missed mention has no
+    predicted one, and a spurious one no marked one: they are None.
 
     Args:
         matched: the result of `matches`, if it is at hand.
     """
-    matched = matches(gold, found) if matched is None else matched
+    matched = matches(gold, predicted) if matched is None else matched
     wrong: list[tuple[str, Mention | None, Mention | None]] = []
     for one, other, _ in matched:
         if one != other:
             side = "right_wrong" if one[0] == other[0] else "left_wrong" if one[1] == other[1] else "both_wrong"
             wrong.append((side, one, other))
-    left = set(found) - {other for _, other, _ in matched}
+    left = set(predicted) - {other for _, other, _ in matched}
     for one in sorted(set(gold) - {one for one, _, _ in matched}):
         twin = min((other for other in left if other[:2] == one[:2]), default=None)
         wrong.append(("missed" if twin is None else "type_wrong", one, twin))
@@ -170,44 +171,44 @@ def iou(one: Mention, other: Mention) -> float:
     return common / (one[1] - one[0] + other[1] - other[0] - common)
 
 
-def counts_of(gold: set[Mention], found: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+def counts_of(gold: set[Mention], predicted: set[Mention]) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
     """Counts of one record by (name, type), and confusions of types; an error counts for its marked type, if it has one."""
     counts: Counter[tuple[str, str]] = Counter()
-    for name, mentions in (("gold", gold), ("found", found), ("exact", gold & found)):
+    for name, mentions in (("gold", gold), ("found", predicted), ("exact", gold & predicted)):
         counts.update((name, kind) for _, _, kind in mentions)
-    matched = matches(gold, found)
+    matched = matches(gold, predicted)
     for one, _, overlap in matched:
         counts["overlap", one[2]] += 1
         counts["iou", one[2]] += overlap >= IOU
-    counts.update((kind, (one or other)[2]) for kind, one, other in errors(gold, found, matched))
-    for kind in {kind for _, _, kind in gold | found}:
-        _count_characters(kind, gold, found, counts)
+    counts.update((kind, (one or other)[2]) for kind, one, other in errors(gold, predicted, matched))
+    for kind in {kind for _, _, kind in gold | predicted}:
+        _count_characters(kind, gold, predicted, counts)
     for start, end, kind in gold:
-        near = [(a, b) for a, b, other in found if other == kind and a < end and start < b]
+        near = [(a, b) for a, b, other in predicted if other == kind and a < end and start < b]
         starts, ends = any(a == start for a, _ in near), any(b == end for _, b in near)
         counts["touched", kind] += bool(near)
         counts["start", kind] += starts
         counts["end", kind] += ends
         counts["ends_both", kind] += starts and ends
-    return counts, _confusion(gold, found, matched)
+    return counts, _confusion(gold, predicted, matched)
 
 
 def _confusion(
-    gold: set[Mention], found: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
+    gold: set[Mention], predicted: set[Mention], matched: Sequence[tuple[Mention, Mention, float]]
 ) -> Counter[tuple[str, str]]:
-    """(marked, found) types of found mentions: the own type if matched with an IoU of at least 0.5, else the best other."""
+    """Counts of (marked, predicted) types: equal types if matched with an IoU of at least 0.5, else the best other."""
     right = {other for _, other, overlap in matched if overlap >= IOU}
     counts = Counter((kind, kind) for _, _, kind in right)
-    for other in found - right:
+    for other in predicted - right:
         near = [(iou(one, other), one) for one in gold if one[2] != other[2] and iou(one, other) >= IOU]
         if near:
             counts[max(near)[1][2], other[2]] += 1
     return counts
 
 
-def _count_characters(kind: str, gold: set[Mention], found: set[Mention], counts: Counter[tuple[str, str]]) -> None:
-    """Adds the characters of a type as multisets: those marked, found, and in both."""
-    sides = [[mention for mention in mentions if mention[2] == kind] for mentions in (gold, found)]
+def _count_characters(kind: str, gold: set[Mention], predicted: set[Mention], counts: Counter[tuple[str, str]]) -> None:
+    """Adds the characters of a type as multisets: those marked, predicted, and in both."""
+    sides = [[mention for mention in mentions if mention[2] == kind] for mentions in (gold, predicted)]
     depth = np.zeros((2, max(end for mentions in sides for _, end, _ in mentions) + 1), np.int64)
     for row, mentions in zip(depth, sides, strict=True):
         for start, end, _ in mentions:

@@ -48,13 +48,13 @@ def integrated_gradients(work: Work) -> Scores:
     members = np.repeat(np.arange(work.records), len(alphas))
     totals = [np.zeros(size) for size in work.sizes]
     for places, batch, targets in work.passes(members):
-        here, steps = members[places], np.asarray(places) % len(alphas)
+        records, steps = members[places], np.asarray(places) % len(alphas)
         end = work.model.embed(batch)
-        start = work.baseline(here, batch, end, kind)
-        alpha = torch.from_numpy(np.repeat(alphas[steps], work.sizes[here])).to(end).unsqueeze(-1)
+        start = work.baseline(records, batch, end, kind)
+        alpha = torch.from_numpy(np.repeat(alphas[steps], work.sizes[records])).to(end).unsqueeze(-1)
         _, slope = slopes(work, batch, targets, start + alpha * (end - start))
-        values = work.split(here, times_input(end, start, slope))
-        for record, step, value in zip(here, steps, values, strict=True):
+        values = work.split(records, times_input(end, start, slope))
+        for record, step, value in zip(records, steps, values, strict=True):
             totals[record] += weights[step] * value
     units = [work.to_units(record, values) for record, values in enumerate(totals)]
     return Scores(units, *((work.whole(), at_baseline(work, kind)) if work.settings.residual else (None, None)))

@@ -34,9 +34,8 @@ class Settings:
         seed: of every random draw, together with record, target and method.
         baseline: where gradients start: `mask` (the model's own blank), `zero`, or `default`, the method's own.
         steps: points of integrated gradients.
-        samples: of LIME and KernelSHAP; 0 is four per unit and at least 64. The cost of their regressions grows with the square
-        of
-            the units: long reports are practical by sentence only.
+        samples: of LIME and KernelSHAP; 0 is four per unit and at least 64. The cost of their regressions grows with the
+            square of the units: long reports are practical by sentence only.
         kernel_width: of LIME's exponential kernel, in cosine distance. ridge: its penalty.
         fuse: methods that `fused` joins, with `fuse_weights` for stability, boundary and faithfulness and the softmax's
             `fuse_temperature`.

@@ -1,4 +1,4 @@
-"""From labelled reports to logits, from logits to a task's calibration, and its decisions about reports."""
+"""Scores labelled reports, fits a task's calibration on the logits, and shows its effect on the reports."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,48 +22,51 @@ from engine.models.run import records_of
 from engine.models.token_system import TokenSystem
 from engine.records import AUTO
 
-# The share of known reports that counts as outliers of the centres, and the fewest reports that can show where outliers begin.
-OUTLIERS, LEAST = 0.005, 400
+# The share of calibration reports beyond the radius around the centres, and the fewest reports that can determine the radius.
+OUTLIERS, MIN_FOR_CENTRES = 0.005, 400
+# Starts of the sequence of tests, see `fit_threshold`.
 _STARTS = 3
 
 
-def scored(
+def score_reports(
     system: TokenSystem, table: pa.Table, say: Say, what: str = "", at_once: int = 1024
 ) -> tuple[pa.Table, dict[str, NDArray]]:
-    """The product's scores of labelled reports: the rows whose text has tokens, and their logits [rows, labels] of each task.
+    """Runs the product's model on labelled reports; returns the rows whose text has tokens, and logits [rows, labels] by task.
 
     Args:
-        table: `record_id`, `text`, `pair` if there is one, and further columns to keep. what: name of the reports for `say`.
+        table: `record_id`, `text`, `pair` if there is one, and further columns to return. what: name of the reports for `say`.
             at_once: number of reports whose prepared form is in memory at a time.
     Raises:
-        ConfigError: no row has a text.
+        ConfigError: no row has a text with tokens.
     """
-    kept, scores, table = [], [], table.filter(table["text"].is_valid())
+    parts, scores, table = [], [], table.filter(table["text"].is_valid())
     for start in range(0, len(table), at_once):
         part = table.slice(start, at_once)
         columns = (part[name].to_pylist() for name in ("record_id", "text", "pair") if name in part.column_names)
         prepared = system.prepare(records_of(*columns))
-        sound = prepared["failure"].is_null()
-        kept.append(part.filter(sound).drop_columns(["text"]))
-        scores.append(system.scores(prepared.filter(sound)))
+        usable = prepared["failure"].is_null()
+        parts.append(part.filter(usable).drop_columns(["text"]))
+        scores.append(system.scores(prepared.filter(usable)))
         say(f"scored {min(start + at_once, len(table)):,} of {len(table):,}{what}")
-    if not sum(map(len, kept)):
+    if not sum(map(len, parts)):
         raise ConfigError("data.text: none of the labelled reports has a text")
     logits = pa.concat_tables(scores)
-    return pa.concat_tables(kept), {task: matrix(logits[f"{task}_logits"]) for task in system.known()}
+    return pa.concat_tables(parts), {task: matrix(logits[f"{task}_logits"]) for task in system.known()}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Labelled rows of one task, [n] each: row numbers, codes as text, the model's certainty, and whether it is right.
+    """The labelled rows of one task, as arrays [n]: row numbers, marked and predicted codes as text, the model's certainty, and
+    whether it is right.
 
-    A temperature is fitted on `scores` and `targets`: logits and columns; for a multi-label task one row per yes or no.
+    A temperature is fitted on `scores` (logits) and `targets` (column numbers); for a multi-label task they have one row for
+    each yes or no.
     """
 
     rows: NDArray
     gold: NDArray
     predicted: NDArray
-    sure: NDArray
+    certainty: NDArray
     right: NDArray
     scores: NDArray
     targets: NDArray
@@ -71,8 +74,8 @@ class Outcome:
 
 
 def gold(values: Sequence[Any], task: Task) -> NDArray:
-    """Labels as numbers: [n] columns, -1 for no label or an unknown code; for a multi-label task [n, labels] of 1, 0, or -1 for
-    no label."""
+    """Labels as numbers: column numbers [n], -1 without a label or for an unknown code; for a multi-label task [n, labels] with 1
+    or 0, and -1 in rows without a label."""
     index = {label: number for number, label in enumerate(task.labels)}
     if not task.multi_label:
         return np.array([index.get(value, -1) for value in values], dtype=np.int64)
@@ -86,7 +89,7 @@ def gold(values: Sequence[Any], task: Task) -> NDArray:
 
 
 def outcome(task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCalibration) -> Outcome:
-    """The model's answers under a calibration, with the labels.
+    """Compares the model's answers under a calibration with the labels.
 
     Args:
         values: a code, for a multi-label task a list of codes, or None for a row to leave out. logits: [rows, labels].
@@ -94,18 +97,18 @@ def outcome(task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCali
     rows = np.flatnonzero([value is not None for value in values])
     values, logits = [values[row] for row in rows], logits[rows]
     target = gold(values, task)
-    prob, sure = calibrated(logits, fitted, task.multi_label)
+    prob, certainty = calibrated(logits, fitted, task.multi_label)
     labels = np.array(task.labels)
     if not task.multi_label:
         best = prob.argmax(-1)
-        return Outcome(rows, np.array(values), labels[best], sure, best == target, logits, target)
+        return Outcome(rows, np.array(values), labels[best], certainty, best == target, logits, target)
     chosen = prob > MORE_SURE_THAN_NOT
     flat = logits.reshape(-1, 1)
     return Outcome(
         rows,
         np.array([";".join(sorted(codes)) for codes in values]),
         np.array([";".join(labels[row]) for row in chosen]),
-        sure,
+        certainty,
         (chosen == (target == 1)).all(-1),
         np.hstack([np.zeros_like(flat), flat]),
         target.reshape(-1),
@@ -121,15 +124,15 @@ def fit(
     confidence: float = 0.95,
     method: str = TEMPERATURE,
     fitted_on: str = "valid",
-    known: TaskCalibration | None = None,
+    previous: TaskCalibration | None = None,
 ) -> TaskCalibration:
-    """A task's calibration from labelled reports that the model has not been trained on.
+    """Fits a task's calibration on labelled reports that the model has not been trained on.
 
-    Every method fits a temperature and the centres of the reports (`centred`). `temperature` then fits one threshold
-    (`fit_threshold`). `isotonic` adds a curve that makes the probabilities honest; it rises everywhere, so the same reports are
-    kept. `per_class` fits a threshold for each code with enough reports, so the promise holds for each of them, and one for the
-    others together. With `known`, a calibration of the same model, the centres stay and the radius grows to include these
-    reports.
+    Every method fits a temperature and the centres of the reports (`fit_centres`). `temperature` then fits one threshold
+    (`fit_threshold`). `isotonic` also fits a curve from certainty to the share right; the curve rises everywhere, so the same
+    reports pass the threshold. `per_class` fits a threshold for each code with enough reports, so that the target holds for each
+    of these codes, and one threshold for all other codes together. With `previous`, an earlier calibration of the same model, its
+    centres stay and its radius grows to include these reports.
 
     Raises:
         ConfigError: `per_class` for a task with several codes per report.
@@ -139,12 +142,12 @@ def fit(
     raw = outcome(task, values, logits, TaskCalibration())
     t = calibration.temperature(raw.scores, raw.targets)
     scaled = outcome(task, values, logits, TaskCalibration(t))
-    curve = calibration.isotonic(scaled.sure, scaled.right) if method == ISOTONIC else None
+    curve = calibration.isotonic(scaled.certainty, scaled.right) if method == ISOTONIC else None
     by_code = None
     if method == PER_CLASS:
         by_code, cut = _by_code(scaled, target, confidence)
     else:
-        cut = calibration.fit_threshold(scaled.sure, scaled.right, target, confidence, _STARTS)
+        cut = calibration.fit_threshold(scaled.certainty, scaled.right, target, confidence, _STARTS)
     threshold = cut.threshold
     if curve is not None and threshold <= 1:
         threshold = float(np.interp(threshold, *curve))
@@ -153,25 +156,25 @@ def fit(
         "fitted_on": fitted_on,
         "n": len(scaled.rows),
         "kept": cut.n,
-        "ece_before": calibration.expected_calibration_error(raw.sure, raw.right),
-        "ece_after": calibration.expected_calibration_error(scaled.sure, scaled.right),
+        "ece_before": calibration.expected_calibration_error(raw.certainty, raw.right),
+        "ece_after": calibration.expected_calibration_error(scaled.certainty, scaled.right),
     }
     fitted = TaskCalibration(t, threshold, figures, curve, by_code)
-    if known is None:
-        return fitted if task.multi_label else replace(fitted, **centred(scaled.scores))
-    farthest = known.farthest
-    if known.centres is not None:
-        farthest = max(farthest, float(np.quantile(nearest(scaled.scores, known.centres), 1 - OUTLIERS)))
-    return replace(fitted, centres=known.centres, farthest=farthest)
+    if previous is None:
+        return fitted if task.multi_label else replace(fitted, **fit_centres(scaled.scores))
+    farthest = previous.farthest
+    if previous.centres is not None:
+        farthest = max(farthest, float(np.quantile(nearest(scaled.scores, previous.centres), 1 - OUTLIERS)))
+    return replace(fitted, centres=previous.centres, farthest=farthest)
 
 
-def centred(logits: NDArray) -> dict[str, Any]:
-    """`centres` and `farthest` of a calibration from logits [n, labels] of reports that the model has not been trained on.
+def fit_centres(logits: NDArray) -> dict[str, Any]:
+    """`centres` and the radius `farthest` of a calibration, from logits [n, labels] of reports that it was not trained on.
 
-    The radius comes from the distances of reports to centres fitted without them, in five folds. With fewer than `LEAST` reports
-    there is none, since a radius from few reports would exclude many similar ones.
+    The radius is a quantile of the reports' distances to centres that were fitted without them, in five folds. With fewer than
+    `MIN_FOR_CENTRES` reports the result is empty, since a radius from few reports would exclude many similar ones.
     """
-    if len(logits) < LEAST:
+    if len(logits) < MIN_FOR_CENTRES:
         return {}
     fold = np.arange(len(logits)) % 5
     distances = np.concatenate([nearest(logits[fold == k], _centres(logits[fold != k])) for k in range(5)])
@@ -184,10 +187,11 @@ def _centres(logits: NDArray) -> NDArray:
     return np.stack([logits[predicted == label].mean(0, dtype=np.float64) for label in np.unique(predicted)])
 
 
-def decided(
+def decisions_of(
     task: Task, values: Sequence[Any], logits: NDArray, fitted: TaskCalibration, min_support: int = CodeOptions.min_support
 ) -> list[tuple[bool, bool, float]]:
-    """For each labelled row in order: coded without a person as far as this task decides, right, and the stated probability."""
+    """For each labelled row in order: whether this task lets it be coded without a person, whether it is right, and its
+    probability."""
     labelled = outcome(task, values, logits, fitted)
     options = CodeOptions(min_support=min_support)
     answers = [answer(task, row, fitted, options, shown=1) for row in logits[labelled.rows]]
@@ -196,9 +200,9 @@ def decided(
 
 @dataclass(frozen=True)
 class Effect:
-    """The effect of a calibration on `n` labelled reports: `kept` are coded without a person, `right` of these are right.
+    """The effect of a calibration on `n` labelled reports: `kept` are coded without a person, and `right` of those are right.
 
-    `error` is the expected calibration error over all of them.
+    `error` is the expected calibration error over all `n`.
     """
 
     n: int
@@ -208,17 +212,18 @@ class Effect:
 
     @classmethod
     def of(cls, decisions: Sequence[tuple[bool, bool, float]]) -> "Effect":
-        """From the result of `decided`."""
+        """The effect from the result of `decisions_of`."""
         kept, right, prob = (np.array(column) for column in zip(*decisions, strict=True))
         error = calibration.expected_calibration_error(prob, right)
         return cls(len(decisions), int(kept.sum()), int((kept & right).sum()), error)
 
 
 @dataclass(frozen=True)
-class Recalibrated:
-    """The new calibration, fitted on all labelled reports, and the old one's effect on them (`before`).
+class Recalibration:
+    """The new calibration (`fitted`), fitted on all labelled reports, and the effect of the old one on them (`before`).
 
-    `after` is the effect of calibrations fitted without each report's group, in `folds` parts; None if there is only one group.
+    `after` is the cross-fitted effect, in `folds` parts: each report is decided by a calibration fitted without its group. It is
+    None if there is only one group.
     """
 
     fitted: TaskCalibration
@@ -228,13 +233,13 @@ class Recalibrated:
 
 
 def recalibrate(
-    task: Task, values: Sequence[Any], logits: NDArray, groups: Sequence[str], before: TaskCalibration, wanted: Settings
-) -> Recalibrated | None:
-    """Fits a task's calibration on the labelled reports; None if no report has a label.
+    task: Task, values: Sequence[Any], logits: NDArray, groups: Sequence[str], before: TaskCalibration, settings: Settings
+) -> Recalibration | None:
+    """Fits a task's calibration anew on the labelled reports; None if no report has a label.
 
     Args:
-        values: a code, for a multi-label task a list of codes, or None. logits: [rows, labels]. groups: one key per row, such as
-            the patient; reports of a group are held out together.
+        values: a code, for a multi-label task a list of codes, or None. logits: [rows, labels]. groups: the group of each row,
+            such as the patient; reports of a group are held out together.
     """
     rows = np.flatnonzero([value is not None for value in values])
     if not rows.size:
@@ -243,27 +248,27 @@ def recalibrate(
 
     def fit_on(at: NDArray) -> TaskCalibration:
         labels = [values[row] for row in at]
-        return fit(task, labels, logits[at], wanted.target, wanted.confidence, wanted.method, "own sample", before)
+        return fit(task, labels, logits[at], settings.target, settings.confidence, settings.method, "own sample", before)
 
     def decide(fitted: TaskCalibration, at: NDArray) -> list[tuple[bool, bool, float]]:
-        return decided(task, [values[row] for row in at], logits[at], fitted, wanted.min_support)
+        return decisions_of(task, [values[row] for row in at], logits[at], fitted, settings.min_support)
 
-    everything, folds = np.arange(rows.size), min(wanted.folds, len(set(groups)))
+    everything, folds = np.arange(rows.size), min(settings.folds, len(set(groups)))
     fitted, old = fit_on(everything), Effect.of(decide(before, everything))
     new = Effect.of(calibration.cross_fitted(fit_on, decide, groups, folds)) if folds > 1 else None
-    figures = {**(fitted.figures or {}), "method": wanted.method, "before": vars(old), "folds": folds}
+    figures = {**(fitted.figures or {}), "method": settings.method, "before": vars(old), "folds": folds}
     if new is not None:
         figures["cross_fitted"] = vars(new)
-    return Recalibrated(replace(fitted, figures=figures), old, new, folds)
+    return Recalibration(replace(fitted, figures=figures), old, new, folds)
 
 
 def least_rows(target: float, confidence: float, method: str = TEMPERATURE) -> int:
-    """The fewest labelled reports, all of them right, that allow a threshold; for `per_class`, the fewest of one code."""
+    """The number of labelled reports without an error from which a threshold can be fitted; for `per_class`, of one code."""
     return calibration.smallest_provable(target, _level(confidence, method))
 
 
 def highest_target(rows: int, confidence: float, method: str = TEMPERATURE) -> float:
-    """The highest target for which `least_rows` is at most `rows`, which is above 0."""
+    """The highest target for which `least_rows` is at most `rows`; `rows` must be above 0."""
     return _level(confidence, method) ** (1 / rows)
 
 
@@ -273,16 +278,16 @@ def _level(confidence: float, method: str) -> float:
 
 
 def _by_code(scaled: Outcome, target: float, confidence: float) -> tuple[dict[str, float], Threshold]:
-    """A threshold for each code that is predicted often enough to prove one, and one for all others together.
+    """A threshold for each code that is predicted often enough to prove one, and one for all other codes together.
 
-    The number of starts of a code's sequence (see `fit_threshold`) depends on its number of reports alone. The figures of the
-    second result are those of all thresholds together.
+    The number of starts (see `fit_threshold`) depends only on how many reports a code has. The second result has the threshold of
+    the other codes, with figures of all thresholds together.
     """
     least, cuts = calibration.smallest_provable(target, 1 - confidence), {}
     rest = np.ones(scaled.predicted.size, dtype=bool)
 
     def cut(rows: NDArray, starts: int) -> float:
-        return calibration.fit_threshold(scaled.sure[rows], scaled.right[rows], target, confidence, starts).threshold
+        return calibration.fit_threshold(scaled.certainty[rows], scaled.right[rows], target, confidence, starts).threshold
 
     for code in np.unique(scaled.predicted):
         rows = scaled.predicted == code
@@ -290,7 +295,7 @@ def _by_code(scaled: Outcome, target: float, confidence: float) -> tuple[dict[st
             cuts[str(code)] = cut(rows, _STARTS if rows.sum() >= 2 * least_rows(target, confidence) else 1)
             rest &= ~rows
     other = cut(rest, _STARTS) if rest.any() else calibration.NOTHING
-    kept = scaled.sure >= [cuts.get(str(code), other) for code in scaled.predicted]
+    kept = scaled.certainty >= [cuts.get(str(code), other) for code in scaled.predicted]
     n, hits = int(kept.sum()), int((kept & scaled.right).sum())
     bound = calibration.lower_bound(hits, n, confidence) if n else None
     return cuts, Threshold(other, n, n / kept.size, hits / n if n else None, bound, target, confidence)

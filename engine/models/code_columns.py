@@ -107,24 +107,24 @@ def reader_of(config: CodeData, file: Entry) -> tuple[Reader, tuple[str, ...]]:
     name, plain = basename(file.path), plain_name(file.path).lower()
     format = next((name for name in (CSV, JSONL) if plain.endswith(ENDINGS[name])), PARQUET)
     labelled = config.labelled(file.path, format)
-    known = labelled.schema_of(file).names
-    lacking = _lacking_in(config, known, name)
+    columns = labelled.schema_of(file).names
+    lacking = _lacking_in(config, columns, name)
     return Reader(replace(labelled, **dict.fromkeys(lacking)), [file]), lacking
 
 
-def _lacking_in(config: CodeData, known: Sequence[str], where: str) -> tuple[str, ...]:
-    """The optional columns (split, group) that a file with the columns `known` lacks; `where` is its name for the message.
+def _lacking_in(config: CodeData, columns: Sequence[str], where: str) -> tuple[str, ...]:
+    """The optional columns (split, group) that a file with the columns `columns` lacks; `where` is its name for the message.
 
     Raises:
         ConfigError: it lacks another column; the message names the keys of the missing columns.
     """
     single = ("id", "text", "split", "group", *config.further)
     wanted = {f"data.{key}": getattr(config, key) for key in single} | {f"data.labels.{t}": c for t, c in config.labels.items()}
-    lacking = {key: column for key, column in wanted.items() if column is not None and column not in known}
+    lacking = {key: column for key, column in wanted.items() if column is not None and column not in columns}
     missing = {key: column for key, column in lacking.items() if OPTIONAL.get(key.removeprefix("data.")) != column}
     if missing:
         keys = ", ".join(f"{key}={column}" for key, column in missing.items())
-        names = ", ".join(known[:_MOST_NAMES]) + (", ..." if len(known) > _MOST_NAMES else "")
+        names = ", ".join(columns[:_MOST_NAMES]) + (", ..." if len(columns) > _MOST_NAMES else "")
         them = "name another" if len(missing) == 1 else "name others"
         more = ", or leave the task out of data.labels" if any(key.startswith("data.labels.") for key in missing) else ""
         raise ConfigError(f"{keys}: {where} has no column {', '.join(missing.values())}; {them}{more}; it has {names}")

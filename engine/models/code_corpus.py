@@ -1,7 +1,7 @@
-"""Labelled texts for training a system of codes: texts, codes for each task, and the split.
+"""Labelled texts for training a system of codes: text, a code for each task, and split.
 
-Texts are read some hundreds at a time. `Survey` counts what must be known about all of them before training, so memory is needed
-only for labels and numbers.
+Texts are read a few hundred at a time. `Survey` counts in advance what training must know about all of them, so that only labels
+and counts stay in memory.
 """
 
 import os
@@ -34,10 +34,11 @@ from engine.storage import Entry, full_path, s3_config
 class Survey:
     """Labelled texts, and what is known about all of them after reading.
 
-    The `kind` of a text is `real`, or a system's name for texts that it generates. `counts` is the number of texts by kind and
-    split, `labelled` of those with a label by task and split. `repeats` are the texts that must not be in an earlier split too;
-    `repeated` counts those that were and are left out, by split. `lacking` are the optional columns that the files lack, `broken`
-    counts unreadable rows by reason, and `blank` labelled rows whose text is blank or too large.
+    The `kind` of a text is `real`, or a system's name for texts that it generates. `counts` has the number of texts by kind and
+    split, `labelled` the number of texts with a label by task and split. `repeats` has the texts of valid and test, which must
+    not be in an earlier split too; `repeated` counts the texts that are left out for this reason, by their split. `lacking` has
+    the optional columns that are missing in the files. `broken` counts unreadable rows by reason, `blank` the labelled rows whose
+    text is blank or too large.
     """
 
     config: CodeData
@@ -54,7 +55,7 @@ class Survey:
 
     @classmethod
     def of(cls, config: CodeData) -> Self:
-        """Reads all texts twice, since only the first reading shows which are in several splits.
+        """Reads all texts twice: only the first reading shows which texts are in several splits.
 
         Raises:
             ConfigError: no file or an unreadable one, a missing column, a text without an id, an unknown split, or a group in two
@@ -69,12 +70,12 @@ class Survey:
 
     @property
     def tasks(self) -> dict[str, bool]:
-        """The tasks, and whether each has several codes per text."""
+        """The tasks, with whether a text may have several codes."""
         return {task: task in self.config.multi_label for task in self.config.labels}
 
     @property
     def labels(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-        """For each task the sorted labels of train, and the number of real training texts of each."""
+        """For each task the sorted labels of train, and the number of real training texts with each label."""
         labels = {task: tuple(sorted(self._train[task])) for task in self.tasks}
         return {task: (names, tuple(self._real[task][name] for name in names)) for task, names in labels.items()}
 
@@ -83,21 +84,21 @@ class Survey:
         return files_of(self.config)
 
     def pieces(self) -> Iterator[Any]:
-        """The input in order, cut into pieces of one file each."""
+        """The input in order, cut into pieces; no piece spans several files."""
         for file in files_of(self.config):
             yield from reader_of(self.config, file)[0].pieces()
 
     def examples(self, splits: Sequence[str] = SPLITS) -> pa.Table:
-        """All texts of some splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind` and a column for each task
-        with a code, or a list of codes if the task is multi-label.
+        """All texts of these splits: `record_id`, `source`, `text`, `pair`, `split`, `group`, `kind`, and a column for each task:
+        a code, or a list of codes if the task is multi-label.
 
         Rows without text or without any label are left out; a row with a null label is not used for that task.
         """
-        wanted = pa.array(splits, pa.string())
-        return pa.concat_tables([table.filter(pc.is_in(table["split"], wanted)) for table in self.texts()])
+        names = pa.array(splits, pa.string())
+        return pa.concat_tables([table.filter(pc.is_in(table["split"], names)) for table in self.texts()])
 
     def texts(self) -> Iterator[pa.Table]:
-        """All texts, some hundreds at a time, without those known to be in a later split too; in the end checks the splits."""
+        """All texts, a few hundred at a time, without texts that are also in a later split; checks the splits at the end."""
         self.broken, self.blank, self.repeated, self._splits = Counter(), 0, Counter(), Splits()
         usable = 0
         for piece in self.pieces():
@@ -109,9 +110,9 @@ class Survey:
             raise ConfigError("data.path: no report has a text and a label; check data.text and data.labels")
 
     def read(self, piece: Any) -> Iterator[pa.Table]:
-        """The texts of a piece, some hundreds at a time."""
+        """The texts of a piece, a few hundred at a time, without texts that are also in a later split."""
         for table in self.usable(piece):
-            kept = self.repeats.kept(table) if self.repeats else table
+            kept = self.repeats.without_repeats(table) if self.repeats else table
             self.repeated.update(table["split"].to_pylist())
             self.repeated.subtract(kept["split"].to_pylist())
             yield kept
@@ -125,7 +126,7 @@ class Survey:
             self.blank += table["text"].null_count
             table = table.filter(pc.field("text").is_valid())
             if table["record_id"].null_count:
-                raise ConfigError("data.id: a report has none; fill the column, or name another")
+                raise ConfigError("data.id: a report has no id; fill the column, or name another")
             yield table
 
     def _rows(self, piece: Shard) -> Iterator[pa.Table]:
@@ -162,7 +163,7 @@ class Survey:
             self._real[task].update(codes(real[task]))
 
     def lines(self) -> list[str]:
-        """Progress lines: replacements of columns, and texts that were left out."""
+        """Progress lines: what replaces missing columns, and how many texts are left out."""
         lines = code_columns.lacking_lines(self.config, self.lacking, self.counts)
         reasons = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.broken.items()))
         lines += [f"left out because they cannot be read: {reasons}"] if reasons else []
@@ -171,20 +172,22 @@ class Survey:
         return lines + ([f"left out because the same text is in a later split: {repeated}"] if repeated else [])
 
     def require(self) -> None:
-        """Checks, before anything is trained, that every split has what it will be needed for.
+        """Checks, before anything is trained, that every split can serve its purpose.
 
         Raises:
-            ConfigError: a split has no texts, or none with a label of some task.
+            ConfigError: a split has no texts, or no text with a label of one of the tasks.
         """
-        existing = {name.split()[1] for name in self.counts}
-        if not set(SPLITS) <= existing:
+        present = {name.split()[1] for name in self.counts}
+        if not set(SPLITS) <= present:
             if "split" in self.lacking:
                 raise ConfigError(
                     f"data.path: {sum(self.counts.values()):,} reports are too few for valid and test; give more, or set "
                     "data.cut_share=0.3"
                 )
-            known, needed = ", ".join(sorted(existing)), "needs reports of train, valid and test"
-            raise ConfigError(f"data.split: {needed}; there are only {known}; data.split=null splits them anew")
+            raise ConfigError(
+                f"data.split: needs reports of train, valid and test; there are only {', '.join(sorted(present))}; "
+                "data.split=null splits them anew"
+            )
         for task in self.tasks:
             for split in SPLITS:
                 if not self.labelled[task, split] or (split == TRAIN and not self._train[task]):
@@ -192,20 +195,20 @@ class Survey:
 
 
 def codes(column: pa.ChunkedArray) -> list[str]:
-    """All codes in a task's column of codes or of lists."""
+    """All codes in the column of a task, whether it has codes or lists of codes."""
     return (pc.list_flatten(column) if pa.types.is_list(column.type) else column).drop_null().to_pylist()
 
 
 @dataclass
 class LabelledTexts:
-    """See `engine.models.base.Corpus`. `survey` is the class that reads a system's texts."""
+    """See `engine.models.base.Corpus`. `survey_class` reads the texts; a system may override it."""
 
-    survey: ClassVar[type[Survey]] = Survey
+    survey_class: ClassVar[type[Survey]] = Survey
 
     settings: Mapping[str, Any]
     data: CodeData
     given: Any
-    found: Survey
+    survey: Survey
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], data: CodeData) -> Self:
@@ -214,30 +217,30 @@ class LabelledTexts:
         Raises:
             ConfigError: see `Survey.of` and `Survey.require`.
         """
-        given, texts = _listed(cls.survey(data)), cls.survey.of(data)
-        texts.require()
-        return cls(settings, data, given, texts)
+        files, survey = _file_list(cls.survey_class(data)), cls.survey_class.of(data)
+        survey.require()
+        return cls(settings, data, files, survey)
 
     @cached_property
     def config(self) -> CodeConfig:
-        tasks = [Task(name, *self.found.labels[name], many) for name, many in self.found.tasks.items()]
+        tasks = [Task(name, *self.survey.labels[name], many) for name, many in self.survey.tasks.items()]
         return new_config(tasks, self.settings["model"])
 
     def changed(self) -> bool:
-        return _listed(self.found) != self.given
+        return _file_list(self.survey) != self.given
 
     def lines(self) -> list[str]:
-        return self.found.lines()
+        return self.survey.lines()
 
     @property
     def encoding(self) -> Encoding:
         return Encoding(self.config, self.settings["model"]["encoder"], TextOptions.max_tokens)
 
     def preparation(self) -> Preparation:
-        pieces, encoding = list(self.found.pieces()), self.encoding
+        pieces, encoding = list(self.survey.pieces()), self.encoding
         return Preparation(
             pieces=pieces,
-            work=Tokenize(self.survey(self.data, self.found.repeats).read, encoding, replace(s3_config(), proven=True)),
+            work=Tokenize(self.survey_class(self.data, self.survey.repeats).read, encoding, replace(s3_config(), proven=True)),
             schema=encoding.schema,
             given=list(map(repr, pieces)),
             facts={"config": self.config.to_json()},
@@ -246,7 +249,7 @@ class LabelledTexts:
 
     @cached_property
     def _held_back(self) -> pa.Table:
-        return self.found.examples((VALID, TEST))
+        return self.survey.examples((VALID, TEST))
 
     def part(self, split: str) -> pa.Table:
         """The texts of valid or test, see `Survey.examples`."""
@@ -254,7 +257,7 @@ class LabelledTexts:
 
 
 def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
-    """Reads the texts that `settings` name.
+    """Reads the texts at `data.path`.
 
     Raises:
         ConfigError: no task is named, or a task has only one code; or see `LabelledTexts.of`.
@@ -263,12 +266,13 @@ def load_texts(settings: Mapping[str, Any]) -> LabelledTexts:
     settings = {**settings, "data": {**settings["data"], "path": path}}
     if not settings["data"].get("labels"):
         raise ConfigError("data.labels: name the column of at least one task, such as {site: site_code}")
-    texts = LabelledTexts.of(settings, CodeData(**settings["data"]))
-    for task, labels in texts.config.labels.items():
+    corpus = LabelledTexts.of(settings, CodeData(**settings["data"]))
+    for task, labels in corpus.config.labels.items():
         if len(labels) < 2:
-            raise ConfigError(f"data.labels.{task}: the texts of train have {len(labels)} codes; there must be at least two")
-    return texts
+            raise ConfigError(f"data.labels.{task}: the texts of train have {len(labels)} codes; at least two are needed")
+    return corpus
 
 
-def _listed(survey: Survey) -> list[list[Any]]:
+def _file_list(survey: Survey) -> list[list[Any]]:
+    """Path, size and version of each file of the input, to notice a change."""
     return [[file.path, file.size, file.version] for file in survey.files()]

@@ -59,8 +59,8 @@ def calibrated(logits: np.ndarray, calibration: TaskCalibration, multi_label: bo
     if not multi_label:
         prob = adjusted(prob, calibration)
         return prob, prob.max(-1)
-    sure = np.maximum(prob, 1 - prob).min(-1)
-    return prob, sure if calibration.isotonic is None else np.interp(sure, *calibration.isotonic)
+    certainty = np.maximum(prob, 1 - prob).min(-1)
+    return prob, certainty if calibration.isotonic is None else np.interp(certainty, *calibration.isotonic)
 
 
 def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options: CodeOptions, shown: int = 3) -> Answer:
@@ -68,7 +68,7 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options
 
     A multi-label answer joins the codes above one half with `;`, and is as certain as its least certain yes or no.
     """
-    (prob,), (sure,) = calibrated(logits[None], calibration, task.multi_label)
+    (prob,), (certainty,) = calibrated(logits[None], calibration, task.multi_label)
     order = np.argsort(-prob, kind="stable")
     top = [{"code": task.labels[i], "prob": float(prob[i])} for i in order[:shown]]
     reasons = []
@@ -82,13 +82,15 @@ def answer(task: Task, logits: np.ndarray, calibration: TaskCalibration, options
         if calibration.centres is not None and nearest(logits[None], calibration.centres)[0] > calibration.farthest:
             reasons.append("out_of_distribution")
     needed = threshold(task, code, calibration, options)
-    if sure < needed:
+    if certainty < needed:
         reasons.append("low_confidence" if needed <= 1 else "no_threshold")
         if not task.multi_label and len(order) > 1 and prob[order[0]] - prob[order[1]] < CLOSE:
             reasons.append("low_margin")
     if support < options.min_support:
         reasons.append("rare_class_below_support")
-    return Answer(code, float(sure), REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons))
+    return Answer(
+        code, float(certainty), REVIEW if reasons else AUTO, top, tuple(reason for reason in REASONS if reason in reasons)
+    )
 
 
 def nearest(logits: np.ndarray, centres: Sequence[Sequence[float]]) -> np.ndarray:

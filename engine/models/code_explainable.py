@@ -131,8 +131,8 @@ class CodeExplainable:
         return target_probability(self.logits(batch), targets.to(self.device), self.multi_label, self.temperature)
 
     def holds(self, batch: Reports, targets: Tensor) -> Tensor:
-        same = answers(self.logits(batch), self.multi_label) == targets.to(self.device)
-        return same.all(-1) if self.multi_label else same
+        equal = answers(self.logits(batch), self.multi_label) == targets.to(self.device)
+        return equal.all(-1) if self.multi_label else equal
 
     def relevance_rules(self) -> AbstractContextManager[None]:
         """The rules of the network's `encoder`; a network without one counts as linear in its embeddings."""

@@ -29,16 +29,16 @@ class ExplainedCodes:
 
     def __init__(self, system: CodeSystem, names: Sequence[str], targets: Mapping[str, str], kind: str = "this system") -> None:
         self.system, self.targets, self.kind = system, dict(targets), kind
-        known = system.config.labels
-        unknown = [name for name in names if name not in known]
+        labels = system.config.labels
+        unknown = [name for name in names if name not in labels]
         if unknown:
-            raise ConfigError(f"explain.tasks: the model has no task '{unknown[0]}'; it has {', '.join(known)}")
-        self.names = tuple(names) or tuple(known)
+            raise ConfigError(f"explain.tasks: the model has no task '{unknown[0]}'; it has {', '.join(labels)}")
+        self.names = tuple(names) or tuple(labels)
         self.columns = tuple(f"{name}_code" for name in self.names)
         for name, code in targets.items():
             if name not in self.names:
                 raise ConfigError(f"explain.targets: the task '{name}' is not explained; explained are: {', '.join(self.names)}")
-            label_numbers(name, known[name], code, system.config.task(name).multi_label)
+            label_numbers(name, labels[name], code, system.config.task(name).multi_label)
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         codes = {name: answer and answer[column] for name, column in zip(self.names, self.columns, strict=True)}
@@ -60,8 +60,8 @@ class ExplainedCodes:
             targets = model.targets(
                 [answer if row[number] is None else row[number] for row, answer in zip(codes, answers, strict=True)]
             )
-            same = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
-            groups.append(Group(model, batch, targets, range(len(batch)), same, model.name in self.targets))
+            is_predicted = (targets == predicted).reshape(len(batch), -1).all(1).tolist()
+            groups.append(Group(model, batch, targets, range(len(batch)), is_predicted, model.name in self.targets))
         return groups
 
     @cached_property

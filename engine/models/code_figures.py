@@ -114,18 +114,18 @@ def _measure(task: Task, test: pa.Table, logits: np.ndarray, fitted: TaskCalibra
     return figures | {
         "accuracy_low": low,
         "accuracy_high": high,
-        "ece": calibration.expected_calibration_error(labelled.sure, labelled.right),
+        "ece": calibration.expected_calibration_error(labelled.certainty, labelled.right),
         "parts": {name: _figures(labelled, mask, fitted.threshold) for name, mask in parts.items() if mask.any()},
     }
 
 
 def _figures(labelled: Outcome, mask: np.ndarray, threshold: float) -> dict[str, Any]:
-    sure, right = labelled.sure[mask], labelled.right[mask]
-    figures: dict[str, Any] = dict(classes.summary(labelled.gold[mask], labelled.predicted[mask], sure, TARGET))
+    certainty, right = labelled.certainty[mask], labelled.right[mask]
+    figures: dict[str, Any] = dict(classes.summary(labelled.gold[mask], labelled.predicted[mask], certainty, TARGET))
     # A code that training never saw is wrong, and in a multi-label answer every yes and no must be right.
     figures["accuracy"] = float(right.mean())
-    figures["keepable_share"] = classes.keepable_share(sure, right, TARGET)
-    return figures | {"threshold": classes.at_threshold(sure, right, threshold)}
+    figures["keepable_share"] = classes.keepable_share(certainty, right, TARGET)
+    return figures | {"threshold": classes.at_threshold(certainty, right, threshold)}
 
 
 def _task(task: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, Phase, Say, load
-from engine.models.code_calibrating import fit, scored
+from engine.models.code_calibrating import fit, score_reports
 from engine.models.code_corpus import LabelledTexts, load_texts
 from engine.models.code_figures import TARGET, cautions, chapters, measured, report
 from engine.models.code_system import CodeSystem, calibration_file
@@ -68,6 +68,6 @@ class CodeRecipe:
 def _scored(spec: ModelSpec, corpus: LabelledTexts, split: str, say: Say) -> Iterator[tuple[Task, pa.Table, np.ndarray]]:
     """Each task with the texts of a split and the product's logits [texts, labels]."""
     system = load(spec)
-    table, logits = scored(system, corpus.part(split), say, f" {split} reports")
+    table, logits = score_reports(system, corpus.part(split), say, f" {split} reports")
     for task in system.config.tasks:
         yield task, table, logits[task.name]

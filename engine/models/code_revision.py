@@ -13,7 +13,7 @@ from engine.evaluation.codes import label_notes
 from engine.evaluation.gold import Gold, GoldConfig, read_gold
 from engine.models.base import Say
 from engine.models.code_calibrate import PER_CLASS, Data, Settings
-from engine.models.code_calibrating import Effect, Recalibrated, highest_target, least_rows, recalibrate, scored
+from engine.models.code_calibrating import Effect, Recalibration, highest_target, least_rows, recalibrate, score_reports
 from engine.models.code_decide import auto_codes
 from engine.models.code_system import CodeSystem
 from engine.models.code_task import Task, TaskCalibration
@@ -34,7 +34,7 @@ def revise(system: CodeSystem, settings: Settings, say: Say, tell: Say) -> Revis
     sample = _sample(settings.data, [task.name for task in tasks])
     lines = [line for task in tasks for line in _about(task, sample.table[task.name])]
     _require(settings, {task.name: len(sample.table) - sample.table[task.name].null_count for task in tasks})
-    table, logits = scored(system, sample.table, say, at_once=_AT_ONCE)
+    table, logits = score_reports(system, sample.table, say, at_once=_AT_ONCE)
     tell(f"{len(table):,} labelled reports with text, of {sample.counts['rows']:,} rows.")
     tell("before: the effect of the checkpoint's own thresholds on them. after: of new ones, fitted without each report.")
     groups = [f"group {g}" if g is not None else f"report {i}" for i, g in enumerate(table["group"].to_pylist())]
@@ -64,7 +64,7 @@ def revise(system: CodeSystem, settings: Settings, say: Say, tell: Say) -> Revis
     return Revision("a calibration", about, lines, system.checkpoint.revised(fitted), system.checkpoint.part)
 
 
-def _task_lines(settings: Settings, task: Task, result: Recalibrated, codes: Sequence[str]) -> list[str]:
+def _task_lines(settings: Settings, task: Task, result: Recalibration, codes: Sequence[str]) -> list[str]:
     after = ["  after: cannot be shown on reports of one group alone"]
     if result.after is not None:
         after = [f"  after, cross-fitted {_effect(result.after, settings.confidence)}", *_why_nothing(settings, result)]
@@ -78,7 +78,7 @@ def _task_lines(settings: Settings, task: Task, result: Recalibrated, codes: Seq
     ]
 
 
-def _why_nothing(settings: Settings, result: Recalibrated) -> list[str]:
+def _why_nothing(settings: Settings, result: Recalibration) -> list[str]:
     """Why cross-fitting coded no report."""
     if result.after.kept:
         return []

@@ -34,7 +34,7 @@ class Repeats:
                 parts.append(_digests(table.filter(pc.equal(table["split"], split))))
         return cls(*(np.unique(np.concatenate([np.empty(0, np.int64), *parts])) for parts in digests.values()))
 
-    def kept(self, table: pa.Table) -> pa.Table:
+    def without_repeats(self, table: pa.Table) -> pa.Table:
         """The reports that are in no later split."""
         keep = np.ones(len(table), dtype=bool)
         for split, later in _LATER.items():
@@ -48,8 +48,8 @@ class Repeats:
 
     def _repeated(self, digests: NDArray, splits: Iterable[str]) -> NDArray:
         repeated = np.zeros(len(digests), dtype=bool)
-        for known in (getattr(self, split) for split in splits):
-            repeated |= np.append(known, -1)[np.searchsorted(known, digests)] == digests
+        for later in (getattr(self, split) for split in splits):
+            repeated |= np.append(later, -1)[np.searchsorted(later, digests)] == digests
         return repeated
 
 

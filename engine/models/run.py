@@ -1,8 +1,8 @@
-"""The plain loop around a system: records to rows without Ray. `rows` does with a few texts what the pipeline does with a shard.
+"""Records to rows in one process. The pipeline does this for each shard; `rows` does it for a few texts, without Ray.
 
-Three steps pass tables, which are joined by `row` and never by position:
+Three steps pass tables to each other, which are joined by `row` and never by position:
 
-    prepare  ->  meta: the records without their text;  prepared: the readable ones as the system prepared them
+    prepare  ->  meta: all records without their text;  prepared: the readable records as the system prepared them
     answer   ->  answers: `row`, `failure` and the system's own columns
     finish   ->  the rows of the result table (engine/models/rows.py)
 """
@@ -35,18 +35,18 @@ def rows(
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """The rows that the job of a system writes for these texts, in their order. `source` and `run_id` are empty.
+    """The rows that a job of the system would write for these texts, in the order of the texts. `source` and `run_id` are empty.
 
-    A text that cannot be processed, such as an empty one, becomes a failed row. A process loads a model once for each set of the
-    other arguments.
+    A text that cannot be processed, such as an empty one, becomes a failed row. A process loads the model once for each
+    combination of the other arguments.
 
     Args:
         texts: id -> text.
-        system: the package of the system; by default that of the checkpoint, or for `shipped` the one that comes with the engine
-            for the table `codes`.
-        model: a checkpoint folder.
-        options: settings that change a value in a row, by the names of the system's options class; the others are the job's
-            defaults.
+        system: the package of the system; by default the system of the checkpoint, or for `shipped` the engine's own system for
+            the table `codes`.
+        model: a checkpoint folder, or `shipped`.
+        options: settings that affect the values in a row, by their names in the system's options class; the job's defaults apply
+            to the rest.
         runtime: `device`, `threads` and `batch_tokens`.
     Raises:
         ConfigError: the system has no such option, or the checkpoint is missing or damaged.
@@ -60,10 +60,10 @@ def rows(
 
 
 def shipped_system(table: str) -> str:
-    """The package of the system that fills a table and contains a checkpoint; of several the one with `DEFAULT = True`.
+    """The package of the system that fills a table and contains a checkpoint; among several, the one with `DEFAULT = True`.
 
     Raises:
-        ConfigError: there is none, or the choice is not unique.
+        ConfigError: there is no such system, or more than one.
     """
     names = [name for name, fills in systems().items() if fills == table and checkpoint.shipped(name).is_dir()]
     default = names if len(names) == 1 else [name for name in names if getattr(import_module(name), "DEFAULT", False)]
@@ -73,10 +73,10 @@ def shipped_system(table: str) -> str:
 
 
 def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[str | None] | None = None) -> pa.Table:
-    """Texts with their ids as records of a source, numbered in their order; a faulty one has a failure.
+    """Texts with their ids as the records of a source, numbered in order; a faulty text becomes a record with a failure.
 
     Args:
-        pairs: second texts, for a model that reads pairs; they become the column `pair`.
+        pairs: second texts, for a model that reads pairs of texts; they become the kept column `pair`.
     """
     collected = Rows(InputConfig("texts", id="id"), () if pairs is None else (PAIR,))
     columns = [ids, texts] if pairs is None else [ids, texts, pairs]
@@ -94,8 +94,8 @@ def system_of(spec: ModelSpec) -> System:
 
 
 def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Records to (meta, prepared). `meta` has every record, without text, and the failures of those that cannot be prepared;
-    `prepared` has the others."""
+    """Records to (meta, prepared). `meta` has all records, without text, and the failures of those that cannot be prepared;
+    `prepared` has the rest."""
     meta = records.drop_columns(["text"])
     readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
     tables, failed = _guarded(system, system.prepare, readable, "prepare", _keep_schema(records))
@@ -108,9 +108,9 @@ def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
-    """Prepared records to answers, one for each, with the columns of `answers_schema`; a row with a NaN has failed.
+    """One answer for each prepared record, with the columns of `answers_schema`; an answer with a NaN becomes a failure.
 
-    `keep` are the fields of the records' column `keep`.
+    `keep` has the fields of the records' column `keep`.
     """
     schema = answers_schema(system.fields())
     tables, failed = _guarded(system, system.run, prepared, "run", keep) if prepared.num_rows else ([], [])
@@ -129,7 +129,7 @@ def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
 
 
 def probe(system: System, keep: pa.Schema) -> None:
-    """Processes one artificial record with these kept columns: loads the weights, and raises if the system itself is broken."""
+    """Processes one artificial record with these kept columns, which loads the weights; raises if the system itself is broken."""
     values = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
     record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": values}
     system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
@@ -142,19 +142,22 @@ def _keep_schema(records: pa.Table) -> pa.Schema:
 def _guarded(
     system: System, call: Callable, table: pa.Table, name: str, keep: pa.Schema
 ) -> tuple[list[pa.Table], list[tuple[int, dict]]]:
-    """Calls a system on a table; if it raises, on the halves, down to a single row, which then fails alone."""
-    done: list[pa.Table] = []
+    """Calls a system on a table. If that raises, calls it on the halves, down to a single row, which then fails alone.
+
+    Returns the results, and the rows that failed with their failures.
+    """
+    results: list[pa.Table] = []
     failed: list[tuple[int, dict]] = []
     probed = False
-    waiting = [table] if table.num_rows else []
-    while waiting:
-        part = waiting.pop()
+    pending = [table] if table.num_rows else []
+    while pending:
+        part = pending.pop()
         try:
             result = call(part)
         except (EngineError, KeyboardInterrupt):
             raise
         except Exception as error:
-            # Its frames hold tensors of the model, and the next attempt needs their memory.
+            # The frames of the traceback hold tensors of the model, whose memory the next attempt needs.
             error.__traceback__ = None
             if not probed:
                 probed = True
@@ -163,25 +166,27 @@ def _guarded(
                 failed.append((part["row"][0].as_py(), _failure(error)))
             else:
                 half = part.num_rows // 2
-                waiting += [part.slice(half), part.slice(0, half)]
+                pending += [part.slice(half), part.slice(0, half)]
             continue
         if sorted(keyed(result, name)) != sorted(part["row"].to_pylist()):
             raise ContractError(f"{name} gave rows for other records than it was given")
-        done.append(result)
-    return done, failed
+        results.append(result)
+    return results, failed
 
 
 def _blame(system: System, error: Exception, name: str, keep: pa.Schema) -> None:
-    """Raises if the system fails on a harmless record too, so that no record is to blame."""
+    """Raises if the system fails on a harmless record too: then the system is to blame and not the record."""
     try:
         probe(system, keep)
     except EngineError:
         raise
-    except Exception as again:
-        kind, place = type(again).__name__, where(again)
-        if _failure(again)["kind"] == "out_of_memory":
-            raise RetryableError(f"there is no memory for even one short record ({kind}); free some, and try again") from None
-        if isinstance(again, ImportError):
+    except Exception as probe_error:
+        kind, place = type(probe_error).__name__, where(probe_error)
+        if _failure(probe_error)["kind"] == "out_of_memory":
+            raise RetryableError(
+                f"there is not enough memory for even one short record ({kind}); free memory, and try again"
+            ) from None
+        if isinstance(probe_error, ImportError):
             raise ConfigError(f"the model cannot be loaded: {kind} at {place}") from None
         raise ContractError(f"the model fails on any record: {name} raised {type(error).__name__}, {kind} at {place}") from None
 
@@ -199,6 +204,6 @@ def _with_failures(table: pa.Table, failures: dict[int, dict]) -> pa.Table:
     if not failures:
         return table
     rows = table["row"]
-    new = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
-    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([new]), table["failure"])
+    added = pa.array([failures.get(row) for row in rows.to_pylist()], FAILURE)
+    merged = pc.if_else(pc.is_in(rows, pa.array(list(failures), pa.int32())), pa.chunked_array([added]), table["failure"])
     return table.set_column(table.column_names.index("failure"), table.schema.field("failure"), merged)

@@ -1,5 +1,8 @@
-"""The base of systems for texts: loading by checkpoint and options; threads, device and precision; network and tokenizer built at
-first use; texts to tokens; windows to batches within a budget; and rows from plain values."""
+"""The base class of systems that read texts.
+
+It loads a checkpoint with options, sets threads, device and precision, builds network and tokenizer at first use, tokenizes
+texts, groups their windows into batches within a budget of tokens, and turns plain values into rows.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -30,11 +33,11 @@ _BUDGET = 4096
 class TokenSystem:
     """See `engine.models.base.System`.
 
-    A system names its options and its table, and implements how to read its checkpoint (`read`) and turn it into a network
-    (`build`), its columns (`fields`) and rows (`rows`), and its possible answers (`known`). If these are labels of a whole text,
-    `predict` gives their logits, and `scores` works without further code.
+    A subclass sets `Options` and `table`. It implements `read` (its checkpoint), `build` (the network), `fields` (the columns of
+    a row), `rows` and `known` (the possible answers). If the answers are labels of whole texts, it implements `predict` (their
+    logits), and `scores` needs no code of its own; otherwise it overrides `scores`.
 
-    A checkpoint has `folder`, `digest` and `config`. To use `batches`, its config needs `window` (tokens of text) and `special`.
+    A checkpoint has `folder`, `digest` and `config`. `batches` needs `window` (tokens of text) and `special` in the config.
     """
 
     table: ClassVar[str]
@@ -45,12 +48,12 @@ class TokenSystem:
         self.options = options
         self.device = str(runtime.get("device", "cpu"))
         self.threads = int(runtime.get("threads", 0))
-        # The batch composition affects the last bits, so with `deterministic` it must not depend on the machine.
+        # The composition of a batch affects the last bits of a result, so with `deterministic` it must not depend on the machine.
         self.budget = _BUDGET if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
-        """The system that a spec describes; weights are read at first use.
+        """The system that a spec describes; its weights are read at first use.
 
         Raises:
             ConfigError: the system has no such option, or the checkpoint is missing, damaged or of another system.
@@ -60,7 +63,7 @@ class TokenSystem:
 
     @classmethod
     def read(cls, path: str, options: Any) -> Any:
-        """The verified checkpoint at a path, without weights."""
+        """The checkpoint at a path, verified, without its weights."""
         raise NotImplementedError
 
     def build(self, dtype: "torch.dtype") -> "nn.Module":
@@ -74,11 +77,11 @@ class TokenSystem:
         raise NotImplementedError
 
     def rows(self, prepared: pa.Table) -> Iterable[Mapping[str, Any]]:
-        """One row for each prepared row, in any order: its key `row` and the columns of `fields`; missing ones are null."""
+        """One row for each prepared row, in any order: its key `row` and the columns of `fields`; a missing column is null."""
         raise NotImplementedError
 
     def predict(self, batch: "Batch") -> "Mapping[str, Tensor]":
-        """Logits [records, labels] of each task of `known`."""
+        """Logits [records, labels] by task of `known`."""
         raise NotImplementedError
 
     @cached_property
@@ -89,9 +92,9 @@ class TokenSystem:
     def network(self) -> Any:
         import torch
 
-        # The number of threads affects how sums are split, and so the last bits.
+        # The number of threads affects how sums are split, and so the last bits of a result.
         set_threads(1 if self.options.deterministic else self.threads)
-        # The first prediction may come in inference mode, in which new weights could never have gradients.
+        # The first prediction may run in inference mode; weights created in that mode could never have gradients.
         with torch.inference_mode(False):
             return self.build(pick_precision(self.options.precision, self.device)).to(self.device)
 
@@ -105,7 +108,7 @@ class TokenSystem:
         return tokens.prepare(records, self.tokenizer, self.options.max_tokens)
 
     def scores(self, prepared: pa.Table) -> pa.Table:
-        """`row`, and for each task of `known` its logits as `<task>_logits`, in the order of its labels."""
+        """The columns `row` and, for each task of `known`, `<task>_logits`: logits in the order of its labels."""
         import torch
 
         logits = {task: np.zeros((len(prepared), len(labels)), np.float32) for task, labels in self.known().items()}
@@ -125,22 +128,24 @@ class TokenSystem:
         return [window_count(len(ids), tokens.room(self.config.window, pair)) for ids, pair in texts]
 
     def batches(self, prepared: pa.Table) -> "Iterator[tuple[list[int], Batch]]":
-        """All windows of prepared rows in batches of whole records, with the records' places among the rows."""
+        """All windows of the prepared rows. A batch has whole records and comes with their positions among the rows."""
         ids, pairs, counts = list_values(prepared["input_ids"]), _pairs(prepared), self.window_counts(prepared)
         keys = prepared["row"].to_pylist()
         lengths = [-(-len(text) // max(1, count)) + 2 for text, count in zip(ids, counts, strict=True)]
-        cut = {"window": self.config.window, "special": self.config.special}
+        layout = {"window": self.config.window, "special": self.config.special}
         for members in self.together(counts, lengths):
             columns = ([column[member] for member in members] for column in (keys, ids))
-            batch = tokens.collate(*columns, **cut, pairs=[pairs[member] for member in members])
+            batch = tokens.collate(*columns, **layout, pairs=[pairs[member] for member in members])
             yield members, batch.to(self.device)
 
     def together(self, windows: Sequence[int], lengths: Sequence[int], budget: int | None = None) -> list[list[int]]:
-        """Batches, see `token_budget_batches`: within the given budget or else the run's; with `deterministic` each record
-        alone."""
+        """Positions of records grouped into batches, see `token_budget_batches`; with `deterministic` each record is a batch.
+
+        `budget` overrides that of the system.
+        """
         return token_budget_batches(windows, lengths, 1 if self.options.deterministic else budget or self.budget)
 
 
 def _pairs(prepared: pa.Table) -> Sequence[np.ndarray | None]:
-    """The tokens of each row's second text, None without one."""
+    """The tokens of each row's second text; None for a row without one."""
     return list_values(prepared["pair_ids"]) if "pair_ids" in prepared.column_names else [None] * len(prepared)

@@ -106,8 +106,8 @@ def risk(evaluation: Evaluation, task: str, here: Point | None, alt: str, title:
     ]
     if not curve:
         return ""
-    kept = [(m.slice.partition("=")[2], m.value) for m in evaluation.rows(task, "keepable_share") if m.value is not None]
-    best = ", ".join(f"{value:.0%} at {float(target):.0%} right" for target, value in kept)
+    shares = [(m.slice.partition("=")[2], m.value) for m in evaluation.rows(task, "keepable_share") if m.value is not None]
+    best = ", ".join(f"{value:.0%} at {float(target):.0%} right" for target, value in shares)
     hindsight = f" A threshold chosen with hindsight would keep {best}; a real one must keep less." if best else ""
     where = f" The dot is this run: {here.note}." if here else ""
     return f'<h3>{title}</h3>{charts.risk_coverage(curve, here, alt)}<p class="soft">{caption}{where}{hindsight}</p>'

@@ -74,9 +74,9 @@ def _send(frames: BinaryIO, kind: str, table: Any = None, **facts: Any) -> None:
 def _fail(frames: BinaryIO, error: Exception) -> None:
     from engine.errors import EngineError, where
 
-    known = isinstance(error, EngineError)
-    message = str(error) if known else f"a child process raised {type(error).__name__} at {where(error)}"
-    _send(frames, "error", **{"class": type(error).__name__ if known else "ContractError", "message": message})
+    is_ours = isinstance(error, EngineError)
+    message = str(error) if is_ours else f"a child process raised {type(error).__name__} at {where(error)}"
+    _send(frames, "error", **{"class": type(error).__name__ if is_ours else "ContractError", "message": message})
 
 
 if __name__ == "__main__":

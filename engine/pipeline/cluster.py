@@ -142,8 +142,8 @@ def _scarce(object_store: int | None) -> bool:
     return estimate_available_memory() - (object_store or 0) < _SCARCE
 
 
-def gave_up(error: Exception) -> RetryableError:
-    """What to raise for an error of a Ray that works."""
+def ray_failure(error: Exception) -> RetryableError:
+    """The error to raise where Ray fails after it has started."""
     return RetryableError(f"Ray gave up ({type(error).__name__}); look at the cluster, then run the same command again")
 
 

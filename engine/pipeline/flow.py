@@ -44,7 +44,7 @@ def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Ge
     import ray
     from ray.data import ExecutionResources, TaskPoolStrategy
 
-    from engine.pipeline.cluster import gave_up
+    from engine.pipeline.cluster import ray_failure
 
     numbers = ray.data.from_items([{"number": number} for number in range(len(items))], override_num_blocks=len(items))
     planned = numbers.map_batches(
@@ -68,7 +68,7 @@ def _wave(items: list[Any], work: Callable[[Any], pa.Table], readers: int) -> Ge
                     raise getattr(errors, table[_ERROR][0].as_py())(table["message"][0].as_py())
                 yield table
     except (ray.exceptions.RayError, TimeoutError) as error:
-        raise gave_up(error) from None
+        raise ray_failure(error) from None
 
 
 def _each(block: pa.Table, items: list[Any], work: Callable[[Any], pa.Table]) -> pa.Table:

@@ -87,11 +87,11 @@ def _code(job: Job, shard: Shard, gathered: _Gathered) -> bool:
         if death is None:
             return True
         if death.phase == "record":
-            again = _child(job, shard, gathered, only=death.row)
-            if again is not None and again.phase == "record":
+            second = _child(job, shard, gathered, only=death.row)
+            if second is not None and second.phase == "record":
                 gathered.failures[death.row] = KILLED
                 continue
-            death = again
+            death = second
             if death is None:
                 continue
         deaths[death.phase] += 1

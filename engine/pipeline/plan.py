@@ -27,8 +27,8 @@ SHARDS_PER_ACTOR = 8
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One shard of the plan. `rows` is None where the format does not tell before reading."""
+class PlannedShard:
+    """One shard of the plan. `rows` is None where the format shows the number of rows only after reading."""
 
     name: str
     shard: Shard
@@ -47,7 +47,7 @@ class Plan:
     """All parts in order. `keep` are the input's columns that go into the result, `bases` the input folder of each part."""
 
     files: tuple[Entry, ...]
-    shards: tuple[Planned, ...]
+    shards: tuple[PlannedShard, ...]
     keep: pa.Schema
     bases: tuple[str, ...]
 
@@ -72,7 +72,7 @@ class _Part:
     base: str
     keep: pa.Schema
     files: list[Entry] = field(default_factory=list)
-    shards: list[Planned] = field(default_factory=list)
+    shards: list[PlannedShard] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _stored(storage: Storage, layout: Layout) -> list[_Part]:
                 if "file" in item:
                     part.files.append(Entry(*item["file"]))
                 else:
-                    part.shards.append(Planned(item["name"], sources.from_json(item["shard"])))
+                    part.shards.append(PlannedShard(item["name"], sources.from_json(item["shard"])))
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"{path} is damaged; restore it, or name a new output folder") from None
         parts.append(part)

@@ -55,21 +55,21 @@ def publish(
         RetryableError: no space left.
     """
     while True:
-        known = published.manifests(storage, layout)
-        for manifest in known:
+        manifests = published.manifests(storage, layout)
+        for manifest in manifests:
             published.settle(storage, layout, manifest)
-        done = published.used_receipts(storage, layout, known)
+        done = published.used_receipts(storage, layout, manifests)
         received = receipts(storage, layout, read)
         waiting = [received[shard.name] for shard in planned.shards if shard.name in received and shard.name not in done]
-        if not waiting and known:
-            published.clean(storage, layout, done, len(known))
-            return known
-        generation = len(known) + 1
+        if not waiting and manifests:
+            published.clean(storage, layout, done, len(manifests))
+            return manifests
+        generation = len(manifests) + 1
         stage = f"{generation:04d}-{uuid.uuid4().hex[:8]}"
         manifest = {"generation": generation, "run_id": run_id, "table": table, "stage": stage}
         failure: Exception | None = None
         try:
-            manifest |= _build(storage, layout, known, waiting, stage, schema, memory)
+            manifest |= _build(storage, layout, manifests, waiting, stage, schema, memory)
             storage.create(layout.manifest(generation), (json.dumps(manifest, indent=1) + "\n").encode())
         except Exception as error:
             # Another driver that publishes the same shards may remove them while this one reads them.
@@ -88,16 +88,16 @@ def publish(
 def _build(
     storage: Storage,
     layout: Layout,
-    known: Sequence[Manifest],
+    manifests: Sequence[Manifest],
     waiting: Sequence[Receipt],
     stage: str,
     schema: pa.Schema,
     memory: int,
 ) -> dict[str, Any]:
     """Writes the tables and the receipts of a generation to its staging folder; returns what its manifest says of them."""
-    folder, generation = posixpath.join(layout.staging, stage), len(known) + 1
+    folder, generation = posixpath.join(layout.staging, stage), len(manifests) + 1
     counts = {"rows": 0, "decisions": {}, "failures": {}, "reasons": {}, "entities": {}}
-    old = _published_ids(storage, layout, known)
+    old = _published_ids(storage, layout, manifests)
     with ExitStack() as stack:
         scratch = stack.enter_context(storage.scratch(posixpath.join(folder, "scratch")))
         duplicates = stack.enter_context(later(_ids(storage, layout, waiting), old, scratch, memory))
@@ -152,8 +152,8 @@ def _ids(storage: Storage, layout: Layout, waiting: Sequence[Receipt]) -> Iterat
         yield from pa.table(columns, schema=IDS).combine_chunks().to_batches()
 
 
-def _published_ids(storage: Storage, layout: Layout, known: Sequence[Manifest]) -> Iterator[pa.RecordBatch]:
-    for manifest in known:
+def _published_ids(storage: Storage, layout: Layout, manifests: Sequence[Manifest]) -> Iterator[pa.RecordBatch]:
+    for manifest in manifests:
         for file in manifest["files"]:
             with storage.open(posixpath.join(layout.table(manifest["table"]), file["name"])) as stream:
                 yield from pq.ParquetFile(stream).iter_batches(columns=["record_id"])

@@ -32,10 +32,10 @@ def stage_of(storage: Storage, layout: Layout, generation: int) -> str | None:
     return stages[generation - 1] if len(stages) >= generation else None
 
 
-def used_receipts(storage: Storage, layout: Layout, known: Sequence[Manifest]) -> dict[str, Receipt]:
+def used_receipts(storage: Storage, layout: Layout, published_manifests: Sequence[Manifest]) -> dict[str, Receipt]:
     """Shard -> receipt of everything published."""
     result: dict[str, Receipt] = {}
-    for manifest in known:
+    for manifest in published_manifests:
         # After a driver died right behind the manifest, they still lie beside the staged tables, until another one moves them.
         path = layout.used_receipts(manifest["generation"])
         places = (path, layout.staged_receipts(manifest["stage"]), path)

@@ -1,4 +1,4 @@
-"""A run from the driver's side: plan, claim the folder, code the shards without a receipt, publish, sum up."""
+"""The driver of a run: it plans, claims the output folder, codes the shards that have no receipt, publishes and sums up."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ from engine.pipeline.commit import Receipt, commit_empty, receipts
 from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout
-from engine.pipeline.plan import Plan, Planned
+from engine.pipeline.plan import Plan, PlannedShard
 from engine.pipeline.progress import FIRST, LOADING, PLANNING, PUBLISHING, STARTING, Progress, Standing
 from engine.pipeline.publish import publish
 from engine.pipeline.status import Summary, summary
@@ -27,12 +27,12 @@ from engine.storage import Storage, probe, s3_config, storage_for, use_s3
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
-    """Codes the input into the output folder, goes on where an earlier call stopped, or does nothing if all is done.
+    """Codes the input into the output folder. Resumes where an earlier call stopped; does nothing if all is done.
 
     Raises:
         ConfigError: a setting or the input is wrong, or the folder belongs to another run.
         RetryableError: something outside failed; the same call may succeed later.
-        TooManyFailures: all is done and published, with a larger share of failed records than `max_failed`.
+        TooManyFailures: the run is published, but the share of failed records is above `max_failed`.
     """
     started = time.monotonic()
     progress = progress or Progress()
@@ -43,7 +43,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         system = system_of(config.model)
         settings = fingerprint.fingerprint(config, system)
         run_id, planned = begin(config, storage, system, settings, progress)
-        # By now it is known whether the store supports conditional writes.
+        # Opened again: `begin` has found out whether the store supports conditional writes.
         storage, schema = storage_for(config.output), result_schema(system, planned.keep)
         manifests = published.manifests(storage, layout)
         for manifest in manifests:
@@ -53,9 +53,9 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         done = {**received, **used}
         event("started", run_id=run_id, shards=len(planned.shards), done=len(done), files=len(planned.files))
         new = 0
-        # A driver that died while it cleaned up left receipts of published shards, or its sign of life.
-        left = received.keys() & used.keys() or next(iter(storage.list(layout.drivers)), None)
-        if len(used) < len(planned.shards) or not manifests or left:
+        # What a driver leaves that died while cleaning up: receipts of published shards, or its sign of life.
+        leftovers = received.keys() & used.keys() or next(iter(storage.list(layout.drivers)), None)
+        if len(used) < len(planned.shards) or not manifests or leftovers:
             driver = _Driver(config, storage, layout, progress)
             with driver.alive():
                 new = driver.code(system, run_id, planned, done)
@@ -82,7 +82,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
 def begin(config: RunConfig, storage: Storage, system: System, settings: dict[str, Any], progress: Progress) -> tuple[str, Plan]:
     """Claims the output folder and stores the plan; returns the run's id and the plan. `settings` is the fingerprint.
 
-    All that can be refused is refused before anything is written, so that the corrected command finds the folder free.
+    All checks come before the first write, so that the folder is still free for the corrected command.
 
     Raises:
         ConfigError: the input is wrong, or the folder belongs to another run or cannot be written.
@@ -94,7 +94,7 @@ def begin(config: RunConfig, storage: Storage, system: System, settings: dict[st
     for note in drafted.notes:
         event("input", note=note)
         progress.note(note)
-    # Refuses a kept column with the name of a result column.
+    # Fails if a kept column has the name of a result column.
     result_schema(system, drafted.keep)
     if not probe(config.output):
         event("no_conditional_put", logging.WARNING, advice="run only one driver at a time on this output")
@@ -104,38 +104,38 @@ def begin(config: RunConfig, storage: Storage, system: System, settings: dict[st
 
 
 class _Driver:
-    """One call's work on the shards, and the phase in which it waits."""
+    """Codes the shards of one call, and knows what the driver waits for."""
 
     def __init__(self, config: RunConfig, storage: Storage, layout: Layout, progress: Progress) -> None:
         self._config, self._storage, self._layout, self._progress = config, storage, layout, progress
         self._name = uuid.uuid4().hex
         self._todo: frozenset[str] = frozenset()
-        self._waits: str | None = None
+        self._waiting_for: str | None = None
         self._turn = threading.Lock()
 
     def alive(self) -> SignOfLife:
-        """The driver's sign of life, for a block."""
+        """A context manager that writes the driver's sign of life."""
         return SignOfLife(self._storage, self._layout, self._name, self._look)
 
-    def wait(self, what: str | None) -> None:
-        """Sets the phase in which the driver waits from now on; None while shards come in."""
+    def wait(self, phase: str | None) -> None:
+        """Sets what the driver waits for from now on: a phase of `progress`, or None while shards come in."""
         with self._turn:
-            self._waits = what
-            if what is not None:
-                self._progress.wait(what)
+            self._waiting_for = phase
+            if phase is not None:
+                self._progress.wait(phase)
 
     def _look(self) -> str | None:
-        """The current phase. Only the output folder shows that a model has begun to work."""
-        if self._waits == LOADING and attempts.reached(self._storage, self._layout, attempts.MODEL, self._todo, self._name):
+        """What the driver waits for. Loading ends when the output folder shows that a model has begun to work."""
+        if self._waiting_for == LOADING and attempts.reached(self._storage, self._layout, attempts.MODEL, self._todo, self._name):
             with self._turn:
-                if self._waits == LOADING:
-                    self._waits = FIRST
+                if self._waiting_for == LOADING:
+                    self._waiting_for = FIRST
                     self._progress.wait(FIRST)
-        return self._waits
+        return self._waiting_for
 
     def code(self, system: System, run_id: str, planned: Plan, done: dict[str, Receipt]) -> int:
-        """Codes every shard without a receipt; returns the number of records that this took."""
-        todo: list[Planned] = []
+        """Codes every shard without a receipt; returns the number of records in them."""
+        todo: list[PlannedShard] = []
         for shard in planned.shards:
             if shard.name in done:
                 continue
@@ -147,8 +147,8 @@ class _Driver:
             return 0
         config = self._config
         self._todo = frozenset(shard.name for shard in todo)
-        # No more actors than shards, so that these share all threads.
-        crew = replace(config.cluster, actors=min(config.cluster.actors, len(todo)))
+        # At most one actor per shard, so that the actors share all threads.
+        cluster_config = replace(config.cluster, actors=min(config.cluster.actors, len(todo)))
         state = Standing(
             shards=len(done),
             shards_total=len(planned.shards),
@@ -156,12 +156,12 @@ class _Driver:
             bytes_total=planned.bytes,
             records=sum(receipt["rows"] for receipt in done.values()),
             records_total=planned.rows,
-            at_once=crew.actors,
+            at_once=cluster_config.actors,
         )
         before = state.records
         self._progress.start(state)
         self.wait(STARTING)
-        # Ray takes seconds to import and to start; a finished run does without.
+        # Ray takes seconds to import and to start, and a finished run does not need it.
         from engine.pipeline import cluster, stages
 
         line = cluster.note(config.cluster)
@@ -177,13 +177,13 @@ class _Driver:
             driver=self._name,
             max_attempts=config.cluster.max_attempts,
             child_memory=config.cluster.child_memory,
-            # The input is listed and the output claimed, so what fails from here on may work later.
+            # Proven: the input is listed and the output claimed, so a later failure may pass when it is retried.
             s3=replace(s3_config(), proven=True),
         )
         with cluster.connected(config.cluster):
             self.wait(LOADING)
             ready = time.monotonic()
-            for receipt in stages.receipts(todo, job, crew, cluster.model_environment(crew)):
+            for receipt in stages.receipts(todo, job, cluster_config, cluster.model_environment(cluster_config)):
                 self.wait(None)
                 done[receipt["shard"]] = receipt
                 state = replace(
@@ -203,11 +203,11 @@ class _Driver:
 
 
 def _since(receipt: Receipt, most: float) -> float:
-    """Seconds from when the model began on a shard to its receipt.
+    """Seconds from the start of the model's work on a shard to its receipt.
 
-    The difference of the two times includes work outside the stages, such as the start of a process that commits. But they are
-    from two nodes' clocks, which may disagree: it counts as at least the stages' own time and at most `most`, the time since Ray
-    started.
+    The difference of the two times includes work outside the stages, such as starting the process that commits. The two clocks
+    may be on different nodes and disagree, so the result is at least the time of the two stages and at most `most`, the seconds
+    since Ray started.
     """
     worked = sum(receipt["seconds"].get(stage, 0.0) for stage in ("model", "commit"))
     begun, ended = (datetime.fromisoformat(receipt[key]) for key in ("model_at", "at"))

@@ -2,7 +2,7 @@
 
     read and prepare (tasks)  ->  model (actors)  ->  commit (tasks)
 
-No exception of a stage may reach Ray, which logs it with all that it quotes: every error becomes a parcel.
+No exception of a stage may reach Ray, which would log the text that it may quote: every error becomes a parcel.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ from engine.errors import ContractError, EngineError, where
 from engine.models.rows import finish
 from engine.models.run import answer, prepare, probe, system_of
 from engine.pipeline import allocator, attempts, wire
-from engine.pipeline.cluster import gave_up
+from engine.pipeline.cluster import ray_failure
 from engine.pipeline.commit import Receipt, commit
 from engine.pipeline.config import ClusterConfig
 from engine.pipeline.events import now
 from engine.pipeline.isolate import code_isolated
 from engine.pipeline.layout import Layout
-from engine.pipeline.plan import Planned
+from engine.pipeline.plan import PlannedShard
 from engine.pipeline.wire import Parcel
 from engine.pipeline.work import Job, read_shard
 from engine.storage import Storage, storage_for, use_s3
 
-# Shards that go through Ray at a time: each one holds an object and a task in the driver.
+# The largest number of shards in one Ray dataset: each takes an object and a task in the driver.
 WAVE = 5000
-# Room for shards that wait between stages; without a limit reading would fill the object store. For every actor four of the
-# largest shards, prepared to about eight times their text, and never less than this in all.
-_AHEAD = 4 * 8
-_LEAST_ROOM = 64 << 20
+# Object store memory for shards that wait between stages; without a limit, reading would fill the store. It holds four of the
+# largest shards for each actor, each prepared shard being about eight times as large as its text, and at least `_MIN_MEMORY`.
+_MEMORY_PER_TEXT_BYTE = 4 * 8
+_MIN_MEMORY = 64 << 20
 
 
 def read_stage(block: pa.Table, job: Job) -> pa.Table:
-    """Reads and prepares. Leaves a shard that was lost twice to the model stage, which tries it in a child process."""
-    return _each(block, lambda parcel: _read(parcel, job))
+    """Reads and prepares shards. A shard that was lost twice passes unread: the model stage codes it in a child process."""
+    return _apply(block, lambda parcel: _read(parcel, job))
 
 
 class ModelStage:
@@ -52,22 +52,22 @@ class ModelStage:
     def __init__(self, job: Job) -> None:
         self._job = job
         use_s3(job.s3)
-        # Loads the weights while the first shards are read. An error here comes again with the first shard, and is handled there.
+        # Loads the weights while the first shards are read. An error here recurs with the first shard and is handled there.
         with contextlib.suppress(Exception):
             probe(system_of(job.model), job.keep_schema)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        coded = _each(block, lambda parcel: _model(parcel, self._job))
+        coded = _apply(block, lambda parcel: _model(parcel, self._job))
         allocator.give_back()
         return coded
 
 
 def commit_stage(block: pa.Table, job: Job) -> pa.Table:
-    """Joins and writes the rows and the receipt; the receipt goes on to the driver."""
-    return _each(block, lambda parcel: _commit(parcel, job))
+    """Joins the rows, writes them and the receipt, and passes the receipt on to the driver."""
+    return _apply(block, lambda parcel: _commit(parcel, job))
 
 
-def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> ray.data.Dataset:
+def dataset(todo: Sequence[PlannedShard], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> ray.data.Dataset:
     """The Ray Data plan for shards.
 
     Raises:
@@ -78,25 +78,25 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
     context.execution_no_progress_timeout_s = cluster.stall_seconds
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    orders = [wire.order(item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes}) for item in todo]
-    # A shard is one row, and so is a block. With GPUs Ray wants a batch size.
-    whole = {"batch_size": 1, "batch_format": "pyarrow"}
-    # Ray Data spreads tasks over all nodes. Ray's own strategy fills nodes without a GPU first, and leaves the others to the
-    # models.
-    tasks = {"scheduling_strategy": "DEFAULT"} if cluster.gpus_per_actor else {}
-    # Ray 2.60 warns about this argument and has no other for it.
+    items = [wire.order(item.name, json.dumps(sources.to_json(item.shard)), {"bytes": item.bytes}) for item in todo]
+    # A block is one row, which is one shard. With GPUs, Ray requires a batch size.
+    one_shard = {"batch_size": 1, "batch_format": "pyarrow"}
+    # Ray Data spreads tasks over all nodes. Ray's default strategy fills nodes without a GPU first, so that the nodes with GPUs
+    # stay free for the models.
+    task_options = {"scheduling_strategy": "DEFAULT"} if cluster.gpus_per_actor else {}
+    # Ray 2.60 warns about this argument but offers no other way to set the strategy.
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", ray.util.annotations.RayDeprecationWarning)
-    # Different remote arguments keep Ray from fusing reading with its neighbours.
-    tasks_at_once = TaskPoolStrategy(min(cluster.readers, len(todo)))
+    # Ray does not fuse the stages, because their remote arguments differ.
+    task_pool = TaskPoolStrategy(min(cluster.readers, len(todo)))
     planned = (
-        ray.data.from_items(orders, override_num_blocks=len(orders))
+        ray.data.from_items(items, override_num_blocks=len(items))
         .map_batches(
             read_stage,
             fn_kwargs={"job": job},
-            compute=tasks_at_once,
+            compute=task_pool,
             num_cpus=cluster.cpus_per_reader,
-            **tasks,
-            **whole,
+            **task_options,
+            **one_shard,
         )
         .map_batches(
             ModelStage,
@@ -105,27 +105,27 @@ def dataset(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environme
             num_cpus=cluster.cpus_per_actor,
             num_gpus=cluster.gpus_per_actor or None,
             runtime_env={"env_vars": environment},
-            **whole,
+            **one_shard,
         )
         .map_batches(
             commit_stage,
             fn_kwargs={"job": job},
-            compute=tasks_at_once,
+            compute=task_pool,
             num_cpus=0.1,
-            **tasks,
-            **whole,
+            **task_options,
+            **one_shard,
         )
     )
-    room = max(_LEAST_ROOM, _AHEAD * cluster.actors * max(item.bytes for item in todo))
-    planned.context.execution_options.resource_limits = ExecutionResources(object_store_memory=room)
+    memory = max(_MIN_MEMORY, _MEMORY_PER_TEXT_BYTE * cluster.actors * max(item.bytes for item in todo))
+    planned.context.execution_options.resource_limits = ExecutionResources(object_store_memory=memory)
     names = operators(planned)
     if len(names) != 3:
-        raise ContractError(f"Ray made {len(names)} operators of three stages: {names}")
+        raise ContractError(f"Ray planned {len(names)} operators for three stages: {names}")
     return planned
 
 
 def operators(planned: ray.data.Dataset) -> list[str]:
-    """Names of the physical operators behind the input, in order."""
+    """Names of the physical operators that follow the input, in order."""
     from ray.data._internal.logical.optimizers import get_execution_plan
 
     node = get_execution_plan(planned._logical_plan)[0].dag
@@ -136,11 +136,11 @@ def operators(planned: ray.data.Dataset) -> list[str]:
     return names[::-1]
 
 
-def receipts(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> Iterator[Receipt]:
+def receipts(todo: Sequence[PlannedShard], job: Job, cluster: ClusterConfig, environment: dict[str, str]) -> Iterator[Receipt]:
     """Codes the shards and yields their receipts as they come.
 
     Raises:
-        EngineError: a shard could not be coded, and no record is to blame.
+        EngineError: a shard could not be coded, for a reason other than one of its records.
     """
     for start in range(0, len(todo), WAVE):
         planned = dataset(todo[start : start + WAVE], job, cluster, environment)
@@ -151,11 +151,11 @@ def receipts(todo: Sequence[Planned], job: Job, cluster: ClusterConfig, environm
                         raise wire.error_of(parcel.facts)
                     yield parcel.facts
         except (ray.exceptions.RayError, TimeoutError) as error:
-            raise gave_up(error) from None
+            raise ray_failure(error) from None
 
 
-def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
-    """The parcels of a block after the work of a stage; those with an error stay as they are."""
+def _apply(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
+    """Applies a stage's work to the parcels of a block; a parcel with an error stays as it is."""
     parcels = wire.unpack(block)
     for index, parcel in enumerate(parcels):
         try:
@@ -171,25 +171,25 @@ def _each(block: pa.Table, work: Callable[[Parcel], Parcel]) -> pa.Table:
 def _read(parcel: Parcel, job: Job) -> Parcel:
     start = time.perf_counter()
     storage, layout = _output(job)
-    number = attempts.begin(storage, layout, parcel.shard, attempts.READ, job.driver, job.max_attempts)
+    attempt = attempts.begin(storage, layout, parcel.shard, attempts.READ, job.driver, job.max_attempts)
     state, meta, prepared = wire.ISOLATE, None, None
-    if not attempts.isolated(number):
+    if not attempts.isolated(attempt):
         with contextlib.suppress(MemoryError):
             meta, prepared = prepare(system_of(job.model), read_shard(job, _shard(parcel)))
             state = wire.PREPARED
-    return replace(parcel, state=state, facts=_with_cost(parcel, "read", start, number), meta=meta, body=prepared)
+    return replace(parcel, state=state, facts=_with_cost(parcel, "read", start, attempt), meta=meta, body=prepared)
 
 
 def _model(parcel: Parcel, job: Job) -> Parcel:
     start, at = time.perf_counter(), now()
     storage, layout = _output(job)
-    number = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
-    isolate = parcel.state == wire.ISOLATE or attempts.isolated(number)
+    attempt = attempts.begin(storage, layout, parcel.shard, attempts.MODEL, job.driver, job.max_attempts)
+    isolate = parcel.state == wire.ISOLATE or attempts.isolated(attempt)
     if isolate:
         meta, answers = code_isolated(job, _shard(parcel))
     else:
         meta, answers = parcel.meta, answer(system_of(job.model), parcel.body, job.keep_schema)
-    facts = {**_with_cost(parcel, "model", start, number), "isolated": isolate, "model_at": at}
+    facts = {**_with_cost(parcel, "model", start, attempt), "isolated": isolate, "model_at": at}
     return replace(parcel, state=wire.CODED, plan=None, facts=facts, meta=meta, body=answers)
 
 
@@ -203,7 +203,7 @@ def _commit(parcel: Parcel, job: Job) -> Parcel:
 
 
 def _output(job: Job) -> tuple[Storage, Layout]:
-    """The run's folder, as this process reaches it."""
+    """The storage of the output folder, opened in this process, and its layout."""
     use_s3(job.s3)
     return storage_for(job.output), Layout(job.output)
 
@@ -213,7 +213,7 @@ def _shard(parcel: Parcel) -> sources.Shard:
 
 
 def _with_cost(parcel: Parcel, stage: str, start: float, attempt: int | None = None) -> dict[str, Any]:
-    """The parcel's facts, with a stage's seconds since its start, and the number of its attempt."""
+    """The parcel's facts with a stage's time since `start`, in seconds, and the number of its attempt, if given."""
     facts = dict(parcel.facts)
     facts["seconds"] = {**facts.get("seconds", {}), stage: round(time.perf_counter() - start, 4)}
     if attempt is not None:

@@ -83,12 +83,12 @@ def keep_fields(
             folders.setdefault(pair, source)
     tables: list[tuple[Entry, str, pa.Schema]] = []
     untyped: list[tuple[str, pa.Field]] = []
-    for (format, given), members in groups.items():
-        inner = without(config, given)
+    for (format, from_folders), members in groups.items():
+        inner = without(config, from_folders)
         if format == PARQUET:
-            tables += parquet.kept_types(inner, storage, members, given)
+            tables += parquet.kept_types(inner, storage, members, from_folders)
         else:
-            fields = _MODULES[format].keep_fields(inner, storage, members, given)
+            fields = _MODULES[format].keep_fields(inner, storage, members, from_folders)
             untyped += [(members[0][1], field) for field in fields]
     names = {name: None for name, _ in folders} | {field.name: None for _, field in untyped}
     schemas = [pa.schema([(name, pa.string()) for name in names]), *(schema for _, _, schema in tables)]
@@ -156,10 +156,10 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
         RetryableError: a file that could be read at planning cannot be read now.
     """
     tables = []
-    for given, pieces in grouped(config, shard.slices):
-        inner = [field for field in keep if field.name not in given]
-        table = _read(without(config, given), storage, pieces, inner)
-        tables.append(with_values(table, given, keep) if given else table)
+    for folder_values, pieces in grouped(config, shard.slices):
+        inner = [field for field in keep if field.name not in folder_values]
+        table = _read(without(config, folder_values), storage, pieces, inner)
+        tables.append(with_values(table, folder_values, keep) if folder_values else table)
     if len(tables) == 1:
         return tables[0]
     table = pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""Shared by all formats: the settings of an input, the pieces it is cut into, and the table of its records."""
+"""What all formats share: the settings of an input, the pieces that it is cut into, and the table of its records."""
 
 import codecs
 import errno
@@ -24,8 +24,8 @@ QUOTING = (DOUBLE, NONE)
 
 _LONGEST_NAME = 64
 _MOST_NAMES = 40
-# Errors that may pass: the machine is out of something, or a network drive is away.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
+# Errors that may pass: the machine lacks a resource, or a network drive is away.
+_TRANSIENT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def delimiter_of(setting: str | None) -> str | None:
@@ -37,7 +37,7 @@ def delimiter_of(setting: str | None) -> str | None:
 class InputConfig:
     """Where the records are and how to read them.
 
-    A path that exists literally is never a glob. `text` None reads no text, for tables of labels; their records then have
+    A path that exists is never read as a glob. With `text` None, for tables of labels, no text is read, and the records have
     neither text nor failure. `max_bytes` counts bytes of UTF-8.
 
     Raises:
@@ -47,8 +47,8 @@ class InputConfig:
     path: str = key(MISSING, "File, folder (with everything below it) or glob with the reports.", path=True)
     id: str | None = key(
         None,
-        "Column with the reports' ids, which must be unique. Without it an id is made from file and position; "
-        "for text files it is the file's name.",
+        "Column with the reports' ids, which must be unique. Without it the id is file and position, and for "
+        "text files the file's name.",
     )
     text: str | None = "text"
     keep: tuple[str, ...] = key(
@@ -58,7 +58,7 @@ class InputConfig:
         None, "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.", choices=FORMATS
     )
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
-    delimiter: str | None = key(None, "What separates CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
+    delimiter: str | None = key(None, "Separator of CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
     quoting: str = key(
         DOUBLE,
         "Quotes in CSV. double: fields may be in double quotes, and a quote inside them is doubled. none: quotes "
@@ -94,7 +94,7 @@ class InputConfig:
         if escape is not None and (len(escape) != 1 or not escape.isascii() or escape.isalnum() or escape in '"\r\n '):
             raise ConfigError("input.escape: give one ASCII character such as \\, not a letter, digit, blank, quote or line end")
         if escape is not None and escape in (delimiter or ",\t"):
-            raise ConfigError("input.escape: it is the delimiter; name another character, or leave it out")
+            raise ConfigError("input.escape: it is the delimiter; give another character, or leave it out")
         try:
             b"a".decode(self.encoding, "replace")
         except (LookupError, ValueError):
@@ -107,12 +107,12 @@ class InputConfig:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns to read, each once."""
+        """The columns to read, without repeats."""
         return tuple(dict.fromkeys(name for name in (self.id, self.text, *self.keep) if name is not None))
 
     @property
     def longest(self) -> int:
-        """The most bytes of one record in memory: with room for the other columns, and to tell long from broken."""
+        """The most bytes of one record in memory: enough for all columns, and to tell a long record from a broken one."""
         return max(4 * self.max_bytes, 1 << 20)
 
 
@@ -120,11 +120,11 @@ class InputConfig:
 class Slice:
     """A piece of one file.
 
-    `start` and `stop` are bytes for CSV and JSONL (unpacked bytes of a packed file), rows counted from the first row of row
-    group `group` for Parquet, and unused for a text file. `position` is the number of the first record in the file. An
-    unreadable file, or the rest of a damaged one, is a slice of one record, with the class of the error or the place of the
-    damage in `broken`. A part of a CSV file in which record boundaries are lost is one record too, described by `torn`. `extra`
-    is the field of each CSV record that the header does not name: "first", "last" or none.
+    `start` and `stop` are byte offsets in CSV and JSONL (of a packed file, in its unpacked content), row numbers within row group
+    `group` in Parquet, and unused for text files. `position` is the number of the slice's first record in the file. An
+    unreadable file, or the unreadable rest of a damaged one, is a slice of one record; `broken` has the class of the error or the
+    place of the damage. A part of a CSV file in which the boundaries of records are lost is one record too, described by `torn`.
+    `extra` is the field of each CSV record that the header does not name: "first", "last" or None.
     """
 
     format: str
@@ -144,7 +144,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Shard:
-    """The work of one task: slices in input order, their number of records, and about how many bytes of text they have."""
+    """The work of one task: slices in input order, their number of records, and their approximate bytes of text."""
 
     slices: tuple[Slice, ...]
     rows: int | None
@@ -163,9 +163,9 @@ def from_json(data: Mapping[str, Any]) -> Shard:
 
 
 class Rows:
-    """Collects the records of a shard, sound and broken, into a table.
+    """Collects the records of a shard, readable and broken, into a table.
 
-    Kept columns come either as plain values with each record, or as Arrow arrays after a batch of records.
+    The kept columns are given either as plain values with each record, or as Arrow arrays after several records.
     """
 
     def __init__(self, config: InputConfig, keep: Sequence[pa.Field]) -> None:
@@ -184,25 +184,25 @@ class Rows:
         text: str | bytes | None,
         kept: Sequence[str | None] = (),
         record_id: str | None = None,
-        unclean: bool = False,
+        invalid_keep: bool = False,
     ) -> None:
-        """Adds a parsed record; a wrong value becomes its failure.
+        """Adds a parsed record; an invalid value becomes its failure.
 
         Args:
             given_id: the id in the input, NaN if it is missing; ignored if the config names no id column.
             text: the text, or its UTF-8 bytes.
             kept: values of the kept columns; empty if `keep_arrays` follows.
-            record_id: the id of a record without one in the input; default source and position.
-            unclean: one of its kept values is not valid text.
+            record_id: the id of the record if the config names no id column; by default source and position.
+            invalid_keep: one of the kept values is not valid text.
         """
         record_id, data, failure = record_id or f"{source}:{position}", None, None
         if kept:
-            clean = [value if value is None or _is_encodable(value) else None for value in kept]
-            kept, unclean = clean, clean != list(kept)
+            valid = [value if value is None or _is_encodable(value) else None for value in kept]
+            kept, invalid_keep = valid, valid != list(kept)
         try:
             if self._config.id is not None:
                 record_id = self._record_id(source, given_id)
-            if unclean:
+            if invalid_keep:
                 raise RowError("invalid_encoding", "input.keep")
             data = None if self._config.text is None else _utf8(text, self._config.max_bytes)
         except RowError as error:
@@ -218,13 +218,13 @@ class Rows:
         self._values.append((None,) * len(self._keep))
 
     def keep_arrays(self, arrays: Sequence[pa.Array]) -> None:
-        """The kept columns of the records just added without values, one array a column, of the kept types."""
+        """Adds the kept columns of the records that were added without values: one array per column, of the column's type."""
         self._flush()
         for chunks, array in zip(self._arrays, arrays, strict=True):
             chunks.append(array)
 
     def table(self) -> pa.Table:
-        """The table of all records so far, of `records_schema`."""
+        """All records so far, as a table of `records_schema`."""
         self._flush()
         if self._keep:
             columns = [
@@ -239,23 +239,23 @@ class Rows:
         arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, keep], schema=schema)
 
-    def _record_id(self, source: str, given: str | bytes | float | None) -> str:
-        if isinstance(given, bytes):
+    def _record_id(self, source: str, value: str | bytes | float | None) -> str:
+        if isinstance(value, bytes):
             try:
-                given = given.decode("utf-8")
+                value = value.decode("utf-8")
             except UnicodeDecodeError:
                 raise RowError("invalid_encoding", "input.id") from None
-        if isinstance(given, float):
+        if isinstance(value, float):
             # A float this large may have lost digits of a whole number.
-            given = None if math.isnan(given) else int(given) if given.is_integer() and abs(given) < 2**53 else given
-        if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
-            raise RowError("parse_error", f"id is {type(given).__name__}")
-        if given is None or (isinstance(given, str) and (not given or given.isspace())):
+            value = None if math.isnan(value) else int(value) if value.is_integer() and abs(value) < 2**53 else value
+        if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
+            raise RowError("parse_error", f"id is {type(value).__name__}")
+        if value is None or (isinstance(value, str) and (not value or value.isspace())):
             raise RowError("parse_error", "missing_id")
-        given = str(given)
-        if not _is_encodable(given):
+        value = str(value)
+        if not _is_encodable(value):
             raise RowError("invalid_encoding", "input.id")
-        return f"{source}:{given}" if self._config.id_scope == "file" else given
+        return f"{source}:{value}" if self._config.id_scope == "file" else value
 
     def _flush(self) -> None:
         """Turns the kept values so far into arrays."""
@@ -265,18 +265,18 @@ class Rows:
 
 
 def unreadable(path: str, error: OSError) -> RowError:
-    """The failure of a record that is a file, for an error of the file system.
+    """The failure of an unreadable file, which becomes one record.
 
     Raises:
-        RetryableError: the same read may work later.
+        RetryableError: the error may pass, and the same read may work later.
     """
-    if error.errno in _PASSING:
+    if error.errno in _TRANSIENT:
         raise RetryableError(f"cannot read {path}: {os.strerror(error.errno)}; run the same command again") from None
     return RowError("unreadable_file", type(error).__name__)
 
 
 def interrupted(path: str, error: OSError) -> RetryableError:
-    """The error for a file that could be read a moment ago and cannot be read now."""
+    """The error for a file that becomes unreadable while it is read."""
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
     return RetryableError(f"reading {path} broke off: {reason}; run the same command again")
 
@@ -286,9 +286,9 @@ def require_columns(config: InputConfig, where: str, names: Sequence[str], heade
 
     Args:
         where: what has the columns, for the message.
-        header: the names are the first line of a file, which may be a record.
+        header: the names are the first line of a file, which may also be a record.
     Raises:
-        ConfigError: one is missing or doubled. The message lists the names, unless they look like a record.
+        ConfigError: a column is missing or occurs twice. The message lists the names, unless they look like a record.
     """
     settings = [("input.id", config.id), ("input.text", config.text), *(("input.keep", name) for name in config.keep)]
     for setting, name in settings:
@@ -296,21 +296,23 @@ def require_columns(config: InputConfig, where: str, names: Sequence[str], heade
             continue
         if name in names:
             raise ConfigError(f"{setting}: {where} has {names.count(name)} columns named '{name}'; rename all but one")
-        plain = [each for each in names if len(each) <= _LONGEST_NAME and each.isprintable() and not each.strip().isdigit()]
-        if header and len(plain) < len(names):
+        printable = [
+            column for column in names if len(column) <= _LONGEST_NAME and column.isprintable() and not column.strip().isdigit()
+        ]
+        if header and len(printable) < len(names):
             raise ConfigError(
                 f"{setting}: {where} has no column '{name}', and its first line ({len(names)} fields) does not look like a "
                 "header; add one, or check input.delimiter"
             )
-        shown = ", ".join(plain[:_MOST_NAMES]) + (", ..." if len(plain) > _MOST_NAMES else "")
+        shown = ", ".join(printable[:_MOST_NAMES]) + (", ..." if len(printable) > _MOST_NAMES else "")
         raise ConfigError(f"{setting}: {where} has no column '{name}'; it has: {shown}")
 
 
 def require_cuttable(config: InputConfig) -> None:
-    """Checks that line ends and quotes can be found in the bytes of the config's encoding.
+    """Checks that files in the config's encoding can be cut at line ends and quotes without decoding them.
 
     Raises:
-        ConfigError: they cannot, as in UTF-16 and encodings that shift between alphabets.
+        ConfigError: they cannot, as in UTF-16 and in encodings that shift between alphabets.
     """
     ascii_text = '",\t;|\r\n{}:[]0123456789abcdefghijklmnopqrstuvwxyz'
     name = codecs.lookup(config.encoding).name

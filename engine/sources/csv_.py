@@ -39,12 +39,12 @@ FIRST, LAST = "first", "last"
 
 
 def keep_fields(
-    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], from_folders: Sequence[str] = ()
 ) -> list[pa.Field]:
     """The kept columns, which are strings; checks the header and the first records of every file.
 
     Args:
-        given: the kept columns in the folders of these files.
+        from_folders: the kept columns in the folders of these files.
     Raises:
         ConfigError: a column is missing, no header can be read in the config's encoding, or the first records of a file do not
             fit the config.
@@ -58,7 +58,7 @@ def keep_fields(
                 if names is not None:
                     with damage_first(stream):
                         require_columns(config, source, names, header=True)
-                        refuse_doubled(names, given, source)
+                        refuse_doubled(names, from_folders, source)
                         _check_head(config, stream, file, source, names, start)
             readable = True
         except OSError as error:

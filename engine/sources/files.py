@@ -47,17 +47,17 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     """
     path = input_path(config)
     base, pattern, entry = _split(path, storage)
-    found = [entry] if entry else list(_glob(base, pattern, storage) if pattern else storage.list(base))
+    entries = [entry] if entry else list(_glob(base, pattern, storage) if pattern else storage.list(base))
     wanted = _wanted(config, pattern)
     named = [part for part in pattern.split("/") if part.startswith("_")]
-    internal = {e.path for e in found if _is_internal(source_of(e, base), named)}
-    packed = [e.path for e in found if e.path not in internal and _is_packed(config, e.path.lower(), pattern)]
-    readable = [e for e in found if e.path.lower().endswith(wanted)]
+    internal = {e.path for e in entries if _is_internal(source_of(e, base), named)}
+    packed = [e.path for e in entries if e.path not in internal and _is_packed(config, e.path.lower(), pattern)]
+    readable = [e for e in entries if e.path.lower().endswith(wanted)]
     files = [e for e in readable if e.path not in internal]
     if packed:
         raise ConfigError(f"{packed[0]} is packed; unpack it first, or name the other files with a glob", "input.path")
     if not files:
-        raise ConfigError(_why_none(config, storage, path, found, internal), "input.path")
+        raise ConfigError(_why_none(config, storage, path, entries, internal), "input.path")
     formats = {format_of(config, entry) for entry in files}
     if TEXT in formats and len(formats) > 1:
         raise ConfigError(
@@ -69,7 +69,7 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
             raise ConfigError(f"the name {os.path.basename(file.path)!a} is not valid text; rename the file", "input.path")
     unique = files if is_s3(base) else _unique(files, base, known)
     skipped = [source_of(e, base) for e in readable if e.path in internal and not _is_log(e)]
-    log = [e for e in found if _is_log(e)]
+    log = [e for e in entries if _is_log(e)]
     if glob.has_magic(pattern) and not entry:
         log = log or list(storage.list(posixpath.join(base, delta.LOG)))
     outdated = delta.outdated(storage, log) if log else set()
@@ -190,7 +190,7 @@ def _is_log(entry: Entry) -> bool:
 
 
 def _unique(files: Sequence[Entry], base: str, known: Container[str]) -> list[Entry]:
-    """Each file under one name: a known one, else its real path below `base`, else the first."""
+    """Each file once, under one of its names: a name in `known`, else its real path below `base`, else the first."""
     names: dict[tuple, list[Entry]] = {}
     for entry in files:
         try:
@@ -198,8 +198,8 @@ def _unique(files: Sequence[Entry], base: str, known: Container[str]) -> list[En
         except FileNotFoundError:
             continue
         # Some file systems have no or ambiguous file numbers.
-        same = (status.st_dev, status.st_ino or entry.path, entry.size, entry.version)
-        names.setdefault(same, []).append(entry)
+        identity = (status.st_dev, status.st_ino or entry.path, entry.size, entry.version)
+        names.setdefault(identity, []).append(entry)
     top = os.path.realpath(base)
 
     def rank(entry: Entry) -> tuple[bool, bool, str]:
@@ -226,11 +226,11 @@ def _notes(skipped: Sequence[str], doubled: int, outdated: int) -> list[str]:
     return notes
 
 
-def _why_none(config: InputConfig, storage: Storage, path: str, found: Sequence[Entry], internal: Container[str]) -> str:
+def _why_none(config: InputConfig, storage: Storage, path: str, entries: Sequence[Entry], internal: Container[str]) -> str:
     """Why there is no file to read, and what to do."""
     endings = " ".join(ending for each in ([config.format] if config.format else ENDINGS) for ending in ENDINGS[each])
-    if found:
-        unread = [e.path.lower() for e in found if e.path not in internal]
+    if entries:
+        unread = [e.path.lower() for e in entries if e.path not in internal]
         if not unread:
             return f"all names in {config.path} begin with _, which marks what is not to be read; name one itself"
         advice = "set input.format"

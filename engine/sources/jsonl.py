@@ -30,12 +30,12 @@ _SAMPLE = 100
 
 
 def keep_fields(
-    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], from_folders: Sequence[str] = ()
 ) -> list[pa.Field]:
     """The kept keys, which become strings; checks that each named key is in one of the input's first 100 objects.
 
     Args:
-        given: the kept columns in the folders of these files.
+        from_folders: the kept columns in the folders of these files.
     Raises:
         ConfigError: a key is in none of them.
     """
@@ -52,7 +52,7 @@ def keep_fields(
     if objects:
         keys = list(dict.fromkeys(key for values in objects for key in values))
         require_columns(config, "the input", keys)
-        refuse_doubled(keys, given, "the input")
+        refuse_doubled(keys, from_folders, "the input")
     return [pa.field(name, pa.string()) for name in config.keep]
 
 

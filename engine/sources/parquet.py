@@ -34,12 +34,12 @@ _BUFFER = 1 << 20
 
 
 def kept_types(
-    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], from_folders: Sequence[str] = ()
 ) -> list[tuple[Entry, str, pa.Schema]]:
     """Each readable file with the types of its kept columns; checks every schema, and columns of floats by their values.
 
     Args:
-        given: the kept columns in the folders of these files.
+        from_folders: the kept columns in the folders of these files.
     Raises:
         ConfigError: a column is missing, or cannot be text or ids.
     """
@@ -56,7 +56,9 @@ def kept_types(
             unreadable(file.path, error)
             continue
         schema, metadata, folders = parquet.schema_arrow, parquet.metadata, dict(folder_columns(source))
-        refuse_doubled((n for n in given if n in schema.names and not _is_constant(metadata, n, folders[n])), given, source)
+        refuse_doubled(
+            (n for n in from_folders if n in schema.names and not _is_constant(metadata, n, folders[n])), from_folders, source
+        )
         types = pa.schema([(name, value_type(schema.field(name).type)) for name in config.keep])
         tables.append((file, source, types))
     return tables
@@ -184,13 +186,13 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
     count = batch.num_rows
     texts = [None] * count if config.text is None else _values(batch.column(config.text))
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
-    arrays, unclean = [], set()
+    arrays, invalid_rows = [], set()
     for field in keep:
         array, invalid = _clean(batch.column(field.name))
         arrays.append(cast_column(array, field))
-        unclean.update(invalid)
+        invalid_rows.update(invalid)
     for i in range(count):
-        rows.add(source, position + i, ids[i], texts[i], unclean=i in unclean)
+        rows.add(source, position + i, ids[i], texts[i], invalid_keep=i in invalid_rows)
     rows.keep_arrays(arrays)
 
 
@@ -317,10 +319,10 @@ def _is_constant(metadata: pq.FileMetaData, name: str, value: str | None) -> boo
         if statistics is None or not statistics.has_null_count:
             return False
         if value is None:
-            same = statistics.null_count == column.num_values
+            constant = statistics.null_count == column.num_values
         else:
-            same = statistics.null_count == 0 and statistics.has_min_max and _bounds(statistics) == (value, value)
-        if not same:
+            constant = statistics.null_count == 0 and statistics.has_min_max and _bounds(statistics) == (value, value)
+        if not constant:
             return False
     return True
 

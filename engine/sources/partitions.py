@@ -58,16 +58,16 @@ def with_values(records: pa.Table, values: dict[str, str | None], keep: Sequence
     return records.set_column(at, "keep", pa.StructArray.from_arrays(columns, fields=list(keep)))
 
 
-def refuse_doubled(names: Iterable[str], given: Collection[str], where: str) -> None:
+def refuse_doubled(names: Iterable[str], from_folders: Collection[str], where: str) -> None:
     """Checks that a file has no column that is also in its folders, since either value may be right.
 
     Args:
-        given: the kept columns in its folders.
+        from_folders: the kept columns in its folders.
     Raises:
         ConfigError: it has one.
     """
     for name in names:
-        if name in given:
+        if name in from_folders:
             raise ConfigError(
                 f"input.keep: {where} has a column '{name}' and is in a folder '{name}=...'; rename one, or do not keep it"
             )

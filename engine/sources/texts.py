@@ -10,7 +10,7 @@ from engine.storage import Entry, Storage
 
 
 def keep_fields(
-    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], given: Sequence[str] = ()
+    config: InputConfig, storage: Storage, files: Sequence[tuple[Entry, str]], from_folders: Sequence[str] = ()
 ) -> list[pa.Field]:
     """No columns.
 

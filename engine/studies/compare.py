@@ -92,11 +92,11 @@ def over_texts(
 
 
 def same_texts(one: pa.Table, other: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Answers about the texts that both sides have, where one of them was asked about a part of the other's."""
-    few, many = sorted((one, other), key=len)
-    if not len(few) or not set(few["record_id"].to_pylist()) <= set(many["record_id"].to_pylist()):
+    """The answers of both sides about the same texts, where one side has answers about only some of the other's texts."""
+    smaller, larger = sorted((one, other), key=len)
+    if not len(smaller) or not set(smaller["record_id"].to_pylist()) <= set(larger["record_id"].to_pylist()):
         raise ContractError("the answers of one side must be about texts of the other side")
-    return tuple(each.filter(pc.is_in(each["record_id"], few["record_id"])) for each in (one, other))  # type: ignore[return-value]
+    return tuple(table.filter(pc.is_in(table["record_id"], smaller["record_id"])) for table in (one, other))  # type: ignore[return-value]
 
 
 def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
@@ -107,22 +107,24 @@ def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
     its name, texts without a value left out.
     """
     if metric in _F1:
-        gold, said, hits = _F1[metric]
-        sums = {name: answers[name].to_numpy() for name in (gold, said, hits)}
-        return sums, lambda get: divide(2.0 * get(hits), get(gold) + get(said))
+        gold, predicted, hits = _F1[metric]
+        sums = {name: answers[name].to_numpy() for name in (gold, predicted, hits)}
+        return sums, lambda get: divide(2.0 * get(hits), get(gold) + get(predicted))
     if metric in _CODED and LABELS in answers.column_names:
         labels, given = truth(answers, LABELS), truth(answers, GIVEN)
         if metric == "accuracy":
             right = {"right": (labels == given).all(1), "n": np.ones(len(labels))}
             return right, lambda get: divide(get("right"), get("n"))
-        sums = {(what, number): column for number, (gold, said) in enumerate(zip(labels.T, given.T, strict=True))
-                for what, column in (("hits", gold & said), ("said", said), ("gold", gold))}  # fmt: skip
+        sums = {(what, number): column for number, (gold, predicted) in enumerate(zip(labels.T, given.T, strict=True))
+                for what, column in (("hits", gold & predicted), ("predicted", predicted), ("gold", gold))}  # fmt: skip
 
         def f1(get: Callable[[Any], NDArray]) -> NDArray:
-            hits, said, gold = (
-                np.stack([get((what, number)) for number in range(labels.shape[1])], -1) for what in ("hits", "said", "gold")
+            hits, predicted, gold = (
+                np.stack([get((what, number)) for number in range(labels.shape[1])], -1) for what in ("hits", "predicted", "gold")
             )
-            return macro_f1(hits, said, gold) if metric == "macro_f1" else divide(2 * hits.sum(-1), (said + gold).sum(-1))
+            return (
+                macro_f1(hits, predicted, gold) if metric == "macro_f1" else divide(2 * hits.sum(-1), (predicted + gold).sum(-1))
+            )
 
         return sums, f1
     values = answers[metric].to_numpy(zero_copy_only=False).astype(float)
@@ -130,13 +132,13 @@ def figure(metric: str, answers: pa.Table) -> tuple[Columns, Value]:
     return {"sum": np.where(known, values, 0.0), "n": known}, lambda get: divide(get("sum"), get("n"))
 
 
-def macro_f1(hits: ArrayLike, said: ArrayLike, gold: ArrayLike) -> NDArray:
+def macro_f1(hits: ArrayLike, predicted: ArrayLike, gold: ArrayLike) -> NDArray:
     """Mean F1 over the labels that gold has, from counts [..., labels]; NaN where it has none.
 
-    A label that is only given stands in no mean, so that two sides are always compared over the same labels.
+    A label that is only predicted is left out, so that both sides are always compared over the same labels.
     """
-    hits, said, gold = (np.asarray(counts, dtype=float) for counts in (hits, said, gold))
-    return mean_known(np.where(gold > 0, divide(2 * hits, said + gold), np.nan))
+    hits, predicted, gold = (np.asarray(counts, dtype=float) for counts in (hits, predicted, gold))
+    return mean_known(np.where(gold > 0, divide(2 * hits, predicted + gold), np.nan))
 
 
 def truth(table: pa.Table, name: str) -> NDArray:
@@ -145,7 +147,7 @@ def truth(table: pa.Table, name: str) -> NDArray:
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """p values corrected for being several, in their order; one that is missing stays so and counts for nothing.
+    """p values corrected for multiple tests, in their order; a missing value stays missing and is no test.
 
     Source:
         Holm, A Simple Sequentially Rejective Multiple Test Procedure (Scandinavian Journal of Statistics 6, 1979).
@@ -175,13 +177,13 @@ class Arms:
                 self.values.setdefault((row["arm"], row["metric"], row["slice"]), {})[row["seed"]] = row["value"]
 
     def seeds(self, arm: str, metric: str, part: str = ALL) -> list[float] | None:
-        """A figure for each seed; None where one has none."""
+        """The figure of every seed; None if a seed lacks it."""
         values = self.values.get((arm, metric, part), {})
-        found = [values.get(seed) for seed in self.study.seeds]
-        return None if None in found else found  # type: ignore[return-value]
+        by_seed = [values.get(seed) for seed in self.study.seeds]
+        return None if None in by_seed else by_seed  # type: ignore[return-value]
 
     def means(self) -> list[tuple[str, Row]]:
-        """Of every figure that all seeds have, its mean; nothing for a study of one seed."""
+        """The mean of every figure that all seeds have; empty for a study of one seed."""
         means = []
         for arm, metric, part in self.values if len(self.study.seeds) > 1 else ():
             values = self.seeds(arm, metric, part)

@@ -26,7 +26,7 @@ from engine.models.base import ModelSpec, System
 from engine.models.code_explainable import CodeExplainable
 from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.run import PAIR, records_of
-from engine.studies.run import Model, Task, part
+from engine.studies.run import Model, Task, function_of
 from engine.studies.settings import options
 from engine.text.units import Units
 
@@ -114,7 +114,7 @@ class Answers:
 
     def __init__(self, task: Task, folder: str, settings: Options) -> None:
         self.task, self.folder, self.settings = task, folder, settings
-        self.source: Texts = part(task.study, settings.texts, "texts")(task, settings)
+        self.source: Texts = function_of(task.study, settings.texts, "texts")(task, settings)
         self.texts = self.source.texts
         self.references: dict[Any, Reference] = {}
         self._doors: dict[str, Explained] = {}
@@ -195,26 +195,26 @@ class Explaining:
         return self.answers.work(members, settings.unit, settings.precision, settings)
 
     def copies(self, members: Sequence[int]) -> Work:
-        """The same targets in the arithmetic in which copies are asked."""
+        """The same targets in the precision with which copies are computed."""
         return self.answers.work(members, self.settings.unit, self.settings.copies, self.settings)
 
     def words(self, members: Sequence[int]) -> Sequence[Units]:
         return self.answers.work(members, WORD, self.settings.precision, self.settings).units
 
     def references(self, members: Sequence[int], measures: Measures) -> Reference:
-        """What erasing units at random does, the same for all arms."""
-        known, names = self.answers.references, ("whole", "bare", "comp", "suff")
+        """The effect of erasing units at random, the same for all arms."""
+        cache, names = self.answers.references, ("whole", "bare", "comp", "suff")
         keys = {at: (self.settings.unit, self.settings.copies, measures, at) for at in members}
-        missing = [at for at in members if keys[at] not in known]
+        missing = [at for at in members if keys[at] not in cache]
         if missing:
             new = reference(self.copies(missing), measures)
-            known |= {keys[at]: Reference(*(getattr(new, name)[row] for name in names)) for row, at in enumerate(missing)}
-        return Reference(*(np.array([getattr(known[keys[at]], name) for at in members]) for name in names))
+            cache |= {keys[at]: Reference(*(getattr(new, name)[row] for name in names)) for row, at in enumerate(missing)}
+        return Reference(*(np.array([getattr(cache[keys[at]], name) for at in members]) for name in names))
 
     @cached_property
     def explanations(self) -> dict[int, Explanation]:
-        """By number of the target."""
-        method, made = self.settings.method, dict[int, Explanation]()
+        """The explanations by number of the target."""
+        method, by_target = self.settings.method, dict[int, Explanation]()
         # What a residual takes, two passes, is nothing to a slow method and would be half of the cost of a quick one.
         slow = method in SLOW
         if self._timed and self.members:
@@ -224,9 +224,9 @@ class Explaining:
             explanations = self._clocked(members, slow) if self._timed else None
             if explanations is None or (self.settings.residual and not slow):
                 explanations = explained(self.work(members), method)
-            made |= dict(zip(members, explanations, strict=True))
-            self.answers.task.say(f"{method} by {self.settings.unit}: {len(made)} of {len(self.members)}")
-        return made
+            by_target |= dict(zip(members, explanations, strict=True))
+            self.answers.task.say(f"{method} by {self.settings.unit}: {len(by_target)} of {len(self.members)}")
+        return by_target
 
     def _clocked(self, members: Sequence[int], residual: bool) -> list[Explanation]:
         """Predicts and explains the same texts with the same model, with the clock on."""
@@ -245,15 +245,15 @@ def explaining(model: Model, task: Task) -> Explaining | None:
     if settings.method is None:
         return None
     key = repr((model.identity, task.study.name, task.arm.key, settings))
-    return _kept("arm", key, lambda: Explaining(answers_of(model, task, settings), settings, "cost" in task.study.measure))
+    return _cached("arm", key, lambda: Explaining(answers_of(model, task, settings), settings, "cost" in task.study.measure))
 
 
 def answers_of(model: Model, task: Task, settings: Options) -> Answers:
     """The answers of a model, one object for all arms that ask for the same texts of it."""
-    own = ("method", "unit", "records", "precision", "copies")
-    shared = replace(settings, **{name: getattr(Options(), name) for name in own})
+    arm_settings = ("method", "unit", "records", "precision", "copies")
+    shared = replace(settings, **{name: getattr(Options(), name) for name in arm_settings})
     key = repr((model.identity, task.corpus, task.study.name, shared))
-    return _kept("answers", key, lambda: Answers(task, str(model.folder), shared))
+    return _cached("answers", key, lambda: Answers(task, str(model.folder), shared))
 
 
 def spread(count: int, of: int) -> NDArray:
@@ -262,7 +262,7 @@ def spread(count: int, of: int) -> NDArray:
 
 
 def parts(members: Sequence[int]) -> Iterator[list[int]]:
-    """Some at a time."""
+    """The members in lists of at most `AT_ONCE`."""
     yield from (list(members[start : start + AT_ONCE]) for start in range(0, len(members), AT_ONCE))
 
 
@@ -271,8 +271,8 @@ def _alone(model: Explainable) -> Explainable:
     return type(model)(model.system, model.name) if isinstance(model, CodeExplainable) else model
 
 
-def _kept(kind: str, key: str, make: Callable[[], Any]) -> Any:
-    """What was made last under the same key, or now."""
+def _cached(kind: str, key: str, make: Callable[[], Any]) -> Any:
+    """The object of a kind made last, if it has the same key; else a new one, which replaces it."""
     if _CACHE.get(kind, ("", None))[0] != key:
         _CACHE.pop(kind, None)
         _CACHE[kind] = (key, make())

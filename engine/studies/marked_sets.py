@@ -34,7 +34,7 @@ _AND = re.compile(r"\s+AND\s*(?=[A-Z])")
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedText:
     """One text with its labels and the spans that were marked for each label; spans are half-open characters of `text`.
 
     Texts of one `group` are not independent of each other. `question` is the second text of a model that reads pairs.
@@ -60,7 +60,7 @@ class Form:
     """How the rows of a set become texts. `more` are further files that belong to it, from the folder of the main one."""
 
     columns: tuple[str, ...]
-    read: Callable[[Rows, Path], list[Marked]]
+    read: Callable[[Rows, Path], list[MarkedText]]
     multi_label: bool = False
     paired: bool = False
     silver: bool = False
@@ -71,7 +71,7 @@ class Form:
 class MarkedSet:
     """All texts of a set, and the SHA-256 of the files that they come from."""
 
-    texts: Sequence[Marked]
+    texts: Sequence[MarkedText]
     form: Form
     digest: str
 
@@ -102,15 +102,15 @@ def read_set(path: str) -> MarkedSet:
     return MarkedSet(form.read(rows, main.parent), form, digest)
 
 
-def draw(texts: Sequence[Marked], count: int, seed: int = 0) -> list[int]:
+def draw(texts: Sequence[MarkedText], count: int, seed: int = 0) -> list[int]:
     """The numbers of `count` texts (0: all), chosen by their ids, in their order."""
     order = sorted(range(len(texts)), key=lambda number: seed_of(texts[number].record_id, "rationales", seed))
     return sorted(order[: count or None])
 
 
-def unique(marked: Sequence[Marked]) -> list[Marked]:
+def unique(marked: Sequence[MarkedText]) -> list[MarkedText]:
     """One text of each wording, in the given order: that of test before that of valid before that of train."""
-    best: dict[str, Marked] = {}
+    best: dict[str, MarkedText] = {}
     for each in sorted(marked, key=lambda each: _LAST_FIRST.index(each.split)):
         best.setdefault(plain(each.text), each)
     kept = {id(each) for each in best.values()}
@@ -135,7 +135,7 @@ def _sentences(text: str) -> list[Span]:
     return [(int(start), int(end)) for start, end in zip(*sentences(text), strict=True)]
 
 
-def _abstract(row: Mapping[str, Any]) -> Marked:
+def _abstract(row: Mapping[str, Any]) -> MarkedText:
     """Labels come from the sentences: the set's own list of a text's hallmarks lacks those that stand behind an `AND`."""
     text, bounds = _joined(row["sentences"])
     spans: dict[str, list[Span]] = {}
@@ -143,20 +143,20 @@ def _abstract(row: Mapping[str, Any]) -> Marked:
         # Sorted, since rationales are numbered in this order and that of a set changes from process to process.
         for name in sorted(hallmarks(labels)):
             spans.setdefault(name, []).append(bound)
-    return Marked(row["pmid"], row["pmid"], row["split"], text, tuple(sorted(spans)), spans, bounds)
+    return MarkedText(row["pmid"], row["pmid"], row["split"], text, tuple(sorted(spans)), spans, bounds)
 
 
-def _trial(row: Mapping[str, Any]) -> Marked:
+def _trial(row: Mapping[str, Any]) -> MarkedText:
     text, label, evidence = row["text"], row["label"], row["evidence"] or ()
     if any(each["end"] > len(text) or text[each["start"] : each["end"]] != each["text"] for each in evidence):
         raise ConfigError(f"data.path: the evidence of prompt {row['prompt_id']} is not where the file says")
     spans = {label: [(each["start"], each["end"]) for each in evidence]}
     # The outcome stands first, since a long question loses its end.
     question = f"{row['outcome'] or ''}: {row['intervention'] or ''} compared with {row['comparator'] or ''}"
-    return Marked(str(row["prompt_id"]), row["pmcid"], row["split"], text, (label,), spans, _sentences(text), question)
+    return MarkedText(str(row["prompt_id"]), row["pmcid"], row["split"], text, (label,), spans, _sentences(text), question)
 
 
-def _pathology(rows: Rows, folder: Path) -> list[Marked]:
+def _pathology(rows: Rows, folder: Path) -> list[MarkedText]:
     wanted, hidden = screening_list(folder / KEYWORDS)
     texts, terms = [], {}
     for row in rows:
@@ -169,7 +169,7 @@ def _pathology(rows: Rows, folder: Path) -> list[Marked]:
     return unique(texts)
 
 
-def _chest(rows: Rows, folder: Path) -> list[Marked]:
+def _chest(rows: Rows, folder: Path) -> list[MarkedText]:
     """Reports that nobody coded are left out."""
     texts = []
     for row in rows:
@@ -181,8 +181,8 @@ def _chest(rows: Rows, folder: Path) -> list[Marked]:
     return unique(texts)
 
 
-def _silver(name: str, group: str, split: str, text: str, label: str, terms: Terms) -> Marked:
-    return Marked(name, group, split, text, (label,), {label: terms.spans(text)}, _sentences(text))
+def _silver(name: str, group: str, split: str, text: str, label: str, terms: Terms) -> MarkedText:
+    return MarkedText(name, group, split, text, (label,), {label: terms.spans(text)}, _sentences(text))
 
 
 FORMS: Mapping[str, Form] = {

@@ -90,8 +90,8 @@ def fit(task: Task) -> Adapted:
         before = learner.validate()["loss"]
         loop = LoopConfig(config.epochs, config.batch, config.rate, seed=config.seed, report_every=50, checkpoint_every=200)
         work = home / "training"
-        said = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
-        train_here(learner, loop, said, work)
+        worker = Worker(report=lambda row, _: task.say(f"step {row['step']} of {row['steps']}, loss {row['loss_words']:.3f}"))
+        train_here(learner, loop, worker, work)
         figures = {"loss_of_new_head": before, "loss_after": learner.validate()["loss"], "pieces": len(learner.pieces)}
         learner.write(home / "encoder", figures)
         shutil.rmtree(work)
@@ -179,23 +179,23 @@ class MaskedWords:
         ids = np.full((len(rows), width), pad, np.int64)
         for row, values in zip(ids, rows, strict=True):
             row[: len(values)] = values
-        there, asked, shown = ids != pad, np.zeros(ids.shape, bool), ids.copy()
+        is_token, is_target, inputs = ids != pad, np.zeros(ids.shape, bool), ids.copy()
         for at, number in enumerate(group):
             rng = np.random.default_rng(seed_of(str(number), "masked words", epoch, self.config.seed))
             count = len(rows[at]) - 2
             chosen = 1 + rng.choice(count, max(1, round(_ASKED * count)), replace=False)
             fate = rng.random(len(chosen))
-            asked[at, chosen] = True
-            shown[at, chosen[fate < _MASKED]] = mask
+            is_target[at, chosen] = True
+            inputs[at, chosen[fate < _MASKED]] = mask
             other = chosen[(fate >= _MASKED) & (fate < _MASKED + _OTHER)]
-            shown[at, other] = rng.integers(self.vocabulary, size=len(other))
-        hidden, given, real, whole = (torch.from_numpy(each).to(self.device) for each in (asked, shown, there, ids))
-        states = self.encoder(input_ids=given, attention_mask=real.long())[0]
-        logits = self.head(states[hidden], self.encoder.get_input_embeddings().weight)
-        loss = functional.cross_entropy(logits, whole[hidden], reduction="none")
-        row = hidden.nonzero()[:, 0]
+            inputs[at, other] = rng.integers(self.vocabulary, size=len(other))
+        targets, masked, real, whole = (torch.from_numpy(array).to(self.device) for array in (is_target, inputs, is_token, ids))
+        states = self.encoder(input_ids=masked, attention_mask=real.long())[0]
+        logits = self.head(states[targets], self.encoder.get_input_embeddings().weight)
+        loss = functional.cross_entropy(logits, whole[targets], reduction="none")
+        row = targets.nonzero()[:, 0]
         total = torch.zeros(len(rows), device=self.device).index_add(0, row, loss)
-        return total, torch.bincount(row, minlength=len(rows)).float(), int(there.sum())
+        return total, torch.bincount(row, minlength=len(rows)).float(), int(is_token.sum())
 
 
 def domain_texts(files: Sequence[str], most: int) -> list[str]:

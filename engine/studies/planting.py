@@ -22,16 +22,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Look:
-    """What a text's evidence shows of the words planted in it.
+    """How a text's evidence meets the words planted in it.
 
-    `top` whether the strongest span touches them, `whole` whether it covers them all, `some` whether any span touches them.
-    `chance` is the share of all places for a span of as many words (`words`) at which it would touch them: the random control,
-    exactly. Without evidence nothing is found, and nothing could be by chance.
+    `top`: the strongest span touches them; `whole`: it covers them all; `any_span`: a span touches them. `chance` is the share of
+    all positions at which a span of as many words (`words`) would touch them, which is the exact random control. Without
+    evidence, all are False or 0.
     """
 
     top: bool = False
     whole: bool = False
-    some: bool = False
+    any_span: bool = False
     chance: float = 0.0
     words: int = 0
 
@@ -53,14 +53,14 @@ def stamp(text: str, mark: str, rng: np.random.Generator) -> tuple[str, Span]:
 
 
 def look(shown: Shown, planted: Span) -> Look:
-    """Evidence beside what was planted."""
+    """Compares the evidence with the planted words."""
     if not shown.spans:
         return Look()
     first, (start, end) = shown.spans[0], planted
-    here, words = (((shown.starts < span[1]) & (span[0] < shown.ends)) for span in (planted, first))
-    some = any(touches(span, planted) for span in shown.spans)
+    is_planted, words = (((shown.starts < span[1]) & (span[0] < shown.ends)) for span in (planted, first))
+    any_span = any(touches(span, planted) for span in shown.spans)
     count = int(words.sum())
-    return Look(touches(first, planted), first[0] <= start and end <= first[1], some, chance(here, count), count)
+    return Look(touches(first, planted), first[0] <= start and end <= first[1], any_span, chance(is_planted, count), count)
 
 
 def touches(one: Span, other: Span) -> bool:

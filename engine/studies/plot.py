@@ -21,17 +21,17 @@ def svg(study: Study, name: str, rows: pa.Table) -> str:
     """The picture of one of a study's plots; an arm without the figure has no line."""
     spec = study.plots[name]
     part, corpora = spec.get("slice", results.ALL), spec.get("corpora", list(study.corpora))
-    of = {
+    by_arm = {
         (row["corpus"], row["arm"]): row
         for row in sorted(rows.to_pylist(), key=lambda row: row["seed"] is None)
         if row["metric"] == spec["metric"] and row["slice"] == part and row["value"] is not None
     }
     arms = spec.get("arms") or list(dict.fromkeys(arm.name for arm in study.arms()))
     lines = [
-        (f"{corpus}, {arm}" if len(corpora) > 1 else arm, of[corpus, arm])
+        (f"{corpus}, {arm}" if len(corpora) > 1 else arm, by_arm[corpus, arm])
         for corpus in corpora
         for arm in arms
-        if (corpus, arm) in of
+        if (corpus, arm) in by_arm
     ]
     ends = [row[end] for _, row in lines for end in ("value", "low", "high") if row[end] is not None]
     ticks = _ticks(min(ends), max(ends), zero=part != results.ALL)

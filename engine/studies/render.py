@@ -42,14 +42,14 @@ def page(text: str) -> str:
         ConfigError: a marker names no table of a study, or the study has no rows there.
     """
 
-    def made(match: re.Match[str]) -> str:
+    def rebuild(match: re.Match[str]) -> str:
         study = read_study(match[2])
         rows, _ = results.read(record(match[2]))
         if match[3] not in study.tables or not len(rows):
             raise ConfigError(f"study: {match[2]} has no table {match[3]}, or no rows in {DATA.name}/{record(match[2]).name}")
         return f"{match[1]}\n{table(study, match[3], rows)}\n\n{match[4]}"
 
-    return _MARKED.sub(made, text)
+    return _MARKED.sub(rebuild, text)
 
 
 def table(study: Study, name: str, rows: pa.Table) -> str:
@@ -90,8 +90,8 @@ def _values(rows: pa.Table) -> Rows:
 
 
 def _column(column: str | Mapping[str, Any]) -> dict[str, Any]:
-    given = {"metric": column} if isinstance(column, str) else dict(column)
-    return {"slice": results.ALL, "interval": True, "digits": 3, "times": 1, **given}
+    spec = {"metric": column} if isinstance(column, str) else dict(column)
+    return {"slice": results.ALL, "interval": True, "digits": 3, "times": 1, **spec}
 
 
 def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tuple[str, str, str, str]:
@@ -104,8 +104,8 @@ def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tu
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:
     prefix, column = spec["rows"], _column({"metric": spec["metric"], "interval": False})
     arms = list(dict.fromkeys(arms))
-    of = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
-    slices = dict.fromkeys(part for metric, part in of if metric == column["metric"] and part.startswith(prefix))
+    figures = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
+    slices = dict.fromkeys(part for metric, part in figures if metric == column["metric"] and part.startswith(prefix))
     lines = [[corpus, "n", *(f"`{arm}`" for arm in arms)]]
     for part in slices:
         cells = [values.get((corpus, arm, column["metric"], part)) for arm in arms]
@@ -135,12 +135,12 @@ def _markdown(lines: Sequence[Sequence[str]], names: int) -> str:
 def pages() -> dict[Path, str]:
     """Every page and picture of docs/results, made anew from the rows in docs/results/data."""
     folder = DATA.parent
-    made = {file: page(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.md"))}
+    contents = {file: page(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.md"))}
     for name in names():
         rows, _ = results.read(record(name))
         if len(rows):
-            made |= {folder / file: text for file, text in plot.plots(read_study(name), rows)}
-    return made
+            contents |= {folder / file: text for file, text in plot.plots(read_study(name), rows)}
+    return contents
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Runs a study: every arm is fitted and measured and its rows are kept, so that the same command goes on where it stopped.
+"""Runs a study: fits and measures every arm and stores its rows, so that the same command continues where the last one stopped.
 
-A folder holds `arms/<corpus>/<arm>/<seed>.parquet` with the rows of a measured arm, beside them its answers to each text for the
-comparisons, `models/` with what was trained, and in the end `metrics.parquet` with all rows, means over seeds and comparisons
-among them, and `results.md`. An arm whose rows stand in docs/results/data with the same settings is measured already.
+The output folder has `arms/<corpus>/<arm>/<seed>.parquet` with the rows of each measured arm, beside it the arm's answers to each
+text, for the comparisons, and `models/` with the trained models. At the end it also has `results.md` and `metrics.parquet`: all
+rows, with means over seeds and comparisons. An arm whose rows are in docs/results/data with the same settings is not measured
+again.
 """
 
 import importlib
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,18 +34,19 @@ _FOLDER = Kind("study", "holds another study ({changes}); choose a new folder")
 
 
 class Model(Protocol):
-    """What an arm's fit gives. A measure takes it and knows what else it has."""
+    """The result of fitting an arm. The measures of the study know its further attributes."""
 
-    folder: Path  # what a later study goes on from
-    identity: str  # digest of all that it learned from
+    folder: Path  # for a later study that starts from this model
+    identity: str  # digest of everything that determines the model
 
 
 @dataclass(frozen=True)
 class Task:
-    """One arm, with what is needed to fit and measure it.
+    """An arm, with everything that fitting and measuring it need.
 
-    `settings` are the arm's with references resolved to folders; `identity` has digests in their place, for whoever looks for a
-    model that was fitted alike. `corpus` is the path of the corpus, `models` a folder for what is fitted, which studies share.
+    `settings` are those of the arm, with references to other models resolved to folders. `identity` has digests of these models
+    in place of the folders, so that a model fitted with equal settings can be recognised. `corpus` is the path of the corpus,
+    `models` the folder of fitted models, which studies share.
     """
 
     study: Study
@@ -57,13 +60,16 @@ class Task:
     data: str = ""
 
     def path(self, corpus: str) -> str:
-        """Where another corpus of the study is."""
+        """The path of another corpus of the study."""
         return f"{self.data.rstrip('/')}/{self.study.corpora[corpus]}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a study reads and writes: the folder of its corpora, its own folder, and one for models that studies share."""
+    """The folders of a study: `data` with the corpora, its own `output`, and `models`, which studies share.
+
+    With `recorded`, rows in docs/results/data count as measured.
+    """
 
     data: str
     output: Path
@@ -73,57 +79,61 @@ class Place:
 
 
 class Runner:
-    """A study on its way; `run` is what a caller wants."""
+    """Runs one study. Callers use `run`."""
 
     def __init__(self, study: Study, place: Place, say: Say) -> None:
         self.study, self.place, self.say = study, place, say
         self._models: dict[tuple[str, str], Model] = {}
-        self.recorded, self._arms = results.read(record(study.name)) if place.recorded else (SCHEMA.empty_table(), {})
+        self.recorded, self._recorded_digests = results.read(record(study.name)) if place.recorded else (SCHEMA.empty_table(), {})
 
     def run(self, only: Sequence[str] = ()) -> pa.Table:
         """Measures the arms that have no rows yet; returns all rows, means and comparisons.
 
         Args:
-            only: patterns such as `NCBI-disease/name/*`; arms that fit none of them are left for another time.
+            only: patterns such as `NCBI-disease/name/*`; arms that match none of them are not measured in this call.
         Raises:
-            ConfigError: the folder holds another study, or an arm that was measured with other settings; no arm fits a pattern.
+            ConfigError: the folder holds another study, or an arm measured with other settings; or no arm matches `only`.
         """
         arms = self.study.arms()
-        wanted = [arm for arm in arms if not only or any(fnmatch(arm.key, pattern) for pattern in only)]
-        if not wanted:
-            raise ConfigError(f"only: no arm fits it; arms are called such as {arms[0].key}")
+        selected = [arm for arm in arms if not only or any(fnmatch(arm.key, pattern) for pattern in only)]
+        if not selected:
+            raise ConfigError(f"only: no arm matches it; the name of an arm is, for example, {arms[0].key}")
         digests = {arm.key: self.study.digest(arm) for arm in arms}
         claim(str(self.place.output.resolve()), {"study": self.study.name}, _FOLDER)
-        for number, arm in enumerate(wanted, start=1):
+        for number, arm in enumerate(selected, start=1):
             if self._rows(arm) is not None:
                 self.say(f"{arm.key}: measured before")
                 continue
-            self.say(f"{arm.key}: arm {number} of {len(wanted)}")
+            self.say(f"{arm.key}: arm {number} of {len(selected)}")
             start = time.monotonic()
             self._measure(arm)
             self.say(f"{arm.key}: measured in {time.monotonic() - start:,.0f} s")
         return self._finish(arms, digests)
 
     def model(self, study: Study, arm: Arm) -> Model:
-        """The model of an arm, fitted once."""
+        """The fitted model of an arm; the last one stays in memory."""
         key = (study.name, arm.key)
         if key not in self._models:
-            # Of several models of a study hardly two are needed at once; they stand in the folder of models.
-            self._models = {key: part(study, study.fit, "fit")(self.task(study, arm))}
+            # A study rarely needs two models at once, and all of them are stored in the folder of models.
+            self._models = {key: function_of(study, study.fit, "fit")(self.task(study, arm))}
         return self._models[key]
 
     def task(self, study: Study, arm: Arm) -> Task:
+        """The task of an arm. Fits the models that its settings refer to."""
         settings, identity = {}, {}
         for name, value in arm.settings.items():
             settings[name] = identity[name] = value
             if isinstance(value, Mapping) and AFTER in value:
-                model, form = self._after(arm, value), value.get(AT, "{folder}")
-                settings[name], identity[name] = (form.replace("{folder}", str(each)) for each in (model.folder, model.identity))
+                model, template = self._referenced_model(arm, value), value.get(AT, "{folder}")
+                settings[name], identity[name] = (
+                    template.replace("{folder}", str(part)) for part in (model.folder, model.identity)
+                )
         path = f"{self.place.data.rstrip('/')}/{study.corpora[arm.corpus]}"
         place = self.place
         return Task(study, arm, settings, identity, path, place.models, place.threads, self.say, place.data)
 
-    def _after(self, arm: Arm, value: Mapping[str, Any]) -> Model:
+    def _referenced_model(self, arm: Arm, value: Mapping[str, Any]) -> Model:
+        """The model that a setting `{after: <study>, ...}` refers to."""
         levels = {key: level for key, level in value.items() if key != AT}
         study = self.study if levels[AFTER] == self.study.name else read_study(levels[AFTER])
         del levels[AFTER]
@@ -133,7 +143,7 @@ class Runner:
         return self.place.output / "arms" / f"{arm.key}.parquet"
 
     def _rows(self, arm: Arm) -> pa.Table | None:
-        """The rows of a measured arm, from this folder or from the record."""
+        """The rows of an arm, from this folder or from docs/results/data; None if it is not measured yet."""
         if self._file(arm).is_file():
             rows, digests = results.read(self._file(arm))
             if digests.get(arm.key) != self.study.digest(arm):
@@ -141,15 +151,15 @@ class Runner:
                     f"output.path: {self._file(arm)} was measured with other settings; remove it, or choose a new folder"
                 )
             return rows
-        if self._arms.get(arm.key) != self.study.digest(arm):
+        if self._recorded_digests.get(arm.key) != self.study.digest(arm):
             return None
-        same = [pc.equal(self.recorded[name], value) for name, value in (("corpus", arm.corpus), ("arm", arm.name))]
-        return self.recorded.filter(pc.and_(pc.and_(*same), pc.equal(self.recorded["seed"], arm.seed)))
+        columns = {"corpus": arm.corpus, "arm": arm.name, "seed": arm.seed}
+        return self.recorded.filter(reduce(pc.and_, [pc.equal(self.recorded[name], value) for name, value in columns.items()]))
 
     def _measure(self, arm: Arm) -> None:
         task, model, rows = self.task(self.study, arm), self.model(self.study, arm), []
         for name in self.study.measure:
-            measured: Measured = part(self.study, name, "measure")(model, task)
+            measured: Measured = function_of(self.study, name, "measure")(model, task)
             rows += measured.rows
             if measured.answers is not None:
                 file = self._file(arm).with_suffix(f".{name}.answers")
@@ -161,43 +171,54 @@ class Runner:
 
     def _answers(self, key: str) -> list[pa.Table]:
         file = self.place.output / "arms" / key
-        return [pq.read_table(each) for each in sorted(file.parent.glob(f"{file.name}.*.answers"))]
+        return [pq.read_table(path) for path in sorted(file.parent.glob(f"{file.name}.*.answers"))]
 
     def _finish(self, arms: Sequence[Arm], digests: Mapping[str, str]) -> pa.Table:
-        """All rows in one table: those of the arms, and for each corpus the means and comparisons that can be made of them. What
-        the record has and cannot be made anew here, for want of answers, is taken from there."""
-        parts = {arm.key: self._rows(arm) for arm in arms}
-        measured = {key: digests[key] for key, rows in parts.items() if rows is not None}
-        rows = pa.concat_tables([SCHEMA.empty_table(), *(each for each in parts.values() if each is not None)])
-        made: list[pa.Table] = []
+        """Writes and returns all rows: those of the arms, and for each corpus the means and comparisons that follow from them.
+
+        Comparisons need answers, which docs/results/data does not have. Where the answers are missing here, the comparisons come
+        from there, if all arms have the settings that they had there.
+        """
+        by_arm = {arm.key: self._rows(arm) for arm in arms}
+        measured = {key: digests[key] for key, rows in by_arm.items() if rows is not None}
+        rows = pa.concat_tables([SCHEMA.empty_table(), *(table for table in by_arm.values() if table is not None)])
+        summaries: list[pa.Table] = []
         for corpus in self.study.corpora:
-            of = Arms(self.study, corpus, rows, self._answers)
-            over = [*of.means(), *(row for comparison in self.study.compare for row in of.compared(comparison))]
-            made += [table_of(self.study.name, corpus, arm, None, [row]) for arm, row in over]
-        table = pa.concat_tables([rows, *made])
-        same = {arm.name for arm in arms} if all(self._arms.get(key) == digest for key, digest in digests.items()) else set()
-        have = {(row["corpus"], row["arm"], row["metric"], row["slice"]) for row in table.to_pylist() if row["seed"] is None}
-        kept = [
+            corpus_arms = Arms(self.study, corpus, rows, self._answers)
+            compared = (row for comparison in self.study.compare for row in corpus_arms.compared(comparison))
+            for arm_name, row in (*corpus_arms.means(), *compared):
+                summaries.append(table_of(self.study.name, corpus, arm_name, None, [row]))
+        table = pa.concat_tables([rows, *summaries])
+        unchanged = all(self._recorded_digests.get(key) == digest for key, digest in digests.items())
+        names = {arm.name for arm in arms} if unchanged else set()
+        present = {_summary_key(row) for row in table.to_pylist() if row["seed"] is None}
+        recorded = [
             row
             for row in self.recorded.to_pylist()
-            if row["seed"] is None and row["arm"] in same and (row["corpus"], row["arm"], row["metric"], row["slice"]) not in have
+            if row["seed"] is None and row["arm"] in names and _summary_key(row) not in present
         ]
-        table = pa.concat_tables([table, pa.Table.from_pylist(kept, schema=SCHEMA)])
+        table = pa.concat_tables([table, pa.Table.from_pylist(recorded, schema=SCHEMA)])
         results.write(self.place.output / "metrics.parquet", table, measured)
         return table
 
 
+def _summary_key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("corpus", "arm", "metric", "slice"))
+
+
 def record(study: str) -> Path:
-    """The file in docs/results/data that keeps a study's rows."""
+    """The file in docs/results/data with the recorded rows of a study."""
     return DATA / f"{study.replace('/', '.')}.parquet"
 
 
-def part(study: Study, name: str, kind: str) -> Callable[..., Any]:
-    """The function `fit` or `measure` of a module of this package, or of the folder that it has for the study's system; a name
-    with dots is that of a module anywhere.
+def function_of(study: Study, name: str, kind: str) -> Callable[..., Any]:
+    """The function called `kind`, such as `fit` or `measure`, in the module `name`.
+
+    The module is in the folder for the study's system in this package, or else in this package itself. A name with dots is the
+    full name of a module.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such module or function.
     """
     packages = [f"{__package__}.{study.system}", __package__]
     for module in [name] if "." in name else [f"{package}.{name}" for package in packages if importlib.util.find_spec(package)]:

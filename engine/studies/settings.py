@@ -17,25 +17,27 @@ def options(kind: type[T], task: Task, part: str, **more: Any) -> T:
     Raises:
         ConfigError: a setting is unknown, or one that is needed is missing.
     """
-    known = {each.name: each for each in fields(kind) if each.name not in more}  # type: ignore[arg-type]
+    declared = {each.name: each for each in fields(kind) if each.name not in more}  # type: ignore[arg-type]
     values = {name.removeprefix(f"{part}."): value for name, value in task.settings.items() if name.startswith(f"{part}.")}
-    unknown = sorted(set(values) - set(known))
+    unknown = sorted(set(values) - set(declared))
     if unknown:
-        raise ConfigError(f"study: {task.study.name}: the setting {part}.{unknown[0]} is unknown; there are {', '.join(known)}")
-    needed = [name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING]
+        raise ConfigError(
+            f"study: {task.study.name}: the setting {part}.{unknown[0]} is unknown; there are {', '.join(declared)}"
+        )
+    needed = [name for name, each in declared.items() if each.default is MISSING and each.default_factory is MISSING]
     missing = [name for name in needed if name not in values]
     if missing:
         raise ConfigError(f"study: {task.study.name}: the setting {part}.{missing[0]} is missing")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, **more)
 
 
-def check_parts(task: Task, *known: str) -> None:
-    """Refuses settings of parts that are neither known nor named like a measure of the study.
+def check_parts(task: Task, *allowed: str) -> None:
+    """Checks that all settings belong to an allowed part, or to a measure of the study.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a setting does not.
     """
-    parts = {*known, *(name.rpartition(".")[2] for name in task.study.measure)}
+    parts = {*allowed, *(name.rpartition(".")[2] for name in task.study.measure)}
     for name in task.settings:
         if name.partition(".")[0] not in parts:
             raise ConfigError(f"study: {task.study.name}: no fit or measure has the setting '{name}'")

@@ -31,7 +31,7 @@ def measure(model: Model, task: Task) -> Measured:
     for members in parts([arm.members[place] for place in spread(count, len(arm.members))]):
         work = arm.work(members)
         explanations = [arm.explanations[at] for at in members]
-        again = stability(work, arm.settings.method, explanations, perturbed(work), explained)
-        values |= {at: each.value for at, each in zip(members, again, strict=True) if each.value is not None}
+        stabilities = stability(work, arm.settings.method, explanations, perturbed(work), explained)
+        values |= {at: each.value for at, each in zip(members, stabilities, strict=True) if each.value is not None}
     names, column = arm.columns(), np.array([values[at] for at in arm.members])
     return Measured([mean("stability", column, names["group"], task.study.rounds)], pa.table({**names, "stability": column}))

@@ -1,12 +1,13 @@
-"""One training run of any system, from its settings to a checkpoint folder, in steps that each can be resumed.
+"""Trains any system, from settings to a checkpoint folder. An interrupted training resumes at the step where it stopped.
 
-The texts become examples, each phase is fitted on them, and between two phases a table may be computed from what the first has
-learned. The result of the last phase is written as a checkpoint, loaded as the product loads it, settled on valid and measured on
-test: all figures come from the product's own predictions.
+The texts become examples, and each phase is fitted on them. Between two phases a table may be computed with the tensors of the
+first. The result of the last phase is written as a checkpoint and loaded as the product loads it. Its thresholds are set on valid
+(`Recipe.settle`) and it is measured on test, so all figures come from the product's own predictions.
 
-The checkpoint is written beside its place and moved there when it is whole, so nobody reads half of one. Where that place is on
-S3, the training's own files stay on this machine, except those under `_training/` there: `settings.json`, which claims the folder
-for this training, the last state of each phase, from which any machine can resume, and what one phase leaves to the next.
+The checkpoint is written to `_training/` and moved to the output folder when it is complete, so nobody reads half of one. If the
+output is on S3, the work folder is on this machine, and `_training/` on S3 has only what other machines need: `settings.json`,
+which claims the folder for this training, the last state of each phase, from which any machine can resume, and the files that a
+phase hands over to the next.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ from engine.training.state import State, read_state, write_curve, write_weights
 
 WORK, CLAIM = "_training", "settings.json"
 EXAMPLES, CACHE, WEIGHTS = "_examples", "_cache", "weights.safetensors"
-# A user's own questions may hold words of the texts, so changed settings are named without their values.
+# Users' own questions, which are settings, may contain words of the texts, so messages name changed settings without values.
 _TRAINING = Kind(
     "training",
     "holds a training with other settings ({changes}); choose a new folder",
@@ -54,17 +55,17 @@ def train_system(
     say: Say,
     cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains a system into `output`, a checkpoint folder; returns the figures of its card. A finished one is left as it is.
+    """Trains a system into `output`, a checkpoint folder; returns the figures of its card. A finished training is not repeated.
 
-    One driver at a time may work on an output. The same call again goes on where the last one stopped.
+    Only one driver at a time may work on an output. The same call again continues where the last one stopped.
 
     Args:
-        settings: see `engine.models.base.Recipe`. loop: the settings of every phase's loop; a phase may change some.
-        command: the command that trains the same model again, for the card. cluster: `workers`, `gpu`, `threads` and
+        settings: see `engine.models.base.Recipe`. loop: the loop settings of all phases; a phase may override some of them.
+        command: the command for the card, which trains the same model again. cluster: `workers`, `gpu`, `threads` and
             `max_failures` of `FitConfig`.
     Raises:
         ConfigError: the folder holds something else, or a training with other settings; or see `Recipe.corpus`.
-        InputChanged: the input is not what it was when the training began.
+        InputChanged: the input has changed since the training began.
     """
     recipe, cluster = base.recipe(system), dict(cluster or {})
     corpus = recipe.corpus(settings)
@@ -73,11 +74,10 @@ def train_system(
     output = full_path(os.path.expanduser(output))
     probe(output)
     phases = recipe.phases(corpus.settings)
-    # A single phase needs no folder of its own.
-    part, folders = recipe.part(corpus.settings), [phase.name if len(phases) > 1 else "" for phase in phases]
-    deciding = {"settings": _deciding(recipe, corpus.settings), "loop": asdict(loop)}
-    # `part` and `phases` are for `continues`; the id tells this training from an earlier one whose output was removed.
-    note = claim(output, deciding, _TRAINING, corpus.given, part=part, phases=folders, id=uuid.uuid4().hex)
+    part, folders = recipe.part(corpus.settings), _folders(phases)
+    claimed = {"settings": _learning_settings(recipe, corpus.settings), "loop": asdict(loop)}
+    # `resume_message` reads `part` and `phases`. The id distinguishes this training from an earlier one whose output was removed.
+    note = claim(output, claimed, _TRAINING, corpus.given, part=part, phases=folders, id=uuid.uuid4().hex)
     files = _Files.of(output, note)
     figures = _finished(output, part)
     if figures is None:
@@ -89,7 +89,7 @@ def train_system(
         publish_checkpoint(files.checkpoint, output)
     else:
         say("this training is finished; nothing to do")
-    # Also after a finished training, which may have been killed here.
+    # Also if it was finished before: that call may have been killed at this point.
     files.clear()
     return figures
 
@@ -98,43 +98,46 @@ def train_phases(recipe: Recipe, corpus: Corpus, loop: LoopConfig, work: Path, s
     """Trains all phases in this process, without Ray; returns the trained tensors and the curve.
 
     Args:
-        work: folder for the examples and the states; the same call again goes on where one stopped.
+        work: folder for the examples and the states; the same call again continues where the last one stopped.
     Raises:
-        InputChanged: the input is not what it was when the training began.
+        InputChanged: the input has changed since the training began.
     """
     phases = recipe.phases(corpus.settings)
-    files = _Files(work, None, [phase.name if len(phases) > 1 else "" for phase in phases])
-    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), files, say, here=True)
+    files = _Files(work, None, _folders(phases))
+    _fit(corpus, phases, FitConfig("", corpus.settings, loop, gpu=gpu), files, say, in_process=True)
     if corpus.changed():
         raise InputChanged(CHANGED)
     return _state(files)
 
 
-def continues(output: str) -> str:
-    """What the same command would do next with an output, to tell whoever interrupted it."""
+def resume_message(output: str) -> str:
+    """What the same command will do next with this output: a message for the user who interrupted it."""
     output = full_path(os.path.expanduser(output))
     note = read(output, _TRAINING)
     if note is None:
-        return "nothing is trained yet; the same command begins anew"
+        return "nothing is trained yet; the same command starts from scratch"
     if _finished(output, note["part"]) is not None:
-        return "the checkpoint is whole; the same command shows its figures"
+        return "the checkpoint is complete; the same command shows its figures"
     files, names = _Files.of(output, note), note["phases"]
     number = next((number for number in range(len(names)) if not files.trained(number)), None)
     if number is None:
         return "all steps are done; the same command goes on with measuring"
-    of = f" of the phase {names[number]}" if len(names) > 1 else ""
+    of_phase = f" of the phase {names[number]}" if len(names) > 1 else ""
     saved = last_saved(files.local(number))
     if saved is not None:
-        return f"the same command goes on after step {saved['step']} of {saved['steps']}{of}"
+        return f"the same command goes on after step {saved['step']} of {saved['steps']}{of_phase}"
     remote = files.remote(number)
     if remote is not None and storage_for(output).stat(f"{remote}/{STATE}") is not None:
-        return "the same command goes on from the checkpoint that is there"
-    return f"no step{of} is saved yet; the same command begins at the first"
+        return "the same command goes on from the last checkpoint in the output"
+    return f"no step{of_phase} is saved yet; the same command starts at the first step"
 
 
 @dataclass(frozen=True)
 class _Files:
-    """A training's own files: in `work` on this machine and, for an output on S3, in `work_remote` there; a folder per phase."""
+    """The work files of a training: in `work` on this machine and, if the output is on S3, also in `work_remote` there.
+
+    `folders` has the folder of each phase within these.
+    """
 
     work: Path
     work_remote: str | None
@@ -142,7 +145,7 @@ class _Files:
 
     @classmethod
     def of(cls, output: str, note: Mapping[str, Any]) -> "_Files":
-        """The files of the training that claimed an output with a note."""
+        """The work files of the training that claimed an output with this note."""
         if not is_s3(output):
             return cls(Path(output, WORK), None, note["phases"])
         name = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:32]
@@ -150,7 +153,7 @@ class _Files:
 
     @property
     def shared(self) -> str:
-        """A folder that all workers reach: beside a local checkpoint, workers on other machines find it too."""
+        """A folder that all workers can reach. Workers on other machines must reach the folder of a local checkpoint anyway."""
         return self.work_remote or str(self.work.resolve())
 
     @property
@@ -164,11 +167,11 @@ class _Files:
         return self.work_remote and f"{self.work_remote}/{self.folders[phase]}".rstrip("/")
 
     def handover(self, phase: int) -> str:
-        """A folder that all workers reach, for what a phase leaves to the next."""
+        """A folder that all workers can reach, for the files that a phase hands over to the next."""
         return f"{self.shared}/{self.folders[phase]}".rstrip("/")
 
     def last(self, phase: int) -> Path:
-        """The folder with the last state of a phase, once that is trained."""
+        """The folder for the last state of a phase; it exists once the phase is trained."""
         return self.local(phase) / "_last"
 
     def trained(self, phase: int) -> bool:
@@ -188,11 +191,13 @@ class _Files:
                 path.unlink()
 
 
-def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say, *, here: bool = False) -> None:
-    """Trains the phases that are not trained yet, `here` in this process, and computes the tables between them."""
+def _fit(
+    corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say, *, in_process: bool = False
+) -> None:
+    """Trains the phases that are not trained yet, on Ray or in this process, and computes the tables between them."""
     examples, inherited = f"{files.shared}/{EXAMPLES}", {}
     cache = str(files.work.resolve() / CACHE)
-    with _examples(corpus, phases, files, examples, say, here):
+    with _examples(corpus, phases, files, examples, say, in_process):
         for number, phase in enumerate(phases):
             settings = {**config.settings, **phase.settings, **inherited, "examples": examples, "cache": cache}
             if not files.trained(number):
@@ -200,7 +205,7 @@ def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Fil
                     say(f"phase {number + 1} of {len(phases)}: {phase.name}")
                 phase_loop = replace(config.loop, **phase.loop)
                 phase_config = replace(config, learner=phase.learner, settings=settings, loop=phase_loop)
-                if here:
+                if in_process:
                     fit_here(phase_config, files.local(number), lambda row: say(_line(row)))
                 else:
                     say("starting the workers")
@@ -211,39 +216,39 @@ def _fit(corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Fil
 
 @contextmanager
 def _examples(
-    corpus: Corpus, phases: Sequence[Phase], files: _Files, folder: str, say: Say, here: bool = False
+    corpus: Corpus, phases: Sequence[Phase], files: _Files, folder: str, say: Say, in_process: bool = False
 ) -> Iterator[None]:
-    """Writes the examples, if a phase still needs them. Ray runs in the block if it has more than one use there, and never for a
-    training in this process."""
+    """Writes the examples, if a phase still needs them. Ray runs during the block if the block uses it more than once,
+    and never for a training in this process."""
     if files.trained(len(phases) - 1):
         yield
         return
     plan = corpus.preparation()
     say("tokenizing the texts")
-    # With a single piece Ray has nothing to read ahead, and fitting starts it soon enough.
-    with session() if not here and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
+    # A single piece leaves Ray nothing to read ahead, and a single phase starts Ray itself.
+    with session() if not in_process and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
         write_examples(plan, folder, files.work / "_sorting")
         yield
 
 
 def _hand_over(phase: Phase, settings: Mapping[str, Any], last: Path, folder: str, say: Say) -> dict[str, Any]:
-    """The settings that the next phase inherits: the file with this one's tensors, and the paths of all tables so far."""
+    """Hands over a trained phase; returns settings for the next: the file with the tensors, and the path of each table so far."""
     weights = f"{folder}/{WEIGHTS}"
     write_weights(read_state(last)[0], weights)
     inherited = {"before": weights, "tables": dict(settings.get("tables", {}))}
     if phase.between is not None:
-        say(f"making the table {phase.between.name}")
-        # Without the cache, which lies elsewhere on another machine.
+        say(f"building the table {phase.between.name}")
+        # Without the cache, whose path differs between machines.
         table_settings = {name: value for name, value in {**settings, **inherited}.items() if name != "cache"}
         inherited["tables"][phase.between.name] = tables.make(phase.between, table_settings, folder, say)
     return inherited
 
 
 def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:
-    """Writes a checkpoint of a trained state, settles it and measures it as the product; returns its figures.
+    """Writes a checkpoint of a trained state, sets its thresholds and measures it as the product; returns its figures.
 
     Args:
-        state: tensors by name and the curve. folder: the one to write, which must not exist.
+        state: tensors by name, and the learning curve. folder: the folder to write, which must not exist.
     """
     tensors, curve = state
     spec, settled = write_settled(recipe, corpus, tensors, folder, device=device, say=say)
@@ -258,14 +263,14 @@ def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device
 def write_settled(
     recipe: Recipe, corpus: Corpus, tensors: Mapping[str, Any], folder: Path, *, device: str, say: Say
 ) -> tuple[ModelSpec, Mapping[str, Any]]:
-    """Writes a checkpoint of trained tensors and settles it; returns how the product loads it, and what settling found."""
+    """Writes a checkpoint of trained tensors and settles it; returns the spec that loads it and the result of `Recipe.settle`."""
     spec = recipe.write(folder, corpus, tensors)
     spec = replace(spec, runtime={**spec.runtime, "device": device})
     return spec, recipe.settle(spec, corpus, say)
 
 
 def _state(files: _Files) -> State:
-    """The tensors of all phases, the later one's where two share a name, and their curves one after the other."""
+    """The tensors of all phases, with the latest value of each name, and their curves one after the other."""
     states = [read_state(files.last(number)) for number in range(len(files.folders))]
     tensors = {name: value for trained, _ in states for name, value in trained.items()}
     if len(states) == 1:
@@ -274,20 +279,25 @@ def _state(files: _Files) -> State:
 
 
 def _device(cluster: Mapping[str, Any]) -> str:
-    """Where the product is measured; the driver of a training on GPUs may be on a machine without one."""
+    """The device on which the product is measured; the driver of a training on GPUs may run on a machine without one."""
     import torch
 
     return "cuda" if cluster.get("gpu") and torch.cuda.is_available() else "cpu"
 
 
-def _deciding(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide what the model learns: a system's single keys only say how it is measured."""
+def _folders(phases: Sequence[Phase]) -> list[str]:
+    """The folder of each phase; a single phase needs none of its own."""
+    return [phase.name if len(phases) > 1 else "" for phase in phases]
+
+
+def _learning_settings(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that affect what the model learns; keys outside all sections only affect how it is measured."""
     sections = get_type_hints(recipe.Settings)
     return {name: value for name, value in settings.items() if name not in sections or is_dataclass(sections[name])}
 
 
 def _finished(output: str, part: str) -> dict[str, Any] | None:
-    """The figures of the checkpoint at `output`, or of its part, if it is there and whole: its list is written last."""
+    """The figures of the checkpoint at `output`, or of its part; None if missing or incomplete. The list is written last."""
     storage = storage_for(output)
     if storage.stat(f"{output}/{LIST}") is None:
         return None
@@ -300,7 +310,7 @@ def _line(row: Mapping[str, Any]) -> str:
     parts = [f"step {row['step']} of {row['steps']}", f"epoch {row['epoch']:.2f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
     parts += [f"{name.removeprefix('loss_')} loss {value:.3f}" for name, value in row.items() if name.startswith("loss_")]
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name.startswith("valid_")]
-    # After the last step comes work with progress lines of its own.
+    # The work after the last step has progress lines of its own.
     if row["step"] < row["steps"]:
         left = (row["steps"] - row["step"]) / max(row["steps_per_second"], 1e-9)
         parts.append(f"{left / 60:.0f} min left for the steps" if left >= 90 else f"{left:.0f} s left for the steps")

@@ -34,7 +34,7 @@ def test_types_count_where_their_dataset_has_them_marked():
     gold = marked_texts({"r": [(0, 1, A)], "s": [(2, 3, B)]}, {"r": "one", "s": "two"})
     compared = compare(rows, gold)
     assert compared.sides() == ({"r": [(0, 1, A)], "s": [(2, 3, B)]}, {"r": [(0, 1, A)], "s": [(2, 3, B)]})
-    assert compared.found["right"].to_list() == [True, True]
+    assert compared.predicted["right"].to_list() == [True, True]
     assert compared.notes == ["2 found mentions have a type that is not marked in their dataset, and do not count: A 1, B 1."]
 
 
@@ -43,11 +43,11 @@ def test_one_name_for_what_is_the_same():
     gold = marked_texts({"r": [(0, 1, "Disorder"), (4, 5, "Organ")]})
     compared = compare(rows, gold, types={"Disease": "Disorder", "Cancer": "Disorder", "Organ": C})
     # Two of one name at one place are one, the surer of them.
-    assert compared.found.select("type", "score", "confused_with").rows() == [
+    assert compared.predicted.select("type", "score", "confused_with").rows() == [
         ("Disorder", pytest.approx(0.9), "Disorder"),
         (C, 0.5, None),
     ]
-    assert compared.marked["type"].to_list() == ["Disorder", C] and compared.found["right"].all()
+    assert compared.marked["type"].to_list() == ["Disorder", C] and compared.predicted["right"].all()
 
 
 def test_types_that_the_run_does_not_look_for_are_left_out_and_told():

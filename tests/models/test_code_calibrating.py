@@ -8,11 +8,11 @@ from engine.errors import ConfigError
 from engine.evaluation import calibration
 from engine.models.code_calibrate import PER_CLASS, TEMPERATURE, Settings
 from engine.models.code_calibrating import (
-    LEAST,
+    MIN_FOR_CENTRES,
     Effect,
-    centred,
-    decided,
+    decisions_of,
     fit,
+    fit_centres,
     highest_target,
     least_rows,
     outcome,
@@ -41,17 +41,17 @@ def test_an_outcome_by_hand():
     logits = np.log([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
     found = outcome(TASK, ["C18", "C50", None, "C99"], logits, TaskCalibration())
     assert found.rows.tolist() == [0, 1, 3] and found.predicted.tolist() == ["C18", "C34", "C50"]
-    assert found.sure == pytest.approx([0.7, 0.6, 0.8])
+    assert found.certainty == pytest.approx([0.7, 0.6, 0.8])
     assert found.right.tolist() == [True, False, False] and found.targets.tolist() == [0, 2, -1]
     moved = outcome(TASK, ["C18", "C50", None, "C99"], logits, TaskCalibration(isotonic=((0.0, 1.0), (0.0, 0.5))))
-    assert moved.sure == pytest.approx([0.35, 0.3, 0.4]) and moved.right.tolist() == found.right.tolist()
+    assert moved.certainty == pytest.approx([0.35, 0.3, 0.4]) and moved.right.tolist() == found.right.tolist()
 
 
 def test_several_labels_are_right_together_or_not_at_all():
     logits = np.array([[2.0, -1.0], [0.5, 3.0]])
     found = outcome(MANY, [["a"], ["b"]], logits, TaskCalibration())
     assert found.predicted.tolist() == ["a", "a;b"] and found.right.tolist() == [True, False]
-    assert found.sure == pytest.approx([1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))])
+    assert found.certainty == pytest.approx([1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-0.5))])
     assert found.scores.tolist() == [[0, 2.0], [0, -1.0], [0, 0.5], [0, 3.0]] and found.targets.tolist() == [1, 0, 0, 1]
 
 
@@ -63,20 +63,20 @@ def test_temperature_is_what_the_parts_give():
     before, after = (log_softmax(logits / t, axis=1)[np.arange(1500), raw.targets].mean() for t in (1.0, fitted.temperature))
     assert fitted.temperature > 1 and after > before
     found = outcome(TASK, values, logits, TaskCalibration(fitted.temperature))
-    assert fitted.threshold == calibration.fit_threshold(found.sure, found.right, 0.95).threshold <= 1
-    assert (fitted.figures["n"], fitted.figures["kept"]) == (1500, sum(found.sure >= fitted.threshold))
+    assert fitted.threshold == calibration.fit_threshold(found.certainty, found.right, 0.95).threshold <= 1
+    assert (fitted.figures["n"], fitted.figures["kept"]) == (1500, sum(found.certainty >= fitted.threshold))
     assert (fitted.isotonic, fitted.class_thresholds) == (None, None)
 
 
 def test_isotonic_keeps_the_same_reports_and_is_more_honest():
     values, logits = sample()
     plain, curved = fit(TASK, values, logits, 0.95), fit(TASK, values, logits, 0.95, method="isotonic")
-    one, other = decided(TASK, values, logits, plain), decided(TASK, values, logits, curved)
+    one, other = decisions_of(TASK, values, logits, plain), decisions_of(TASK, values, logits, curved)
     assert [kept for kept, _, _ in one] == [kept for kept, _, _ in other] and sum(kept for kept, _, _ in one) > 300
     fresh, more = sample(seed=1)
     errors = [
         calibration.expected_calibration_error(
-            *zip(*[(prob, right) for _, right, prob in decided(TASK, fresh, more, each)], strict=True)
+            *zip(*[(prob, right) for _, right, prob in decisions_of(TASK, fresh, more, each)], strict=True)
         )
         for each in (TaskCalibration(), curved)
     ]
@@ -90,12 +90,12 @@ def test_per_class_keeps_the_promise_for_each_code():
     # C50 is always right, so that its cut lies lower than the others'.
     assert fitted.class_thresholds["C50"] < min(fitted.class_thresholds["C18"], fitted.class_thresholds["C34"])
     assert fitted.threshold == calibration.NOTHING
-    kept = sum(each for each, _, _ in decided(TASK, values, logits, fitted))
+    kept = sum(each for each, _, _ in decisions_of(TASK, values, logits, fitted))
     # The distance from the centres, too far for half a percent of the sample, holds a few more back.
     assert 0 <= fitted.figures["kept"] - kept <= 15 and fitted.figures["accuracy"] > fitted.figures["bound"] > 0.95
     fresh, more = sample(3000, seed=1)
     found = outcome(TASK, fresh, more, fitted)
-    kept = np.array([each for each, _, _ in decided(TASK, fresh, more, fitted)])
+    kept = np.array([each for each, _, _ in decisions_of(TASK, fresh, more, fitted)])
     for code in TASK.labels:
         mine = kept & (found.predicted == code)
         assert mine.sum() > 200 and found.right[mine].mean() > 0.94
@@ -132,7 +132,7 @@ def test_reports_lie_around_the_centres_of_their_codes():
     rng = np.random.default_rng(0)
     centres = 10 * np.eye(3)
     logits = centres[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 3))
-    fitted = centred(logits)
+    fitted = fit_centres(logits)
     assert np.allclose(fitted["centres"], centres, atol=0.15)
     # A half percent of three-dimensional normal distances lies beyond 3.58.
     assert fitted["farthest"] == pytest.approx(3.58, abs=0.2)
@@ -143,18 +143,18 @@ def test_reports_lie_around_the_centres_of_their_codes():
 
 
 def test_few_reports_have_no_centres():
-    _, logits = sample(LEAST)
-    assert centred(logits)["centres"] and centred(logits[1:]) == {}
+    _, logits = sample(MIN_FOR_CENTRES)
+    assert fit_centres(logits)["centres"] and fit_centres(logits[1:]) == {}
 
 
 def test_a_users_own_reports_are_known_from_then_on():
     values, logits = sample()
     before = fit(TASK, values, logits, 0.95)
-    farther = fit(TASK, values, logits + 50.0, 0.95, known=before)
+    farther = fit(TASK, values, logits + 50.0, 0.95, previous=before)
     assert farther.centres == before.centres and farther.farthest > before.farthest
     assert np.mean(nearest(logits + 50.0, farther.centres) > farther.farthest) < 0.006
-    assert fit(TASK, values[:50], logits[:50], 0.95, known=before).farthest >= before.farthest
-    assert fit(TASK, values, logits, 0.95, known=TaskCalibration()).centres is None
+    assert fit(TASK, values[:50], logits[:50], 0.95, previous=before).farthest >= before.farthest
+    assert fit(TASK, values, logits, 0.95, previous=TaskCalibration()).centres is None
 
 
 def test_an_effect_by_hand():

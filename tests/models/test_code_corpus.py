@@ -138,7 +138,7 @@ def test_a_split_that_is_not_there_is_told(tmp_path):
 
 def test_a_report_without_an_id_is_told_and_a_row_that_is_not_used_may_lack_it(tmp_path):
     assert len(Survey.of(write(tmp_path, record_id=["a", "b", None, "d", "e"])).examples()) == 3
-    with pytest.raises(ConfigError, match=r"^data\.id: a report has none; fill the column, or name another$"):
+    with pytest.raises(ConfigError, match=r"^data\.id: a report has no id; fill the column, or name another$"):
         Survey.of(write(tmp_path, record_id=["a", None, "c", "d", "e"]))
 
 

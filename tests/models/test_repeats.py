@@ -23,7 +23,7 @@ def test_of_a_text_in_several_splits_the_last_one_stays():
     ]
     # Seen some at a time.
     repeats = Repeats.of([table(*rows[:4]), table(*rows[4:])])
-    kept = repeats.kept(table(*rows)).to_pylist()
+    kept = repeats.without_repeats(table(*rows)).to_pylist()
     assert [(row["text"], row["split"]) for row in kept] == [
         ("Liver.", "train"),
         (" LUNG. ", "valid"),
@@ -35,4 +35,4 @@ def test_of_a_text_in_several_splits_the_last_one_stays():
 
 def test_another_question_makes_another_text():
     rows = [("Trial.", "pain", "train"), ("Trial.", "death", "train"), ("Trial.", "Death", "test")]
-    assert [row["pair"] for row in Repeats.of([table(*rows)]).kept(table(*rows)).to_pylist()] == ["pain", "Death"]
+    assert [row["pair"] for row in Repeats.of([table(*rows)]).without_repeats(table(*rows)).to_pylist()] == ["pain", "Death"]

@@ -77,7 +77,7 @@ class Bench:
             else:
                 self.commit(planned, attempt)
 
-    def commit(self, planned: plan.Planned, attempt: int = 1) -> dict:
+    def commit(self, planned: plan.PlannedShard, attempt: int = 1) -> dict:
         table = work.code(self.job, self.system, planned.shard)
         return commit(self.storage, self.layout, planned.name, attempt, table, bytes=planned.bytes)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.studies import render, results
-from engine.studies.run import DATA, part, record
+from engine.studies.run import DATA, function_of, record
 from engine.studies.study import names, read_study
 
 MOST_BYTES = 200_000
@@ -16,9 +16,9 @@ STUDIES = names()
 def test_a_study_can_be_read_and_knows_how_to_fit_and_measure(name: str) -> None:
     study = read_study(name)
     assert len({arm.key for arm in study.arms()}) == len(study.arms()) > 0
-    part(study, study.fit, "fit")
+    function_of(study, study.fit, "fit")
     for measure in study.measure:
-        part(study, measure, "measure")
+        function_of(study, measure, "measure")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -78,10 +78,10 @@ def test_the_random_control_counts_every_place():
 def test_what_the_strongest_span_shows():
     # "of the" first, then "colon": one of seven words is planted, and runs of two touch it at 2 of 6 places.
     found = look(shown((6, 12), (13, 18)), COLON)
-    assert (found.top, found.whole, found.some, found.words) == (False, False, True, 2)
+    assert (found.top, found.whole, found.any_span, found.words) == (False, False, True, 2)
     assert found.chance == pytest.approx(2 / 6)
     found = look(shown((9, 20)), COLON)
-    assert (found.top, found.whole, found.some, found.words) == (True, True, True, 3)
+    assert (found.top, found.whole, found.any_span, found.words) == (True, True, True, 3)
     part = look(shown((13, 18)), (13, 26))
     assert (part.top, part.whole, part.words) == (True, False, 1)
     assert part.chance == pytest.approx(3 / 7)
@@ -89,7 +89,7 @@ def test_what_the_strongest_span_shows():
 
 def test_no_evidence_finds_nothing():
     found = look(shown(), COLON)
-    assert (found.top, found.some, found.chance, found.words) == (False, False, 0.0, 0)
+    assert (found.top, found.any_span, found.chance, found.words) == (False, False, 0.0, 0)
 
 
 def test_shares_have_exact_intervals_and_nothing_has_none():

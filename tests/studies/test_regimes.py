@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import ConfigError
-from engine.studies.marked_sets import Marked, read_set
+from engine.studies.marked_sets import MarkedText, read_set
 from engine.studies.regimes import TASK, Regime, Texts, _generated, origin
 from tests.studies.marked import CELL, VESSEL, write_abstracts
 
@@ -15,7 +15,7 @@ def count(texts):
 
 
 def one(record_id, split, labels, spans, text=f"{A} {B} That was all ."):
-    return Marked(record_id, record_id, split, text, labels, spans, ())
+    return MarkedText(record_id, record_id, split, text, labels, spans, ())
 
 
 def three():
@@ -39,9 +39,9 @@ def many(tmp_path):
 
 def single(label="a"):
     """Six reports of one label, two of another, and texts to hold back."""
-    marked = [Marked(f"t{i}", f"t{i}", "train", f"Text {i} says so .", (label,), {label: [(0, 6)]}, ()) for i in range(6)]
-    marked += [Marked(f"o{i}", f"o{i}", "train", f"Other {i} .", ("o",), {"o": [(0, 7)]}, ()) for i in range(2)]
-    marked += [Marked(split, split, split, "Held .", ("o",), {}, ()) for split in ("valid", "test")]
+    marked = [MarkedText(f"t{i}", f"t{i}", "train", f"Text {i} says so .", (label,), {label: [(0, 6)]}, ()) for i in range(6)]
+    marked += [MarkedText(f"o{i}", f"o{i}", "train", f"Other {i} .", ("o",), {"o": [(0, 7)]}, ()) for i in range(2)]
+    marked += [MarkedText(split, split, split, "Held .", ("o",), {}, ()) for split in ("valid", "test")]
     return Texts(marked, False, 1.0, count)
 
 

@@ -78,7 +78,7 @@ def test_the_same_command_goes_on_and_other_settings_are_refused(study: Study, p
     assert ("one", "always", 2, "accuracy", "all") in _values(Runner(more, place, print).run())
     with pytest.raises(ConfigError, match="holds another study"):
         Runner(study_of("toy/others", VALUES), place, print).run()
-    with pytest.raises(ConfigError, match=r"only: no arm fits it; arms are called such as one/half/1"):
+    with pytest.raises(ConfigError, match=r"only: no arm matches it; the name of an arm is, for example, one/half/1"):
         Runner(study, place, print).run(["three/*"])
 
 

@@ -73,7 +73,7 @@ def test_in_the_steps_and_in_what_follows_them_the_same_command_goes_on(tmp_path
 @pytest.mark.parametrize("seconds", [0.3, 4.0])
 def test_while_ray_starts(tmp_path, words, seconds):
     _, after = interrupted(words(tmp_path), "starting the workers", seconds)
-    message = "train: interrupted: no step is saved yet; the same command begins at the first"
+    message = "train: interrupted: no step is saved yet; the same command starts at the first step"
     assert [line for line in after if line.startswith("train: ")] == after[-1:] == [message], after
 
 
@@ -93,7 +93,7 @@ module.{name} = slow
 main()
 """
     _, after = interrupted(words(tmp_path), "reading", start=["-c", slow])
-    assert after == ["train: interrupted: nothing is trained yet; the same command begins anew"]
+    assert after == ["train: interrupted: nothing is trained yet; the same command starts from scratch"]
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ import tests.toys.learned as toy
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, recipe
 from engine.models.base import load as load_system
-from engine.training.run import continues
+from engine.training.run import resume_message
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
@@ -24,7 +24,7 @@ KILLS = ("slope:7", "table:1", "shift:5")
 # What the last two steps before a death saved may not have reached Ray yet.
 SAID = (
     "the same command goes on after step [4-6] of 15 of the phase slope",
-    "no step of the phase shift is saved yet; the same command begins at the first",
+    "no step of the phase shift is saved yet; the same command starts at the first step",
     "the same command goes on after step [2-4] of 10 of the phase shift",
 )
 
@@ -60,7 +60,7 @@ def killed_in_each(points, output, here):
         done = trained(points, output, die=die, here=here)
         assert done.returncode == -9, done.stderr[-2000:]
         # Without Ray no progress is kept of which it could be said how far a phase is.
-        message = continues(str(output))
+        message = resume_message(str(output))
         assert f"of the phase {'slope' if die == KILLS[0] else 'shift'}" in message and (here or re.fullmatch(line, message))
     done = trained(points, output, here=here)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -80,7 +80,7 @@ def test_a_training_of_two_phases_killed_in_each_and_between_ends_as_one_that_wa
     assert [path.name for path in (tmp_path / "killed" / "_training").iterdir()] == ["settings.json"]
     again = trained(points, tmp_path / "killed")
     assert again.returncode == 0 and "nothing to do" in again.stderr
-    assert continues(str(tmp_path / "killed")) == "the checkpoint is whole; the same command shows its figures"
+    assert resume_message(str(tmp_path / "killed")) == "the checkpoint is complete; the same command shows its figures"
 
 
 def test_the_product_is_what_is_settled_and_measured(points, tmp_path):

@@ -18,7 +18,7 @@ import torch
 from engine.evaluation.baseline import baseline_figures
 from engine.models import run
 from engine.models.base import ModelSpec, Say
-from engine.models.code_calibrating import fit, scored
+from engine.models.code_calibrating import fit, score_reports
 from engine.models.code_figures import TARGET, measured
 from engine.models.code_task import Task
 from engine.models.run import PAIR
@@ -38,7 +38,7 @@ def settle(spec: ModelSpec, tasks: Sequence[Task], valid: pa.Table, say: Say, sa
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(valid):,} valid reports")
-    table, logits = scored(coder, valid, say, " valid reports")
+    table, logits = score_reports(coder, valid, say, " valid reports")
     fitted = {task.name: fit(task, table[task.name].to_pylist(), logits[task.name], TARGET) for task in tasks}
     methods = coder.config.evidence_methods
     write_calibration(Path(spec.path), spec.options.get("head"), fitted, methods[0])
@@ -67,7 +67,7 @@ def measure(
     """
     coder = _coder(spec, "none")
     say(f"scoring {len(test):,} test reports")
-    table, logits = scored(coder, test, say, " test reports")
+    table, logits = score_reports(coder, test, say, " test reports")
     tasks = {}
     for task in coder.config.tasks:
         fitted = settled["calibration"][task.name]

@@ -1,11 +1,11 @@
-"""The site classifier as a learner: an epoch draws windows of each report and masks tokens at random; one loss a task.
+"""The site classifier as a learner: an epoch draws windows of each report and masks tokens at random; each task has a loss.
 
-Samples made from highlights, rationales and complements, are examples like reports. A setting says how many of them an epoch has
-for each report, and the loss of each kind is reported apart, since a short text is an easy one. `marking` uses the same
-highlights otherwise: a linear layer on each token's state says whether the token was highlighted.
+Rationales and complements, the samples made from highlights, are examples like reports. `ratio` sets their number per report in
+an epoch. Their losses are reported separately, since short texts are easy. `marking` uses the highlights in another way: a linear
+layer predicts from each token's state whether the token was highlighted.
 
-Masking replaces dropout, which makes a step on a CPU six times as long, and it makes erasure fair: the model has met reports with
-any share of their words missing, so a report with its evidence masked is not foreign to it (Hase et al. 2021).
+Masking replaces dropout, with which a step on a CPU takes six times as long. It also makes erasure a fair test: the model has
+seen reports with any share of their words missing, so a report whose evidence is masked is nothing new to it (Hase et al. 2021).
 """
 
 from collections import defaultdict
@@ -27,17 +27,18 @@ from engine.records import seed_of
 from engine.shuffling import Shuffle
 from engine.text.windows import window_bounds
 
-# Parameters under this prefix are trained but are no part of a checkpoint.
+# Parameters with this prefix are trained, but do not belong to the checkpoint.
 MARKER = "marker"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenized texts: token ids, labels by task [n], or [n, labels] of a multi-label task, with -1 for unknown, and the masks of
-    the splits [n].
+    """Tokenized texts. As a `Source`, they are all in memory at once.
 
-    `kind` is that of each text (see `corpus`), `sample` says which are samples made from highlights, and `marked` has a flag for
-    each token of a report with highlights. Examples that are held whole are their own `Source`.
+    `ids` has the tokens of each text. `labels` has an array by task, [n] or for a multi-label task [n, labels], with -1 for an
+    unknown label. `train` and `valid` [n] say which texts are in the split. `kind` [n] is the kind of each text (see `corpus`),
+    `sample` [n] says which texts are samples made from highlights, and `marked` has a flag for each token of a report with
+    highlights.
     """
 
     record_id: list[str]
@@ -75,7 +76,7 @@ class SiteLearner:
 
     def __init__(self, network: SiteNetwork, source: Source, config: LearnConfig, device: torch.device) -> None:
         self.network, self.source, self.config, self.device = network.to(device), source, config, device
-        # The part of the source that is in memory.
+        # The examples of the source that are in memory.
         self.examples, _ = source.hold([], 0)
         self.special, self.window = network.config.special, network.config.window
         self.marker = torch.nn.Linear(network.encoder.config.hidden_size, 1).to(device) if config.marking else None
@@ -90,7 +91,7 @@ class SiteLearner:
         return self.source.order(epoch, self.config.ratio, self.config.seed)
 
     def further_figures(self) -> Mapping[str, tuple[float, int]]:
-        """Sum and number of losses of each task on each kind of text since the last call, where there are samples."""
+        """Sum and number of the losses of each task on each kind of text since the last call; empty without samples."""
         losses, self._losses = self._losses, {}
         return losses if self.source.mixed else {}
 
@@ -98,8 +99,8 @@ class SiteLearner:
         self.source.close()
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
-        self.examples, held = self.source.hold(examples, epoch)
-        for batch, members in self._batches(held, epoch):
+        self.examples, positions = self.source.hold(examples, epoch)
+        for batch, members in self._batches(positions, epoch):
             pooled = self._forward(batch, members, epoch)
             terms = self._task_losses(pooled.logits, members)
             if self.marker is not None:
@@ -108,32 +109,32 @@ class SiteLearner:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """The `figures` of the valid split, from as many windows a report as in training."""
+        """The `figures` of the valid split, with as many windows per report as in training."""
         pairs: Pairs = defaultdict(list)
-        for examples, held in self.source.held_back():
+        for examples, positions in self.source.held_back():
             self.examples = examples
-            for batch, members in self._batches(held, epoch=0):
+            for batch, members in self._batches(positions, epoch=0):
                 for name, logits in self._forward(batch, members, None).logits.items():
                     pairs[name].append(answers(examples.labels[name][members], logits))
         return figures(pairs)
 
     def _forward(self, batch: Batch, members: list[int], epoch: int | None) -> Pooled:
-        """The network's output, with the tokens masked that this epoch masks; without an epoch none are."""
+        """The network's output for a batch whose tokens are masked as the epoch demands; without an epoch nothing is masked."""
         if epoch is not None:
             batch.ids = batch.ids.masked_fill(self._masked(batch, members, epoch), self.special[3])
         return self.network(batch, chunk=self.config.checkpointing)
 
     @property
     def budget(self) -> int:
-        """Padded tokens a micro-batch. On a CPU a step of 32 abstracts in windows of 254 took half as long again at 8,192 as at
-        2,048, and 2.7 GB; in windows of 126 the size made no difference."""
+        """Padded tokens per micro-batch. On a CPU, a step of 32 abstracts in windows of 254 tokens took 1.5 times as long with
+        8,192 as with 2,048, and 2.7 GB; in windows of 126 the size made no difference."""
         return micro_batch(self.config.budget or 0, self.device.type, on_cpu=2048)
 
     def _batches(self, members: list[int], epoch: int) -> Iterator[tuple[Batch, list[int]]]:
-        """The examples in micro-batches, those of like length together, each with the numbers of its examples."""
-        chosen = [self._windows(member, epoch) for member in members]
-        lengths = [max((stop - start for start, stop in bounds), default=0) + 2 for bounds in chosen]
-        for group in token_budget_batches([len(bounds) for bounds in chosen], lengths, self.budget):
+        """Micro-batches of examples of similar length, each with the numbers of its examples."""
+        windows = [self._windows(member, epoch) for member in members]
+        lengths = [max((stop - start for start, stop in bounds), default=0) + 2 for bounds in windows]
+        for group in token_budget_batches([len(bounds) for bounds in windows], lengths, self.budget):
             rows = [members[index] for index in group]
             batch = collate(
                 rows,
@@ -141,12 +142,12 @@ class SiteLearner:
                 window=self.window,
                 special=self.special,
                 pairs=[self.examples.pairs[row] for row in rows] if self.examples.pairs else None,
-                chosen=[chosen[index] for index in group],
+                chosen=[windows[index] for index in group],
             )
             yield batch.to(self.device), rows
 
     def _windows(self, member: int, epoch: int) -> list[tuple[int, int]]:
-        """The windows of an example that an epoch shows, as token ranges."""
+        """The windows of an example in an epoch, as token ranges."""
         pair = self.examples.pairs[member] if self.examples.pairs else None
         bounds = window_bounds(len(self.examples.ids[member]), room(self.window, pair))
         if len(bounds) <= self.config.windows:
@@ -156,7 +157,7 @@ class SiteLearner:
         return [bounds[index] for index in sorted(drawn.tolist())]
 
     def _masked(self, batch: Batch, members: list[int], epoch: int) -> Tensor:
-        """Which text tokens [W, L] an epoch masks: one draw for each token of a report, whatever batch it stands in."""
+        """Which text tokens [W, L] an epoch masks. A token's draw depends on its report, not on the batch."""
         record, position = batch.record.cpu().numpy(), batch.position.cpu().numpy()
         masked = np.zeros(position.shape, dtype=bool)
         for index, member in enumerate(members):
@@ -187,14 +188,14 @@ class SiteLearner:
                 self._losses[f"loss_{task}_{kind}"] = (total + float(value), count + 1)
 
     def _marking_loss(self, batch: Batch, states: Tensor, members: list[int]) -> Tensor:
-        """Over the reports with highlights the sum of the mean binary cross-entropy of their tokens."""
+        """The mean binary cross-entropy of a report's tokens, summed over the reports with highlights."""
         logits = self.marker(states).squeeze(-1)
         total = logits.sum() * 0
         record, position = batch.record.cpu().numpy(), batch.position.cpu().numpy()
         for index, member in enumerate(members):
             marked = self.examples.marked[member] if self.examples.marked else None
             if marked is not None:
-                # A batch of stored states is in main memory, one of windows on the device.
+                # A batch of stored states is in main memory, a batch of windows on the device.
                 tokens = torch.from_numpy(record == index).unsqueeze(-1) & batch.text.bool().cpu()
                 gold = torch.from_numpy(marked[position[tokens.numpy()]]).to(logits.device)
                 total = total + functional.binary_cross_entropy_with_logits(logits[tokens.to(logits.device)], gold.float())

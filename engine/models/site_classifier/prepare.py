@@ -52,8 +52,8 @@ def prepare(records: pa.Table, tokenizer: "Tokenizer", *, window: int, max_token
     columns |= {
         "pair_ids": lists(pairs),
         "n_windows": pa.array(counts, pa.int32()),
-        "signs": pa.array([found.signs for found in wordings], pa.list_(pa.string())),
-        "phrases": pa.array([[vars(phrase) for phrase in found.phrases] for found in wordings], PHRASES),
+        "signs": pa.array([each.signs for each in wordings], pa.list_(pa.string())),
+        "phrases": pa.array([[vars(phrase) for phrase in each.phrases] for each in wordings], PHRASES),
     }
     return tokens.with_columns(prepared, columns, PREPARED)
 

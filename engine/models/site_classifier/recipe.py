@@ -50,7 +50,7 @@ class Settings:
 class Reports(LabelledTexts):
     """See `engine.models.base.Corpus`."""
 
-    survey = ReportSurvey
+    survey_class = ReportSurvey
 
     @cached_property
     def base(self) -> "SiteCoder | None":
@@ -64,7 +64,7 @@ class Reports(LabelledTexts):
         from engine.models.site_classifier.build import classifier_config, with_head
 
         model = self.settings["model"]
-        return with_head(self.base.config, model) if self.base else classifier_config(model, self.found.labels, self.data)
+        return with_head(self.base.config, model) if self.base else classifier_config(model, self.survey.labels, self.data)
 
     @property
     def encoding(self) -> "ReportEncoding":
@@ -74,10 +74,10 @@ class Reports(LabelledTexts):
         return ReportEncoding(self.config, self.config.encoder, max_tokens)
 
     def preparation(self) -> Preparation:
-        samples, step = self.found.samples, 512
+        samples, step = self.survey.samples, 512
         return replace(
             super().preparation(),
-            facts={"labels": self.found.labels},
+            facts={"labels": self.survey.labels},
             further=map(self.encoding, (samples.slice(at, step) for at in range(0, len(samples), step))),
             # States are stored by the number of their text, so a head's examples stay in their order.
             held=0 if self.base else self.data.held,
@@ -120,12 +120,12 @@ def write(folder: Path, corpus: Reports, tensors: Mapping[str, "Tensor"]) -> Mod
     plain, note = {task.name: TaskCalibration() for task in config.tasks}, "not calibrated yet\n"
     weights = {name: value for name, value in tensors.items() if not name.startswith(f"{MARKER}.")}
     if corpus.base is None:
-        write_checkpoint(folder, config, weights, plain, config.evidence_methods[0], frozenset(corpus.found.pairs), note)
+        write_checkpoint(folder, config, weights, plain, config.evidence_methods[0], frozenset(corpus.survey.pairs), note)
     else:
         copy(corpus.base.checkpoint.folder, folder)
         write_head(folder, config, weights, plain, config.evidence_methods[0], note)
     if corpus.data.highlighted:
-        pq.write_table(corpus.found.rejected, folder / part(corpus.settings) / REJECTED)
+        pq.write_table(corpus.survey.rejected, folder / part(corpus.settings) / REJECTED)
     if corpus.base is None:
         return ModelSpec(SYSTEM, str(folder))
     # A head is settled and measured in the precision in which it learned.
@@ -145,13 +145,13 @@ def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: S
         spec,
         settled,
         corpus.part("test"),
-        corpus.found.examples,
+        corpus.survey.examples,
         say,
         with_baseline=corpus.settings.get("baseline", False),
         sample=corpus.settings.get("evidence_sample", 100),
     )
     head = {"head": corpus.config.head} if corpus.base else {}
-    return {**head, **figures, "examples": dict(corpus.found.counts)}
+    return {**head, **figures, "examples": dict(corpus.survey.counts)}
 
 
 def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:

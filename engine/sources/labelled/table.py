@@ -197,30 +197,30 @@ class Reader:
 
     def _typed(self, records: pa.Table, without_id: pa.Array, piece: Shard) -> pa.Table:
         config, keep = self.config, records["keep"].combine_chunks()
-        given = {name: pa.chunked_array([keep.field(name)]) for name in self.kinds}
+        inputs = {name: pa.chunked_array([keep.field(name)]) for name in self.kinds}
         if piece.slices[0].format != PARQUET:
             # A format without types has no nulls either.
-            given = {name: with_nulls(column) for name, column in given.items()}
-        given[config.text] = records["text"]
+            inputs = {name: with_nulls(column) for name, column in inputs.items()}
+        inputs[config.text] = records["text"]
         ids = pc.if_else(without_id, pa.scalar(None, pa.string()), records["record_id"])
         columns: dict[str, Any] = {
-            "record_id": ids if config.source is None else pc.binary_join_element_wise(as_text(given[config.source]), ids, ":"),
+            "record_id": ids if config.source is None else pc.binary_join_element_wise(as_text(inputs[config.source]), ids, ":"),
             "source": records["source"],
             "text": records["text"],
         }
         for name in ("group", "split", "pair"):
             column = getattr(config, name)
-            columns[name] = pa.nulls(len(records), pa.string()) if column is None else as_text(given[column])
-        columns |= {task: self._codes(task, given[column], piece) for task, column in config.labels.items()}
+            columns[name] = pa.nulls(len(records), pa.string()) if column is None else as_text(inputs[column])
+        columns |= {task: self._codes(task, inputs[column], piece) for task, column in config.labels.items()}
         if config.marks is not None:
-            columns["marks"] = highlights(given[config.marks], config.named("marks"))
-        columns |= {f"{task}_spans": spans(given[column]) for task, column in config.spans.items()}
-        columns |= {name: as_text(given[column]) for name, column in config.more.items()}
+            columns["marks"] = highlights(inputs[config.marks], config.named("marks"))
+        columns |= {f"{task}_spans": spans(inputs[column]) for task, column in config.spans.items()}
+        columns |= {name: as_text(inputs[column]) for name, column in config.more.items()}
         failure = [None if error and error["kind"] in _HARMLESS else error for error in records["failure"].to_pylist()]
         if config.failed is not None:
-            failure = [error or known for error, known in zip(failure, given[config.failed].to_pylist(), strict=True)]
+            failure = [error or reason for error, reason in zip(failure, inputs[config.failed].to_pylist(), strict=True)]
         if config.findings:
-            columns["findings"], unknown = findings({name: given[column] for name, column in config.states.items()})
+            columns["findings"], unknown = findings({name: inputs[column] for name, column in config.states.items()})
             failure = [error or (_NO_STATE if row else None) for error, row in zip(failure, unknown, strict=True)]
         columns["failure"] = pa.array(failure, FAILURE)
         return pa.table(columns)

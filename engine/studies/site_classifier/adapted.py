@@ -19,7 +19,7 @@ from engine.models.site_classifier.config import ClassifierConfig, LearnConfig
 from engine.models.site_classifier.learner import Examples, SiteLearner
 from engine.models.site_classifier.network import SiteNetwork
 from engine.studies.run import Task
-from engine.studies.site_classifier.sufficiency import kept
+from engine.studies.site_classifier.sufficiency import selected_rationales
 from engine.studies.site_classifier.trained import ALL, DEFAULTS, Classifier, batches
 
 
@@ -58,4 +58,4 @@ class Adapted(Classifier):
 
 def fit(task: Task) -> Adapted:
     """A model, trained or taken from the folder of models."""
-    return Adapted(task).fitted(kept)
+    return Adapted(task).fitted(selected_rationales)

@@ -16,7 +16,7 @@ from engine.evaluation.resample import Totals
 from engine.explain.agreement import agreement, gold_units
 from engine.explain.explanation import Explanation, from_tokens
 from engine.studies.compare import GIVEN, LABELS, figure, truth
-from engine.studies.marked_sets import Marked
+from engine.studies.marked_sets import MarkedText
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
 from engine.studies.site_classifier.trained import Classifier
@@ -60,8 +60,8 @@ def explanation(weights: np.ndarray, tokens: TokenizedText) -> Explanation:
     return from_tokens(weights, tokens.word_of_token, tokens.word_start, tokens.word_end)
 
 
-def marked_words(each: Marked, tokens: TokenizedText) -> np.ndarray:
-    return gold_units(tokens.word_start, tokens.word_end, each.marks, len(each.text))
+def marked_words(text: MarkedText, tokens: TokenizedText) -> np.ndarray:
+    return gold_units(tokens.word_start, tokens.word_end, text.marks, len(text.text))
 
 
 def schema(flags: Sequence[str], numbers: Sequence[str]) -> pa.Schema:
@@ -74,12 +74,12 @@ def estimates(answers: pa.Table, metrics: Sequence[str], rounds: int, note: str 
     """Figures of per-text answers with intervals over groups of texts; a figure that no text has is left out."""
     rows = []
     for metric in metrics:
-        known = answers.filter(pc.is_valid(answers[metric])) if metric in answers.column_names else answers
-        if len(known):
-            sums, value = figure(metric, known)
-            totals = Totals(known["group"].to_pylist(), sums)
-            found = totals.estimates({metric: lambda drawn, value=value: value(lambda name: drawn[name])}, rounds)[metric]
-            rows.append(Row(metric, found.value, found.low, found.high, len(known), note=note))
+        measured = answers.filter(pc.is_valid(answers[metric])) if metric in answers.column_names else answers
+        if len(measured):
+            sums, value = figure(metric, measured)
+            totals = Totals(measured["group"].to_pylist(), sums)
+            estimate = totals.estimates({metric: lambda drawn, value=value: value(lambda name: drawn[name])}, rounds)[metric]
+            rows.append(Row(metric, estimate.value, estimate.low, estimate.high, len(measured), note=note))
     return rows
 
 
@@ -87,8 +87,8 @@ def _of_classes(model: Classifier, answers: pa.Table) -> list[Row]:
     labels, given = truth(answers, LABELS), truth(answers, GIVEN)
     get, rows = model.settings.__getitem__, []
     for label in get("data.classes"):
-        gold, said = (values[:, model.texts.labels.index(label)] for values in (labels, given))
-        value = 2 * float((gold & said).sum()) / float(gold.sum() + said.sum()) if gold.any() else None
+        gold, predicted = (values[:, model.texts.labels.index(label)] for values in (labels, given))
+        value = 2 * float((gold & predicted).sum()) / float(gold.sum() + predicted.sum()) if gold.any() else None
         note = SYNTHETIC if get("data.added") == "reports" and label in get("data.synthetic") else ""
         rows.append(Row(f"f1_{label}", value, n=len(gold), note=note))
     return rows

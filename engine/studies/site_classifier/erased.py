@@ -63,7 +63,7 @@ def _falls(model: Classifier) -> dict[int, tuple[float, float, float]]:
     texts = whole.take(pa.array(chosen))
     top = model.answers(with_columns(texts, text=strongest), keep=False).probs
     # The texts without random words are the same for every head, so their states are worth keeping.
-    control = np.mean([model.answers(with_columns(texts, text=some), attention=False).probs for some in random], axis=0)
+    control = np.mean([model.answers(with_columns(texts, text=erased), attention=False).probs for erased in random], axis=0)
     falls = {}
     for place, number in enumerate(chosen):
         label = int(answers.probs[number].argmax())

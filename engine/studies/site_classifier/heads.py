@@ -18,7 +18,7 @@ from engine.models.site_classifier.network import SiteNetwork
 from engine.models.site_classifier.states import TextStates
 from engine.studies.run import Task
 from engine.studies.site_classifier.states import NoEncoder, ProjectedFolder, first_attention, keys_of, windowed
-from engine.studies.site_classifier.sufficiency import kept
+from engine.studies.site_classifier.sufficiency import selected_rationales
 from engine.studies.site_classifier.trained import DEFAULTS, Classifier
 
 _FOLDERS: dict[str, ProjectedFolder] = {}
@@ -64,4 +64,4 @@ class Heads(Classifier):
 
 def fit(task: Task) -> Heads:
     """A head, trained or taken from the folder of models."""
-    return Heads(task).fitted(kept)
+    return Heads(task).fitted(selected_rationales)

@@ -21,7 +21,7 @@ from engine.sources.labelled.values import MARKS
 from engine.studies.compare import GIVEN, LABELS
 from engine.studies.explaining import Options, Target, Text, Texts, answers_of
 from engine.studies.made import fit_on
-from engine.studies.marked_sets import Marked, MarkedSet, draw, read_set
+from engine.studies.marked_sets import MarkedSet, MarkedText, draw, read_set
 from engine.studies.results import Measured
 from engine.studies.run import Model, Task
 from engine.studies.settings import options
@@ -77,9 +77,9 @@ class AgreedLabels(Texts):
     """The labels that both people and model give."""
 
     def targets(self, system: System, prepared: pa.Table) -> list[Target]:
-        given = given_labels(system, prepared)
+        predicted = given_labels(system, prepared)
         agreed = [
-            [label for label in sorted(text.marks) if label in labels] for text, labels in zip(self.texts, given, strict=True)
+            [label for label in sorted(text.marks) if label in labels] for text, labels in zip(self.texts, predicted, strict=True)
         ]
         return [Target(number, label) for number, labels in enumerate(agreed) for label in labels]
 
@@ -102,14 +102,14 @@ def measure(model: Model, task: Task) -> Measured:
         return Measured([])
     marked, test = _set(task.corpus), _test(task)
     if whose == TFIDF:
-        labels, given = _rival(marked, test)
+        labels, predicted = _rival(marked, test)
     else:
         answers = answers_of(model, task, options(Options, task, "explain"))
         labels = list(answers.system().known()[TASK])
-        given = flags(given_labels(answers.system(), answers.prepared), labels)
+        predicted = flags(given_labels(answers.system(), answers.prepared), labels)
     gold = flags([each.labels for each in test], labels)
     names = {name: [getattr(each, name) for each in test] for name in ("record_id", "group")}
-    table = pa.table({**names, LABELS: gold.tolist(), GIVEN: given.tolist()})
+    table = pa.table({**names, LABELS: gold.tolist(), GIVEN: predicted.tolist()})
     return Measured(estimates(table, ("accuracy", "micro_f1", "macro_f1"), task.study.rounds), table)
 
 
@@ -121,23 +121,26 @@ def given_labels(system: System, prepared: pa.Table) -> list[list[str]]:
     return [[label for label, yes in zip(labels, row, strict=True) if yes] for row in chosen]
 
 
-def _rival(marked: MarkedSet, test: Sequence[Marked]) -> tuple[list[str], NDArray]:
+def _rival(marked: MarkedSet, test: Sequence[MarkedText]) -> tuple[list[str], NDArray]:
     """The labels of TF-IDF with logistic regression, each text with its question in front."""
     rest = [each for each in marked.texts if each.split != TEST]
     labels = sorted({label for each in rest for label in each.labels})
-    learned, asked = ([f"{each.question or ''}\n{each.text}" for each in some] for some in (rest, test))
+    train_texts, test_texts = ([f"{each.question or ''}\n{each.text}" for each in texts] for texts in (rest, test))
     if not marked.form.multi_label:
-        answers = fit_and_score(learned, [each.labels[0] for each in rest], asked).predicted
+        answers = fit_and_score(train_texts, [each.labels[0] for each in rest], test_texts).predicted
         return labels, flags([[label] for label in answers], labels)
     # One yes or no for each label, as the model has it; a probability above one half is a yes.
-    given = [fit_and_score(learned, [str(label in each.labels) for each in rest], asked).predicted == "True" for label in labels]
-    return labels, np.array(given).T
+    predicted = [
+        fit_and_score(train_texts, [str(label in each.labels) for each in rest], test_texts).predicted == "True"
+        for label in labels
+    ]
+    return labels, np.array(predicted).T
 
 
 def flags(labels: Sequence[Sequence[str]], names: Sequence[str]) -> NDArray:
     """Which of the labels `names` each text has, [texts, labels]."""
-    return np.array([[name in some for name in names] for some in labels], dtype=bool).reshape(len(labels), len(names))
+    return np.array([[name in row for name in names] for row in labels], dtype=bool).reshape(len(labels), len(names))
 
 
-def _test(task: Task) -> list[Marked]:
+def _test(task: Task) -> list[MarkedText]:
     return [each for each in _set(task.corpus).texts if each.split == TEST]

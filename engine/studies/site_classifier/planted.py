@@ -60,8 +60,8 @@ class Case:
 
 
 def fit(task: Task) -> Model:
-    names, made = ("record_id", "patient_id", "text", "split", TASK), _cases(task)
-    table = pa.table({name: pa.array([getattr(case, name) for case in made], pa.string()) for name in names})
+    names, all_cases = ("record_id", "patient_id", "text", "split", TASK), _cases(task)
+    table = pa.table({name: pa.array([getattr(case, name) for case in all_cases], pa.string()) for name in names})
     return fit_on(table, task, {"data.labels": {TASK: TASK}}, ("plant", "explain"))
 
 
@@ -94,7 +94,7 @@ def figures(looks: Sequence[Look], right: Sequence[bool], method: str) -> list[R
             "random_span_hits", [each.chance for each in good], "expected of a span of as many words anywhere in the report"
         ),
         share("top_span_holds_all_of_it", [each.whole for each in good]),
-        share("any_span_hits", [each.some for each in good]),
+        share("any_span_hits", [each.any_span for each in good]),
         plain_mean("words_in_top_span", [float(each.words) for each in good]),
         share("accuracy", right),
         Row("aim_met", None if hit.value is None else float(hit.value >= AIM), n=len(good), note=f"aim: {AIM:.2f}"),
@@ -105,12 +105,12 @@ def cases(sizes: Sizes, seed: int) -> list[Case]:
     """The reports of all splits, each split from a seed of its own so that no patient is in two of them."""
     from engine.sources.synthetic import generate
 
-    made = []
+    result = []
     for place, count in enumerate((sizes.train_records, sizes.valid_records, sizes.records)):
         table = generate(count, 3 * seed + place, median_words=sizes.median_words, sigma=0.3, skew="uniform")
         rows = table.select(["record_id", "patient_id", "text"]).to_pylist()
-        made += [remarked(*row.values(), SPLITS[place], seed) for row in rows]
-    return made
+        result += [remarked(*row.values(), SPLITS[place], seed) for row in rows]
+    return result
 
 
 def remarked(record_id: str, patient_id: str, text: str, split: str, seed: int) -> Case:
@@ -122,8 +122,8 @@ def remarked(record_id: str, patient_id: str, text: str, split: str, seed: int) 
     return Case(record_id, patient_id, text, split, code, span)
 
 
-_made = lru_cache(maxsize=1)(cases)
+_cached_cases = lru_cache(maxsize=1)(cases)
 
 
 def _cases(task: Task) -> list[Case]:
-    return _made(options(Sizes, task, "plant"), task.arm.seed)
+    return _cached_cases(options(Sizes, task, "plant"), task.arm.seed)

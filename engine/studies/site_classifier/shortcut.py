@@ -69,9 +69,9 @@ class Report:
 
 
 def fit(task: Task) -> Model:
-    stamps, made = options(Stamps, task, "stamp"), _reports(task)
-    columns = {"text": [_seen(report, stamps, task.arm.seed) for report in made]}
-    columns |= {name: [getattr(report, name) for report in made] for name in ("record_id", "patient_id", "split", "site")}
+    stamps, all_reports = options(Stamps, task, "stamp"), _reports(task)
+    columns = {"text": [_seen(report, stamps, task.arm.seed) for report in all_reports]}
+    columns |= {name: [getattr(report, name) for report in all_reports] for name in ("record_id", "patient_id", "split", "site")}
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     return fit_on(table, task, {"data.labels": {TASK: "site"}}, ("stamp", "explain"))
 
@@ -107,20 +107,24 @@ def figures(
     """
     rows = list(zip(sites, bare, under, [look(each, span) for each, span in zip(under, spans, strict=True)], strict=True))
     # Only an answer that was another one before can be turned.
-    others = [(after, seen) for site, before, after, seen in rows if site != stamped and before != stamped]
-    turned = [seen for after, seen in others if after.code == stamped]
-    kept = [seen for after, seen in others if after.code != stamped]
-    own = [seen for site, _, after, seen in rows if site == stamped and after.code == stamped]
+    others = [(after, evidence) for site, before, after, evidence in rows if site != stamped and before != stamped]
+    turned = [evidence for after, evidence in others if after.code == stamped]
+    unturned = [evidence for after, evidence in others if after.code != stamped]
+    already = [evidence for site, _, after, evidence in rows if site == stamped and after.code == stamped]
     return [
         share("accuracy", [site == before for site, before, _, _ in rows], "without the stamp"),
         share("turned_by_stamp", [after.code == stamped for after, _ in others], "test reports of other sites"),
-        share("turned_top_span_hits", [seen.top for seen in turned], method),
-        share("turned_any_span_hits", [seen.some for seen in turned]),
-        plain_mean("turned_random_hits", [seen.chance for seen in turned]),
-        share("own_top_span_hits", [seen.top for seen in own], "reports of the stamped site, stamped and answered right"),
-        share("own_any_span_hits", [seen.some for seen in own]),
-        plain_mean("own_random_hits", [seen.chance for seen in own]),
-        share("kept_top_span_hits", [seen.top for seen in kept], "stamped reports of other sites whose answer stayed"),
+        share("turned_top_span_hits", [evidence.top for evidence in turned], method),
+        share("turned_any_span_hits", [evidence.any_span for evidence in turned]),
+        plain_mean("turned_random_hits", [evidence.chance for evidence in turned]),
+        share(
+            "own_top_span_hits", [evidence.top for evidence in already], "reports of the stamped site, stamped and answered right"
+        ),
+        share("own_any_span_hits", [evidence.any_span for evidence in already]),
+        plain_mean("own_random_hits", [evidence.chance for evidence in already]),
+        share(
+            "kept_top_span_hits", [evidence.top for evidence in unturned], "stamped reports of other sites whose answer stayed"
+        ),
     ]
 
 
@@ -131,7 +135,7 @@ def reports(stamps: Stamps, seed: int) -> list[Report]:
     unknown = sorted(set(stamps.sites) - {site.code for site in vocabulary.sites()})
     if unknown:
         raise ConfigError(f"stamp.sites: synthetic reports have no site '{unknown[0]}'")
-    made = []
+    result = []
     for place, wanted in enumerate((stamps.train_records, stamps.valid_records, stamps.records)):
         of_split, at = list[Report](), 0
         while len(of_split) < wanted:
@@ -142,8 +146,8 @@ def reports(stamps: Stamps, seed: int) -> list[Report]:
                 if row["site"] in stamps.sites
             ]
             at += _BLOCK
-        made += of_split[:wanted]
-    return made
+        result += of_split[:wanted]
+    return result
 
 
 def _site(row: Mapping[str, Any], split: str, stamps: Stamps, seed: int) -> str:
@@ -164,8 +168,8 @@ def _rng(report: Report, purpose: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed_of(report.record_id, purpose, seed))
 
 
-_made = lru_cache(maxsize=1)(reports)
+_cached_reports = lru_cache(maxsize=1)(reports)
 
 
 def _reports(task: Task) -> list[Report]:
-    return _made(options(Stamps, task, "stamp"), task.arm.seed)
+    return _cached_reports(options(Stamps, task, "stamp"), task.arm.seed)

@@ -1,7 +1,7 @@
-"""Which rationales a filter keeps, by how well they stand for their reports.
+"""Selects the rationales that a filter keeps: those that best replace their reports.
 
 A rationale r of report x with gold label y has sufficiency p(y|x) - p(y|r) (DeYoung et al. 2020, ERASER, section 4; lower is
-better), to a model trained without the report. Rules: `drop_wrong` keeps the rationales whose label is the likeliest one for the
+better), for a model trained without the report. Rules: `drop_wrong` keeps the rationales whose label is the likeliest one for the
 rationale alone; `at_most` those with a sufficiency of at most `data.amount`; `top` the share `data.amount` of each label with the
 lowest sufficiency.
 """
@@ -21,13 +21,13 @@ from engine.studies.site_classifier.trained import Classifier
 _SEED = 1
 
 
-def kept(model: Classifier, regime: Regime, seed: int) -> set[str]:
-    """The ids of the rationales that a rule keeps or, with `regime.random`, of as many of each label, drawn by the seed.
+def selected_rationales(model: Classifier, regime: Regime, seed: int) -> set[str]:
+    """The ids of the rationales that a rule keeps or, with `regime.random`, of the same number for each label, drawn by the seed.
 
     A rationale of several labels counts for the first of them.
     """
     ids, labels, sufficiency, says = scores(model, regime.folds)
-    keep = _kept(regime, ids, labels, sufficiency, says)
+    keep = _select(regime, ids, labels, sufficiency, says)
     if regime.random:
         counts = {label: int(keep[labels == label].sum()) for label in set(labels)}
         order = np.argsort([seed_of(name, "random rationale", seed) for name in ids], kind="stable")
@@ -36,8 +36,8 @@ def kept(model: Classifier, regime: Regime, seed: int) -> set[str]:
 
 
 def scores(model: Classifier, folds: int) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Of the rationales of the reports: ids, first labels, sufficiency, and the likeliest label for the rationale alone; all from
-    models like this one that learned from the reports of the other folds."""
+    """Ids, first labels, sufficiency, and likeliest label of each rationale of the reports, all by models like this one that were
+    trained on the reports of the other folds."""
     texts = model.texts
     cache = model.corpus.__dict__.setdefault("sufficiency", {})
     key = (type(model), folds, *(model.settings[name] for name in sorted(model.settings) if not name.startswith("data.")))
@@ -52,12 +52,12 @@ def scores(model: Classifier, folds: int) -> tuple[list[str], np.ndarray, np.nda
     fold_of = fold_of_report[report_of]
     report, alone = (np.zeros((len(ids), len(texts.labels))) for _ in range(2))
     for number in range(folds):
-        here = np.flatnonzero(fold_of == number)
-        if here.size:
+        rows = np.flatnonzero(fold_of == number)
+        if rows.size:
             model.task.say(f"{model.task.arm.key}: rationales of fold {number + 1} of {folds}")
             other = copy.copy(model).learned(base.filter(pa.array(fold_of_report != number)), _SEED)
-            report[here] = other.answers(base.take(pa.array(report_of[here]))).probs
-            alone[here] = other.answers(samples.take(pa.array(here))).probs
+            report[rows] = other.answers(base.take(pa.array(report_of[rows]))).probs
+            alone[rows] = other.answers(samples.take(pa.array(rows))).probs
     gold = np.array([texts.labels.index(label) for label in labels])
     each = np.arange(len(ids))
     says = np.array([texts.labels[best] for best in alone.argmax(1)], dtype=object)
@@ -88,7 +88,7 @@ def fold(labels: list[str], groups: list[str], count: int) -> np.ndarray:
     return folds
 
 
-def _kept(regime: Regime, ids: list[str], labels: np.ndarray, sufficiency: np.ndarray, says: np.ndarray) -> np.ndarray:
+def _select(regime: Regime, ids: list[str], labels: np.ndarray, sufficiency: np.ndarray, says: np.ndarray) -> np.ndarray:
     if regime.rule == "drop_wrong":
         return says == labels
     if regime.rule == "at_most":

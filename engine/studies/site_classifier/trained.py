@@ -89,7 +89,7 @@ class Corpus:
             of_split = [each for each in self.set.texts if each.split == split]
             texts += [of_split[number] for number in draw(of_split, most)]
         form = self.set.form
-        self.texts = Texts(texts, form.multi_label, share, lambda some: [len(each.ids) for each in self.tokens(some)])
+        self.texts = Texts(texts, form.multi_label, share, lambda batch: [len(text.ids) for text in self.tokens(batch)])
         labels = self.texts.labels
         task = CodeTask(TASK, labels, tuple(sum(label in each.labels for each in texts) for label in labels), form.multi_label)
         self.architecture = ClassifierConfig(

@@ -15,7 +15,7 @@ from engine.studies.site_classifier.shortcut import Stamps, reports
 from engine.studies.study import read_study, study_of
 
 TINY = {"model.encoder": "tiny:bert", "model.rank": 2, "model.window": 30, "train.epochs": 1.0, "evidence_sample": 2}
-MISS = Look(top=False, whole=False, some=False, chance=0.1, words=1)
+MISS = Look(top=False, whole=False, any_span=False, chance=0.1, words=1)
 # A text of six words of three letters with blanks between; the stamp is the first two.
 STARTS, ENDS, STAMP = np.arange(0, 24, 4), np.arange(3, 24, 4), (0, 7)
 FEW = {"train_records": 24, "valid_records": 8, "records": 8, "median_words": 20}
@@ -40,9 +40,9 @@ def test_the_class_comes_from_the_id_and_not_from_the_text() -> None:
 
 def test_figures_of_four_reports_of_which_three_are_right() -> None:
     looks = [
-        Look(top=True, whole=True, some=True, chance=0.2, words=4),
-        Look(top=True, whole=False, some=True, chance=0.3, words=2),
-        Look(top=False, whole=False, some=True, chance=0.1, words=3),
+        Look(top=True, whole=True, any_span=True, chance=0.2, words=4),
+        Look(top=True, whole=False, any_span=True, chance=0.3, words=2),
+        Look(top=False, whole=False, any_span=True, chance=0.1, words=3),
         MISS,
     ]
     rows = {row.metric: row for row in planted.figures(looks, [True, True, True, False], "pooling")}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.studies.marked_sets import Marked
+from engine.studies.marked_sets import MarkedText
 from engine.studies.regimes import Regime
 from engine.studies.run import Place, Runner
 from engine.studies.site_classifier import erased, sufficiency
@@ -98,11 +98,11 @@ def test_rules_by_hand():
         ("top", 0.5, [1, 2, 4]),
         ("top", 0.25, [2, 4]),
     ):
-        keep = sufficiency._kept(Regime("filter", amount, rule=rule), ids, labels, values, says)
+        keep = sufficiency._select(Regime("filter", amount, rule=rule), ids, labels, values, says)
         assert np.flatnonzero(keep).tolist() == expected
     for rule, amount in (("best", 0.5), ("top", 2)):
         with pytest.raises(ConfigError, match=r"data\.rule"):
-            sufficiency._kept(Regime("filter", amount, rule=rule), ids, labels, values, says)
+            sufficiency._select(Regime("filter", amount, rule=rule), ids, labels, values, says)
 
 
 def test_folds_hold_a_group_together_and_are_refused_where_one_would_be_empty():
@@ -151,7 +151,7 @@ def test_settings_that_heads_have_no_use_for_are_refused(settings, message, tmp_
 
 def test_the_random_control_of_erased_words_is_the_mean_of_five_draws():
     """A text of two words, of which the head attends to the first alone; its answer is the share of words that say yes."""
-    test = [Marked(f"t{number}", f"t{number}", "test", "yes no", ("a",), {}, ()) for number in range(3)]
+    test = [MarkedText(f"t{number}", f"t{number}", "test", "yes no", ("a",), {}, ()) for number in range(3)]
     asked = []
 
     class Words:
