@@ -102,7 +102,7 @@ class Runner:
         claim(str(self.place.output.resolve()), {"study": self.study.name}, _FOLDER)
         for number, arm in enumerate(selected, start=1):
             if self._rows(arm) is not None:
-                self.say(f"{arm.key}: measured before")
+                self.say(f"{arm.key}: measured before{'' if self._file(arm).is_file() else ', on record'}")
                 continue
             self.say(f"{arm.key}: arm {number} of {len(selected)}")
             start = time.monotonic()

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.keys import closest
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "study"
 SEEDS, TEXTS = "seeds", "texts"
@@ -160,7 +161,9 @@ def read_study(name: str) -> Study:
     """
     file = Path(name).expanduser() if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     if not file.is_file():
-        raise ConfigError(f"study: there is no {name}; there are {', '.join(names())}, or give a path of a .yaml file")
+        raise ConfigError(
+            f"study: no study '{name}'{closest(name, names())}; there are {', '.join(names())}; or give a .yaml file"
+        )
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
