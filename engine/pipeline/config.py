@@ -77,3 +77,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.output:
             raise ConfigError("output.path is empty: name the folder for the tables")
+        if self.shard_bytes is not None and self.shard_bytes < 1:
+            raise ConfigError(f"shard_bytes={self.shard_bytes}: must be at least 1 (null chooses it by the input)")
+        if self.usual_bytes < 1:
+            raise ConfigError(f"usual_bytes={self.usual_bytes}: must be at least 1")
+        if not 0.0 <= self.max_failed <= 1.0:
+            raise ConfigError(f"max_failed={self.max_failed}: must be a share between 0 and 1")
+        if self.memory < 64 * MEBI:
+            raise ConfigError(f"memory={self.memory}: bytes, at least {64 * MEBI}")

@@ -29,13 +29,33 @@ _FIRST_PATIENCE = 15.0
 _LONGEST_PAUSE = 5.0
 # Bytes a second: a slower upload counts as broken off.
 _SLOWEST_UPLOAD = 128 * 1024
-_BUSY = re.compile(
-    "ConditionalRequestConflict|InternalError|OperationAborted|RequestLimitExceeded|RequestTimeout|ServiceUnavailable|SlowDown"
-    "|Throttling|ThrottlingException|TooManyRequestsException"
+_BUSY = frozenset(
+    [
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    ]
 )
-_DENIED = re.compile(
-    "AccessDenied|AccountProblem|AllAccessDisabled|ExpiredToken|InvalidAccessKeyId|InvalidSecurity|InvalidToken|NotSignedUp"
-    "|RequestTimeTooSkewed|SignatureDoesNotMatch"
+_DENIED = frozenset(
+    [
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    ]
 )
 _REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"}
 # Never a mistake of the user: no such key, a condition that does not hold, no such range, a header the store does not know.
@@ -134,7 +154,7 @@ class Client:
             except boto.ClientError as error:
                 code, status = _code(error)
                 answered, reason = True, f"it answers {code}"
-                if not (_BUSY.fullmatch(code) or status == 429 or (status >= 500 and status != 501)):
+                if not (code in _BUSY or status == 429 or (status >= 500 and status != 501)):
                     raise self._refused(error, code, status, operation, bucket) from None
             except _BROKEN_OFF as error:
                 answered, reason = False, type(error).__name__
@@ -175,7 +195,7 @@ class Client:
             if self._is_proven(bucket):
                 return _later(bucket, "the bucket is gone")
             return ConfigError(f"s3://{bucket}: there is no such bucket; check the path, storage.endpoint and storage.region")
-        if _DENIED.fullmatch(code) or status in (401, 403):
+        if code in _DENIED or status in (401, 403):
             if not self._is_proven(bucket):
                 return ConfigError(f"s3://{bucket}: access is refused ({code}); check the AWS credentials and what they allow")
             if code not in ("AccessDenied", "403"):

@@ -1,8 +1,8 @@
-"""Training in this process, and trained models that are kept under the digest of what they learned from."""
+"""Trained models that are kept under the digest of what they learned from."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.storage import whole_file
-from engine.training.config import LoopConfig
-from engine.training.loop import Learner, Worker, train
-from engine.training.state import STATE
-
-Row = Mapping[str, Any]
-
-
-def train_here(learner: Learner, loop: LoopConfig, folder: Path, report: Callable[[Row], None]) -> list[dict[str, Any]]:
-    """Trains in place and returns the curve; a training that was stopped goes on from its last checkpoint in `folder`.
-
-    Args:
-        report: called with each row of the curve.
-    """
-    last = folder / "last"
-    worker = Worker(device=learner.device, report=lambda row, _: report(row))
-    return train(learner, loop, worker, folder, last if (last / STATE).is_file() else None)
+from engine.training.loop import Learner
 
 
 def identity_of(settings: Mapping[str, Any], texts: Iterable[Any]) -> str:

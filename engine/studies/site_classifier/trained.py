@@ -23,9 +23,11 @@ from engine.models.tokens import Batch
 from engine.studies.marked_sets import draw, read_set
 from engine.studies.regimes import TASK, Regime, Texts
 from engine.studies.run import Task
-from engine.studies.site_classifier.kept import identity_of, load_kept, save_kept, train_here
+from engine.studies.site_classifier.kept import identity_of, load_kept, save_kept
 from engine.text.tokens import TokenizedText, tokenize
 from engine.training.config import LoopConfig
+from engine.training.here import train_here
+from engine.training.loop import Worker
 
 ALL = 10**6
 _TOGETHER = 16
@@ -189,7 +191,9 @@ class Classifier:
             patience=get("train.patience"),
             watch="macro_f1",
         )
-        curve = train_here(learner, loop, self.folder / "training", self.report)
+        curve = train_here(
+            learner, loop, Worker(device=learner.device, report=lambda row, _: self.report(row)), self.folder / "training"
+        )
         save_kept(learner, file)
         shutil.rmtree(self.folder / "training")
         self.task.say(
