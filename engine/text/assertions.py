@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from engine.text.phrases import Match, Phrases, Reading
+from engine.text.sentences import sentences
 
 AFFIRMED, NEGATED, UNCERTAIN, HISTORICAL, RELATIVE = KINDS = ("affirmed", "negated", "uncertain", "historical", "relative")
 # If a word is in several scopes, the first of these kinds counts.
@@ -25,25 +26,12 @@ _FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "val
 # The longest scope in words of a heading, and of a cue.
 _SECTION_WORDS, _FAR = 60, 100
 
-_STOP = re.compile(r"(?<![.!?;])[.!?;]+(?=\s|$)|\n[ \t\r]*\n|\n")
-_SHORT = re.compile(r"(?:^|[\s(])(?:[A-Za-z]|\d+|Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr|No|e\.g|i\.e|pt|hx)\.$", re.IGNORECASE)
-_HANGING = re.compile(
-    r"(?:[,&(/]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
-)
-# `Necrosis: no` is a whole answer, unlike the beginning of `no evidence`.
-_ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
 # The end of a heading's scope: an empty line, or the line before another heading.
 _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
 _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
 _GAP_AT_MOST, _DECIMALS = 40, re.compile(r"[.,]\d")
-_FIELD = re.compile(r"[^\n:.]{2,38}:")
-# A dash, a number, a letter or a box begins an item of a list.
-_ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
-_JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
 _COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
-# A line this long without a stop at its end continues in the next one, even if that begins with a capital.
-_WRAPPED = 46
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ class Asserted:
     def __init__(self, reading: Reading, language: str = "en") -> None:
         self._words = reading.words
         cues, headings = _lexicon(language)
-        self._sentence = _sentences(reading)
+        self._sentence = sentences(reading)
         self._scopes: list[tuple[int, int, Assertion]] = []
         matches = cues.find(reading)
         ends = [match.first for match in matches if any(cue.scope == _END for cue in match.value)]
@@ -158,52 +146,6 @@ def _is_heading(reading: Reading, match: Match) -> bool:
     if _ALONE.match(text, stop) and (text[begin:stop].isupper() or before.rstrip()[-1:] in ("", ".")):
         return True
     return before.rstrip(" \t\r")[-1:] in ("", "\n") and _BLANK.match(text, stop) is not None
-
-
-def _sentences(reading: Reading) -> list[int]:
-    """The number of the sentence of each word."""
-    text = reading.text
-    cuts = []
-    line = 0
-    for match in _STOP.finditer(text):
-        end = match.end()
-        if match[0] == "\n":
-            if _continues(text, line, match.start(), end):
-                line = end
-                continue
-            line = end
-        elif match[0][0] == "?" and not text[match.start() - 1 : match.start()].isalnum():
-            # `? metastases` is a question, not the end of one.
-            continue
-        elif match[0].startswith("....") and match[0].strip(".") == "":
-            # A leader, as in `necrosis ..... no`.
-            continue
-        elif match[0][0] == ".":
-            # Scans may have a stop at each line end: `no evidence. of malignancy`.
-            answer = _ANSWER.search(text, max(0, end - 12), end - 1) and not text[end : end + 40].lstrip()[:1].islower()
-            if not answer and (
-                _SHORT.search(text, max(0, end - 12), end)
-                or _HANGING.search(text, max(0, end - 12), end - 1)
-                or _JOINS.match(text, end)
-            ):
-                continue
-        else:
-            line = end if "\n" in match[0] else line
-        cuts.append(end)
-    return [bisect_right(cuts, begin) for begin in reading.start]
-
-
-def _continues(text: str, line: int, at: int, end: int) -> bool:
-    """Whether the line that ends at `at` continues in the next one."""
-    following = text[end : end + 40].lstrip(" \t\r")
-    if not following or _ITEM.match(following):
-        return False
-    before = text[line:at].rstrip()
-    if following[0].islower() or _JOINS.match(text, at):
-        return True
-    if _HANGING.search(before[-12:]):
-        return _ANSWER.search(before[-12:]) is None
-    return len(before) >= _WRAPPED and before[-1] not in ".:;!?" and not _FIELD.match(following)
 
 
 @cache

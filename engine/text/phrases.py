@@ -66,12 +66,14 @@ class Reading:
 
     def places(self, first: int, stop: int) -> tuple[int, int]:
         """Offsets in the original text of the words `first` to `stop` (half-open, at least one)."""
-        start, end = self.start[first], self.end[stop - 1]
-        return (
-            (start, end)
-            if self._original_offsets is None
-            else (self._original_offsets[start], self._original_offsets[end - 1] + 1)
-        )
+        return self.original(self.start[first]), self.original(self.end[stop - 1] - 1) + 1
+
+    def original(self, at: int) -> int:
+        """The offset in the original text of the character at `at` of `text`; for the end of `text` that after its last one."""
+        offsets = self._original_offsets
+        if offsets is None:
+            return at
+        return offsets[at] if at < len(offsets) else offsets[-1] + 1 if offsets else 0
 
 
 @dataclass(frozen=True)
