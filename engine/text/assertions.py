@@ -9,7 +9,7 @@ sentence). The English one extends medspaCy's (MIT, `LICENSE.medspacy`) with the
 import csv
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,6 +25,7 @@ _ORDER = (NEGATED, RELATIVE, HISTORICAL, UNCERTAIN)
 _FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "value", "end", "section", "part"
 # The longest scope in words of a heading, and of a cue.
 _SECTION_WORDS, _FAR = 60, 100
+_START = itemgetter(0)
 
 # The end of a heading's scope: an empty line, or the line before another heading.
 _BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
@@ -32,6 +33,35 @@ _HEADING_AT_MOST = 40
 _APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
 _GAP_AT_MOST, _DECIMALS = 40, re.compile(r"[.,]\d")
 _COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
+
+
+class Scope(NamedTuple):
+    """Where a cue or heading says something: of what lies in `start` to `end`. The cue itself stands at `cue_start` to `cue_end`;
+    both half-open, in words of a reading or in characters of a text."""
+
+    start: int
+    end: int
+    kind: str
+    cue_start: int
+    cue_end: int
+
+
+class Scopes:
+    """The scopes of one text, from which follows what is said of any span, in the scopes' unit."""
+
+    def __init__(self, scopes: Iterable[Scope]) -> None:
+        self._scopes = sorted(scopes)
+        self._longest = max((scope.end - scope.start for scope in self._scopes), default=0)
+
+    def __iter__(self) -> Iterator[Scope]:
+        return iter(self._scopes)
+
+    def of(self, start: int, end: int) -> Scope | None:
+        """The scope that decides what is said of a span (half-open); None if it is affirmed."""
+        near = (bisect_left(self._scopes, start - self._longest, key=_START), bisect_right(self._scopes, start, key=_START))
+        holding = [scope for scope in self._scopes[slice(*near)] if end <= scope.end]
+        # The nearest cue of a kind counts.
+        return min(holding, key=lambda each: (_ORDER.index(each.kind), abs(each.cue_start - start)), default=None)
 
 
 @dataclass(frozen=True)
@@ -45,9 +75,6 @@ class Assertion:
     cue: str | None = None
 
 
-_AFFIRMED = Assertion(AFFIRMED)
-
-
 class _Cue(NamedTuple):
     kind: str
     scope: str
@@ -58,29 +85,40 @@ class Asserted:
     """The assertions of one text, in a language with a lexicon."""
 
     def __init__(self, reading: Reading, language: str = "en") -> None:
-        self._words = reading.words
+        self._reading, self._words = reading, reading.words
         cues, headings = _lexicon(language)
         self._sentence = sentences(reading)
-        self._scopes: list[tuple[int, int, Assertion]] = []
-        matches = cues.find(reading)
+        scopes: list[Scope] = []
+        matches, sections = cues.find(reading), headings.find(reading)
+        # The cue of a lexicon at the words of a text.
+        self._cues = {(match.first, match.stop): match.phrase for match in (*sections, *matches)}
         ends = [match.first for match in matches if any(cue.scope == _END for cue in match.value)]
         for match in matches:
             for cue in match.value:
-                assertion = Assertion(cue.kind, match.first, match.stop, match.phrase)
                 if cue.scope == _FORWARD:
-                    self._scopes.append((match.stop, self._forward(match, cue.reach, ends), assertion))
+                    scope = match.stop, self._forward(match, cue.reach, ends)
                 elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match)):
-                    self._scopes.append((self._backward(match, cue.reach, ends), match.first, assertion))
-        self._scopes += _sections(reading, headings.find(reading))
-        self._scopes.sort(key=lambda scope: scope[0])
+                    scope = self._backward(match, cue.reach, ends), match.first
+                else:
+                    continue
+                scopes.append(Scope(*scope, cue.kind, match.first, match.stop))
+        scopes += _sections(reading, sections)
+        self._scopes = Scopes(scope for scope in scopes if scope.start < scope.end)
 
     def of(self, first: int, stop: int) -> Assertion:
         """The assertion of the words `first` to `stop` of the reading (half-open)."""
-        # No scope is longer than `_FAR` words.
-        near = bisect_left(self._scopes, first - _FAR, key=itemgetter(0)), bisect_right(self._scopes, first, key=itemgetter(0))
-        candidates = [assertion for _, end, assertion in self._scopes[slice(*near)] if stop <= end]
-        # The nearest cue of a kind counts.
-        return min(candidates, key=lambda each: (_ORDER.index(each.kind), abs(each.first - first)), default=_AFFIRMED)
+        scope = self._scopes.of(first, stop)
+        if scope is None:
+            return Assertion(AFFIRMED)
+        cue = scope.cue_start, scope.cue_end
+        return Assertion(scope.kind, *cue, self._cues[cue])
+
+    def in_characters(self) -> Scopes:
+        """The same scopes in characters of the original text."""
+        places = self._reading.places
+        return Scopes(
+            Scope(*places(scope.start, scope.end), scope.kind, *places(scope.cue_start, scope.cue_end)) for scope in self._scopes
+        )
 
     def _forward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
         """The end of a cue's scope: of its sentence, at a word that ends scopes, or before a field's value."""
@@ -117,7 +155,7 @@ def _is_value(reading: Reading, cue: Match[object]) -> bool:
     return cue.first > 0 and _APART.search(before) is not None and _DECIMALS.match(reading.text, stop) is None
 
 
-def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[tuple[int, int, Assertion]]:
+def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[Scope]:
     """Scopes of headings: the text below them, up to the next heading or an empty line."""
     named = [match for match in headings if _is_heading(reading, match)]
     scopes = []
@@ -133,7 +171,7 @@ def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[t
             below = _BELOW.search(reading.text, reading.end[first], reading.end[end - 1] + _HEADING_AT_MOST)
             if below:
                 end = min(end, bisect_left(reading.start, below.end()))
-        scopes.append((match.stop, end, Assertion(match.value, match.first, match.stop, match.phrase)))
+        scopes.append(Scope(match.stop, end, match.value, match.first, match.stop))
     return scopes
 
 
@@ -146,6 +184,11 @@ def _is_heading(reading: Reading, match: Match) -> bool:
     if _ALONE.match(text, stop) and (text[begin:stop].isupper() or before.rstrip()[-1:] in ("", ".")):
         return True
     return before.rstrip(" \t\r")[-1:] in ("", "\n") and _BLANK.match(text, stop) is not None
+
+
+def has_lexicon(language: str) -> bool:
+    """Whether there is a lexicon of a language, such as `en`."""
+    return resources.files(__package__).joinpath(f"assertions.{language}.csv").is_file()
 
 
 @cache

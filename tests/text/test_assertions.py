@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.text.assertions import AFFIRMED, HISTORICAL, KINDS, NEGATED, RELATIVE, UNCERTAIN, Asserted
+from engine.text.assertions import AFFIRMED, HISTORICAL, KINDS, NEGATED, RELATIVE, UNCERTAIN, Asserted, Scope, Scopes, has_lexicon
 from engine.text.phrases import Phrases, Reading
 
 TUMOURS = Phrases((name, name) for name in ("*carcinoma*", "melanoma", "lymphoma", "metastasis", "metastases", "malignancy"))
@@ -256,8 +256,39 @@ def test_any_text(text):
 
 
 def test_a_language_without_a_lexicon():
+    assert has_lexicon("en") and not has_lexicon("de")
     with pytest.raises(FileNotFoundError):
         Asserted(Reading("kein Karzinom"), "de")
+
+
+def test_scopes_in_characters_of_the_original():
+    text = "\u00adWith no\n evidence of car\u00adcinoma; a  melanoma 😀 is not seen."
+    scopes = Asserted(Reading(text)).in_characters()
+    spans = [(each.start, each.end) for each in scopes]
+    assert [text[start:end] for start, end in spans] == ["evidence of car\u00adcinoma;", "a  melanoma 😀"]
+    start = text.index("car")
+    scope = scopes.of(start, start + len("car\u00adcinoma"))
+    assert (scope.kind, text[scope.cue_start : scope.cue_end]) == (NEGATED, "With no")
+    # A span that is not wholly in a scope is affirmed.
+    assert scopes.of(start, text.index("melanoma") + 8) is None and scopes.of(0, 3) is None
+
+
+def test_of_several_scopes_the_first_kind_and_then_the_nearest_cue_decides():
+    scopes = Scopes([Scope(5, 50, HISTORICAL, 0, 4), Scope(9, 60, NEGATED, 6, 8), Scope(9, 40, NEGATED, 45, 50)])
+    assert scopes.of(10, 20) == (9, 60, NEGATED, 6, 8)
+    assert scopes.of(35, 40) == (9, 40, NEGATED, 45, 50)
+    assert scopes.of(6, 8).kind == HISTORICAL and scopes.of(60, 61) is None
+    assert Scopes([]).of(0, 1) is None
+
+
+@given(st.lists(st.sampled_from([*PIECES, "\n", ". ", "clinical history:", "DIAGNOSIS:", "\u00ad"]), max_size=40))
+def test_words_and_their_characters_have_the_same_assertion(pieces):
+    reading = Reading(" ".join(pieces))
+    asserted = Asserted(reading)
+    scopes = asserted.in_characters()
+    for at in range(len(reading)):
+        scope = scopes.of(*reading.places(at, at + 1))
+        assert asserted.of(at, at + 1).kind == (AFFIRMED if scope is None else scope.kind)
 
 
 _PARTS = [
