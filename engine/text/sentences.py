@@ -8,6 +8,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+
 from engine.text.phrases import Reading
 
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
@@ -40,8 +42,8 @@ def sentences(reading: Reading) -> list[int]:
     return [bisect_right(cuts, begin) for begin in reading.start]
 
 
-def parts(reading: Reading, places: Sequence[int]) -> list[int]:
-    """The number of the part in which each place of the original text lies; numbers rise along the text.
+def parts(reading: Reading, places: Sequence[int]) -> np.ndarray:
+    """The number of the part in which each place of the original text lies [places]; numbers rise along the text.
 
     A part ends with a sentence, an item of a list, a heading, a field's label (after its colon) or its value, so nothing that a
     text names lies in two. Where a stop or a line end may lie within a name, as in `uveal. melanoma` of a scan, no part ends.
@@ -50,8 +52,7 @@ def parts(reading: Reading, places: Sequence[int]) -> list[int]:
     cuts = _stops(text, surely=True)
     cuts += [match.end() for match in _COLON.finditer(text) if _ends_label(text, match.start())]
     cuts += [match.end() for match in _GLUED.finditer(text)]
-    starts = sorted(reading.original(cut) for cut in cuts)
-    return [bisect_right(starts, place) for place in places]
+    return np.searchsorted(sorted(map(reading.original, cuts)), places, side="right").astype(np.int32)
 
 
 def _stops(text: str, surely: bool = False) -> list[int]:

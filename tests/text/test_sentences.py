@@ -86,7 +86,7 @@ _PIECES = [
 @given(st.lists(st.sampled_from(_PIECES)).map(" ".join) | st.text())
 def test_parts_rise_and_divide_no_word(text):
     reading = Reading(text)
-    numbers = parts(reading, range(len(text)))
+    numbers = parts(reading, range(len(text))).tolist()
     assert numbers == sorted(numbers) and all(number >= 0 for number in numbers)
     for at in range(len(reading)):
         start, end = reading.places(at, at + 1)

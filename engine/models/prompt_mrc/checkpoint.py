@@ -4,7 +4,7 @@ config.json           architecture, types, and the encoder's name and digest
 templates.json        the text that asks for each type, and where it comes from, see `templates.source`
 model.safetensors     adapter (fp16), or a tuned encoder, and heads (fp32)
 prompts.safetensors   soft vectors of the domain and of each type; can be exchanged for another domain's
-decoding.json         thresholds, which spans may overlap, and the figures that the thresholds were tuned for
+decoding.json         thresholds, which spans may overlap, words of the longest span, and the figures that it was tuned for
 """
 
 import hashlib

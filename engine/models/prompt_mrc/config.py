@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from engine.errors import ConfigError
 from engine.keys import MISSING, key
+from engine.models.prompt_mrc.instances import MAX_WORDS
 
 TAGGER, NAME, HARD, SOFT, HYBRID = "tagger", "name", "hard", "soft", "hybrid"
 MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
@@ -121,7 +122,7 @@ class MrcConfig(Architecture):
 
 @dataclass(frozen=True)
 class Decoding:
-    """Thresholds, and which spans may overlap.
+    """Thresholds, which spans may overlap, and the words of the `longest` span.
 
     `nested` keeps all spans; without it spans of one type do not overlap, and with `flat_across_types` no spans at all do. A
     tagger uses `match` as the threshold of a span's score, and neither `start` nor `end`; `outside` is subtracted from its logits
@@ -134,10 +135,13 @@ class Decoding:
     nested: bool = True
     flat_across_types: bool = False
     outside: float = 0.0
+    longest: int = MAX_WORDS
 
     def __post_init__(self) -> None:
         if not all(0 < threshold < 1 for threshold in (self.start, self.end, self.match)):
             raise ConfigError("decoding: thresholds must lie between 0 and 1")
+        if not 1 <= self.longest <= MAX_WORDS:
+            raise ConfigError(f"decoding: longest must lie between 1 and {MAX_WORDS}")
         if self.nested and self.flat_across_types:
             raise ConfigError("nested spans and flat_across_types exclude each other; set one of the two to false")
 
@@ -179,17 +183,18 @@ class ModelConfig(Architecture):
         values = {field.name: getattr(self, field.name) for field in fields(Architecture)}
         return MrcConfig(types=tuple(types), seed=seed, **values)
 
-    def decoding(self, nested: bool) -> Decoding:
+    def decoding(self, nested: bool, longest: int = MAX_WORDS) -> Decoding:
         """The decoding before its thresholds are tuned. A tagger has one tag of a type for each word, so its spans never nest.
 
         Args:
             nested: whether marked mentions of one type overlap in the training set; decides where no setting does.
+            longest: words of the longest span.
         """
         if self.nested is not None:
             nested = self.nested
         elif self.mode == TAGGER or self.flat_across_types:
             nested = False
-        return Decoding(nested=nested, flat_across_types=self.flat_across_types)
+        return Decoding(nested=nested, flat_across_types=self.flat_across_types, longest=longest)
 
 
 @dataclass(frozen=True)

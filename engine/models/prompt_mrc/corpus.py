@@ -14,7 +14,7 @@ from engine.evaluation.spans import Mention
 from engine.models.columns import list_values, lists
 from engine.models.examples import COMMON
 from engine.models.prompt_mrc.config import DataConfig, Decoding, MrcConfig
-from engine.models.prompt_mrc.instances import Span, align_spans, without_overlaps
+from engine.models.prompt_mrc.instances import MAX_WORDS, Span, align_spans, without_overlaps
 from engine.models.prompt_mrc.options import Options
 from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
@@ -139,6 +139,11 @@ class Examples:
             return 0
         spans = [self.spans[member] for member in np.flatnonzero(self.train)]
         return sum(len(each) - len(without_overlaps(each, decoding.flat_across_types)) for each in spans)
+
+    def longest(self) -> int:
+        """Words of the longest span of the training set, at most `MAX_WORDS`."""
+        spans = [span for member in np.flatnonzero(self.train) for span in self.spans[member]]
+        return min(MAX_WORDS, max((span.last - span.first + 1 for span in spans), default=MAX_WORDS))
 
     def to_table(self) -> pa.Table:
         """The examples of the training and the validation set as a table of `SCHEMA`."""

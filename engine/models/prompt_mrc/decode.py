@@ -1,8 +1,9 @@
 """From logits to spans: candidates of each window, their scores, and which of all windows' candidates are kept.
 
-A span (i, j) of a type is a candidate if sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, and it has at most
-`MAX_WORDS` words. Its score is the cube root of the three probabilities' product. A start with predicted ends only before it is
-counted and gives no span. A tagger's span has one threshold, `match`, which its score must pass.
+A span (i, j) of a type is a candidate if sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, it lies in one
+part of the text (see `engine.text.sentences`), and it has at most `longest` words. Its score is the cube root of the three
+probabilities' product. A start with predicted ends of its part only before it is counted and gives no span. A tagger's span has
+one threshold, `match`, which its score must pass.
 """
 
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ def window_candidates(
     window = torch.arange(len(windows), device=start.device).repeat_interleave(count)
     begins = (start > decoding.start) & contexts.starts[window]
     ends = (end > decoding.end) & contexts.ends[window]
-    row, first, last, lost = _pairs(begins, ends, windows, types)
+    row, first, last, lost = _pairs(begins, ends, windows, types, decoding.longest)
     match = torch.cat(
         [
             torch.sigmoid(network.match(logits.states, *(side[at : at + MATCH_AT_ONCE] for side in (row, first, last))))
@@ -114,10 +115,16 @@ def with_margins(network: "MrcNetwork", logits: "Logits", spans: Sequence[Candid
     return scored
 
 
-def possible_pairs(window: Window, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which pairs [starts, ends] of first and last pieces of words, given as tokens, bound at most `MAX_WORDS` words."""
-    gap = window.word[ends][None, :] - window.word[starts][:, None]
-    return (gap >= 0) & (gap < MAX_WORDS)
+def possible_pairs(window: Window, starts: np.ndarray, ends: np.ndarray, longest: int = MAX_WORDS) -> np.ndarray:
+    """Which pairs [starts, ends] of first and last pieces of words, as tokens, bound at most `longest` words of one part."""
+    gap, together = _gaps(window, starts, ends)
+    return (gap >= 0) & (gap < longest) & together
+
+
+def _gaps(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many words after each start each end lies [starts, ends], and whether in the same part of the text."""
+    gap, apart = (column[ends][None, :] - column[starts][:, None] for column in (window.word, window.part))
+    return gap, apart == 0
 
 
 def select(spans: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
@@ -157,10 +164,10 @@ def _exclude(span: Candidate, other: Candidate, decoding: Decoding) -> bool:
 
 
 def _pairs(
-    begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int]
+    begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int], longest: int
 ) -> tuple[Tensor, Tensor, Tensor, set[Start]]:
-    """All possible pairs of predicted starts and ends, as (row, first token, last token), and the starts with ends only before
-    them."""
+    """All possible pairs of predicted starts and ends, as (row, first token, last token), and the starts with ends of their part
+    only before them, less than `MAX_WORDS` words away."""
     device = begins.device
     begins, ends = begins.cpu().numpy(), ends.cpu().numpy()
     pairs: list[np.ndarray] = [np.zeros((3, 0), np.int64)]
@@ -168,9 +175,10 @@ def _pairs(
     for row in np.flatnonzero(begins.any(1)):
         window, kind = windows[row // len(types)], types[row % len(types)]
         a, b = np.flatnonzero(begins[row]), np.flatnonzero(ends[row])
-        possible = possible_pairs(window, a, b)
-        ahead = window.word[a][:, None] - window.word[b][None, :]
-        orphans = a[~possible.any(1) & ((ahead > 0) & (ahead < MAX_WORDS)).any(1)]
+        possible = possible_pairs(window, a, b, longest)
+        gap, together = _gaps(window, a, b)
+        near = together & (abs(gap) < MAX_WORDS)
+        orphans = a[(near & (gap < 0)).any(1) & ~(near & (gap >= 0)).any(1)]
         lost |= {(window.text, word, kind) for word in window.word[orphans].tolist()}
         i, j = np.nonzero(possible)
         pairs.append(np.stack([np.full(len(i), row), a[i], b[j]]))
@@ -187,7 +195,8 @@ def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], sco
 
 
 def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:
-    """Spans of a tagger: a B and the I that follow, word by word. An I without a B before it begins a span, as is usual.
+    """Spans of a tagger: a B and the I that follow, word by word. An I without a B before it in its part of the text begins a
+    span, as is usual.
 
     The score is the geometric mean of the first tag's probability and of the mean over the words' tags, which take the place of
     the start and end scores.
@@ -201,20 +210,20 @@ def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decod
         stops = np.r_[at[1:], len(window)] - 1
         for kind in types:
             of_type = probs[row, at, kind]
-            for first, last in _runs(of_type.argmax(-1)):
+            for first, last in _runs(of_type.argmax(-1), window.part[at], decoding.longest):
                 scores = [float(of_type[first].max()), float(of_type[first : last + 1].max(-1).mean())]
                 spans.append(_candidate(window, kind, row, (int(at[first]), int(stops[last])), scores))
     return [span for span in spans if span.score > decoding.match]
 
 
-def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
-    """Spans (first, last) of BIO labels [words]."""
+def _runs(labels: np.ndarray, parts: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """Spans (first, last) of BIO labels [words], each within one of `parts` [words] and of at most `longest` words."""
     runs: list[tuple[int, int]] = []
     begin = -1
     for place, label in enumerate([*labels.tolist(), OUTSIDE]):
-        if begin >= 0 and label != INSIDE:
+        if begin >= 0 and (label != INSIDE or parts[place] != parts[begin]):
             runs.append((begin, place - 1))
             begin = -1
         if label == BEGIN or (label == INSIDE and begin < 0):
             begin = place
-    return runs
+    return [(first, last) for first, last in runs if last - first < longest]

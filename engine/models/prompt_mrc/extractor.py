@@ -13,7 +13,7 @@ import pyarrow as pa
 from engine.encoders import attention_for, file_digest
 from engine.errors import ConfigError, ContractError, RowError
 from engine.models import tokens
-from engine.models.columns import list_values
+from engine.models.columns import list_values, lists
 from engine.models.prompt_mrc.checkpoint import PROMPTS, Checkpoint, build_network, read_checkpoint, weights_digest
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.instances import Window, windows
@@ -22,6 +22,9 @@ from engine.models.prompt_mrc.templates import checked_questions
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
 from engine.records import AUTO, REVIEW, entities_fields, seed_of
+from engine.text.assertions import Asserted, has_lexicon
+from engine.text.phrases import Reading
+from engine.text.sentences import parts
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +33,18 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, Prompts
 
 TABLE = "entities"
-PREPARED = pa.schema([*tokens.PREPARED, pa.field("text_chars", pa.int32())])
+# See `engine.text.assertions.Scope`, in characters.
+SCOPE = pa.struct(
+    [("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string()), ("cue_start", pa.int32()), ("cue_end", pa.int32())]
+)
+PREPARED = pa.schema(
+    [
+        *tokens.PREPARED,
+        pa.field("text_chars", pa.int32()),
+        pa.field("word_part", tokens.INTS),
+        pa.field("scopes", pa.list_(SCOPE)),
+    ]
+)
 
 
 class Extractor(TokenSystem):
@@ -56,6 +70,7 @@ class Extractor(TokenSystem):
         wanted = {*options.types, *self.questions} if options.types else set(self.names)
         self.types = [number for number, name in enumerate(self.names) if name in wanted]
         self.decoding = self._decoding()
+        self.asserts = has_lexicon(self.config.language)
         if options.prompts is not None:
             path = self._check_prompts(Path(options.prompts).expanduser())
             self.digest = hashlib.sha256(f"{checkpoint.digest}\0{file_digest(path)}".encode()).hexdigest()
@@ -131,9 +146,25 @@ class Extractor(TokenSystem):
         return {TABLE: [self.names[number] for number in self.types]}
 
     def prepare(self, records: pa.Table) -> pa.Table:
-        """Tokens with the offsets of their words, as a `PREPARED` table; see `engine.models.tokens.prepare`."""
-        lengths = pa.array([len(text) for text in tokens.texts_of(records)], pa.int32())
-        return tokens.with_columns(super().prepare(records), {"text_chars": lengths}, PREPARED)
+        """Tokens with the offsets of their words, as a `PREPARED` table; see `engine.models.tokens.prepare`.
+
+        `word_part` has the part of the text of each word, see `engine.text.sentences.parts`. `scopes` are those of assertions;
+        null if there is no lexicon of the model's language.
+        """
+        prepared, texts = super().prepare(records), tokens.texts_of(records)
+        word_part, scopes = [], []
+        for text, starts, beyond in zip(
+            texts, list_values(prepared["word_start"]), prepared["truncated_chars"].to_pylist(), strict=True
+        ):
+            reading = Reading(text[: len(text) - beyond])
+            word_part.append(parts(reading, starts))
+            scopes.append(list(Asserted(reading, self.config.language).in_characters()) if self.asserts else None)
+        columns = {
+            "text_chars": pa.array([len(text) for text in texts], pa.int32()),
+            "word_part": lists(word_part),
+            "scopes": pa.array([None if each is None else [one._asdict() for one in each] for each in scopes], pa.list_(SCOPE)),
+        }
+        return tokens.with_columns(prepared, columns, PREPARED)
 
     def scores(self, prepared: pa.Table) -> pa.Table:
         """`row` and `candidates`, see `engine.models.prompt_mrc.scores`."""
@@ -183,9 +214,9 @@ class Extractor(TokenSystem):
 
     def windows(self, prepared: pa.Table) -> list[list[Window]]:
         """The windows of each prepared text."""
-        texts = zip(list_values(prepared["input_ids"]), list_values(prepared["word_of_token"]), strict=True)
+        texts = zip(*(list_values(prepared[name]) for name in ("input_ids", "word_of_token", "word_part")), strict=True)
         size, overlap = self.config.window, self.config.overlap
-        return [windows(number, ids, words, size, overlap) for number, (ids, words) in enumerate(texts)]
+        return [windows(number, ids, words, size, overlap, parts) for number, (ids, words, parts) in enumerate(texts)]
 
     def _spans(
         self, windows: Sequence[Sequence[Window]], record_ids: Sequence[str]

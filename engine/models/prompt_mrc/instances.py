@@ -17,7 +17,7 @@ from engine.text.windows import overlapping_bounds
 
 # A type's tags in the outputs of a tagger.
 OUTSIDE, BEGIN, INSIDE = 0, 1, 2
-# Words of the longest span.
+# Words of the longest span that a model learns or finds.
 MAX_WORDS = 30
 
 
@@ -77,7 +77,8 @@ def without_overlaps(spans: Sequence[Span], across_types: bool = False) -> list[
 class Window:
     """Tokens `start` to `stop` (half open) of the text with the number `text`.
 
-    Per token: its id, the number of its `word`, and whether it is the first (`starts`) or the last piece (`ends`) of that word.
+    Per token: its id, the number of its `word`, whether it is the first (`starts`) or the last piece (`ends`) of that word, and
+    the number of its `part` of the text (see `engine.text.sentences.parts`), which no span leaves.
     """
 
     text: int
@@ -87,6 +88,7 @@ class Window:
     word: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    part: np.ndarray
     is_first: bool
     is_last: bool
 
@@ -98,15 +100,23 @@ class Window:
         return (first == 0 and not self.is_first) or (last == len(self) - 1 and not self.is_last)
 
 
-def windows(text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, overlap: int) -> list[Window]:
-    """The windows of a text: at most `size` tokens each, of which neighbours share about `overlap`."""
+def windows(
+    text: int, ids: np.ndarray, word_of_token: np.ndarray, size: int, overlap: int, word_part: np.ndarray | None = None
+) -> list[Window]:
+    """The windows of a text: at most `size` tokens each, of which neighbours share about `overlap`.
+
+    Args:
+        word_part: number of the part of each word; without it all is one part.
+    """
     if not len(ids):
         return []
+    parts = np.zeros(len(ids), np.int32) if word_part is None else word_part[word_of_token]
     opens = np.r_[True, word_of_token[1:] != word_of_token[:-1]]
     closes = np.r_[opens[1:], True]
     bounds = overlapping_bounds(word_of_token, size, overlap)
+    columns = ids, word_of_token, opens, closes, parts
     return [
-        Window(text, a, b, ids[a:b], word_of_token[a:b], opens[a:b], closes[a:b], number == 0, number == len(bounds) - 1)
+        Window(text, a, b, *(column[a:b] for column in columns), is_first=number == 0, is_last=number == len(bounds) - 1)
         for number, (a, b) in enumerate(bounds)
     ]
 

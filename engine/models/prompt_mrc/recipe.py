@@ -58,7 +58,7 @@ class Texts:
     @cached_property
     def decoding(self) -> Decoding:
         """The untuned decoding, by which training validates."""
-        return self.model.decoding(self.corpus.nested())
+        return self.model.decoding(self.corpus.nested(), self._encoded[0].longest())
 
     @cached_property
     def _encoded(self) -> tuple[Examples, Mapping[str, int]]:
@@ -89,7 +89,7 @@ class Texts:
         return [counts, *self.corpus.broken.lines(), *mark_lines(self.marks)]
 
     def preparation(self) -> Preparation:
-        facts = {"types": list(self.corpus.types), "nested": self.corpus.nested()}
+        facts = {"types": list(self.corpus.types), "nested": self.corpus.nested(), "longest": self.decoding.longest}
         table = self._encoded[0].to_table()
         return Preparation((), len, table.schema, self.given, facts, [table])
 
@@ -298,7 +298,7 @@ def _check(texts: Texts) -> None:
             "set one of them to false, or model.mode to soft or hybrid"
         )
     new_network(config, torch.float32, attention_for("cpu"))
-    _ = texts.decoding
+    model.decoding(texts.corpus.nested())
 
 
 def _check_used(model: ModelConfig) -> None:

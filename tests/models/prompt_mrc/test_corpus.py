@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
+from engine.models.prompt_mrc import recipe
 from engine.models.prompt_mrc.config import DataConfig
 from engine.models.prompt_mrc.corpus import load_corpus
 from engine.sources.labelled import Document, Span
@@ -55,6 +56,19 @@ def test_the_card_and_the_figures_have_what_is_left_out(tmp_path):
     assert values["in_pieces"] == {"lost": 0, "mentions": 9}
     assert f"2 of 11 texts cannot be used: `{IOBES.format('N')}` (2)." in card.read_text()
     assert "test-x0" not in card.read_text() + figures.read_text() and "several pieces" not in card.read_text()
+
+
+def test_no_span_is_longer_than_the_longest_marked_one_of_train(tmp_path):
+    texts = sound(3, "train", "valid", "test")
+    texts[1] = replace(texts[1], text="an old, old man", spans=(Span(0, 15, "A"),))
+    texts[4] = replace(texts[4], text="an old, old, old man", spans=(Span(0, 20, "A"),))
+    corpus = recipe.corpus(settings(write(tmp_path / "a.parquet", texts), questions={"A": "which man"}))
+    # A comma is a word.
+    assert corpus.decoding.longest == corpus.preparation().facts["longest"] == 5
+    marked = "a " * 40
+    texts[1] = replace(texts[1], text=marked, spans=(Span(0, 79, "A"),))
+    corpus = recipe.corpus(settings(write(tmp_path / "b.parquet", texts), questions={"A": "which man"}))
+    assert corpus.decoding.longest == 30
 
 
 def test_a_corpus_that_is_mostly_unusable_is_refused(tmp_path):

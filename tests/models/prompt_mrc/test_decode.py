@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc import decode
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.decode import Candidate, _runs, select, window_candidates, with_margins
 from engine.models.prompt_mrc.instances import windows
@@ -21,9 +20,9 @@ class Heads:
         self.match = lambda states, row, first, last: table[row, first, last]
 
 
-def batch(starts: dict, ends: dict, match: dict):
+def batch(starts: dict, ends: dict, match: dict, parts=None):
     """Two types over one window of five tokens; logits are -9 except those given by (type, token)."""
-    (window,) = windows(7, np.arange(5), WORD, 9, 0)
+    (window,) = windows(7, np.arange(5), WORD, 9, 0, None if parts is None else np.array(parts))
     start, end, table = torch.full((2, 5), -9.0), torch.full((2, 5), -9.0), torch.full((2, 5, 5), -9.0)
     for values, into in ((starts, start), (ends, end), (match, table)):
         for at, value in values.items():
@@ -50,11 +49,32 @@ def test_a_start_with_ends_only_before_it_is_counted_and_gives_no_span():
     assert spans == [] and lost == {(7, 2, 0)}
 
 
-def test_the_length_of_spans_is_limited(monkeypatch):
-    monkeypatch.setattr(decode, "MAX_WORDS", 3)
+def test_a_start_with_ends_before_it_in_its_part_only_is_counted():
+    match = {(0, 0, 2): 9.0}
+    # Words 0 and 1, and words 2 and 3. The only end after the start at word 1 lies in the other part, as does the one before 2.
+    _, lost = window_candidates(*batch({(0, 1): 5.0, (0, 3): 5.0}, {(0, 0): 5.0, (0, 4): 5.0}, match, [0, 0, 1, 1]), Decoding())
+    assert lost == {(7, 1, 0)}
+    _, lost = window_candidates(*batch({(0, 3): 5.0}, {(0, 0): 5.0}, match, [0, 0, 1, 1]), Decoding())
+    assert lost == set()
+
+
+def test_a_start_whose_only_end_is_too_far_is_not_counted():
+    logits = {(0, 0): 5.0, (0, 1): 5.0}, {(0, 0): -9.0, (0, 4): 5.0}, {(0, 0, 4): 5.0, (0, 1, 4): 5.0}
+    spans, lost = window_candidates(*batch(*logits), Decoding(longest=3))
+    assert [(each.first, each.last) for each in spans] == [(1, 3)] and lost == set()
+
+
+def test_the_length_of_spans_is_limited():
     logits = {(0, 0): 5.0}, {(0, 3): 5.0, (0, 4): 5.0}, {(0, 0, 3): 5.0, (0, 0, 4): 5.0}
-    spans, _ = window_candidates(*batch(*logits), Decoding())
+    spans, _ = window_candidates(*batch(*logits), Decoding(longest=3))
     assert [(each.first, each.last) for each in spans] == [(0, 2)]
+
+
+def test_no_span_lies_in_two_parts_of_a_text():
+    logits = {(0, 0): 5.0, (0, 3): 5.0}, {(0, 2): 5.0, (0, 4): 5.0}, {(0, 0, 2): 5.0, (0, 0, 4): 5.0, (0, 3, 4): 5.0}
+    for parts, found in ((None, [(0, 1), (0, 3), (2, 3)]), ([4, 4, 5, 5], [(0, 1), (2, 3)]), ([0, 1, 1, 1], [(2, 3)])):
+        spans, _ = window_candidates(*batch(*logits, parts), Decoding())
+        assert [(each.first, each.last) for each in spans] == found
 
 
 def test_the_margin_is_the_sum_of_logits_less_that_of_the_best_other_type():
@@ -128,11 +148,17 @@ def test_a_tagger_finds_more_with_less_weight_on_no_mention():
 
 
 def test_tags_to_spans():
-    assert _runs(np.array([1, 2, 0, 2, 2, 1, 1])) == [(0, 1), (3, 4), (5, 5), (6, 6)]
+    labels = np.array([1, 2, 0, 2, 2, 1, 1])
+    assert _runs(labels, np.zeros(7), 30) == [(0, 1), (3, 4), (5, 5), (6, 6)]
+    # At the end of a part a run ends, and the next one begins.
+    assert _runs(labels, np.array([0, 0, 0, 0, 1, 1, 1]), 30) == [(0, 1), (3, 3), (4, 4), (5, 5), (6, 6)]
+    assert _runs(labels, np.zeros(7), 1) == [(5, 5), (6, 6)]
 
 
 def test_impossible_thresholds_and_modes_are_refused():
     with pytest.raises(ConfigError, match="between 0 and 1"):
         Decoding(start=1.0)
+    with pytest.raises(ConfigError, match="longest must lie between 1 and 30"):
+        Decoding(longest=31)
     with pytest.raises(ConfigError, match="exclude each other"):
         Decoding(flat_across_types=True)

@@ -39,6 +39,26 @@ def test_nested_spans_are_found_with_offsets_into_the_original_text(model):
     assert not any(each["zero_shot"] for each in row["entities"])
 
 
+def test_no_entity_lies_in_two_parts_of_a_text(model):
+    # A B is a hill, an A and a tree; what the model says of the words is the same in both.
+    whole, parted = "we saw hill green pear tree today", "we saw hill green pear.\n\nTree today"
+    for text, found in ((whole, ["hill green pear tree", "green pear"]), (parted, ["green pear"])):
+        (row,) = rows(extractor(model), [text])
+        assert [words for _, words in mentions(row, text)] == found
+
+
+def test_prepared_texts_have_parts_and_scopes_and_no_text(model):
+    system = extractor(model)
+    prepared = system.prepare(records(["no\u00ad apple: a pear.\nNext", "", "red"]))
+    assert prepared["word_part"].to_pylist() == [[0, 0, 0, 1, 1, 1, 3], [], [0]]
+    scope = {"start": 4, "end": 9, "kind": "negated", "cue_start": 0, "cue_end": 2}
+    assert prepared["scopes"].to_pylist() == [[scope], [], []]
+    assert not [field for field in prepared.schema if pa.types.is_large_string(field.type)]
+    # What is not read has no scope.
+    (short,) = extractor(model, max_tokens=16).prepare(records(["pear " * 20 + "no apple"]))["scopes"].to_pylist()
+    assert short == []
+
+
 def test_flat_decoding_keeps_one_of_overlapping_spans(model):
     # flat_across_types also means no overlap within a type, whatever the checkpoint says.
     assert extractor(model, flat_across_types=True).decoding.nested is False

@@ -61,6 +61,12 @@ def test_windows_overlap_are_cut_between_words_and_hold_whole_spans_only():
     assert [spans_within(window, spans) for window in shown] == [[(1, 3, 0)], [(1, 4, 1)], []]
 
 
+def test_a_window_has_the_parts_of_its_tokens():
+    word, part = np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 4])
+    assert [window.part.tolist() for window in windows(0, np.arange(5), word, 3, 0, part)] == [[0, 0, 0], [1, 4]]
+    assert [window.part.tolist() for window in windows(0, np.arange(5), word, 3, 0)] == [[0, 0, 0], [0, 0]]
+
+
 def test_a_word_longer_than_a_window_is_cut_and_nothing_is_left_out():
     word = np.array([0] * 7 + [1])
     covered = set()
