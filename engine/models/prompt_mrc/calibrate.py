@@ -33,4 +33,4 @@ class Settings(TextSettings):
     folds: int = key(5, "Parts that are held out in turn, to measure new thresholds on texts they were not tuned on.", low=2)
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "evidence": "none", "margins": 0.0}
+        return {**super().options(), "evidence": "none"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.evaluation.spans import ALL
-from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, SOFT, TAGGER, MrcConfig
+from engine.models.prompt_mrc.config import HARD, HYBRID, NAME, SOFT, TAGGER, Decoding, MrcConfig
 from engine.models.prompt_mrc.templates import source
 
 CARD_METRICS = ("precision", "recall", "f1", "overlap_f1", "iou_f1", "char_f1", "start_accuracy", "end_accuracy", "index_both")
@@ -53,7 +53,8 @@ def model_card(figures: Mapping[str, Any], config: MrcConfig, command: str) -> s
     # A tagger has one threshold, on its span's score, and an offset.
     names = ("match", "outside") if config.is_tagger else ("start", "end", "match")
     thresholds = ", ".join(f"{name} {figures['decoding'][name]:g}" for name in names)
-    lines += ["", f"Thresholds: {thresholds}."]
+    decoding = Decoding(**figures["decoding"])
+    lines += ["", f"Thresholds: {thresholds}. Mentions are {decoding.overlaps} and have at most {decoding.longest} words."]
     if figures["calibration"]["ece"] is not None:
         lines.append(f"Expected calibration error of the scores of found spans: {figures['calibration']['ece']:.3f}.")
     broken = figures["broken"]
@@ -71,8 +72,7 @@ def mark_lines(marks: Mapping[str, int]) -> list[str]:
     effects = {
         "snapped": "were widened to whole words",
         "unread": "lie beyond what is read of a text",
-        "overlapping": "of train overlap others and cannot be found beside them: a tagger, model.nested=false and "
-        "model.flat_across_types=true keep spans apart",
+        "overlapping": "of train overlap others and cannot be found beside them: decoding is flat",
         "coordinated": "are coordinations, several mentions in one mark such as CD4 and CD8 cells, and are left out",
     }
     return [f"{marks[name]:,} marked spans {effect}." for name, effect in effects.items() if marks[name]]

@@ -124,9 +124,10 @@ class MrcConfig(Architecture):
 class Decoding:
     """Thresholds, which spans may overlap, and the words of the `longest` span.
 
-    `nested` keeps all spans; without it spans of one type do not overlap, and with `flat_across_types` no spans at all do. A
-    tagger uses `match` as the threshold of a span's score, and neither `start` nor `end`; `outside` is subtracted from its logits
-    of "no mention" before tags are chosen, so that it finds more.
+    `nested` keeps all spans, also of several types at one place; without it spans of one type do not overlap, and with
+    `flat_across_types` no spans at all do, and a span whose place another type claims is dropped (see `decode`). A tagger uses
+    `match` as the threshold of a span's score, and neither `start` nor `end`; `outside` is subtracted from its logits of "no
+    mention" before tags are chosen, so that it finds more.
     """
 
     start: float = 0.5
@@ -144,6 +145,11 @@ class Decoding:
             raise ConfigError(f"decoding: longest must lie between 1 and {MAX_WORDS}")
         if self.nested and self.flat_across_types:
             raise ConfigError("nested spans and flat_across_types exclude each other; set one of the two to false")
+
+    @property
+    def overlaps(self) -> str:
+        """Which spans may overlap, in words."""
+        return "nested" if self.nested else "flat" if self.flat_across_types else "flat within each type"
 
 
 @dataclass(frozen=True)
@@ -175,26 +181,31 @@ class ModelConfig(Architecture):
     )
     mentions: int = key(12, "Most mentions in a template that is built from the ontology.", low=0)
     base: str | None = key(None, "Checkpoint folder to continue from with new prompts.", path=True)
-    nested: bool | None = key(None, "Spans of one type may overlap; null: if they do in the training set.")
-    flat_across_types: bool = key(False, "Spans of different types may not overlap either.")
+    nested: bool | None = key(
+        None, "Spans may overlap, also those of different types; null: if some do in the training set and it is better on valid."
+    )
+    flat_across_types: bool | None = key(
+        None, "Spans of different types may not overlap either; null: if spans may not nest. Only false keeps types independent."
+    )
 
     def architecture(self, types: Sequence[str], seed: int) -> MrcConfig:
         """The configuration of a network for some types, without what `templates.complete_config` adds."""
         values = {field.name: getattr(self, field.name) for field in fields(Architecture)}
         return MrcConfig(types=tuple(types), seed=seed, **values)
 
-    def decoding(self, nested: bool, longest: int = MAX_WORDS) -> Decoding:
-        """The decoding before its thresholds are tuned. A tagger has one tag of a type for each word, so its spans never nest.
+    def decodings(self, nested: bool, longest: int = MAX_WORDS) -> list[Decoding]:
+        """The decodings among which valid decides, before their thresholds are tuned. A tagger has one tag of a type for each
+        word, so its spans never nest.
 
         Args:
-            nested: whether marked mentions of one type overlap in the training set; decides where no setting does.
+            nested: whether marked mentions overlap in the training set, so that nesting is worth trying where no setting decides.
             longest: words of the longest span.
         """
+        choices = [False, True] if nested and self.mode != TAGGER and not self.flat_across_types else [False]
         if self.nested is not None:
-            nested = self.nested
-        elif self.mode == TAGGER or self.flat_across_types:
-            nested = False
-        return Decoding(nested=nested, flat_across_types=self.flat_across_types, longest=longest)
+            choices = [self.nested]
+        flat = self.flat_across_types
+        return [Decoding(nested=each, flat_across_types=not each if flat is None else flat, longest=longest) for each in choices]
 
 
 @dataclass(frozen=True)

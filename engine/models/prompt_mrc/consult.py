@@ -46,7 +46,7 @@ def consult(
 
 def finder(model: str = "shipped") -> Callable[[str], list[dict[str, Any]]]:
     """A function from a text to its entities, as `answer` returns them, without evidence; the model is loaded once."""
-    return partial(answer, load(ModelSpec("engine.models.prompt_mrc", model, {"evidence": "none", "margins": 0.0})))
+    return partial(answer, load(ModelSpec("engine.models.prompt_mrc", model, {"evidence": "none"})))
 
 
 def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:

@@ -51,13 +51,14 @@ class Corpus:
         return dict(sorted(texts.items())) | dict(sorted(mentions.items())) | {"broken": self.broken.count}
 
     def nested(self) -> bool:
-        """Whether marked mentions of one type overlap in the training set."""
+        """Whether marked mentions overlap in the training set."""
         for document in self.documents:
-            ends: dict[str, int] = {}
+            end = 0
             for span in document.spans if document.split == TRAIN else ():
-                if span.type in self.types and span.start < ends.get(span.type, 0):
-                    return True
-                ends[span.type] = max(span.end, ends.get(span.type, 0))
+                if span.type in self.types:
+                    if span.start < end:
+                        return True
+                    end = span.end
         return False
 
     def digest(self) -> str:

@@ -4,11 +4,15 @@ A span (i, j) of a type is a candidate if sigma(s_i), sigma(e_j) and sigma(m_ij)
 part of the text (see `engine.text.sentences`), and it has at most `longest` words. Its score is the cube root of the three
 probabilities' product. A start with predicted ends of its part only before it is counted and gives no span. A tagger's span has
 one threshold, `match`, which its score must pass.
+
+Flat decoding keeps one type a place: a span's margin is how far F, the sum of its three logits, lies above the highest F of the
+same span under another type's prompt; where it is negative, the other type claims the place. Types that only a user's question
+asks for compete among themselves, since their logits were never trained against those of the model's types.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,7 +36,8 @@ class Candidate:
 
     Its logits are in row `row` of the batch, at its first and last of `tokens` in the window that begins at token `window` of the
     text. `edge`: the span touches an end of the window where the text goes on. `margin` is how far F lies above that of the same
-    span under the best other type, `rival`; None where it was not computed (see `with_margins`).
+    span under the best other type, `rival`; both None for a tagger and where no other type is looked for. `zero_shot`: the type
+    was not trained.
     """
 
     text: int
@@ -49,6 +54,7 @@ class Candidate:
     edge: bool
     margin: float | None = None
     rival: int | None = None
+    zero_shot: bool = False
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -69,6 +75,8 @@ def window_candidates(
 ) -> tuple[list[Candidate], set[Start]]:
     """Candidates of a batch of windows under `types`, and the starts with ends only before them.
 
+    Margins cost no further pass of the encoder, since all prompts of a window are in the batch.
+
     Args:
         logits: a row for each window and, within it, each of `types`; of a tagger a row for each window.
     """
@@ -80,39 +88,50 @@ def window_candidates(
     begins = (start > decoding.start) & contexts.starts[window]
     ends = (end > decoding.end) & contexts.ends[window]
     row, first, last, lost = _pairs(begins, ends, windows, types, decoding.longest)
-    match = torch.cat(
-        [
-            torch.sigmoid(network.match(logits.states, *(side[at : at + MATCH_AT_ONCE] for side in (row, first, last))))
-            for at in range(0, len(row), MATCH_AT_ONCE)
-        ]
-        or [torch.zeros(0)]
-    )
+    match = torch.sigmoid(_match(network, logits, row, first, last))
     passing = (match > decoding.match).nonzero().squeeze(-1)
     row, first, last = row[passing], first[passing], last[passing]
-    scores = torch.stack([start[row, first], end[row, last], match[passing].to(start.device)], -1).double().cpu().tolist()
-    places = zip(*(side.cpu().tolist() for side in (row, first, last)), scores, strict=True)
-    return [_candidate(windows[n // count], types[n % count], n, (a, b), probs) for n, a, b, probs in places], lost
+    scores = torch.stack([start[row, first], end[row, last], match[passing]], -1).double().cpu().tolist()
+    new = np.array(types) >= len(network.config.types)
+    margins, rivals = _margins(network, logits, row, first, last, new)
+    spans = []
+    for n, a, b, probs, margin, rival in zip(
+        *(side.cpu().tolist() for side in (row, first, last)), scores, margins.tolist(), rivals.tolist(), strict=True
+    ):
+        beside = (None, None) if np.isinf(margin) else (margin, types[rival])
+        spans.append(_candidate(windows[n // count], types[n % count], n, (a, b), probs, *beside, bool(new[n % count])))
+    return spans, lost
+
+
+def _match(network: "MrcNetwork", logits: "Logits", row: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Match logits of pairs."""
+    parts = [
+        network.match(logits.states, *(side[at : at + MATCH_AT_ONCE] for side in (row, first, last)))
+        for at in range(0, len(row), MATCH_AT_ONCE)
+    ]
+    return torch.cat(parts or [torch.zeros(0, device=row.device)])
 
 
 @torch.no_grad()
-def with_margins(network: "MrcNetwork", logits: "Logits", spans: Sequence[Candidate], types: Sequence[int]) -> list[Candidate]:
-    """The candidates with their confusion margin: F, the sum of the three logits, less the highest F of the same span under
-    another type's prompt. All prompts of a window are in the batch, so this costs no further pass of the encoder."""
-    count = len(types)
-    if count < 2 or not spans or logits.tags is not None:
-        return list(spans)
-    first, last = (torch.tensor([span.tokens[side] for span in spans], device=logits.start.device) for side in (0, 1))
-    top = torch.tensor([span.row - span.row % count for span in spans], device=logits.start.device)
-    row = (top.unsqueeze(1) + torch.arange(count, device=top.device)).flatten()
+def _margins(
+    network: "MrcNetwork", logits: "Logits", row: Tensor, first: Tensor, last: Tensor, new: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The margin of each span (infinite without another type), and the place of the best other type among those of the window.
+
+    Args:
+        new: whether each of the window's types [types] was not trained.
+    """
+    count, spans = len(new), np.arange(len(row))
+    rows = ((row - row % count).unsqueeze(1) + torch.arange(count, device=row.device)).flatten()
     first, last = first.repeat_interleave(count), last.repeat_interleave(count)
-    score = logits.start[row, first] + logits.end[row, last] + network.match(logits.states, row, first, last)
-    scored = []
-    for span, values in zip(spans, score.unflatten(0, (-1, count)).double().cpu().numpy(), strict=True):
-        own = span.row % count
-        others = np.where(np.arange(count) == own, -np.inf, values)
-        rival = int(others.argmax())
-        scored.append(replace(span, margin=float(values[own] - others[rival]), rival=types[rival]))
-    return scored
+    score = logits.start[rows, first] + logits.end[rows, last] + _match(network, logits, rows, first, last)
+    score = score.unflatten(0, (-1, count)).double().cpu().numpy() if len(row) else np.zeros((0, count))
+    own = (row % count).cpu().numpy()
+    rivals = new[own][:, None] == new[None, :]
+    rivals[spans, own] = False
+    others = np.where(rivals, score, -np.inf)
+    best = others.argmax(1)
+    return score[spans, own] - others[spans, best], best
 
 
 def possible_pairs(window: Window, starts: np.ndarray, ends: np.ndarray, longest: int = MAX_WORDS) -> np.ndarray:
@@ -130,6 +149,8 @@ def _gaps(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndar
 def select(spans: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
     """The spans of one text that are kept, in its order. Equal ones from several windows count once: the best one seen whole.
 
+    With `flat_across_types` a span whose place another type claims is dropped, and of overlapping ones the better score is kept.
+
     A span at the edge of its window, which may have been cut there, gives way to any span of its type that overlaps it and that
     another window saw whole, whatever the scores. Of two overlapping edge spans from different windows the better one is kept.
     """
@@ -137,11 +158,13 @@ def select(spans: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
     for span in spans:
         if span.key not in best or _rank(span) > _rank(best[span.key]):
             best[span.key] = span
+    if decoding.flat_across_types:
+        best = {key: span for key, span in best.items() if span.margin is None or span.margin >= 0}
     whole = [span for span in best.values() if not span.edge]
     left = [span for span in best.values() if not (span.edge and any(_same_from_elsewhere(span, other) for other in whole))]
     kept: list[Candidate] = []
     for span in sorted(left, key=lambda span: (-span.score, *span.key)):
-        if not any(_exclude(span, other, decoding) for other in kept):
+        if not any(exclude(span, other, decoding) for other in kept):
             kept.append(span)
     return sorted(kept, key=lambda span: span.key)
 
@@ -155,10 +178,13 @@ def _same_from_elsewhere(span: Candidate, other: Candidate) -> bool:
     return span.type == other.type and span.window != other.window and span.overlaps(other)
 
 
-def _exclude(span: Candidate, other: Candidate, decoding: Decoding) -> bool:
+def exclude(span: Candidate, other: Candidate, decoding: Decoding) -> bool:
+    """Whether only one of two spans of a text can be kept."""
     if not span.overlaps(other):
         return False
-    if decoding.flat_across_types or (span.type == other.type and not decoding.nested):
+    if decoding.flat_across_types and span.zero_shot == other.zero_shot:
+        return True
+    if span.type == other.type and not decoding.nested:
         return True
     return span.edge and other.edge and _same_from_elsewhere(span, other)
 
@@ -186,12 +212,13 @@ def _pairs(
     return row, first, last, lost
 
 
-def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], scores: Sequence[float]) -> Candidate:
+def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], scores: Sequence[float], *rest: Any) -> Candidate:
     a, b = tokens
     score = float(np.prod(scores) ** (1 / len(scores)))
     match = scores[2] if len(scores) > 2 else None
     words = int(window.word[a]), int(window.word[b])
-    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, window.cuts(a, b))
+    edge = window.cuts(a, b)
+    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge, *rest)
 
 
 def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:

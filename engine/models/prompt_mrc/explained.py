@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.attributable import SpanModel
 
 # Options of a run that do not affect its answers.
-_EVIDENCE = ("evidence", "spans", "every", "margins")
+_EVIDENCE = ("evidence", "spans", "every")
 
 
 class ExplainedEntities:

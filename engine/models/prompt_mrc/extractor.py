@@ -21,7 +21,7 @@ from engine.models.prompt_mrc.options import Options
 from engine.models.prompt_mrc.templates import checked_questions
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
-from engine.records import AUTO, REVIEW, entities_fields, seed_of
+from engine.records import AUTO, REVIEW, entities_fields
 from engine.text.assertions import Asserted, has_lexicon
 from engine.text.phrases import Reading
 from engine.text.sentences import parts
@@ -81,10 +81,13 @@ class Extractor(TokenSystem):
         if self.config.is_tagger and (useless or options.nested):
             key = "entities.nested" if options.nested else f"entities.thresholds.{useless[0]}"
             raise ConfigError(f"{key}: a tagger has one threshold, match, and no nested spans; leave it out")
-        changes = {name: value for name in ("nested", "flat_across_types") if (value := getattr(options, name)) is not None}
-        if options.flat_across_types:
-            changes.setdefault("nested", False)
-        return replace(self.checkpoint.decoding, **options.thresholds, **changes)
+        trained, nested, flat = self.checkpoint.decoding, options.nested, options.flat_across_types
+        if nested is None:
+            nested = trained.nested and not flat
+        if flat is None:
+            # One entity a place, unless the checkpoint keeps its types independent.
+            flat = trained.flat_across_types if nested == trained.nested else not nested
+        return replace(trained, **options.thresholds, nested=nested, flat_across_types=flat)
 
     def _check_prompts(self, path: Path) -> Path:
         """The path of a file of prompts; ConfigError if it is none, or if they do not fit the model."""
@@ -196,7 +199,7 @@ class Extractor(TokenSystem):
         words = {name: list_values(prepared[name]) for name in WORDS}
         windows = self.windows(prepared)
         reports = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
-        spans, lost = self._spans(windows, [report["record_id"] for report in reports])
+        spans, lost = self._spans(windows)
         evidence = self._evidence(spans, windows, words) if self.options.evidence != "none" else {}
         for number, report in enumerate(reports):
             reasons = ["text_truncated"] if report["truncated_chars"] else []
@@ -218,24 +221,18 @@ class Extractor(TokenSystem):
         size, overlap = self.config.window, self.config.overlap
         return [windows(number, ids, words, size, overlap, parts) for number, (ids, words, parts) in enumerate(texts)]
 
-    def _spans(
-        self, windows: Sequence[Sequence[Window]], record_ids: Sequence[str]
-    ) -> tuple[list[list["Candidate"]], Counter[int]]:
+    def _spans(self, windows: Sequence[Sequence[Window]]) -> tuple[list[list["Candidate"]], Counter[int]]:
         """The spans of each report, and how many starts have ends only before them in every window that contains them."""
         import torch
 
-        from engine.models.prompt_mrc.decode import select, window_candidates, with_margins
+        from engine.models.prompt_mrc.decode import select, window_candidates
 
         per_text: list[list[Candidate]] = [[] for _ in windows]
         lost: set[Start] = set()
-        sampled = [seed_of(name, "margins") < self.options.margins * 2**63 for name in record_ids]
         with torch.inference_mode():
             for shown, contexts, logits in self._logits(windows):
                 spans, starts = window_candidates(self.network, logits, contexts, shown, self.types, self.decoding)
                 for span in spans:
-                    if not sampled[span.text]:
-                        per_text[span.text].append(span)
-                for span in with_margins(self.network, logits, [span for span in spans if sampled[span.text]], self.types):
                     per_text[span.text].append(span)
                 lost |= starts
         # A window may end within an entity that another one holds whole.
@@ -322,7 +319,7 @@ class Extractor(TokenSystem):
             "start_score": span.start_score,
             "end_score": span.end_score,
             "match_score": span.match_score,
-            "zero_shot": span.type >= len(self.config.types),
+            "zero_shot": span.zero_shot,
             "margin": span.margin,
             "confused_with": None if span.rival is None else self.names[span.rival],
             **evidence,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.decode import Candidate
+from engine.models.prompt_mrc.decode import exclude
 from engine.models.prompt_mrc.tuning import select_all
 
 if TYPE_CHECKING:
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 def unsure(system: "Extractor", prepared: pa.Table, tolerance: float) -> dict[int, list[tuple[str, int, int]]]:
     """The spans of each row, as type and characters, that could appear or vanish if probabilities changed by less than
-    `tolerance`: because a threshold is near, or because two that exclude each other have nearly equal scores."""
+    `tolerance`: because a threshold is near, because two that exclude each other have nearly equal scores, or because another
+    type claims a place as strongly."""
     used = system.decoding
 
     def shifted(by: float) -> dict[str, float]:
         return {name: min(1 - 1e-6, max(1e-6, getattr(used, name) + by)) for name in ("start", "end", "match")}
-
-    def excludes(span: Candidate, other: Candidate) -> bool:
-        return span.overlaps(other) and (used.flat_across_types or (span.type == other.type and not used.nested))
 
     lower, higher = (replace(used, **shifted(by)) for by in (-tolerance, tolerance))
     starts, ends = list_values(prepared["word_start"]), list_values(prepared["word_end"])
@@ -35,9 +33,13 @@ def unsure(system: "Extractor", prepared: pa.Table, tolerance: float) -> dict[in
             rivals = {
                 other.key
                 for other in spans
-                if abs(other.score - span.score) < tolerance and other.key not in kept and excludes(span, other)
+                if abs(other.score - span.score) < tolerance and other.key not in kept and exclude(span, other, used)
             }
             unsure |= {span.key, *rivals} if rivals else set()
+        if used.flat_across_types:
+            # A margin has six logits, and where a probability is one half, its logit changes by four times as much.
+            contested = [span for span in spans if span.margin is not None and abs(span.margin) < 24 * tolerance]
+            unsure |= {each.key for span in contested for each in spans if each is span or exclude(span, each, used)}
         near[row] = [(system.names[t], int(starts[number][a]), int(ends[number][b])) for a, b, t in sorted(unsure)]
     return near
 

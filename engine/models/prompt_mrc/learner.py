@@ -43,7 +43,7 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> "MrcLearner":
     stored = worker.examples(settings["examples"])
     network, _ = training_network(settings, stored.facts["types"], worker.device)
     learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
-    decoding = ModelConfig(**settings["model"]).decoding(stored.facts["nested"], stored.facts["longest"])
+    decoding = ModelConfig(**settings["model"]).decodings(stored.facts["nested"], stored.facts["longest"])[-1]
     return MrcLearner(network, Examples.from_table(stored.whole()), learn, worker.device, decoding)
 
 

@@ -33,9 +33,13 @@ class Options(TextOptions):
     prompts: str | None = key(
         None, "File with soft prompts of another domain; a folder lists the files that it has.", at="model.prompts", path=True
     )
-    nested: bool | None = key(None, "Entities of one type may overlap; null: as the checkpoint says.", at="entities.nested")
+    nested: bool | None = key(
+        None, "Entities may overlap, also those of different types; null: as the checkpoint says.", at="entities.nested"
+    )
     flat_across_types: bool | None = key(
-        None, "Entities of different types may not overlap; null: as the checkpoint says.", at="entities.flat_across_types"
+        None,
+        "Entities of different types may not overlap either; null: as the checkpoint says, or if nested=false is given.",
+        at="entities.flat_across_types",
     )
     thresholds: Mapping[str, float] = key(
         {},
@@ -50,13 +54,6 @@ class Options(TextOptions):
         False,
         "Evidence of every entity, at several times the cost; false: only of the best-scored one of each type in a report.",
         at="explain.every",
-    )
-    margins: float = key(
-        1.0,
-        "Share of reports, chosen by id, whose entities are also scored under the other types' questions.",
-        at="explain.margins_fraction",
-        low=0.0,
-        high=1.0,
     )
 
     def __post_init__(self) -> None:

@@ -56,9 +56,14 @@ class Texts:
         return complete_config(self.model.architecture(self.corpus.types, self.settings["seed"]), self.model.questions)
 
     @cached_property
+    def decodings(self) -> list[Decoding]:
+        """The untuned decodings among which valid decides."""
+        return self.model.decodings(self.corpus.nested(), self._encoded[0].longest())
+
+    @property
     def decoding(self) -> Decoding:
-        """The untuned decoding, by which training validates."""
-        return self.model.decoding(self.corpus.nested(), self._encoded[0].longest())
+        """The untuned decoding by which training validates: nested, if that is to be tried."""
+        return self.decodings[-1]
 
     @cached_property
     def _encoded(self) -> tuple[Examples, Mapping[str, int]]:
@@ -67,9 +72,12 @@ class Texts:
     @cached_property
     def marks(self) -> dict[str, int]:
         """What became of the marked spans, see `card.mark_lines`."""
+        return self.marks_under(self.decoding)
+
+    def marks_under(self, decoding: Decoding) -> dict[str, int]:
         examples, counts = self._encoded
         aligned = {name: counts[name] for name in ("snapped", "unread", "repeated")}
-        return {**aligned, "overlapping": examples.overlapping(self.decoding), "coordinated": self.corpus.coordinated}
+        return {**aligned, "overlapping": examples.overlapping(decoding), "coordinated": self.corpus.coordinated}
 
     @cached_property
     def network(self) -> "tuple[MrcNetwork, dict[str, Tensor]]":
@@ -141,7 +149,7 @@ def write(folder: Path, corpus: Texts, tensors: Mapping[str, "Tensor"]) -> Model
                 value.copy_(tensors[name])
     network.eval()
     write_checkpoint(folder, network.config, {**kept, **trained_tensors(network)}, corpus.decoding, "not settled yet\n")
-    options = {"precision": corpus.settings.get("precision", "auto"), "evidence": "none", "margins": 0.0}
+    options = {"precision": corpus.settings.get("precision", "auto"), "evidence": "none"}
     return ModelSpec(SYSTEM, str(folder), options)
 
 
@@ -160,7 +168,7 @@ def settle(spec: ModelSpec, corpus: Texts, say: Say) -> Mapping[str, Any]:
         [[(span.start, span.end, span.type) for span in each.spans] for each in documents],
         [corpus.corpus.marked[each.dataset] for each in documents],
     )
-    decoding, f1 = score_texts(load(spec), marked).tune(corpus.decoding, np.arange(len(documents)))
+    decoding, f1 = score_texts(load(spec), marked).tune(corpus.decodings, np.arange(len(documents)))
     values = {"decoding": asdict(decoding), "figures": {"valid_f1": f1}}
     revise(Path(spec.path), {DECODING: values}, "not measured yet\n")
     return {"decoding": asdict(decoding), "valid_f1": f1}
@@ -192,7 +200,7 @@ def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say
             "reasons": {each.kind: each.count for each in broken.reasons},
         },
         "in_pieces": {"lost": lost, "mentions": mentions},
-        "marked": corpus.marks,
+        "marked": corpus.marks_under(Decoding(**settled["decoding"])),
         "parameters": {
             "total": sum(each.numel() for each in parameters),
             "trained": sum(each.numel() for each in parameters if each.requires_grad),
@@ -298,7 +306,7 @@ def _check(texts: Texts) -> None:
             "set one of them to false, or model.mode to soft or hybrid"
         )
     new_network(config, torch.float32, attention_for("cpu"))
-    model.decoding(texts.corpus.nested())
+    model.decodings(texts.corpus.nested())
 
 
 def _check_used(model: ModelConfig) -> None:

@@ -1,4 +1,7 @@
-"""Calibration: a revision of an extractor with thresholds tuned on a user's own marked texts, and their effect on those texts."""
+"""Calibration: a revision of an extractor, tuned on a user's own marked texts, and its effect on those texts.
+
+Tuned are the thresholds, and whether mentions nest.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +18,7 @@ from engine.models.prompt_mrc import Extractor
 from engine.models.prompt_mrc.calibrate import ENOUGH, LEAST, Data, Settings
 from engine.models.prompt_mrc.checkpoint import DECODING
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.tuning import MarkedTexts, score_texts
+from engine.models.prompt_mrc.tuning import MarkedTexts, alternatives, score_texts
 from engine.models.revision import Revision
 from engine.sources.labelled import GoldSpans, Labelled, read_spans
 
@@ -42,7 +45,7 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     say(f"tuning thresholds on {len(rows):,} texts, and in {folds} parts")
 
     def tuned(members: NDArray) -> Decoding:
-        return scored.tune(checkpoint.decoding, members)[0]
+        return scored.tune(alternatives(checkpoint.decoding, scored.tagger), members)[0]
 
     def figures(predicted: Sequence[Sequence[Mention]]) -> SpanFigures:
         gold, found = (dict(zip(map(str, rows), per_text, strict=True)) for per_text in (marked.mentions, predicted))
@@ -55,6 +58,8 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     names = ("match", "outside") if scored.tagger else ("start", "end", "match")
     changes = (f"{name} {getattr(checkpoint.decoding, name):g} -> {getattr(decoding, name):g}" for name in names)
     effect.append(f"thresholds: {', '.join(changes)}")
+    if decoding.overlaps != checkpoint.decoding.overlaps:
+        effect.append(f"mentions: {checkpoint.decoding.overlaps} -> {decoding.overlaps}")
     if (after["f1"] or 0.0) <= (before["f1"] or 0.0):
         effect.append("On texts not used to tune them, new thresholds are no better than the model's own: keep those.")
     if mentions < ENOUGH:
@@ -63,9 +68,9 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     tell("before: with the checkpoint's own thresholds. after: each text with new thresholds that were tuned on other texts.")
     tell("\n".join([*lines, *effect]))
     about = [
-        "whose card follows. These replace its thresholds and their figures: thresholds of the best exact F1 on texts that the",
-        "user marked. `before` and `after` are figures on those texts, `after` with each text decided by thresholds that were",
-        "tuned on other texts.",
+        "whose card follows. These replace its thresholds and their figures, and whether mentions nest: what has the best exact F1",
+        "on texts that the user marked. `before` and `after` are figures on those texts, `after` with each text decided by",
+        "thresholds that were tuned on other texts.",
     ]
     summary = {
         "sample": {"texts": len(rows), "mentions": mentions, "folds": folds},

@@ -20,13 +20,13 @@ CANDIDATE = pa.struct(
     [
         ("type", pa.string()),
         *((name, pa.int32()) for name in ("first", "last", "start", "end")),
-        *((name, pa.float64()) for name in ("score", "start_score", "end_score", "match_score")),
+        *((name, pa.float64()) for name in ("score", "start_score", "end_score", "match_score", "margin")),
         *((name, pa.int32()) for name in ("window", "first_token", "last_token")),
-        ("edge", pa.bool_()),
+        *((name, pa.bool_()) for name in ("edge", "zero_shot")),
         ("outside", pa.float64()),
     ]
 )
-_EQUAL = ("first", "last", "score", "start_score", "end_score", "match_score", "window", "edge")
+_EQUAL = ("first", "last", "score", "start_score", "end_score", "match_score", "margin", "window", "edge", "zero_shot")
 # Texts that are handed to the product together.
 _TOGETHER = 256
 

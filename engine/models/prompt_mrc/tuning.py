@@ -1,4 +1,4 @@
-"""Thresholds of decoding, tuned for exact F1 on marked texts whose candidates are computed once."""
+"""Thresholds of decoding and whether spans nest, tuned for exact F1 on marked texts whose candidates are computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +50,13 @@ def tune(
     return best, best_f1
 
 
+def alternatives(decoding: Decoding, tagger: bool) -> list[Decoding]:
+    """A decoding, and those that differ from it in which spans may overlap; a tagger's spans never nest."""
+    flat = replace(decoding, nested=False, flat_across_types=True)
+    nested = replace(decoding, nested=True, flat_across_types=False)
+    return list(dict.fromkeys([decoding, flat, *([] if tagger else [nested])]))
+
+
 def select_all(candidates: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:
     """The spans of each text that are kept under higher thresholds than those of the candidates."""
 
@@ -99,14 +106,16 @@ class ScoredTexts:
         """Whether somebody looked for a span's type in its text."""
         return self.types[span.type] in self.marked.annotated[span.text]
 
-    def tune(self, decoding: Decoding, rows: NDArray) -> tuple[Decoding, float]:
-        """The thresholds of the best exact F1 on some texts, and that F1; of a tagger under the best of all offsets. Of equally
-        good ones those given are kept."""
+    def tune(self, decodings: Sequence[Decoding], rows: NDArray) -> tuple[Decoding, float]:
+        """That of some decodings which, with tuned thresholds, has the best exact F1 on some texts, and that F1; of a tagger
+        under the best of all offsets. Of equally good ones the first is taken, with thresholds as given."""
         scores, members = self._of(rows), set(rows.tolist())
         gold = {span for span in self.gold if span[0] in members}
-        decodings = [replace(decoding, outside=each.outside) for each in lowest_decodings(decoding, self.tagger)]
-        decodings.sort(key=lambda each: each.outside != decoding.outside)
-        tuned = [tune(candidates_of(scores, self.types, each.outside), gold, each, self.counts) for each in decodings]
+        tuned = []
+        for decoding in decodings:
+            tried = [replace(decoding, outside=each.outside) for each in lowest_decodings(decoding, self.tagger)]
+            tried.sort(key=lambda each: each.outside != decoding.outside)
+            tuned += [tune(candidates_of(scores, self.types, each.outside), gold, each, self.counts) for each in tried]
         return max(tuned, key=lambda each: each[1])
 
     def predict(self, decoding: Decoding, rows: NDArray) -> "list[list[Mention]]":

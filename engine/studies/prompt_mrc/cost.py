@@ -103,7 +103,7 @@ def cost(
     """
     if not texts or min(repeats, at_once) < 1:
         raise ContractError("the cost of no text, or of no repetition, cannot be measured")
-    plain = replace(extractor.options, evidence="none", margins=0.0)
+    plain = replace(extractor.options, evidence="none")
     wanted = [extractor.names[number] for number in extractor.types]
     asked = [(name,) for name in wanted] if separate and not extractor.config.is_tagger else [tuple(wanted)]
     runtime = {"batch_tokens": extractor.budget, "device": extractor.device}

@@ -1,12 +1,14 @@
 """From logits to spans, with numbers worked by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from engine.errors import ConfigError
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate, _runs, select, window_candidates, with_margins
+from engine.models.prompt_mrc.decode import Candidate, _runs, select, window_candidates
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import Contexts, Logits
 
@@ -14,22 +16,24 @@ WORD = np.array([0, 1, 1, 2, 3])
 
 
 class Heads:
-    """A match head that reads its logits from a table [N, L, L]."""
+    """A match head that reads its logits from a table [N, L, L], of a model with two types."""
+
+    config = SimpleNamespace(types=("A", "B"))
 
     def __init__(self, table: torch.Tensor) -> None:
         self.match = lambda states, row, first, last: table[row, first, last]
 
 
-def batch(starts: dict, ends: dict, match: dict, parts=None):
-    """Two types over one window of five tokens; logits are -9 except those given by (type, token)."""
+def batch(starts: dict, ends: dict, match: dict, parts=None, types=2):
+    """Some types over one window of five tokens; logits are -9 except those given by (type, token)."""
     (window,) = windows(7, np.arange(5), WORD, 9, 0, None if parts is None else np.array(parts))
-    start, end, table = torch.full((2, 5), -9.0), torch.full((2, 5), -9.0), torch.full((2, 5, 5), -9.0)
+    start, end, table = torch.full((types, 5), -9.0), torch.full((types, 5), -9.0), torch.full((types, 5, 5), -9.0)
     for values, into in ((starts, start), (ends, end), (match, table)):
         for at, value in values.items():
             into[at] = value
     flags = [torch.from_numpy(each).unsqueeze(0) for each in (window.starts, window.ends)]
     contexts = Contexts(torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5), *flags)
-    return Heads(table), Logits(torch.zeros(2, 5, 4), start, end), contexts, [window], [0, 1]
+    return Heads(table), Logits(torch.zeros(types, 5, 4), start, end), contexts, [window], list(range(types))
 
 
 def test_candidates_pass_three_thresholds_and_lie_on_whole_words():
@@ -78,14 +82,32 @@ def test_no_span_lies_in_two_parts_of_a_text():
 
 
 def test_the_margin_is_the_sum_of_logits_less_that_of_the_best_other_type():
-    heads, logits, contexts, shown, types = batch({(0, 0): 2.0, (1, 0): 1.0}, {(0, 4): 3.0}, {(0, 0, 4): 1.0})
-    spans, _ = window_candidates(heads, logits, contexts, shown, types, Decoding())
-    (scored,) = with_margins(heads, logits, spans, types)
-    assert scored.margin == pytest.approx((2 + 3 + 1) - (1 - 9 - 9)) and scored.rival == 1
+    (span,), _ = window_candidates(*batch({(0, 0): 2.0, (1, 0): 1.0}, {(0, 4): 3.0}, {(0, 0, 4): 1.0}), Decoding())
+    assert span.margin == pytest.approx((2 + 3 + 1) - (1 - 9 - 9)) and span.rival == 1
+    (span,), _ = window_candidates(*batch({(0, 0): 2.0}, {(0, 4): 3.0}, {(0, 0, 4): 1.0}, types=1), Decoding())
+    assert span.margin is None and span.rival is None
 
 
-def span(first, last, score, kind=0, window=0, edge=False):
-    return Candidate(0, kind, first, last, score, score, score, score, 0, (0, 0), window, edge)
+def test_types_that_were_not_trained_compete_among_themselves():
+    def everywhere(types):
+        return batch(*({(kind, *place): 1.0 + kind for kind in range(types)} for place in ((0,), (4,), (0, 4))), types=types)
+
+    spans, _ = window_candidates(*everywhere(4), Decoding())
+    assert [(each.type, each.zero_shot, each.margin, each.rival) for each in spans] == [
+        (0, False, -3.0, 1),
+        (1, False, 3.0, 0),
+        (2, True, -3.0, 3),
+        (3, True, 3.0, 2),
+    ]
+    flat = Decoding(nested=False, flat_across_types=True)
+    assert [each.type for each in select(spans, flat)] == [1, 3]
+    # A single new type has no rival.
+    spans, _ = window_candidates(*everywhere(3), Decoding())
+    assert [each.margin for each in spans] == [-3.0, 3.0, None] and [each.type for each in select(spans, flat)] == [1, 2]
+
+
+def span(first, last, score, kind=0, window=0, edge=False, margin=None):
+    return Candidate(0, kind, first, last, score, score, score, score, 0, (0, 0), window, edge, margin)
 
 
 def test_nested_spans_are_kept_and_equal_ones_of_two_windows_are_merged():
@@ -99,6 +121,17 @@ def test_flat_spans_of_a_type_do_not_overlap_and_the_better_one_is_kept():
     assert [(each.first, each.last, each.type) for each in per_type] == [(1, 3, 1), (2, 3, 0)]
     alone = select(spans, Decoding(nested=False, flat_across_types=True))
     assert [(each.first, each.last, each.type) for each in alone] == [(2, 3, 0)]
+
+
+def test_flat_decoding_drops_a_span_whose_place_another_type_claims():
+    # The better score does not help the span whose margin is negative, nor does it exclude another one.
+    spans = [span(0, 2, 0.9, margin=-0.1), span(0, 2, 0.6, 1, margin=0.1), span(4, 4, 0.7, margin=0.0), span(6, 6, 0.7)]
+    flat = Decoding(nested=False, flat_across_types=True)
+    assert [(each.first, each.type) for each in select(spans, flat)] == [(0, 1), (4, 0), (6, 0)]
+    assert len(select(spans, Decoding(nested=False))) == len(select(spans, Decoding())) == 4
+    # Of equal spans the one that counts is the one seen whole.
+    seen = [span(0, 2, 0.9, edge=True, margin=2.0), span(0, 2, 0.5, window=3, margin=-2.0)]
+    assert select(seen, flat) == []
 
 
 def test_a_span_that_a_window_may_have_cut_gives_way():

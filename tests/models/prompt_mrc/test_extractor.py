@@ -7,8 +7,9 @@ import pytest
 
 from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec
-from engine.models.prompt_mrc import decode, load
+from engine.models.prompt_mrc import Extractor, decode, load
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
+from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
 from engine.models.prompt_mrc.prompts import PromptModule
 from engine.records import entities_fields
@@ -62,14 +63,38 @@ def test_prepared_texts_have_parts_and_scopes_and_no_text(model):
 def test_flat_decoding_keeps_one_of_overlapping_spans(model):
     # flat_across_types also means no overlap within a type, whatever the checkpoint says.
     assert extractor(model, flat_across_types=True).decoding.nested is False
-    (row,) = rows(extractor(model, nested=False, flat_across_types=True), [NESTED])
-    assert len(row["entities"]) == 2
+    (row,) = rows(extractor(model, nested=False), [NESTED])
+    assert mentions(row, NESTED) == EXPECTED[1:]
+
+
+@pytest.mark.parametrize(
+    ("trained", "options", "decoded"),
+    [
+        ("nested", {}, "nested"),
+        ("nested", {"nested": False}, "flat"),
+        ("nested", {"flat_across_types": True}, "flat"),
+        ("nested", {"flat_across_types": False}, "nested"),
+        ("nested", {"nested": False, "flat_across_types": False}, "flat within each type"),
+        ("flat", {}, "flat"),
+        ("flat", {"nested": True}, "nested"),
+        ("flat", {"nested": False}, "flat"),
+        ("flat", {"flat_across_types": False}, "flat within each type"),
+        ("flat within each type", {"nested": False}, "flat within each type"),
+        ("flat within each type", {"nested": True}, "nested"),
+        ("flat within each type", {"flat_across_types": True}, "flat"),
+    ],
+)
+def test_which_entities_may_overlap(model, trained, options, decoded):
+    system = extractor(model)
+    flags = {"nested": trained == "nested", "flat_across_types": trained == "flat"}
+    checkpoint = replace(system.checkpoint, decoding=Decoding(**flags))
+    assert Extractor(checkpoint, replace(system.options, **options), {}).decoding.overlaps == decoded
 
 
 def test_a_long_report_in_windows_has_the_spans_of_its_parts(model):
     text = "\n".join([NESTED] * 12)
     # Flat within a type, since so small a model, trained on single sentences, also joins a start to the end of the next entity.
-    (row,) = rows(extractor(model, nested=False), [text])
+    (row,) = rows(extractor(model, nested=False, flat_across_types=False), [text])
     assert row["n_windows"] > 3
     assert mentions(row, text) == EXPECTED * 12
     assert len({(each["start"], each["end"], each["type"]) for each in row["entities"]}) == 36
@@ -163,8 +188,8 @@ def test_evidence_is_split_into_text_template_and_soft_prompt(model):
     for each in explained:
         same = by_span[each["type"], each["start"], each["end"]]
         assert same["soft_share"] == pytest.approx(each["soft_share"])
-    (bare,) = rows(extractor(model, evidence="none", margins=0.0), [NESTED])
-    assert all(each["evidence"] is None and each["margin"] is None for each in bare["entities"])
+    (bare,) = rows(extractor(model, evidence="none"), [NESTED])
+    assert all(each["evidence"] is None for each in bare["entities"])
 
 
 def test_margins_name_the_type_that_comes_second(model):
@@ -269,7 +294,6 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
         ({"nested": True, "flat_across_types": True}, "exclude each other; set one of the two to false"),
         ({"every": True, "evidence": "none"}, "explain.every: with explain.method=none there is no evidence"),
         ({"evidence": "lime"}, r"^evidence \(explain.method\): 'lime' is not allowed; wants one of gradient_x_input, none$"),
-        ({"margins": 1.5}, r"^margins \(explain.margins_fraction\): 1.5 is not allowed; wants a number from 0 to 1$"),
         ({"questions_file": "nowhere"}, "cannot read"),
         ({"prompts": "nowhere"}, "no file nowhere"),
         ({"tasks": ["site"]}, "^model: unknown options tasks; this system has max_tokens, .*types"),

@@ -1,5 +1,6 @@
 """Spans that would appear or vanish with slightly different probabilities, by candidates worked out by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -37,6 +38,14 @@ def test_two_that_exclude_each_other_are_unsure_if_their_scores_are_close():
     assert unsure_of(span(0, 1, score=0.8), span(1, 2, score=0.79), nested=True) == []
     other = span(0, 1, score=0.8), span(1, 2, kind=1, score=0.79)
     assert unsure_of(*other) == [] and unsure_of(*other, flat_across_types=True) == [("A", 0, 3), ("B", 2, 5)]
+
+
+def test_where_another_type_claims_a_place_as_strongly_all_that_overlap_are_unsure():
+    flat = {"flat_across_types": True}
+    claimed = replace(span(0, 3, score=0.9), margin=0.4)
+    assert unsure_of(claimed, span(2, 2, kind=1, score=0.6), span(6, 6), **flat) == [("A", 0, 7), ("B", 4, 5)]
+    assert unsure_of(claimed, span(2, 2, kind=1, score=0.6)) == []
+    assert unsure_of(replace(claimed, margin=0.5), span(2, 2, kind=1, score=0.6), **flat) == []
 
 
 def test_a_span_that_an_unsure_one_may_exclude_is_unsure_too():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.prompt_mrc.config import Decoding, ModelConfig
+from engine.models.prompt_mrc.config import ModelConfig
 from engine.models.prompt_mrc.learner import MrcLearner
 from engine.models.prompt_mrc.tuning import exact_figures
 from engine.training.config import LoopConfig
@@ -71,11 +71,27 @@ def test_a_window_without_a_whole_word_has_a_loss():
         assert all(torch.isfinite(value) for value in terms.values())
 
 
-def test_spans_of_a_tagger_never_nest():
-    for flat_across_types in (False, True):
-        model = ModelConfig(mode="tagger", flat_across_types=flat_across_types)
-        assert model.decoding(nested=True) == Decoding(nested=False, flat_across_types=flat_across_types)
-    assert ModelConfig().decoding(nested=True).nested and not ModelConfig(nested=False).decoding(nested=True).nested
+@pytest.mark.parametrize(
+    ("settings", "tried"),
+    [
+        ({}, ["flat", "nested"]),
+        ({"nested": True}, ["nested"]),
+        ({"nested": False}, ["flat"]),
+        ({"flat_across_types": True}, ["flat"]),
+        ({"flat_across_types": False}, ["flat within each type", "nested"]),
+        ({"nested": False, "flat_across_types": False}, ["flat within each type"]),
+        ({"mode": "tagger"}, ["flat"]),
+        ({"mode": "tagger", "flat_across_types": False}, ["flat within each type"]),
+    ],
+)
+def test_what_valid_decides_where_mentions_of_train_overlap(settings, tried):
+    decodings = ModelConfig(**settings).decodings(nested=True, longest=7)
+    assert [each.overlaps for each in decodings] == tried and {each.longest for each in decodings} == {7}
+
+
+def test_nesting_is_tried_only_where_mentions_of_train_overlap_or_a_setting_says_so():
+    assert [each.overlaps for each in ModelConfig().decodings(nested=False)] == ["flat"]
+    assert [each.overlaps for each in ModelConfig(nested=True).decodings(nested=False)] == ["nested"]
 
 
 def test_the_tagger_learns_in_the_same_loop(tmp_path):

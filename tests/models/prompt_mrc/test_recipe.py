@@ -79,7 +79,7 @@ def learner_of_all(settings, corpus):
     torch.manual_seed(settings["seed"])
     network, _ = training_network(settings, corpus.types, torch.device("cpu"))
     examples, _ = encode_corpus(corpus, network.config)
-    decoding = ModelConfig(**settings["model"]).decoding(corpus.nested())
+    decoding = ModelConfig(**settings["model"]).decodings(corpus.nested())[-1]
     learn = LearnConfig(**settings["learn"], seed=settings["seed"])
     return MrcLearner(network, examples, learn, torch.device("cpu"), decoding)
 
@@ -114,7 +114,8 @@ def path(tmp_path):
 
 def test_a_corpus_by_types_and_shares(path, tmp_path):
     corpus = load_corpus(DataConfig(path))
-    assert corpus.types == ("A", "B") and corpus.broken.count == 0 and not corpus.nested()
+    assert corpus.types == ("A", "B") and corpus.broken.count == 0
+    assert corpus.nested() and not load_corpus(DataConfig(path, types=["A"])).nested()
     assert {name: count for name, count in corpus.counts().items() if "made" in name} == {
         "made test": 12,
         "made train": 36,
@@ -166,10 +167,10 @@ def overlapping(folder):
     [
         # Nested as train is, flat within a type, and across types.
         ("hybrid", {"nested": None}, 0),
-        ("hybrid", {"nested": False}, 2),
-        ("hybrid", {"flat_across_types": True}, 3),
-        ("tagger", {"nested": None}, 2),
-        ("tagger", {"flat_across_types": True}, 3),
+        ("hybrid", {"nested": False, "flat_across_types": False}, 2),
+        ("hybrid", {"nested": False}, 3),
+        ("tagger", {"flat_across_types": False}, 2),
+        ("tagger", {"nested": None}, 3),
     ],
 )
 def test_overlapping_mentions_that_a_model_cannot_find_are_counted(tmp_path, mode, decoding, count):
@@ -184,11 +185,11 @@ def test_overlapping_mentions_that_a_model_cannot_find_are_counted(tmp_path, mod
 
 
 def test_card_and_job_report_the_mentions_that_a_model_cannot_find(tmp_path, monkeypatch, capsys):
-    message = "2 marked spans of train overlap others and cannot be found beside them: "
+    message = "3 marked spans of train overlap others and cannot be found beside them: "
     tagger = settings(overlapping(tmp_path), mode="tagger")
     train(learner_of(tagger, tmp_path), LOOP, Worker(), tmp_path)
     figures = finish(tagger, tmp_path / "last", tmp_path / "model")
-    assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 2, "coordinated": 0}
+    assert figures["marked"] == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": 3, "coordinated": 0}
     card = (tmp_path / "model" / "README.md").read_text()
     assert message in card and "2 marked spans were widened to whole words." in card
     monkeypatch.setattr("engine.training.run._finished", lambda *arguments: {"test": {}, "examples": {}})

@@ -21,7 +21,7 @@ from tests.models.prompt_mrc.conftest import World, write
 from tests.sources.labelled.tables import to_table
 
 SYSTEM = "engine.models.prompt_mrc"
-OPTIONS = {"precision": "fp32", "evidence": "none", "margins": 0.0}
+OPTIONS = {"precision": "fp32", "evidence": "none"}
 
 
 def documents(count, seed=9):

@@ -43,7 +43,8 @@ def test_they_give_the_spans_under_any_thresholds(system, prepared):
     all_spans = set()
     try:
         for offset in offsets:
-            for change in ({}, {"match": 0.3}, {"match": 0.2, "start": 0.7, "end": 0.3}):
+            flat = {"nested": False, "flat_across_types": True}
+            for change in ({}, {"match": 0.3}, {"match": 0.2, "start": 0.7, "end": 0.3}, flat, {**flat, "match": 0.2}):
                 system.decoding = replace(trained, outside=offset, **change)
                 selected = select_all(candidates_of(scores, system.names, offset), system.decoding)
                 predicted = {(each.text, *each.key, each.score) for each in selected}

@@ -1,9 +1,12 @@
 """Thresholds tuned on candidates, worked out by hand."""
 
+import numpy as np
+import pyarrow as pa
+
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.decode import Candidate
-from engine.models.prompt_mrc.scores import lowest_decodings
-from engine.models.prompt_mrc.tuning import f1, select_all, tune
+from engine.models.prompt_mrc.scores import CANDIDATE, lowest_decodings
+from engine.models.prompt_mrc.tuning import MarkedTexts, ScoredTexts, alternatives, f1, select_all, tune
 
 
 def span(first, last, start=0.9, end=0.9, match=0.9, text=0, kind=0):
@@ -33,6 +36,51 @@ def test_the_lowest_thresholds_let_all_candidates_through():
     low = {0: [span(0, 0, 0.1, 0.1, 0.1)]}
     (lowest,) = lowest_decodings(Decoding(), tagger=False)
     assert len(select_all(low, lowest)) == 1 and not select_all(low, Decoding(start=0.1))
+
+
+def scored(gold):
+    """A text with four candidates, of which an A and a B claim the same place, and another A lies within."""
+    rows = [
+        {
+            **{"type": kind, "first": first, "last": last, "start": 10 * first, "end": 10 * last + 9, "margin": margin},
+            **dict.fromkeys(("score", "start_score", "end_score", "match_score"), score),
+            **{"window": 0, "first_token": first, "last_token": last, "edge": False, "zero_shot": False, "outside": 0.0},
+        }
+        for kind, first, last, score, margin in (
+            ("A", 0, 4, 0.9, -0.5),
+            ("B", 0, 4, 0.8, 0.5),
+            ("A", 1, 1, 0.7, 2.0),
+            ("A", 7, 8, 0.9, 1.0),
+        )
+    ]
+    table = pa.table({"row": pa.array([0], pa.int32()), "candidates": pa.array([rows], pa.list_(CANDIDATE))})
+    marked = MarkedTexts(["a"], ["text"], [[]], [frozenset("AB")])
+    return ScoredTexts(marked, ("A", "B"), False, table, {(0, *span) for span in gold})
+
+
+def test_spans_nest_only_if_that_finds_more():
+    flat, nested = Decoding(nested=False, flat_across_types=True), Decoding()
+    rows = np.array([0])
+    # Flat: the B and the last A. Nested: all four.
+    for gold, best, f1_of_best in (
+        ({(0, 4, 1), (7, 8, 0)}, "flat", 1.0),
+        ({(0, 4, 1), (7, 8, 0), (1, 1, 0)}, "nested", 6 / 7),
+        ({(0, 4, 0), (0, 4, 1), (7, 8, 0), (1, 1, 0)}, "nested", 1.0),
+    ):
+        decoding, score = scored(gold).tune([flat, nested], rows)
+        assert (decoding.overlaps, score) == (best, f1_of_best)
+    # Where both are equally good, the first is taken.
+    for decodings in ([flat, nested], [nested, flat]):
+        assert scored({(8, 9, 0)}).tune(decodings, rows)[0] == decodings[0]
+    assert scored({(0, 4, 1), (7, 8, 0)}).predict(flat, rows) == [[(0, 49, "B"), (70, 89, "A")]]
+
+
+def test_decodings_beside_that_of_a_model():
+    own = Decoding(start=0.3, nested=False)
+    assert [each.overlaps for each in alternatives(own, tagger=False)] == ["flat within each type", "flat", "nested"]
+    assert [each.overlaps for each in alternatives(own, tagger=True)] == ["flat within each type", "flat"]
+    assert [each.overlaps for each in alternatives(Decoding(), tagger=False)] == ["nested", "flat"]
+    assert {each.start for each in alternatives(own, tagger=False)} == {0.3}
 
 
 def test_f1_is_zero_without_anything_to_find():
