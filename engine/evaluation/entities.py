@@ -24,7 +24,7 @@ from engine.records import AUTO, ENTITIES, REVIEW, wrong_entities_schema
 from engine.sources.labelled import GoldSpans
 
 MENTION = ("record_id", "start", "end", "type")
-_ENTITY_FIELDS = (*MENTION, "score", "margin", "confused_with", "context_share", "hard_share", "soft_share")
+_ENTITY_FIELDS = (*MENTION, "score", "margin", "confused_with", "assertion", "context_share", "hard_share", "soft_share")
 _TEXT_FILE = ".txt"
 _LEFT_OUT = {
     "without_row": "marked texts have no row in the run.",
@@ -156,7 +156,7 @@ def _wrong(comparison: Comparison, marked: spans.Mentions, predicted: spans.Ment
         for error, gold, mention in spans.errors(set(marked[name]), set(predicted[name]))
     ]
     wrong = pl.DataFrame(rows, schema=columns, orient="row")
-    scores = comparison.predicted.select(*MENTION, "score", "margin", "confused_with")
+    scores = comparison.predicted.select(*MENTION, "score", "margin", "confused_with", "assertion")
     wrong = wrong.join(scores, on=MENTION, how="left").join(comparison.records, on="record_id")
     wrong = wrong.sort("score", "record_id", "start", "gold_start", "type", descending=[True, *[False] * 4], nulls_last=True)
     return in_schema(wrong, wrong_entities_schema(slices))
@@ -282,9 +282,11 @@ def _scope(gold: GoldSpans, known: Iterable[str] | None, names: Mapping[str, str
 
 
 def _exploded(records: pl.DataFrame, column: str, fields: Sequence[str], names: Mapping[str, str]) -> pl.DataFrame:
-    """One row per mention, its types renamed by `names`."""
+    """One row per mention, its types renamed by `names`; a field that older runs lack is null."""
     rows = records.select("record_id", column).filter(pl.col(column).list.len() > 0).explode(column)
-    mentions = rows.unnest(column).select(fields)
+    mentions = rows.unnest(column)
+    mentions = mentions.with_columns(pl.lit(None, pl.String).alias(name) for name in {*fields} - {*mentions.columns})
+    mentions = mentions.select(fields)
     return mentions.with_columns(pl.col(name).replace(names) for name in ("type", "confused_with") if name in fields)
 
 

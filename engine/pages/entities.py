@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.pages.highlight import LANES, Span, alike, highlight, shown, strength
 from engine.pages.tables import Column, table
+from engine.text.assertions import AFFIRMED
 
 
 def types_of(entities: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -15,14 +16,16 @@ def types_of(entities: Sequence[Mapping[str, Any]]) -> list[str]:
 def types_legend(types: Sequence[str]) -> str:
     """The legend of the lines under or over words."""
     lanes = "".join(f'<mark class="{_lane(lane)} swatch">{shown(name)}</mark>' for lane, name in enumerate(types))
-    return f'<p class="legend soft"><span>Line: {lanes}</span><span>Strength of colour: score within the report</span></p>'
+    said = '<mark class="negated">denied</mark> <mark class="uncertain">uncertain, of the past, of a relative</mark>'
+    rest = f"<span>Strength of colour: score within the report</span><span>The text says: {said}</span>"
+    return f'<p class="legend soft"><span>Line: {lanes}</span>{rest}</p>'
 
 
 def entities_part(text: str, entities: Sequence[Mapping[str, Any]]) -> str:
     """The entities beside codes: one line per type and, folded, the text with all of them.
 
     Args:
-        entities: `start`, `end` (half-open, in characters of `text`), `type` and `score` (0 to 1).
+        entities: `start`, `end` (half-open, in characters of `text`), `type`, `score` (0 to 1) and, if known, `assertion`.
     Raises:
         ContractError: a span lies outside the text.
     """
@@ -53,7 +56,7 @@ def _marked(text: str, spans: Sequence[Span]) -> str:
 
 def _spans(entities: Sequence[Mapping[str, Any]], types: Sequence[str]) -> list[Span]:
     return [
-        Span(e["start"], e["end"], e["score"], e["score"], types.index(e["type"]), e["type"])
+        Span(e["start"], e["end"], e["score"], e["score"], types.index(e["type"]), _label(e), look=_denial(e))
         for e in sorted(entities, key=lambda e: (e["start"], e["end"], e["type"]))
     ]
 
@@ -61,10 +64,23 @@ def _spans(entities: Sequence[Mapping[str, Any]], types: Sequence[str]) -> list[
 def _lines(text: str, spans: Sequence[Span]) -> str:
     lines = []
     for lane, name in dict.fromkeys(sorted((span.lane, span.label) for span in spans)):
-        groups = alike(text, [span for span in spans if span.lane == lane])
-        chips = " ".join(f'<mark class="{_lane(lane)} swatch">{content}</mark>' for _, content in groups)
+        groups = alike(text, [span for span in spans if span.label == name])
+        chips = " ".join(
+            f'<mark class="{f"{_lane(lane)} {span.look}".strip()} swatch">{content}</mark>' for span, content in groups
+        )
         lines.append(f'<p class="chips"><span class="soft">{shown(name)}:</span> {chips}</p>')
     return "".join(lines)
+
+
+def _denial(entity: Mapping[str, Any]) -> str:
+    """What the text says of an entity that it does not affirm; empty for others."""
+    assertion = entity.get("assertion") or AFFIRMED
+    return "" if assertion == AFFIRMED else assertion
+
+
+def _label(entity: Mapping[str, Any]) -> str:
+    denial = _denial(entity)
+    return f"{entity['type']}, {denial}" if denial else entity["type"]
 
 
 def _lane(lane: int) -> str:
@@ -76,6 +92,7 @@ def _one_by_one(text: str, entities: Sequence[Mapping[str, Any]]) -> str:
     columns = {
         Column("entity"): lambda e: _words(text, e["start"], e["end"]),
         Column("type"): lambda e: shown(e["type"]) + (' <span class="soft">not trained</span>' if e.get("zero_shot") else ""),
+        Column("what the text says of it"): lambda e: _said(text, e),
         Column("score", number=True): lambda e: f"{e['score']:.1%}",
         Column("nearest other type"): rival,
         Column("words that decided", wide=True): lambda e: _evidence(text, e.get("evidence") or ()),
@@ -86,6 +103,12 @@ def _one_by_one(text: str, entities: Sequence[Mapping[str, Any]]) -> str:
     rows = list(zip(*(cells[column] for column in used), strict=True))
     title = f"{len(rows)} entities one by one, the least certain first" if len(rows) > 1 else "The one entity"
     return f'<details><summary class="soft">{title}</summary>{table(used, rows)}</details>'
+
+
+def _said(text: str, entity: Mapping[str, Any]) -> str:
+    """What the text says of an entity that it does not affirm, and the words that say so."""
+    denial = _denial(entity)
+    return f'{denial} <span class="soft">{_words(text, entity["cue_start"], entity["cue_end"])}</span>' if denial else ""
 
 
 def rival(entity: Mapping[str, Any]) -> str:

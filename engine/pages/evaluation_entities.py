@@ -12,6 +12,7 @@ from engine.pages.entities import rival
 from engine.pages.highlight import shown
 from engine.pages.tables import Column, table
 from engine.records import ENTITIES
+from engine.text.assertions import AFFIRMED
 
 _DECISIONS = {"review": "read in part", "failed": "failed: not answered"}
 _OVERALL = {
@@ -131,7 +132,8 @@ def _wrong(evaluation: Evaluation) -> str:
     lines = []
     for row in evaluation.wrong.slice(0, figures.WRONG).to_pylist():
         score = "" if row["score"] is None else f"{row['score']:.1%}"
-        places = (_place(row, "gold_"), _place(row, ""))
+        said = "" if row["assertion"] in (None, AFFIRMED) else f' <span class="soft">{row["assertion"]}</span>'
+        places = (_place(row, "gold_"), _place(row, "") + said)
         lines.append([shown(row["record_id"]), _ERRORS[row["error"]], *places, score, rival(row)])
     heads = [Column("record"), Column("error", wide=True), Column("marked"), Column("found"), Column("score", True)]
     heads.append(Column("nearest other type"))

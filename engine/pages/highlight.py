@@ -16,7 +16,7 @@ _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} |
 @dataclass(frozen=True)
 class Span:
     """One piece of evidence: half-open offsets in code points, signed score, weight (share), and the number `lane` of its
-    task."""
+    task. `look` is a further class of its mark."""
 
     start: int
     end: int
@@ -25,6 +25,7 @@ class Span:
     lane: int
     label: str
     anchor: str = ""
+    look: str = ""
 
 
 def shown(text: str) -> str:
@@ -86,7 +87,7 @@ def _piece(text: str, left: int, covering: Sequence[Span], strongest: dict[int, 
         return shown(text)
     top = max(covering, key=lambda s: strength(s, strongest[s.lane]))
     classes = [f"{'for' if top.score >= 0 else 'against'}{strength(top, strongest[top.lane])}"]
-    classes += sorted({f"lane{s.lane % LANES}" for s in covering})
+    classes += sorted({f"lane{s.lane % LANES}" for s in covering} | {s.look for s in covering if s.look})
     title = "; ".join(f"{s.label}: score {s.score:+.3f}, weight {s.weight:.0%}" for s in covering)
     anchors = "".join(f'<a id="{html.escape(s.anchor)}"></a>' for s in covering if s.anchor and s.start == left)
     return f'{anchors}<mark class="{" ".join(classes)}" title="{html.escape(title)}">{shown(text)}</mark>'

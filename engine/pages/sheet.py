@@ -20,7 +20,7 @@ ROWS = (ALL, AUTO, REVIEW, FAILED)
 DELIMITERS = (",", ";")
 _RECORD = ("record_id", "source", "position", "decision")
 _TASK = ("code", "name", "prob", "top")
-_ENTITY = ("type", "start", "end", "score", "zero_shot")
+_ENTITY = ("type", "start", "end", "assertion", "score", "zero_shot")
 _BEGINNING = codecs.BOM_UTF8 + _RECORD[0].encode()
 _BATCH = 4096
 _SHOWN = 3
@@ -33,8 +33,9 @@ def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str
     """Writes the rows of `codes` or `entities` as CSV, whole or not at all; returns the number of lines below the header.
 
     The columns: record_id, source, position, decision, reasons; for each task code, name, probability and the most probable
-    codes, or one entity's type, place and score; the kind of failure; the kept columns. A report without entities has one line.
-    UTF-8 with a byte order mark and `\\r\\n`, as spreadsheets expect; with the delimiter `;`, numbers have a decimal comma.
+    codes, or one entity's type, place, assertion and score; the kind of failure; the kept columns. A report without entities has
+    one line. UTF-8 with a byte order mark and `\\r\\n`, as spreadsheets expect; with the delimiter `;`, numbers have a decimal
+    comma.
 
     Args:
         files: the published files of the table, in order; a few thousand rows are read at a time.
@@ -106,7 +107,8 @@ def _cells(table: pa.Table, point: str) -> list[tuple[str, list[str]]]:
         pairs = [(row, entity) for row, entities in enumerate(lists) for entity in entities or [{}]]
         table = table.take(pa.array([row for row, _ in pairs], pa.int64()))
         kinds = table.schema.field("entities").type.value_type
-        for name in _ENTITY:
+        # Runs of older versions have no assertions.
+        for name in (name for name in _ENTITY if kinds.get_field_index(name) >= 0):
             values = pa.array([entity.get(name) for _, entity in pairs], kinds.field(name).type)
             answers.append((f"entity_{name}", _probs(values, point) if name == "score" else _texts(values, point)))
     for task in tasks_of(table.schema):

@@ -64,6 +64,14 @@ _LANES = {
     "lane2": "border-top:2px solid var(--lane2)",
     "lane3": "box-shadow:inset 0 .2em var(--lane3)",
 }
+# What a text says of an entity, see `engine.text.assertions`.
+_LOOKS = {
+    "negated": "text-decoration:line-through",
+    "lane1.negated": "text-decoration:underline line-through",
+    "uncertain": "font-style:italic; opacity:.75",
+    "historical": "font-style:italic; opacity:.75",
+    "relative": "font-style:italic; opacity:.75",
+}
 
 
 def style() -> str:
@@ -71,7 +79,7 @@ def style() -> str:
     for step in range(1, STRENGTHS + 1):
         alpha = round(0.06 + 0.54 * step / STRENGTHS, 3)
         rules += [f".{sign}{step} {{ background:rgb(var(--{sign}) / {alpha}) }}" for sign in ("for", "against")]
-    rules += [f".{lane} {{ {rule} }}" for lane, rule in _LANES.items()]
+    rules += [f".{name} {{ {rule} }}" for name, rule in (_LANES | _LOOKS).items()]
     return "\n".join(rules)
 
 

@@ -63,6 +63,12 @@ class Scopes:
         # The nearest cue of a kind counts.
         return min(holding, key=lambda each: (_ORDER.index(each.kind), abs(each.cue_start - start)), default=None)
 
+    def columns(self, start: int, end: int) -> dict[str, str | int | None]:
+        """The same as columns of a table: `assertion`, and `cue_start` and `cue_end`, null if it is affirmed."""
+        scope = self.of(start, end)
+        kind, *cue = (AFFIRMED, None, None) if scope is None else (scope.kind, scope.cue_start, scope.cue_end)
+        return dict(zip(("assertion", "cue_start", "cue_end"), (kind, *cue), strict=True))
+
 
 @dataclass(frozen=True)
 class Assertion:

@@ -1,5 +1,6 @@
 """Entities against gold, worked by hand: six patients whose reports are alike, so that no figure rests on too few."""
 
+import pyarrow as pa
 import pytest
 
 from engine.evaluation.entities import figures
@@ -14,7 +15,7 @@ MARKED = [(0, 10, A), (20, 30, A), (40, 50, B), (60, 70, B)]
 FOUND = [
     (0, 10, A, 0.9, {"margin": 3.0, "confused_with": B, "context_share": 0.5, "hard_share": 0.25, "soft_share": 0.25}),
     (22, 30, A, 0.8, {"margin": 2.0, "confused_with": B, "context_share": 0.7}),
-    (40, 50, A, 0.7, {"margin": -1.0, "confused_with": B}),
+    (40, 50, A, 0.7, {"margin": -1.0, "confused_with": B, "assertion": "negated"}),
     (80, 90, B, 0.6, {"margin": 1.0, "confused_with": A}),
 ]
 IDS = [f"r{at}" for at in range(6)]
@@ -24,6 +25,15 @@ def evaluated(found=FOUND, marked=MARKED, extra=(), rounds=50, **more):
     rows = [found_row(name, found, ward="x" if at % 2 else "y") for at, name in enumerate(IDS)]
     gold = marked_texts({**{name: marked for name in IDS}, **{row["record_id"]: [] for row in extra}})
     return figures(found_rows([*rows, *extra], ["ward"]), gold, rounds=Rounds(rounds), **more)
+
+
+def test_a_run_of_a_version_without_assertions_is_measured_too():
+    table = found_rows([found_row(name, FOUND) for name in IDS])
+    older = pa.struct([field for field in table.schema.field("entities").type.value_type if field.name != "assertion"])
+    rows = pa.array(table["entities"].to_pylist(), pa.list_(older))
+    table = table.set_column(table.schema.get_field_index("entities"), "entities", rows)
+    found = figures(table, marked_texts({name: MARKED for name in IDS}), rounds=Rounds(50))
+    assert found.counts["found"] == 24 and set(found.wrong["assertion"].to_pylist()) == {None}
 
 
 def test_figures_of_all_types_and_of_each():
@@ -84,7 +94,7 @@ def test_types_at_the_same_words_are_counted():
 
 def test_errors_stand_by_record_with_their_places_the_surest_first():
     wrong = check(evaluated(slices=["ward"]).wrong, wrong_entities_schema(["ward"])).to_pylist()
-    assert len(wrong) == 24
+    assert len(wrong) == 24 and {row["assertion"] for row in wrong if row["error"] == "type_wrong"} == {"negated"}
     assert [row["record_id"] for row in wrong[:6]] == IDS and [row["slice_ward"] for row in wrong[:2]] == ["y", "x"]
     names = ("error", "type", "start", "end", "gold_type", "gold_start", "gold_end")
     assert [tuple(row[name] for name in names) for row in wrong[::6]] == [

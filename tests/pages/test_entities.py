@@ -7,6 +7,7 @@ import pytest
 
 from engine.errors import ContractError
 from engine.pages.entities import entities_card, types_legend, types_of
+from engine.pages.style import style
 
 TEXT = "Aspirin <for> pain, no pain."
 ENTITIES = [
@@ -41,6 +42,19 @@ def test_columns_that_nobody_has_are_left_out_and_types_keep_their_lines():
     card = entities_card(TEXT, one, ["Drug", "Sign"])
     assert rows(card) == [["pain", "Sign", "50.0%"]] and "lane1" in card and "lane0" not in card and "The one entity" in card
     assert 'class="lane1 swatch">Sign<' in types_legend(["Drug", "Sign"])
+
+
+def test_a_denied_entity_is_seen_as_denied():
+    denied = [ENTITIES[0] | {"assertion": "affirmed"}, ENTITIES[2] | {"assertion": "negated", "cue_start": 20, "cue_end": 22}]
+    card = entities_card(TEXT, denied, ["Drug", "Sign"])
+    lines = [html.unescape(re.sub(r"<[^>]*>", "", line)) for line in re.findall(r'<p class="chips">.*?</p>', card)]
+    assert lines == ["Sign: pain", "Sign, negated: pain"]
+    assert [row[2] for row in rows(card)] == ["", "negated no"]
+    # Struck through in its line and in the text, with the reason as its tooltip.
+    assert card.count('negated swatch">pain<') == 1 and re.search(
+        r'<mark class="for10 lane1 negated" title="Sign, negated: ', card
+    )
+    assert ".negated {" in style() and "denied" in types_legend(["Sign"])
 
 
 def test_nothing_found_still_shows_the_text():

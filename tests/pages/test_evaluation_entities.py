@@ -47,7 +47,14 @@ def test_errors_stand_by_their_ids_and_places(tmp_path):
     assert "The 24 errors by record, highest scores first" in page and "They are also in wrong/wrong.parquet" in page
     rows = cells(page, "The 24 errors by record, highest scores first")
     assert rows[0] == ["r0", "wrong start, right end", "A 20–30", "A 22–30", "80.0%", "B 2.0 behind"]
-    assert rows[6] == ["r0", "the right words under another type", "B 40–50", "A 40–50", "70.0%", "B 1.0 ahead of this one"]
+    assert rows[6] == [
+        "r0",
+        "the right words under another type",
+        "B 40–50",
+        "A 40–50 negated",
+        "70.0%",
+        "B 1.0 ahead of this one",
+    ]
     assert rows[23] == ["r5", "marked, and nothing like it was found", "B 60–70", "", "", ""]
 
 

@@ -115,9 +115,10 @@ def test_with_semicolons_numbers_have_a_decimal_comma(tmp_path):
 
 
 def test_one_line_an_entity_and_one_for_a_report_without(tmp_path):
-    entity = {"type": "Disease", "start": 3, "end": 9, "score": 0.75, "zero_shot": False, "evidence": []}
+    entity = {"type": "Disease", "start": 3, "end": 9, "assertion": "negated", "score": 0.75, "zero_shot": False, "evidence": []}
+    device = {"type": "Device", "start": 20, "end": 25, "assertion": None, "zero_shot": True}
     rows = [
-        row(1, entities=[entity, entity | {"type": "Device", "start": 20, "end": 25, "zero_shot": True}], hospital="A"),
+        row(1, entities=[entity, entity | device], hospital="A"),
         row(2, entities=[], hospital="B"),
         FAILED | {"record_id": "003"},
     ]
@@ -125,14 +126,14 @@ def test_one_line_an_entity_and_one_for_a_report_without(tmp_path):
     assert write_sheet(str(tmp_path / "out.csv"), [write(table, tmp_path / "e.parquet")]) == 4
     header, *lines = read(tmp_path / "out.csv")
     assert header[5:] == [
-        *("entity_type", "entity_start", "entity_end", "entity_score", "entity_zero_shot"),
+        *("entity_type", "entity_start", "entity_end", "entity_assertion", "entity_score", "entity_zero_shot"),
         *("failure", "hospital", "age"),
     ]
-    assert [[line[0], *line[5:12]] for line in lines] == [
-        ["001", "Disease", "3", "9", "0.7500", "false", "", "A"],
-        ["001", "Device", "20", "25", "0.7500", "true", "", "A"],
-        ["002", "", "", "", "", "", "", "B"],
-        ["003", "", "", "", "", "", "missing_text", ""],
+    assert [[line[0], *line[5:13]] for line in lines] == [
+        ["001", "Disease", "3", "9", "negated", "0.7500", "false", "", "A"],
+        ["001", "Device", "20", "25", "", "0.7500", "true", "", "A"],
+        ["002", "", "", "", "", "", "", "", "B"],
+        ["003", "", "", "", "", "", "", "missing_text", ""],
     ]
 
 

@@ -279,6 +279,8 @@ def test_of_several_scopes_the_first_kind_and_then_the_nearest_cue_decides():
     assert scopes.of(35, 40) == (9, 40, NEGATED, 45, 50)
     assert scopes.of(6, 8).kind == HISTORICAL and scopes.of(60, 61) is None
     assert Scopes([]).of(0, 1) is None
+    assert scopes.columns(10, 20) == {"assertion": NEGATED, "cue_start": 6, "cue_end": 8}
+    assert scopes.columns(60, 61) == {"assertion": AFFIRMED, "cue_start": None, "cue_end": None}
 
 
 @given(st.lists(st.sampled_from([*PIECES, "\n", ". ", "clinical history:", "DIAGNOSIS:", "\u00ad"]), max_size=40))

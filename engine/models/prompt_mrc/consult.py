@@ -23,7 +23,8 @@ def consult(
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """The entities of a text, in its order, each with the fields of the table `entities`, evidence included, and its own `text`.
+    """The entities of a text, in its order, each with the fields of the table `entities`, evidence included, its own `text`,
+    and `cue`, the words that deny or doubt it, if there are any.
 
     Args:
         types: types to look for, as `types` of the options; without types and question all types of the model.
@@ -67,4 +68,9 @@ def answer(extractor: Extractor, text: str) -> list[dict[str, Any]]:
             f"the text is too long: its last {beyond:,} characters are not read; raise max_tokens in options, or split the text"
         )
     (row,) = extractor.run(prepared).to_pylist()
-    return [entity | {"text": text[entity["start"] : entity["end"]]} for entity in row["entities"]]
+    return [
+        entity
+        | {"text": text[entity["start"] : entity["end"]]}
+        | {"cue": None if entity["cue_start"] is None else text[entity["cue_start"] : entity["cue_end"]]}
+        for entity in row["entities"]
+    ]

@@ -22,7 +22,7 @@ from engine.models.prompt_mrc.templates import checked_questions
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
 from engine.records import AUTO, REVIEW, entities_fields
-from engine.text.assertions import Asserted, has_lexicon
+from engine.text.assertions import Asserted, Scope, Scopes, has_lexicon
 from engine.text.phrases import Reading
 from engine.text.sentences import parts
 
@@ -197,17 +197,20 @@ class Extractor(TokenSystem):
             ContractError: an entity does not lie in its text.
         """
         words = {name: list_values(prepared[name]) for name in WORDS}
-        windows = self.windows(prepared)
+        windows, scopes = self.windows(prepared), prepared["scopes"].to_pylist()
         reports = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
         spans, lost = self._spans(windows)
         evidence = self._evidence(spans, windows, words) if self.options.evidence != "none" else {}
         for number, report in enumerate(reports):
+            said = None if scopes[number] is None else Scopes(Scope(**scope) for scope in scopes[number])
             reasons = ["text_truncated"] if report["truncated_chars"] else []
             yield {
                 "row": report["row"],
                 "decision": REVIEW if reasons else AUTO,
                 "reasons": reasons,
-                "entities": [self._entity(span, words, evidence.get(span, {}), report["text_chars"]) for span in spans[number]],
+                "entities": [
+                    self._entity(span, words, said, evidence.get(span, {}), report["text_chars"]) for span in spans[number]
+                ],
                 "invalid_start_gt_end": lost[number],
                 "text_sha256": report["text_sha256"],
                 "n_tokens": len(words["input_ids"][number]),
@@ -294,9 +297,14 @@ class Extractor(TokenSystem):
         return rows
 
     def _entity(
-        self, span: "Candidate", words: Mapping[str, Sequence[Any]], evidence: Mapping[str, Any], chars: int
+        self,
+        span: "Candidate",
+        words: Mapping[str, Sequence[Any]],
+        said: Scopes | None,
+        evidence: Mapping[str, Any],
+        chars: int,
     ) -> dict[str, Any]:
-        """The row of an entity, checked against its text of `chars` characters.
+        """The row of an entity, checked against its text of `chars` characters with the assertions `said`.
 
         Raises:
             ContractError: it is not a run of the text's words, or it or its evidence does not lie in the text.
@@ -315,6 +323,7 @@ class Extractor(TokenSystem):
             "type": self.names[span.type],
             "start": start,
             "end": end,
+            **({} if said is None else said.columns(start, end)),
             "score": span.score,
             "start_score": span.start_score,
             "end_score": span.end_score,

@@ -68,7 +68,7 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     tell("before: with the checkpoint's own thresholds. after: each text with new thresholds that were tuned on other texts.")
     tell("\n".join([*lines, *effect]))
     about = [
-        "whose card follows. These replace its thresholds and their figures, and whether mentions nest: what has the best exact F1",
+        "whose card follows. These replace its thresholds, whether mentions nest, and their figures: what has the best exact F1",
         "on texts that the user marked. `before` and `after` are figures on those texts, `after` with each text decided by",
         "thresholds that were tuned on other texts.",
     ]

@@ -60,6 +60,30 @@ def test_prepared_texts_have_parts_and_scopes_and_no_text(model):
     assert short == []
 
 
+DENIED = "no red apple. we saw the green pear today; history of red plum"
+
+
+def test_an_entity_says_what_the_text_says_of_it_and_by_which_words(model, tmp_path):
+    (row,) = rows(extractor(model, types=["A"]), [DENIED])
+    said = [
+        (DENIED[each["start"] : each["end"]], each["assertion"], DENIED[each["cue_start"] or 0 : each["cue_end"] or 0])
+        for each in row["entities"]
+    ]
+    assert said == [("red apple", "negated", "no"), ("green pear", "affirmed", ""), ("red plum", "historical", "history of")]
+    entities = consult(DENIED, ["A"], model=str(model), options={"precision": "fp32"})
+    assert [each["cue"] for each in entities] == ["no", None, "history of"]
+
+
+def test_a_model_of_a_language_without_a_lexicon_says_nothing(model):
+    system = extractor(model, types=["A"])
+    checkpoint = replace(system.checkpoint, config=replace(system.config, language="es"))
+    spanish = Extractor(checkpoint, system.options, {})
+    assert spanish.prepare(records([DENIED]))["scopes"].to_pylist() == [None]
+    (row,) = rows(spanish, [DENIED])
+    assert len(row["entities"]) == 3
+    assert all(each[name] is None for each in row["entities"] for name in ("assertion", "cue_start", "cue_end"))
+
+
 def test_flat_decoding_keeps_one_of_overlapping_spans(model):
     # flat_across_types also means no overlap within a type, whatever the checkpoint says.
     assert extractor(model, flat_across_types=True).decoding.nested is False
