@@ -37,6 +37,9 @@ def cue(text):
         ("No carcinoma.", NEGATED),
         ("Without any evidence of carcinoma.", NEGATED),
         ("Negative for dysplasia and carcinoma.", NEGATED),
+        ("Two lymph nodes negative for carcinoma.", NEGATED),
+        ("A single lymph node is negative for carcinoma.", NEGATED),
+        ("Margins are negative for carcinoma.", NEGATED),
         ("Neither dysplasia nor carcinoma.", NEGATED),
         ("Carcinoma is not identified.", NEGATED),
         ("Carcinoma has been ruled out.", NEGATED),
@@ -95,6 +98,7 @@ def test_which_of_several_counts(text, kinds):
     [
         ("Not only carcinoma but melanoma.", [AFFIRMED, AFFIRMED]),
         ("Triple negative carcinoma.", [AFFIRMED]),
+        ("Node negative carcinoma.", [AFFIRMED]),
         ("Non-small cell carcinoma.", [AFFIRMED]),
         ("No doubt a carcinoma.", [AFFIRMED]),
         ("No. of nodes with carcinoma: 3.", [AFFIRMED]),
