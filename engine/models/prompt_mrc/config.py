@@ -163,6 +163,19 @@ class DataConfig:
         path=True,
     )
     types: tuple[str, ...] = key((), "Entity types to learn; empty: all types of the training set.")
+    further: tuple[str, ...] = key(
+        (),
+        "Further types of train to be asked for, in many words, so that the model answers own questions.",
+    )
+    tumours: str | None = key(None, "Type that mentions of tumours get, whatever a corpus calls them; null: as they are marked.")
+    joined: int = key(
+        0, "Words of a training text, made of neighbouring sentences of a corpus or cut from a report; 0: as they are.", low=0
+    )
+    noise: float = key(0.0, "Share of the training texts that are read with misread letters, as scans have them.", low=0, high=1)
+    reports: str | None = key(
+        None, "Table with text and split of reports that nobody marked; terms of a list mark them (silver).", path=True
+    )
+    reports_share: float = key(1.0, "Share of these reports, or of their pieces, to learn from.", low=0.0001, high=1.0)
     share: float = key(1.0, "Share of the training set to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float = key(1.0, "Share of the validation and test sets to measure on, chosen by id.", low=0.0001, high=1.0)
     cut_share: float = key(0.1, "Share of the training set that replaces a missing validation or test set.", low=0.01, high=0.5)

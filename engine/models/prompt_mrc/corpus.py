@@ -16,6 +16,7 @@ from engine.models.examples import COMMON
 from engine.models.prompt_mrc.config import DataConfig, Decoding, MrcConfig
 from engine.models.prompt_mrc.instances import MAX_WORDS, Span, align_spans, without_overlaps
 from engine.models.prompt_mrc.options import Options
+from engine.models.prompt_mrc.texts import joined, marked_reports, with_noise, with_tumours
 from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
 from engine.text.tokens import TokenizedText, tokenize
@@ -36,13 +37,14 @@ SCHEMA = pa.schema(
 @dataclass(frozen=True)
 class Corpus:
     """Usable documents with their splits, the types to learn, and the types that are `marked` in each dataset; the `broken`
-    documents, and how many mentions are `coordinated`, which become no span."""
+    documents, how many mentions are `coordinated`, which become no span, and `further` types to be asked for in training."""
 
     documents: list[Document]
     types: tuple[str, ...]
     marked: Mapping[str | None, frozenset[str]]
     broken: Broken
     coordinated: int = 0
+    further: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Documents by dataset and split, and mentions of the types by split."""
@@ -85,21 +87,38 @@ def load_corpus(config: DataConfig) -> Corpus:
             f"data.path: {broken.lines()[0]}; figures on the rest would say little of the corpus, so mend them or take them out"
         )
     documents = with_splits(documents, config.cut_share)
-    sound = [each for each in documents if not each.broken]
+    sound = _prepared([each for each in documents if not each.broken], config)
     train = [each for each in sound if each.split == TRAIN]
     learned = {span.type for each in train for span in each.spans}
-    unknown = [name for name in config.types if name not in learned]
-    if unknown and train:
-        raise ConfigError(f"data.types: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
-    types = tuple(config.types) or tuple(sorted(learned))
-    marked = marked_types(sound, types)
+    for key, names in (("types", config.types), ("further", config.further)):
+        unknown = [name for name in names if name not in learned]
+        if unknown and train:
+            raise ConfigError(f"data.{key}: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
+    types = tuple(config.types) or tuple(sorted(learned - set(config.further)))
+    marked = marked_types(sound, {*types, *config.further})
     usable = [each for each in sound if marked[each.dataset] and _is_sampled(each, config)]
     empty = [split for split in (TRAIN, VALID, TEST) if not any(each.split == split for each in (usable if types else sound))]
     if empty or not types:
         of_split = Broken.of([each for each in documents if each.split in empty])
         reason = (of_split if of_split.count else broken).lines()[:1]
         raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *reason]))
-    return Corpus(usable, types, marked, broken, omitted.count({each.record_id for each in usable}, types))
+    coordinated = omitted.count({each.record_id for each in usable}, types)
+    return Corpus(usable, types, marked, broken, coordinated, tuple(config.further))
+
+
+def _prepared(documents: list[Document], config: DataConfig) -> list[Document]:
+    """Sound documents as training reads them."""
+    if config.tumours is not None:
+        documents = [with_tumours(each, config.tumours) for each in documents]
+    if config.joined:
+        learned = [each for each in documents if each.split != TEST]
+        documents = [*joined(learned, config.joined), *(each for each in documents if each.split == TEST)]
+    if config.reports is not None:
+        documents = [*documents, *marked_reports(config.reports, config.joined, config.reports_share)]
+    if config.noise:
+        noisy = {each.record_id for each in documents if each.split == TRAIN and in_share(each.record_id, config.noise, "noise")}
+        documents = [with_noise(each) if each.record_id in noisy else each for each in documents]
+    return documents
 
 
 def _is_sampled(document: Document, config: DataConfig) -> bool:
@@ -134,11 +153,12 @@ class Examples:
     valid: np.ndarray
     annotated: list[frozenset[int]]
 
-    def overlapping(self, decoding: Decoding) -> int:
-        """How many spans of the training set overlap longer ones such that `decoding` can never return both."""
+    def overlapping(self, decoding: Decoding, types: int) -> int:
+        """How many spans of the first `types` types in the training set overlap longer ones such that `decoding` can never return
+        both."""
         if decoding.nested:
             return 0
-        spans = [self.spans[member] for member in np.flatnonzero(self.train)]
+        spans = [[span for span in self.spans[member] if span.type < types] for member in np.flatnonzero(self.train)]
         return sum(len(each) - len(without_overlaps(each, decoding.flat_across_types)) for each in spans)
 
     def longest(self) -> int:
@@ -181,17 +201,17 @@ def encode_corpus(corpus: Corpus, config: MrcConfig) -> tuple[Examples, Counter[
     Raises:
         ConfigError: a span does not fit its text.
     """
-    documents, spans, counts = corpus.documents, [], Counter()
+    documents, spans, counts, names = corpus.documents, [], Counter(), (*config.types, *corpus.further)
     tokenizer = load_tokenizer(encoder_folder(config.encoder))
     tokens = tokenize(tokenizer, [document.text for document in documents], Options.max_tokens)
     for document, text in zip(documents, tokens, strict=True):
         marked, name = map(vars, document.spans), f"record {document.record_id}"
-        aligned, its_counts = align_spans(text, len(document.text), marked, config.types, name)
+        aligned, its_counts = align_spans(text, len(document.text), marked, names, name)
         spans.append(aligned)
         counts.update(its_counts)
     split = np.array([document.split or "" for document in documents])
     readable = np.array([len(text.ids) > 0 for text in tokens], dtype=bool)
-    numbers = {name: number for number, name in enumerate(config.types)}
+    numbers = {name: number for number, name in enumerate(names)}
     annotated = [
         frozenset(numbers[name] for name in corpus.marked[document.dataset] if name in numbers) for document in documents
     ]

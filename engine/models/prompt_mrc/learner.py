@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.batching import micro_batch, token_budget_batches
-from engine.encoders import attention_for, pick_precision
+from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
 from engine.models.adapter import attach
 from engine.models.base import Worker
@@ -29,6 +29,7 @@ from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, colla
 from engine.models.prompt_mrc.prompts import VECTORS
 from engine.models.prompt_mrc.templates import complete_config
 from engine.models.prompt_mrc.tuning import exact_figures
+from engine.models.prompt_mrc.wordings import Prompt, Wordings
 from engine.records import seed_of
 
 # A sum over tokens is divided by this.
@@ -44,7 +45,10 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> "MrcLearner":
     network, _ = training_network(settings, stored.facts["types"], worker.device)
     learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
     decoding = ModelConfig(**settings["model"]).decodings(stored.facts["nested"], stored.facts["longest"])[-1]
-    return MrcLearner(network, Examples.from_table(stored.whole()), learn, worker.device, decoding)
+    wordings, further = None, tuple(settings["data"]["further"])
+    if further:
+        wordings = Wordings.of(network.config, further, load_tokenizer(encoder_folder(network.config.encoder)))
+    return MrcLearner(network, Examples.from_table(stored.whole()), learn, worker.device, decoding, wordings)
 
 
 def training_network(
@@ -88,9 +92,16 @@ class MrcLearner:
     weights = (1.0, 1.0, 0.1)
 
     def __init__(
-        self, network: MrcNetwork, examples: Examples, config: LearnConfig, device: torch.device, decoding: Decoding
+        self,
+        network: MrcNetwork,
+        examples: Examples,
+        config: LearnConfig,
+        device: torch.device,
+        decoding: Decoding,
+        wordings: "Wordings | None" = None,
     ) -> None:
         self.network = network.to(device)
+        self.wordings = wordings
         self.examples = examples
         self.config = config
         self.device = device
@@ -114,8 +125,8 @@ class MrcLearner:
         return {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
-        windows = [window for member in examples for window in self.windows(member)]
-        types = [self._types(window, epoch) for window in windows]
+        asked = [(window, self._types(window, epoch)) for member in examples for window in self.windows(member)]
+        windows, types = zip(*(each for each in asked if each[1]), strict=True) if any(kinds for _, kinds in asked) else ((), ())
         for batch in self._batches(windows, [len(each) for each in types]):
             shown = [windows[at] for at in batch]
             contexts = self._masked(collate(shown, self.network.config.special), shown, epoch).to(self.device)
@@ -123,14 +134,20 @@ class MrcLearner:
                 terms = {"tags": self._tag_loss(self.network(contexts, [0]), shown)}
             else:
                 rows = [(number, kind) for number, at in enumerate(batch) for kind in types[at]]
-                terms = self._span_losses(self._logits(contexts, rows), contexts, shown, rows, epoch)
+                logits = self._logits(contexts, rows, self._prompts(shown, rows, epoch))
+                terms = self._span_losses(logits, contexts, shown, rows, epoch)
             yield terms, int(contexts.mask.sum())
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         """Exact precision, recall and F1 of spans on the validation set, over all types and for each (`f1_<type>`)."""
         members = np.flatnonzero(self.examples.valid).tolist()
-        gold = {(member, span.first, span.last, span.type) for member in members for span in self.examples.spans[member]}
+        gold = {
+            (member, span.first, span.last, span.type)
+            for member in members
+            for span in self.examples.spans[member]
+            if span.type < len(self.types)
+        }
         predicted = {
             (span.text, span.first, span.last, span.type)
             for span in self.predict(members)
@@ -163,7 +180,8 @@ class MrcLearner:
         return windows(member, tokens.ids, tokens.word_of_token, config.window, config.overlap)
 
     def _batches(self, windows: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
-        room = max(map(len, self.network.queries)) + self.network.config.soft + 3
+        longest = max(map(len, self.network.queries)) if self.wordings is None else self.wordings.longest
+        room = longest + self.network.config.soft + 3
         budget = micro_batch(self.config.budget or 0, self.device.type, on_cpu=1024)
         return token_budget_batches(prompts, [len(window) + room for window in windows], budget)
 
@@ -175,9 +193,19 @@ class MrcLearner:
         """The types that a window is asked for; a tagger has one prompt for all of them."""
         if self.tagger:
             return [0]
-        present = [kind for _, _, kind in spans_within(window, self.examples.spans[window.text])]
-        annotated = self.examples.annotated[window.text]
-        return sample_types(present, annotated, self.config.negatives, self._rng(window, "types", epoch))
+        present = {kind for _, _, kind in spans_within(window, self.examples.spans[window.text])}
+        annotated, rng = self.examples.annotated[window.text], self._rng(window, "types", epoch)
+        known = frozenset(self.types)
+        kinds = sample_types(present & known, annotated & known, self.config.negatives, rng) if annotated & known else []
+        if self.wordings is not None:
+            kinds += self.wordings.drawn(present - known, annotated - known, rng)
+        return kinds
+
+    def _prompts(self, windows: Sequence[Window], rows: Sequence[tuple[int, int]], epoch: int) -> list[Prompt]:
+        """What stands in front of each row (window, type)."""
+        if self.wordings is None:
+            return [(kind, None) for _, kind in rows]
+        return [self.wordings.prompt(kind, self._rng(windows[number], f"wording{kind}", epoch)) for number, kind in rows]
 
     def _masked(self, contexts: Contexts, windows: Sequence[Window], epoch: int) -> Contexts:
         hidden = np.zeros(contexts.ids.shape, bool)
@@ -187,11 +215,13 @@ class MrcLearner:
             hidden[row, : len(window)] = rng.random(len(window)) < share
         return replace(contexts, ids=contexts.ids.masked_fill(torch.from_numpy(hidden), self.network.config.special[3]))
 
-    def _logits(self, contexts: Contexts, rows: Sequence[tuple[int, int]]) -> Logits:
-        """Logits of rows (window, type)."""
-        types = sorted({kind for _, kind in rows})
-        prompts = self.network.encode_prompts(self.network.embed_prompts(types))
-        window, prompt = torch.tensor([(number, types.index(kind)) for number, kind in rows], device=self.device).unbind(-1)
+    def _logits(self, contexts: Contexts, rows: Sequence[tuple[int, int]], asked: Sequence[Prompt]) -> Logits:
+        """Logits of rows (window, type) behind their prompts."""
+        different = list(dict.fromkeys(asked))
+        pieces = [None if words is None else list(words) for _, words in different]
+        prompts = self.network.encode_prompts(self.network.embed_prompts([number for number, _ in different], pieces))
+        places = [(number, different.index(each)) for (number, _), each in zip(rows, asked, strict=True)]
+        window, prompt = torch.tensor(places, device=self.device).unbind(-1)
         return self.network.score(contexts, self.network.encode_contexts(contexts), prompts, window, prompt)
 
     def _span_losses(

@@ -183,11 +183,19 @@ class MrcNetwork(nn.Module):
         self.config.check_room(len(pieces), f"'{types[number]}'" if number < len(types) else "a new type")
         self.queries[number : number + 1] = [list(pieces)]
 
-    def embed_prompts(self, types: Sequence[int]) -> Prompts:
-        """The prompts [CLS] H S [SEP] of types as word embeddings, padded to the longest; a tagger's is [CLS] alone."""
+    def embed_prompts(self, types: Sequence[int], words: Sequence[Sequence[int] | None] | None = None) -> Prompts:
+        """The prompts [CLS] H S [SEP] of types as word embeddings, padded to the longest; a tagger's is [CLS] alone.
+
+        Args:
+            words: word pieces to stand for the query of each; None for the query.
+        """
         cls, sep, pad, _ = self.config.special
         device = next(self.encoder.parameters()).device
-        hard = [self.queries[number] if self.config.is_hard else [] for number in types]
+        words = [None] * len(types) if words is None else words
+        hard = [
+            given if given is not None else self.queries[number] if self.config.is_hard else []
+            for number, given in zip(types, words, strict=True)
+        ]
         soft, closing = self.config.soft, 0 if self.config.is_tagger else 1
         width = max((1 + len(pieces) + soft + closing for pieces in hard), default=1)
         ids = torch.full((len(hard), width), pad)

@@ -1,7 +1,7 @@
 """How Prompt-bioMRC is trained: all texts in memory, thresholds from the validation set, figures from the test set."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from engine.models.prompt_mrc.checkpoint import DECODING, check_base, read_check
 from engine.models.prompt_mrc.config import HARD, HYBRID, SOFT, TAGGER, DataConfig, Decoding, LearnConfig, ModelConfig, MrcConfig
 from engine.models.prompt_mrc.corpus import Corpus, Examples, encode_corpus, load_corpus, marked_mentions, members_of
 from engine.models.prompt_mrc.templates import complete_config
-from engine.sources.labelled import lost_mentions
+from engine.sources.labelled import Document, lost_mentions
 from engine.sources.labelled.splits import TEST, VALID
 from engine.storage import full_path
 
@@ -77,7 +77,8 @@ class Texts:
     def marks_under(self, decoding: Decoding) -> dict[str, int]:
         examples, counts = self._encoded
         aligned = {name: counts[name] for name in ("snapped", "unread", "repeated")}
-        return {**aligned, "overlapping": examples.overlapping(decoding), "coordinated": self.corpus.coordinated}
+        overlapping = examples.overlapping(decoding, len(self.config.types))
+        return {**aligned, "overlapping": overlapping, "coordinated": self.corpus.coordinated}
 
     @cached_property
     def network(self) -> "tuple[MrcNetwork, dict[str, Tensor]]":
@@ -180,7 +181,7 @@ def measure(spec: ModelSpec, corpus: Texts, settled: Mapping[str, Any], say: Say
     members = members_of(corpus.corpus, TEST)
     say(f"measuring on {len(members):,} test texts")
     gold = marked_mentions(corpus.corpus, members, corpus.config.types)
-    entities = predict_entities(spec, corpus.corpus, members)
+    entities = predict_entities(spec, [corpus.corpus.documents[member] for member in members], corpus.corpus.marked)
     predicted: dict[str, list[Mention]] = {record_id: [] for record_id in gold}
     for record_id, mention, _ in entities:
         predicted[record_id].append(mention)
@@ -238,23 +239,31 @@ def cautions(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def predict_entities(spec: ModelSpec, corpus: Corpus, members: Sequence[int]) -> "list[tuple[str, Mention, float]]":
-    """The entities that the product finds in some documents, of types that are marked in their dataset: record id, mention and
+def predict_entities(
+    spec: ModelSpec, documents: Sequence[Document], marked: Mapping[str | None, Collection[str]]
+) -> "list[tuple[str, Mention, float]]":
+    """The entities that the product finds in some documents, of types that are `marked` in their dataset: record id, mention and
     score."""
+    return [
+        (document.record_id, (each["start"], each["end"], each["type"]), each["score"])
+        for document, entities in answered(spec, documents)
+        for each in entities
+        if each["type"] in marked[document.dataset]
+    ]
+
+
+def answered(spec: ModelSpec, documents: Sequence[Document]) -> Iterator[tuple[Document, list[dict[str, Any]]]]:
+    """Some documents with the entities of the product's rows."""
     import pyarrow as pa
 
     from engine.models.prompt_mrc import load
     from engine.models.prompt_mrc.scores import prepared
     from engine.models.run import answer
 
-    system, documents, entities = load(spec), [corpus.documents[member] for member in members], []
+    system = load(spec)
     for table in prepared(system, [each.record_id for each in documents], [each.text for each in documents]):
         for row in answer(system, table, pa.schema([])).to_pylist():
-            document = documents[row["row"]]
-            for each in row["entities"] or ():
-                if each["type"] in corpus.marked[document.dataset]:
-                    entities.append((document.record_id, (each["start"], each["end"], each["type"]), each["score"]))
-    return entities
+            yield documents[row["row"]], row["entities"] or []
 
 
 def score_calibration(

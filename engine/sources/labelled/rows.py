@@ -1,9 +1,9 @@
 """Annotated text in tables: a row a document, with text and a list of spans, or with lists of tokens and tags.
 
-Columns have their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`,
-whose fields are `start`, `end`, `type` or `label`, and optionally `group_id`; `split`; `dataset` or `corpus`; `lang` or
-`language`. Offsets are whole numbers, ids text or whole numbers, everything else is text. A cell of CSV or JSONL has its spans as
-JSON.
+Columns have their usual names: `record_id`, `sentence_id` or `doc_id`; `tokens` with `ner_tags` or `tags`; `text` with `spans`
+or `entities`, whose fields are `start`, `end`, `type` or `label`, and optionally `group_id`; `split`; `dataset` or `corpus`;
+`lang` or `language`. Offsets are whole numbers, ids text or whole numbers, everything else is text. A cell of CSV or JSONL has
+its spans as JSON.
 """
 
 import posixpath
@@ -22,6 +22,7 @@ from engine.storage import Entry
 
 _IDS, _TAGS = ("record_id", "sentence_id", "doc_id", "id"), ("ner_tags", "tags")
 _DATASETS, _LANGUAGES, _TYPES = ("dataset", "corpus"), ("lang", "language"), ("type", "label")
+_SPANS = ("spans", "entities")
 _TEXT, _NUMBER, _ID, _LIST = "text", "whole numbers", "text or whole numbers", "a list of text"
 _FAILURE = "a record with kind and detail, both text"
 _FITS: Mapping[str, Callable[[pa.DataType], bool]] = {
@@ -48,11 +49,12 @@ def read(file: Entry, config: Labelled, prefix: str, dataset: str, split: str | 
     name, schema = posixpath.basename(file.path), config.schema_of(file)
     names = schema.names
     tags, ids = _first(names, _TAGS if "tokens" in names else ()), _first(names, [config.id] if config.id else _IDS)
-    if not tags and not {"text", "spans"} <= set(names):
+    marked = _first(names, _SPANS)
+    if not tags and ("text" not in names or marked is None):
         raise ConfigError(f"{name} has neither tokens and {_TAGS[0]} nor text and spans; it has {', '.join(names)}", "data.path")
     facts = {"dataset": _first(names, _DATASETS), "lang": _first(names, _LANGUAGES), "split": _first(names, ["split"])}
     content = {"tokens": _LIST, tags: _LIST} if tags else {"text": _TEXT}
-    _check(schema, name, {**dict.fromkeys(facts.values(), _TEXT), **content, ids: _ID, "failure": _FAILURE})
+    _check(schema, name, {**dict.fromkeys(facts.values(), _TEXT), **content, ids: _ID, "failure": _FAILURE}, marked)
     extra = {key: column for key, column in {"group": config.group, **config.more}.items() if column in names}
     if ids is None and (extra or config.source or config.id_scope == "file"):
         raise ConfigError(f"{config.named('id')}: {name} has none of the columns {', '.join(_IDS)}; name the one with its ids")
@@ -65,7 +67,7 @@ def read(file: Entry, config: Labelled, prefix: str, dataset: str, split: str | 
         failed=_first(names, ["failure"]),
         max_bytes=_MOST_BYTES,
         more={key: column for key, column in {**facts, **extra}.items() if column},
-        **({"labels": {"tokens": "tokens", "tags": tags}} if tags else {"text": "text", "spans": {"marked": "spans"}}),
+        **({"labels": {"tokens": "tokens", "tags": tags}} if tags else {"text": "text", "spans": {"marked": marked}}),
     )
     tables = Reader(table, [file]).tables()
     for number, row in enumerate(row for table in tables for row in table.to_pylist()):
@@ -93,15 +95,20 @@ def read(file: Entry, config: Labelled, prefix: str, dataset: str, split: str | 
             yield Document(record_id, "", broken="a span lacks its start, end or type", **values)
 
 
-def _check(schema: pa.Schema, name: str, columns: Mapping[str | None, str]) -> None:
-    """Checks the types of the columns once, so that rows need no checks. A column of nulls counts as missing."""
+def _check(schema: pa.Schema, name: str, columns: Mapping[str | None, str], marked: str | None) -> None:
+    """Checks the types of the columns once, so that rows need no checks, and the fields of the column of spans `marked`. A column
+    of nulls counts as missing."""
     kinds = {field.name: value_type(field.type) for field in schema}
     checks = [(f"column {column}", kinds[column], wanted) for column, wanted in columns.items() if column in kinds]
-    if "text" in columns and not is_text(kinds["spans"]):
-        inner = _fields(kinds["spans"].value_type) if is_list(kinds["spans"]) else {}
+    if "text" in columns and marked and not is_text(kinds[marked]):
+        inner = _fields(kinds[marked].value_type) if is_list(kinds[marked]) else {}
         if not {"start", "end"} <= set(inner) or not set(inner) & set(_TYPES):
-            raise ConfigError(f"column spans of {name} must be a list with start, end and type (or label) of each", "data.path")
-        checks += [(f"field {each} of column spans", inner[each], _SPAN_FIELDS[each]) for each in inner if each in _SPAN_FIELDS]
+            raise ConfigError(
+                f"column {marked} of {name} must be a list with start, end and type (or label) of each", "data.path"
+            )
+        checks += [
+            (f"field {each} of column {marked}", inner[each], _SPAN_FIELDS[each]) for each in inner if each in _SPAN_FIELDS
+        ]
     for what, kind, wanted in checks:
         if not pa.types.is_null(kind) and not _FITS[wanted](kind):
             raise ConfigError(f"{what} of {name} must be {wanted}, it is {kind}", "data.path")

@@ -55,7 +55,8 @@ def found(model: Fitted, task: Task) -> tuple[dict[str, list[Mention]], Answers]
     """Marked mentions of the test texts by record id, and the product's answers there."""
     corpus = renamed(model.corpus.corpus, options(SpansConfig, task, "spans").types)  # type: ignore[attr-defined]
     members = members_of(corpus, TEST)
-    return marked_mentions(corpus, members, corpus.types), predict_entities(model.spec, corpus, members)
+    documents = [corpus.documents[member] for member in members]
+    return marked_mentions(corpus, members, corpus.types), predict_entities(model.spec, documents, corpus.marked)
 
 
 def renamed(corpus: Corpus, names: Mapping[str, str]) -> Corpus:
@@ -74,11 +75,13 @@ def renamed(corpus: Corpus, names: Mapping[str, str]) -> Corpus:
     return replace(corpus, documents=documents, types=tuple(sorted(set(map(name, corpus.types)))), marked=marked)
 
 
-def counts_by_text(gold: Mapping[str, Sequence[Mention]], said: Mapping[str, Sequence[Mention]]) -> pa.Table:
-    """The counts of each text that F1s are made of."""
+def counts_by_text(
+    gold: Mapping[str, Sequence[Mention]], said: Mapping[str, Sequence[Mention]], groups: Mapping[str, str] | None = None
+) -> pa.Table:
+    """The counts of each text that F1s are made of, and the group of texts that it belongs to."""
     columns: dict[str, list[int]] = {name: [] for name in _COUNTS}
     for record_id, mentions in gold.items():
         counts, _ = counts_of(set(mentions), set(said[record_id]))
         for name, column in columns.items():
             column.append(sum(count for (of, _), count in counts.items() if of == name))
-    return pa.table({"record_id": list(gold), "group": list(gold), **columns})
+    return pa.table({"record_id": list(gold), "group": [(groups or {}).get(name, name) for name in gold], **columns})

@@ -220,7 +220,9 @@ def test_types_that_a_corpus_does_not_mark_are_neither_asked_for_nor_counted_the
         assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
     write_model(learner, tmp_path / "model")
     spec = ModelSpec("engine.models.prompt_mrc", str(tmp_path / "model"), {"precision": "fp32", "evidence": "none"}, {})
-    assert {mention[2] for _, mention, _ in recipe.predict_entities(spec, corpus, fruit)} <= {"A"}
+    assert {
+        mention[2] for _, mention, _ in recipe.predict_entities(spec, [corpus.documents[at] for at in fruit], corpus.marked)
+    } <= {"A"}
 
 
 def test_the_offset_of_a_tagger_is_tuned(path, tmp_path):
