@@ -2,9 +2,9 @@
 
 The settings of an arm, beside those of the fit `shipped`:
 
-    entities.split      the texts of this split alone
-    entities.types      types whose marks count; none: all
-    entities.tumours    mentions of tumours count as this type, in marks and answers alike
+    marked.split      the texts of this split alone
+    marked.types      types whose marks count; none: all
+    marked.tumours    mentions of tumours count as this type, in marks and answers alike
 """
 
 import re
@@ -33,7 +33,7 @@ _STOP = re.compile(r"[.!?;]\s+\S|\n[ \t\r]*\n")
 
 
 @dataclass(frozen=True)
-class EntitiesConfig:
+class MarkedConfig:
     split: str | None = None
     types: tuple[str, ...] = ()
     tumours: str | None = None
@@ -42,7 +42,7 @@ class EntitiesConfig:
 def measure(model: Checkpoint, task: Task) -> Measured:
     """Figures over all types and for each, with intervals over reports, and how many answers have a fault that can be seen
     without marks: more than one type at a place, a place where another type scores higher, a stop or a line end within."""
-    config = options(EntitiesConfig, task, "entities")
+    config = options(MarkedConfig, task, "marked")
     documents = [
         _as_counted(each, config)
         for each in read_documents(Labelled(task.corpus, group="report_id"), Omitted())
@@ -94,7 +94,7 @@ def _faults(text: str, entities: Sequence[Mapping[str, Any]]) -> Counter[str]:
     return counts
 
 
-def _as_counted(document: Document, config: EntitiesConfig) -> Document:
+def _as_counted(document: Document, config: MarkedConfig) -> Document:
     return document if config.tumours is None else with_tumours(document, config.tumours)
 
 
