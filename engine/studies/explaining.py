@@ -28,6 +28,7 @@ from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.run import PAIR, records_of
 from engine.studies.run import Model, Task, function_of
 from engine.studies.settings import options
+from engine.studies.study import Study
 from engine.text.units import Units
 
 WORD, SENTENCE = "word", "sentence"
@@ -44,7 +45,8 @@ class Options(Settings):
 
     Args:
         texts: module that says which texts are explained. sample: number of texts that it draws from the corpus (0: all).
-        task: whose answers are explained. method: None for an arm without explanations. unit: `word` or `sentence`.
+        task: whose answers are explained, empty for all. method: None for an arm without explanations. unit: `word` or
+            `sentence`.
         records: number of texts that the arm explains, some of the sample (0: all).
         precision: arithmetic of the explanation. copies: arithmetic in which copies with units erased are asked.
         max_tokens: tokens that are read of a text.
@@ -85,10 +87,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained: the number of a text, and a label of it; None is what the model answers."""
+    """What is explained: the number of a text, and a label of it, at a place of its characters where a label has one. No label is
+    what the model answers."""
 
     text: int
     label: str | None = None
+    place: Span | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells the targets of one text apart."""
+        return str(self.label) if self.place is None else f"{self.label} {self.place[0]}-{self.place[1]}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,11 @@ class Answers:
         return self.prepared.take(pa.array([target.text for target in targets], pa.int64()))
 
     def _group(self, targets: Sequence[Target], precision: str) -> Group:
-        asked = pa.array([[{"name": target.label, "start": None, "end": None}] for target in targets], ASKED)
+        places = [target.place or (None, None) for target in targets]
+        asked = pa.array(
+            [[{"name": each.label, "start": start, "end": end}] for each, (start, end) in zip(targets, places, strict=True)],
+            ASKED,
+        )
         (group,) = self._door(precision).groups(self.rows(targets).append_column("asked", asked), self.settings)
         return group
 
@@ -167,7 +180,8 @@ class Answers:
             if any(text.pair is not None for text in self.texts):
                 read["pair"] = PAIR.name
             spec = ModelSpec(f"engine.models.{self.task.study.system}", self.folder, read, {"threads": self.task.threads})
-            self._doors[precision] = load_explained(spec, [self.settings.task], {})
+            names = [self.settings.task] if self.settings.task else []
+            self._doors[precision] = load_explained(spec, names, {})
         return self._doors[precision]
 
 
@@ -187,7 +201,7 @@ class Explaining:
         names = [text.record_id for text in self.texts]
         # All arms must give a target the same name.
         if len({target.text for target in self.answers.targets}) < len(self.answers.targets):
-            names = [f"{name}/{target.label}" for name, target in zip(names, self.targets, strict=True)]
+            names = [f"{name}/{target.name}" for name, target in zip(names, self.targets, strict=True)]
         return {"record_id": names, "group": [text.group for text in self.texts]}
 
     def work(self, members: Sequence[int], residual: bool = True) -> Work:
@@ -245,7 +259,7 @@ def explaining(model: Model, task: Task) -> Explaining | None:
     if settings.method is None:
         return None
     key = repr((model.identity, task.study.name, task.arm.key, settings))
-    return _cached("arm", key, lambda: Explaining(answers_of(model, task, settings), settings, "cost" in task.study.measure))
+    return _cached("arm", key, lambda: Explaining(answers_of(model, task, settings), settings, _timed(task.study)))
 
 
 def answers_of(model: Model, task: Task, settings: Options) -> Answers:
@@ -277,6 +291,11 @@ def _cached(kind: str, key: str, make: Callable[[], Any]) -> Any:
         _CACHE.pop(kind, None)
         _CACHE[kind] = (key, make())
     return _CACHE[kind][1]
+
+
+def _timed(study: Study) -> bool:
+    """Whether a study measures what explanations cost; a system may have a measure `cost` of another kind."""
+    return any(name in ("cost", "engine.studies.cost") for name in study.measure)
 
 
 def _clocks() -> tuple[float, float]:
