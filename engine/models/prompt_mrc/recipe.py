@@ -58,7 +58,7 @@ class Texts:
     @cached_property
     def decodings(self) -> list[Decoding]:
         """The untuned decodings among which valid decides."""
-        return self.model.decodings(self.corpus.nested(), self._encoded[0].longest())
+        return self.model.decodings(self.corpus.nested(), self._encoded[0].longest(len(self.config.types)))
 
     @property
     def decoding(self) -> Decoding:
