@@ -1,8 +1,7 @@
 """Text encoders by name, verified by digest, in the precision that suits the hardware.
 
-Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<revision>` (only if the user names it), and for tests
-`tiny:bert` and `tiny:longformer`, with random weights from a fixed seed. Weights are safetensors; nothing is unpickled and no
-remote code runs.
+Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<commit>` (see `engine.hub`), and for tests `tiny:bert` and
+`tiny:longformer`, with random weights from a fixed seed. Weights are safetensors; nothing is unpickled and no remote code runs.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
+from engine.hub import fetch
 from engine.machine import processors
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _SHIFTED = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert"),
     *("longformer", "mpnet", "data2vec-text"),
 )
+# Of an encoder on the hub.
+_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 _verified: dict[tuple[str, int], str] = {}
 
 
@@ -61,8 +63,11 @@ def encoder_folder(name: str) -> Path:
             raise ConfigError(f"encoder: there is no config.json in {folder}")
         return folder
     if kind == "hub":
-        return _hub_folder(rest)
-    raise ConfigError(f"encoder: '{name}' is no name; use pkg:minilm, path:<folder>, hub:<id>@<revision> or tiny:bert")
+        folder = fetch(rest, _FILES)
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"encoder: {name} has no config.json; it is no encoder that transformers knows")
+        return folder
+    raise ConfigError(f"encoder: '{name}' is no name; use pkg:minilm, path:<folder>, hub:<id>@<commit> or tiny:bert")
 
 
 def encoder_digest(name: str) -> str:
@@ -71,7 +76,7 @@ def encoder_digest(name: str) -> str:
         return hashlib.sha256(repr((name, sorted(_tiny_shape(name).items()))).encode()).hexdigest()
     weights = encoder_folder(name) / "model.safetensors"
     if not weights.is_file():
-        raise ConfigError(f"encoder: {name} has no model.safetensors; other weight formats are not read")
+        raise ConfigError(f"encoder: {name} has no model.safetensors; {_convert(name)}")
     digest = file_digest(weights)
     if name == "pkg:minilm" and digest != MINILM_SHA256:
         raise ConfigError(
@@ -171,7 +176,7 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ConfigError(f"there is no tokenizer.json in {folder}; only fast tokenizers keep offsets")
+        raise ConfigError(f"there is no tokenizer.json in {folder}, and only fast tokenizers keep offsets; {_convert(f'path:{folder}')}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception:  # tokenizers has no error class of its own
@@ -211,19 +216,8 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _hub_folder(rest: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    repo, _, revision = rest.partition("@")
-    if not revision:
-        raise ConfigError(f"encoder: hub:{repo} needs a pinned revision, hub:{repo}@<commit>")
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=["*.json", "*.txt", "model.safetensors"]))
-    except HFValidationError:
-        raise ConfigError(f"encoder: '{repo}' is no id of the hub, such as org/model") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise ConfigError(f"encoder: hub:{rest} is not in the local cache and the hub did not give it") from None
+def _convert(name: str) -> str:
+    return f"convert it: python -m jobs.convert_encoder encoder={name} output.path=<folder>"
 
 
 def special_ids(tokenizer: "Tokenizer") -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from tests.hub import Hub
     from tests.store import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -66,3 +67,19 @@ def bucket(store: "Store") -> Iterator[str]:
     yield f"s3://{name}"
     store.reset()
     use_s3(before)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Hub"]:
+    """A model hub in this process, with this process and those that it starts set up for it, and an empty cache."""
+    from huggingface_hub import constants
+
+    from tests.hub import Hub
+
+    running = Hub()
+    cache = tmp_path / "hub_cache"
+    monkeypatch.setenv("HF_ENDPOINT", running.url)
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    yield running
+    running.stop()
