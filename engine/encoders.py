@@ -31,8 +31,10 @@ _SHIFTED = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert"),
     *("longformer", "mpnet", "data2vec-text"),
 )
+WEIGHTS = "model.safetensors"
 # Of an encoder on the hub.
-_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+_FILES = ("config.json", "tokenizer.json", WEIGHTS)
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _verified: dict[tuple[str, int], str] = {}
 
 
@@ -74,9 +76,9 @@ def encoder_digest(name: str) -> str:
     """The SHA-256 of the encoder's safetensors file, checked against the published one for `pkg:minilm`."""
     if name.startswith("tiny:"):
         return hashlib.sha256(repr((name, sorted(_tiny_shape(name).items()))).encode()).hexdigest()
-    weights = encoder_folder(name) / "model.safetensors"
+    weights = encoder_folder(name) / WEIGHTS
     if not weights.is_file():
-        raise ConfigError(f"encoder: {name} has no model.safetensors; {_convert(name)}")
+        raise ConfigError(f"encoder: {name} has no {WEIGHTS}; {_convert(name)}")
     digest = file_digest(weights)
     if name == "pkg:minilm" and digest != MINILM_SHA256:
         raise ConfigError(
@@ -94,31 +96,32 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
     import torch
     from safetensors import SafetensorError
     from transformers import MODEL_MAPPING, AutoModel
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     encoder_digest(name)
-    config = _config(name)
+    config = encoder_config(name)
     attention = "eager" if config.model_type == "longformer" else attention
     if name.startswith("tiny:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            config.update(no_dropout)
+            config.update(_NO_DROPOUT)
             config._attn_implementation = attention
             return MODEL_MAPPING[type(config)](config, add_pooling_layer=False).to(dtype).eval()
-    options = {key: value for key, value in no_dropout.items() if key in config.to_dict()}
-    kind = MODEL_MAPPING.get(type(config), None)
-    # Nobody reads a pooler, and an adapter in it would never learn.
-    if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
-        options["add_pooling_layer"] = False
+    options = {key: value for key, value in _NO_DROPOUT.items() if key in config.to_dict()} | without_pooler(config)
     files = {"local_files_only": True, "use_safetensors": True}
     try:
         encoder = AutoModel.from_pretrained(encoder_folder(name), dtype=dtype, attn_implementation=attention, **files, **options)
         return encoder.eval()
     except SafetensorError:
-        raise ConfigError(f"encoder: model.safetensors of {name} cannot be read; is it whole?") from None
+        raise ConfigError(f"encoder: {WEIGHTS} of {name} cannot be read; is it whole?") from None
+
+
+def without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
+    """Arguments for an encoder of this configuration without its pooler: nobody reads it, and an adapter in it would never learn."""
+    from transformers import MODEL_MAPPING
+
+    kind = MODEL_MAPPING.get(type(config), None)
+    has = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
+    return {"add_pooling_layer": False} if has else {}
 
 
 def positions(config: "PretrainedConfig") -> int:
@@ -137,7 +140,7 @@ def check_window(name: str, window: int) -> None:
     Raises:
         ConfigError: it does not.
     """
-    config = _config(name)
+    config = encoder_config(name)
     # Kinds with relative positions have no limit.
     if getattr(config, "max_position_embeddings", 0) <= 0:
         return
@@ -148,13 +151,26 @@ def check_window(name: str, window: int) -> None:
         )
 
 
-def _config(name: str) -> "PretrainedConfig":
-    from transformers import AutoConfig, BertConfig, LongformerConfig
+def encoder_config(name: str, folder: Path | None = None) -> "PretrainedConfig":
+    """The configuration of an encoder, which tells its type and sizes.
 
+    Args:
+        folder: where its files are, if not where `encoder_folder` says.
+    Raises:
+        ConfigError: there is none, or transformers does not know its type.
+    """
+    from transformers import AutoConfig, BertConfig, LongformerConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     if name.startswith("tiny:"):
         return (BertConfig if name == "tiny:bert" else LongformerConfig)(**_tiny_shape(name))
+    folder = folder or encoder_folder(name)
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"encoder: there is no config.json in {folder}")
     try:
-        return AutoConfig.from_pretrained(encoder_folder(name), local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError):
         raise ConfigError(f"encoder: the config.json of {name} names no encoder type that transformers knows") from None
 
@@ -176,7 +192,9 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ConfigError(f"there is no tokenizer.json in {folder}, and only fast tokenizers keep offsets; {_convert(f'path:{folder}')}")
+        raise ConfigError(
+            f"there is no tokenizer.json in {folder}, and only fast tokenizers keep offsets; {_convert(f'path:{folder}')}"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception:  # tokenizers has no error class of its own

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 
+# Bytes from which a user is told what is awaited.
+_LARGE = 10**6
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOLD = {
     "GatedRepoError": "{repo} is given only to those who accepted its terms: do so on its page, then set HF_TOKEN to your token",
@@ -68,9 +70,11 @@ def main(repo: str, revision: str, *files: str) -> int:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    print(f"fetching {repo}@{revision[:8]} from the hub into the local cache", file=sys.stderr, flush=True)
     for file in files:
         try:
+            size = hf_hub_download(repo, file, revision=revision, dry_run=True).file_size or 0
+            if size > _LARGE:
+                print(f"fetching {file} of {repo}, {size / 10**6:,.0f} MB, once", file=sys.stderr, flush=True)
             hf_hub_download(repo, file, revision=revision)
         except RemoteEntryNotFoundError:
             continue

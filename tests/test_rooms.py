@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up: a file imports from its own room and from rooms that stand before it here.
 ROOMS = (
     *("errors", "machine", "keys", "records", "storage"),
-    *("text", "images", "hub", "encoders", "batching", "shuffling", "registry"),
+    *("text", "images", "hub", "encoders", "conversion", "batching", "shuffling", "registry"),
     *("sources", "explain", "evaluation"),
     *("pages", "models"),
     *("local_ray", "pipeline", "training", "benchmarks", "serving"),

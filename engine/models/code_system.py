@@ -41,7 +41,7 @@ _NEVER = ("rare_class_below_support", "no_threshold")
 class CodeModel:
     """The model settings of every such training: `model.*`."""
 
-    encoder: str = key("pkg:minilm", "Encoder whose tokenizer is used: pkg:minilm, path:<folder> or hub:<id>@<revision>.")
+    encoder: str = key("pkg:minilm", "Encoder whose tokenizer is used: pkg:minilm, path:<folder> or hub:<id>@<commit>.")
     window: int = key(254, "Tokens of text in one window.", low=8)
 
 

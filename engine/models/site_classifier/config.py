@@ -46,8 +46,14 @@ class ClassifierConfig(TaskConfig):
 class ModelConfig:
     """The keys of a model to train, see `ClassifierConfig`; with a `base` a further head of that model is trained."""
 
-    encoder: str = key(ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<revision>, which uses the network.")
-    rank: int = key(ClassifierConfig.rank, "Rank of the adapter on each linear layer of the encoder.", low=1)
+    encoder: str = key(
+        ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<commit>, which is fetched once; see docs/models.md."
+    )
+    rank: int = key(
+        ClassifierConfig.rank,
+        "Rank of the adapter on each linear layer of the encoder; 0 tunes the encoder's own weights.",
+        low=0,
+    )
     window: int = key(ClassifierConfig.window, "Tokens of text in one window.", low=8)
     head: str = key(
         ClassifierConfig.head, "How a report's tokens become one vector; docs/models.md says what each head is.", choices=HEADS
