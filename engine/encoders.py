@@ -116,7 +116,7 @@ def load_encoder(name: str, dtype: "torch.dtype", attention: str) -> "PreTrained
 
 
 def without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
-    """Arguments for an encoder of this configuration without its pooler: nobody reads it, and an adapter in it would never learn."""
+    """Arguments that leave out the pooler of an encoder: nobody reads it, and an adapter in it would never learn."""
     from transformers import MODEL_MAPPING
 
     kind = MODEL_MAPPING.get(type(config), None)

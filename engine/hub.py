@@ -2,7 +2,7 @@
 
 Every process of a job is offline (HF_HUB_OFFLINE). What the hub's local cache lacks is fetched by a child process that is not:
 `python -m engine.hub <id> <commit> <file>...`, which prints the name of the error that stopped it. HF_ENDPOINT, HF_HOME, HF_TOKEN
-and proxies mean what they mean to huggingface_hub. Nothing is asked again once it is in the cache, so a node without network works
+and proxies mean what they mean to huggingface_hub. What is in the cache is not asked for again, so a node without network works
 if its cache has the files.
 """
 
@@ -22,7 +22,7 @@ _TOLD = {
     "GatedRepoError": "{repo} is given only to those who accepted its terms: do so on its page, then set HF_TOKEN to your token",
     "RepositoryNotFoundError": "there is no {repo} on the hub, or it is private; if it is yours, set HF_TOKEN to your token",
     "RevisionNotFoundError": "{repo} has no commit {revision}; the history of the model's files lists those that it has",
-    "LocalEntryNotFoundError": "{repo} is not in the local cache, and the hub cannot be reached; check the network or HF_ENDPOINT",
+    "LocalEntryNotFoundError": "{repo} is not in the local cache, and the hub cannot be reached; check network and HF_ENDPOINT",
 }
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,56 +15,11 @@ from engine.encoders import file_digest, load_encoder, load_tokenizer, special_i
 from engine.errors import ConfigError
 from jobs.convert_encoder import main
 from tests.hub import Hub
+from tests.published import SPECIAL, bert, byte_level
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Tumor", "tumor", "##s", "of", "the", "L", "l", "##eft", "Größe", "große"]
+WORDS = ["Tumor", "tumor", "##s", "of", "the", "L", "l", "##eft", "Größe", "große"]
 IDS = torch.arange(5, 15)[None]
 TEXT = "Tumors of the Left Größe"
-
-
-def published(folder: Path, model: torch.nn.Module, rename: Callable[[str], str] = str, **save) -> Path:
-    """The files of a model as it was published, before there were safetensors."""
-    folder.mkdir(parents=True)
-    model.config.save_pretrained(folder)
-    torch.save({rename(name): value for name, value in model.state_dict().items()}, folder / "pytorch_model.bin", **save)
-    return folder
-
-
-def bert(folder: Path, words: list[str] = WORDS, **save) -> Path:
-    """As BioBERT: weights of a pretraining with its heads and LayerNorm's old names, and no tokenizer but vocab.txt."""
-    torch.manual_seed(1)
-    config = transformers.BertConfig(vocab_size=len(words), max_position_embeddings=64, **SIZES)
-
-    def old(name: str) -> str:
-        return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-
-    published(folder, transformers.BertForPreTraining(config), old, **save)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    return folder
-
-
-def bytes_tokenizer(folder: Path, size: int = 300) -> None:
-    """vocab.json and merges.txt."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer.train_from_iterator([TEXT] * 9, vocab_size=size, min_frequency=1, special_tokens=special, show_progress=False)
-    tokenizer.save_model(str(folder))
-
-
-def longformer(folder: Path, kind: str = "Longformer") -> Path:
-    """As Clinical-Longformer: masked language model with shared tensors, and the files of RoBERTa's tokenizer."""
-    torch.manual_seed(1)
-    bytes_tokenizer(folder / "words")
-    count = len(json.loads((folder / "words" / "vocab.json").read_text()))
-    more = {"attention_window": 8} if kind == "Longformer" else {}
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=count, max_position_embeddings=66, pad_token_id=1, type_vocab_size=1, **SIZES, **more
-    )
-    published(folder / "model", getattr(transformers, f"{kind}ForMaskedLM")(config))
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(folder / "words" / name, folder / "model")
-    return folder / "model"
 
 
 @torch.no_grad()
@@ -82,7 +35,7 @@ def same_states(folder: Path, converted: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickled_bert_with_a_vocabulary(tmp_path: Path, zipped: bool) -> None:
-    folder = bert(tmp_path / "bert", _use_new_zipfile_serialization=zipped)
+    folder = bert(tmp_path / "bert", WORDS, _use_new_zipfile_serialization=zipped)
     lines = convert(f"path:{folder}", tmp_path / "new")
     same_states(folder, tmp_path / "new")
     tokenizer = load_tokenizer(tmp_path / "new")
@@ -92,11 +45,11 @@ def test_a_pickled_bert_with_a_vocabulary(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_casing_is_that_of_the_vocabulary_unless_the_model_says(tmp_path: Path) -> None:
-    small = [word if word.startswith("[") else word.lower() for word in dict.fromkeys(WORDS) if word not in ("tumor", "l")]
+    small = list(dict.fromkeys(word.lower() for word in WORDS))
     folder = bert(tmp_path / "small", small)
     assert any("uncased" in line for line in convert(f"path:{folder}", tmp_path / "one"))
     assert load_tokenizer(tmp_path / "one").encode("TUMORS").tokens[1:-1] == ["tumor", "##s"]
-    folder = bert(tmp_path / "told")
+    folder = bert(tmp_path / "told", WORDS)
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "strip_accents": false}')
     assert any("tokenizer_config.json" in line for line in convert(f"path:{folder}", tmp_path / "two"))
     assert load_tokenizer(tmp_path / "two").encode("TUMORS").tokens[1:-1] == ["tumor", "##s"]
@@ -104,7 +57,7 @@ def test_casing_is_that_of_the_vocabulary_unless_the_model_says(tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["Longformer", "Roberta"])
 def test_a_pickled_encoder_with_a_byte_level_vocabulary(tmp_path: Path, kind: str) -> None:
-    folder = longformer(tmp_path, kind)
+    folder = byte_level(tmp_path / "old", kind, [TEXT] * 9)
     convert(f"path:{folder}", tmp_path / "new")
     same_states(folder, tmp_path / "new")
     tokenizer = load_tokenizer(tmp_path / "new")
@@ -115,7 +68,7 @@ def test_a_pickled_encoder_with_a_byte_level_vocabulary(tmp_path: Path, kind: st
 
 
 def test_a_fast_tokenizer_and_safetensors_stay_what_they_are(tmp_path: Path) -> None:
-    folder = bert(tmp_path / "bert")
+    folder = bert(tmp_path / "bert", WORDS)
     convert(f"path:{folder}", tmp_path / "one")
     convert(f"path:{tmp_path / 'one'}", tmp_path / "two")
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
@@ -123,7 +76,7 @@ def test_a_fast_tokenizer_and_safetensors_stay_what_they_are(tmp_path: Path) -> 
 
 
 def test_digests_say_what_was_read_and_written(tmp_path: Path, hub: Hub) -> None:
-    folder = bert(tmp_path / "bert")
+    folder = bert(tmp_path / "bert", WORDS)
     name = hub.publish("dmis-lab/tiny", folder)
     convert(name, tmp_path / "new")
     found = json.loads((tmp_path / "new" / "digest.json").read_text())
@@ -146,7 +99,7 @@ class Harm:
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    folder = bert(tmp_path / "bert")
+    folder = bert(tmp_path / "bert", WORDS)
     for zipped in (True, False):
         torch.save({"a": Harm(tmp_path / "harm")}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
         with pytest.raises(ConfigError, match=r"pytorch_model\.bin of path:.* holds more than tensors, or is not whole") as told:
@@ -157,18 +110,18 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_encoder_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     def broken(name: str, text: str | None) -> Path:
-        folder = bert(tmp_path / name.replace("/", "_") / f"{str(text)[:1]}{len(str(text))}")
+        folder = bert(tmp_path / name.replace("/", "_") / f"{str(text)[:1]}{len(str(text))}", WORDS)
         (folder / name).unlink(missing_ok=True)
         if text is not None:
             (folder / name).write_text(text)
         return folder
 
-    others = broken("vocab.txt", "\n".join([*WORDS, "more"]) + "\n")
+    others = broken("vocab.txt", "\n".join([*SPECIAL, *WORDS, "more"]) + "\n")
     config = json.loads((others / "config.json").read_text())
     wide = broken("pytorch_model.bin", None)
-    torch.save({"embeddings.word_embeddings.weight": torch.zeros(15, 16)}, wide / "pytorch_model.bin")
-    narrow = broken("config.json", json.dumps({**config, "hidden_size": 8}))
-    shards = bert(tmp_path / "shards")
+    torch.save({"embeddings.word_embeddings.weight": torch.zeros(15, 32)}, wide / "pytorch_model.bin")
+    narrow = broken("config.json", json.dumps({**config, "hidden_size": 16}))
+    shards = bert(tmp_path / "shards", WORDS)
     (shards / "pytorch_model.bin").rename(shards / "pytorch_model-00001-of-00002.bin")
     (shards / "pytorch_model.bin.index.json").write_text("{}")
     for folder, told in {
@@ -191,7 +144,7 @@ def test_what_is_no_encoder_is_one_line_and_leaves_nothing(tmp_path: Path) -> No
 
 
 def test_the_job_converts_once(tmp_path: Path, capsys: pytest.CaptureFixture, hub: Hub) -> None:
-    name, output = hub.publish("org/tiny", bert(tmp_path / "bert")), tmp_path / "new"
+    name, output = hub.publish("org/tiny", bert(tmp_path / "bert", WORDS)), tmp_path / "new"
     words = [f"encoder={name}", f"output.path={output}"]
     assert main.run(words) == 0
     assert f"model.encoder=path:{output}" in capsys.readouterr().out
@@ -203,7 +156,7 @@ def test_the_job_converts_once(tmp_path: Path, capsys: pytest.CaptureFixture, hu
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before and hub.requests == []
     assert main.run([f"encoder=path:{tmp_path / 'bert'}", f"output.path={output}"]) == 2
     assert "holds another" in capsys.readouterr().err
-    assert Tokenizer.from_file(str(output / "tokenizer.json")).get_vocab_size() == len(WORDS)
+    assert Tokenizer.from_file(str(output / "tokenizer.json")).get_vocab_size() == len(SPECIAL) + len(WORDS)
     (output / "model.safetensors").write_bytes(b"x")
     assert main.run(words) == 2
     assert "model.safetensors" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_no_other_name_asks_anybody(hub: Hub, tiny_folder: Path, name: str) -> N
 
 
 def test_the_process_that_asks_for_an_encoder_stays_offline(hub: Hub, tiny_folder: Path) -> None:
-    """A worker of a node whose cache lacks the encoder: it fetches the files, and whatever else would use the hub still may not."""
+    """A worker on a node whose cache lacks the encoder fetches the files; whatever else would use the hub still may not."""
     name = hub.publish("org/tiny", tiny_folder)
     code = (
         "from engine.encoders import encoder_digest\n"

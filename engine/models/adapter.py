@@ -35,17 +35,26 @@ def attach(encoder: nn.Module, rank: int) -> None:
                     setattr(parent, name, LowRank(child, rank))
 
 
+def open_weights(encoder: nn.Module, rank: int) -> None:
+    """Prepares an encoder for training, in place: with an adapter of that rank or, with 0, by its own weights."""
+    if rank:
+        attach(encoder, rank)
+    else:
+        encoder.requires_grad_(True)
+
+
 @torch.no_grad()
 def merge(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Adds the differences to a plain encoder's weights, in place.
+    """Gives a plain encoder what a training has learned, in place: differences are added to its weights, weights replace its own.
 
     Raises:
-        KeyError: the state names a layer that the encoder lacks.
+        KeyError: the state names a weight that the encoder lacks.
     """
-    layers = dict(encoder.named_modules())
-    for key in state:
-        if key.endswith(".down"):
-            name = key.removesuffix(".down")
-            weight = layers[name].weight
-            difference = state[f"{name}.up"].float() @ state[key].float()
-            weight.copy_(weight.float() + difference)
+    weights = encoder.state_dict()
+    for key, value in state.items():
+        name = key.removesuffix(".down")
+        if name != key:
+            weight = weights[f"{name}.weight"]
+            weight.copy_(weight.float() + state[f"{name}.up"].float() @ value.float())
+        elif not key.endswith(".up"):
+            weights[key].copy_(value)

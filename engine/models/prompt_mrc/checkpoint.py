@@ -177,9 +177,7 @@ def _with_encoder(config: MrcConfig, tensors: Mapping[str, "Tensor"], dtype: "to
     from engine.models.prompt_mrc.network import MrcNetwork
 
     encoder = load_layers(config, torch.float32, attention)
-    trained = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
-    merge(encoder, {name: value for name, value in trained.items() if name.endswith(_ADAPTER)})
-    encoder.load_state_dict({name: value for name, value in trained.items() if not name.endswith(_ADAPTER)}, strict=False)
+    merge(encoder, {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)})
     return MrcNetwork(config, encoder.to(dtype), load_tokenizer(encoder_folder(config.encoder)))
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from engine.batching import micro_batch, token_budget_batches
 from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
-from engine.models.adapter import attach
+from engine.models.adapter import open_weights
 from engine.models.base import Worker
 from engine.models.prompt_mrc.checkpoint import continue_from, read_checkpoint
 from engine.models.prompt_mrc.config import DataConfig, Decoding, LearnConfig, ModelConfig, MrcConfig
@@ -75,10 +75,8 @@ def prepare_training(network: MrcNetwork) -> MrcNetwork:
     config: MrcConfig = network.config
     if config.freeze_encoder:
         network.encoder.requires_grad_(False)
-    elif config.rank:
-        attach(network.encoder, config.rank)
     else:
-        network.encoder.requires_grad_(True)
+        open_weights(network.encoder, config.rank)
     for name, value in network.named_parameters():
         if name.startswith(_HEADS):
             value.requires_grad_(not config.freeze_heads)

@@ -18,7 +18,7 @@ from engine.encoders import (
     special_ids,
 )
 from engine.errors import ConfigError
-from engine.models.adapter import attach
+from engine.models.adapter import open_weights
 from engine.models.base import ModelSpec, Worker
 from engine.models.code_task import Task
 from engine.models.site_classifier import SiteCoder, load
@@ -69,8 +69,10 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> SiteLearner:
     labels = {task: (tuple(names), tuple(support)) for task, (names, support) in stored.facts["labels"].items()}
     config = classifier_config(settings["model"], labels, data)
     device = str(worker.device)
-    encoder = load_encoder(config.encoder, pick_precision(settings.get("precision", "auto"), device), attention_for(device))
-    attach(encoder, config.rank)
+    # Steps of an encoder whose own weights are tuned are smaller than bf16 can represent.
+    dtype = pick_precision(settings.get("precision", "auto"), device) if config.rank else torch.float32
+    encoder = load_encoder(config.encoder, dtype, attention_for(device))
+    open_weights(encoder, config.rank)
     network = SiteNetwork(config, encoder)
     stream = stored.stream(lambda table: examples_of(table, config), data.held)
     return SiteLearner(network, stream, _learn(settings), worker.device)

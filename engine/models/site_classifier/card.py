@@ -16,10 +16,11 @@ _HEADS = {
 
 def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: str) -> str:
     """The card as Markdown, from the figures of `engine.models.site_classifier.finish`."""
+    trained = f"with an adapter of rank {config.rank}" if config.rank else "tuned as a whole"
     lines = [
         "# Site classifier: primary cancer site and histology of pathology reports",
         "",
-        f"Encoder {config.encoder} (sha256 {config.encoder_digest[:12]}...) with an adapter of rank {config.rank},",
+        f"Encoder {config.encoder} (sha256 {config.encoder_digest[:12]}...), {trained},",
         f"windows of {config.window} tokens, {_HEADS[config.head].format(config=config)} over the whole report, one linear",
         "layer a task.",
         "",

@@ -1,7 +1,7 @@
 """The checkpoint of a site classifier, beside what every checkpoint has (see `engine.models.checkpoint`).
 
 labels.json         the codes of each task with their support, and the pairs of codes that stand together in training
-model.safetensors   adapter (fp16), pools and heads (fp32)
+model.safetensors   adapter (fp16) or a tuned encoder (fp32), pools and heads (fp32)
 calibration.json    temperature, threshold and their figures for each task, the evidence method, and of a revision its original
 heads/<name>/       a further head for the same encoder, adapter and codes: its shape, its pools and linear layers (fp32), and its
                     calibration
@@ -131,7 +131,7 @@ def _part(head: str | None) -> str | None:
 
 
 def build_network(checkpoint: Checkpoint, dtype: "torch.dtype", attention: str) -> "SiteNetwork":
-    """The network with its trained weights, the adapter merged into the encoder."""
+    """The network with its trained weights, an adapter merged into the encoder."""
     from safetensors.torch import load_file
 
     if encoder_digest(checkpoint.config.encoder) != checkpoint.config.encoder_digest:
