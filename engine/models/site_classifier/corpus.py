@@ -57,6 +57,11 @@ class ReportSurvey(Survey):
     def _sampler(self) -> Sampler:
         return Sampler(self.config.samples, self.tasks, self._vocabulary, self._held_out, self.repeats.holds)
 
+    @property
+    def unused(self) -> dict[str, int]:
+        """How many highlights gave no sample, by reason."""
+        return dict(sorted(Counter(self.rejected["reason"].to_pylist()).items()))
+
     def files(self) -> list[Entry]:
         path = self.config.rationale_table
         table = storage_for(path).stat(path) if path else None
@@ -112,9 +117,9 @@ class ReportSurvey(Survey):
     def lines(self) -> list[str]:
         if not self.config.highlighted:
             return super().lines()
-        kinds, reasons = Counter(self.samples["kind"].to_pylist()), Counter(self.rejected["reason"].to_pylist())
+        kinds = Counter(self.samples["kind"].to_pylist())
         samples = ", ".join(f"{count:,} {kind}s" for kind, count in sorted(kinds.items())) or "no samples"
-        rejected = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        rejected = ", ".join(f"{count:,} {reason}" for reason, count in self.unused.items())
         return [*super().lines(), f"highlights: {samples} for train{f'; not used: {rejected}' if rejected else ''}"]
 
     def _synthetic(self, numbers: range) -> Iterator[pa.Table]:

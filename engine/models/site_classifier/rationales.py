@@ -2,8 +2,9 @@
 
 A rationale is what one annotator highlighted in one report for one label: one span or several, joined by a blank in the order of
 the text. A complement is the report without them. Both inherit split and group of their report, and only those of train are used.
-A rationale whose words are also a rationale of another split is left out, or the model would know them there already. (Metzner et
-al., arXiv 2507.21302, train on reports, on reports and rationales, and on reports and further reports.)
+A rationale that is a report of another split, or as good as the whole of one, is left out, or the model would know that report
+already; a word that is highlighted in another split too gives nothing away. (Metzner et al., arXiv 2507.21302, train on reports,
+on reports and rationales, and on reports and further reports.)
 """
 
 from collections import defaultdict
@@ -32,6 +33,9 @@ REJECTED = pa.schema(
 )
 KINDS = ("rationale", "complement")
 REASONS = ("unknown_record", "outside_report", "empty", "no_label", "other_label", "duplicate", "other_split")
+
+# Of a report's characters; a highlight with more is as good as the whole report.
+_WHOLE = 0.9
 
 Span = tuple[int, int]
 
@@ -119,13 +123,13 @@ def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def held_out_words(examples: pa.Table) -> set[bytes]:
-    """The digests of the words of each rationale of valid and test, which train must not learn."""
+    """The digests of the rationales of valid and test that are as good as their whole report, which train must not learn."""
     held = examples.filter(pc.and_(pc.is_valid(examples["marks"]), pc.not_equal(examples["split"], "train")))
     return {
-        words_digest(rationale.text(text))
+        words_digest(words)
         for text, marks in zip(held["text"].to_pylist(), held["marks"].to_pylist(), strict=True)
         for rationale in rationales(marks, len(text or ""))
-        if rationale.text(text or "").strip()
+        if len(plain(words := rationale.text(text or ""))) > _WHOLE * len(plain(text))
     }
 
 

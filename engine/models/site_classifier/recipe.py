@@ -151,7 +151,8 @@ def measure(spec: ModelSpec, corpus: Reports, settled: Mapping[str, Any], say: S
         sample=corpus.settings.get("evidence_sample", 100),
     )
     head = {"head": corpus.config.head} if corpus.base else {}
-    return {**head, **figures, "examples": dict(corpus.survey.counts)}
+    unused = {f"highlights not used, {reason}": count for reason, count in corpus.survey.unused.items()}
+    return {**head, **figures, "examples": {**corpus.survey.counts, **unused}}
 
 
 def card(spec: ModelSpec, figures: Mapping[str, Any], command: str) -> str:

@@ -1,17 +1,28 @@
 """Encoders of other kinds than BERT, tiny and random, with prompts, heads, training and extraction."""
 
+import json
+
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from engine.encoders import encoder_folder, load_encoder, load_tokenizer
+import engine.training.run
+from engine.conversion import convert
+from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer
 from engine.models.base import ModelSpec, load
+from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint
 from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate, new_network
 from engine.text.tokens import tokenize
+from jobs.train import main
 from tests.models.conftest import records
 from tests.models.prompt_mrc.conftest import QUESTIONS, World, tiny_config, tiny_learner, write
+from tests.models.prompt_mrc.test_recipe import documents, job_keys
+from tests.models.prompt_mrc.test_recipe import write as write_texts
+from tests.published import bert, byte_level, words_of
+from tests.toys.train import fit
 
 TEXTS = ["the old man sells bread", "a red apple", "we saw the man near a hill green pear tree sell bread near the river today"]
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
@@ -109,3 +120,35 @@ def test_what_is_extracted_lies_in_a_text_of_many_blanks(encoder, tmp_path):
     assert len(explained) == 2 and all(
         abs(each["context_share"] + each["hard_share"] + each["soft_share"] - 1) < 1e-5 for each in explained
     )
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("Roberta", 8), ("Roberta", 0), ("bert", 0)])
+def test_a_published_encoder_is_trained_and_finds_entities(kind, rank, tmp_path, monkeypatch):
+    """A RoBERTa and a BERT as they are published, by an adapter or by their own weights."""
+    monkeypatch.setattr(engine.training.run, "fit", fit)
+    texts = World.make(120).texts
+    said, folder = [*texts, *QUESTIONS.values()] * 2, tmp_path / "published"
+    convert(f"path:{bert(folder, words_of(said)) if kind == 'bert' else byte_level(folder, kind, said)}", tmp_path / "encoder")
+    name, output = f"path:{tmp_path / 'encoder'}", tmp_path / "model"
+    data = write_texts(tmp_path / "many.parquet", documents(120))
+    changed = ("model.encoder", "model.rank", "train.")
+    words = ["model=prompt_mrc", f"data.path={data}", f"output.path={output}", f"model.encoder={name}", f"model.rank={rank}"]
+    words += ["train.epochs=12", "train.batch=8", "train.rate=5e-3", *(key for key in job_keys() if not key.startswith(changed))]
+    assert main.run(words) == 0
+    figures = json.loads((output / "figures.json").read_text())
+    losses = [row["loss_start"] + row["loss_end"] for row in figures["curve"]]
+    assert losses[-1] < 0.7 * losses[0], losses
+    system = load(ModelSpec("engine.models.prompt_mrc", str(output), {"precision": "fp32"}, {"threads": 1}))
+    rows = system.run(system.prepare(records(texts[:8]))).to_pylist()
+    checkpoint = read_checkpoint(str(output))
+    assert checkpoint.config.encoder_digest == encoder_digest(name)
+    assert any(row["entities"] for row in rows)
+    tensors, before = load_file(output / "model.safetensors"), load_encoder(name, torch.float32, "eager").state_dict()
+    tuned = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
+    if rank:
+        assert tuned and all(key.endswith((".down", ".up")) for key in tuned)
+        return
+    assert set(tuned) == set(before) and all(value.dtype == torch.float32 for value in tuned.values())
+    assert sum(not torch.equal(value, before[key]) for key, value in tuned.items()) > 0.9 * len(before)
+    loaded = build_network(checkpoint, torch.float32, "eager").encoder.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in tuned.items())

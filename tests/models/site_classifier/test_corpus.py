@@ -162,6 +162,27 @@ def test_a_sample_that_is_a_report_of_a_later_split_is_refused(tmp_path):
     assert survey.lines() == ["highlights: no samples for train; not used: 1 other_split"]
 
 
+def test_words_that_are_highlighted_everywhere_are_all_used_and_whole_reports_are_counted(tmp_path):
+    """37 highlights of one word, each highlighted in valid or test too, and one that is a whole report but for a full stop."""
+    rows = []
+    for split in ("train", "valid", "test"):
+        for number in range(37):
+            text = f"{split} {number}: shows tumour{number} here"
+            mark = {"start": text.index("tumour"), "end": len(text) - 5}
+            if split == "train" or number % 2 == (split == "test"):
+                rows.append({"record_id": f"{split}{number}", "text": text, "split": split, "marks": [mark]})
+    for split, before in (("train", "Specimen. "), ("valid", "")):
+        text = f"{before}Prostate core, left lobe, benign."
+        mark = {"start": len(before), "end": len(text) - 1}
+        rows.append({"record_id": f"{split} copy", "text": text, "split": split, "marks": [mark]})
+    table = pl.DataFrame(rows).with_columns(site=pl.lit("C61"), patient_id="record_id")
+    table.write_parquet(tmp_path / "r.parquet")
+    survey = ReportSurvey.of(DataConfig(str(tmp_path / "r.parquet"), labels={"site": "site"}, rationales="marks"))
+    assert sorted(survey.samples["text"].to_pylist()) == sorted(f"tumour{number}" for number in range(37))
+    assert survey.lines() == ["highlights: 37 rationales for train; not used: 1 other_split"]
+    assert survey.unused == {"other_split": 1}
+
+
 def test_reports_of_a_later_split_are_left_out_with_a_message(tmp_path):
     texts = ["Colon.", "Lung.", "colon. ", "Skin."]
     config = highlighted(tmp_path, texts, ["C18", "C34", "C18", "C44"], {"start": 0, "end": 5})

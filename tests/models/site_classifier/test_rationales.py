@@ -90,11 +90,13 @@ def test_unusable_highlights_have_their_reason(row, reason):
     assert rows == [] and rejected == {row[0]: reason}
 
 
-def test_words_of_another_split_are_left_out():
-    rows, rejected = samples_of(("b", 0, 20), ("d", 0, 21))
+def test_a_report_of_another_split_is_left_out_and_a_word_of_one_is_not():
+    # All but the full stop of the report of valid, and one word of it.
+    texts = [TEXT, "Lung: adenocarcinoma, left.", TEXT, "LUNG:  adenocarcinoma, left."]
+    rows, rejected = samples_of(("b", 0, 26), ("d", 0, 27), text=texts)
     assert rows == [] and rejected == {"b": "other_split"}
-    rows, _ = samples_of(("b", 0, 20), ("d", 0, 5))
-    assert len(rows) == 1
+    rows, rejected = samples_of(("b", 6, 20), ("d", 7, 21), ("c", 16, 30), text=texts)
+    assert [row["text"] for row in rows] == ["adenocarcinoma"] and rejected == {}
 
 
 def test_the_same_words_for_the_same_answer_count_once():
