@@ -33,7 +33,9 @@ def words_of(texts: Iterable[str]) -> list[str]:
     for word in re.findall(r"\w+|[^\w\s]", " ".join(texts)):
         counts[word] = counts.get(word, 0) + 1
     letters = sorted({letter for word in counts for letter in word})
-    return list(dict.fromkeys([*sorted(counts, key=lambda word: -counts[word])[:500], *letters, *(f"##{each}" for each in letters)]))
+    return list(
+        dict.fromkeys([*sorted(counts, key=lambda word: -counts[word])[:500], *letters, *(f"##{each}" for each in letters)])
+    )
 
 
 def byte_level(folder: Path, kind: str, texts: Iterable[str], positions: int = 130) -> Path:

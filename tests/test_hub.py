@@ -1,6 +1,5 @@
 """Encoders from the hub: asked for only by name, at a pinned commit, once, and offline from then on."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import torch
 
 from engine.encoders import encoder_digest, encoder_folder, file_digest, load_encoder, load_tokenizer
 from engine.errors import ConfigError
+from jobs.train import main as train
 from tests.hub import COMMIT, Hub
 
 ROOT = Path(__file__).parents[1]
@@ -115,12 +115,12 @@ def test_weights_that_must_be_converted_say_how(hub: Hub, tiny_folder: Path) -> 
     assert not any("pytorch_model" in each for each in hub.requests)
 
 
-def test_a_job_that_names_no_encoder_of_the_hub_asks_nobody(hub: Hub, tmp_path: Path) -> None:
-    (tmp_path / "reports.csv").write_text("id,text\n1,Colon: adenocarcinoma\n")
-    words = ["input.path=reports.csv", "input.id=id", "input.text=text", "output.path=coded", "explain.method=none"]
-    command = [sys.executable, "-m", "jobs.code_reports", *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "coded" / "_run.json").read_text())["settings"] and hub.requests == []
+@pytest.mark.parametrize("model", ["site_classifier", "prompt_mrc"])
+def test_a_training_tells_of_its_encoder_before_it_reads_a_text(
+    hub: Hub, tmp_path: Path, model: str, capsys: pytest.CaptureFixture
+) -> None:
+    rest = [f"model={model}", f"data.path={tmp_path}/nothing", f"output.path={tmp_path}/model"]
+    for name, told in (("hub:org/tiny@main", "40 hex digits"), (f"hub:org/tiny@{COMMIT}", "there is no org/tiny on the hub")):
+        assert train.run([f"model.encoder={name}", *rest]) == 2
+        message = capsys.readouterr().err
+        assert told in message and message.count("\n") == 1

@@ -22,10 +22,12 @@ class Architecture:
     `rank` of 0 tunes the encoder itself.
     """
 
-    encoder: str = key(
-        "pkg:minilm", "pkg:minilm, path:<folder>, or hub:<id>@<commit>, which is fetched once."
+    encoder: str = key("pkg:minilm", "pkg:minilm, path:<folder>, or hub:<id>@<commit>, which is fetched once.")
+    rank: int = key(
+        32,
+        "Rank of the adapter on each linear layer of the encoder; 0 tunes the encoder itself (train.rate=2e-5).",
+        low=0,
     )
-    rank: int = key(32, "Rank of the adapter on each linear layer of the encoder; 0 tunes the encoder itself, which takes a train.rate like 2e-5.", low=0)
     window: int = key(180, "Tokens of text in one window.", low=8)
     overlap: int = key(64, "Tokens that neighbouring windows share.", low=0)
     mode: str = key(HYBRID, "What stands in front of a text; see docs/models.md.", choices=MODES)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.encoders import attention_for
+from engine.encoders import attention_for, encoder_digest
 from engine.errors import ConfigError
 from engine.keys import check_keys, section
 from engine.models.base import ModelSpec, Phase, Say
@@ -116,6 +116,7 @@ def corpus(settings: Mapping[str, Any]) -> Texts:
     check_keys(data, "data.")
     check_keys(LearnConfig(**settings["learn"]), "learn.")
     _check_used(model)
+    encoder_digest(model.encoder)
     documents, questions = load_corpus(data), dict(model.questions)
     if model.ontology is not None:
         definitions = read_definitions(model.ontology, documents.types, "model.ontology")

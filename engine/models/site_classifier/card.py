@@ -20,7 +20,7 @@ def model_card(figures: Mapping[str, Any], config: ClassifierConfig, command: st
     lines = [
         "# Site classifier: primary cancer site and histology of pathology reports",
         "",
-        f"Encoder {config.encoder} (sha256 {config.encoder_digest[:12]}...), {trained},",
+        f"Encoder {config.encoder} (sha256 {config.encoder_digest[:12]}...) {trained},",
         f"windows of {config.window} tokens, {_HEADS[config.head].format(config=config)} over the whole report, one linear",
         "layer a task.",
         "",

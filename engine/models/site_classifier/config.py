@@ -46,12 +46,10 @@ class ClassifierConfig(TaskConfig):
 class ModelConfig:
     """The keys of a model to train, see `ClassifierConfig`; with a `base` a further head of that model is trained."""
 
-    encoder: str = key(
-        ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<commit>, which is fetched once."
-    )
+    encoder: str = key(ClassifierConfig.encoder, "pkg:minilm, path:<folder>, or hub:<id>@<commit>, which is fetched once.")
     rank: int = key(
         ClassifierConfig.rank,
-        "Rank of the adapter on each linear layer of the encoder; 0 tunes the encoder itself, which takes a train.rate like 2e-5.",
+        "Rank of the adapter on each linear layer of the encoder; 0 tunes the encoder itself (train.rate=2e-5).",
         low=0,
     )
     window: int = key(ClassifierConfig.window, "Tokens of text in one window.", low=8)

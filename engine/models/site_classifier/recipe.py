@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from engine.encoders import encoder_digest
 from engine.errors import ConfigError
 from engine.keys import key, section
 from engine.models import code_figures
@@ -181,6 +182,7 @@ def _check(settings: Mapping[str, Any], data: DataConfig) -> None:
     if not model.get("base"):
         if model.get("freeze_encoder"):
             raise ConfigError("model.freeze_encoder: there is no model.base whose encoder could stay as it is; name one")
+        encoder_digest(model.get("encoder", ClassifierConfig.encoder))
         return
     if not model.get("freeze_encoder"):
         raise ConfigError("model.freeze_encoder: a training that goes on from a model keeps its encoder; set it to true")

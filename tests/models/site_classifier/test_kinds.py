@@ -24,7 +24,7 @@ from tests.toys.train import fit
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Short reports of two sites, each named by a word of its own."""
     folder, draw = tmp_path_factory.mktemp("kinds"), random.Random(5)
-    words = "resection margin free of tumour lymph nodes negative grade two specimen received in formalin".split()
+    words = ["resection", "margin", "free", "of", "tumour", "nodes", "negative", "grade", "two", "specimen"]
     rows = []
     for number in range(48):
         site, word = (("C18", "colon"), ("C50", "breast"))[number % 2]
@@ -36,7 +36,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "head", "rank"), [("Longformer", "dpla", 2), ("Longformer", "dpla", 0), ("Roberta", "pooling", 2), ("Roberta", "cls", 0)]
+    ("kind", "head", "rank"),
+    [("Longformer", "dpla", 2), ("Longformer", "dpla", 0), ("Roberta", "pooling", 2), ("Roberta", "cls", 0)],
 )
 def test_an_encoder_is_trained_and_codes(
     reports: Path, kind: str, head: str, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,7 +47,7 @@ def test_an_encoder_is_trained_and_codes(
     convert(f"path:{byte_level(tmp_path / 'published', kind, texts)}", tmp_path / "encoder")
     name, output = f"path:{tmp_path / 'encoder'}", tmp_path / "model"
     model = [f"model.encoder={name}", f"model.head={head}", f"model.rank={rank}", "model.window=30"]
-    small = ["train.epochs=8", "train.batch=4", "train.rate=3e-3", "learn.masking=0", "evidence_sample=1", "baseline=false"]
+    small = ["train.epochs=12", "train.batch=4", "train.rate=3e-3", "learn.masking=0", "evidence_sample=1", "baseline=false"]
     data = [f"data.path={reports}", "data.labels={site: site}", f"output.path={output}", "cluster.precision=fp32"]
     assert main.run(["model=site_classifier", *model, *small, *data, "cluster.threads=1"]) == 0
     figures = json.loads((output / "figures.json").read_text())
