@@ -85,7 +85,7 @@ def _write_weights(name: str, folder: Path, weights: str, building: Path, config
     options = {"local_files_only": True, "use_safetensors": weights == WEIGHTS, "weights_only": True, "output_loading_info": True}
     try:
         encoder, found = AutoModel.from_pretrained(folder, **options, **without_pooler(config))
-    except (pickle.UnpicklingError, SafetensorError, EOFError, OSError, ValueError):
+    except (pickle.UnpicklingError, SafetensorError, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError):
         raise ConfigError(f"encoder: {weights} of {name} holds more than tensors, or is not whole; it is not read") from None
     except RuntimeError:
         raise ConfigError(f"encoder: {weights} of {name} cannot be read, or its tensors do not fit its config.json") from None

@@ -46,8 +46,8 @@ def fetch(name: str, files: Sequence[str]) -> Path:
         raise ConfigError(f"encoder: '{repo}' is no id of the hub, such as org/model") from None
     if not _COMMIT.fullmatch(revision):
         raise ConfigError(
-            f"encoder: '{revision}' of hub:{repo} can move; name a commit, hub:{repo}@<40 hex digits>, from the history of the "
-            "model's files"
+            f"encoder: hub:{name} is not pinned to a commit; write hub:{repo}@<40 hex digits>, which the history of the model's "
+            "files lists"
         )
     lacking = [file for file in files if try_to_load_from_cache(repo, file, revision=revision) is None]
     if lacking:
@@ -78,6 +78,8 @@ def main(repo: str, revision: str, *files: str) -> int:
             hf_hub_download(repo, file, revision=revision)
         except RemoteEntryNotFoundError:
             continue
+        except KeyboardInterrupt:
+            return 130
         except Exception as error:
             print(type(error).__name__)
             return 1

@@ -120,6 +120,8 @@ def test_what_is_no_encoder_is_one_line_and_leaves_nothing(tmp_path: Path) -> No
     config = json.loads((others / "config.json").read_text())
     wide = broken("pytorch_model.bin", None)
     torch.save({"embeddings.word_embeddings.weight": torch.zeros(15, 32)}, wide / "pytorch_model.bin")
+    listed = bert(tmp_path / "listed", WORDS)
+    torch.save([torch.zeros(2)], listed / "pytorch_model.bin")
     narrow = broken("config.json", json.dumps({**config, "hidden_size": 16}))
     shards = bert(tmp_path / "shards", WORDS)
     (shards / "pytorch_model.bin").rename(shards / "pytorch_model-00001-of-00002.bin")
@@ -132,6 +134,7 @@ def test_what_is_no_encoder_is_one_line_and_leaves_nothing(tmp_path: Path) -> No
         broken("tokenizer_config.json", "{"): "tokenizer_config.json in .* cannot be read",
         others: "16 word pieces",
         wide: "lack",
+        listed: "more than tensors",
         narrow: "do not fit its config.json",
         shards: "in one piece",
     }.items():
