@@ -13,7 +13,11 @@ from itertools import accumulate, groupby, pairwise
 from typing import Generic, TypeVar
 
 _LINE_END = r"-[ \t]*\r?\n[ \t]*"
-_UNSEEN = re.compile(rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}(?=[A-Z])")
+# `EXCISION-` above `NO CARCINOMA` is a dash, since no word ends so.
+_WHOLE = r"(?!(?:NO|NOT|NONE|NEGATIVE|BENIGN|FREE|WITH|SEE|CONSISTENT|SUSPICIOUS)\b)"
+_UNSEEN = re.compile(
+    rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}{_WHOLE}(?=[A-Z])"
+)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
 # Scans confuse O and zero: `rule 0ut`. Codes of stages have a letter and a digit, or two digits.
 _CONFUSED = re.compile(r"(?=.*0)(?=.*[a-z].*[a-z])[a-z0]+")

@@ -208,6 +208,19 @@ def test_a_phrase_matches_itself(phrase):
         assert (match.first, match.stop) == (0, len(Reading(plain)))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NODE, EXCISION-\nNO CARCINOMA", ["node", ",", "excision", "no", "carcinoma"]),
+        ("BIOPSY -\nNEGATIVE", ["biopsy", "negative"]),
+        ("ADENO-\nCARCINOMA", ["adenocarcinoma"]),
+        ("EXCISION OF NO-\nDULES", ["excision", "of", "nodules"]),
+    ],
+)
+def test_a_dash_above_a_word_that_ends_no_other_divides_none(text, expected):
+    assert Reading(text).words == expected
+
+
 @pytest.mark.parametrize("part", ["germ cell ", "negative for ", "a" * 40 + " ", "x", "mela-\n", "- \t", "\x00"])
 def test_a_long_text_takes_time_in_proportion(part):
     def seconds(count):
