@@ -67,7 +67,7 @@ def test_the_options_of_a_run_are_named_as_ever():
         ("model.head=cls", "unknown key 'model.head'"),
         ("decision=site", "unknown key 'decision'"),
         ("entities.typs=[A]", "did you mean 'entities.types'?"),
-        ("explain=default", "explain.method: 'default' is not allowed; wants one of gradient_x_input, none"),
+        ("explain=default", "explain.method: 'default' is not allowed; wants one of attnlrp, gradient_x_input, none"),
     ],
 )
 def test_a_key_or_choice_of_another_system_is_refused_in_one_line(argument, message, capsys):

@@ -268,8 +268,10 @@ def _shifted(window: Window, first: int, last: int) -> Iterator[tuple[int, int]]
     yield from ((first, int(ends[at])) for at in (stop - 1, stop + 1) if 0 <= at < len(ends) and ends[at] >= first)
 
 
-def evidence(model: SpanModel, places: Sequence[Place], tokens: Sequence[tuple[int, int]], spans: int) -> list[dict[str, Any]]:
-    """The columns of each entity that explain it, by gradient times input: `evidence`, its `spans` strongest runs of words, and
+def evidence(
+    model: SpanModel, places: Sequence[Place], tokens: Sequence[tuple[int, int]], method: str, spans: int
+) -> list[dict[str, Any]]:
+    """The columns of each entity that explain it by a method: `evidence`, its `spans` strongest runs of words, and
     `context_share`, `hard_share` and `soft_share`, how much of all units' absolute scores text, template and soft prompt have.
 
     Args:
@@ -280,7 +282,8 @@ def evidence(model: SpanModel, places: Sequence[Place], tokens: Sequence[tuple[i
     batch = model.spans(places, [""] * len(places))
     settings = Settings(tokens_per_pass=max(1, int(model.sizes(batch).sum())), residual=False)
     rows = []
-    for explanation, units in zip(explain(model, batch, torch.tensor(tokens), settings=settings), batch.units, strict=True):
+    explanations = explain(model, batch, torch.tensor(tokens), method, settings)
+    for explanation, units in zip(explanations, batch.units, strict=True):
         if explanation.status == NOT_FINITE:
             raise ValueError("a score is not finite")
         shares = {column: explanation.shares.get(kind, 0.0) for kind, column in SHARES.items()}

@@ -292,7 +292,8 @@ class Extractor(TokenSystem):
         # A backward pass takes about twice the memory of a forward pass.
         for batch in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
             members = [chosen[at] for at in batch]
-            explained = evidence(model, [places[at] for at in batch], [span.tokens for span in members], self.options.spans)
+            tokens = [span.tokens for span in members]
+            explained = evidence(model, [places[at] for at in batch], tokens, self.options.evidence, self.options.spans)
             rows |= dict(zip(members, explained, strict=True))
         return rows
 

@@ -54,7 +54,7 @@ def extra(system: "Extractor", prepared: pa.Table) -> dict[str, bool]:
         rows = Extractor(system.checkpoint, replace(system.options, **options), runtime).run(few)
         return [entity for row in rows["entities"].to_pylist() for entity in row]
 
-    explained = entities(evidence="gradient_x_input", every=True)
+    explained = entities(evidence="attnlrp", every=True)
     checks = {"evidence of every entity": bool(explained) and all(entity["evidence"] for entity in explained)}
     if system.config.is_hard:
         asked = entities(questions={"Specimen": "Which specimens or tissues are named?"})

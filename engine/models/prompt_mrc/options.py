@@ -10,7 +10,7 @@ from engine.keys import key
 from engine.models.options import TextOptions
 from engine.models.prompt_mrc.templates import read_questions
 
-METHODS = ("gradient_x_input", "none")
+METHODS = ("attnlrp", "gradient_x_input", "none")
 _THRESHOLDS = ("start", "end", "match")
 
 

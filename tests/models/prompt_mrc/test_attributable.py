@@ -181,10 +181,11 @@ def test_template_and_soft_prompt_matter_if_there_are_any(model):
     assert min(shares.values()) > 1e-4 and sum(shares.values()) == pytest.approx(1)
 
 
-def test_the_row_has_the_shares_of_the_explanation(model):
+@pytest.mark.parametrize("method", ["attnlrp", "gradient_x_input"])
+def test_the_row_has_the_shares_of_the_explanation(model, method):
     batch, targets = batch_of(model)
-    explained_rows = evidence(model, batch.places, targets.tolist(), 3)
-    for one, row in zip(explain(model, batch, targets, "gradient_x_input"), explained_rows, strict=True):
+    explained_rows = evidence(model, batch.places, targets.tolist(), method, 3)
+    for one, row in zip(explain(model, batch, targets, method), explained_rows, strict=True):
         shares = [row[name] for name in ("context_share", "hard_share", "soft_share")]
         assert shares == pytest.approx([one.shares.get(kind, 0.0) for kind in ("word", "prompt", "soft_prompt")])
         assert len(row["evidence"]) <= 3 and sum(run["weight"] for run in row["evidence"]) <= shares[0] + 1e-9
@@ -194,14 +195,16 @@ def test_scores_that_are_nan_fail_their_record(model, monkeypatch):
     monkeypatch.setattr(model, "blank", lambda batch: torch.full_like(model.embed(batch), float("nan")))
     batch, targets = batch_of(model)
     with pytest.raises(ValueError, match="not finite"):
-        evidence(model, batch.places, targets.tolist(), 3)
+        evidence(model, batch.places, targets.tolist(), "gradient_x_input", 3)
 
 
 def test_evidence_by_the_whole_encoder_at_once(tmp_path):
     """The row's values recomputed with a plain encoder over [CLS] H S [SEP] C [SEP] and the definition of the shares."""
     learner = tiny_learner(tiny_config(), World.make(2))
     scattered(learner.network)
-    system = extractor(write(learner, tmp_path / "m", **ANYTHING), every=True, runtime={"threads": 1})
+    system = extractor(
+        write(learner, tmp_path / "m", **ANYTHING), every=True, evidence="gradient_x_input", runtime={"threads": 1}
+    )
     (row,) = rows(system, [TEXT])
     network, plain = system.network, load_encoder("tiny:bert", torch.float32, "eager")
     plain.load_state_dict(network.encoder.state_dict())

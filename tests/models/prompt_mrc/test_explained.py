@@ -62,7 +62,7 @@ def system(folder, answers, runtime=None, run_options=None, **options):
     values = {
         "run": "abc",
         "of": "engine.models.prompt_mrc",
-        "options": {"evidence": "gradient_x_input", "every": True, **(run_options or {})},
+        "options": {"evidence": "attnlrp", "every": True, **(run_options or {})},
         "faithfulness": 0.0,
         "stability": 0.0,
         **QUICK,
@@ -108,7 +108,7 @@ def test_every_method_explains_each_entity(folder, answers, coded, method):
 
 
 def test_gradients_give_the_shares_of_the_run_s_rows(folder, answers, coded):
-    _, explanations = explained(system(folder, answers, method="gradient_x_input"))
+    _, explanations = explained(system(folder, answers, method="attnlrp"))
     for index, row in explanations.items():
         for target, entity in zip(row["targets"], coded[index]["entities"], strict=True):
             for kind, column in SHARES.items():
@@ -140,7 +140,7 @@ def test_deterministic_is_bit_for_bit_whatever_the_batches(folder, answers):
 
 
 def test_an_entity_is_explained_in_the_window_that_gave_it(folder, answers, coded):
-    explainer = system(folder, answers, method="gradient_x_input")
+    explainer = system(folder, answers, method="attnlrp")
     _, explanations = explained(explainer, table=records(TEXTS).slice(3, 1))
     assert coded[3]["n_windows"] > 1
     for target in explanations[3]["targets"]:
@@ -150,7 +150,7 @@ def test_an_entity_is_explained_in_the_window_that_gave_it(folder, answers, code
 
 def test_types_are_chosen_and_a_record_without_any_has_no_targets(folder, coded, tmp_path):
     none = written(tmp_path / "a.parquet", coded, entities={2: []})
-    _, explanations = explained(system(folder, none, method="gradient_x_input", tasks=("B",)))
+    _, explanations = explained(system(folder, none, method="attnlrp", tasks=("B",)))
     assert explanations[2]["targets"] == [] and explanations[2]["decision"] == AUTO
     for index in (0, 1):
         assert {target["target_name"] for target in explanations[index]["targets"]} == {"B"}
@@ -161,7 +161,7 @@ def test_types_are_chosen_and_a_record_without_any_has_no_targets(folder, coded,
 
 def test_an_entity_that_the_model_no_longer_finds_is_flagged(folder, answers):
     strict = {"thresholds": {"start": 0.999999, "end": 0.999999, "match": 0.999999}}
-    _, explanations = explained(system(folder, answers, run_options=strict, method="gradient_x_input"))
+    _, explanations = explained(system(folder, answers, run_options=strict, method="attnlrp"))
     assert {target["status"] for row in explanations.values() for target in row["targets"]} == {OTHER_ANSWER}
     assert {row["decision"] for row in explanations.values()} == {REVIEW}
 
@@ -170,7 +170,7 @@ def test_records_that_do_not_match_the_run_fail(folder, coded, tmp_path):
     entity = {**coded[0]["entities"][0], "start": 1, "end": 4}
     changes = {"decision": {1: "failed"}, "text_sha256": {1: None, 2: b"x" * 32}, "entities": {0: [entity], 1: None}}
     answers = written(tmp_path / "a.parquet", coded, **changes)
-    failures, explanations = explained(system(folder, answers, method="gradient_x_input"))
+    failures, explanations = explained(system(folder, answers, method="attnlrp"))
     assert {row: failure["kind"] for row, failure in failures.items()} == {1: "not_coded", 2: "text_changed"}
     assert explanations[0]["failure"] == {"kind": "not_coded", "detail": "an entity of the run is no run of the text's words"}
     assert explanations[3]["failure"] is None
@@ -187,7 +187,7 @@ def test_a_users_own_questions_are_explained(folder, tmp_path):
     question = {"questions": {"C": "which fruit is named"}, "types": ["C"]}
     coded = rows(extractor(folder, **question), TEXTS)
     answers = written(tmp_path / "a.parquet", coded)
-    _, explanations = explained(system(folder, answers, run_options=question, method="gradient_x_input"))
+    _, explanations = explained(system(folder, answers, run_options=question, method="attnlrp"))
     (target, *_) = explanations[0]["targets"]
     words = [unit["text"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == "prompt"]
     assert target["target_name"] == "C" and words == ["which", "fruit", "is", "named"]

@@ -317,7 +317,10 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
         ({"thresholds": {"start": 0}}, "entities.thresholds: start must lie between 0 and 1, and is 0"),
         ({"nested": True, "flat_across_types": True}, "exclude each other; set one of the two to false"),
         ({"every": True, "evidence": "none"}, "explain.every: with explain.method=none there is no evidence"),
-        ({"evidence": "lime"}, r"^evidence \(explain.method\): 'lime' is not allowed; wants one of gradient_x_input, none$"),
+        (
+            {"evidence": "lime"},
+            r"^evidence \(explain.method\): 'lime' is not allowed; wants one of attnlrp, gradient_x_input, none$",
+        ),
         ({"questions_file": "nowhere"}, "cannot read"),
         ({"prompts": "nowhere"}, "no file nowhere"),
         ({"tasks": ["site"]}, "^model: unknown options tasks; this system has max_tokens, .*types"),
