@@ -2,15 +2,16 @@
 
 The settings of an arm, beside those of the fit `shipped`:
 
-    marked.split      the texts of this split alone
+    marked.split      the texts of this split alone, as training splits a corpus
     marked.types      types whose marks count; none: all
+    marked.questions  a question of one's own for each of these types, which are then looked for alone
     marked.tumours    mentions of tumours count as this type, in marks and answers alike
 """
 
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.evaluation.spans import ALL, Mention
@@ -20,6 +21,7 @@ from engine.models.prompt_mrc.recipe import SYSTEM, answered
 from engine.models.prompt_mrc.texts import with_tumours
 from engine.models.prompt_mrc.tuning import exact_figures
 from engine.sources.labelled import Document, Labelled, Omitted, Span, marked_types, read_documents
+from engine.sources.labelled.splits import with_splits
 from engine.studies.prompt_mrc.spans import counts_by_text
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
@@ -36,6 +38,7 @@ _STOP = re.compile(r"[.!?;]\s+\S|\n[ \t\r]*\n")
 class MarkedConfig:
     split: str | None = None
     types: tuple[str, ...] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)
     tumours: str | None = None
 
 
@@ -43,14 +46,14 @@ def measure(model: Checkpoint, task: Task) -> Measured:
     """Figures over all types and for each, with intervals over reports, and how many answers have a fault that can be seen
     without marks: more than one type at a place, a place where another type scores higher, a stop or a line end within."""
     config = options(MarkedConfig, task, "marked")
-    documents = [
-        _as_counted(each, config)
-        for each in read_documents(Labelled(task.corpus, group="report_id"), Omitted())
-        if config.split in (None, each.split)
-    ]
+    documents = read_documents(Labelled(task.corpus, group="report_id"), Omitted())
+    if config.split is not None:
+        documents = [each for each in with_splits(documents) if each.split == config.split]
+    documents = [_as_counted(each, config) for each in documents]
     marked = marked_types(documents, config.types or None)
     documents = [each for each in documents if marked[each.dataset]]
-    spec = ModelSpec(SYSTEM, str(model.folder), {"evidence": "none"}, {"threads": task.threads})
+    asked = {"types": tuple(config.questions), "questions": dict(config.questions)}
+    spec = ModelSpec(SYSTEM, str(model.folder), {"evidence": "none", **asked}, {"threads": task.threads})
     gold = {
         each.record_id: [(s.start, s.end, s.type) for s in each.spans if s.type in marked[each.dataset]] for each in documents
     }
