@@ -171,6 +171,9 @@ class DataConfig:
         (),
         "Further types of train to be asked for, in many words, so that the model answers own questions.",
     )
+    things: int = key(
+        0, "Made-up texts about things of many kinds, such as implants and occupations, to learn to read questions from.", low=0
+    )
     tumours: str | None = key(None, "Type that mentions of tumours get, whatever a corpus calls them; null: as they are marked.")
     joined: int = key(
         0, "Words of a training text, made of neighbouring sentences of a corpus or cut from a report; 0: as they are.", low=0

@@ -17,6 +17,7 @@ from engine.models.prompt_mrc.config import DataConfig, Decoding, MrcConfig
 from engine.models.prompt_mrc.instances import MAX_WORDS, Span, align_spans, without_overlaps
 from engine.models.prompt_mrc.options import Options
 from engine.models.prompt_mrc.texts import joined, marked_reports, with_noise, with_tumours
+from engine.models.prompt_mrc.things import kinds, made_up
 from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
 from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
 from engine.text.tokens import TokenizedText, tokenize
@@ -88,14 +89,15 @@ def load_corpus(config: DataConfig) -> Corpus:
         )
     documents = with_splits(documents, config.cut_share)
     sound = _prepared([each for each in documents if not each.broken], config)
+    further = (*config.further, *(kinds() if config.things else ()))
     train = [each for each in sound if each.split == TRAIN]
     learned = {span.type for each in train for span in each.spans}
     for key, names in (("types", config.types), ("further", config.further)):
         unknown = [name for name in names if name not in learned]
         if unknown and train:
             raise ConfigError(f"data.{key}: no text of train has a '{unknown[0]}'; it has {', '.join(sorted(learned))}")
-    types = tuple(config.types) or tuple(sorted(learned - set(config.further)))
-    marked = marked_types(sound, {*types, *config.further})
+    types = tuple(config.types) or tuple(sorted(learned - set(further)))
+    marked = marked_types(sound, {*types, *further})
     usable = [each for each in sound if marked[each.dataset] and _is_sampled(each, config)]
     empty = [split for split in (TRAIN, VALID, TEST) if not any(each.split == split for each in (usable if types else sound))]
     if empty or not types:
@@ -103,7 +105,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         reason = (of_split if of_split.count else broken).lines()[:1]
         raise ConfigError("; ".join([f"data.path: there are no usable texts of {', '.join(empty) or 'any type'}", *reason]))
     coordinated = omitted.count({each.record_id for each in usable}, types)
-    return Corpus(usable, types, marked, broken, coordinated, tuple(config.further))
+    return Corpus(usable, types, marked, broken, coordinated, further)
 
 
 def _prepared(documents: list[Document], config: DataConfig) -> list[Document]:
@@ -118,7 +120,7 @@ def _prepared(documents: list[Document], config: DataConfig) -> list[Document]:
     if config.noise:
         noisy = {each.record_id for each in documents if each.split == TRAIN and in_share(each.record_id, config.noise, "noise")}
         documents = [with_noise(each) if each.record_id in noisy else each for each in documents]
-    return documents
+    return [*documents, *made_up(config.things)]
 
 
 def _is_sampled(document: Document, config: DataConfig) -> bool:

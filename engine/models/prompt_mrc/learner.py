@@ -21,7 +21,7 @@ from engine.errors import ConfigError
 from engine.models.adapter import open_weights
 from engine.models.base import Worker
 from engine.models.prompt_mrc.checkpoint import continue_from, read_checkpoint
-from engine.models.prompt_mrc.config import DataConfig, Decoding, LearnConfig, ModelConfig, MrcConfig
+from engine.models.prompt_mrc.config import Decoding, LearnConfig, ModelConfig, MrcConfig
 from engine.models.prompt_mrc.corpus import Examples
 from engine.models.prompt_mrc.decode import Candidate, possible_pairs, select, window_candidates
 from engine.models.prompt_mrc.instances import Window, bio_tags, sample_types, spans_within, windows, without_overlaps
@@ -45,7 +45,7 @@ def learner(settings: Mapping[str, Any], worker: Worker) -> "MrcLearner":
     network, _ = training_network(settings, stored.facts["types"], worker.device)
     learn = LearnConfig(**{**settings["learn"], "seed": settings["seed"]})
     decoding = ModelConfig(**settings["model"]).decodings(stored.facts["nested"], stored.facts["longest"])[-1]
-    wordings, further = None, tuple(DataConfig(**settings["data"]).further)
+    wordings, further = None, stored.facts["further"]
     if further:
         wordings = Wordings.of(network.config, further, load_tokenizer(encoder_folder(network.config.encoder)))
     return MrcLearner(network, Examples.from_table(stored.whole()), learn, worker.device, decoding, wordings)
@@ -196,7 +196,7 @@ class MrcLearner:
         known = frozenset(self.types)
         kinds = sample_types(present & known, annotated & known, self.config.negatives, rng) if annotated & known else []
         if self.wordings is not None:
-            kinds += self.wordings.drawn(present - known, annotated - known, rng)
+            kinds += self.wordings.drawn(present - known, annotated - known, not kinds, rng)
         return kinds
 
     def _prompts(self, windows: Sequence[Window], rows: Sequence[tuple[int, int]], epoch: int) -> list[Prompt]:

@@ -98,7 +98,12 @@ class Texts:
         return [counts, *self.corpus.broken.lines(), *mark_lines(self.marks)]
 
     def preparation(self) -> Preparation:
-        facts = {"types": list(self.corpus.types), "nested": self.corpus.nested(), "longest": self.decoding.longest}
+        facts = {
+            "types": list(self.corpus.types),
+            "further": list(self.corpus.further),
+            "nested": self.corpus.nested(),
+            "longest": self.decoding.longest,
+        }
         table = self._encoded[0].to_table()
         return Preparation((), len, table.schema, self.given, facts, [table])
 

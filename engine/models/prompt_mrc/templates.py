@@ -1,8 +1,8 @@
 """The text that asks for each type: built-in templates, and a user's own questions.
 
-`templates.csv` has a row for each type, language, style and version: the type's usual name, four questions, four wordings of its
-definition, and four of the definition with examples. A user's own questions map types to texts, from a YAML file or the command
-line; a type that occurs only there is asked for without training (zero-shot).
+`templates.csv` has a row for each type, language, style and version: the type's usual name and others, four questions, four
+wordings of its definition, and four of the definition with examples. A user's own questions map types to texts, from a YAML file
+or the command line; a type that occurs only there is asked for without training (zero-shot).
 """
 
 import csv
@@ -160,7 +160,7 @@ def _check_language(language: str) -> None:
 
 
 def _name(name: str, language: str) -> str:
-    names = {key[1]: text for key, text in templates().items() if (key[0], key[2]) == (name, NAME)}
+    names = {key[1]: text for key, text in templates().items() if (key[0], *key[2:]) == (name, NAME, 1)}
     if names and language not in names:
         raise ConfigError(
             f"model.language: '{name}' has its name in {', '.join(names)}, not in '{language}'; give it in model.questions, "

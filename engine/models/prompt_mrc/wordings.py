@@ -14,6 +14,7 @@ import numpy as np
 from engine.models.prompt_mrc.config import NAME, MrcConfig
 from engine.models.prompt_mrc.network import word_pieces
 from engine.models.prompt_mrc.templates import templates
+from engine.models.prompt_mrc.things import kinds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,15 +25,17 @@ Prompt = tuple[int, tuple[int, ...] | None]
 # The kind of a row whose question has no answer.
 NOTHING = -1
 _ABSENT = (
-    *("countries", "musical instruments", "football clubs", "buildings", "motor vehicles", "kinds of weather", "films", "songs"),
-    *("currencies", "languages", "planets", "rivers and lakes", "newspapers", "political parties", "sports", "holidays"),
-    *("pieces of furniture", "kitchen tools", "board games", "paintings", "religions", "battles", "ships", "video games"),
+    *("musical instruments", "football clubs", "buildings", "kinds of weather", "films", "songs", "planets", "rivers and lakes"),
+    *("newspapers", "political parties", "holidays", "pieces of furniture", "kitchen tools", "board games", "paintings"),
+    *("religions", "battles", "ships", "video games", "books", "mountains", "computer programs", "kings and queens"),
 )
 _PATTERNS = ("Which {} are named?", "Which {} are mentioned?", "{}", "List the {}.", "What {} does this report name?", "Find {}.")
 # How often a type of the model is asked for in other words, and as a new type would be.
 _REWORDED, _AS_NEW = 0.3, 0.1
 # How often a window is asked for a further type that it contains, for one that it does not, and without an answer.
 _PRESENT, _OTHER, _NOTHING = 0.5, 0.2, 0.06
+# So many of either kind is a window asked for in which nobody looked for a type of the model.
+_ALONE = 2
 # Longer wordings would pad all prompts of a batch.
 _LONGEST = 36
 
@@ -62,13 +65,16 @@ class Wordings:
         """Word pieces of the longest wording."""
         return max(len(each) for of_type in self.pieces.values() for each in of_type)
 
-    def drawn(self, present: Collection[int], annotated: Collection[int], rng: np.random.Generator) -> list[int]:
+    def drawn(self, present: Collection[int], annotated: Collection[int], alone: bool, rng: np.random.Generator) -> list[int]:
         """Further types that a window is asked for, and `NOTHING` at times.
 
         Args:
             present: further types that it contains. annotated: those that somebody looked for in it.
+            alone: it is asked for no type of the model.
         """
         others = sorted(set(annotated) - set(present))
+        if alone:
+            return [kind for kinds in (sorted(present), others) for kind in rng.permutation(kinds)[:_ALONE].tolist()]
         drawn = ((sorted(present), _PRESENT), (others, _OTHER), ([NOTHING], _NOTHING))
         return [int(rng.choice(kinds)) for kinds, share in drawn if kinds and rng.random() < share]
 
@@ -84,5 +90,6 @@ class Wordings:
 def wordings(name: str, language: str) -> list[str]:
     """The wordings of a type: built-in texts, and its names in some patterns."""
     built_in = {key[2:]: text for key, text in templates().items() if key[:2] == (name, language)}
-    names = [text for (style, _), text in built_in.items() if style == NAME] or [name.replace("_", " ")]
+    names = [text for (style, _), text in built_in.items() if style == NAME]
+    names = names or (kinds()[name].names if name in kinds() else [name.replace("_", " ")])
     return [*built_in.values(), *(pattern.format(each) for each in names for pattern in _PATTERNS)]

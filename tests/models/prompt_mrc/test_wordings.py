@@ -21,6 +21,9 @@ def test_a_type_has_its_built_in_texts_and_its_names_in_patterns():
     of_device = wordings("Device", "en")
     assert "Which implants are named?" in of_device and "Find every mention of devices and implants." in of_device
     assert "Which Lunar rock are named?" in wordings("Lunar_rock", "en")
+    # A kind of made-up things has names in its own list, and a type may have several.
+    assert "Find family members." in wordings("Relative", "en")
+    assert {"tumours", "neoplasms"} <= set(wordings("Cancer", "en"))
 
 
 def test_types_are_numbered_after_those_of_the_model(asked):
@@ -44,7 +47,9 @@ def test_other_prompts_have_the_soft_vectors_of_a_new_type(asked, kind):
 
 
 def test_a_window_is_asked_for_further_types_that_it_has_and_that_it_has_not(asked):
-    drawn = [asked.drawn({2}, {2, 3}, np.random.default_rng(seed)) for seed in range(400)]
+    drawn = [asked.drawn({2}, {2, 3}, False, np.random.default_rng(seed)) for seed in range(400)]
     counts = Counter(kind for kinds in drawn for kind in kinds)
     assert 160 < counts[2] < 240 and 50 < counts[3] < 110 and 8 < counts[NOTHING] < 50
-    assert asked.drawn(set(), set(), np.random.default_rng(0)) in ([], [NOTHING])
+    assert asked.drawn(set(), set(), False, np.random.default_rng(0)) in ([], [NOTHING])
+    # Without a type of the model it is asked for more of them.
+    assert asked.drawn({2}, {2, 3}, True, np.random.default_rng(0)) == [2, 3]
