@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 _LINE_END = r"-[ \t]*\r?\n[ \t]*"
 # `EXCISION-` above `NO CARCINOMA` is a dash, since no word ends so.
-_WHOLE = r"(?!(?:NO|NOT|NONE|NEGATIVE|BENIGN|FREE|WITH|SEE|CONSISTENT|SUSPICIOUS)\b)"
+_WHOLE = r"(?!(?:NO|NOT|NONE|NEGATIVE|BENIGN|FREE|WITH|SEE|CONSISTENT|SUSPICIOUS)(?:[\s.,:;]|\Z))"
 _UNSEEN = re.compile(
     rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}{_WHOLE}(?=[A-Z])"
 )

@@ -56,6 +56,7 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.long
 def test_products_of_many_shapes_leave_nothing_behind():
     # With PyTorch's own settings this grows by hundreds of MiB where the processor multiplies bf16.
     made = subprocess.run(

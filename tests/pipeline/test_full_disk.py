@@ -85,6 +85,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_a_run_on_a_disk_that_is_really_too_small(tmp_path, small_disk, cluster):
     write_input(tmp_path / "in" / "a.jsonl", texts(60))
     order = {"input": str(tmp_path / "in"), "output": str(small_disk / "out"), "shard_bytes": 400}

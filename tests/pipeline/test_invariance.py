@@ -89,6 +89,7 @@ def check_bit_for_bit(folder: Path, by_ray: bool) -> None:
     assert by_id(spread) == by_id(whole)
 
 
+@pytest.mark.long
 def test_shards_batches_and_actors_change_no_row(tmp_path, cluster):
     write_reports(tmp_path, 60, 30)
     check_by_ray(tmp_path)

@@ -67,6 +67,7 @@ def killed_in_each(points, output, here):
     return done
 
 
+@pytest.mark.long
 def test_a_training_of_two_phases_killed_in_each_and_between_ends_as_one_that_was_not(points, tmp_path):
     whole = trained(points, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr[-2000:]

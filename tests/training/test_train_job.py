@@ -50,6 +50,7 @@ def train(*settings, folder=None):
     return subprocess.run(command, capture_output=True, text=True, timeout=560, env=environment, cwd=folder)
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_codes_and_a_second_start_with_other_settings_refused(tmp_path):
     data, output = corpus(tmp_path), tmp_path / "model"
     # Paths as people give them: Ray's workers do not stand in the folder of the command.
