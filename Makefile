@@ -66,7 +66,7 @@ gpu-check: install  ## Check models and speed on the GPU here, or without one on
 	$(PYTHON) gpu-check/gpu_check.py
 
 test: install-dev  ## Run the default tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-long: install-dev  ## Run the slow tests too
 	$(PYTHON) -m pytest -m "long or not long" --timeout 1800

@@ -95,6 +95,7 @@ def test_shards_batches_and_actors_change_no_row(tmp_path, cluster):
     check_by_ray(tmp_path)
 
 
+@pytest.mark.long
 def test_deterministic_rows_are_those_of_a_plain_loop_bit_for_bit(tmp_path, cluster):
     write_reports(tmp_path, 24, 30)
     check_bit_for_bit(tmp_path, by_ray=False)

@@ -49,7 +49,8 @@ def settings(bucket: str, **more) -> RunConfig:
     return config(f"{bucket}/in", f"{bucket}/out", s3=s3_config(), **more)
 
 
-@pytest.mark.parametrize("points", [["update:3"], pytest.param(["start", "publish", "manifest"], marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("points", [["update:3"], ["start", "publish", "manifest"]])
 def test_a_killed_driver_and_the_same_command_again(bucket, store, cluster, points):
     put(bucket, texts(60))
     for point in points:

@@ -13,6 +13,7 @@ APART = ("source", "position", "run_id")
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_the_job_of_a_third_system_writes_the_rows_of_the_plain_loop(tmp_path, cluster):
     model = written(tmp_path / "model")
     texts = {f"r{number:02d}": "colon " * (number % 3) + "of the lung " * (number % 2) + "." for number in range(24)} | TEXTS
