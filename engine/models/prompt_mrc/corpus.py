@@ -117,9 +117,10 @@ def _prepared(documents: list[Document], config: DataConfig) -> list[Document]:
         documents = [*joined(learned, config.joined), *(each for each in documents if each.split == TEST)]
     if config.reports is not None:
         documents = [*documents, *marked_reports(config.reports, config.joined, config.reports_share)]
-    if config.noise:
-        noisy = {each.record_id for each in documents if each.split == TRAIN and in_share(each.record_id, config.noise, "noise")}
-        documents = [with_noise(each) if each.record_id in noisy else each for each in documents]
+    documents = [
+        with_noise(each) if each.split == TRAIN and in_share(each.record_id, config.noise, "noise") else each
+        for each in documents
+    ]
     return [*documents, *made_up(config.things)]
 
 

@@ -124,7 +124,7 @@ class MrcLearner:
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         asked = [(window, self._types(window, epoch)) for member in examples for window in self.windows(member)]
-        windows, types = zip(*(each for each in asked if each[1]), strict=True) if any(kinds for _, kinds in asked) else ((), ())
+        windows, types = [window for window, kinds in asked if kinds], [kinds for _, kinds in asked if kinds]
         for batch in self._batches(windows, [len(each) for each in types]):
             shown = [windows[at] for at in batch]
             contexts = self._masked(collate(shown, self.network.config.special), shown, epoch).to(self.device)

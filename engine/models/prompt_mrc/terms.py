@@ -17,9 +17,8 @@ from engine.sources.labelled import Span
 from engine.text.phrases import Match, Phrases, Reading
 from engine.text.sentences import parts
 
-CANCER, ANATOMY, DISEASE, CHEMICAL = "Cancer", "Anatomy", "Disease", "Chemical"
 # Kinds of heads with their types, and what may stand in front of each.
-_HEADS = {"cancer": CANCER, "anatomy": ANATOMY, "disease": DISEASE, "chemical": CHEMICAL}
+_HEADS = {"cancer": "Cancer", "anatomy": "Anatomy", "disease": "Disease", "chemical": "Chemical"}
 _FRONT = {
     "cancer": {"histology", "grade", "place", "side", "direction", "anatomy", "cancer"},
     "anatomy": {"place", "side", "direction", "anatomy"},
@@ -44,9 +43,7 @@ def mark(text: str) -> list[Span]:
     reading = Reading(text)
     place = reading.places
     spans = [Span(*place(first, stop), kind) for first, stop, kind in _phrases(reading)]
-    for match in _lists()[1].find(reading):
-        if match.value != _NOTHING:
-            spans.append(Span(*place(match.first, match.stop), match.value))
+    spans += [Span(*place(match.first, match.stop), match.value) for match in _lists()[1].find(reading)]
     spans += [Span(*match.span(), _MEASUREMENT) for match in _SIZE.finditer(text)]
     return sorted(set(spans), key=lambda span: (span.start, span.end, span.type))
 
@@ -66,7 +63,7 @@ def is_tumour(mention: str) -> bool:
 def _phrases(reading: Reading) -> Iterator[tuple[int, int, str]]:
     """Noun phrases as words (first, stop, type)."""
     row: list[Match[str]] = []
-    part = parts(reading, [reading.places(at, at + 1)[0] for at in range(len(reading))])
+    part = parts(reading, [reading.original(start) for start in reading.start])
     for match in [*_lists()[0].find(reading), None]:
         if row and (match is None or match.first != row[-1].stop or part[match.first] != part[row[-1].first]):
             yield from _of_row(row, reading)

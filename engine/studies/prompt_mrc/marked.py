@@ -54,9 +54,7 @@ def measure(model: Checkpoint, task: Task) -> Measured:
     documents = [each for each in documents if marked[each.dataset]]
     asked = {"types": tuple(config.questions), "questions": dict(config.questions)}
     spec = ModelSpec(SYSTEM, str(model.folder), {"evidence": "none", **asked}, {"threads": task.threads})
-    gold = {
-        each.record_id: [(s.start, s.end, s.type) for s in each.spans if s.type in marked[each.dataset]] for each in documents
-    }
+    gold = {each.record_id: _mentions(each, marked[each.dataset]) for each in documents}
     answers: dict[str, list[Mention]] = {}
     faults: Counter[str] = Counter()
     for document, entities in answered(spec, documents):
