@@ -1,5 +1,6 @@
 """Finds phrases of a list in a text: at each word the longest one, in any case and with any blanks or hyphens between words.
 
+A CJK character is a word of its own, since such texts have no blanks between words; `IgE升高` is `ige`, `升`, `高`.
 Invisible characters (NUL between letters, soft hyphens, zero-width blanks) and line ends within words (`carci-` `noma`) are
 skipped. Offsets are those of the original text.
 """
@@ -12,13 +13,16 @@ from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from typing import Generic, TypeVar
 
+from engine.text.units import CJK
+
 _LINE_END = r"-[ \t]*\r?\n[ \t]*"
 # `EXCISION-` above `NO CARCINOMA` is a dash, since no word ends so.
 _WHOLE = r"(?!(?:NO|NOT|NONE|NEGATIVE|BENIGN|FREE|WITH|SEE|CONSISTENT|SUSPICIOUS)(?:[\s.,:;]|\Z))"
 _UNSEEN = re.compile(
     rf"[\x00\u00ad\u200b-\u200d\u2060\ufeff]+|(?<=[a-z]){_LINE_END}(?=[a-z])|(?<=[A-Z]){_LINE_END}{_WHOLE}(?=[A-Z])"
 )
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s\-–—‐‑/]")
+_LETTERS, _MARK = rf"(?:[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?|[{CJK}])", r"[^\w\s\-–—‐‑/]"
+_WORD, _PHRASE_WORD = re.compile(rf"{_LETTERS}|{_MARK}"), re.compile(rf"\ue000?{_LETTERS}\ue000?|{_MARK}")
 # Scans confuse O and zero: `rule 0ut`. Codes of stages have a letter and a digit, or two digits.
 _CONFUSED = re.compile(r"(?=.*0)(?=.*[a-z].*[a-z])[a-z0]+")
 # Cached words; a corpus has some ten thousand, and noise any number.
@@ -165,7 +169,7 @@ def _follow(nodes: "Sequence[_Node[Value]]", words: Sequence[str]) -> "list[_Nod
 def _phrase_words(phrase: str) -> list[str]:
     """The words of a phrase as in a reading, with the `*` at their ends."""
     marked = re.sub(r"\*", "\ue000", phrase)
-    words = re.findall(r"\ue000?[^\W_]+(?:['’][^\W_]+)?\ue000?|[^\w\s\-–—‐‑/]", marked)
+    words = _PHRASE_WORD.findall(marked)
     return [word.lower().replace("’", "'").replace("\ue000", "*") for word in words]
 
 

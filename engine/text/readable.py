@@ -3,6 +3,7 @@
 import re
 
 from engine.text.phrases import Reading
+from engine.text.units import CJK
 
 # The least share of visible characters in words. The median of 5,734 public scans of reports is 0.8.
 LEAST = 0.3
@@ -18,6 +19,7 @@ _OTHERS = re.compile(
 )
 _LONGEST, _CONSONANTS = 24, re.compile(r"[bcdfghjklmnpqrstvwxz]{6}")
 _BARS, _ENCODED = re.compile(r"[il]{4,}"), re.compile(r"[a-z][A-Z]+[a-z]+[A-Z]")
+_CHARACTER = re.compile(f"[{CJK}]")
 _LATIN, _VOWEL, _REPEAT = re.compile(r"[a-z]+"), re.compile(r"[aeiouy]"), re.compile(r"(.)\1\1")
 
 
@@ -54,10 +56,14 @@ def _is_word(word: str) -> bool:
 
 
 def is_english(reading: Reading) -> bool:
-    """Whether English small words are at least as many as small words and accented words of other languages.
+    """Whether English small words are at least as many as small words, accented words and CJK characters of other languages.
 
     A text without any of them, such as a list, counts as English.
     """
     words = reading.words
-    foreign = sum(bool(_OTHERS.fullmatch(word)) or (len(word) > 3 and word.isalpha() and not word.isascii()) for word in words)
+    foreign = sum(bool(_OTHERS.fullmatch(word)) or (not word.isascii() and _is_foreign(word)) for word in words)
     return not foreign or foreign <= sum(_ENGLISH.fullmatch(word) is not None for word in words)
+
+
+def _is_foreign(word: str) -> bool:
+    return (len(word) > 3 and word.isalpha()) or _CHARACTER.match(word) is not None
