@@ -3,7 +3,8 @@
 After ConText (Harkema et al., J Biomed Inform 2009): cues such as `no evidence of` have a scope within their sentence, forward
 or backward, that other words end; the scope of a heading such as `Clinical history:` ends at the next part of a report. The
 lexicon of a language is a file beside this one, with the kind, scope and reach in words of each cue (no reach: to the end of the
-sentence). The English one extends medspaCy's (MIT, `LICENSE.medspacy`) with the wording of pathology reports.
+sentence; `clause`: no further than a comma). The English one extends medspaCy's (MIT, `LICENSE.medspacy`) with the wording of
+pathology reports. The Chinese one has simplified and traditional forms; its full-width marks stand for both widths.
 """
 
 import csv
@@ -18,21 +19,25 @@ from typing import NamedTuple
 
 from engine.text.phrases import Match, Phrases, Reading
 from engine.text.sentences import sentences
+from engine.text.units import CJK
 
 AFFIRMED, NEGATED, UNCERTAIN, HISTORICAL, RELATIVE = KINDS = ("affirmed", "negated", "uncertain", "historical", "relative")
 # If a word is in several scopes, the first of these kinds counts.
 _ORDER = (NEGATED, RELATIVE, HISTORICAL, UNCERTAIN)
 _FORWARD, _BACKWARD, _VALUE, _END, _SECTION, _PART = "forward", "backward", "value", "end", "section", "part"
-# The longest scope in words of a heading, and of a cue.
+_CLAUSE = "clause"
+# The longest scope in words of a heading unless the lexicon has another, and of a cue.
 _SECTION_WORDS, _FAR = 60, 100
 _START = itemgetter(0)
 
 # The end of a heading's scope: an empty line, or the line before another heading.
-_BELOW = re.compile(r"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*[A-Z][\w /&-]{2,30}:)")
+_BELOW = re.compile(rf"(?<=\S)[ \t\r]*\n(?=[ \t\r]*\n|[ \t]*(?:[A-Z][\w /&-]{{2,30}}:|【|[{CJK}][\w/（）]{{1,15}}[:：]))")
 _HEADING_AT_MOST = 40
-_APART = re.compile(r"(?:[:=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
+_APART = re.compile(r"(?:[:：=|][ \t]*|[ \t]{3,}|\t[ \t]*|\.{3,}[ \t]*)\Z")
+_COLONS, _COMMAS, _HALF_WIDTH = (":", "：", "】"), (",", "，"), str.maketrans("，：？（）", ",:?()")
 _GAP_AT_MOST, _DECIMALS = 40, re.compile(r"[.,]\d")
-_COLON, _ALONE, _BLANK = re.compile(r"(?:\(s\))?[ \t]*:"), re.compile(r"(?:\(s\))?\.(?=\s|$)"), re.compile(r"[^\S\n]*(?:\n|$)")
+_COLON, _ALONE = re.compile(r"(?:\(s\))?[ \t]*[:：】]"), re.compile(r"(?:\(s\))?\.(?=\s|$)")
+_BLANK = re.compile(r"[^\S\n]*(?:\n|$)")
 
 
 class Scope(NamedTuple):
@@ -84,7 +89,8 @@ class Assertion:
 class _Cue(NamedTuple):
     kind: str
     scope: str
-    reach: int | None
+    reach: int | None = None
+    clause: bool = False
 
 
 class Asserted:
@@ -102,9 +108,9 @@ class Asserted:
         for match in matches:
             for cue in match.value:
                 if cue.scope == _FORWARD:
-                    scope = match.stop, self._forward(match, cue.reach, ends)
+                    scope = match.stop, self._forward(match, cue, ends)
                 elif cue.scope == _BACKWARD or (cue.scope == _VALUE and _is_value(reading, match)):
-                    scope = self._backward(match, cue.reach, ends), match.first
+                    scope = self._backward(match, cue, ends), match.first
                 else:
                     continue
                 scopes.append(Scope(*scope, cue.kind, match.first, match.stop))
@@ -126,29 +132,33 @@ class Asserted:
             Scope(*places(scope.start, scope.end), scope.kind, *places(scope.cue_start, scope.cue_end)) for scope in self._scopes
         )
 
-    def _forward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
-        """The end of a cue's scope: of its sentence, at a word that ends scopes, or before a field's value."""
+    def _forward(self, cue: Match, way: _Cue, ends: Sequence[int]) -> int:
+        """The end of a cue's scope: of its sentence or clause, at a word that ends scopes, or before a field's value."""
         words, stop = self._words, cue.stop
         # A cue across a line end belongs to the second line.
         same = bisect_right(self._sentence, self._sentence[cue.stop - 1])
         end = ends[at] if (at := bisect_right(ends, cue.first)) < len(ends) else len(words)
-        end = min(end, same, stop + (reach or _FAR))
+        end = min(end, same, stop + (way.reach or _FAR))
         while stop < end:
             # `Invasion: no Histologic type: carcinoma` on one line; but `negative for the following: carcinoma`.
-            if words[stop] == ":" and stop > cue.stop and words[stop - 1] not in ("following", "of", "for"):
+            if words[stop] in _COLONS and stop > cue.stop and words[stop - 1] not in ("following", "of", "for"):
+                break
+            if way.clause and words[stop] in _COMMAS:
                 break
             stop += 1
         return stop
 
-    def _backward(self, cue: Match, reach: int | None, ends: Sequence[int]) -> int:
+    def _backward(self, cue: Match, way: _Cue, ends: Sequence[int]) -> int:
         """The beginning of a backward cue's scope."""
         sentence, begin = self._sentence, cue.first
-        least = max(0, begin - (reach or _FAR))
+        least = max(0, begin - (way.reach or _FAR))
         if (at := bisect_right(ends, begin - 1)) and ends[at - 1] >= least:
             least = ends[at - 1] + 1
         while begin > least and sentence[begin - 1] == sentence[cue.first]:
             # A value belongs to its own field only.
-            if self._words[begin - 1] == ":" and begin < cue.first:
+            if self._words[begin - 1] in _COLONS and begin < cue.first:
+                break
+            if way.clause and self._words[begin - 1] in _COMMAS:
                 break
             begin -= 1
         return begin
@@ -161,23 +171,23 @@ def _is_value(reading: Reading, cue: Match[object]) -> bool:
     return cue.first > 0 and _APART.search(before) is not None and _DECIMALS.match(reading.text, stop) is None
 
 
-def _sections(reading: Reading, headings: Sequence[Match[str | None]]) -> list[Scope]:
+def _sections(reading: Reading, headings: Sequence[Match[_Cue]]) -> list[Scope]:
     """Scopes of headings: the text below them, up to the next heading or an empty line."""
     named = [match for match in headings if _is_heading(reading, match)]
     scopes = []
     for match, following in zip(named, [*named[1:], None], strict=False):
-        if match.value is None:
+        if not match.value.kind:
             continue
-        end = min(len(reading), match.stop + _SECTION_WORDS)
+        end = min(len(reading), match.stop + (match.value.reach or _SECTION_WORDS))
         if following is not None:
             end = min(end, following.first)
-        first = match.stop + (reading.words[match.stop : match.stop + 1] == [":"])
+        first = match.stop + (match.stop < len(reading) and reading.words[match.stop] in _COLONS)
         if first < end:
             # From the first word on, or the heading's own line end would count.
             below = _BELOW.search(reading.text, reading.end[first], reading.end[end - 1] + _HEADING_AT_MOST)
             if below:
                 end = min(end, bisect_left(reading.start, below.end()))
-        scopes.append(Scope(match.stop, end, match.value, match.first, match.stop))
+        scopes.append(Scope(match.stop, end, match.value.kind, match.first, match.stop))
     return scopes
 
 
@@ -198,15 +208,17 @@ def has_lexicon(language: str) -> bool:
 
 
 @cache
-def _lexicon(language: str) -> tuple[Phrases[tuple[_Cue, ...]], Phrases[str | None]]:
+def _lexicon(language: str) -> tuple[Phrases[tuple[_Cue, ...]], Phrases[_Cue]]:
     """The cues and the headings of a language."""
     cues: dict[str, tuple[_Cue, ...]] = {}
-    headings: dict[str, str | None] = {}
+    headings: dict[str, _Cue] = {}
     with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["scope"] in (_SECTION, _PART):
-                headings[row["phrase"]] = row["kind"] or None
-            else:
-                cue = _Cue(row["kind"], row["scope"], int(row["reach"]) if row["reach"] else None)
-                cues[row["phrase"]] = (*cues.get(row["phrase"], ()), cue)
+            words = row["reach"].removesuffix(_CLAUSE)
+            cue = _Cue(row["kind"], row["scope"], int(words) if words else None, row["reach"].endswith(_CLAUSE))
+            for phrase in {row["phrase"], row["phrase"].translate(_HALF_WIDTH)}:
+                if cue.scope in (_SECTION, _PART):
+                    headings[phrase] = cue
+                else:
+                    cues[phrase] = (*cues.get(phrase, ()), cue)
     return Phrases(cues.items()), Phrases(headings.items())

@@ -11,29 +11,38 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.text.phrases import Reading
+from engine.text.units import CJK
 
 _JOINS = re.compile(r"\s+(?:of|or|nor|and)\b", re.IGNORECASE)
-_STOP = re.compile(r"(?<![.!?;])[.!?;]+(?=\s|$)|[。！？；]+|\n[ \t\r]*\n|\n")
+# One class of marks in front, which is fast to search for, then what must be true of each. Chinese has no blank after a stop,
+# even an ASCII one; two wide blanks begin a paragraph.
+_STOP = re.compile(
+    r"[.!?;。！？；．\u3000\n](?:(?<=[.!?;])(?<![.!?;][.!?;])[.!?;]*(?=\s|$)|(?<=[。！？；])[。！？；]*|(?<=．)(?<!\d．)"
+    rf"|(?<=\u3000)\u3000+|(?<=\n)(?:[ \t\r]*\n)?|(?<=[!?;])[!?;]*(?=[{CJK}])|(?<=[{CJK}][!?;])[!?;]*|(?<=[{CJK}]\.)(?=[{CJK}]))"
+)
 _SHORT = re.compile(
     r"(?:^|[\s(])(?:(?:[A-Za-z]\.)*[A-Za-z]|\d+|Dr|Mr|Mrs|Ms|vs|approx|ca|cf|St|Fig|Nr|No|pt|hx|spp?|var|subsp)\.$", re.IGNORECASE
 )
 _HANGING = re.compile(
-    r"(?:[,&(/]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
+    r"(?:[,&(/，、（及或]|\b(?:of|for|or|and|no|not|the|an?|with|without|by|in|to|from|is|are|high|low|grade))\s*$", re.IGNORECASE
 )
 # `Necrosis: no` is a whole answer, unlike the beginning of `no evidence`.
-_ANSWER = re.compile(r"(?:[:=|]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
-_FIELD = re.compile(r"[^\n:.]{2,38}:")
+_ANSWER = re.compile(r"(?:[:=|：]|[ \t]{3}|\t|\.{3})[ \t]*no[ \t]*$", re.IGNORECASE)
+_FIELD = re.compile(r"[^\n:：.。]{2,38}[:：]")
 # A dash, a number, a letter or a box begins an item of a list.
-_ITEM = re.compile(r"[-•*◦▪☐☑☒□■○]|\d+[.)]|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]")
+_ITEM = re.compile(
+    r"[-•*◦▪☐☑☒□■○①-⑳【]|\d+[.)、．）]|[（(]\d+[)）]|[一二三四五六七八九十]+、|[A-Za-z][.)]\s|[\[(][ \txX]{0,3}[\])]"
+)
 # A colon ends the label of a field; `1 : 2` is a ratio, and `p53: mutated` in a sentence no field.
-_COLON = re.compile(r":(?=\s|$|(?<=[a-z]:)[A-Z])|：")
+_COLON = re.compile(rf":(?=\s|$|(?<=[a-z]:)[A-Z]|[{CJK}])|(?<=[{CJK}]):|[：】]")
 _NUMBERED = re.compile(r"\W*(?:[A-Z\d][\w.-]*\s+)?[A-Z\d]\w*")
 _LABEL_AT_MOST = 60
 # A scan may lose the blank after a stop.
 _GLUED = re.compile(r"(?<=[a-z]{3}\.)(?=[A-Z][a-z])")
 _OPEN = re.compile(r"\([^()\n]*\Z")
-# A line this long without a stop at its end continues in the next one, even if that begins with a capital.
+# A line of so many columns without a stop at its end continues in the next one, even if that begins with a capital.
 _WRAPPED = 46
+_WIDE = re.compile(f"[{CJK}，、（）]")
 
 
 def sentences(reading: Reading) -> list[int]:
@@ -98,7 +107,8 @@ def _continues(text: str, line: int, at: int, end: int) -> bool:
         return True
     if _HANGING.search(before[-12:]):
         return _ANSWER.search(before[-12:]) is None
-    return len(before) >= _WRAPPED and before[-1] not in ".:;!?" and not _FIELD.match(following)
+    columns = len(before) if before.isascii() else len(before) + len(_WIDE.findall(before))
+    return columns >= _WRAPPED and before[-1] not in ".:;!?：" and not _FIELD.match(following)
 
 
 def _is_heading(text: str, line: int, at: int, end: int) -> bool:
