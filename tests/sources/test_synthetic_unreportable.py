@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError
 from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, unreportable, write
+from engine.sources.synthetic.grammar import compile_symbols, compile_text
 from engine.sources.synthetic.unreportable import SCHEMA, generate, kinds
-from engine.sources.synthetic.unreportable.grammar import (
-    CASES,
-    KINDS_FILE,
-    Writer,
-    cases,
-    compile_symbols,
-    compile_text,
-    read,
-    symbols,
-)
+from engine.sources.synthetic.unreportable.grammar import CASES, KINDS_FILE, Writer, cases, read, symbols
 from engine.sources.synthetic.unreportable.layouts import LAYOUTS, lay_out, scanned
 from engine.sources.synthetic.unreportable.scans import MAKERS
 
@@ -178,6 +170,7 @@ def test_the_grammar():
     assert written("{Word}", word=["benign"]) == "Benign"
     assert sorted(written("{word*3-3}", word=["a", "b", "c"]).split("\n")) == ["a", "b", "c"]
     assert sorted(written("{word+5-9}", word=["a", "b"]).split(" ")) == ["a", "b"]
+    assert sorted(written("{word、2-2}", word=["a", "b"]).split("、")) == ["a", "b"]
     assert written("{lb}x{rb}") == "{x}"
     with pytest.raises(ValueError, match="never closed"):
         compile_text("{a|{b}")

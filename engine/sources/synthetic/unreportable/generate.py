@@ -11,8 +11,8 @@ from functools import cache
 
 import pyarrow as pa
 
-from engine.errors import ConfigError
-from engine.sources.synthetic.generate import split_of
+from engine.keys import check_keys, same
+from engine.sources.synthetic.generate import Settings, split_of
 from engine.sources.synthetic.unreportable.grammar import KINDS_FILE, Writer, cases, read
 from engine.sources.synthetic.unreportable.layouts import lay_out
 from engine.sources.synthetic.unreportable.scans import MAKERS
@@ -47,11 +47,10 @@ def kinds() -> tuple[Kind, ...]:
 class Unreportable:
     """The settings of the corpus: a seed from 0; ConfigError for one below."""
 
-    seed: int
+    seed: int = same(Settings, "seed")
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed} is below 0; give a whole number from 0")
+        check_keys(self)
 
 
 def generate(records: int, seed: int, *, start: int = 0) -> pa.Table:
