@@ -1,13 +1,16 @@
-"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; or, with
-`corpus=unreportable`, texts that are not reportable, to measure what a coder does with them."""
+"""Writes synthetic reports with gold codes and evidence: `python -m jobs.make_corpus records=100000 output.path=corpus`; with
+`corpus=unreportable` texts that are not reportable, to measure what a coder does with them; with `corpus=dermatology` Chinese
+records with gold entities."""
 
 from dataclasses import dataclass, replace
 
 from engine.errors import ConfigError
-from engine.keys import extract, key, same, section
-from engine.sources.synthetic import CorpusConfig, Settings, Unreportable, write
+from engine.keys import extract, key, keys_of, same, section
+from engine.sources.synthetic import CorpusConfig, Dermatology, Settings, Unreportable, write
 from engine.storage import S3Config, use_s3
 from jobs._front import RESUMES, job
+
+CORPORA = {"reports": Settings, "unreportable": Unreportable, "dermatology": Dermatology}
 
 
 @dataclass
@@ -30,10 +33,10 @@ class Config:
     storage: S3Config = section(S3Config)
     corpus: str = key(
         "reports",
-        "What to write: pathology reports with gold codes, or texts without a reportable tumour. There are twenty "
-        "kinds of such texts (column `kind`), such as scanner noise, letters, benign findings and other "
-        "languages; they are written in turn.",
-        choices=("reports", "unreportable"),
+        "What to write: pathology reports with gold codes; texts without a reportable tumour, of twenty kinds in turn (column "
+        "`kind`), such as scanner noise, letters, benign findings and other languages; or Chinese records of outpatients with "
+        "atopic dermatitis, with gold entities (column `spans`), which extractors can be trained on.",
+        choices=tuple(CORPORA),
     )
     records: int = same(CorpusConfig, "records")
     seed: int = same(Settings, "seed")
@@ -44,21 +47,21 @@ class Config:
 @job(
     "make_corpus",
     Config,
-    "Writes a corpus of synthetic pathology reports with gold site, histology and evidence, or of texts that are not reportable.",
+    "Writes a corpus of synthetic pathology reports with gold site, histology and evidence, of texts that are not reportable, "
+    "or of Chinese records with gold entities.",
     examples=[
         "records=100000 seed=7 output.path=corpus",
         "records=2000 broken=0.015 output.path=demo output.format=csv",
         "corpus=unreportable records=2000 output.path=unreportable",
+        "corpus=dermatology records=5000 output.path=dermatology",
     ],
     again=RESUMES,
 )
 def main(config: Config) -> None:
     use_s3(config.storage)
-    if config.corpus == "unreportable":
-        _refuse_keys_of_reports(config)
-        settings = Unreportable(config.seed)
-    else:
-        settings = extract(Settings, config)
+    kind = CORPORA[config.corpus]
+    _refuse_other_keys(config, kind)
+    settings = extract(kind, config)
     done = write(replace(extract(CorpusConfig, config), settings=settings))
     where, files = config.output.path, f"files: {done.files}"
     if not done.written:
@@ -68,11 +71,13 @@ def main(config: Config) -> None:
     print(f"{where}: wrote {done.written:,} records in {done.seconds:.1f} s, {rate:,.0f} a second, {files}")
 
 
-def _refuse_keys_of_reports(config: Config) -> None:
+def _refuse_other_keys(config: Config, kind: type) -> None:
+    """Refuses what only other corpora take."""
+    own = {item.name.partition(".")[0] for item in keys_of(kind)}
     set_keys = {"text": config.text != Text(), "skew": config.skew != Config.skew, "broken": config.broken != Config.broken}
-    if any(set_keys.values()):
-        names = ", ".join(name for name, is_set in set_keys.items() if is_set)
-        raise ConfigError(f"{names}: only for corpus=reports; leave it out with corpus=unreportable")
+    wrong = ", ".join(name for name, is_set in set_keys.items() if is_set and name not in own)
+    if wrong:
+        raise ConfigError(f"{wrong}: not for corpus={config.corpus}; leave it out")
 
 
 if __name__ == "__main__":

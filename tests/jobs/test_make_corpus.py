@@ -58,3 +58,13 @@ def test_a_key_of_reports_is_refused_for_other_texts(tmp_path, capsys, override)
     message = capsys.readouterr().err
     assert override.split("=")[0].split(".")[0] in message and message.count("\n") == 1
     assert not (tmp_path / "c").exists()
+
+
+def test_chinese_records_are_a_corpus_of_their_own(tmp_path, capsys):
+    command = [f"output.path={tmp_path / 'c'}", "corpus=dermatology", "records=40", "seed=3", "broken=0.1"]
+    assert main.run(command) == EXIT_OK
+    assert "wrote 40 records" in capsys.readouterr().out
+    table = pq.read_table(tmp_path / "c" / "corpus-00000.parquet", columns=["spans", "broken"])
+    assert 4 <= len(table) - table["broken"].null_count <= 5 and sum(map(len, table["spans"].to_pylist())) > 200
+    assert main.run([*command[:3], "seed=4", "skew=uniform"]) == EXIT_CONFIG
+    assert "skew: not for corpus=dermatology" in capsys.readouterr().err

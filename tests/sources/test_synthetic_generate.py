@@ -37,7 +37,7 @@ def test_a_longer_corpus_begins_with_a_shorter_one_and_any_stretch_can_be_made_a
 
 
 def test_a_record_is_the_same_wherever_it_is_made():
-    """A fixed record: fails when words, templates or the use of chance change. Then raise EDITION in write.py as well."""
+    """A fixed record: fails when words, templates or the use of chance change. Then raise EDITION in generate.py as well."""
     row = generate(1, 7, start=4242).to_pylist()[0]
     assert row["record_id"] == "syn-7-00004242" and row["patient_id"] == "pat-7-00004242"
     assert (row["site"], row["histology"]) == ("C25", "8500/3")

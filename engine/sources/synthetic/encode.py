@@ -23,11 +23,13 @@ def kinds(format: str) -> tuple[str, ...]:
 
 
 def csv_bytes(block: pa.Table, header: bool) -> bytes:
-    """A block as CSV; spans are JSON, [[start, end], ...]. Null is an empty field without quotes."""
+    """A block as CSV; spans are JSON, [[start, end], ...] or objects with a type. Null is an empty field without quotes."""
     for index, field in enumerate(block.schema):
-        if field.type == SPANS:
-            cells = [json.dumps([[span["start"], span["end"]] for span in spans]) for spans in block[field.name].to_pylist()]
-            block = block.set_column(index, field.name, pa.array(cells))
+        if pa.types.is_list(field.type):
+            rows = block[field.name].to_pylist()
+            if field.type == SPANS:
+                rows = [[list(span.values()) for span in spans] for spans in rows]
+            block = block.set_column(index, field.name, pa.array(map(json.dumps, rows), pa.string()))
     sink = io.BytesIO()
     csv.write_csv(block, sink, csv.WriteOptions(include_header=header, quoting_style="needed"))
     return sink.getvalue()

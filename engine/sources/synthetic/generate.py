@@ -8,7 +8,7 @@ import math
 import random
 import zlib
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +20,8 @@ from engine.sources.synthetic.damage import KINDS, damage
 from engine.sources.synthetic.draft import Case, Draft
 from engine.sources.synthetic.styles import cumulative, styles_for
 
+# Raised whenever the same settings give different records.
+EDITION = 1
 SPANS = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
 # Evidence is every mention of the case's site or histology, in the order of the text. Words that merely imply the organ (a
 # colectomy, thyroglobulin) and distractors that name another one are in no span.
@@ -105,12 +107,16 @@ def blocks(settings: Settings, start: int, stop: int) -> Iterator[pa.Table]:
 def block(settings: Settings, start: int, records: int) -> pa.Table:
     """`records` records from `start` on, as one table."""
     rng = random.Random()
-    columns = zip(*(_record(settings, number, rng) for number in range(start, start + records)), strict=True)
+    return as_table((_record(settings, number, rng) for number in range(start, start + records)), SCHEMA)
+
+
+def as_table(records: Iterable[tuple], schema: pa.Schema) -> pa.Table:
+    """Records, at least one, with a value for each column."""
     arrays = [
         _texts(values) if field.name == "text" else _spans(values) if field.type == SPANS else pa.array(values, field.type)
-        for field, values in zip(SCHEMA, columns, strict=True)
+        for field, values in zip(schema, zip(*records, strict=True), strict=True)
     ]
-    return pa.table(arrays, schema=SCHEMA)
+    return pa.table(arrays, schema=schema)
 
 
 def _record(settings: Settings, number: int, rng: random.Random) -> tuple:

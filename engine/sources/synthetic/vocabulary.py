@@ -59,6 +59,7 @@ class Phrases:
 Sentence = tuple[str, int, str]
 
 
+@cache
 def rows(name: str) -> list[dict[str, str]]:
     """The rows of one of the tables beside this file."""
     with resources.files(__package__).joinpath(name).open(encoding="utf-8", newline="") as file:

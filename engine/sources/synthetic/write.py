@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.keys import MISSING, check_keys, key
-from engine.sources.synthetic import encode, unreportable
-from engine.sources.synthetic.generate import Settings, blocks
+from engine.sources.synthetic import dermatology, encode, unreportable
+from engine.sources.synthetic.dermatology import Dermatology
+from engine.sources.synthetic.generate import EDITION, Settings, blocks
 from engine.sources.synthetic.unreportable import Unreportable
 from engine.storage import Storage, storage_for
 from engine.storage.claim import Kind, claim
@@ -26,14 +27,18 @@ from engine.storage.claim import Kind, claim
 _CORPUS = Kind(
     "corpus", "holds another corpus ({changes}); name a new folder", "{name} is {before}, not {now}", note=".corpus.json"
 )
-# Of the reports: raised whenever the same settings give different records.
-EDITION = 1
+# The corpora by their settings: name, edition, and what makes the records.
+_CORPORA = {
+    Settings: ("reports", EDITION, blocks),
+    Unreportable: ("unreportable", unreportable.EDITION, unreportable.blocks),
+    Dermatology: ("dermatology", dermatology.EDITION, dermatology.blocks),
+}
 _WRITERS = 32
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """A corpus and where it goes. Reports get the kinds of damage that the format can hold.
+    """A corpus and where it goes. Records get the kinds of damage that the format can hold.
 
     Raises:
         ConfigError: a value outside its range.
@@ -41,7 +46,7 @@ class CorpusConfig:
 
     path: str = key(MISSING, "Folder for the corpus; new, empty, or one with the same corpus.", at="output.path", path=True)
     records: int = key(2000, "Number of reports or texts to write.", low=1)
-    settings: Settings | Unreportable = field(default_factory=Settings)
+    settings: Settings | Unreportable | Dermatology = field(default_factory=Settings)
     format: str = key("parquet", "What to write.", at="output.format", choices=encode.FORMATS)
     file_records: int = key(250_000, "Records in one file; for text, in one folder.", at="output.file_records", low=1)
 
@@ -66,16 +71,14 @@ def write(config: CorpusConfig) -> CorpusSummary:
         RetryableError: no space left.
     """
     storage = storage_for(config.path)
-    if isinstance(config.settings, Unreportable):
-        corpus, make_blocks = {"corpus": "unreportable", "edition": unreportable.EDITION}, unreportable.blocks
-        settings = config.settings
-    else:
-        corpus, make_blocks = {"corpus": "reports", "edition": EDITION}, blocks
-        settings = replace(config.settings, kinds=encode.kinds(config.format))
+    settings = config.settings
+    name, edition, make_blocks = _CORPORA[type(settings)]
+    if not isinstance(settings, Unreportable):
+        settings = replace(settings, kinds=encode.kinds(config.format))
     # The kinds of damage follow from the format.
     values = {name: value for name, value in asdict(settings).items() if name != "kinds"}
     output = {"records": config.records, "format": config.format, "file_records": config.file_records}
-    claim(config.path, corpus | output | values, _CORPUS)
+    claim(config.path, {"corpus": name, "edition": edition} | output | values, _CORPUS)
     began, written, starts = time.monotonic(), 0, range(0, config.records, config.file_records)
     for number, start in enumerate(starts):
         stop = min(start + config.file_records, config.records)
