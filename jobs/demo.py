@@ -1,7 +1,6 @@
 """`make demo`: codes synthetic reports with the shipped model and takes a first look at the result."""
 
 from dataclasses import dataclass
-from importlib import import_module
 
 from engine.keys import build, key, same, section
 from engine.models.options import options_of
@@ -62,6 +61,7 @@ class Config:
 )
 def main(config: Config) -> None:
     """The four steps of a first look."""
+    from engine.models.entities.consult import finder
     from engine.pages.examples import Choice
     from engine.pipeline import run
     from engine.sources.synthetic import CorpusConfig, Settings, write
@@ -89,8 +89,8 @@ def main(config: Config) -> None:
         show(title, query.format(codes=f"{summary.folder}/*.parquet".replace("'", "''")))
 
     print("\n4. The evidence, and the diseases, chemicals, parts of the body and cancers that the texts name", flush=True)
-    finder = import_module(f"{shipped_system(ENTITIES)}.consult").finder
-    shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", finder())
+    found = finder(shipped_system(ENTITIES))
+    shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", found)
     print(f"{page}: {shown} reports with the words that decided; open it in your browser")
 
 

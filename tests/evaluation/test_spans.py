@@ -11,8 +11,8 @@ from engine.errors import ContractError
 from engine.evaluation.resample import Rest
 from engine.evaluation.spans import errors, iou, matches, measure
 from engine.models.base import ModelSpec
+from engine.models.entities.consult import answer
 from engine.models.prompt_mrc import load
-from engine.models.prompt_mrc.consult import answer
 from engine.sources.labelled import Span
 from engine.sources.labelled.iob2 import join
 from tests.sources.labelled.tagged import tags

@@ -9,7 +9,7 @@ from engine.evaluation.resample import share_interval
 from engine.models.base import ModelSpec
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.config import DataConfig
-from engine.models.prompt_mrc.corpus import load_corpus
+from engine.models.prompt_mrc.texts import load_corpus
 from engine.models.run import records_of
 from engine.studies.prompt_mrc.cost import _logits, cost, open_heads
 from engine.studies.prompt_mrc.pairs import shares

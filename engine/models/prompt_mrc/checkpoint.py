@@ -9,7 +9,7 @@ decoding.json         thresholds, which spans may overlap, words of the longest 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.models import checkpoint as checkpoints
 from engine.models.checkpoint import MODEL, TOKENIZER, fill
+from engine.models.entities.system import DECODING, Checkpoint
 from engine.models.prompt_mrc.config import Decoding, MrcConfig
 from engine.models.prompt_mrc.templates import source
 
@@ -28,23 +29,13 @@ if TYPE_CHECKING:
     from engine.models.prompt_mrc.prompts import PromptModule
 
 SYSTEM = __package__
-TEMPLATES, PROMPTS, DECODING = "templates.json", "prompts.safetensors", "decoding.json"
+TEMPLATES, PROMPTS = "templates.json", "prompts.safetensors"
 FILES = (TEMPLATES, PROMPTS, DECODING)
 SHIPPED = checkpoints.shipped(SYSTEM)
 _ENCODER, _SOFT = "encoder.", "soft."
 _ADAPTER = (".down", ".up")
 # Settings that older checkpoints list and that always had the values which are constants now.
 _CONSTANT = ("max_words", "prior")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A verified checkpoint, weights not yet loaded."""
-
-    folder: Path
-    digest: str
-    config: MrcConfig
-    decoding: Decoding
 
 
 def read_checkpoint(path: str) -> Checkpoint:
@@ -56,7 +47,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     stored = checkpoints.read(path, SYSTEM, FILES)
     values = {name: value for name, value in stored.config.items() if name not in _CONSTANT}
     config = MrcConfig(**values, queries=[each["text"] for each in stored.values(TEMPLATES)])
-    return Checkpoint(stored.folder, stored.digest, config, Decoding(**stored.values(DECODING)["decoding"]))
+    return Checkpoint(stored.folder, stored.digest, config, config.decoding_type(**stored.values(DECODING)["decoding"]))
 
 
 def write_checkpoint(folder: Path, config: MrcConfig, tensors: Mapping[str, "Tensor"], decoding: Decoding, card: str) -> str:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from engine.errors import ConfigError
-from engine.keys import MISSING, key
-from engine.models.prompt_mrc.instances import MAX_WORDS
+from engine.keys import key
+from engine.models.entities import candidates
+from engine.models.entities.settings import EntityData, EntityLearning
+from engine.models.entities.spans import MAX_WORDS
 
 TAGGER, NAME, HARD, SOFT, HYBRID = "tagger", "name", "hard", "soft", "hybrid"
 MODES = (TAGGER, NAME, HARD, SOFT, HYBRID)
@@ -43,6 +46,15 @@ class Architecture:
     prompt_room: int = key(96, "Positions reserved for the prompt; the longest template must fit.", low=4)
     freeze_encoder: bool = key(False, "Train prompts and heads only.")
     freeze_heads: bool = key(False, "Keep the heads of model.base as they are.")
+
+    @property
+    def is_tagger(self) -> bool:
+        return self.mode == TAGGER
+
+    @property
+    def decoding_type(self) -> "type[Decoding]":
+        """The kind of decoding that the mode has."""
+        return TagDecoding if self.is_tagger else Decoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +95,6 @@ class MrcConfig(Architecture):
             raise ConfigError(f"model.share_layers: {self.share_layers} is more than the {self.depth} layers that are kept")
 
     @property
-    def is_tagger(self) -> bool:
-        return self.mode == TAGGER
-
-    @property
     def is_hard(self) -> bool:
         """Whether words stand in front of the text: a template, or the type's name."""
         return self.mode in (NAME, HARD, HYBRID)
@@ -124,49 +132,41 @@ class MrcConfig(Architecture):
             )
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """Thresholds, which spans may overlap, and the words of the `longest` span.
+@dataclass(frozen=True, kw_only=True)
+class Candidate(candidates.Candidate):
+    """A span with the three probabilities of its score. `margin` is how far F lies above that of the same span under the best
+    other type. A tagger's has no `match_score` and no margin."""
 
-    `nested` keeps all spans, also of several types at one place; without it spans of one type do not overlap, and with
-    `flat_across_types` no spans at all do, and a span whose place another type claims is dropped (see `decode`). A tagger uses
-    `match` as the threshold of a span's score, and neither `start` nor `end`; `outside` is subtracted from its logits of "no
-    mention" before tags are chosen, so that it finds more.
-    """
+    start_score: float
+    end_score: float
+    match_score: float | None
+
+    further = ("start_score", "end_score", "match_score")
+
+
+@dataclass(frozen=True)
+class Decoding(candidates.Decoding):
+    """Thresholds of a span's start, end and match, and which spans may overlap (see `decode`)."""
 
     start: float = 0.5
     end: float = 0.5
     match: float = 0.5
-    nested: bool = True
-    flat_across_types: bool = False
     outside: float = 0.0
-    longest: int = MAX_WORDS
 
-    def __post_init__(self) -> None:
-        if not all(0 < threshold < 1 for threshold in (self.start, self.end, self.match)):
-            raise ConfigError("decoding: thresholds must lie between 0 and 1")
-        if not 1 <= self.longest <= MAX_WORDS:
-            raise ConfigError(f"decoding: longest must lie between 1 and {MAX_WORDS}")
-        if self.nested and self.flat_across_types:
-            raise ConfigError("nested spans and flat_across_types exclude each other; set one of the two to false")
-
-    @property
-    def overlaps(self) -> str:
-        """Which spans may overlap, in words."""
-        return "nested" if self.nested else "flat" if self.flat_across_types else "flat within each type"
+    thresholds: ClassVar[Mapping[str, str]] = {name: f"{name}_score" for name in ("start", "end", "match")}
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Annotated texts for training; `engine.sources.labelled.read_documents` reads `path`."""
+class TagDecoding(candidates.TagDecoding, Decoding):
+    """A tagger's: `match` is the threshold of a span's score, and neither `start` nor `end` is used."""
 
-    path: str = key(
-        MISSING,
-        "Annotated texts: a file, a folder or a glob of IOB2, BRAT, GENIA XML, or Parquet with tokens and tags or with text and "
-        "spans; or a file or glob of CSV or JSONL with text and spans.",
-        path=True,
-    )
-    types: tuple[str, ...] = key((), "Entity types to learn; empty: all types of the training set.")
+    thresholds: ClassVar[Mapping[str, str]] = {"match": "score"}
+
+
+@dataclass(frozen=True)
+class DataConfig(EntityData):
+    """Annotated texts for training, and what else is learned from."""
+
     further: tuple[str, ...] = key(
         (),
         "Further types of train to be asked for, in many words, so that the model answers own questions.",
@@ -183,9 +183,6 @@ class DataConfig:
         None, "Table with text and split of reports that nobody marked; terms of a list mark them (silver).", path=True
     )
     reports_share: float = key(1.0, "Share of these reports, or of their pieces, to learn from.", low=0.0001, high=1.0)
-    share: float = key(1.0, "Share of the training set to learn from, chosen by id.", low=0.0001, high=1.0)
-    eval_share: float = key(1.0, "Share of the validation and test sets to measure on, chosen by id.", low=0.0001, high=1.0)
-    cut_share: float = key(0.1, "Share of the training set that replaces a missing validation or test set.", low=0.01, high=0.5)
 
 
 @dataclass(frozen=True)
@@ -221,24 +218,16 @@ class ModelConfig(Architecture):
             nested: whether marked mentions overlap in the training set, so that nesting is worth trying where no setting decides.
             longest: words of the longest span.
         """
-        choices = [False, True] if nested and self.mode != TAGGER and not self.flat_across_types else [False]
+        choices = [False, True] if nested and not self.is_tagger and not self.flat_across_types else [False]
         if self.nested is not None:
             choices = [self.nested]
-        flat = self.flat_across_types
-        return [Decoding(nested=each, flat_across_types=not each if flat is None else flat, longest=longest) for each in choices]
+        flat, kind = self.flat_across_types, self.decoding_type
+        return [kind(nested=each, flat_across_types=not each if flat is None else flat, longest=longest) for each in choices]
 
 
 @dataclass(frozen=True)
-class LearnConfig:
+class LearnConfig(EntityLearning):
     """How texts are shown to the learner."""
 
-    masking: float = key(0.3, "A window's share of masked tokens is this times u squared, u uniform per window.", low=0, high=1)
     negatives: int = key(2, "Types looked for that a window does not contain, for each type that it contains.", low=1)
     soft_rate: float = key(10.0, "Learning rate of soft vectors relative to train.rate.", low=0.001)
-    budget: int | None = key(
-        None,
-        "Padded tokens in one forward and backward pass; a step sums the gradients of as many passes as it takes. "
-        "null: 8,192, and on a CPU 1,024.",
-        low=128,
-    )
-    seed: int = 7

@@ -1,4 +1,4 @@
-"""From logits to spans: candidates of each window, their scores, and which of all windows' candidates are kept.
+"""From logits to spans: the candidates of each window and their scores.
 
 A span (i, j) of a type is a candidate if sigma(s_i), sigma(e_j) and sigma(m_ij) pass their thresholds, i <= j, it lies in one
 part of the text (see `engine.text.sentences`), and it has at most `longest` words. Its score is the cube root of the three
@@ -11,58 +11,22 @@ asks for compete among themselves, since their logits were never trained against
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.instances import BEGIN, INSIDE, MAX_WORDS, OUTSIDE, Window
+from engine.models.entities.candidates import Start
+from engine.models.entities.spans import MAX_WORDS, OUTSIDE, Window, runs
+from engine.models.prompt_mrc.config import Candidate, Decoding
 
 if TYPE_CHECKING:
     from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork
 
 # Pairs that the match head scores in one call.
 MATCH_AT_ONCE = 65536
-# A text's number, a word of it, and the type that seems to begin there.
-Start = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A span from one window: words `first` to `last` of text number `text`, both included.
-
-    Its logits are in row `row` of the batch, at its first and last of `tokens` in the window that begins at token `window` of the
-    text. `edge`: the span touches an end of the window where the text goes on. `margin` is how far F lies above that of the same
-    span under the best other type, `rival`; both None for a tagger and where no other type is looked for. `zero_shot`: the type
-    was not trained.
-    """
-
-    text: int
-    type: int
-    first: int
-    last: int
-    score: float
-    start_score: float
-    end_score: float
-    match_score: float | None
-    row: int
-    tokens: tuple[int, int]
-    window: int
-    edge: bool
-    margin: float | None = None
-    rival: int | None = None
-    zero_shot: bool = False
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        """What tells the spans of a text apart."""
-        return self.first, self.last, self.type
-
-    def overlaps(self, other: "Candidate") -> bool:
-        return self.first <= other.last and other.first <= self.last
 
 
 def window_candidates(
@@ -98,8 +62,9 @@ def window_candidates(
     for n, a, b, probs, margin, rival in zip(
         *(side.cpu().tolist() for side in (row, first, last)), scores, margins.tolist(), rivals.tolist(), strict=True
     ):
-        beside = (None, None) if np.isinf(margin) else (margin, types[rival])
-        spans.append(_candidate(windows[n // count], types[n % count], n, (a, b), probs, *beside, bool(new[n % count])))
+        beside = {} if np.isinf(margin) else {"margin": margin, "rival": types[rival]}
+        zero_shot = bool(new[n % count])
+        spans.append(_candidate(windows[n // count], types[n % count], (a, b), probs, **beside, zero_shot=zero_shot))
     return spans, lost
 
 
@@ -146,49 +111,6 @@ def _gaps(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndar
     return gap, apart == 0
 
 
-def select(spans: Sequence[Candidate], decoding: Decoding) -> list[Candidate]:
-    """The spans of one text that are kept, in its order. Equal ones from several windows count once: the best one seen whole.
-
-    With `flat_across_types` a span whose place another type claims is dropped, and of overlapping ones the better score is kept.
-
-    A span at the edge of its window, which may have been cut there, gives way to any span of its type that overlaps it and that
-    another window saw whole, whatever the scores. Of two overlapping edge spans from different windows the better one is kept.
-    """
-    best: dict[tuple[int, int, int], Candidate] = {}
-    for span in spans:
-        if span.key not in best or _rank(span) > _rank(best[span.key]):
-            best[span.key] = span
-    if decoding.flat_across_types:
-        best = {key: span for key, span in best.items() if span.margin is None or span.margin >= 0}
-    whole = [span for span in best.values() if not span.edge]
-    left = [span for span in best.values() if not (span.edge and any(_same_from_elsewhere(span, other) for other in whole))]
-    kept: list[Candidate] = []
-    for span in sorted(left, key=lambda span: (-span.score, *span.key)):
-        if not any(exclude(span, other, decoding) for other in kept):
-            kept.append(span)
-    return sorted(kept, key=lambda span: span.key)
-
-
-def _rank(span: Candidate) -> tuple[bool, float, int]:
-    return not span.edge, span.score, -span.window
-
-
-def _same_from_elsewhere(span: Candidate, other: Candidate) -> bool:
-    """Whether two spans of different windows may be the same entity."""
-    return span.type == other.type and span.window != other.window and span.overlaps(other)
-
-
-def exclude(span: Candidate, other: Candidate, decoding: Decoding) -> bool:
-    """Whether only one of two spans of a text can be kept."""
-    if not span.overlaps(other):
-        return False
-    if decoding.flat_across_types and span.zero_shot == other.zero_shot:
-        return True
-    if span.type == other.type and not decoding.nested:
-        return True
-    return span.edge and other.edge and _same_from_elsewhere(span, other)
-
-
 def _pairs(
     begins: Tensor, ends: Tensor, windows: Sequence[Window], types: Sequence[int], longest: int
 ) -> tuple[Tensor, Tensor, Tensor, set[Start]]:
@@ -212,18 +134,14 @@ def _pairs(
     return row, first, last, lost
 
 
-def _candidate(window: Window, kind: int, row: int, tokens: tuple[int, int], scores: Sequence[float], *rest: Any) -> Candidate:
-    a, b = tokens
-    score = float(np.prod(scores) ** (1 / len(scores)))
-    match = scores[2] if len(scores) > 2 else None
-    words = int(window.word[a]), int(window.word[b])
-    edge = window.cuts(a, b)
-    return Candidate(window.text, kind, *words, score, scores[0], scores[1], match, row, tokens, window.start, edge, *rest)
+def _candidate(window: Window, kind: int, tokens: tuple[int, int], scores: Sequence[float], **more: Any) -> Candidate:
+    """A candidate whose score is the geometric mean of the scores of start, end and, if there is one, match."""
+    named = dict(zip_longest(("start_score", "end_score", "match_score"), scores))
+    return Candidate.of(window, kind, tokens, float(np.prod(scores) ** (1 / len(scores))), **named, **more)
 
 
 def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decoding: Decoding) -> list[Candidate]:
-    """Spans of a tagger: a B and the I that follow, word by word. An I without a B before it in its part of the text begins a
-    span, as is usual.
+    """Spans of a tagger: a B and the I that follow, word by word (see `runs`).
 
     The score is the geometric mean of the first tag's probability and of the mean over the words' tags, which take the place of
     the start and end scores.
@@ -233,24 +151,11 @@ def _tagged(tags: Tensor, windows: Sequence[Window], types: Sequence[int], decod
     probs = logits.softmax(-1).cpu().numpy()
     spans = []
     for row, window in enumerate(windows):
-        at = np.flatnonzero(window.starts)
-        stops = np.r_[at[1:], len(window)] - 1
+        at, stops = window.words
         for kind in types:
             of_type = probs[row, at, kind]
-            for first, last in _runs(of_type.argmax(-1), window.part[at], decoding.longest):
+            for first, last in runs(of_type.argmax(-1), window.part[at], decoding.longest):
                 scores = [float(of_type[first].max()), float(of_type[first : last + 1].max(-1).mean())]
-                spans.append(_candidate(window, kind, row, (int(at[first]), int(stops[last])), scores))
+                tokens = int(at[first]), int(stops[last])
+                spans.append(_candidate(window, kind, tokens, scores, outside=decoding.outside))
     return [span for span in spans if span.score > decoding.match]
-
-
-def _runs(labels: np.ndarray, parts: np.ndarray, longest: int) -> list[tuple[int, int]]:
-    """Spans (first, last) of BIO labels [words], each within one of `parts` [words] and of at most `longest` words."""
-    runs: list[tuple[int, int]] = []
-    begin = -1
-    for place, label in enumerate([*labels.tolist(), OUTSIDE]):
-        if begin >= 0 and (label != INSIDE or parts[place] != parts[begin]):
-            runs.append((begin, place - 1))
-            begin = -1
-        if label == BEGIN or (label == INSIDE and begin < 0):
-            begin = place
-    return [(first, last) for first, last in runs if last - first < longest]

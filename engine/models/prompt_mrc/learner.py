@@ -6,7 +6,7 @@ and of match logits over pairs of predicted or marked starts and ends, and a few
 constant instead of the batch's tokens, so that a record's loss is the same in every batch. Masking replaces dropout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,22 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.batching import micro_batch, token_budget_batches
 from engine.encoders import attention_for, encoder_folder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
 from engine.models.adapter import open_weights
 from engine.models.base import Worker
+from engine.models.entities.examples import Examples
+from engine.models.entities.learner import EntityLearner
+from engine.models.entities.spans import Window, bio_tags, spans_within, without_overlaps
 from engine.models.prompt_mrc.checkpoint import continue_from, read_checkpoint
-from engine.models.prompt_mrc.config import Decoding, LearnConfig, ModelConfig, MrcConfig
-from engine.models.prompt_mrc.corpus import Examples
-from engine.models.prompt_mrc.decode import Candidate, possible_pairs, select, window_candidates
-from engine.models.prompt_mrc.instances import Window, bio_tags, sample_types, spans_within, windows, without_overlaps
+from engine.models.prompt_mrc.config import Candidate, Decoding, LearnConfig, ModelConfig, MrcConfig
+from engine.models.prompt_mrc.decode import possible_pairs, window_candidates
 from engine.models.prompt_mrc.network import Contexts, Logits, MrcNetwork, collate, new_network
 from engine.models.prompt_mrc.prompts import VECTORS
 from engine.models.prompt_mrc.templates import complete_config
-from engine.models.prompt_mrc.tuning import exact_figures
 from engine.models.prompt_mrc.wordings import Prompt, Wordings
-from engine.records import seed_of
 
 # A sum over tokens is divided by this.
 _TOKENS = 64.0
@@ -83,8 +81,8 @@ def prepare_training(network: MrcNetwork) -> MrcNetwork:
     return network
 
 
-class MrcLearner:
-    """See `engine.training.loop.Learner`."""
+class MrcLearner(EntityLearner):
+    """See `engine.models.entities.learner`."""
 
     # Of the losses of start, end and match.
     weights = (1.0, 1.0, 0.1)
@@ -98,36 +96,21 @@ class MrcLearner:
         decoding: Decoding,
         wordings: "Wordings | None" = None,
     ) -> None:
-        self.network = network.to(device)
+        super().__init__(network, examples, config, device, decoding)
         self.wordings = wordings
-        self.examples = examples
-        self.config = config
-        self.device = device
-        self.decoding = decoding
-        self.types = list(range(len(network.config.types)))
         self.tagger = network.config.is_tagger
-
-    def parameters(self) -> Mapping[str, Tensor]:
-        return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
 
     def rates(self) -> Mapping[str, tuple[float, float]]:
         """Soft vectors learn faster and do not decay."""
         return {name: (self.config.soft_rate, 0.0) for name in self.parameters() if name in VECTORS}
-
-    def order(self, epoch: int) -> list[int]:
-        members = np.flatnonzero(self.examples.train)
-        np.random.default_rng([self.config.seed, epoch]).shuffle(members)
-        return members.tolist()
-
-    def further_figures(self) -> Mapping[str, tuple[float, int]]:
-        return {}
 
     def losses(self, examples: list[int], epoch: int) -> Iterator[tuple[Mapping[str, Tensor], int]]:
         asked = [(window, self._types(window, epoch)) for member in examples for window in self.windows(member)]
         windows, types = [window for window, kinds in asked if kinds], [kinds for _, kinds in asked if kinds]
         for batch in self._batches(windows, [len(each) for each in types]):
             shown = [windows[at] for at in batch]
-            contexts = self._masked(collate(shown, self.network.config.special), shown, epoch).to(self.device)
+            plain = collate(shown, self.network.config.special)
+            contexts = replace(plain, ids=self.masked(plain.ids, shown, epoch)).to(self.device)
             if self.tagger:
                 terms = {"tags": self._tag_loss(self.network(contexts, [0]), shown)}
             else:
@@ -136,63 +119,24 @@ class MrcLearner:
                 terms = self._span_losses(logits, contexts, shown, rows, epoch)
             yield terms, int(contexts.mask.sum())
 
-    @torch.no_grad()
-    def validate(self) -> Mapping[str, float]:
-        """Exact precision, recall and F1 of spans on the validation set, over all types and for each (`f1_<type>`)."""
-        members = np.flatnonzero(self.examples.valid).tolist()
-        gold = {
-            (member, span.first, span.last, span.type)
-            for member in members
-            for span in self.examples.spans[member]
-            if span.type < len(self.types)
-        }
-        predicted = {
-            (span.text, span.first, span.last, span.type)
-            for span in self.predict(members)
-            if span.type in self.examples.annotated[span.text]
-        }
-        figures = dict(zip(("precision", "recall", "f1"), exact_figures(gold, predicted), strict=True))
-        for number, name in enumerate(self.network.config.types):
-            of_type = [{span for span in spans if span[3] == number} for spans in (gold, predicted)]
-            if of_type[0] and len(self.types) > 1:
-                figures[f"f1_{name}"] = exact_figures(*of_type)[2]
-        return figures
-
-    @torch.no_grad()
-    def predict(self, members: Sequence[int]) -> list[Candidate]:
-        """The spans of texts; `text` of each is the example's number."""
-        windows = [window for member in members for window in self.windows(member)]
+    def found(self, windows: Sequence[Window]) -> Iterator[Candidate]:
         prompts = [0] if self.tagger else self.types
-        per_text: dict[int, list[Candidate]] = {}
         for batch in self._batches(windows, [len(prompts)] * len(windows)):
             shown = [windows[at] for at in batch]
             contexts = collate(shown, self.network.config.special).to(self.device)
             logits = self.network(contexts, prompts)
-            for span in window_candidates(self.network, logits, contexts, shown, self.types, self.decoding)[0]:
-                per_text.setdefault(span.text, []).append(span)
-        return [span for text in sorted(per_text) for span in select(per_text[text], self.decoding)]
-
-    def windows(self, member: int) -> list[Window]:
-        """All windows of an example."""
-        tokens, config = self.examples.tokens[member], self.network.config
-        return windows(member, tokens.ids, tokens.word_of_token, config.window, config.overlap)
+            yield from window_candidates(self.network, logits, contexts, shown, self.types, self.decoding)[0]
 
     def _batches(self, windows: Sequence[Window], prompts: Sequence[int]) -> list[list[int]]:
         longest = max(map(len, self.network.queries)) if self.wordings is None else self.wordings.longest
-        room = longest + self.network.config.soft + 3
-        budget = micro_batch(self.config.budget or 0, self.device.type, on_cpu=1024)
-        return token_budget_batches(prompts, [len(window) + room for window in windows], budget)
-
-    def _rng(self, window: Window, purpose: str, epoch: int) -> np.random.Generator:
-        name = self.examples.record_id[window.text]
-        return np.random.default_rng(seed_of(name, purpose, window.start, epoch, self.config.seed))
+        return self.batches(windows, prompts, longest + self.network.config.soft + 3)
 
     def _types(self, window: Window, epoch: int) -> list[int]:
         """The types that a window is asked for; a tagger has one prompt for all of them."""
         if self.tagger:
             return [0]
         present = {kind for _, _, kind in spans_within(window, self.examples.spans[window.text])}
-        annotated, rng = self.examples.annotated[window.text], self._rng(window, "types", epoch)
+        annotated, rng = self.examples.annotated[window.text], self.rng(window, "types", epoch)
         known = frozenset(self.types)
         kinds = sample_types(present & known, annotated & known, self.config.negatives, rng) if annotated & known else []
         if self.wordings is not None:
@@ -203,15 +147,7 @@ class MrcLearner:
         """What stands in front of each row (window, type)."""
         if self.wordings is None:
             return [(kind, None) for _, kind in rows]
-        return [self.wordings.prompt(kind, self._rng(windows[number], f"wording{kind}", epoch)) for number, kind in rows]
-
-    def _masked(self, contexts: Contexts, windows: Sequence[Window], epoch: int) -> Contexts:
-        hidden = np.zeros(contexts.ids.shape, bool)
-        for row, window in enumerate(windows):
-            rng = self._rng(window, "mask", epoch)
-            share = self.config.masking * rng.random() ** 2
-            hidden[row, : len(window)] = rng.random(len(window)) < share
-        return replace(contexts, ids=contexts.ids.masked_fill(torch.from_numpy(hidden), self.network.config.special[3]))
+        return [self.wordings.prompt(kind, self.rng(windows[number], f"wording{kind}", epoch)) for number, kind in rows]
 
     def _logits(self, contexts: Contexts, rows: Sequence[tuple[int, int]], asked: Sequence[Prompt]) -> Logits:
         """Logits of rows (window, type) behind their prompts."""
@@ -268,7 +204,7 @@ class MrcLearner:
             starts, ends = (np.flatnonzero(each[row] & flag[number]) for each, flag in zip(likely, flags, strict=True))
             i, j = np.nonzero(possible_pairs(windows[number], starts, ends))
             pairs = set(zip(starts[i].tolist(), ends[j].tolist(), strict=True))
-            rng = self._rng(windows[number], f"pairs{kind}", epoch)
+            rng = self.rng(windows[number], f"pairs{kind}", epoch)
             anywhere = [np.flatnonzero(flag[number]) for flag in flags]
             # A window within one long word has no first piece of a word, or no last one.
             if all(map(len, anywhere)):
@@ -293,6 +229,19 @@ class MrcLearner:
         target = torch.from_numpy(gold).to(self.device)
         loss = functional.cross_entropy(logits.tags.flatten(0, 2), target.flatten(), ignore_index=-1, reduction="sum")
         return loss / _TOKENS
+
+
+def sample_types(present: Iterable[int], candidates: Iterable[int], negatives: int, rng: np.random.Generator) -> list[int]:
+    """The types that a window is asked for in training: those `present` in it, and `negatives` others for each of them, or for
+    one if there are none.
+
+    Args:
+        candidates: types that were marked in the window's corpus. Nobody knows whether the text has any of the others.
+    """
+    present = sorted(set(present))
+    absent = np.setdiff1d(sorted(candidates), present)
+    count = min(len(absent), negatives * max(1, len(present)))
+    return sorted([*present, *rng.choice(absent, count, replace=False).tolist()])
 
 
 def _flagged_loss(logits: Tensor, target: np.ndarray, flags: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
+from engine.models.entities.spans import Window
 from engine.models.prompt_mrc.config import MrcConfig
 from engine.models.prompt_mrc.encoder import LayerInput, SplitEncoder, layers_of, load_layers
-from engine.models.prompt_mrc.instances import Window
 from engine.models.prompt_mrc.prompts import SoftPrompts
 from engine.models.prompt_mrc.templates import definition
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engine.encoders import attention_for, encoder_folder, load_encoder, load_tokenizer, pick_precision
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.corpus import Corpus, members_of
+from engine.models.entities.corpus import Corpus, members_of
 from engine.sources.labelled.splits import TRAIN
 from engine.storage import full_path, storage_for
 

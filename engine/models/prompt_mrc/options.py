@@ -7,17 +7,14 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.keys import key
-from engine.models.options import TextOptions
+from engine.models.entities.settings import EntityOptions
 from engine.models.prompt_mrc.templates import read_questions
-
-METHODS = ("attnlrp", "gradient_x_input", "none")
-_THRESHOLDS = ("start", "end", "match")
 
 
 @dataclass(frozen=True)
-class Options(TextOptions):
+class Options(EntityOptions):
     """A user's own `questions` map types to texts. For a type of the model they replace its template; other types are asked for
-    without training (zero-shot). `prompts`, `nested`, `flat_across_types` and `thresholds` override the checkpoint's."""
+    without training (zero-shot). `prompts`, `nested` and `flat_across_types` override the checkpoint's."""
 
     types: tuple[str, ...] = key(
         (), "Types to look for, beside those of your own questions; empty: all types of the model.", at="entities.types"
@@ -41,30 +38,6 @@ class Options(TextOptions):
         "Entities of different types may not overlap either; null: as the checkpoint says, or if nested=false is given.",
         at="entities.flat_across_types",
     )
-    thresholds: Mapping[str, float] = key(
-        {},
-        "Thresholds of start, end and match, such as {start: 0.6}; else the model's.",
-        at="entities.thresholds",
-        low=0,
-        high=1,
-    )
-    evidence: str = key(METHODS[0], "How evidence is found; none: no evidence.", at="explain.method", choices=METHODS)
-    spans: int = key(3, "Most evidence spans of an entity that has evidence.", at="explain.spans", low=1, high=50)
-    every: bool = key(
-        False,
-        "Evidence of every entity, at several times the cost; false: only of the best-scored one of each type in a report.",
-        at="explain.every",
-    )
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.thresholds) - set(_THRESHOLDS))
-        if unknown:
-            raise ConfigError(f"entities.thresholds: there is no '{unknown[0]}'; there are {', '.join(_THRESHOLDS)}")
-        for name, value in self.thresholds.items():
-            if not 0 < value < 1:
-                raise ConfigError(f"entities.thresholds: {name} must lie between 0 and 1, and is {value:g}")
-        if self.every and self.evidence == "none":
-            raise ConfigError("explain.every: with explain.method=none there is no evidence; leave one of them out")
 
     def all_questions(self) -> dict[str, str]:
         """The user's questions, including those of the file.

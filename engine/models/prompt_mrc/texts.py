@@ -2,21 +2,27 @@
 
 Corpora of single sentences teach nothing about a start and an end that lie far apart, so neighbouring sentences are joined.
 Corpora disagree about tumours (diseases, parts of the body, a type of their own); one type takes them all. Reports get silver
-marks from the terms of a list. Some of the training texts are read with errors as scans have them.
+marks from the terms of a list. Some of the training texts are read with errors as scans have them, and made-up ones are added
+(see `things`).
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
 
+from engine.models.entities import corpus
+from engine.models.entities.corpus import Corpus, check_marked
+from engine.models.prompt_mrc.config import DataConfig
 from engine.models.prompt_mrc.terms import is_tumour, mark
+from engine.models.prompt_mrc.things import kinds, made_up
 from engine.records import seed_of
 from engine.sources.labelled import Document, Labelled, Reader
 from engine.sources.labelled.documents import split_called
-from engine.sources.labelled.splits import TRAIN, VALID, in_share
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share
 
 SILVER = "silver"
 """The dataset of reports that terms marked."""
@@ -30,6 +36,30 @@ _MISREAD = (
 # At most this share of a text's words is misread.
 _WORST = 0.2
 _CASES = (str.upper, str.lower, str.title)
+
+
+def load_corpus(config: DataConfig) -> Corpus:
+    """The texts of a training, see `engine.models.entities.corpus.load_corpus`."""
+    further = (*config.further, *(kinds() if config.things else ()))
+    return corpus.load_corpus(config, partial(_prepared, config), further)
+
+
+def _prepared(config: DataConfig, documents: list[Document]) -> list[Document]:
+    """Sound documents as training reads them."""
+    if config.tumours is not None:
+        documents = [with_tumours(each, config.tumours) for each in documents]
+    if config.joined:
+        learned = [each for each in documents if each.split != TEST]
+        documents = [*joined(learned, config.joined), *(each for each in documents if each.split == TEST)]
+    if config.reports is not None:
+        documents = [*documents, *marked_reports(config.reports, config.joined, config.reports_share)]
+    documents = [
+        with_noise(each) if each.split == TRAIN and in_share(each.record_id, config.noise, "noise") else each
+        for each in documents
+    ]
+    documents += made_up(config.things)
+    check_marked("data.further", config.further, documents)
+    return documents
 
 
 def with_tumours(document: Document, kind: str) -> Document:

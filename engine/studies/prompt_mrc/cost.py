@@ -26,12 +26,12 @@ from engine.encoders import set_threads
 from engine.errors import ContractError
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
+from engine.models.entities.corpus import members_of
+from engine.models.entities.spans import windows
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.checkpoint import load_tensors
 from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.corpus import members_of
 from engine.models.prompt_mrc.extractor import Extractor
-from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate
 from engine.models.run import records_of
 from engine.sources.labelled.splits import TEST

@@ -17,9 +17,10 @@ from typing import Any
 from engine.evaluation.spans import ALL, Mention
 from engine.evaluation.spans import measure as span_figures
 from engine.models.base import ModelSpec
-from engine.models.prompt_mrc.recipe import SYSTEM, answered
+from engine.models.entities.recipe import answered
+from engine.models.entities.tuning import exact_figures
+from engine.models.prompt_mrc.recipe import SYSTEM
 from engine.models.prompt_mrc.texts import with_tumours
-from engine.models.prompt_mrc.tuning import exact_figures
 from engine.sources.labelled import Document, Labelled, Omitted, Span, marked_types, read_documents
 from engine.sources.labelled.splits import with_splits
 from engine.studies.prompt_mrc.spans import counts_by_text

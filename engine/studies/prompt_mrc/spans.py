@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from engine.evaluation.spans import ALL, ERRORS, WAYS, Mention, counts_of
 from engine.evaluation.spans import measure as span_figures
-from engine.models.prompt_mrc.corpus import Corpus, marked_mentions, members_of
-from engine.models.prompt_mrc.recipe import predict_entities, score_calibration
+from engine.models.entities.corpus import Corpus, marked_mentions, members_of
+from engine.models.entities.recipe import predict_entities, score_calibration
 from engine.sources.labelled.splits import TEST
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task

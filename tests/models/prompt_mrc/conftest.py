@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.models.entities.corpus import Corpus
+from engine.models.entities.examples import Examples, encode_corpus
 from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
-from engine.models.prompt_mrc.config import Decoding, LearnConfig, MrcConfig
-from engine.models.prompt_mrc.corpus import Corpus, Examples, encode_corpus
+from engine.models.prompt_mrc.config import LearnConfig, MrcConfig
 from engine.models.prompt_mrc.learner import MrcLearner, prepare_training
 from engine.models.prompt_mrc.network import MrcNetwork, new_network
 from engine.models.prompt_mrc.templates import complete_config
@@ -62,7 +63,7 @@ class World:
             Document(f"r{at}", text, tuple(Span(**each) for each in spans), split="train") for at, (text, spans) in sentences
         ]
         corpus = Corpus(documents, config.types, {None: frozenset(config.types)}, Broken.of(documents))
-        examples, _ = encode_corpus(corpus, config)
+        examples, _ = encode_corpus(corpus, config.encoder)
         return replace(examples, valid=examples.train.copy())
 
 
@@ -76,7 +77,7 @@ def tiny_learner(config: MrcConfig | None = None, world: World | None = None, **
     network = prepare_training(new_network(config, torch.float32, "eager"))
     examples = (world or World.make(200)).examples(config)
     settings = LearnConfig(**{"masking": 0.0, "soft_rate": 3.0, **learn})
-    learner = MrcLearner(network, examples, settings, torch.device("cpu"), Decoding(nested=not config.is_tagger))
+    learner = MrcLearner(network, examples, settings, torch.device("cpu"), config.decoding_type(nested=not config.is_tagger))
     learner.weights = (1.0, 1.0, 1.0)
     return learner
 
@@ -101,7 +102,8 @@ def taught(learner: MrcLearner, folder: Path, epochs: float = 7, rate: float = 6
 
 def write(learner: MrcLearner, folder: Path, **decoding) -> Path:
     """A learner's model as a checkpoint."""
-    write_checkpoint(folder, learner.network.config, trained_tensors(learner.network), Decoding(**decoding), "a card\n")
+    config = learner.network.config
+    write_checkpoint(folder, config, trained_tensors(learner.network), config.decoding_type(**decoding), "a card\n")
     return folder
 
 

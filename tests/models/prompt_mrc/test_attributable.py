@@ -17,8 +17,9 @@ from engine.explain.rules import relevance_rules
 from engine.explain.settings import Measures, Settings
 from engine.explain.stability import perturbed, stability
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.attributable import Place, SpanModel, evidence
-from engine.models.prompt_mrc.instances import windows
+from engine.models.entities.explainable import Place, evidence
+from engine.models.entities.spans import windows
+from engine.models.prompt_mrc.attributable import SpanModel
 from engine.models.prompt_mrc.network import MatchHead
 from engine.models.tokens import WORDS
 from tests.explain.toys import complete
@@ -43,7 +44,7 @@ class ExtractorModel(SpanModel):
     """The model that explains an extractor, and the extractor."""
 
     def __init__(self, system):
-        super().__init__(system.network, system.decoding, system.names, system.tokenizer)
+        super().__init__(system)
         self.extractor = system
 
 

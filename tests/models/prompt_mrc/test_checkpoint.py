@@ -8,6 +8,7 @@ import torch
 
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec, load
+from engine.models.entities.spans import windows
 from engine.models.prompt_mrc.checkpoint import (
     SHIPPED,
     build_network,
@@ -18,7 +19,6 @@ from engine.models.prompt_mrc.checkpoint import (
 )
 from engine.models.prompt_mrc.config import Decoding
 from engine.models.prompt_mrc.consult import consult
-from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate, new_network
 from engine.models.prompt_mrc.templates import complete_config, source, template
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write

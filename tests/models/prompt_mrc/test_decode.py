@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import ConfigError
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate, _runs, select, window_candidates
-from engine.models.prompt_mrc.instances import windows
+from engine.models.entities.candidates import select
+from engine.models.entities.spans import windows
+from engine.models.prompt_mrc.config import Decoding, TagDecoding
+from engine.models.prompt_mrc.decode import window_candidates
 from engine.models.prompt_mrc.network import Contexts, Logits
 
 WORD = np.array([0, 1, 1, 2, 3])
@@ -106,56 +106,6 @@ def test_types_that_were_not_trained_compete_among_themselves():
     assert [each.margin for each in spans] == [-3.0, 3.0, None] and [each.type for each in select(spans, flat)] == [1, 2]
 
 
-def span(first, last, score, kind=0, window=0, edge=False, margin=None):
-    return Candidate(0, kind, first, last, score, score, score, score, 0, (0, 0), window, edge, margin)
-
-
-def test_nested_spans_are_kept_and_equal_ones_of_two_windows_are_merged():
-    spans = select([span(0, 4, 0.6), span(1, 2, 0.9), span(1, 2, 0.7, window=3), span(1, 2, 0.5, 1)], Decoding())
-    assert [(each.first, each.last, each.type, each.score) for each in spans] == [(0, 4, 0, 0.6), (1, 2, 0, 0.9), (1, 2, 1, 0.5)]
-
-
-def test_flat_spans_of_a_type_do_not_overlap_and_the_better_one_is_kept():
-    spans = [span(0, 2, 0.6), span(2, 3, 0.9), span(3, 5, 0.8), span(1, 3, 0.5, 1)]
-    per_type = select(spans, Decoding(nested=False))
-    assert [(each.first, each.last, each.type) for each in per_type] == [(1, 3, 1), (2, 3, 0)]
-    alone = select(spans, Decoding(nested=False, flat_across_types=True))
-    assert [(each.first, each.last, each.type) for each in alone] == [(2, 3, 0)]
-
-
-def test_flat_decoding_drops_a_span_whose_place_another_type_claims():
-    # The better score does not help the span whose margin is negative, nor does it exclude another one.
-    spans = [span(0, 2, 0.9, margin=-0.1), span(0, 2, 0.6, 1, margin=0.1), span(4, 4, 0.7, margin=0.0), span(6, 6, 0.7)]
-    flat = Decoding(nested=False, flat_across_types=True)
-    assert [(each.first, each.type) for each in select(spans, flat)] == [(0, 1), (4, 0), (6, 0)]
-    assert len(select(spans, Decoding(nested=False))) == len(select(spans, Decoding())) == 4
-    # Of equal spans the one that counts is the one seen whole.
-    seen = [span(0, 2, 0.9, edge=True, margin=2.0), span(0, 2, 0.5, window=3, margin=-2.0)]
-    assert select(seen, flat) == []
-
-
-def test_a_span_that_a_window_may_have_cut_gives_way():
-    cut, whole = span(3, 4, 0.7, edge=True), span(3, 6, 0.9, window=2)
-    assert select([cut, whole], Decoding()) == [whole]
-    # In one window both were seen under the same conditions: nested spans are kept.
-    assert len(select([cut, span(3, 6, 0.9)], Decoding())) == 2
-
-
-def test_a_span_that_one_window_holds_whole_counts_as_whole():
-    # Words 0 to 10 with 4 to 5 of the same type within: the first window ends with the outer span, the second holds both.
-    outer = [span(0, 10, 0.95, edge=True), span(0, 10, 0.90, window=3)]
-    inner = span(4, 5, 0.8, window=3)
-    assert select([*outer, inner], Decoding()) == [outer[1], inner]
-    # The span that the first window cut is dropped although it has the better score, and excludes nothing.
-    cut, whole = span(1, 5, 0.95, edge=True), span(1, 10, 0.90, window=3)
-    assert select([cut, whole], Decoding()) == [whole]
-    assert select([cut, whole], Decoding(nested=False)) == [whole]
-    # Of two that are both cut the better one is kept; one of another type is no rival.
-    other = span(3, 8, 0.7, window=3, edge=True)
-    assert select([cut, other], Decoding()) == [cut]
-    assert len(select([cut, span(1, 10, 0.2, kind=1, window=3)], Decoding())) == 2
-
-
 def test_a_taggers_span_must_pass_one_threshold():
     (window,) = windows(7, np.arange(5), WORD, 9, 0)
     tags = torch.zeros(1, 5, 1, 3)
@@ -163,7 +113,7 @@ def test_a_taggers_span_must_pass_one_threshold():
     tags[0, 0, 0] = torch.log(torch.tensor([0.2, 0.6, 0.2]))
     logits = Logits(torch.zeros(1, 5, 4), tags=tags)
     for threshold, count in ((0.55, 1), (0.65, 0)):
-        spans, _ = window_candidates(None, logits, None, [window], [0], Decoding(match=threshold))
+        spans, _ = window_candidates(None, logits, None, [window], [0], TagDecoding(match=threshold))
         assert [(each.first, each.last, each.score) for each in spans] == [(0, 0, pytest.approx(0.6))][:count]
 
 
@@ -174,24 +124,7 @@ def test_a_tagger_finds_more_with_less_weight_on_no_mention():
     tags[0, 0, 0] = torch.tensor([1.0, 0.0, -9.0])
     logits = Logits(torch.zeros(1, 5, 4), tags=tags)
     for outside, count in ((0.0, 0), (2.0, 1)):
-        spans, _ = window_candidates(None, logits, None, [window], [0], Decoding(outside=outside))
+        spans, _ = window_candidates(None, logits, None, [window], [0], TagDecoding(outside=outside))
         # Logits of -1 and 0: a B with the probability e / (1 + e).
         assert [each.score for each in spans] == [pytest.approx(0.7311, abs=1e-3)][:count]
     assert float(tags[0, 0, 0, 0]) == 1.0
-
-
-def test_tags_to_spans():
-    labels = np.array([1, 2, 0, 2, 2, 1, 1])
-    assert _runs(labels, np.zeros(7), 30) == [(0, 1), (3, 4), (5, 5), (6, 6)]
-    # At the end of a part a run ends, and the next one begins.
-    assert _runs(labels, np.array([0, 0, 0, 0, 1, 1, 1]), 30) == [(0, 1), (3, 3), (4, 4), (5, 5), (6, 6)]
-    assert _runs(labels, np.zeros(7), 1) == [(5, 5), (6, 6)]
-
-
-def test_impossible_thresholds_and_modes_are_refused():
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        Decoding(start=1.0)
-    with pytest.raises(ConfigError, match="longest must lie between 1 and 30"):
-        Decoding(longest=31)
-    with pytest.raises(ConfigError, match="exclude each other"):
-        Decoding(flat_across_types=True)

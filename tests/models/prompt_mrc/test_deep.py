@@ -9,10 +9,10 @@ import engine.models.prompt_mrc.encoder as encoders
 from engine.encoders import load_encoder
 from engine.errors import ConfigError
 from engine.models.base import ModelSpec
+from engine.models.entities.spans import windows
 from engine.models.prompt_mrc import load
 from engine.models.prompt_mrc.checkpoint import SHIPPED, build_network, continue_from, read_checkpoint
 from engine.models.prompt_mrc.config import MrcConfig
-from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate, new_network
 from engine.models.prompt_mrc.prompts import PromptModule
 from engine.models.prompt_mrc.templates import complete_config

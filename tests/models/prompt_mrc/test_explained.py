@@ -1,7 +1,6 @@
 """Explaining a finished run of entities: rows of `explanations`, with a target for each entity."""
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
@@ -10,9 +9,10 @@ from engine.explain.settings import METHOD_NAMES, OWN_METHODS
 from engine.models import run
 from engine.models.base import ModelSpec
 from engine.models.explanations import load
-from engine.records import AUTO, ENTITY, REVIEW
+from engine.records import AUTO, REVIEW
 from engine.text.units import UNIT_KINDS
 from tests.models.conftest import records
+from tests.models.entities.conftest import written
 from tests.models.prompt_mrc.conftest import World, scattered, tiny_config, tiny_learner, write
 from tests.models.prompt_mrc.test_attributable import ANYTHING
 from tests.models.prompt_mrc.test_extractor import extractor, rows
@@ -38,23 +38,9 @@ def coded(folder):
     return [row | {"entities": row["entities"][:1] + row["entities"][-1:]} for row in run_rows]
 
 
-def written(path, coded, **changes):
-    """The table of a run over `TEXTS`, with the ids that `records` gives; `changes` are column -> row -> value."""
-    table = records(TEXTS).select(["record_id", "source", "position"]).to_pylist()
-    names = ["record_id", "source", "position", "decision", "text_sha256", "entities"]
-    answers = [{name: {**record, **row}[name] for name in names} for record, row in zip(table, coded, strict=True)]
-    for column, values in changes.items():
-        for row, value in values.items():
-            answers[row][column] = value
-    types = {"position": pa.int64(), "text_sha256": pa.binary(32), "entities": pa.list_(ENTITY)}
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
-    pq.write_table(pa.Table.from_pylist(answers, schema=schema), path, row_group_size=2)
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def answers(coded, tmp_path_factory):
-    return written(tmp_path_factory.mktemp("answers") / "a.parquet", coded)
+    return written(tmp_path_factory.mktemp("answers") / "a.parquet", TEXTS, coded)
 
 
 def system(folder, answers, runtime=None, run_options=None, **options):
@@ -149,12 +135,12 @@ def test_an_entity_is_explained_in_the_window_that_gave_it(folder, answers, code
 
 
 def test_types_are_chosen_and_a_record_without_any_has_no_targets(folder, coded, tmp_path):
-    none = written(tmp_path / "a.parquet", coded, entities={2: []})
+    none = written(tmp_path / "a.parquet", TEXTS, coded, entities={2: []})
     _, explanations = explained(system(folder, none, method="attnlrp", tasks=("B",)))
     assert explanations[2]["targets"] == [] and explanations[2]["decision"] == AUTO
     for index in (0, 1):
         assert {target["target_name"] for target in explanations[index]["targets"]} == {"B"}
-    nothing = written(tmp_path / "b.parquet", coded, entities={row: [] for row in range(4)})
+    nothing = written(tmp_path / "b.parquet", TEXTS, coded, entities={row: [] for row in range(4)})
     _, explanations = explained(system(folder, nothing, method="fused", faithfulness=1.0, stability=1.0))
     assert all(row["targets"] == [] for row in explanations.values())
 
@@ -169,7 +155,7 @@ def test_an_entity_that_the_model_no_longer_finds_is_flagged(folder, answers):
 def test_records_that_do_not_match_the_run_fail(folder, coded, tmp_path):
     entity = {**coded[0]["entities"][0], "start": 1, "end": 4}
     changes = {"decision": {1: "failed"}, "text_sha256": {1: None, 2: b"x" * 32}, "entities": {0: [entity], 1: None}}
-    answers = written(tmp_path / "a.parquet", coded, **changes)
+    answers = written(tmp_path / "a.parquet", TEXTS, coded, **changes)
     failures, explanations = explained(system(folder, answers, method="attnlrp"))
     assert {row: failure["kind"] for row, failure in failures.items()} == {1: "not_coded", 2: "text_changed"}
     assert explanations[0]["failure"] == {"kind": "not_coded", "detail": "an entity of the run is no run of the text's words"}
@@ -186,7 +172,7 @@ def test_sentences_as_units_leave_the_prompt_as_it_is(folder, answers):
 def test_a_users_own_questions_are_explained(folder, tmp_path):
     question = {"questions": {"C": "which fruit is named"}, "types": ["C"]}
     coded = rows(extractor(folder, **question), TEXTS)
-    answers = written(tmp_path / "a.parquet", coded)
+    answers = written(tmp_path / "a.parquet", TEXTS, coded)
     _, explanations = explained(system(folder, answers, run_options=question, method="attnlrp"))
     (target, *_) = explanations[0]["targets"]
     words = [unit["text"] for unit in target["units"] if UNIT_KINDS[unit["kind"]] == "prompt"]

@@ -313,7 +313,7 @@ def test_no_records_give_an_empty_table_of_the_same_columns(model):
     [
         ({"types": ["Z"]}, "no type 'Z'; it has A, B"),
         ({"questions": {"C": "fruit " * 40}}, "takes 48 positions"),
-        ({"thresholds": {"middle": 0.5}}, "there is no 'middle'"),
+        ({"thresholds": {"middle": 0.5}}, "entities.thresholds: the model has no 'middle'; it has start, end, match"),
         ({"thresholds": {"start": 0}}, "entities.thresholds: start must lie between 0 and 1, and is 0"),
         ({"nested": True, "flat_across_types": True}, "exclude each other; set one of the two to false"),
         ({"every": True, "evidence": "none"}, "explain.every: with explain.method=none there is no evidence"),
@@ -335,8 +335,11 @@ def test_a_tagger_reads_no_questions_and_has_evidence_of_the_text_alone(tmp_path
     folder = write(tiny_learner(tiny_config(mode="tagger"), World.make(2)), tmp_path / "m")
     with pytest.raises(ConfigError, match="mode 'tagger' reads no questions"):
         extractor(folder, questions={"C": "what"})
-    for options, key in (({"nested": True}, "nested"), ({"thresholds": {"end": 0.5, "match": 0.5}}, "thresholds.end")):
-        with pytest.raises(ConfigError, match=f"entities.{key}: a tagger has one threshold"):
+    for options, message in (
+        ({"nested": True}, "nested: a tagger has no nested spans"),
+        ({"thresholds": {"end": 0.5, "match": 0.5}}, "thresholds: the model has no 'end'; it has match"),
+    ):
+        with pytest.raises(ConfigError, match=f"entities.{message}"):
             extractor(folder, **options)
     system = extractor(folder)
     system.network.tagger.bias.data[1] = 9.0  # every word begins an A

@@ -12,8 +12,8 @@ import engine.training.run
 from engine.conversion import convert
 from engine.encoders import encoder_digest, encoder_folder, load_encoder, load_tokenizer
 from engine.models.base import ModelSpec, load
+from engine.models.entities.spans import windows
 from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint
-from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import collate, new_network
 from engine.text.tokens import tokenize
 from jobs.train import main

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine.models.entities.tuning import exact_figures
 from engine.models.prompt_mrc.config import ModelConfig
-from engine.models.prompt_mrc.learner import MrcLearner
-from engine.models.prompt_mrc.tuning import exact_figures
+from engine.models.prompt_mrc.learner import MrcLearner, sample_types
 from engine.training.config import LoopConfig
 from engine.training.loop import Worker, train
 from tests.models.prompt_mrc.conftest import World, taught, tiny_config, tiny_learner
@@ -104,3 +104,11 @@ def test_the_tagger_learns_in_the_same_loop(tmp_path):
 def test_precision_recall_and_f1():
     assert exact_figures({1, 2, 3, 4}, {3, 4, 5}) == pytest.approx((2 / 3, 0.5, 4 / 7))
     assert exact_figures(set(), set()) == (0.0, 0.0, 0.0)
+
+
+def test_a_window_is_asked_for_its_types_and_twice_as_many_others():
+    rng = np.random.default_rng(0)
+    types = sample_types([3, 3], range(10), 2, rng)
+    assert len(types) == 3 and 3 in types
+    assert len(sample_types([], range(10), 2, rng)) == 2
+    assert sample_types([0, 1], range(3), 2, rng) == [0, 1, 2]

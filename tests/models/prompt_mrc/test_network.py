@@ -5,8 +5,8 @@ import torch
 
 from engine.encoders import encoder_folder, load_encoder, load_tokenizer
 from engine.errors import ConfigError
+from engine.models.entities.spans import windows
 from engine.models.prompt_mrc.config import MrcConfig
-from engine.models.prompt_mrc.instances import windows
 from engine.models.prompt_mrc.network import MatchHead, collate, new_network
 from engine.models.prompt_mrc.templates import complete_config
 from engine.text.tokens import tokenize

@@ -19,13 +19,17 @@ import engine.training.run
 from engine.errors import ConfigError
 from engine.evaluation.spans import measure
 from engine.models.base import ModelSpec, load
-from engine.models.prompt_mrc import instances, recipe
+from engine.models.entities import spans as entity_spans
+from engine.models.entities.corpus import marked_mentions, members_of
+from engine.models.entities.examples import encode_corpus
+from engine.models.entities.recipe import predict_entities
 from engine.models.prompt_mrc.checkpoint import build_network, read_checkpoint, trained_tensors, write_checkpoint
 from engine.models.prompt_mrc.config import DataConfig, LearnConfig, ModelConfig
-from engine.models.prompt_mrc.corpus import encode_corpus, load_corpus, marked_mentions, members_of
 from engine.models.prompt_mrc.learner import MrcLearner, learner, training_network
 from engine.models.prompt_mrc.ontology import build_templates
 from engine.models.prompt_mrc.prompts import PromptModule
+from engine.models.prompt_mrc.recipe import RECIPE
+from engine.models.prompt_mrc.texts import load_corpus
 from engine.sources.labelled import Document, Span
 from engine.training.config import LoopConfig
 from engine.training.examples import write_examples
@@ -64,7 +68,7 @@ def settings(path, data=None, **model):
 
 def with_examples(settings, folder):
     """The settings of a training, with examples that are written to a folder."""
-    corpus = recipe.corpus(settings)
+    corpus = RECIPE.corpus(settings)
     write_examples(corpus.preparation(), str(folder / "examples"), folder / "sorting")
     return {**corpus.settings, "examples": str(folder / "examples")}
 
@@ -78,7 +82,7 @@ def learner_of_all(settings, corpus):
     """A learner that has the test texts too, numbered as the corpus's documents."""
     torch.manual_seed(settings["seed"])
     network, _ = training_network(settings, corpus.types, torch.device("cpu"))
-    examples, _ = encode_corpus(corpus, network.config)
+    examples, _ = encode_corpus(corpus, network.config.encoder)
     decoding = ModelConfig(**settings["model"]).decodings(corpus.nested())[-1]
     learn = LearnConfig(**settings["learn"], seed=settings["seed"])
     return MrcLearner(network, examples, learn, torch.device("cpu"), decoding)
@@ -103,8 +107,8 @@ def write_model(learner, folder):
 
 def finish(settings, state, output, say=lambda line: None):
     """Writes the checkpoint of a training's last state; returns its figures."""
-    corpus = recipe.corpus(settings)
-    return engine.training.run.finish(recipe, corpus, read_state(state), output, device="cpu", command="a command", say=say)
+    corpus = RECIPE.corpus(settings)
+    return engine.training.run.finish(RECIPE, corpus, read_state(state), output, device="cpu", command="a command", say=say)
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_a_corpus_by_types_and_shares(path, tmp_path):
     with pytest.raises(ConfigError, match="no usable texts"):
         load_corpus(DataConfig(only))
     with pytest.raises(ConfigError, match=r"data.share: 0 is not allowed"):
-        recipe.corpus(settings(path, {"share": 0}))
+        RECIPE.corpus(settings(path, {"share": 0}))
 
 
 def test_a_corpus_is_the_same_in_brat_and_in_parquet(tmp_path):
@@ -174,14 +178,14 @@ def overlapping(folder):
     ],
 )
 def test_overlapping_mentions_that_a_model_cannot_find_are_counted(tmp_path, mode, decoding, count):
-    corpus = recipe.corpus(settings(overlapping(tmp_path), mode=mode, **decoding))
+    corpus = RECIPE.corpus(settings(overlapping(tmp_path), mode=mode, **decoding))
     # A span in each half of the long word is widened to it.
-    assert corpus.marks == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": count, "coordinated": 0}
+    assert corpus.marks(corpus.decoding) == {"snapped": 2, "unread": 0, "repeated": 0, "overlapping": count, "coordinated": 0}
     if mode == "tagger":
         learner = learner_of_all(corpus.settings, corpus.corpus)
         (window,) = learner.windows(0)
-        tags = instances.bio_tags(window, instances.without_overlaps(learner.examples.spans[0]), 2)
-        assert (tags == instances.BEGIN).sum() == 2
+        tags = entity_spans.bio_tags(window, entity_spans.without_overlaps(learner.examples.spans[0]), 2)
+        assert (tags == entity_spans.BEGIN).sum() == 2
 
 
 def test_card_and_job_report_the_mentions_that_a_model_cannot_find(tmp_path, monkeypatch, capsys):
@@ -220,39 +224,39 @@ def test_types_that_a_corpus_does_not_mark_are_neither_asked_for_nor_counted_the
         assert grad[:3].abs().sum() > 0 and grad[3:].abs().sum() == 0
     write_model(learner, tmp_path / "model")
     spec = ModelSpec("engine.models.prompt_mrc", str(tmp_path / "model"), {"precision": "fp32", "evidence": "none"}, {})
-    assert {
-        mention[2] for _, mention, _ in recipe.predict_entities(spec, [corpus.documents[at] for at in fruit], corpus.marked)
-    } <= {"A"}
+    assert {mention[2] for _, mention, _ in predict_entities(spec, [corpus.documents[at] for at in fruit], corpus.marked)} <= {
+        "A"
+    }
 
 
 def test_the_offset_of_a_tagger_is_tuned(path, tmp_path):
-    corpus = recipe.corpus(settings(path, mode="tagger"))
+    corpus = RECIPE.corpus(settings(path, mode="tagger"))
     for number, each in enumerate(corpus.corpus.documents):
         if each.split == "valid":
             corpus.corpus.documents[number] = replace(each, spans=(Span(0, len(each.text.split()[0]), "A"),))
-    tensors = {name: value.detach() for name, value in corpus.network[0].named_parameters() if value.requires_grad}
+    tensors = {name: value.detach() for name, value in corpus.network.named_parameters() if value.requires_grad}
     # "No mention" is half a logit ahead of the first word of a mention, so that nothing is found without an offset.
     bias = torch.tensor([0.5, 0.0, -9.0]).repeat(2)
     tensors |= {"tagger.weight": torch.zeros_like(tensors["tagger.weight"]), "tagger.bias": bias}
-    settled = recipe.settle(recipe.write(tmp_path / "model", corpus, tensors), corpus, lambda line: None)
+    settled = RECIPE.settle(RECIPE.write(tmp_path / "model", corpus, tensors), corpus, lambda line: None)
     assert settled["valid_f1"] > 0 and settled["decoding"]["outside"] == 1.0
 
 
 def test_impossible_settings_are_refused_before_training(path, tmp_path):
-    recipe.corpus(settings(path))
-    recipe.corpus(settings(path, mode="tagger", flat_across_types=True))
+    RECIPE.corpus(settings(path))
+    RECIPE.corpus(settings(path, mode="tagger", flat_across_types=True))
     for mode in ("tagger", "soft"):
         model = {"mode": mode, "questions": QUESTIONS}
         with pytest.raises(ConfigError, match=f"model.questions: a model of the mode '{mode}' asks no questions"):
-            recipe.corpus(settings(path, **model))
+            RECIPE.corpus(settings(path, **model))
     with pytest.raises(ConfigError, match=r"model.questions: 'C' is none of the types to learn, which are A, B"):
-        recipe.corpus(settings(path, questions={**QUESTIONS, "C": "which fruit"}))
+        RECIPE.corpus(settings(path, questions={**QUESTIONS, "C": "which fruit"}))
     for model, message in (
         ({"freeze_heads": True}, "model.freeze_heads: there is no model.base"),
         ({"mode": "hard", "freeze_heads": True, "freeze_encoder": True}, "model.freeze_heads: there is no model.base"),
     ):
         with pytest.raises(ConfigError, match=message):
-            recipe.corpus(settings(path, **model))
+            RECIPE.corpus(settings(path, **model))
     base = str(write_model(learner_of_all(settings(path), load_corpus(DataConfig(path))), tmp_path / "base"))
     for model, message in (
         ({}, "model.freeze_encoder: "),
@@ -261,8 +265,8 @@ def test_impossible_settings_are_refused_before_training(path, tmp_path):
         ({"freeze_encoder": True, "freeze_heads": True, "mode": "hard"}, "leave a model of the mode 'hard' nothing to learn"),
     ):
         with pytest.raises(ConfigError, match=message):
-            recipe.corpus(settings(path, **model, base=base))
-    recipe.corpus(settings(path, freeze_encoder=True, base=base))
+            RECIPE.corpus(settings(path, **model, base=base))
+    RECIPE.corpus(settings(path, freeze_encoder=True, base=base))
 
 
 def test_templates_are_built_from_a_table_and_the_training_set(path, tmp_path):
@@ -270,7 +274,7 @@ def test_templates_are_built_from_a_table_and_the_training_set(path, tmp_path):
     table.write_text("type,definition\nA,which fruit\n")
 
     def questions(**model):
-        return recipe.corpus(settings(path, **{"questions": {}, "ontology": str(table), "mentions": 2, **model})).model.questions
+        return RECIPE.corpus(settings(path, **{"questions": {}, "ontology": str(table), "mentions": 2, **model})).model.questions
 
     built = questions()
     corpus = load_corpus(DataConfig(path))

@@ -9,10 +9,9 @@ import pytest
 from engine.errors import ConfigError
 from engine.evaluation.spans import measure
 from engine.models.base import ModelSpec
-from engine.models.prompt_mrc.calibrate import Data, Settings
+from engine.models.entities.calibrate import Data, Settings
+from engine.models.entities.tuning import ScoredTexts
 from engine.models.prompt_mrc.checkpoint import read_checkpoint
-from engine.models.prompt_mrc.revision import read_marked
-from engine.models.prompt_mrc.tuning import ScoredTexts
 from engine.models.revision import calibrate
 from engine.models.run import rows
 from engine.sources.labelled import Document, Span
@@ -105,26 +104,6 @@ def test_too_few_mentions_are_refused_in_one_line(strict, tmp_path):
     with pytest.raises(ConfigError, match=r"data.path: \d+ marked mentions of the model's types in 4 different texts: too few"):
         calibrate(ModelSpec(SYSTEM, str(strict)), settings, str(tmp_path / "new"), print, print)
     assert not (tmp_path / "new").exists()
-
-
-def test_marked_types_are_renamed_to_the_models(tmp_path):
-    text = "old red plum hill"
-    texts = [
-        Document("a", text, (Span(4, 12, "Fruit"), Span(4, 12, "A"), Span(0, 3, "Age")), "one", "valid"),
-        Document("b", text, (Span(13, 17, "B"),), "two", "test"),
-    ]
-    path = saved(tmp_path / "marked.parquet", *texts)
-    marked, groups, lines = read_marked(Data(path, types={"Fruit": "A"}), ["A", "B"])
-    # Marks of one type under two names are one mention; in the other dataset nobody looked for it.
-    assert marked.mentions == [[(4, 12, "A")], [(13, 17, "B")]]
-    assert [each & {"A", "B"} for each in marked.annotated] == [{"A"}, {"B"}] and len(set(groups)) == 1
-    assert lines == ["Age: not a type of the model, left out."]
-    assert read_marked(Data(path, split="test"), ["A", "B"])[0].ids == ["b"]
-    for types, wrong in [({"C": "A"}, "nobody marked a 'C'"), ({"Age": "C"}, "the model has no type 'C'; it has A, B")]:
-        with pytest.raises(ConfigError, match=f"data.types: {wrong}"):
-            read_marked(Data(path, types=types), ["A", "B"])
-    with pytest.raises(ConfigError, match=r"data.path: none of the marked types"):
-        read_marked(Data(path), ["Disease"])
 
 
 def test_the_job_calibrates_an_extractor(strict, tmp_path, capsys):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from engine.models.base import ModelSpec
+from engine.models.entities.candidates import OFFSETS
+from engine.models.entities.scores import candidates_of
+from engine.models.entities.tuning import select_all
 from engine.models.prompt_mrc import load
-from engine.models.prompt_mrc.scores import OFFSETS, candidates_of, lowest_decodings
-from engine.models.prompt_mrc.tuning import select_all
 from engine.models.run import records_of
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
@@ -46,7 +47,8 @@ def test_they_give_the_spans_under_any_thresholds(system, prepared):
             flat = {"nested": False, "flat_across_types": True}
             for change in ({}, {"match": 0.3}, {"match": 0.2, "start": 0.7, "end": 0.3}, flat, {**flat, "match": 0.2}):
                 system.decoding = replace(trained, outside=offset, **change)
-                selected = select_all(candidates_of(scores, system.names, offset), system.decoding)
+                candidates = candidates_of(scores, system.names, system.Candidate, system.decoding)
+                selected = select_all(candidates, system.decoding)
                 predicted = {(each.text, *each.key, each.score) for each in selected}
                 rows = system.run(prepared).to_pylist()
                 spans = {(row["row"], each["start"], each["end"], each["type"]) for row in rows for each in row["entities"]}
@@ -75,7 +77,6 @@ def test_offsets_lie_in_the_text_and_scores_are_not_rounded(system, prepared):
 
 
 def test_a_tagger_has_candidates_for_every_offset(system):
-    decoding = replace(system.decoding, outside=0.25)
-    offsets = [each.outside for each in lowest_decodings(decoding, system.config.is_tagger)]
-    assert offsets == ([*OFFSETS, 0.25] if system.config.is_tagger else [0.25])
-    assert all(each.match < 0.1 for each in lowest_decodings(decoding, system.config.is_tagger))
+    variants = replace(system.decoding, outside=0.25).variants()
+    assert [each.outside for each in variants] == ([0.25, *OFFSETS] if system.config.is_tagger else [0.25])
+    assert all(each.floor().match < 0.1 for each in variants)

@@ -1,4 +1,4 @@
-"""Calibration: a revision of an extractor, tuned on a user's own marked texts, and its effect on those texts.
+"""Calibration: a revision of a system of entities, tuned on a user's own marked texts, and its effect on those texts.
 
 Tuned are the thresholds, and whether mentions nest.
 """
@@ -14,18 +14,17 @@ from engine.evaluation.calibration import cross_fitted
 from engine.evaluation.spans import ALL, Mention, SpanFigures
 from engine.evaluation.spans import measure as span_figures
 from engine.models.base import Say
-from engine.models.prompt_mrc import Extractor
-from engine.models.prompt_mrc.calibrate import ENOUGH, LEAST, Data, Settings
-from engine.models.prompt_mrc.checkpoint import DECODING
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.tuning import MarkedTexts, alternatives, score_texts
+from engine.models.entities.calibrate import ENOUGH, LEAST, Data, Settings
+from engine.models.entities.candidates import Decoding
+from engine.models.entities.system import DECODING, EntitySystem
+from engine.models.entities.tuning import MarkedTexts, score_texts
 from engine.models.revision import Revision
 from engine.sources.labelled import GoldSpans, Labelled, read_spans
 
 _FIGURES = ("precision", "recall", "f1")
 
 
-def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revision:
+def revise(system: EntitySystem, settings: Settings, say: Say, tell: Say) -> Revision:
     """See `engine.models.revision.calibrate`.
 
     Raises:
@@ -45,7 +44,7 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     say(f"tuning thresholds on {len(rows):,} texts, and in {folds} parts")
 
     def tuned(members: NDArray) -> Decoding:
-        return scored.tune(alternatives(checkpoint.decoding, scored.tagger), members)[0]
+        return scored.tune(checkpoint.decoding.alternatives(), members)[0]
 
     def figures(predicted: Sequence[Sequence[Mention]]) -> SpanFigures:
         gold, found = (dict(zip(map(str, rows), per_text, strict=True)) for per_text in (marked.mentions, predicted))
@@ -55,8 +54,7 @@ def revise(system: Extractor, settings: Settings, say: Say, tell: Say) -> Revisi
     before = figures(scored.predict(checkpoint.decoding, rows))
     after = figures(cross_fitted(tuned, scored.predict, groups, folds))
     effect = _effect(before, after)
-    names = ("match", "outside") if scored.tagger else ("start", "end", "match")
-    changes = (f"{name} {getattr(checkpoint.decoding, name):g} -> {getattr(decoding, name):g}" for name in names)
+    changes = (f"{name} {getattr(checkpoint.decoding, name):g} -> {getattr(decoding, name):g}" for name in decoding.tuned)
     effect.append(f"thresholds: {', '.join(changes)}")
     if decoding.overlaps != checkpoint.decoding.overlaps:
         effect.append(f"mentions: {checkpoint.decoding.overlaps} -> {decoding.overlaps}")

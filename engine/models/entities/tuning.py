@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from engine.models.base import Say
 from engine.models.columns import list_values
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate, select
-from engine.models.prompt_mrc.instances import align_spans
-from engine.models.prompt_mrc.scores import THRESHOLDS, candidates_of, lowest_decodings, prepared
+from engine.models.entities.candidates import Candidate, Decoding, select
+from engine.models.entities.scores import candidates_of, prepared
+from engine.models.entities.spans import align_spans
 from engine.models.tokens import WORDS
 from engine.text.tokens import TokenizedText
 
 if TYPE_CHECKING:
     from engine.evaluation.spans import Mention
-    from engine.models.prompt_mrc.extractor import Extractor
+    from engine.models.entities.system import EntitySystem
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Gold = set[tuple[int, int, int, int]]
@@ -33,16 +32,14 @@ def tune(
 ) -> tuple[Decoding, float]:
     """The thresholds of the best exact F1, and that F1: one threshold after the other over a grid, twice, from those given.
 
-    A value replaces another only if it is better, so that a few texts do not drive it to an end of the grid. A tagger has only
-    the threshold `match`; its `outside` is not tuned here.
+    A value replaces another only if it is better, so that a few texts do not drive it to an end of the grid.
 
     Args:
-        candidates: by text, under `lowest_decodings`. gold: (text, first word, last word, type). counts: which spans count.
+        candidates: by text, under the decoding's `floor`. gold: (text, first word, last word, type). counts: which spans count.
     """
     best, best_f1 = decoding, f1(candidates, gold, decoding, counts)
-    tagger = any(span.match_score is None for spans in candidates.values() for span in spans)
-    for _ in range(1 if tagger else 2):
-        for name in THRESHOLDS[2:] if tagger else THRESHOLDS:
+    for _ in range(min(2, len(decoding.thresholds))):
+        for name in decoding.thresholds:
             for value in sorted(GRID, key=lambda value: abs(value - 0.5)):
                 changed = replace(best, **{name: value})
                 if changed != best and (score := f1(candidates, gold, changed, counts)) > best_f1:
@@ -50,22 +47,9 @@ def tune(
     return best, best_f1
 
 
-def alternatives(decoding: Decoding, tagger: bool) -> list[Decoding]:
-    """A decoding, and those that differ from it in which spans may overlap; a tagger's spans never nest."""
-    flat = replace(decoding, nested=False, flat_across_types=True)
-    nested = replace(decoding, nested=True, flat_across_types=False)
-    return list(dict.fromkeys([decoding, flat, *([] if tagger else [nested])]))
-
-
 def select_all(candidates: Mapping[int, Sequence[Candidate]], decoding: Decoding) -> list[Candidate]:
     """The spans of each text that are kept under higher thresholds than those of the candidates."""
-
-    def passes(span: Candidate) -> bool:
-        if span.match_score is None:
-            return span.score > decoding.match
-        return all(getattr(span, f"{name}_score") > getattr(decoding, name) for name in THRESHOLDS)
-
-    return [span for text in sorted(candidates) for span in select(list(filter(passes, candidates[text])), decoding)]
+    return [span for text in sorted(candidates) for span in select(list(filter(decoding.passes, candidates[text])), decoding)]
 
 
 def f1(
@@ -94,11 +78,11 @@ class MarkedTexts:
 
 @dataclass(frozen=True)
 class ScoredTexts:
-    """Marked texts, known by their rows, with the product's scores, and the marked spans in words."""
+    """Marked texts, known by their rows, with the product's scores, candidates of a `kind`, and the marked spans in words."""
 
     marked: MarkedTexts
     types: Sequence[str]
-    tagger: bool
+    kind: type[Candidate]
     scores: pa.Table
     gold: Gold
 
@@ -107,15 +91,12 @@ class ScoredTexts:
         return self.types[span.type] in self.marked.annotated[span.text]
 
     def tune(self, decodings: Sequence[Decoding], rows: NDArray) -> tuple[Decoding, float]:
-        """That of some decodings which, with tuned thresholds, has the best exact F1 on some texts, and that F1; of a tagger
-        under the best of all offsets. Of equally good ones the first is taken, with thresholds as given."""
+        """That of some decodings and their variants which, with tuned thresholds, has the best exact F1 on some texts, and that
+        F1. Of equally good ones the first is taken, with thresholds as given."""
         scores, members = self._of(rows), set(rows.tolist())
         gold = {span for span in self.gold if span[0] in members}
-        tuned = []
-        for decoding in decodings:
-            tried = [replace(decoding, outside=each.outside) for each in lowest_decodings(decoding, self.tagger)]
-            tried.sort(key=lambda each: each.outside != decoding.outside)
-            tuned += [tune(candidates_of(scores, self.types, each.outside), gold, each, self.counts) for each in tried]
+        variants = [variant for decoding in decodings for variant in decoding.variants()]
+        tuned = [tune(candidates_of(scores, self.types, self.kind, each), gold, each, self.counts) for each in variants]
         return max(tuned, key=lambda each: each[1])
 
     def predict(self, decoding: Decoding, rows: NDArray) -> "list[list[Mention]]":
@@ -124,7 +105,7 @@ class ScoredTexts:
         for row, spans in zip(scores["row"].to_pylist(), scores["candidates"].to_pylist(), strict=True):
             characters |= {(row, span["first"], span["last"]): (span["start"], span["end"]) for span in spans}
         per_text: dict[int, list[Mention]] = {row: [] for row in rows.tolist()}
-        for span in select_all(candidates_of(scores, self.types, decoding.outside), decoding):
+        for span in select_all(candidates_of(scores, self.types, self.kind, decoding), decoding):
             if self.counts(span):
                 per_text[span.text].append((*characters[span.text, span.first, span.last], self.types[span.type]))
         return list(per_text.values())
@@ -133,7 +114,7 @@ class ScoredTexts:
         return self.scores.filter(pc.is_in(self.scores["row"], pa.array(rows, pa.int32())))
 
 
-def score_texts(system: "Extractor", marked: MarkedTexts, say: Say = lambda line: None) -> ScoredTexts:
+def score_texts(system: "EntitySystem", marked: MarkedTexts, say: Say = lambda line: None) -> ScoredTexts:
     """The product's scores of marked texts."""
     tables, gold, done = [], set(), 0
     for table in prepared(system, marked.ids, marked.texts):
@@ -146,4 +127,4 @@ def score_texts(system: "Extractor", marked: MarkedTexts, say: Say = lambda line
             gold |= {(row, span.first, span.last, span.type) for span in aligned}
         done += len(table)
         say(f"scored {done:,} of {len(marked.ids):,}")
-    return ScoredTexts(marked, system.names, system.config.is_tagger, pa.concat_tables(tables), gold)
+    return ScoredTexts(marked, system.names, system.Candidate, pa.concat_tables(tables), gold)

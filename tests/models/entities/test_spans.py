@@ -5,7 +5,7 @@ import pytest
 
 from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
-from engine.models.prompt_mrc.instances import Span, align_spans, bio_tags, sample_types, spans_within, windows, without_overlaps
+from engine.models.entities.spans import Span, align_spans, bio_tags, collate, runs, spans_within, windows, without_overlaps
 from engine.text.tokens import tokenize
 
 TEXT = "the  old\ttumour 😀 of unbelievably large size\u00a0grew, IL-2 too"
@@ -89,9 +89,18 @@ def test_without_overlap_across_types_the_longest_of_all_stay():
     assert without_overlaps(spans, across_types=True) == [Span(1, 3, 0), Span(5, 6, 1)]
 
 
-def test_a_window_is_asked_for_its_types_and_twice_as_many_others():
-    rng = np.random.default_rng(0)
-    types = sample_types([3, 3], range(10), 2, rng)
-    assert len(types) == 3 and 3 in types
-    assert len(sample_types([], range(10), 2, rng)) == 2
-    assert sample_types([0, 1], range(3), 2, rng) == [0, 1, 2]
+def test_tags_to_spans():
+    labels = np.array([1, 2, 0, 2, 2, 1, 1])
+    assert runs(labels, np.zeros(7), 30) == [(0, 1), (3, 4), (5, 5), (6, 6)]
+    # At the end of a part a run ends, and the next one begins.
+    assert runs(labels, np.array([0, 0, 0, 0, 1, 1, 1]), 30) == [(0, 1), (3, 3), (4, 4), (5, 5), (6, 6)]
+    assert runs(labels, np.zeros(7), 1) == [(5, 5), (6, 6)]
+
+
+def test_windows_as_a_batch_with_special_tokens_around_them():
+    shown = windows(0, np.arange(10, 15), np.array([0, 1, 1, 2, 3]), 3, 0)
+    batch = collate(shown, (1, 2, 0, 3))
+    assert batch.ids.tolist() == [[1, 10, 11, 12, 2], [1, 13, 14, 2, 0]]
+    assert batch.text.tolist() == [[False, True, True, True, False], [False, True, True, False, False]]
+    assert batch.mask.sum(1).tolist() == [5, 4]
+    assert [[each.tolist() for each in window.words] for window in shown] == [[[0, 1], [0, 2]], [[0, 1], [0, 1]]]

@@ -1,4 +1,4 @@
-"""Texts with marked spans as training instances: windows of tokens, and the words at which entities begin and end in them.
+"""Marked characters to spans of words, and texts to windows of tokens that hold such spans.
 
 Spans are counted in words, as the tokenizer's pre-tokenizer separates them; the words' offsets lead back to characters. A marked
 span that begins or ends within a word is widened to the whole word.
@@ -7,13 +7,17 @@ span that begins or ends within a word is widened to the whole word.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.models import tokens
 from engine.text.tokens import TokenizedText
 from engine.text.windows import overlapping_bounds
+
+if TYPE_CHECKING:
+    from engine.models.tokens import Batch
 
 # A type's tags in the outputs of a tagger.
 OUTSIDE, BEGIN, INSIDE = 0, 1, 2
@@ -95,6 +99,12 @@ class Window:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def words(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first token, and the last one that the window has, of each word that begins in it."""
+        first = np.flatnonzero(self.starts)
+        return first, np.r_[first[1:], len(self)][: len(first)] - 1
+
     def cuts(self, first: int, last: int) -> bool:
         """Whether a span from token `first` to `last` touches an end of the window where the text goes on."""
         return (first == 0 and not self.is_first) or (last == len(self) - 1 and not self.is_last)
@@ -144,14 +154,26 @@ def bio_tags(window: Window, spans: Sequence[Span], types: int) -> np.ndarray:
     return tags
 
 
-def sample_types(present: Iterable[int], candidates: Iterable[int], negatives: int, rng: np.random.Generator) -> list[int]:
-    """The types that a window is asked for in training: those `present` in it, and `negatives` others for each of them, or for
-    one if there are none.
+def runs(labels: np.ndarray, parts: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """Spans (first, last) of a type's BIO tags [words], each within one of `parts` [words] and of at most `longest` words. An I
+    without a B before it in its part begins a span, as is usual."""
+    found: list[tuple[int, int]] = []
+    begin = -1
+    for place, label in enumerate([*labels.tolist(), OUTSIDE]):
+        if begin >= 0 and (label != INSIDE or parts[place] != parts[begin]):
+            found.append((begin, place - 1))
+            begin = -1
+        if label == BEGIN or (label == INSIDE and begin < 0):
+            begin = place
+    return [(first, last) for first, last in found if last - first < longest]
 
-    Args:
-        candidates: types that were marked in the window's corpus. Nobody knows whether the text has any of the others.
-    """
-    present = sorted(set(present))
-    absent = np.setdiff1d(sorted(candidates), present)
-    count = min(len(absent), negatives * max(1, len(present)))
-    return sorted([*present, *rng.choice(absent, count, replace=False).tolist()])
+
+def collate(windows: Sequence[Window], special: tuple[int, int, int, int]) -> "Batch":
+    """Windows as a batch, each as [CLS] tokens [SEP]."""
+    return tokens.collate(
+        range(len(windows)),
+        [window.ids for window in windows],
+        window=max(map(len, windows), default=0),
+        special=special,
+        chosen=[[(0, len(window))] for window in windows],
+    )

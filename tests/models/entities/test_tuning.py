@@ -3,16 +3,15 @@
 import numpy as np
 import pyarrow as pa
 
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate
-from engine.models.prompt_mrc.scores import CANDIDATE, lowest_decodings
-from engine.models.prompt_mrc.tuning import MarkedTexts, ScoredTexts, alternatives, f1, select_all, tune
+from engine.models.entities.scores import candidate_type
+from engine.models.entities.tuning import MarkedTexts, ScoredTexts, f1, select_all, tune
+from engine.models.prompt_mrc.config import Candidate, Decoding, TagDecoding
 
 
 def span(first, last, start=0.9, end=0.9, match=0.9, text=0, kind=0):
-    scores = (start, end) if match is None else (start, end, match)
-    score = float(min(scores))
-    return Candidate(text, kind, first, last, score, start, end, match, 0, (first, last), 0, False)
+    named = {"start_score": start, "end_score": end, "match_score": match}
+    score = float(min(each for each in named.values() if each is not None))
+    return Candidate(text, kind, first, last, score, (first, last), 0, False, **named)
 
 
 def test_a_threshold_moves_only_for_a_better_f1():
@@ -27,15 +26,15 @@ def test_a_threshold_moves_only_for_a_better_f1():
 
 def test_a_tagger_has_one_threshold():
     tagged = {0: [span(0, 0, start=0.8, end=0.8, match=None), span(3, 3, start=0.65, end=0.65, match=None)]}
-    assert len(select_all(tagged, Decoding(start=0.9, end=0.9))) == 2
-    best, score = tune(tagged, {(0, 0, 0, 0)}, Decoding(nested=False))
+    assert len(select_all(tagged, TagDecoding(start=0.9, end=0.9))) == 2
+    best, score = tune(tagged, {(0, 0, 0, 0)}, TagDecoding(nested=False))
     assert (best.start, best.end, best.match, score) == (0.5, 0.5, 0.7, 1.0)
 
 
 def test_the_lowest_thresholds_let_all_candidates_through():
     low = {0: [span(0, 0, 0.1, 0.1, 0.1)]}
-    (lowest,) = lowest_decodings(Decoding(), tagger=False)
-    assert len(select_all(low, lowest)) == 1 and not select_all(low, Decoding(start=0.1))
+    (own,) = Decoding().variants()
+    assert len(select_all(low, own.floor())) == 1 and not select_all(low, Decoding(start=0.1))
 
 
 def scored(gold):
@@ -53,9 +52,9 @@ def scored(gold):
             ("A", 7, 8, 0.9, 1.0),
         )
     ]
-    table = pa.table({"row": pa.array([0], pa.int32()), "candidates": pa.array([rows], pa.list_(CANDIDATE))})
+    table = pa.table({"row": pa.array([0], pa.int32()), "candidates": pa.array([rows], pa.list_(candidate_type(Candidate)))})
     marked = MarkedTexts(["a"], ["text"], [[]], [frozenset("AB")])
-    return ScoredTexts(marked, ("A", "B"), False, table, {(0, *span) for span in gold})
+    return ScoredTexts(marked, ("A", "B"), Candidate, table, {(0, *span) for span in gold})
 
 
 def test_spans_nest_only_if_that_finds_more():
@@ -77,10 +76,10 @@ def test_spans_nest_only_if_that_finds_more():
 
 def test_decodings_beside_that_of_a_model():
     own = Decoding(start=0.3, nested=False)
-    assert [each.overlaps for each in alternatives(own, tagger=False)] == ["flat within each type", "flat", "nested"]
-    assert [each.overlaps for each in alternatives(own, tagger=True)] == ["flat within each type", "flat"]
-    assert [each.overlaps for each in alternatives(Decoding(), tagger=False)] == ["nested", "flat"]
-    assert {each.start for each in alternatives(own, tagger=False)} == {0.3}
+    assert [each.overlaps for each in own.alternatives()] == ["flat within each type", "flat", "nested"]
+    assert [each.overlaps for each in TagDecoding(nested=False).alternatives()] == ["flat within each type", "flat"]
+    assert [each.overlaps for each in Decoding().alternatives()] == ["nested", "flat"]
+    assert {each.start for each in own.alternatives()} == {0.3}
 
 
 def test_f1_is_zero_without_anything_to_find():

@@ -1,4 +1,4 @@
-"""What the extractor does not learn from: unusable texts and marks that become no span, counted and reported."""
+"""What a training does not learn from: unusable texts and marks that become no span, counted and reported."""
 
 import json
 from dataclasses import replace
@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.models.prompt_mrc import recipe
-from engine.models.prompt_mrc.config import DataConfig
-from engine.models.prompt_mrc.corpus import load_corpus
+from engine.models.entities.corpus import load_corpus
+from engine.models.entities.settings import EntityData
+from engine.models.prompt_mrc.recipe import RECIPE
 from engine.sources.labelled import Document, Span
 from engine.training.loop import Worker, train
 from jobs.train import main
@@ -34,7 +34,7 @@ def arguments(path, folder, *more):
 
 def test_unusable_texts_are_reported_with_their_reasons(tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "a.parquet", sound(3, "train", "valid", "test"), flagged("train", IOBES.format(2), IOBES.format(7)))
-    corpus = load_corpus(DataConfig(path))
+    corpus = load_corpus(EntityData(path))
     assert (corpus.broken.count, corpus.broken.texts, corpus.counts()["broken"]) == (2, 11, 2)
     monkeypatch.setattr("engine.training.run._finished", lambda *arguments: {"test": {}, "examples": {}})
     assert main.run(arguments(path, tmp_path, "model.questions={A: which man}")) == 0
@@ -62,12 +62,12 @@ def test_no_span_is_longer_than_the_longest_marked_one_of_train(tmp_path):
     texts = sound(3, "train", "valid", "test")
     texts[1] = replace(texts[1], text="an old, old man", spans=(Span(0, 15, "A"),))
     texts[4] = replace(texts[4], text="an old, old, old man", spans=(Span(0, 20, "A"),))
-    corpus = recipe.corpus(settings(write(tmp_path / "a.parquet", texts), questions={"A": "which man"}))
+    corpus = RECIPE.corpus(settings(write(tmp_path / "a.parquet", texts), questions={"A": "which man"}))
     # A comma is a word.
     assert corpus.decoding.longest == corpus.preparation().facts["longest"] == 5
     marked = "a " * 40
     texts[1] = replace(texts[1], text=marked, spans=(Span(0, 79, "A"),))
-    corpus = recipe.corpus(settings(write(tmp_path / "b.parquet", texts), questions={"A": "which man"}))
+    corpus = RECIPE.corpus(settings(write(tmp_path / "b.parquet", texts), questions={"A": "which man"}))
     assert corpus.decoding.longest == 30
 
 
@@ -80,10 +80,10 @@ def test_a_corpus_that_is_mostly_unusable_is_refused(tmp_path):
         rf"^data.path: 5 of 9 texts cannot be used: {IOBES.format(2)} \(5, the first is 'r0'\); .*mend them or take them out$"
     )
     with pytest.raises(ConfigError, match=message) as caught:
-        load_corpus(DataConfig(str(tmp_path / "a.parquet")))
+        load_corpus(EntityData(str(tmp_path / "a.parquet")))
     assert "secret" not in str(caught.value)
     half = write(tmp_path / "half.parquet", sound(1, "train", "valid", "test"), flagged("train", "x", "y", "z"))
-    assert load_corpus(DataConfig(half)).broken.count == 3
+    assert load_corpus(EntityData(half)).broken.count == 3
 
 
 @pytest.mark.parametrize("types", [(), ("A",)])
@@ -92,10 +92,10 @@ def test_a_split_without_a_usable_text_says_why(tmp_path, types):
     path = write(tmp_path / "a.parquet", texts)
     message = r"no usable texts of train; 2 of 2 texts cannot be used: no text \(2, the first is 'train-x0'\)$"
     with pytest.raises(ConfigError, match=message):
-        load_corpus(DataConfig(path, types=types))
+        load_corpus(EntityData(path, types=types))
     alone = write(tmp_path / "b.parquet", sound(3, "valid", "test"))
     with pytest.raises(ConfigError, match=r"no usable texts of train$"):
-        load_corpus(DataConfig(alone))
+        load_corpus(EntityData(alone))
 
 
 ARTICLE = """<article><articleinfo><bibliomisc>{}</bibliomisc></articleinfo><title><sentence>the <cons sem="G#{}_x">man</cons>
@@ -109,9 +109,9 @@ def test_coordinations_are_counted_for_the_types_and_texts_that_are_used(tmp_pat
         articles = [ARTICLE.format(f"{split}{at}", "DNA", each) for at, each in enumerate((cells, mixed, mixed, tissue))]
         (tmp_path / "corpus" / split / "a.xml").write_text(f"<set>{''.join(articles)}</set>")
     path = str(tmp_path / "corpus")
-    assert load_corpus(DataConfig(path)).coordinated == 6  # cell_type occurs only in coordinations, so it is no type here
-    assert load_corpus(DataConfig(path, types=["DNA"])).coordinated == 6
-    half = load_corpus(DataConfig(path, share=0.5))
+    assert load_corpus(EntityData(path)).coordinated == 6  # cell_type occurs only in coordinations, so it is no type here
+    assert load_corpus(EntityData(path, types=["DNA"])).coordinated == 6
+    half = load_corpus(EntityData(path, share=0.5))
     ids = {each.record_id for each in half.documents}
     assert half.coordinated == sum(f"{split}{at}" in ids for split in ("train", "valid", "test") for at in (1, 2)) < 6
     monkeypatch.setattr("engine.training.run._finished", lambda *arguments: {"test": {}, "examples": {}})

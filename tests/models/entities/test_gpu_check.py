@@ -5,22 +5,24 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 
-from engine.models.prompt_mrc.config import Decoding
-from engine.models.prompt_mrc.decode import Candidate
-from engine.models.prompt_mrc.gpu_check import unsure
+from engine.models.entities.gpu_check import unsure
+from engine.models.prompt_mrc import Extractor
+from engine.models.prompt_mrc.config import Candidate, Decoding, TagDecoding
 
 
 def span(first, last, kind=0, score=0.8, start=0.9, end=0.9, match=0.9):
-    return Candidate(0, kind, first, last, score, start, end, match, 0, (first, last), 0, False)
+    named = {"start_score": start, "end_score": end, "match_score": match}
+    return Candidate(0, kind, first, last, score, (first, last), 0, False, **named)
 
 
-def unsure_of(*spans, **decoding):
+def unsure_of(*spans, kind=Decoding, **decoding):
     """The unsure spans of a text of ten one-letter words."""
     words = pa.table({"row": [4], "word_start": [[*range(0, 20, 2)]], "word_end": [[*range(1, 21, 2)]]})
     system = SimpleNamespace(
-        decoding=Decoding(**{"nested": False, **decoding}),
+        decoding=kind(**{"nested": False, **decoding}),
+        margin_slope=Extractor.margin_slope,
         names=("A", "B"),
-        candidates=lambda prepared, decodings: [[(each, 0.0) for each in spans]],
+        candidates=lambda prepared, decodings: [list(spans)],
     )
     return unsure(system, words, 0.02)[4]
 
@@ -53,4 +55,5 @@ def test_a_span_that_an_unsure_one_may_exclude_is_unsure_too():
 
 
 def test_a_tagger_has_one_threshold():
-    assert unsure_of(span(0, 1, score=0.51, match=None), span(4, 4, score=0.6, match=None)) == [("A", 0, 3)]
+    tagged = span(0, 1, score=0.51, match=None), span(4, 4, score=0.6, match=None)
+    assert unsure_of(*tagged, kind=TagDecoding) == [("A", 0, 3)]

@@ -1,0 +1,1 @@
+"""What all systems of entities share, from marked texts to thresholds and explanations; see `system.EntitySystem`."""
