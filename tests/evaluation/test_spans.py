@@ -137,7 +137,10 @@ def test_flat_sets_are_what_seqeval_says(data):
         assert (found[name] or 0.0) == pytest.approx(theirs(*both, mode="strict", scheme=IOB2, zero_division=0))
 
 
-@pytest.mark.parametrize(("corpus", "types"), [("NCBI-disease", ["Disease"]), ("BC5CDR", ["Chemical", "Disease"])])
+# To these corpora a cancer is a disease.
+@pytest.mark.parametrize(
+    ("corpus", "types"), [("NCBI-disease", ["Disease", "Cancer"]), ("BC5CDR", ["Chemical", "Disease", "Cancer"])]
+)
 def test_seqeval_says_the_same_of_the_shipped_model_on_real_sentences(shared_data, corpus, types):
     rows = pq.read_table(shared_data / "ner_en" / f"{corpus}.parquet").to_pylist()
     rows = [row for row in rows if row["split"] == "test"][:40]
@@ -152,7 +155,7 @@ def test_seqeval_says_the_same_of_the_shipped_model_on_real_sentences(shared_dat
         for each in answer(extractor, text):
             alone = all(each["end"] <= other.start or other.end <= each["start"] for other in kept)
             if each["start"] in starts and each["end"] in ends and alone:
-                kept.append(Span(each["start"], each["end"], each["type"]))
+                kept.append(Span(each["start"], each["end"], each["type"].replace("Cancer", "Disease")))
         name = row["sentence_id"]
         gold[name], said[name] = ([(span.start, span.end, span.type) for span in some] for some in (spans, kept))
         theirs.append(tags(row["tokens"], kept))
