@@ -190,7 +190,9 @@ def test_offsets_of_words_lie_in_the_text_and_rise(text):
     assert edges == sorted(edges) and all(0 <= start < end <= len(text) for start, end in places)
     for (start, end), word in zip(places, reading.words, strict=True):
         bare = UNSEEN.sub("", text[start:end])
-        assert re.sub(r"-[ \t]*\r?\n[ \t]*", "", bare).lower().replace("’", "'") == word
+        plain = re.sub(r"-[ \t]*\r?\n[ \t]*", "", bare).lower().replace("’", "'")
+        # A zero may be read as the letter (`rule 0ut`).
+        assert word in (plain, plain.replace("0", "o"))
     assert len(LIST.find(reading)) <= len(reading)
 
 
