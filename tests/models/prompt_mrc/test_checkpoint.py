@@ -155,6 +155,12 @@ def test_the_shipped_extractor_finds_its_types():
     assert right >= 7
 
 
+@pytest.mark.xfail(reason="its end scores 0.48, and the threshold tuned on valid is 0.5", strict=True)
+def test_the_shipped_extractor_finds_a_drug_in_a_plain_sentence():
+    entities = consult("She was given tamoxifen for breast cancer with metastases in the liver.", options={"evidence": "none"})
+    assert ("Chemical", "tamoxifen") in {(each["type"], each["text"]) for each in entities}
+
+
 def test_the_shipped_extractor_answers_the_question_of_the_docs():
     text = "A pacemaker and two coronary stents were placed; a hip prosthesis was removed."
     answers = consult(text, question="Which implants are named?", options={"evidence": "none"})
