@@ -141,10 +141,16 @@ def test_the_shipped_extractor_finds_its_types():
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 15e6
     expected = {
         "She was given tamoxifen for breast cancer with metastases in the liver.": {
-            *(("Chemical", "tamoxifen"), ("Cancer", "breast cancer"), ("Cancer", "metastases"), ("Anatomy", "liver"))
+            ("Chemical", "tamoxifen"),
+            ("Cancer", "breast cancer"),
+            ("Cancer", "metastases"),
+            ("Anatomy", "liver"),
         },
         "Cisplatin and paclitaxel were given for ovarian carcinoma; no hypertension.": {
-            *(("Chemical", "Cisplatin"), ("Chemical", "paclitaxel"), ("Cancer", "ovarian carcinoma"), ("Disease", "hypertension"))
+            ("Chemical", "Cisplatin"),
+            ("Chemical", "paclitaxel"),
+            ("Cancer", "ovarian carcinoma"),
+            ("Disease", "hypertension"),
         },
     }
     right = 0
