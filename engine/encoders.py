@@ -1,7 +1,8 @@
 """Text encoders by name, verified by digest, in the precision that suits the hardware.
 
-Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<commit>` (see `engine.hub`), and for tests `tiny:bert` and
-`tiny:longformer`, with random weights from a fixed seed. Weights are safetensors; nothing is unpickled and no remote code runs.
+Names: `pkg:minilm` (the embedded default), `path:<folder>`, `hub:<id>@<commit>` (see `engine.hub`), `characters` for one that a
+training makes anew (`engine.models.characters`), and for tests `tiny:bert` and `tiny:longformer`, with random weights from a
+fixed seed. Weights are safetensors; nothing is unpickled and no remote code runs.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PretrainedConfig, PreTrainedModel
 
+CHARACTERS = "characters"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BERT = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 _TINY = {
@@ -73,7 +75,10 @@ def encoder_folder(name: str) -> Path:
 
 
 def encoder_digest(name: str) -> str:
-    """The SHA-256 of the encoder's safetensors file, checked against the published one for `pkg:minilm`."""
+    """The SHA-256 of the encoder's safetensors file, checked against the published one for `pkg:minilm`; of the name alone where
+    there is no file."""
+    if name == CHARACTERS:
+        return hashlib.sha256(name.encode()).hexdigest()
     if name.startswith("tiny:"):
         return hashlib.sha256(repr((name, sorted(_tiny_shape(name).items()))).encode()).hexdigest()
     weights = encoder_folder(name) / WEIGHTS

@@ -153,18 +153,18 @@ class Phase:
     """A part of a training with a loop of its own.
 
     `learner` is `module:function`, called in each worker as `function(settings, worker)`; it returns an
-    `engine.training.loop.Learner`. `settings` and `loop` override those of the training. `between` is built after this phase,
-    when no trainer uses the processors.
+    `engine.training.loop.Learner`. `settings` and `loop` override those of the training. `needs` are tables that are built, one
+    after the other, before this phase, when no trainer uses the processors.
 
-    In later phases, and for a table between two, the settings have `before`, the file with the tensors of the previous phase (see
-    `read_tensors`), and `tables`, the path of each finished table by name.
+    In later phases, and for their tables, the settings have `before`, the file with the tensors of the previous phase (see
+    `read_tensors`). `tables` has the path of each table that is finished, by name.
     """
 
     name: str
     learner: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     loop: Mapping[str, Any] = field(default_factory=dict)
-    between: SideTable | None = None
+    needs: Sequence[SideTable] = ()
 
 
 class Corpus(Protocol):

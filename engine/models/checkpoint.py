@@ -33,6 +33,7 @@ from engine.errors import ConfigError, EngineError
 from engine.storage import LocalStorage, Storage, cache_folder, full_path, is_s3, storage_for
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor, nn
 
     Network = TypeVar("Network", bound=nn.Module)
@@ -125,21 +126,24 @@ def write(
     system: str,
     config: Mapping[str, Any],
     tensors: Mapping[str, "Tensor"],
-    tokenizer: Path,
+    tokenizer: "Path | Tokenizer",
     files: Mapping[str, Any],
     card: str,
 ) -> str:
     """Writes a checkpoint and returns its digest.
 
     Args:
-        tokenizer: the tokenizer.json to copy.
+        tokenizer: the tokenizer.json to copy, or a tokenizer.
         files: the system's own files by name: plain values for JSON, or else a function that writes the file to a path, called
             after the files before it exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, {**config, _SYSTEM: system})
     save_tensors(folder / MODEL, tensors)
-    shutil.copyfile(tokenizer, folder / TOKENIZER)
+    if isinstance(tokenizer, Path):
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+    else:
+        tokenizer.save(str(folder / TOKENIZER))
     return _seal(folder, files, card, (*COMMON, *files))
 
 

@@ -207,18 +207,30 @@ def has_lexicon(language: str) -> bool:
     return resources.files(__package__).joinpath(f"assertions.{language}.csv").is_file()
 
 
+def cues(language: str, kind: str) -> list[str]:
+    """The cues of a kind in a language's lexicon, in lower case; none without a lexicon."""
+    if not has_lexicon(language):
+        return []
+    scopes = (_FORWARD, _BACKWARD, _VALUE)
+    return [row["phrase"].lower() for row in _rows(language) if row["kind"] == kind and row["scope"] in scopes]
+
+
+def _rows(language: str) -> list[dict[str, str]]:
+    with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @cache
 def _lexicon(language: str) -> tuple[Phrases[tuple[_Cue, ...]], Phrases[_Cue]]:
     """The cues and the headings of a language."""
     cues: dict[str, tuple[_Cue, ...]] = {}
     headings: dict[str, _Cue] = {}
-    with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            words = row["reach"].removesuffix(_CLAUSE)
-            cue = _Cue(row["kind"], row["scope"], int(words) if words else None, row["reach"].endswith(_CLAUSE))
-            for phrase in {row["phrase"], row["phrase"].translate(_HALF_WIDTH)}:
-                if cue.scope in (_SECTION, _PART):
-                    headings[phrase] = cue
-                else:
-                    cues[phrase] = (*cues.get(phrase, ()), cue)
+    for row in _rows(language):
+        words = row["reach"].removesuffix(_CLAUSE)
+        cue = _Cue(row["kind"], row["scope"], int(words) if words else None, row["reach"].endswith(_CLAUSE))
+        for phrase in {row["phrase"], row["phrase"].translate(_HALF_WIDTH)}:
+            if cue.scope in (_SECTION, _PART):
+                headings[phrase] = cue
+            else:
+                cues[phrase] = (*cues.get(phrase, ()), cue)
     return Phrases(cues.items()), Phrases(headings.items())

@@ -194,12 +194,19 @@ class _Files:
 def _fit(
     corpus: Corpus, phases: Sequence[Phase], config: FitConfig, files: _Files, say: Say, *, in_process: bool = False
 ) -> None:
-    """Trains the phases that are not trained yet, on Ray or in this process, and computes the tables between them."""
+    """Trains the phases that are not trained yet, on Ray or in this process, and computes the tables that they need."""
     examples, inherited = f"{files.shared}/{EXAMPLES}", {}
     cache = str(files.work.resolve() / CACHE)
     with _examples(corpus, phases, files, examples, say, in_process):
         for number, phase in enumerate(phases):
-            settings = {**config.settings, **phase.settings, **inherited, "examples": examples, "cache": cache}
+            settings = {**config.settings, **phase.settings, **inherited, "examples": examples}
+            for table in phase.needs:
+                say(f"building the table {table.name}")
+                # The path of the cache differs between machines, and so would those of the tables.
+                built = tables.make(table, settings, files.handover(number), say)
+                settings["tables"] = {**settings.get("tables", {}), table.name: built}
+            inherited |= {"tables": settings["tables"]} if "tables" in settings else {}
+            settings["cache"] = cache
             if not files.trained(number):
                 if len(phases) > 1:
                     say(f"phase {number + 1} of {len(phases)}: {phase.name}")
@@ -211,7 +218,8 @@ def _fit(
                     say("starting the workers")
                     fit(phase_config, files.local(number), lambda row: say(_line(row)), files.remote(number))
             if number + 1 < len(phases):
-                inherited = _hand_over(phase, settings, files.last(number), files.handover(number), say)
+                inherited["before"] = f"{files.handover(number)}/{WEIGHTS}"
+                write_weights(read_state(files.last(number))[0], inherited["before"])
 
 
 @contextmanager
@@ -229,19 +237,6 @@ def _examples(
     with session() if not in_process and (len(plan.pieces) > 1 or len(phases) > 1) else nullcontext():
         write_examples(plan, folder, files.work / "_sorting")
         yield
-
-
-def _hand_over(phase: Phase, settings: Mapping[str, Any], last: Path, folder: str, say: Say) -> dict[str, Any]:
-    """Hands over a trained phase; returns settings for the next: the file with the tensors, and the path of each table so far."""
-    weights = f"{folder}/{WEIGHTS}"
-    write_weights(read_state(last)[0], weights)
-    inherited = {"before": weights, "tables": dict(settings.get("tables", {}))}
-    if phase.between is not None:
-        say(f"building the table {phase.between.name}")
-        # Without the cache, whose path differs between machines.
-        table_settings = {name: value for name, value in {**settings, **inherited}.items() if name != "cache"}
-        inherited["tables"][phase.between.name] = tables.make(phase.between, table_settings, folder, say)
-    return inherited
 
 
 def finish(recipe: Recipe, corpus: Corpus, state: State, folder: Path, *, device: str, command: str, say: Say) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from engine.encoders import encoder_digest
 from engine.errors import ConfigError
-from engine.studies.masked_words import AdaptConfig, MaskedWords, domain_texts
+from engine.studies.masked_words import AdaptConfig, domain_texts, words_learner
 from engine.studies.run import Place, Runner
 from engine.studies.study import study_of
 from tests.models.prompt_mrc.conftest import World
@@ -20,8 +20,12 @@ TEXTS = ["the old man sells bread near the river", "plum", "we saw an apple and 
 TINY = AdaptConfig((), encoder="tiny:bert", window=30, epochs=1, batch=2, held=4)
 
 
+def learner_of(texts):
+    return words_learner(TINY, texts, torch.device("cpu"))[0]
+
+
 def test_pieces_and_what_is_asked_for():
-    learner = MaskedWords(TINY, TEXTS)
+    learner = learner_of(TEXTS)
     assert [len(piece) for piece in learner.pieces] == [8, 1, 27, 27, 26]
     assert learner.valid == [0, 4] and learner.train == [1, 2, 3]
     _, counts, tokens = learner._losses([0, 1, 2], 0)
@@ -30,7 +34,7 @@ def test_pieces_and_what_is_asked_for():
 
 
 def test_a_loss_is_the_same_alone_and_beside_a_longer_text():
-    learner = MaskedWords(TINY, TEXTS)
+    learner = learner_of(TEXTS)
     alone, _, _ = learner._losses([0], 0)
     beside, _, _ = learner._losses([0, 2], 0)
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
@@ -68,7 +72,7 @@ def test_an_adapted_encoder_is_an_encoder_for_another_study(run_study, corpora, 
 
 def test_too_few_texts_are_refused():
     with pytest.raises(ConfigError, match="too few texts"):
-        MaskedWords(TINY, ["plum"])
+        learner_of(["plum"])
 
 
 def test_texts_of_the_domain_leave_out_what_is_tested_on(tmp_path):

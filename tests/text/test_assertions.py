@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.text.assertions import AFFIRMED, HISTORICAL, KINDS, NEGATED, RELATIVE, UNCERTAIN, Asserted, Scope, Scopes, has_lexicon
+from engine.text.assertions import (
+    AFFIRMED,
+    HISTORICAL,
+    KINDS,
+    NEGATED,
+    RELATIVE,
+    UNCERTAIN,
+    Asserted,
+    Scope,
+    Scopes,
+    cues,
+    has_lexicon,
+)
 from engine.text.phrases import Phrases, Reading
 from tests.clock import cpu_seconds
 
@@ -356,3 +368,13 @@ def test_every_phrase_of_the_lexicon_matches_itself(rows):
             reading = Reading(phrase)
             (match,) = listed.find(reading)
             assert (match.first, match.stop) == (0, len(reading)), phrase
+
+
+def test_the_cues_of_a_kind_in_lower_case():
+    negated = cues("en", NEGATED)
+    assert {"no", "not", "without"} <= set(negated) and not {"possible", "mother"} & set(negated)
+    assert all(cue == cue.lower() for cue in negated)
+    chinese = set(cues("zh", NEGATED))
+    assert {"无", "否认"} <= chinese and chinese.isdisjoint(cues("zh", UNCERTAIN))
+    # Headings are no cues, and a language without a lexicon has none.
+    assert cues("xx", NEGATED) == []

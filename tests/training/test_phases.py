@@ -5,18 +5,23 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
 import tests.toys.learned as toy
+import tests.toys.learned.recipe as toy_recipe
 from engine.errors import ConfigError
-from engine.models.base import ModelSpec, recipe
+from engine.models.base import ModelSpec, SideTable, recipe
 from engine.models.base import load as load_system
-from engine.training.run import resume_message
+from engine.training.config import LoopConfig
+from engine.training.run import resume_message, train_phases
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
@@ -106,6 +111,49 @@ def test_the_same_through_ray(points, tmp_path):
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
     for name in ("model.safetensors", *toy.FILES, "digest.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+SEEN = pa.schema([("part", pa.int64()), ("tables", pa.list_(pa.string())), ("before", pa.bool_())])
+
+
+def seen(part, settings):
+    """What the work on a part of a table is told."""
+    return pa.table([[part], [sorted(settings.get("tables", {}))], ["before" in settings]], schema=SEEN)
+
+
+def joined(parts, settings):
+    return pa.concat_tables(parts)
+
+
+def test_a_phase_gets_the_tables_that_it_needs_one_after_the_other_also_the_first_one(points, tmp_path):
+    def table(name):
+        return SideTable(name, SEEN, [0, 1], f"{__name__}:seen", f"{__name__}:joined")
+
+    slope, shift = toy_recipe.phases({})
+    first = replace(slope, needs=(table("early"), table("later")))
+    last = replace(shift, needs=(*shift.needs, table("third")))
+    corpus, lines = toy_recipe.corpus({"data": {"path": str(points)}}), []
+    loop = LoopConfig(epochs=1, batch=4, report_every=1000)
+    state = train_phases(SimpleNamespace(phases=lambda settings: [first, last]), corpus, loop, tmp_path, lines.append)
+    assert [line.removeprefix("building the table ") for line in lines if line.startswith(("building", "phase"))] == [
+        "early", "later", "phase 1 of 2: slope", "errors", "third", "phase 2 of 2: shift"
+    ]  # fmt: skip
+    told = {}
+    for path in tmp_path.glob("*/*/part-0.parquet"):
+        if path.parent.name != "errors":
+            told[path.parent.name] = pq.read_table(path).to_pylist()
+    both = [({"part": 0}), ({"part": 1})]
+    assert told == {
+        "early": [{**part, "tables": [], "before": False} for part in both],
+        "later": [{**part, "tables": ["early"], "before": False} for part in both],
+        # Of the phase before, its tables and its tensors are there too.
+        "third": [{**part, "tables": ["early", "errors", "later"], "before": True} for part in both],
+    }
+    assert set(state[0]) == {"w", "b", "c"}
+    # The same call again computes nothing.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    train_phases(SimpleNamespace(phases=lambda settings: [first, last]), corpus, loop, tmp_path, lines.append)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
 
 
 def test_a_system_without_a_recipe_cannot_be_trained():

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from engine.errors import ConfigError
 from engine.evaluation.spans import Mention
 from engine.models.entities.settings import EntityData
+from engine.records import in_share
 from engine.sources.labelled import Broken, Document, Labelled, Omitted, marked_types, read_documents
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share, with_splits
+from engine.sources.labelled.splits import TEST, TRAIN, VALID, with_splits
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def load_corpus(
         raise ConfigError(
             f"data.path: {broken.lines()[0]}; figures on the rest would say little of the corpus, so mend them or take them out"
         )
-    documents = with_splits(documents, config.cut_share)
+    documents = with_splits(documents, config.cut_share, config.test_share)
     sound = prepare([each for each in documents if not each.broken])
     check_marked("data.types", config.types, sound)
     types = tuple(config.types) or tuple(sorted(_marked_in_train(sound) - set(further)))

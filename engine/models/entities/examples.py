@@ -2,11 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from engine.encoders import encoder_folder, load_tokenizer
 from engine.models.columns import list_values, lists
 from engine.models.entities.candidates import Decoding
 from engine.models.entities.corpus import Corpus
@@ -16,6 +16,9 @@ from engine.models.examples import COMMON
 from engine.models.tokens import INTS
 from engine.sources.labelled.splits import TRAIN, VALID
 from engine.text.tokens import TokenizedText, tokenize
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _SPAN = pa.struct([(name, pa.int32()) for name in ("first", "last", "type")])
 SCHEMA = pa.schema(
@@ -87,15 +90,14 @@ class Examples:
         )
 
 
-def encode_corpus(corpus: Corpus, encoder: str) -> tuple[Examples, Counter[str]]:
-    """All documents in their order by the tokenizer of an encoder, and the counts of `align_spans` over all of them. Types are
+def encode_corpus(corpus: Corpus, tokenizer: "Tokenizer") -> tuple[Examples, Counter[str]]:
+    """All documents in their order by a tokenizer, and the counts of `align_spans` over all of them. Types are
     numbered as in `types` of the corpus, and then in `further`.
 
     Raises:
         ConfigError: a span does not fit its text.
     """
     documents, spans, counts, names = corpus.documents, [], Counter(), (*corpus.types, *corpus.further)
-    tokenizer = load_tokenizer(encoder_folder(encoder))
     tokens = tokenize(tokenizer, [document.text for document in documents], EntityOptions.max_tokens)
     for document, text in zip(documents, tokens, strict=True):
         marked, name = map(vars, document.spans), f"record {document.record_id}"

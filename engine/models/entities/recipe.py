@@ -18,6 +18,7 @@ from engine.sources.labelled.splits import TEST, VALID
 from engine.storage import full_path
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import nn
 
     from engine.evaluation.spans import Mention
@@ -28,11 +29,15 @@ FEW = 200
 
 @dataclass
 class EntityTexts:
-    """See `engine.models.base.Corpus`. A subclass has `decodings` and `network`."""
+    """See `engine.models.base.Corpus`. A subclass has `tokenizer`, `decodings` and `network`."""
 
     settings: Mapping[str, Any]
     corpus: Corpus
-    encoder: str
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer by which the texts become examples."""
+        raise NotImplementedError
 
     @cached_property
     def decodings(self) -> Sequence[Decoding]:
@@ -56,7 +61,7 @@ class EntityTexts:
     @cached_property
     def encoded(self) -> tuple[Examples, Mapping[str, int]]:
         """See `encode_corpus`."""
-        return encode_corpus(self.corpus, self.encoder)
+        return encode_corpus(self.corpus, self.tokenizer)
 
     def marks(self, decoding: Decoding) -> dict[str, int]:
         """What becomes of the marked spans under a decoding, see `card.mark_lines`."""

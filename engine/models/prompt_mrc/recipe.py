@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.encoders import attention_for, encoder_digest
+from engine.encoders import attention_for, encoder_digest, encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.keys import check_keys, section
 from engine.models.base import ModelSpec
@@ -20,6 +20,7 @@ from engine.models.prompt_mrc.texts import load_corpus
 from engine.storage import full_path
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
 
     from engine.models.prompt_mrc.network import MrcNetwork
@@ -40,6 +41,10 @@ class Texts(EntityTexts):
     @cached_property
     def model(self) -> ModelConfig:
         return ModelConfig(**self.settings["model"])
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        return load_tokenizer(encoder_folder(self.model.encoder))
 
     @cached_property
     def config(self) -> MrcConfig:
@@ -86,7 +91,7 @@ class MrcRecipe(EntityRecipe):
         if model.base:
             # Another model that was put in the same place is not the one that a training began with.
             settings = {**settings, "base_digest": read_checkpoint(model.base).digest}
-        texts = Texts(settings, documents, model.encoder)
+        texts = Texts(settings, documents)
         _check(texts)
         return texts
 

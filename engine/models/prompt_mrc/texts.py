@@ -19,10 +19,10 @@ from engine.models.entities.corpus import Corpus, check_marked
 from engine.models.prompt_mrc.config import DataConfig
 from engine.models.prompt_mrc.terms import is_tumour, mark
 from engine.models.prompt_mrc.things import kinds, made_up
-from engine.records import seed_of
+from engine.records import in_share, seed_of
 from engine.sources.labelled import Document, Labelled, Reader
 from engine.sources.labelled.documents import split_called
-from engine.sources.labelled.splits import TEST, TRAIN, VALID, in_share
+from engine.sources.labelled.splits import TEST, TRAIN, VALID
 
 SILVER = "silver"
 """The dataset of reports that terms marked."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.encoders import encoder_folder, load_tokenizer
 from engine.models.entities.corpus import Corpus
 from engine.models.entities.examples import Examples, encode_corpus
 from engine.models.prompt_mrc.checkpoint import trained_tensors, write_checkpoint
@@ -63,7 +64,7 @@ class World:
             Document(f"r{at}", text, tuple(Span(**each) for each in spans), split="train") for at, (text, spans) in sentences
         ]
         corpus = Corpus(documents, config.types, {None: frozenset(config.types)}, Broken.of(documents))
-        examples, _ = encode_corpus(corpus, config.encoder)
+        examples, _ = encode_corpus(corpus, load_tokenizer(encoder_folder(config.encoder)))
         return replace(examples, valid=examples.train.copy())
 
 

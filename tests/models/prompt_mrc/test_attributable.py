@@ -185,7 +185,7 @@ def test_template_and_soft_prompt_matter_if_there_are_any(model):
 @pytest.mark.parametrize("method", ["attnlrp", "gradient_x_input"])
 def test_the_row_has_the_shares_of_the_explanation(model, method):
     batch, targets = batch_of(model)
-    explained_rows = evidence(model, batch.places, targets.tolist(), method, 3)
+    explained_rows = evidence(model, batch, targets.tolist(), method, 3)
     for one, row in zip(explain(model, batch, targets, method), explained_rows, strict=True):
         shares = [row[name] for name in ("context_share", "hard_share", "soft_share")]
         assert shares == pytest.approx([one.shares.get(kind, 0.0) for kind in ("word", "prompt", "soft_prompt")])
@@ -196,7 +196,7 @@ def test_scores_that_are_nan_fail_their_record(model, monkeypatch):
     monkeypatch.setattr(model, "blank", lambda batch: torch.full_like(model.embed(batch), float("nan")))
     batch, targets = batch_of(model)
     with pytest.raises(ValueError, match="not finite"):
-        evidence(model, batch.places, targets.tolist(), "gradient_x_input", 3)
+        evidence(model, batch, targets.tolist(), "gradient_x_input", 3)
 
 
 def test_evidence_by_the_whole_encoder_at_once(tmp_path):

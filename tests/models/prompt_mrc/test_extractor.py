@@ -161,8 +161,8 @@ def test_a_span_that_does_not_lie_in_its_text_stops_the_run(model, monkeypatch):
     for first, last in ((4, 1), (-2, 1), (1, 5)):
 
         def wrong(*arguments, first=first, last=last):
-            (spans,), lost = right(*arguments)
-            return [[replace(spans[0], first=first, last=last)]], lost
+            (spans,), *counts = right(*arguments)
+            return [[replace(spans[0], first=first, last=last)]], *counts
 
         monkeypatch.setattr(system, "_spans", wrong)
         with pytest.raises(ContractError, match=f"words {first} to {last} of 5 "):

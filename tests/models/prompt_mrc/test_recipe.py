@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
 import engine.training.run
+from engine.encoders import encoder_folder, load_tokenizer
 from engine.errors import ConfigError
 from engine.evaluation.spans import measure
 from engine.models.base import ModelSpec, load
@@ -82,7 +83,7 @@ def learner_of_all(settings, corpus):
     """A learner that has the test texts too, numbered as the corpus's documents."""
     torch.manual_seed(settings["seed"])
     network, _ = training_network(settings, corpus.types, torch.device("cpu"))
-    examples, _ = encode_corpus(corpus, network.config.encoder)
+    examples, _ = encode_corpus(corpus, load_tokenizer(encoder_folder(network.config.encoder)))
     decoding = ModelConfig(**settings["model"]).decodings(corpus.nested())[-1]
     learn = LearnConfig(**settings["learn"], seed=settings["seed"])
     return MrcLearner(network, examples, learn, torch.device("cpu"), decoding)

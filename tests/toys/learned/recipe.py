@@ -75,7 +75,7 @@ def watched(settings: Mapping[str, Any]) -> Sequence[str]:
 
 def phases(settings: Mapping[str, Any]) -> Sequence[Phase]:
     errors = SideTable("errors", ERRORS, [0, 1, 2], f"{__name__}:some_errors", f"{__name__}:all_errors")
-    return [Phase("slope", f"{__name__}:slope", between=errors), Phase("shift", f"{__name__}:shift", loop={"epochs": 2})]
+    return [Phase("slope", f"{__name__}:slope"), Phase("shift", f"{__name__}:shift", loop={"epochs": 2}, needs=(errors,))]
 
 
 class Learner:

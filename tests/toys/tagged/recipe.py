@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from engine.encoders import encoder_folder, load_tokenizer
 from engine.keys import section
 from engine.models.base import ModelSpec
 from engine.models.entities.card import chapters
@@ -63,6 +64,10 @@ def learner(settings, worker):
 
 class Texts(EntityTexts):
     @cached_property
+    def tokenizer(self):
+        return load_tokenizer(encoder_folder(ENCODER))
+
+    @cached_property
     def decodings(self):
         return [Decoding(longest=self.encoded[0].longest(len(self.corpus.types)))]
 
@@ -73,7 +78,7 @@ class Texts(EntityTexts):
 
 class Recipe(EntityRecipe):
     def corpus(self, settings):
-        return Texts(settings, load_corpus(EntityData(**settings["data"])), ENCODER)
+        return Texts(settings, load_corpus(EntityData(**settings["data"])))
 
     def write(self, folder, corpus, tensors):
         write(folder, new_config(corpus.corpus.types), tensors, longest=corpus.decoding.longest)
