@@ -47,6 +47,7 @@ REASONS = (
     "rare_class_below_support",
     "site_morphology_invalid",
     "unseen_code_pair",
+    "other_language",
 )
 
 _SCORES = ("score", "start_score", "end_score", "match_score")
@@ -71,6 +72,7 @@ ENTITY = pa.struct(
         "margin": pa.float32(),
         "confused_with": pa.string(),
         **dict.fromkeys(("context_share", "hard_share", "soft_share"), pa.float32()),
+        **dict.fromkeys(("stability", "boundary_mass", "boundary_lift", "shift_margin"), pa.float32()),
         "evidence": EVIDENCE,
     }
 )
@@ -186,6 +188,7 @@ def entities_fields() -> list[pa.Field]:
         _REASONS_FIELD,
         pa.field("entities", pa.list_(ENTITY)),
         pa.field("invalid_start_gt_end", pa.int32()),
+        pa.field("repaired_tags", pa.int32()),
         *_count_fields(),
     ]
 
@@ -252,3 +255,8 @@ def seed_of(record_id: str, *parts: object) -> int:
     """A 63-bit seed from the record's id and the purpose, the same everywhere."""
     key = "\x1f".join([record_id, *map(str, parts)]).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+
+
+def in_share(record_id: str, share: float, *purpose: object) -> bool:
+    """Whether a record is in a share of all records; a larger share contains a smaller one."""
+    return seed_of(record_id, *purpose) < share * 2**63

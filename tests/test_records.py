@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import ConfigError, ContractError
-from engine.records import check, codes_fields, records_schema, seed_of, table_schema, tasks_of, text_digest
+from engine.records import check, codes_fields, in_share, records_schema, seed_of, table_schema, tasks_of, text_digest
 
 
 def test_the_codes_table_begins_with_identity_and_decision_and_ends_with_kept_columns():
@@ -45,3 +45,9 @@ def test_seeds_depend_on_id_and_purpose_alone():
     assert seed_of("a", "mask") == seed_of("a", "mask")
     assert len({seed_of("a", "mask"), seed_of("a", "audit"), seed_of("b", "mask"), seed_of("am", "ask")}) == 4
     assert 0 <= seed_of("\ud800") < 2**63
+
+
+def test_a_smaller_share_is_part_of_a_larger_one():
+    small, large = ({name for name in map(str, range(300)) if in_share(name, share, "share", 7)} for share in (0.1, 0.5))
+    assert small < large and 15 < len(small) < 50 and 120 < len(large) < 180
+    assert not in_share("a", 0.0) and in_share("a", 1.0)

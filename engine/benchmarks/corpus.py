@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from engine.benchmarks.config import BenchConfig
 from engine.errors import ConfigError
 from engine.records import seed_of, text_digest
-from engine.sources.synthetic import generate
+from engine.sources.synthetic import dermatology, generate
 
 LONG_WORDS, SHORT_WORDS = 500, 100
 _SEED = 11
@@ -19,6 +19,19 @@ _SEED = 11
 def made_up(count: int, words: int, start: int = 0) -> pa.Table:
     """`record_id` and `text` of `count` synthetic reports of about `words` words, from number `start` on."""
     return generate(count, _SEED, start=start, median_words=words).select(["record_id", "text"])
+
+
+def made_up_in(language: str, count: int, words: int) -> pa.Table:
+    """`made_up` in a language; Chinese texts are records of a dermatology, as long as those are.
+
+    Raises:
+        ConfigError: no texts are made up in the language.
+    """
+    if language == "en":
+        return made_up(count, words)
+    if language == "zh":
+        return dermatology.generate(count, _SEED).select(["record_id", "text"])
+    raise ConfigError(f"no texts are made up in the language '{language}', only in en and zh")
 
 
 def reports(config: BenchConfig, count: int, words: int) -> pa.Table:

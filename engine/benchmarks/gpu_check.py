@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 TOLERANCE = 0.02
-MANIFEST, TEXTS, REPORT = "manifest.json", "texts.parquet", "gpu_check.json"
+MANIFEST, REPORT = "manifest.json", "gpu_check.json"
 # Texts, timed repetitions, and texts beside the one that is too long: both checks must end within eight minutes.
 ON_GPU, ON_PROCESSOR = (200, 5, 64), (4, 1, 3)
 _LONG_TOKENS = 16_000
@@ -75,12 +75,13 @@ class Check:
         manifest = json.loads((folder / MANIFEST).read_text())
         self.count, self.repeats, self.few = ON_GPU if device == "cuda" else ON_PROCESSOR
         self.device, self.peak = device, peak
-        texts = pq.read_table(folder / TEXTS).slice(0, self.count).to_pylist()
+        about = manifest["systems"][name]
+        texts = pq.read_table(folder / texts_in(about["language"])).slice(0, self.count).to_pylist()
         self.texts = {text["record_id"]: text["text"] for text in texts}
         self.expected = {row["record_id"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
-        self.unsure = {name: {key_of(key) for key in keys} for name, keys in manifest["systems"][name]["unsure"].items()}
+        self.unsure = {name: {key_of(key) for key in keys} for name, keys in about["unsure"].items()}
         runtime = {"device": device, **({"batch_tokens": manifest["batch_tokens"]} if device == "cuda" else {})}
-        self.spec = ModelSpec(manifest["systems"][name]["system"], name, {}, runtime)
+        self.spec = ModelSpec(about["system"], name, {}, runtime)
         self.plain, self.with_evidence = load(without_evidence(self.spec)), load(self.spec)
 
     def run(self) -> dict[str, Any]:
@@ -267,6 +268,11 @@ def answer_of(row: Row) -> tuple[dict[Key, Any], dict[tuple[Key, str], float]]:
         probs |= {(span, name): entity[name] for name in entity if name.endswith("score")}
     failure = row["failure"] and row["failure"]["kind"]
     return {**answers, "failure": failure}, {at: value for at, value in probs.items() if value is not None}
+
+
+def texts_in(language: str) -> str:
+    """The name of the file with the texts in a language."""
+    return f"texts.{language}.parquet"
 
 
 def key_of(key: Any) -> Key:

@@ -2,8 +2,9 @@
 
 gpu_check.py        the check, which needs nothing but this folder
 engine/             the product's core, without models and without the rooms that need Ray
-manifest.json       the systems with their packages, and for each row the answers that a slightly other probability would change
-texts.parquet       ids and texts, all synthetic
+manifest.json       the systems with their packages and languages, and for each row the answers that a slightly other probability
+                    would change
+texts.<xx>.parquet  ids and texts in a language, all synthetic
 encoder_<n>/        an encoder without its pooler: fp16 weights, packed; words that no text has are set to zero
 <system>/           the shipped checkpoint of a system, on that encoder
 <system>.parquet    a processor's answers in fp32
@@ -22,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from engine.benchmarks import gpu_check
-from engine.benchmarks.corpus import made_up
-from engine.benchmarks.gpu_check import MANIFEST, TEXTS, TOLERANCE
+from engine.benchmarks.corpus import made_up_in
+from engine.benchmarks.gpu_check import MANIFEST, TOLERANCE, texts_in
 from engine.encoders import encoder_folder, file_digest
 from engine.errors import ConfigError
 from engine.models import checkpoint
@@ -45,27 +46,31 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
     """Writes the folder.
 
     Args:
-        systems: the packages of the systems by their names. batch_tokens: tokens in one forward pass on a GPU.
+        systems: the packages of the systems by their names. texts: the number of texts in each language that a system reads.
+        batch_tokens: tokens in one forward pass on a GPU.
     Raises:
-        ConfigError: the folder is not empty, or a system ships no model.
+        ConfigError: the folder is not empty, a system ships no model, or one of a language in which no texts are made up.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"output.path: {folder} is not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ENGINE, folder / "engine", ignore=shutil.ignore_patterns(*_LEFT_OUT))
     shutil.copyfile(gpu_check.__file__, folder / "gpu_check.py")
-    reports = made_up(texts, _WORDS)
-    pq.write_table(reports, folder / TEXTS, compression="zstd")
+    languages = {name: language_of(system) for name, system in systems.items()}
+    named: dict[str, dict[str, str]] = {}
+    for language in sorted(set(languages.values())):
+        reports = made_up_in(language, texts, _WORDS)
+        pq.write_table(reports, folder / texts_in(language), compression="zstd")
+        named[language] = dict(zip(reports["record_id"].to_pylist(), reports["text"].to_pylist(), strict=True))
     encoders = {name: f"encoder_{n}" for n, name in enumerate(dict.fromkeys(filter(None, map(_encoder, systems.values()))))}
     for name, place in encoders.items():
         _write_encoder(encoder_folder(name), folder / place)
     for name, system in systems.items():
         _write_model(folder, name, system, encoders)
-    named = dict(zip(reports["record_id"].to_pylist(), reports["text"].to_pylist(), strict=True))
     # The models name their encoder by its path in this folder.
     with contextlib.chdir(folder):
         word_ids: dict[str, set[int]] = {place: set() for place in encoders.values()}
-        unsure = {name: _write_answers(name, system, named, word_ids) for name, system in systems.items()}
+        unsure = {name: _write_answers(name, system, named[languages[name]], word_ids) for name, system in systems.items()}
     for place, ids in word_ids.items():
         _pack(folder / place / MODEL, ids)
     for name, system in systems.items():
@@ -73,8 +78,13 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
         _write_model(folder, name, system, encoders)
     for place in encoders.values():
         (folder / place / MODEL).unlink()
-    facts = {name: {"system": system, "unsure": unsure[name]} for name, system in systems.items()}
+    facts = {name: {"system": system, "language": languages[name], "unsure": unsure[name]} for name, system in systems.items()}
     (folder / MANIFEST).write_text(json.dumps({"systems": facts, "batch_tokens": batch_tokens}, indent=1))
+
+
+def language_of(system: str) -> str:
+    """The language of the texts that a system's shipped checkpoint reads."""
+    return checkpoint.read("shipped", system).config.get("language", "en")
 
 
 def _encoder(system: str) -> str | None:

@@ -6,7 +6,7 @@ The edge W is the unit before the span, its first, its last and the unit after i
 import numpy as np
 import torch
 
-from engine.explain.explanation import Explanation
+from engine.explain.explanation import Explanation, edge_units, inside_units
 from engine.explain.passes import Work
 from engine.explain.protocol import SpanExplainable
 from engine.explain.rows import BOUNDARY
@@ -17,28 +17,31 @@ RADIUS = 5
 
 def boundary_units(explanation: Explanation) -> np.ndarray:
     """W as unit numbers; empty if the target is no span of the text, or no unit lies in it."""
-    inside = _inside(explanation)
-    if not len(inside):
-        return inside
-    first, last = int(inside[0]), int(inside[-1])
-    edge = np.unique([first - 1, first, last, last + 1])
-    return edge[(edge >= 0) & (edge < len(explanation.start))]
+    return edge_units(explanation.target, explanation.start, explanation.end)
+
+
+def boundary_shares(explanation: Explanation) -> tuple[float | None, float | None]:
+    """The share of the weight on W and its lift over an even spread; None where nothing has a weight or W is empty."""
+    edge = boundary_units(explanation)
+    if explanation.degenerate or not len(edge):
+        return None, None
+    mass = float(explanation.weight[edge].sum())
+    return mass, mass / (len(edge) / len(explanation.weight))
 
 
 def boundary_checks(work: Work, record: int, explanation: Explanation) -> dict[str, float | None]:
     """Columns of the explanations table, None if the target is no span of the text: the share of the weight on W, its lift over
     an even spread, and the Spearman correlation of weights with what F loses as each unit within 5 of the span is erased (None
     for under two units)."""
-    edge = boundary_units(explanation)
-    if explanation.degenerate or not len(edge):
+    mass, lift = boundary_shares(explanation)
+    if mass is None:
         return dict.fromkeys(BOUNDARY)
-    mass = float(explanation.weight[edge].sum())
-    inside, faith = _inside(explanation), None
+    inside, faith = inside_units(explanation.target, explanation.start, explanation.end), None
     near = np.arange(max(0, inside[0] - RADIUS), min(len(explanation.start), inside[-1] + RADIUS + 1))
     if len(near) > 1:
         values = work.erased([(record, np.arange(0)), *((record, np.array([unit])) for unit in near)])
         faith = spearman(explanation.weight[near], values[0] - values[1:])
-    return dict(zip(BOUNDARY, (mass, mass / (len(edge) / len(explanation.weight)), faith), strict=True))
+    return dict(zip(BOUNDARY, (mass, lift, faith), strict=True))
 
 
 def boundary_value(work: Work, record: int, explanation: Explanation) -> float:
@@ -61,11 +64,3 @@ def shift_margins(work: Work) -> list[float | None]:
         for places, batch, targets in work.passes(range(work.records)):
             margins[places] = work.model.shift_margin(batch, targets).double().cpu().numpy()
     return [float(margin) if np.isfinite(margin) else None for margin in margins]
-
-
-def _inside(explanation: Explanation) -> np.ndarray:
-    """The units that share a character with the target span."""
-    target = explanation.target
-    if target is None or target.start is None or target.end is None:
-        return np.arange(0)
-    return np.flatnonzero((explanation.start < target.end) & (explanation.end > target.start))

@@ -88,6 +88,24 @@ class Explanation:
         return {kind: float(value) / total if total > 0 else 0.0 for kind, value in sums.items()}
 
 
+def inside_units(target: Target | None, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The numbers of the units, from `start` to `end` [n], that share a character with a target; none if it is no span."""
+    if target is None or target.start is None or target.end is None:
+        return np.arange(0)
+    return np.flatnonzero((start < target.end) & (end > target.start))
+
+
+def edge_units(target: Target | None, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The edge W of a target as numbers of units, from `start` to `end` [n]: the unit before it, its first, its last and the unit
+    after it, as far as they exist; none if the target is no span, or no unit lies in it."""
+    inside = inside_units(target, start, end)
+    if not len(inside):
+        return inside
+    first, last = int(inside[0]), int(inside[-1])
+    edge = np.unique([first - 1, first, last, last + 1])
+    return edge[(edge >= 0) & (edge < len(start))]
+
+
 def weights(score: np.ndarray) -> np.ndarray:
     """|score| / sum |score| of units [n]; zeros if every score is 0."""
     total = np.abs(score).sum()

@@ -75,6 +75,21 @@ class Explainable(Protocol):
 
 
 @runtime_checkable
+class Perturbable(Explainable, Protocol):
+    """A model whose records can be changed in other ways than by erasing positions, and that says what must never change."""
+
+    def spared(self, batch: Any, targets: Tensor) -> list[np.ndarray]:
+        """Flags of each record's units [n], as `units` has them, that no copy may change."""
+
+    def replaced(self, batch: Any, chosen: np.ndarray, seeds: Sequence[int]) -> Any:
+        """The batch with the `chosen` [positions] replaced by others of their class, drawn by the seed of each record."""
+
+    def noised(self, batch: Any, chosen: np.ndarray, seeds: Sequence[int], scale: float) -> Any:
+        """The batch with Gaussian noise on the input embeddings of the `chosen` [positions], of `scale` times the root of their
+        mean square in the record, drawn by the seed of each record."""
+
+
+@runtime_checkable
 class SpanExplainable(Explainable, Protocol):
     """A model whose targets are spans of the text."""
 

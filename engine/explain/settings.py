@@ -18,9 +18,12 @@ METHOD_NAMES = (
     "fused",
     "attention",
     "pooling",
+    "global",
     "random",
 )
-OWN_METHODS = frozenset({"attention", "pooling"})
+OWN_METHODS = frozenset({"attention", "pooling", "global"})
+# How a copy of a record is changed to measure stability, see `stability.perturbed`.
+PERTURBS = ("mask", "replace", "noise", "edge", "truncate")
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -39,7 +42,8 @@ class Settings:
         kernel_width: of LIME's exponential kernel, in cosine distance. ridge: its penalty.
         fuse: methods that `fused` joins, with `fuse_weights` for stability, boundary and faithfulness and the softmax's
             `fuse_temperature`.
-        perturbations: copies for measuring stability; `perturb_share` of the units are masked in each.
+        perturbations: copies for measuring stability. perturb: how they are changed, one of `PERTURBS`; with `mask` and `replace`
+            `perturb_share` of the units in each.
     """
 
     tokens_per_pass: int = 16384
@@ -55,12 +59,15 @@ class Settings:
     fuse_temperature: float = 0.25
     perturbations: int = 8
     perturb_share: float = 0.1
+    perturb: str = "mask"
 
     def __post_init__(self) -> None:
         if self.tokens_per_pass < 1 or self.steps < 1 or self.samples < 0 or self.perturbations < 0:
             raise ConfigError("explain: tokens_per_pass and steps must be at least 1, samples and perturbations at least 0")
         if self.baseline not in {"default", "mask", "zero"}:
             raise ConfigError(f"explain.baseline: '{self.baseline}' is none of default, mask, zero")
+        if self.perturb not in PERTURBS:
+            raise ConfigError(f"explain.perturb: '{self.perturb}' is none of {', '.join(PERTURBS)}")
         if min(self.kernel_width, self.ridge, self.fuse_temperature) <= 0 or not 0 < self.perturb_share < 1:
             raise ConfigError("explain: kernel_width, ridge, fuse_temperature must be above 0, perturb_share between 0 and 1")
         if not self.fuse or "fused" in self.fuse:
@@ -81,7 +88,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "lime": ("samples", "kernel_width", "ridge", "seed"),
     "kernel_shap": ("samples", "seed"),
     "random": ("seed",),
-    "fused": ("fuse", "fuse_weights", "fuse_temperature", "perturbations", "perturb_share", "seed"),
+    "fused": ("fuse", "fuse_weights", "fuse_temperature", "perturbations", "perturb_share", "perturb", "seed"),
 }
 
 

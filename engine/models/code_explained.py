@@ -26,6 +26,7 @@ class ExplainedCodes:
 
     erasures = ("mask", "delete")
     own_methods: frozenset[str] = frozenset()
+    perturbs = ("mask",)
 
     def __init__(self, system: CodeSystem, names: Sequence[str], targets: Mapping[str, str], kind: str = "this system") -> None:
         self.system, self.targets, self.kind = system, dict(targets), kind

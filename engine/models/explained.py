@@ -50,6 +50,7 @@ class Explained(Protocol):
     columns: tuple[str, ...]  # of a run's row, with the answers
     own_methods: frozenset[str]  # beyond those that work for every model
     erasures: tuple[str, ...]  # ways of erasing a unit when faithfulness is measured
+    perturbs: tuple[str, ...]  # ways of changing a copy when stability is measured
     kind: str  # the system's name in messages about these: "the head 'cls'"
 
     def asked(self, answer: Mapping[str, Any] | None) -> list[dict[str, Any]]:

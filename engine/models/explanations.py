@@ -17,14 +17,14 @@ from engine.batching import token_budget_batches
 from engine.errors import ConfigError
 from engine.explain.explanation import OK, OTHER_ANSWER
 from engine.explain.rows import explanations_fields, target_row
-from engine.explain.settings import METHOD_NAMES, OWN_METHODS, Measures, Settings
+from engine.explain.settings import METHOD_NAMES, OWN_METHODS, PERTURBS, Measures, Settings
 from engine.keys import key, options_from, same
 from engine.models.answered import Answered, draw
 from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.options import SystemOptions, TextOptions
-from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, seed_of, text_digest
+from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, in_share, text_digest
 from engine.text.units import Units, sentences
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _INTS = pa.large_list(pa.int32())
 _COLUMNS = [pa.field("asked", ASKED), pa.field("sentence_start", _INTS), pa.field("sentence_end", _INTS)]
-_SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "seed")
+_SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "perturb", "seed")
 _ONE_PASS = 16384
 _BUDGET = 4096
 
@@ -98,7 +98,17 @@ class ExplainOptions(SystemOptions):
     steps: int = key(50, "Points of integrated gradients.", at="explain.steps", low=1)
     samples: int = key(0, "Copies for lime and kernel_shap; 0 is four per unit, at least 64.", at="explain.samples", low=0)
     perturbations: int = key(8, "Changed copies for stability and for fused.", at="explain.perturbations", low=1)
-    perturb_share: float = key(0.1, "Share of the units that each copy masks.", at="explain.perturb_share", low=0.001, high=0.999)
+    perturb_share: float = key(
+        0.1, "Share of the units that each copy masks or replaces.", at="explain.perturb_share", low=0.001, high=0.999
+    )
+    perturb: str = key(
+        "mask",
+        "How copies are changed: words masked (mask) or replaced by others of their class (replace), noise on the embeddings of "
+        "all words (noise), a word masked where an entity begins or ends (edge), or all words masked that are more than 32 words "
+        "from an entity (truncate). Codes allow only mask; replace is for models that know classes of words.",
+        at="explain.perturb",
+        choices=PERTURBS,
+    )
     seed: int = key(0, "Seed of the sample and of every random draw.", at="explain.seed", low=0)
     precision: str = key(
         "fp32",
@@ -127,6 +137,8 @@ class Explanations:
             raise ConfigError(f"explain.method: {system.kind} has no '{options.method}'; it has {', '.join(methods)}")
         if options.erasure not in system.erasures:
             raise ConfigError(f"explain.erasure: {system.kind} has no '{options.erasure}'; it has {', '.join(system.erasures)}")
+        if options.perturb not in system.perturbs:
+            raise ConfigError(f"explain.perturb: {system.kind} has no '{options.perturb}'; it has {', '.join(system.perturbs)}")
         one_pass = _ONE_PASS if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
         self.settings = options.settings(tokens_per_pass=one_pass)
         self.measures = Measures(erasure=options.erasure)
@@ -181,9 +193,6 @@ class Explanations:
     def _sampled(self, record_id: str) -> bool:
         return self.options.below is None or draw(record_id, self.settings.seed) < self.options.below
 
-    def _measured(self, record_id: str, what: str, share: float) -> bool:
-        return seed_of(record_id, what, self.settings.seed) < share * 2**63
-
     def _row(self, row: int, decision: str, **more: Any) -> dict[str, Any]:
         run = {"method": self.options.method, "coded_run": self.options.run}
         return {"row": row, "failure": None, "decision": decision, **run, **more}
@@ -201,7 +210,7 @@ class Explanations:
 
         names = part["record_id"].to_pylist()
         shares = {"faithfulness": self.options.faithfulness, "stability": self.options.stability}
-        measured = {what: [self._measured(name, what, share) for name in names] for what, share in shares.items()}
+        measured = {what: [in_share(name, share, what, self.settings.seed) for name in names] for what, share in shares.items()}
         groups = self.explained.groups(part, self.settings)
         works = [work_for(group.model, group.batch, group.targets, self.settings, self._units(part, group)) for group in groups]
         explanations = [list(explained(work, self.options.method)) for work in works]

@@ -14,7 +14,7 @@ from engine.pages.tables import Column, table
 from engine.records import ENTITIES
 from engine.text.assertions import AFFIRMED
 
-_DECISIONS = {"review": "read in part", "failed": "failed: not answered"}
+_DECISIONS = {"review": "to be checked", "failed": "failed: not answered"}
 _OVERALL = {
     "recall": "found, of all marked",
     "precision": "right, of all found",

@@ -12,8 +12,8 @@ DECISIONS = {
     "failed": "failed",
 }
 
-# If nothing is decided, a row says how far its report was read.
-_READ = {"auto": "read", "review": "read in part", "not_applicable": "not applicable", "failed": "failed"}
+# If nothing is decided, a row says whether its report was read as it should be.
+_READ = {"auto": "read", "review": "to be checked", "not_applicable": "not applicable", "failed": "failed"}
 
 REASONS = {
     "low_confidence": "The model is not sure enough of the code.",
@@ -30,6 +30,7 @@ REASONS = {
     "rare_class_below_support": "The model has seen too few examples of this code.",
     "site_morphology_invalid": "Site and histology do not go together.",
     "unseen_code_pair": "The two codes never occurred together in training.",
+    "other_language": "The text is not in the language that the model was trained for.",
 }
 
 FAILURES = {

@@ -1,4 +1,4 @@
-"""Whether a text is language, and English, rather than scanned bar codes or an encoded document."""
+"""Whether a text is language, and which, rather than scanned bar codes or an encoded document."""
 
 import re
 
@@ -63,6 +63,16 @@ def is_english(reading: Reading) -> bool:
     words = reading.words
     foreign = sum(bool(_OTHERS.fullmatch(word)) or (not word.isascii() and _is_foreign(word)) for word in words)
     return not foreign or foreign <= sum(_ENGLISH.fullmatch(word) is not None for word in words)
+
+
+def in_language(reading: Reading, language: str) -> bool:
+    """Whether a text is in a language, as far as rules tell: English by `is_english`; Chinese if at least half of its letters are
+    CJK characters, or it has none. Texts of any other language count as in it."""
+    if language == "en":
+        return is_english(reading)
+    if language == "zh":
+        return 2 * len(_CHARACTER.findall(reading.text)) >= sum(map(str.isalpha, reading.text))
+    return True
 
 
 def _is_foreign(word: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.benchmarks import gpu_check, gpu_folder
+from engine.benchmarks.corpus import made_up_in
 from engine.errors import ConfigError
 from engine.models.base import systems
+from engine.text.phrases import Reading
+from engine.text.readable import in_language
 from jobs import gpu_check as door
 
 WITHOUT = Path(__file__).with_name("without.py")
@@ -48,6 +52,8 @@ def test_the_check_passes_on_a_processor_and_finds_a_wrong_answer(tmp_path):
     assert door.main.run([f"output.path={folder}", "texts=5"]) == 0
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 45e6
     assert not list(folder.glob("engine/**/shipped")) and not (folder / "engine" / "pipeline").exists()
+    languages = {gpu_folder.language_of(system) for system in systems()}
+    assert {file.name for file in folder.glob("texts.*")} == {gpu_check.texts_in(language) for language in languages}
     whole = tmp_path / "whole"
     shutil.copytree(folder, whole)
     code, message, report = check(whole)
@@ -63,6 +69,42 @@ def test_the_check_passes_on_a_processor_and_finds_a_wrong_answer(tmp_path):
     for each in report["systems"].values():
         assert len(each["different"]) == 1 and not each["passed"]
         assert [what for what, holds in each["checks"].items() if not holds][:1] == ["the same answers"]
+
+
+@pytest.mark.parametrize("system", [name for name in systems() if (files(name) / "shipped").is_dir()])
+def test_a_system_reads_texts_in_its_language(system):
+    language = gpu_folder.language_of(system)
+    texts = made_up_in(language, 20, 50)["text"].to_pylist()
+    assert len(set(texts)) == 20 and all(in_language(Reading(text), language) for text in texts)
+
+
+def test_texts_of_each_language_lie_in_a_file_of_their_own(tmp_path, monkeypatch):
+    """The folder of an English and a Chinese system, and what a check of each reads in it."""
+    languages = {"engine.a": "en", "engine.b": "zh"}
+    answered = {}
+
+    def answer(name, system, texts, word_ids):
+        answered[name] = texts
+        return {next(iter(texts)): [["A", 0, 1]]}
+
+    monkeypatch.setattr(gpu_folder, "language_of", languages.__getitem__)
+    monkeypatch.setattr(gpu_folder, "_encoder", lambda system: None)
+    monkeypatch.setattr(gpu_folder, "_write_model", lambda folder, name, *rest: (folder / name).mkdir())
+    monkeypatch.setattr(gpu_folder, "_write_answers", answer)
+    folder = tmp_path / "new"
+    gpu_folder.write(folder, {"one": "engine.a", "two": "engine.b"}, 6, 4096)
+    assert sorted(file.name for file in folder.glob("texts.*")) == ["texts.en.parquet", "texts.zh.parquet"]
+    manifest = json.loads((folder / gpu_check.MANIFEST).read_text())
+    for name, language in (("one", "en"), ("two", "zh")):
+        assert manifest["systems"][name]["language"] == language
+        file = pq.read_table(folder / gpu_check.texts_in(language)).to_pylist()
+        assert {row["record_id"]: row["text"] for row in file} == answered[name] and len(file) == 6
+        assert all(in_language(Reading(row["text"]), language) for row in file)
+
+
+def test_a_language_without_texts_is_refused():
+    with pytest.raises(ConfigError, match=r"^no texts are made up in the language 'de', only in en and zh$"):
+        made_up_in("de", 1, 100)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):

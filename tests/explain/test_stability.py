@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
+from engine.errors import ConfigError
 from engine.explain.explain import explained, work_for
+from engine.explain.explanation import Target
 from engine.explain.settings import Settings
-from engine.explain.stability import _stability, perturbed, spearman, stability
-from tests.explain.toys import Linear, docs
+from engine.explain.stability import REACH, _stability, perturbed, spearman, stability
+from tests.explain.toys import MASK, Linear, docs
 
 FIRST = torch.tensor([0])
 WORK = work_for(Linear([5, *np.linspace(0.1, 1, 9)]), docs(range(1, 11)), FIRST)
@@ -109,3 +113,130 @@ def test_spearman_agrees_with_scipy_and_knows_even_rows():
     a, b = rng.integers(0, 5, 30), rng.integers(0, 5, 30)
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
     assert (spearman(np.ones(3), np.ones(3)), spearman(np.ones(3), np.arange(3))) == (1.0, 0.0)
+
+
+class Changing(Linear):
+    """`Linear` whose target is the span of the words 40 and 41. It spares them and word 3, replaces a token by the next number
+    and adds the scale to an embedding's value."""
+
+    SPAN, SPARED = (40, 41), (3, 40, 41)
+
+    def named(self, batch, targets):
+        first, last = self.SPAN
+        return [Target("x", "span", int(each.start[first]), int(each.end[last])) for each in batch.words]
+
+    def spared(self, batch, targets):
+        return [np.isin(np.arange(len(row)), self.SPARED) for row in batch.ids]
+
+    def replaced(self, batch, chosen, seeds):
+        assert len(seeds) == len(batch.ids)
+        flags = np.split(chosen, np.cumsum(self.sizes(batch))[:-1])
+        return replace(batch, ids=[np.where(each, row + 1, row) for row, each in zip(batch.ids, flags, strict=True)])
+
+    def noised(self, batch, chosen, seeds, scale):
+        # Values of tokens from 1 on, and further ones with the scale added.
+        self.noise = scale
+        return self.replaced(batch, chosen, seeds)
+
+
+class Same(Changing):
+    def replaced(self, batch, chosen, seeds):
+        return batch
+
+
+COUNT = 80
+
+
+def changed(perturb, model=Changing, **settings):
+    """The work on a record of the tokens 1 to 80, and its copies."""
+    work = work_for(
+        model(np.linspace(0.1, 1, COUNT + 1)), docs(range(1, COUNT + 1)), FIRST, Settings(perturb=perturb, **settings)
+    )
+    return work, perturbed(work)
+
+
+def ids_changed(work, copy):
+    return set(np.flatnonzero(copy.work.batch.ids[0] != work.batch.ids[0]).tolist())
+
+
+@pytest.mark.parametrize("perturb", ["mask", "replace", "noise", "truncate"])
+def test_spared_units_are_untouched_and_only_noise_lets_changed_ones_be_compared(perturb):
+    work, copies = changed(perturb)
+    assert len(copies) == (1 if perturb == "truncate" else 8)
+    for copy in copies:
+        moved = ids_changed(work, copy)
+        assert moved and not moved & set(Changing.SPARED) and copy.moved[0] > 0
+        compared = set(range(COUNT)) if perturb == "noise" else set(range(COUNT)) - moved
+        assert set(np.flatnonzero(copy.untouched[0]).tolist()) == compared
+
+
+def test_how_much_of_a_record_each_kind_changes():
+    free = COUNT - len(Changing.SPARED)
+    counts = {
+        kind: [len(ids_changed(work, copy)) for copy in copies]
+        for kind in ("mask", "replace", "noise", "edge")
+        for work, copies in [changed(kind)]
+    }
+    assert counts == {"mask": [8] * 8, "replace": [8] * 8, "noise": [free] * 8, "edge": [1] * 8}
+
+
+def test_masking_and_replacing_choose_the_same_units_and_another_purpose_others():
+    (masked, masks), (work, copies) = changed("mask"), changed("replace")
+    assert [ids_changed(masked, copy) for copy in masks] == [ids_changed(work, copy) for copy in copies]
+    for copy in copies:
+        assert (copy.work.batch.ids[0] - work.batch.ids[0] == ~copy.untouched[0]).all()
+    others = perturbed(work, "another")
+    assert [ids_changed(work, copy) for copy in others] != [ids_changed(work, copy) for copy in copies]
+
+
+def test_the_text_near_the_target_stays_when_it_is_cut_short():
+    work, (copy,) = changed("truncate")
+    first, last = Changing.SPAN
+    near = set(range(first - REACH, last + REACH + 1)) | {3}
+    assert REACH == 32 and ids_changed(work, copy) == set(range(COUNT)) - near
+    assert (copy.work.batch.ids[0][list(ids_changed(work, copy))] == MASK).all()
+
+
+def test_the_edge_copies_touch_the_edge_alone_though_it_is_spared():
+    work, copies = changed("edge", perturbations=40)
+    assert {unit for copy in copies for unit in ids_changed(work, copy)} == {39, 40, 41, 42}
+
+
+def test_a_copy_without_any_change_says_nothing_and_one_that_changes_only_what_is_left_out_is_stable():
+    work, copies = changed("replace", Same)
+    (found,) = stability(work, "occlusion", explained(work, "occlusion"), copies)
+    assert (found.value, found.flip_rate) == (None, 0.0)
+    # A linear model gives the units that stay the same scores.
+    work, copies = changed("truncate")
+    (found,) = stability(work, "occlusion", explained(work, "occlusion"), copies)
+    assert found.value == pytest.approx(1.0) and found.checks()["n_perturb"] == 1
+
+
+def test_noise_is_a_hundredth_of_the_embeddings():
+    work, _ = changed("noise")
+    assert work.model.noise == 0.01
+
+
+def test_a_target_that_is_no_span_has_no_edge_and_nothing_far_from_it():
+    for perturb in ("edge", "truncate"):
+        work = work_for(WORK.model, WORK.batch, FIRST, Settings(perturb=perturb))
+        (found,) = stability(work, "occlusion", explained(work, "occlusion"), perturbed(work))
+        assert found.value is None and found.flip_rate == 0.0
+
+
+def test_a_model_that_cannot_be_changed_so_is_refused():
+    for perturb in ("replace", "noise"):
+        with pytest.raises(ConfigError, match=rf"^explain\.perturb: this model has no '{perturb}'; choose mask$"):
+            perturbed(work_for(WORK.model, WORK.batch, FIRST, Settings(perturb=perturb)))
+    with pytest.raises(ConfigError, match=r"^explain\.perturb: 'x' is none of mask, replace, noise, edge, truncate$"):
+        Settings(perturb="x")
+
+
+def test_a_sentence_with_a_spared_word_is_spared():
+    words = WORK.model.units(docs(range(1, COUNT + 1)))[0]
+    starts = words.start[::20]
+    sentences = words.merged("sentence", starts, np.append(starts[1:], words.end[-1]))
+    model = Changing(np.linspace(0.1, 1, COUNT + 1))
+    work = work_for(model, docs(range(1, COUNT + 1)), FIRST, Settings(perturb_share=0.9), [sentences])
+    # The words 3, 40 and 41 lie in the first and the third of four sentences.
+    assert {tuple(copy.untouched[0].tolist()) for copy in perturbed(work)} == {(True, False, True, False)}

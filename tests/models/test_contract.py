@@ -24,7 +24,7 @@ SYSTEMS = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["system"]
 TEXTS = {
     "breast": "Left breast, mastectomy. Final diagnosis: invasive ductal carcinoma, grade 2, 2.1 cm; margins are free.",
     "drug": "She was given tamoxifen for breast cancer with metastases in the liver.",
-    "short": "x",
+    "short": "头痛",
     "long": "Colon, sigmoid: adenocarcinoma of the colon 😀 pT3 N1.\r\n" * 10,
     "silent": "\x00\x01",
     "blank": " \n",

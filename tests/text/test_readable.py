@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.text.phrases import Reading
-from engine.text.readable import LEAST, is_english, unreadable, word_share
+from engine.text.readable import LEAST, in_language, is_english, unreadable, word_share
 from tests.clock import cpu_seconds
 
 
@@ -88,6 +88,26 @@ def test_reports_are_readable(text):
 def test_english(text, english):
     assert is_english(Reading(text)) == english
     assert is_english(Reading(text.upper())) == english
+
+
+@pytest.mark.parametrize(
+    ("text", "chinese"),
+    [
+        ("患者IgE升高", True),
+        # Digits and marks are no letters.
+        ("瘙痒 12.5 % (3/7), 2019-03-04", True),
+        ("12 %", True),
+        ("", True),
+        # Two letters of four, and two of five.
+        ("湿疹ab", True),
+        ("湿疹abc", False),
+        ("The margins are free of carcinoma.", False),
+    ],
+)
+def test_chinese(text, chinese):
+    assert in_language(Reading(text), "zh") == chinese
+    assert in_language(Reading(text), "en") == is_english(Reading(text))
+    assert in_language(Reading(text), "de")
 
 
 @given(st.text())

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from engine.errors import ContractError
-from engine.explain.explain import explain
+from engine.explain.boundary import boundary_shares, shift_margins
+from engine.explain.explain import explained, work_for
 from engine.explain.explanation import NOT_FINITE, Target, evidence_rows, top_spans
 from engine.explain.rules import relevance_rules
 from engine.explain.settings import Settings
+from engine.explain.stability import perturbed, stability
 from engine.models.entities.candidates import Candidate, select
 from engine.models.entities.spans import Window, collate
 from engine.text.units import Beside, Units
@@ -36,14 +38,24 @@ class Place(NamedTuple):
     word_spoken: np.ndarray
 
 
+class Noise(NamedTuple):
+    """Gaussian noise on the embeddings of `places` [positions], of `scale` times the root of their mean square."""
+
+    places: np.ndarray
+    seed: int
+    scale: float
+
+
 @dataclass(frozen=True)
 class Spans:
-    """Spans to explain, with their units and ids in the same order; `kept` [positions] is false where a position is erased."""
+    """Spans to explain, with their units and ids in the same order; `kept` [positions] is false where a position is erased, and
+    `noise` is that on a span's positions."""
 
     places: Sequence[Place]
     units: Sequence[Units]
     record_ids: Sequence[str]
     kept: Sequence[np.ndarray]
+    noise: Sequence[Noise | None]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -67,7 +79,8 @@ class Inputs:
 
 
 class SpanModel:
-    """See `engine.explain.protocol.SpanExplainable`. A target [2] is the first and the last token of a span in its window.
+    """See `SpanExplainable` and `Perturbable` in `engine.explain.protocol`. A target [2] is the first and the last token of a
+    span in its window.
 
     A subclass implements `span_scores` and `probability`. A system whose network reads more than windows of tokens also overrides
     `beside`, `inputs`, `blanks`, `outputs_of` and `candidates`.
@@ -75,6 +88,8 @@ class SpanModel:
 
     score_kind = "logit"
     own_methods: frozenset[str] = frozenset()
+    # What `fused` joins in the rows of a run.
+    fuse: tuple[str, ...] = Settings.fuse
 
     def __init__(self, system: Any) -> None:
         """`system` is the `EntitySystem` to explain."""
@@ -116,7 +131,8 @@ class SpanModel:
     def spans(self, places: Sequence[Place], record_ids: Sequence[str]) -> Spans:
         """Spans as a batch."""
         units = [self._units(place) for place in places]
-        return Spans(places, units, record_ids, [np.ones(len(each.of_position), dtype=bool) for each in units])
+        kept = [np.ones(len(each.of_position), dtype=bool) for each in units]
+        return Spans(places, units, record_ids, kept, [None] * len(units))
 
     def record_ids(self, batch: Spans) -> list[str]:
         return list(batch.record_ids)
@@ -140,8 +156,28 @@ class SpanModel:
     def erase(self, batch: Spans, keep: np.ndarray, how: str = "mask") -> Spans:
         if how != "mask":
             raise ContractError("nothing can be taken out of a text whose spans are explained")
-        flags = np.split(keep, np.cumsum(self.sizes(batch))[:-1])
-        return replace(batch, kept=[old & new for old, new in zip(batch.kept, flags, strict=True)])
+        return replace(batch, kept=[old & new for old, new in zip(batch.kept, self._split(batch, keep), strict=True)])
+
+    def spared(self, batch: Spans, targets: Tensor) -> list[np.ndarray]:
+        return [np.zeros(len(units), dtype=bool) for units in batch.units]
+
+    def variants(self, token: int, rng: np.random.Generator) -> int:
+        """Another token of the class of one, drawn; the token itself if there is none. A system whose model has some names
+        `replace` among its `perturbs`."""
+        return token
+
+    def replaced(self, batch: Spans, chosen: np.ndarray, seeds: Sequence[int]) -> Spans:
+        places = []
+        for place, flags, seed in zip(batch.places, self._split(batch, chosen), seeds, strict=True):
+            ids, rng = place.window.ids.copy(), np.random.default_rng(seed)
+            for at in np.flatnonzero(flags[: len(ids)]):
+                ids[at] = self.variants(int(ids[at]), rng)
+            places.append(place._replace(window=replace(place.window, ids=ids)))
+        return replace(batch, places=places)
+
+    def noised(self, batch: Spans, chosen: np.ndarray, seeds: Sequence[int], scale: float) -> Spans:
+        flags = self._split(batch, chosen)
+        return replace(batch, noise=[Noise(each, seed, scale) for each, seed in zip(flags, seeds, strict=True)])
 
     @torch.no_grad()
     def embed(self, batch: Spans) -> Tensor:
@@ -194,9 +230,27 @@ class SpanModel:
 
     def _embeds(self, batch: Spans, inputs: Inputs) -> Tensor:
         embeds, kept = inputs.embeds[inputs.positions].float(), np.concatenate([np.empty(0, bool), *batch.kept])
+        if any(noise is not None for noise in batch.noise):
+            embeds = self._with_noise(batch, embeds)
         if kept.all():
             return embeds
         return torch.where(torch.from_numpy(kept).to(self.device).unsqueeze(-1), embeds, self.blanks(inputs))
+
+    def _with_noise(self, batch: Spans, embeds: Tensor) -> Tensor:
+        """Embeddings [positions, D] with the noise of each span."""
+        rows = []
+        for row, noise in zip(torch.split(embeds, self.sizes(batch).tolist()), batch.noise, strict=True):
+            if noise is not None and noise.places.any():
+                places = torch.from_numpy(noise.places).to(row.device)
+                drawn = np.random.default_rng(noise.seed).standard_normal((int(noise.places.sum()), row.shape[1]), np.float32)
+                size = noise.scale * row[places].square().mean().sqrt()
+                row = row.index_put((places,), row[places] + size * torch.from_numpy(drawn).to(row.device))
+            rows.append(row)
+        return torch.cat(rows)
+
+    def _split(self, batch: Spans, flags: np.ndarray) -> list[np.ndarray]:
+        """A flat row [positions] of flags, split into one array for each span."""
+        return np.split(flags, np.cumsum(self.sizes(batch))[:-1])
 
     def _units(self, place: Place) -> Units:
         first, stop = int(place.window.word[0]), int(place.window.word[-1]) + 1
@@ -220,24 +274,33 @@ def _shifted(window: Window, first: int, last: int) -> Iterator[tuple[int, int]]
 
 
 def evidence(
-    model: SpanModel, places: Sequence[Place], tokens: Sequence[tuple[int, int]], method: str, spans: int
+    model: SpanModel, batch: Spans, tokens: Sequence[tuple[int, int]], method: str, spans: int, measured: Sequence[bool] = ()
 ) -> list[dict[str, Any]]:
     """The columns of each entity that explain it by a method: `evidence`, its `spans` strongest runs of words, and
-    `context_share`, `hard_share` and `soft_share`, how much of all units' absolute scores text, template and soft prompt have.
+    `context_share`, `hard_share` and `soft_share`, how much of all units' absolute scores text, template and soft prompt have;
+    `boundary_mass` and `boundary_lift`, see `boundary_shares`; of those `measured` also `stability` and `shift_margin`.
 
     Args:
-        places, tokens: of the entities, and their first and last token there. All are explained in one pass.
+        tokens: the first and the last token of each entity of the batch. All are explained in one pass.
+        measured: flags of the entities that are explained again in changed copies; of none by default.
     Raises:
         ValueError: a score is not finite.
     """
-    batch = model.spans(places, [""] * len(places))
-    settings = Settings(tokens_per_pass=max(1, int(model.sizes(batch).sum())), residual=False)
-    rows = []
-    explanations = explain(model, batch, torch.tensor(tokens), method, settings)
+    settings = Settings(tokens_per_pass=max(1, int(model.sizes(batch).sum())), residual=False, fuse=model.fuse)
+    work, rows = work_for(model, batch, torch.tensor(tokens), settings), []
+    explanations = explained(work, method)
     for explanation, units in zip(explanations, batch.units, strict=True):
         if explanation.status == NOT_FINITE:
             raise ValueError("a score is not finite")
         shares = {column: explanation.shares.get(kind, 0.0) for kind, column in SHARES.items()}
         runs = evidence_rows(explanation.of_text, top_spans(explanation, spans, units.spoken))
+        mass, lift = boundary_shares(explanation)
+        shares |= {"boundary_mass": mass, "boundary_lift": lift}
         rows.append({"evidence": [run | {"weight": run["weight"] * shares["context_share"]} for run in runs], **shares})
+    members = [member for member, chosen in enumerate(measured) if chosen]
+    if members:
+        part = work.only(members)
+        stable = stability(part, method, [explanations[member] for member in members], perturbed(part), explained)
+        for member, value, margin in zip(members, stable, shift_margins(part), strict=True):
+            rows[member] |= {"stability": value.value, "shift_margin": margin}
     return rows

@@ -11,7 +11,7 @@ from engine.errors import ConfigError, RowError
 from engine.models.base import ModelSpec, load
 from engine.models.columns import list_values
 from engine.models.entities.spans import Span, Window, spans_within
-from engine.models.entities.system import EntitySystem
+from engine.models.entities.system import EntitySystem, entity_id
 from engine.models.explained import Group
 from engine.models.tokens import WORDS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.explain.settings import Settings
 
 # Options of a run that do not affect its answers.
-_EVIDENCE = ("evidence", "spans", "every")
+_EVIDENCE = ("evidence", "spans", "every", "stability")
 
 
 class ExplainedEntities:
@@ -32,7 +32,7 @@ class ExplainedEntities:
     kind = "an extractor of entities"
 
     def __init__(self, system: EntitySystem, names: Sequence[str], targets: Mapping[str, str]) -> None:
-        self.system = system
+        self.system, self.perturbs = system, system.perturbs
         types = [system.names[number] for number in system.types]
         for name in names:
             if name not in types:
@@ -64,7 +64,7 @@ class ExplainedEntities:
             for entity in wanted:
                 kind = self.system.names.index(entity["name"])
                 for window, first, last in _windows_with(_span(entity, kind, *words[row][:2]), windows):
-                    entities.append((row, f"{ids[row]} {entity['start']}-{entity['end']} {entity['name']}"))
+                    entities.append((row, entity_id(ids[row], entity["start"], entity["end"], entity["name"])))
                     places.append(Place(window, kind, *words[row]))
                     tokens.append((first, last))
         if not places:

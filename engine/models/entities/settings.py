@@ -27,6 +27,14 @@ class EntityOptions(TextOptions):
         "Evidence of every entity, at several times the cost; false: only of the best-scored one of each type in a report.",
         at="explain.every",
     )
+    stability: float = key(
+        0.0,
+        "Share of the reports, chosen by id, whose explained entities also get stability and shift_margin, from eight changed "
+        "copies of each.",
+        at="explain.stability",
+        low=0,
+        high=1,
+    )
 
     def __post_init__(self) -> None:
         for name, value in self.thresholds.items():
@@ -34,6 +42,8 @@ class EntityOptions(TextOptions):
                 raise ConfigError(f"entities.thresholds: {name} must lie between 0 and 1, and is {value:g}")
         if self.every and self.evidence == "none":
             raise ConfigError("explain.every: with explain.method=none there is no evidence; leave one of them out")
+        if self.stability > type(self).stability and self.evidence == "none":
+            raise ConfigError("explain.stability: with explain.method=none there is no evidence; leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,12 @@ class EntityData:
     types: tuple[str, ...] = key((), "Entity types to learn; empty: all types of the training set.")
     share: float = key(1.0, "Share of the training set to learn from, chosen by id.", low=0.0001, high=1.0)
     eval_share: float = key(1.0, "Share of the validation and test sets to measure on, chosen by id.", low=0.0001, high=1.0)
+    test_share: float = key(
+        0.0,
+        "Share of the training set, by a hash of the id, that becomes the missing test set; 0: valid does.",
+        low=0.0,
+        high=0.5,
+    )
     cut_share: float = key(0.1, "Share of the training set that replaces a missing validation or test set.", low=0.01, high=0.5)
 
 

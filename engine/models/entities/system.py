@@ -20,7 +20,7 @@ from engine.models.entities.settings import EntityOptions
 from engine.models.entities.spans import Window, collate, windows
 from engine.models.token_system import TokenSystem
 from engine.models.tokens import WORDS
-from engine.records import AUTO, ENTITIES, REVIEW, entities_fields
+from engine.records import AUTO, ENTITIES, REVIEW, entities_fields, in_share
 from engine.text.assertions import Scope, Scopes
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from engine.models.entities.explainable import SpanModel
 
 DECODING = "decoding.json"
+
+
+def entity_id(record_id: str, start: int | None, end: int | None, kind: str) -> str:
+    """The id of an entity when it is explained, which seeds every random draw: the same wherever that happens."""
+    return f"{record_id} {start}-{end} {kind}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class EntitySystem(TokenSystem):
     span_model_at: ClassVar[str]
     # How far a margin can move, in multiples of a small change of the probabilities.
     margin_slope: ClassVar[float] = 0.0
+    # How copies of its texts can be changed when stability is measured, see `engine.explain.stability.perturbed`.
+    perturbs: ClassVar[tuple[str, ...]] = ("mask", "noise", "edge", "truncate")
     # What the message about an unknown type adds.
     hint: ClassVar[str] = ""
 
@@ -98,6 +105,10 @@ class EntitySystem(TokenSystem):
         begin, but no end follows."""
         raise NotImplementedError
 
+    def repaired_places(self, windows: Sequence[Window], outputs: Any) -> set[Start]:
+        """The places in some windows whose tag stands where none of its kind can, and was read as another one."""
+        return set()
+
     @cached_property
     def span_model(self) -> "SpanModel":
         """The model as it is explained."""
@@ -105,7 +116,8 @@ class EntitySystem(TokenSystem):
 
     def reasons(self, report: Mapping[str, Any], spans: Sequence["Candidate"]) -> list[str]:
         """The reasons to review a report with these entities."""
-        return ["text_truncated"] if report["truncated_chars"] else []
+        reasons = {"text_truncated": report["truncated_chars"] > 0, "other_language": not report["in_language"]}
+        return [reason for reason, holds in reasons.items() if holds]
 
     @property
     def beside(self) -> tuple[int, int]:
@@ -155,9 +167,10 @@ class EntitySystem(TokenSystem):
         """
         words = {name: list_values(prepared[name]) for name in WORDS}
         windows, scopes = self.windows(prepared), prepared["scopes"].to_pylist()
-        reports = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars"]).to_pylist()
-        spans, lost = self._spans(windows)
-        evidence = self._evidence(spans, windows, words) if self.options.evidence != "none" else {}
+        reports = prepared.select(["row", "record_id", "text_sha256", "text_chars", "truncated_chars", "in_language"]).to_pylist()
+        spans, lost, repaired = self._spans(windows)
+        ids = [report["record_id"] for report in reports]
+        evidence = self._evidence(spans, windows, words, ids) if self.options.evidence != "none" else {}
         for number, report in enumerate(reports):
             said = None if scopes[number] is None else Scopes(Scope(**scope) for scope in scopes[number])
             reasons = self.reasons(report, spans[number])
@@ -169,36 +182,42 @@ class EntitySystem(TokenSystem):
                     self._entity(span, words, said, evidence.get(span, {}), report["text_chars"]) for span in spans[number]
                 ],
                 "invalid_start_gt_end": lost[number],
+                "repaired_tags": repaired[number],
                 "text_sha256": report["text_sha256"],
                 "n_tokens": len(words["input_ids"][number]),
                 "n_windows": len(windows[number]),
                 "truncated_chars": report["truncated_chars"],
             }
 
-    def _spans(self, windows: Sequence[Sequence[Window]]) -> "tuple[list[list[Candidate]], Counter[int]]":
-        """The spans of each report, and how many starts have ends only before them in every window that contains them."""
-        per_text, lost = self._candidates(windows, [self.decoding])
+    def _spans(self, windows: Sequence[Sequence[Window]]) -> "tuple[list[list[Candidate]], Counter[int], Counter[int]]":
+        """The spans of each report, how many starts have ends only before them in every window that contains them, and how many
+        tags were repaired."""
+        per_text, lost, repaired = self._candidates(windows, [self.decoding])
         # A window may end within an entity that another one holds whole.
         lost -= {(span.text, span.first, span.type) for spans in per_text for span in spans}
-        return [select(spans, self.decoding) for spans in per_text], Counter(text for text, _, _ in lost)
+        counts = (Counter(text for text, _, _ in starts) for starts in (lost, repaired))
+        return [select(spans, self.decoding) for spans in per_text], *counts
 
     def _candidates(
         self, windows: Sequence[Sequence[Window]], decodings: Sequence[Decoding]
-    ) -> "tuple[list[list[Candidate]], set[Start]]":
-        """The candidates of each text under each of some decodings, and the starts without an end; see `decode`."""
+    ) -> "tuple[list[list[Candidate]], set[Start], set[Start]]":
+        """The candidates of each text under each of some decodings, the starts without an end (see `decode`), and the repaired
+        places."""
         import torch
 
         per_text: list[list[Candidate]] = [[] for _ in windows]
         lost: set[Start] = set()
+        repaired: set[Start] = set()
         with torch.inference_mode():
             for shown in self._batches(windows):
                 outputs = self.outputs(shown)
+                repaired |= self.repaired_places(shown, outputs)
                 for decoding in decodings:
                     spans, starts = self.decode(shown, outputs, decoding)
                     for span in spans:
                         per_text[span.text].append(span)
                     lost |= starts
-        return per_text, lost
+        return per_text, lost, repaired
 
     def _batches(self, windows: Sequence[Sequence[Window]]) -> Iterator[list[Window]]:
         """All windows in batches of similar length; with `deterministic` each alone, so that neither other windows nor the length
@@ -209,9 +228,13 @@ class EntitySystem(TokenSystem):
             yield [flat[at] for at in batch]
 
     def _evidence(
-        self, spans: Sequence[Sequence["Candidate"]], windows: Sequence[Sequence[Window]], words: Mapping[str, Sequence[Any]]
+        self,
+        spans: Sequence[Sequence["Candidate"]],
+        windows: Sequence[Sequence[Window]],
+        words: Mapping[str, Sequence[Any]],
+        ids: Sequence[str],
     ) -> dict["Candidate", dict[str, Any]]:
-        """Evidence of all spans, or of the best one of each type in each report."""
+        """Evidence of all spans, or of the best one of each type in each report, whose ids are given."""
         from engine.models.entities.explainable import Place, evidence
 
         chosen = [span for of_text in spans for span in of_text]
@@ -227,13 +250,18 @@ class EntitySystem(TokenSystem):
             Place(window_at[span.text, span.window], span.type, *(words[name][span.text] for name in WORDS[2:]))
             for span in chosen
         ]
+        names = []
+        for span, place in zip(chosen, places, strict=True):
+            first, last = (place.window.word[token] for token in span.tokens)
+            names.append(entity_id(ids[span.text], place.word_start[first], place.word_end[last], self.names[span.type]))
+        drawn = [in_share(ids[span.text], self.options.stability, "stability", 0) for span in chosen]
         lengths = [len(place.window) + self.beside[1] for place in places]
         rows: dict[Candidate, dict[str, Any]] = {}
         # A backward pass takes about twice the memory of a forward pass.
         for batch in self.together([1] * len(chosen), lengths, max(1, self.budget // 2)):
-            members, shown = ([column[at] for at in batch] for column in (chosen, places))
-            tokens = [span.tokens for span in members]
-            explained = evidence(self.span_model, shown, tokens, self.options.evidence, self.options.spans)
+            members, shown, named, measured = ([column[at] for at in batch] for column in (chosen, places, names, drawn))
+            together, tokens = self.span_model.spans(shown, named), [span.tokens for span in members]
+            explained = evidence(self.span_model, together, tokens, self.options.evidence, self.options.spans, measured)
             rows |= dict(zip(members, explained, strict=True))
         return rows
 

@@ -13,9 +13,11 @@ from engine.models.entities.scores import candidates_of
 from engine.models.entities.tuning import select_all
 from engine.models.explained import ASKED
 from engine.models.rows import answers_schema
+from engine.records import in_share
 from tests.models.conftest import records
 from tests.models.entities.conftest import PACKAGE, tagger, written
 from tests.models.prompt_mrc.conftest import World
+from tests.toys import tagged
 
 TEXTS = [
     "today we saw  the\tman 😀 sell hill green pear tree",
@@ -23,6 +25,7 @@ TEXTS = [
     " ".join(World.make(9, seed=4).texts),
     "no red\u00a0apple. A plum.",
 ]
+IDS = records(TEXTS)["record_id"].to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def test_the_package_itself_is_no_system():
 def test_entities_are_words_of_the_text_and_do_not_overlap(coded):
     assert coded[2]["n_windows"] > 3 and sum(len(row["entities"]) for row in coded) > 20
     for row, text in zip(coded, TEXTS, strict=True):
-        assert row["decision"] == "auto" and row["n_tokens"] > 0 and row["invalid_start_gt_end"] == 0
+        assert row["decision"] == "auto" and row["n_tokens"] > 0 and row["invalid_start_gt_end"] == row["repaired_tags"] == 0
         assert places(row) == sorted(places(row))
         end = 0
         for each in row["entities"]:
@@ -94,6 +97,61 @@ def test_evidence_is_of_the_text_alone_and_of_the_best_of_each_type(scattered, c
     every = rows(tagger(scattered, every=True, evidence="gradient_x_input"))
     assert all(each["evidence"] is not None for row in every for each in row["entities"])
     assert not any(each["evidence"] for row in rows(tagger(scattered, evidence="none")) for each in row["entities"])
+
+
+@pytest.mark.parametrize("method", ["attnlrp", "gradient_x_input"])
+def test_how_stable_evidence_is_and_how_much_of_it_lies_at_the_ends(scattered, coded, tmp_path, method):
+    drawn = [in_share(name, 0.5, "stability", 0) for name in IDS]
+    assert 0 < sum(drawn) < len(drawn)
+    found = rows(tagger(scattered, every=True, evidence=method, stability=0.5))
+    answers = written(tmp_path / "a.parquet", TEXTS, found)
+    options = {"run": "abc", "of": PACKAGE, "options": {}, "method": method, "faithfulness": 1.0, "stability": 0.5}
+    explainer = explanations.load(ModelSpec("", str(scattered), options, {"answers": [answers], "threads": 1}))
+    _, prepared = run.prepare(explainer, records(TEXTS))
+    told = {row["row"]: row["targets"] for row in run.answer(explainer, prepared, pa.schema([])).to_pylist()}
+    stable = 0
+    for number, row in enumerate(found):
+        # A run of jobs.explain draws the same reports and the same copies, so it says the same.
+        for each, target in zip(row["entities"], told[number], strict=True):
+            shares = ("boundary_mass", "boundary_lift")
+            assert [each[name] for name in shares] == pytest.approx([target[f"m_{name}"] for name in shares], abs=1e-5)
+            if drawn[number]:
+                names = [name for name in ("stability", "shift_margin") if target[f"m_{name}"] is not None]
+                assert [each[name] for name in names] == pytest.approx([target[f"m_{name}"] for name in names], abs=1e-4)
+                stable += each["stability"] is not None
+            else:
+                assert each["stability"] is each["shift_margin"] is target["m_stability"] is None
+    assert stable > 0
+
+
+def test_no_evidence_has_no_stability(scattered, coded):
+    for row in coded:
+        for each in row["entities"]:
+            assert each["stability"] is each["shift_margin"] is None
+            assert (each["boundary_mass"] is None) == (each["evidence"] is None)
+    with pytest.raises(ConfigError, match=r"^explain\.stability: with explain\.method=none there is no evidence; leave one"):
+        tagger(scattered, stability=0.5, evidence="none")
+
+
+def test_repaired_places_of_all_windows_are_counted_once(scattered):
+    class Repairing(tagged.Tagged):
+        def repaired_places(self, windows, outputs):
+            assert len(windows) == len(outputs)
+            return {(window.text, int(word), 0) for window in windows for word in window.word[:2]} | {(0, 1, 1)}
+
+    plain = tagger(scattered)
+    system = Repairing(plain.checkpoint, plain.options, {"threads": 1, "batch_tokens": 64})
+    repaired = []
+    for of_text in system.windows(system.prepare(records(TEXTS))):
+        repaired.append(len({int(word) for window in of_text for word in window.word[:2]}))
+    repaired[0] += 1
+    assert [row["repaired_tags"] for row in rows(system)] == repaired and repaired[2] > 3
+
+
+def test_a_text_in_another_language_is_reviewed(system):
+    german, english = rows(system, ["Der Tumor ist im Gesunden entfernt.", "The tumour is removed."])
+    assert (german["decision"], german["reasons"]) == ("review", ["other_language"])
+    assert (english["decision"], english["reasons"]) == ("auto", [])
 
 
 def test_types_are_chosen_and_a_text_that_is_cut_is_reviewed(scattered):
@@ -150,7 +208,9 @@ def test_every_method_explains_its_entities(scattered, coded, tmp_path, method):
 
 
 def test_the_probability_is_the_score_of_the_row(system, coded):
-    explained = module_of(PACKAGE, "explained").load(ModelSpec(PACKAGE, str(system.checkpoint.folder)), (), {})
+    explained = module_of(PACKAGE, "explained").load(
+        ModelSpec(PACKAGE, str(system.checkpoint.folder), {"precision": "fp32"}), (), {}
+    )
     asked = explained.asked(coded[0])
     prepared = system.prepare(records(TEXTS[:1])).append_column("asked", pa.array([asked], ASKED))
     (group,) = explained.groups(prepared, Settings())
