@@ -16,7 +16,7 @@ class Output:
 @dataclass
 class Config:
     output: Output = section(Output)
-    texts: int = key(200, "Number of synthetic reports in the folder.", low=1)
+    texts: int = key(200, "Number of synthetic reports in the folder, for each language of its models.", low=1)
 
 
 @job(

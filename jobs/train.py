@@ -52,9 +52,11 @@ def main(config: Any) -> None:
     cautions = recipe.cautions(figures)
     print("\n".join(recipe.report(figures)))
     print(f"Checkpoint: {output}; its model card, with all figures: {output}/README.md")
-    # A job must be told a system of the user's own.
-    choice = "" if system in base.systems() else f"model.system={system} "
-    name = JOBS.get(import_module(system).TABLE)
+    module, systems = import_module(system), base.systems()
+    # A job must be told a system of the user's own, and one that is not its default.
+    alone = list(systems.values()).count(module.TABLE) == 1
+    choice = "" if system in systems and (alone or getattr(module, "DEFAULT", False)) else f"model.system={system} "
+    name = JOBS.get(module.TABLE)
     command = f"python -m jobs.{name} {choice}" if name else choice
     print(f"To use it: {command}model.path={output}{' input.path=... output.path=...' if name else ''}")
     if cautions:

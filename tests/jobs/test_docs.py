@@ -110,7 +110,8 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", QUERIES, re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def analyst(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with reports.csv and its table of codes: three good reports, one broken."""
+    """A folder with reports.csv and its table of codes: three good reports, one broken. Beside them Chinese records (`visits`)
+    and their table of entities (`derm`)."""
     import csv
 
     import pyarrow as pa
@@ -140,7 +141,37 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "coded" / "codes").mkdir(parents=True)
     for number in range(2):
         pq.write_table(table.slice(2 * number, 2), folder / "coded" / "codes" / f"0001-{number:04d}.parquet")
+    write_visits(folder)
     return folder
+
+
+def write_visits(folder: Path) -> None:
+    """Three visits of two patients. The second one names a symptom twice, denies one and has a drug of the past; in the third
+    nothing counts; a fourth has no text."""
+    import pyarrow.parquet as pq
+
+    visits = {"1": ("p", "2024-01-02", "红斑，予糠酸莫米松"), "2": ("p", "2024-02-03", "🩺瘙痒，红斑，瘙痒，无发热，曾用泼尼松")}
+    visits |= {"3": ("q", "2024-01-02", "湿疹，曾用泼尼松"), "4": ("q", "2024-03-04", None)}
+    marks = [("1", "SYMPTOM", "红斑", "affirmed"), ("1", "DRUG", "糠酸莫米松", "affirmed"), ("2", "SYMPTOM", "瘙痒", "affirmed")]
+    marks += [("2", "SYMPTOM", "红斑", "affirmed"), ("2", "SYMPTOM", "瘙痒", "affirmed"), ("2", "SYMPTOM", "发热", "negated")]
+    marks += [("2", "DRUG", "泼尼松", "historical"), ("3", "DISEASE", "湿疹", "affirmed"), ("3", "DRUG", "泼尼松", "historical")]
+    kept = [pa.field(name, pa.string()) for name in ("patient_id", "visit_date")]
+    rows: dict[str, dict] = {}
+    for record_id, (patient, day, text) in visits.items():
+        known = {"record_id": record_id, "patient_id": patient, "visit_date": day, "source": "a", "position": 0}
+        known |= {"reasons": [], "run_id": "r", "model_digest": "m"}
+        failed = {"decision": "failed", "failure": {"kind": "missing_text", "detail": ""}}
+        rows[record_id] = known | (failed if text is None else {"decision": "auto", "entities": []})
+    for record_id, kind, word, said in marks:
+        entities, text = rows[record_id]["entities"], visits[record_id][2]
+        start = text.index(word, max((each["end"] for each in entities), default=0))
+        entities.append({"type": kind, "start": start, "end": start + len(word), "assertion": said})
+    for path in ("visits", "derm/entities"):
+        (folder / path).mkdir(parents=True)
+    schema = pa.schema([*records.table_schema(records.entities_fields()), *kept])
+    pq.write_table(pa.Table.from_pylist(list(rows.values()), schema), folder / "derm" / "entities" / "0001-0000.parquet")
+    texts = [{"record_id": number, "patient_id": a, "visit_date": b, "text": c} for number, (a, b, c) in visits.items()]
+    pq.write_table(pa.Table.from_pylist(texts), folder / "visits" / "corpus-00000.parquet")
 
 
 EXPECTED = [
@@ -149,6 +180,11 @@ EXPECTED = [
     {("low_confidence", 2), ("low_margin", 1)},
     {("reports.csv", "missing_text", 1)},
     {("007", "C50", "Brêast", 0.5), ("007", "C50", "carcinoma", 0.25), ("b", "C18", "Colon", 0.5)},
+    {
+        ("p", "2024-01-02", "DRUG", "糠酸莫米松", ""),
+        ("p", "2024-01-02", "SYMPTOM", "红斑", ""),
+        ("p", "2024-02-03", "SYMPTOM", "瘙痒, 红斑", "发热"),
+    },
 ]
 
 
@@ -163,6 +199,32 @@ def test_every_query_of_the_readme_gives_the_right_answer_both_ways(analyst: Pat
         answer = space["answer"]
         rows = answer.rows() if hasattr(answer, "rows") else answer.fetchall()
         assert len(rows) == len(set(rows)) and set(rows) == EXPECTED[number // 2], query
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_commands_of_the_page_of_queries_make_what_its_last_query_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shlex
+    import subprocess
+    import sys
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^    python (-m jobs\..+)$", QUERIES, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        done = subprocess.run([sys.executable, *shlex.split(command)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    space: dict = {}
+    exec("import duckdb\nimport polars as pl", space)
+    exec(BLOCKS[-2], space)
+    in_polars = space["answer"].rows()
+    exec(BLOCKS[-1], space)
+    assert in_polars == space["answer"].fetchall()
+    assert {kind for _, _, kind, affirmed, _ in in_polars if affirmed} == {"SYMPTOM", "DRUG"}
+    assert any(negated for *_, negated in in_polars)
 
 
 PANDAS = [

@@ -25,7 +25,7 @@ def test_entities_with_the_least_sure_first(found_run, tmp_path):
     texts = f"{found_run.folder}/*.txt"
     assert write(found_run, texts, tmp_path / "page.html", "page.order=least_sure", "page.reports=3") == 0
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert cards(tmp_path / "page.html")[0] == ("review", "n3.txt") and "read in part" in page and "to review" not in page
+    assert cards(tmp_path / "page.html")[0] == ("review", "n3.txt") and "to be checked" in page and "to review" not in page
     assert "3 entities one by one, the least certain first" in page and "words that decided" in page
     assert ">Drug</mark>" in page and "Report 3: patient 1" in re.sub(r"<[^>]*>", "", page)
 

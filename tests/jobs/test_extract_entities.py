@@ -56,7 +56,7 @@ def test_either_name_runs_either_system():
 
 
 def test_the_options_of_a_run_are_named_as_ever():
-    names = "max_tokens types questions prompts nested flat_across_types thresholds evidence spans every precision"
+    names = "max_tokens types questions prompts nested flat_across_types thresholds evidence spans every stability precision"
     assert set(run_config(config()).model.options) == {*names.split(), "deterministic"}
 
 

@@ -2,6 +2,7 @@
 
 from engine.benchmarks import gpu_folder
 from jobs import gpu_check
+from jobs._front import CONF
 
 
 def test_every_system_that_has_a_name_is_in_it(tmp_path, monkeypatch, capsys):
@@ -14,7 +15,8 @@ def test_every_system_that_has_a_name_is_in_it(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(gpu_folder, "write", write)
     assert gpu_check.main.run([f"output.path={tmp_path}/my folder"]) == 0
-    systems = {name: f"engine.models.{name}" for name in ("prompt_mrc", "site_classifier")}
+    systems = {file.stem: f"engine.models.{file.stem}" for file in sorted(CONF.glob("model/*.yaml"))}
+    assert {"prompt_mrc", "site_classifier"} <= set(systems)
     assert asked == [(tmp_path / "my folder", systems, 200, 65536)]
     assert (
         capsys.readouterr().out == f"{tmp_path}/my folder: 2 MB; copy it to the other machine, and there: python3 gpu_check.py\n"
