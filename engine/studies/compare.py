@@ -7,6 +7,7 @@ Neither knows of the other.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,24 @@ def macro_f1(hits: ArrayLike, predicted: ArrayLike, gold: ArrayLike) -> NDArray:
 def truth(table: pa.Table, name: str) -> NDArray:
     """A column of truth values of every label, [texts, labels]."""
     return np.array(table[name].to_pylist(), dtype=bool).reshape(len(table), -1)
+
+
+def one_family(compared: Sequence[tuple[str, str, Row]]) -> list[tuple[str, str, Row]]:
+    """The comparisons of several corpora (corpus, arm, row) with p after Holm over all of them, metric by metric."""
+    families: dict[tuple[str, str], dict[tuple[str, str, str], float]] = {}
+    for corpus, arm, row in compared:
+        if row.metric.endswith(P):
+            family = families.setdefault((row.metric.removesuffix(P), row.slice.rpartition(", ")[2]), {})
+            family[corpus, arm, row.slice] = row.value
+    corrected = {
+        (metric + HOLM, *place): value
+        for (metric, _), family in families.items()
+        for place, value in zip(family, holm(list(family.values())), strict=True)
+    }
+    return [
+        (corpus, arm, replace(row, value=corrected.get((row.metric, corpus, arm, row.slice), row.value)))
+        for corpus, arm, row in compared
+    ]
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

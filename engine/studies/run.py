@@ -25,7 +25,7 @@ from engine.models.base import Say
 from engine.storage import whole_file
 from engine.storage.claim import Kind, claim
 from engine.studies import results
-from engine.studies.compare import Arms
+from engine.studies.compare import Arms, one_family
 from engine.studies.results import SCHEMA, Measured, table_of
 from engine.studies.study import AFTER, AT, Arm, Study, read_study
 
@@ -182,13 +182,13 @@ class Runner:
         by_arm = {arm.key: self._rows(arm) for arm in arms}
         measured = {key: digests[key] for key, rows in by_arm.items() if rows is not None}
         rows = pa.concat_tables([SCHEMA.empty_table(), *(table for table in by_arm.values() if table is not None)])
-        summaries: list[pa.Table] = []
-        for corpus in self.study.corpora:
-            corpus_arms = Arms(self.study, corpus, rows, self._answers)
-            compared = (row for comparison in self.study.compare for row in corpus_arms.compared(comparison))
-            for arm_name, row in (*corpus_arms.means(), *compared):
-                summaries.append(table_of(self.study.name, corpus, arm_name, None, [row]))
-        table = pa.concat_tables([rows, *summaries])
+        by_corpus = {corpus: Arms(self.study, corpus, rows, self._answers) for corpus in self.study.corpora}
+        summaries = [(corpus, *each) for corpus, of_corpus in by_corpus.items() for each in of_corpus.means()]
+        for comparison in self.study.compare:
+            compared = [(corpus, *each) for corpus, of_corpus in by_corpus.items() for each in of_corpus.compared(comparison)]
+            summaries += one_family(compared) if comparison.together else compared
+        made = [table_of(self.study.name, corpus, arm, None, [row]) for corpus, arm, row in summaries]
+        table = pa.concat_tables([rows, *made])
         unchanged = all(self._recorded_digests.get(key) == digest for key, digest in digests.items())
         names = {arm.name for arm in arms} if unchanged else set()
         present = {_summary_key(row) for row in table.to_pylist() if row["seed"] is None}

@@ -82,7 +82,8 @@ class Comparison:
         less: factor -> level: from each difference the same difference at this level is taken (an interaction).
         over: `seeds`: a paired t-test; `texts`: a paired bootstrap over test texts, the models fixed.
         ratio: the first figure is divided by the second, where it else is what it has more; there is no p then.
-    Comparisons of one entry, corpus and metric are one family of Holm's correction.
+        together: whether the comparisons of all corpora are one family of Holm's correction; else those of each corpus are.
+    Only comparisons of one entry and metric are in one family.
     """
 
     factor: str
@@ -91,6 +92,7 @@ class Comparison:
     over: tuple[str, ...] = (SEEDS, TEXTS)
     less: Mapping[str, str] = field(default_factory=dict)
     ratio: bool = False
+    together: bool = False
 
     def slice(self, against: str) -> str:
         return ", ".join([f"{'of' if self.ratio else 'less'} {against}", *(f"less {level}" for level in self.less.values())])
@@ -227,9 +229,9 @@ def study_of(name: str, values: Any) -> Study:
 
 
 def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any) -> Comparison:
-    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less", "ratio"})
+    unknown = sorted(set(entry) - {"factor", "with", "pairs", "metrics", "over", "less", "ratio", "together"})
     if unknown or "metrics" not in entry or ("with" in entry) == ("pairs" in entry):
-        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over, less and ratio")
+        raise wrong("a comparison has metrics, either with or pairs, and perhaps factor, over, less, ratio and together")
     if entry.get("ratio") and entry.get("less"):
         raise wrong("a comparison is a ratio, or has less")
     factor = entry.get("factor", ARM)
@@ -243,4 +245,5 @@ def _comparison(entry: Mapping[str, Any], factors: Mapping[str, Any], wrong: Any
             raise wrong(f"there is no level '{level}' of {name} to compare")
     over = tuple(entry.get("over", (SEEDS, TEXTS)))
     pairs = tuple((str(one), str(other)) for one, other in pairs)
-    return Comparison(factor, pairs, tuple(entry["metrics"]), over, entry.get("less") or {}, bool(entry.get("ratio")))
+    flags = bool(entry.get("ratio")), bool(entry.get("together"))
+    return Comparison(factor, pairs, tuple(entry["metrics"]), over, entry.get("less") or {}, *flags)

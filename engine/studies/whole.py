@@ -10,6 +10,7 @@ The settings of an arm:
     settle: false         thresholds keep their initial values
     use: {after: ...}     no training: another arm's model, measured on this arm's corpus
     answer.<option>       an option of the product while it is measured: questions, prompts of another checkpoint
+    explain.<key>         of `engine.studies.explaining.Options`, for measures of explanations
     <measure>.<key>       a setting of a measure of the study
 
 A model is stored in `<models>/<system>/<digest>`, the digest of everything that determines it: `checkpoint/`, and
@@ -39,6 +40,7 @@ from engine.training.loop import Worker
 from engine.training.run import train_phases, write_settled
 
 USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION = "use", "untrained", "settle", "answer", "train", "precision"
+EXPLAIN = "explain"
 CHECKPOINT, FITTED = "checkpoint", "fitted.json"
 _LOOP = {"report_every": 50, "checkpoint_every": 200}
 
@@ -131,7 +133,16 @@ def _settings(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: the recipe has no such setting.
     """
     kinds = get_type_hints(base.recipe(system_of(task)).Settings)
-    not_for_recipe = {USE, UNTRAINED, SETTLE, ANSWER, TRAIN, PRECISION, *(name.rpartition(".")[2] for name in task.study.measure)}
+    not_for_recipe = {
+        USE,
+        UNTRAINED,
+        SETTLE,
+        ANSWER,
+        TRAIN,
+        PRECISION,
+        EXPLAIN,
+        *(name.rpartition(".")[2] for name in task.study.measure),
+    }
     sections: dict[str, dict[str, Any]] = {name: {} for name, kind in kinds.items() if is_dataclass(kind)}
     single = {}
     for name, value in values.items():

@@ -8,8 +8,9 @@ from scipy.stats import ttest_rel
 from engine.errors import ContractError
 from engine.evaluation.resample import Estimate
 from engine.evaluation.spans import Mention
-from engine.studies.compare import holm, over_seeds, over_texts
-from engine.studies.prompt_mrc.spans import counts_by_text
+from engine.studies.compare import holm, one_family, over_seeds, over_texts
+from engine.studies.results import Row
+from engine.studies.spans import counts_by_text
 
 Found = Mapping[str, Sequence[Mention]]
 
@@ -68,3 +69,16 @@ def test_the_difference_of_several_pairs_is_their_mean() -> None:
     # F1 of 1 less 0, and of 2/3 less 1.
     estimate, p = difference(gold, (gold, none), (half, gold), rounds=100)
     assert estimate.value == pytest.approx((1 - 1 / 3) / 2) and p is not None and 0 < p <= 1
+
+
+def test_comparisons_of_several_corpora_may_be_one_family_of_holms_correction():
+    def compared(corpus, p):
+        return [
+            (corpus, "guided", Row(f"f1{name}", value, slice="less plain, over texts"))
+            for name, value in (("", 0.1), (".p", p), (".holm", p))
+        ]
+
+    rows = one_family([*compared("one", 0.03), *compared("other", 0.01)])
+    # The smaller of two counts twice, the larger once but never less than the smaller.
+    assert [row.value for _, _, row in rows] == [0.1, 0.03, 0.03, 0.1, 0.01, 0.02]
+    assert one_family([]) == []

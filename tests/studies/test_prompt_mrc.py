@@ -13,7 +13,7 @@ from engine.models.prompt_mrc.texts import load_corpus
 from engine.models.run import records_of
 from engine.studies.prompt_mrc.cost import _logits, cost, open_heads
 from engine.studies.prompt_mrc.pairs import shares
-from engine.studies.prompt_mrc.spans import renamed
+from engine.studies.spans import renamed
 from engine.studies.training import seconds_per_epoch
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 

@@ -23,11 +23,11 @@ from engine.models.prompt_mrc.recipe import SYSTEM
 from engine.models.prompt_mrc.texts import with_tumours
 from engine.sources.labelled import Document, Labelled, Omitted, Span, marked_types, read_documents
 from engine.sources.labelled.splits import with_splits
-from engine.studies.prompt_mrc.spans import counts_by_text
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
 from engine.studies.settings import options
 from engine.studies.shipped import Checkpoint
+from engine.studies.spans import counts_by_text
 
 _METRICS = ("precision", "recall", "f1", "overlap_f1", "start_accuracy", "end_accuracy")
 _BY_TYPE = ("precision", "recall", "f1", "overlap_f1")

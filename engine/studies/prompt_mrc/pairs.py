@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from engine.evaluation.resample import share_interval
 from engine.evaluation.spans import Mention
-from engine.studies.prompt_mrc.spans import found
 from engine.studies.results import Measured, Row
 from engine.studies.run import Task
+from engine.studies.spans import found
 from engine.studies.whole import Fitted
 
 
