@@ -29,7 +29,7 @@ def test_its_keys_are_in_the_help_and_no_others(door, own: list[str], capsys: py
     assert "    toy.stage [run]\n        Where a text may misbehave. (one of prepare, run)\n" in message
     assert "    model.system [tests.toys.plain]\n" in message and "    model.path [nowhere]\n" in message
     assert "Some keys belong to the system, here tests.toys.plain; model= chooses another one, with other keys." in message
-    assert "model=prompt_mrc|site_classifier|toy\n" in message and "input.path [???]" in message
+    assert "model=guided_ner|prompt_mrc|site_classifier|toy\n" in message and "input.path [???]" in message
     assert not any(f"    {section}." in message for section in ("text", "explain", "decision", "entities"))
     assert "    decision=" not in message and "    explain=" not in message and "    cluster=" in message
 
@@ -58,7 +58,10 @@ def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatc
         (["toy.stag=run"], "unknown key 'toy.stag' (did you mean 'toy.stage'?); --help lists them all"),
         (["decision.tasks=[site]"], "unknown key 'decision.tasks'; --help lists them all"),
         (["model=site_clasifier"], "model: no choice 'site_clasifier' (did you mean 'site_classifier'?)"),
-        (["model=null"], "model.system: no system is chosen; give model=prompt_mrc or model=site_classifier or model=toy"),
+        (
+            ["model=null"],
+            "model.system: no system is chosen; give model=guided_ner or model=prompt_mrc or model=site_classifier or model=toy",
+        ),
         (["model.system=engine.models"], "model.system: engine.models is no system that a job can run, it has no Options"),
     ],
 )
