@@ -227,10 +227,12 @@ def score_calibration(
 
 
 def with_full_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the full paths of `data.path` and of an encoder in a folder."""
+    """The settings with the full paths of `data.path`, of an encoder in a folder and of a base model."""
     data, model = dict(settings["data"]), dict(settings["model"])
     data["path"] = full_path(os.path.expanduser(data["path"]))
     kind, colon, folder = model.get("encoder", "").partition(":")
     if kind == "path" and colon:
         model["encoder"] = f"path:{os.path.abspath(os.path.expanduser(folder))}"
+    if model.get("base") not in (None, "", "shipped"):
+        model["base"] = full_path(os.path.expanduser(model["base"]))
     return {**settings, "data": data, "model": model}

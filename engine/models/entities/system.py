@@ -157,7 +157,7 @@ class EntitySystem(TokenSystem):
 
     def candidates(self, prepared: pa.Table, decodings: Sequence[Decoding]) -> "list[list[Candidate]]":
         """The candidates of each prepared text under each of some decodings."""
-        return self._candidates(self.windows(prepared), decodings)[0]
+        return self._candidates(self.windows(prepared), decodings, repairs=False)[0]
 
     def rows(self, prepared: pa.Table) -> Iterator[dict[str, Any]]:
         """See `TokenSystem`.
@@ -192,17 +192,17 @@ class EntitySystem(TokenSystem):
     def _spans(self, windows: Sequence[Sequence[Window]]) -> "tuple[list[list[Candidate]], Counter[int], Counter[int]]":
         """The spans of each report, how many starts have ends only before them in every window that contains them, and how many
         tags were repaired."""
-        per_text, lost, repaired = self._candidates(windows, [self.decoding])
+        per_text, lost, repaired = self._candidates(windows, [self.decoding], repairs=True)
         # A window may end within an entity that another one holds whole.
         lost -= {(span.text, span.first, span.type) for spans in per_text for span in spans}
         counts = (Counter(text for text, _, _ in starts) for starts in (lost, repaired))
         return [select(spans, self.decoding) for spans in per_text], *counts
 
     def _candidates(
-        self, windows: Sequence[Sequence[Window]], decodings: Sequence[Decoding]
+        self, windows: Sequence[Sequence[Window]], decodings: Sequence[Decoding], repairs: bool
     ) -> "tuple[list[list[Candidate]], set[Start], set[Start]]":
-        """The candidates of each text under each of some decodings, the starts without an end (see `decode`), and the repaired
-        places."""
+        """The candidates of each text under each of some decodings, the starts without an end (see `decode`), and with `repairs`
+        the repaired places."""
         import torch
 
         per_text: list[list[Candidate]] = [[] for _ in windows]
@@ -211,7 +211,7 @@ class EntitySystem(TokenSystem):
         with torch.inference_mode():
             for shown in self._batches(windows):
                 outputs = self.outputs(shown)
-                repaired |= self.repaired_places(shown, outputs)
+                repaired |= self.repaired_places(shown, outputs) if repairs else set()
                 for decoding in decodings:
                     spans, starts = self.decode(shown, outputs, decoding)
                     for span in spans:

@@ -1,6 +1,5 @@
 """How the tagger is trained: perhaps an encoder from nothing, then without guidance, then guided in rounds."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -29,7 +28,6 @@ from engine.models.guided_ner.checkpoint import SYSTEM, read_checkpoint, write_c
 from engine.models.guided_ner.config import BILSTM_CRF, GLOBAL, Config, Decoding, LearnConfig, ModelConfig
 from engine.models.guided_ner.vocabulary import vocabulary
 from engine.sources.labelled.splits import TRAIN
-from engine.storage import full_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -93,7 +91,7 @@ class TagRecipe(EntityRecipe):
     """See `engine.models.base.Recipe`."""
 
     def corpus(self, settings: Mapping[str, Any]) -> Texts:
-        settings = _with_full_paths(settings)
+        settings = with_full_paths(settings)
         data, model, learn = (kind(**settings[name]) for name, kind in _SECTIONS.items())
         for name, values in (("data", data), ("model", model), ("learn", learn)):
             check_keys(values, f"{name}.")
@@ -137,14 +135,6 @@ class TagRecipe(EntityRecipe):
 
 _SECTIONS = {"data": EntityData, "model": ModelConfig, "learn": LearnConfig}
 RECIPE = TagRecipe(Settings, "")
-
-
-def _with_full_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    settings = with_full_paths(settings)
-    base = settings["model"].get("base")
-    if base in (None, "", "shipped"):
-        return settings
-    return {**settings, "model": {**settings["model"], "base": full_path(os.path.expanduser(base))}}
 
 
 def _check(texts: Texts, corpus: Corpus, learn: LearnConfig) -> None:

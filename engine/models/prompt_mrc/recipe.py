@@ -1,6 +1,5 @@
 """How Prompt-bioMRC is trained."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,7 +16,6 @@ from engine.models.prompt_mrc.checkpoint import check_base, read_checkpoint, tra
 from engine.models.prompt_mrc.config import HARD, HYBRID, SOFT, TAGGER, DataConfig, Decoding, LearnConfig, ModelConfig, MrcConfig
 from engine.models.prompt_mrc.templates import complete_config
 from engine.models.prompt_mrc.texts import load_corpus
-from engine.storage import full_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,7 +72,7 @@ class MrcRecipe(EntityRecipe):
     def corpus(self, settings: Mapping[str, Any]) -> Texts:
         from engine.models.prompt_mrc.ontology import build_templates, read_definitions
 
-        settings = _with_full_paths(settings)
+        settings = with_full_paths(settings)
         data, model = DataConfig(**settings["data"]), ModelConfig(**settings["model"])
         check_keys(data, "data.")
         check_keys(LearnConfig(**settings["learn"]), "learn.")
@@ -113,14 +111,6 @@ class MrcRecipe(EntityRecipe):
 
 
 RECIPE = MrcRecipe(Settings, f"{SYSTEM}.learner:learner")
-
-
-def _with_full_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    settings = with_full_paths(settings)
-    base = settings["model"].get("base")
-    if base in (None, "", "shipped"):
-        return settings
-    return {**settings, "model": {**settings["model"], "base": full_path(os.path.expanduser(base))}}
 
 
 def _check(texts: Texts) -> None:
