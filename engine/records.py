@@ -1,8 +1,8 @@
 """The contract: what the sources produce, what the result tables hold, and the words for outcomes.
 
-`records_schema` is what a source reads for one shard: one row a record, broken ones included. `codes_fields` and
-`entities_fields` are the columns of `codes/` and `entities/`. Tables between them have columns of the system and the key `row`,
-the record's number within its shard: it is unique, which a user's `record_id` may not be.
+`records_schema` is what a source reads for one shard: one row a record, broken ones included. `codes_fields`,
+`entities_fields` and `findings_fields` are the columns of `codes/`, `entities/` and `findings/`. Tables between them have columns
+of the system and the key `row`, the record's number within its shard: it is unique, which a user's `record_id` may not be.
 """
 
 import hashlib
@@ -30,6 +30,11 @@ FAILURE_KINDS = (
     "model_error",
     "not_coded",
     "text_changed",
+    "missing_image",
+    "not_an_image",
+    "too_many_pixels",
+    "unsupported_pixels",
+    "bad_box",
 )
 
 REASONS = (
@@ -48,6 +53,10 @@ REASONS = (
     "site_morphology_invalid",
     "unseen_code_pair",
     "other_language",
+    "near_threshold",
+    "no_promise",
+    "inconsistent_evidence",
+    "image_unreadable",
 )
 
 _SCORES = ("score", "start_score", "end_score", "match_score")
@@ -74,6 +83,62 @@ ENTITY = pa.struct(
         **dict.fromkeys(("context_share", "hard_share", "soft_share"), pa.float32()),
         **dict.fromkeys(("stability", "boundary_mass", "boundary_lift", "shift_margin"), pa.float32()),
         "evidence": EVIDENCE,
+    }
+)
+# The images of a study as they were decoded: name of the file, frame within it from 0, size in pixels, SHA-256 of the file.
+IMAGE = pa.struct(
+    {
+        "source": pa.string(),
+        "frame": pa.int32(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "sha256": pa.binary(32),
+    }
+)
+# A finding's answer. `lower` and `upper` bound the probabilities that are not clear. `threshold`, `pred` and `clear` are null
+# where the model has no threshold for it: then it is not answered. A model whose answers are sums over named
+# concepts has logit = intercept + the scores of the finding's concepts + `rest`, the sum of those not listed.
+LABEL = pa.struct(
+    {
+        "name": pa.string(),
+        "prob": pa.float32(),
+        "logit": pa.float32(),
+        "threshold": pa.float32(),
+        "lower": pa.float32(),
+        "upper": pa.float32(),
+        "pred": pa.int8(),
+        "clear": pa.bool_(),
+        "intercept": pa.float32(),
+        "rest": pa.float32(),
+    }
+)
+# A named concept's share of a finding's logit: `score` is signed, `weight` its part of the absolute scores of all concepts,
+# `cosine` the similarity of image and concept.
+CONCEPT = pa.struct(
+    {
+        "label": pa.string(),
+        "concept": pa.int32(),
+        "text": pa.string(),
+        **dict.fromkeys(("score", "weight", "cosine"), pa.float32()),
+    }
+)
+# A patch of an image that a finding rests on, in pixels of the original image; `image` is its place in `images`, from 0.
+REGION = pa.struct(
+    {
+        "label": pa.string(),
+        "image": pa.int32(),
+        **dict.fromkeys(("x0", "y0", "x1", "y1", "score", "weight"), pa.float32()),
+    }
+)
+# The payload of an image record: `data` has the file's bytes where a table holds them; otherwise they are at `path`, and must be
+# those of the planned `size` and `version`. `source` is the image's name in the tables.
+IMAGE_FILE = pa.struct(
+    {
+        "source": pa.string(),
+        "path": pa.string(),
+        "size": pa.int64(),
+        "version": pa.string(),
+        "data": pa.large_binary(),
     }
 )
 
@@ -140,19 +205,23 @@ def _wrong_fields(slices: Iterable[str]) -> list[pa.Field]:
     return [*(pa.field(name, pa.string()) for name in names), *_RUN]
 
 
-def records_schema(keep: Iterable[pa.Field] = ()) -> pa.Schema:
+TEXT, IMAGES = "text", "images"
+"""What a record holds, and the column with it."""
+
+
+def records_schema(keep: Iterable[pa.Field] = (), payload: str = TEXT) -> pa.Schema:
     """What a source reads for one shard, one row a record in input order.
 
     `row` is unique within the shard. `record_id` is the input's, or made from source and position, and may repeat. `source` is
-    the file relative to the input, `position` the record's number in that file, from 0. `text` is null exactly where `failure`
-    is not. `keep` is a struct of the columns that the user passes through.
+    the file relative to the input, `position` the record's number in that file, from 0. `text`, or for image studies `images`,
+    is null exactly where `failure` is not. `keep` is a struct of the columns that the user passes through.
     """
     return pa.schema(
         [
             _required("row", pa.int32()),
             *map(_required, ("record_id", "source")),
             _required("position", pa.int64()),
-            ("text", pa.large_string()),
+            (TEXT, pa.large_string()) if payload == TEXT else (IMAGES, pa.list_(IMAGE_FILE)),
             ("failure", FAILURE),
             ("keep", pa.struct(list(keep))),
         ]
@@ -190,6 +259,20 @@ def entities_fields() -> list[pa.Field]:
         pa.field("invalid_start_gt_end", pa.int32()),
         pa.field("repaired_tags", pa.int32()),
         *_count_fields(),
+    ]
+
+
+def findings_fields() -> list[pa.Field]:
+    """The columns of `findings` that a system of image studies fills, in table order."""
+    return [
+        _required("decision"),
+        _REASONS_FIELD,
+        pa.field("images", pa.list_(IMAGE)),
+        pa.field("labels", pa.list_(LABEL)),
+        pa.field("concepts", pa.list_(CONCEPT)),
+        pa.field("n_concepts", pa.int32()),
+        pa.field("evidence", pa.list_(REGION)),
+        pa.field("embedding", pa.list_(pa.float32())),
     ]
 
 
