@@ -46,7 +46,7 @@ def work(order: dict[str, Any], frames: BinaryIO) -> None:
     _send(frames, "ready")
     records = read_shard(job, sources.from_json(order["shard"]))
     broken = records.filter(records["failure"].is_valid())["row"].to_pylist()
-    _send(frames, "meta", records.drop_columns(["text"]))
+    _send(frames, "meta", records.drop_columns([job.input.reads]))
     skip = {*order["skip"], *broken}
     for row in range(records.num_rows) if order["only"] is None else [order["only"]]:
         if row in skip:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from engine.errors import ConfigError
 from engine.keys import check_keys, key
 from engine.models.base import ModelSpec
+from engine.records import IMAGES, TEXT
 from engine.sources import InputConfig
 from engine.storage import Entry, S3Config
 
 MEBI, GIBI = 2**20, 2**30
+_USUAL_BYTES = {TEXT: MEBI, IMAGES: 64 * MEBI}
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ class ClusterConfig:
 class RunConfig:
     """One run: what is read, which model codes it, where the tables go.
 
-    `files` are the input's files as another run's plan names them; None lists what is there. `shard_bytes` is the text of one
-    shard in bytes; None chooses it by the input's size and the number of actors, at most `usual_bytes`. A finished run with a
-    larger share of failed records than `max_failed` ends with TooManyFailures. Publishing may use `memory` bytes to sort.
+    `files` are the input's files as another run's plan names them; None lists what is there. `shard_bytes` is the text or the
+    images of one shard in bytes; None chooses it by the input's size and the number of actors, at most `usual_bytes`, by default
+    1 MiB of text or 64 MiB of images. A finished run with a larger share of failed records than `max_failed` ends with
+    TooManyFailures. Publishing may use `memory` bytes to sort.
     """
 
     input: InputConfig
@@ -69,7 +72,7 @@ class RunConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     files: Sequence[Entry] | None = None
     shard_bytes: int | None = None
-    usual_bytes: int = MEBI
+    usual_bytes: int | None = None
     max_failed: float = 1.0
     memory: int = 1024 * MEBI
     s3: S3Config = field(default_factory=S3Config)
@@ -79,6 +82,8 @@ class RunConfig:
             raise ConfigError("output.path is empty: name the folder for the tables")
         if self.shard_bytes is not None and self.shard_bytes < 1:
             raise ConfigError(f"shard_bytes={self.shard_bytes}: must be at least 1 (null chooses it by the input)")
+        if self.usual_bytes is None:
+            object.__setattr__(self, "usual_bytes", _USUAL_BYTES[self.input.reads])
         if self.usual_bytes < 1:
             raise ConfigError(f"usual_bytes={self.usual_bytes}: must be at least 1")
         if not 0.0 <= self.max_failed <= 1.0:

@@ -186,8 +186,8 @@ def _lost_slice(job: Job, shard: Shard) -> tuple[pa.Table, pa.Table]:
         "failure": {"kind": "killed_worker", "detail": f"reading {piece.rows} records"},
         "keep": {field.name: None for field in keep},
     }
-    schema = records_schema(keep)
-    meta = pa.Table.from_pylist([record], schema=schema.remove(schema.get_field_index("text")))
+    schema = records_schema(keep, job.input.reads)
+    meta = pa.Table.from_pylist([record], schema=schema.remove(schema.get_field_index(job.input.reads)))
     return meta, answers_schema(system_of(job.model).fields()).empty_table()
 
 

@@ -19,6 +19,7 @@ from engine.errors import ConfigError, InputChanged
 from engine.pipeline.config import RunConfig
 from engine.pipeline.events import event
 from engine.pipeline.layout import Layout, shard_name
+from engine.records import IMAGES
 from engine.sources import Listing, Shard
 from engine.storage import Entry, Storage, inside, storage_for
 
@@ -123,7 +124,11 @@ def draft(config: RunConfig, storage: Storage, layout: Layout) -> Draft:
 def cut(config: RunConfig, reader: Storage, files: Sequence[Entry], base: str) -> list[Shard]:
     """The shards of files. The size of a small file says little about its text, so files are cut again if an actor gets none."""
     size = shard_bytes(config, sum(sources.text_bytes(entry) for entry in files))
-    shards = list(sources.cut(config.input, reader, files, size, base))
+    pieces = list(sources.pieces(config.input, reader, files, size, base))
+    if config.input.reads == IMAGES:
+        # The size of a manifest says nothing about its images.
+        size = shard_bytes(config, sum(piece.bytes for piece in pieces))
+    shards = list(sources.joined(config.input, pieces, size))
     if config.shard_bytes is None and len(shards) < config.cluster.actors:
         share = max(1, math.ceil(sum(shard.bytes for shard in shards) / config.cluster.actors))
         # A larger share, where a few long records are most of the text, would give even fewer shards.
@@ -144,7 +149,7 @@ def store(config: RunConfig, storage: Storage, layout: Layout, drafted: Draft) -
 
 
 def shard_bytes(config: RunConfig, total: int) -> int:
-    """Text bytes of a shard: the set size, or `usual_bytes`, less so that every actor gets work, more to limit the plan."""
+    """Bytes of a shard: the set size, or `usual_bytes`, less so that every actor gets work, more to limit the plan."""
     size = config.shard_bytes
     if size is None:
         share = math.ceil(total / (SHARDS_PER_ACTOR * config.cluster.actors))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from engine.errors import ContractError, TooManyFailures
+from engine.errors import ConfigError, ContractError, TooManyFailures
 from engine.models.base import System
 from engine.models.rows import result_schema
 from engine.models.run import system_of
@@ -89,6 +89,8 @@ def begin(config: RunConfig, storage: Storage, system: System, settings: dict[st
         InputChanged: a planned file is gone or has changed.
     """
     layout = Layout(config.output)
+    if system.reads != config.input.reads:
+        raise ConfigError(f"model.system: {config.model.system} reads {system.reads}; the input is of {config.input.reads}")
     fingerprint.check(layout, settings)
     drafted = plan.draft(config, storage, layout)
     for note in drafted.notes:

@@ -31,14 +31,19 @@ from engine.pipeline.layout import Layout
 from engine.pipeline.plan import PlannedShard
 from engine.pipeline.wire import Parcel
 from engine.pipeline.work import Job, read_shard
+from engine.records import IMAGES
 from engine.storage import Storage, storage_for, use_s3
 
 # The largest number of shards in one Ray dataset: each takes an object and a task in the driver.
 WAVE = 5000
-# Object store memory for shards that wait between stages; without a limit, reading would fill the store. It holds four of the
-# largest shards for each actor, each prepared shard being about eight times as large as its text, and at least `_MIN_MEMORY`.
-_MEMORY_PER_TEXT_BYTE = 4 * 8
+# Object store memory for shards that wait between stages; without a limit, reading would fill the store. It holds this many of
+# the largest shards for each actor, and at least `_MIN_MEMORY`.
+_WAITING = 4
 _MIN_MEMORY = 64 << 20
+# A prepared shard is about this many times as large as its text, and a prepared image has a byte for each pixel of the model's,
+# whatever the size of its file.
+_MEMORY_PER_TEXT_BYTE = 8
+_MEMORY_PER_IMAGE = 448 * 448
 
 
 def read_stage(block: pa.Table, job: Job) -> pa.Table:
@@ -116,12 +121,19 @@ def dataset(todo: Sequence[PlannedShard], job: Job, cluster: ClusterConfig, envi
             **one_shard,
         )
     )
-    memory = max(_MIN_MEMORY, _MEMORY_PER_TEXT_BYTE * cluster.actors * max(item.bytes for item in todo))
+    memory = max(_MIN_MEMORY, _WAITING * cluster.actors * max(_prepared_bytes(item, job.input.reads) for item in todo))
     planned.context.execution_options.resource_limits = ExecutionResources(object_store_memory=memory)
     names = operators(planned)
     if len(names) != 3:
         raise ContractError(f"Ray planned {len(names)} operators for three stages: {names}")
     return planned
+
+
+def _prepared_bytes(item: PlannedShard, reads: str) -> int:
+    """About how many bytes a shard has once it is prepared."""
+    if reads == IMAGES:
+        return _MEMORY_PER_IMAGE * sum(len(piece.study.images) if piece.study else piece.rows for piece in item.shard.slices)
+    return _MEMORY_PER_TEXT_BYTE * item.bytes
 
 
 def operators(planned: ray.data.Dataset) -> list[str]:

@@ -31,8 +31,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class Summary:
-    """The state of a run. Records with a receipt count; `decisions`, `failures`, `reasons` and `entities` (by type) map a word to
-    a count.
+    """The state of a run. Records with a receipt count; `decisions`, `failures`, `reasons` and `entities` (by
+    type; of findings those that are positive) map a word to a count.
 
     `records_total` is None where the input's format does not tell before reading. `files` are the published tables, `lost` the
     files with several records that all failed alike, the largest first. `work_seconds` sums the stages over all shards, `limits`

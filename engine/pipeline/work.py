@@ -57,7 +57,7 @@ def read_shard(job: Job, shard: Shard) -> pa.Table:
         raise
     except Exception as error:
         raise ContractError(f"reading a shard raised {type(error).__name__} at {where(error)}") from None
-    if not records.schema.equals(records_schema(list(keep))):
+    if not records.schema.equals(records_schema(list(keep), job.input.reads)):
         raise ContractError("a source gave records of another schema")
     keyed(records, "read")
     return records

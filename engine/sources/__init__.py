@@ -8,20 +8,22 @@ that no file has such a column too.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial, reduce
+from functools import cache, partial, reduce
 
 import pyarrow as pa
 
 from engine.errors import RowError
-from engine.sources import csv_, jsonl, parquet, texts
+from engine.records import IMAGES
+from engine.sources import csv_, images, jsonl, parquet, texts
 from engine.sources.base import (
     CSV,
     FORMATS,
+    IMAGE,
     JSONL,
+    MOST_STUDIES,
     PARQUET,
     TEXT,
     InputConfig,
-    Rows,
     Shard,
     Slice,
     from_json,
@@ -32,6 +34,7 @@ from engine.sources.column_types import always_fits, common_type, misfit, result
 from engine.sources.files import Listing, format_of, input_base, input_path, list_files, source_of, survey
 from engine.sources.packed import text_bytes
 from engine.sources.partitions import grouped, kept_of, with_values, without
+from engine.sources.rows import Rows
 from engine.storage import Entry, Storage
 
 __all__ = [
@@ -44,8 +47,10 @@ __all__ = [
     "from_json",
     "input_base",
     "input_path",
+    "joined",
     "keep_fields",
     "list_files",
+    "pieces",
     "read",
     "schema_of",
     "source_of",
@@ -54,7 +59,7 @@ __all__ = [
     "to_json",
 ]
 
-_MODULES = {PARQUET: parquet, CSV: csv_, JSONL: jsonl, TEXT: texts}
+_MODULES = {PARQUET: parquet, CSV: csv_, JSONL: jsonl, TEXT: texts, IMAGE: images}
 # Files that one task opens at most, however tiny they are.
 _MOST_SLICES = 2000
 
@@ -123,23 +128,45 @@ def cut(
 
     Args:
         files: some or all of `list_files`.
-        shard_bytes: about how many bytes of text a shard has; a larger record or text file is not split.
+        shard_bytes: about how many bytes of text or images a shard has; a larger record or file of one is not split.
         base: the folder that sources are relative to; None for `input_base`.
     Raises:
         ConfigError: a file lacks a named column.
         InputChanged: a file differs from the listing.
     """
+    return joined(config, pieces(config, storage, files, shard_bytes, base), shard_bytes)
+
+
+def pieces(
+    config: InputConfig, storage: Storage, files: Iterable[Entry], shard_bytes: int, base: str | None = None
+) -> Iterator[Slice]:
+    """The slices that `cut` joins. Those of image files and manifests do not depend on `shard_bytes`."""
     base = input_base(config) if base is None else base
-    pending: list[Slice] = []
-    size = 0
+    # A folder may have the images of several manifests.
+    listed = cache(images.listing)
     for entry in files:
-        module, source = _MODULES[format_of(config, entry)], source_of(entry, base)
-        for piece in module.cut(without(config, kept_of(config, source)), storage, entry, source, shard_bytes):
-            if pending and (size + piece.bytes > shard_bytes or len(pending) == _MOST_SLICES):
-                yield _shard(pending)
-                pending, size = [], 0
-            pending.append(piece)
-            size += piece.bytes
+        format, source = format_of(config, entry), source_of(entry, base)
+        module, inner = _MODULES[format], without(config, kept_of(config, source))
+        stores_images = format == IMAGE or (format == PARQUET and parquet.has_images(inner, storage, entry))
+        if config.reads == IMAGES and not stores_images:
+            yield from images.studies(inner, storage, entry, source, module, format, listed)
+        else:
+            yield from module.cut(inner, storage, entry, source, shard_bytes)
+
+
+def joined(config: InputConfig, slices: Iterable[Slice], shard_bytes: int) -> Iterator[Shard]:
+    """The shards of slices, with about `shard_bytes` bytes each."""
+    most = MOST_STUDIES if config.reads == IMAGES else _MOST_SLICES
+    pending: list[Slice] = []
+    size = count = 0
+    for piece in slices:
+        # Every slice costs something to open, and every image to prepare.
+        cost = piece.rows if config.reads == IMAGES else 1
+        if pending and (size + piece.bytes > shard_bytes or count + cost > most):
+            yield _shard(pending)
+            pending, size, count = [], 0, 0
+        pending.append(piece)
+        size, count = size + piece.bytes, count + cost
     if pending:
         yield _shard(pending)
 
@@ -150,7 +177,8 @@ def read(config: InputConfig, storage: Storage, shard: Shard, keep: Sequence[pa.
     Args:
         keep: as `keep_fields` returned it for the whole input.
     Returns:
-        A table of `records_schema(keep)`.
+        A table of `records_schema(keep)`, or of images. An image has its bytes only if a table holds them; else
+        `images.image_bytes` opens its file.
     Raises:
         InputChanged: a file differs from the plan.
         RetryableError: a file that could be read at planning cannot be read now.

@@ -1,23 +1,26 @@
-"""What all formats share: the settings of an input, the pieces that it is cut into, and the table of its records."""
+"""What all formats share: the settings of an input, and the pieces that it is cut into."""
 
 import codecs
 import errno
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
-
-import pyarrow as pa
 
 from engine.errors import ConfigError, RetryableError, RowError
 from engine.keys import MISSING, check_keys, key
-from engine.records import records_schema
-from engine.sources.column_types import cast_column
+from engine.records import IMAGES
+from engine.records import TEXT as TEXTS
 from engine.storage import Entry
 
-PARQUET, CSV, JSONL, TEXT = "parquet", "csv", "jsonl", "text"
-FORMATS = (PARQUET, CSV, JSONL, TEXT)
+PARQUET, CSV, JSONL, TEXT, IMAGE = "parquet", "csv", "jsonl", "text", "image"
+# By what the records hold.
+FORMATS = {TEXTS: (PARQUET, CSV, JSONL, TEXT), IMAGES: (PARQUET, CSV, JSONL, IMAGE)}
+_MAX_BYTES = {TEXTS: 4 << 20, IMAGES: 256 << 20}
+# Studies in a shard, at most; only a large row group of Parquet may give slices with more.
+MOST_STUDIES = 64
+# A row of a manifest, which holds no image.
+_LONGEST_ROW = 16 << 20
 SCOPES = ("input", "file")
 DOUBLE, NONE = "double", "none"
 QUOTING = (DOUBLE, NONE)
@@ -40,6 +43,10 @@ class InputConfig:
     A path that exists is never read as a glob. With `text` None, for tables of labels, no text is read, and the records have
     neither text nor failure. `max_bytes` counts bytes of UTF-8.
 
+    With `reads` "images" the records are image studies. `image` is the column of a table with paths of image files, or with
+    their bytes; `study` the column whose equal values make the images of several rows one study; `root` the folder that paths are
+    relative to, by default the table's. `max_bytes` counts bytes of an image file.
+
     Raises:
         ConfigError: a setting is impossible.
     """
@@ -55,7 +62,9 @@ class InputConfig:
         (), "Columns to pass through to the result, such as [patient_id,hospital]; also those of folders named year=2024."
     )
     format: str | None = key(
-        None, "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.", choices=FORMATS
+        None,
+        "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.",
+        choices=tuple(dict.fromkeys((*FORMATS[TEXTS], *FORMATS[IMAGES]))),
     )
     encoding: str = key("utf-8", "Encoding of CSV, JSONL and text files, for example cp1252 or latin-1.")
     delimiter: str | None = key(None, "Separator of CSV columns; null is a comma, and a tab in .tsv files. \\t is a tab.")
@@ -73,10 +82,25 @@ class InputConfig:
         "Where ids are unique; 'file' puts the file's name in front of each id, for files that each number their rows from 1.",
         choices=SCOPES,
     )
-    max_bytes: int = key(4_194_304, "A report with more bytes than this fails as too_large.", low=1)
+    max_bytes: int | None = key(
+        None, "A report or image file with more bytes than this fails as too_large; null is 4 MiB and 256 MiB.", low=1
+    )
+    reads: str = TEXTS
+    image: str = "image"
+    study: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_keys(self, "input.")
+        if self.reads not in FORMATS:
+            raise ConfigError(f"input.reads: '{self.reads}' is not allowed; wants one of {', '.join(FORMATS)}")
+        if self.max_bytes is None:
+            object.__setattr__(self, "max_bytes", _MAX_BYTES[self.reads])
+        if self.reads == IMAGES:
+            object.__setattr__(self, "text", None)
+            self._check_images()
+        if self.format is not None and self.format not in FORMATS[self.reads]:
+            raise ConfigError(f"input.format: {self.reads} are not read from {self.format} files")
         object.__setattr__(self, "keep", tuple(self.keep))
         if self.id == "":
             raise ConfigError("input.id: name a column, or leave it out to make ids from file and position")
@@ -106,14 +130,48 @@ class InputConfig:
                 )
 
     @property
+    def payload(self) -> str | None:
+        """The column of a table with the texts or images; None if none is read."""
+        return self.image if self.reads == IMAGES else self.text
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """Every column of a table that is named, with the key that names it."""
+        single = ("id", "image", "study") if self.reads == IMAGES else ("id", "text")
+        named = [*((f"input.{name}", getattr(self, name)) for name in single), *(("input.keep", name) for name in self.keep)]
+        return [(key, name) for key, name in named if name is not None]
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns to read, without repeats."""
-        return tuple(dict.fromkeys(name for name in (self.id, self.text, *self.keep) if name is not None))
+        return tuple(dict.fromkeys(name for _, name in self.settings))
 
     @property
     def longest(self) -> int:
         """The most bytes of one record in memory: enough for all columns, and to tell a long record from a broken one."""
-        return max(4 * self.max_bytes, 1 << 20)
+        return _LONGEST_ROW if self.reads == IMAGES else max(4 * self.max_bytes, 1 << 20)
+
+    def _check_images(self) -> None:
+        for name in ("image", "study"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"input.{name}: name a column of the table, or leave it out")
+        if self.image in (*self.keep, self.study):
+            key = "keep" if self.image in self.keep else "study"
+            raise ConfigError(f"input.{key}: '{self.image}' is the column of images (input.image); name another one")
+
+
+@dataclass(frozen=True)
+class Study:
+    """An image study of a manifest, as it was planned.
+
+    `images` are the name in the manifest, size in bytes and version of each file, `keep` the values of the kept columns as
+    `column_types.plain` gives them. `failure` has the kind and detail of a study that cannot be read.
+    """
+
+    record_id: str
+    images: tuple[tuple[str, int, str], ...] = ()
+    keep: tuple[Any, ...] = ()
+    failure: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +182,8 @@ class Slice:
     `group` in Parquet, and unused for text files. `position` is the number of the slice's first record in the file. An
     unreadable file, or the unreadable rest of a damaged one, is a slice of one record; `broken` has the class of the error or the
     place of the damage. A part of a CSV file in which the boundaries of records are lost is one record too, described by `torn`.
-    `extra` is the field of each CSV record that the header does not name: "first", "last" or None.
+    `extra` is the field of each CSV record that the header does not name: "first", "last" or None. A study of a manifest is a
+    slice of its own; its file is the manifest, and `bytes` are those of its images.
     """
 
     format: str
@@ -140,11 +199,12 @@ class Slice:
     broken: str | None = None
     torn: str | None = None
     extra: str | None = None
+    study: Study | None = None
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The work of one task: slices in input order, their number of records, and their approximate bytes of text."""
+    """The work of one task: slices in input order, their number of records, and their approximate bytes of text or images."""
 
     slices: tuple[Slice, ...]
     rows: int | None
@@ -153,115 +213,15 @@ class Shard:
 
 def to_json(shard: Shard) -> dict[str, Any]:
     """The shard as plain values."""
-    return asdict(shard)
+    return {"slices": [_plain(piece) for piece in shard.slices], "rows": shard.rows, "bytes": shard.bytes}
 
 
 def from_json(data: Mapping[str, Any]) -> Shard:
     """The shard that `to_json` wrote."""
-    slices = tuple(Slice(**{**piece, "file": Entry(**piece["file"])}) for piece in data["slices"])
+    slices = tuple(
+        Slice(**{**piece, "file": Entry(**piece["file"]), "study": _study(piece.get("study"))}) for piece in data["slices"]
+    )
     return Shard(slices, data["rows"], data["bytes"])
-
-
-class Rows:
-    """Collects the records of a shard, readable and broken, into a table.
-
-    The kept columns are given either as plain values with each record, or as Arrow arrays after several records.
-    """
-
-    def __init__(self, config: InputConfig, keep: Sequence[pa.Field]) -> None:
-        self._config = config
-        self._keep = tuple(keep)
-        # Id, source, position, text and failure of each record.
-        self._rows: list[tuple[str, str, int, bytes | None, dict[str, str] | None]] = []
-        self._values: list[Sequence[str | None]] = []
-        self._arrays: list[list[pa.Array]] = [[] for _ in self._keep]
-
-    def add(
-        self,
-        source: str,
-        position: int,
-        given_id: str | bytes | float | None,
-        text: str | bytes | None,
-        kept: Sequence[str | None] = (),
-        record_id: str | None = None,
-        invalid_keep: bool = False,
-    ) -> None:
-        """Adds a parsed record; an invalid value becomes its failure.
-
-        Args:
-            given_id: the id in the input, NaN if it is missing; ignored if the config names no id column.
-            text: the text, or its UTF-8 bytes.
-            kept: values of the kept columns; empty if `keep_arrays` follows.
-            record_id: the id of the record if the config names no id column; by default source and position.
-            invalid_keep: one of the kept values is not valid text.
-        """
-        record_id, data, failure = record_id or f"{source}:{position}", None, None
-        if kept:
-            valid = [value if value is None or _is_encodable(value) else None for value in kept]
-            kept, invalid_keep = valid, valid != list(kept)
-        try:
-            if self._config.id is not None:
-                record_id = self._record_id(source, given_id)
-            if invalid_keep:
-                raise RowError("invalid_encoding", "input.keep")
-            data = None if self._config.text is None else _utf8(text, self._config.max_bytes)
-        except RowError as error:
-            failure = {"kind": error.kind, "detail": error.detail}
-        self._rows.append((record_id, source, position, data, failure))
-        if kept:
-            self._values.append(kept)
-
-    def fail(self, source: str, position: int, error: RowError, record_id: str | None = None) -> None:
-        """Adds a record that could not be parsed."""
-        failure = {"kind": error.kind, "detail": error.detail}
-        self._rows.append((record_id or f"{source}:{position}", source, position, None, failure))
-        self._values.append((None,) * len(self._keep))
-
-    def keep_arrays(self, arrays: Sequence[pa.Array]) -> None:
-        """Adds the kept columns of the records that were added without values: one array per column, of the column's type."""
-        self._flush()
-        for chunks, array in zip(self._arrays, arrays, strict=True):
-            chunks.append(array)
-
-    def table(self) -> pa.Table:
-        """All records so far, as a table of `records_schema`."""
-        self._flush()
-        if self._keep:
-            columns = [
-                pa.concat_arrays(chunks) if chunks else pa.array([], field.type)
-                for chunks, field in zip(self._arrays, self._keep, strict=True)
-            ]
-            keep = pa.StructArray.from_arrays(columns, fields=list(self._keep))
-        else:
-            keep = pa.array([{}] * len(self._rows), pa.struct([]))
-        schema = records_schema(self._keep)
-        columns = [range(len(self._rows)), *([row[i] for row in self._rows] for i in range(5))]
-        arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
-        return pa.Table.from_arrays([*arrays, keep], schema=schema)
-
-    def _record_id(self, source: str, value: str | bytes | float | None) -> str:
-        if isinstance(value, bytes):
-            try:
-                value = value.decode("utf-8")
-            except UnicodeDecodeError:
-                raise RowError("invalid_encoding", "input.id") from None
-        if isinstance(value, float):
-            # A float this large may have lost digits of a whole number.
-            value = None if math.isnan(value) else int(value) if value.is_integer() and abs(value) < 2**53 else value
-        if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
-            raise RowError("parse_error", f"id is {type(value).__name__}")
-        if value is None or (isinstance(value, str) and (not value or value.isspace())):
-            raise RowError("parse_error", "missing_id")
-        value = str(value)
-        if not _is_encodable(value):
-            raise RowError("invalid_encoding", "input.id")
-        return f"{source}:{value}" if self._config.id_scope == "file" else value
-
-    def _flush(self) -> None:
-        """Turns the kept values so far into arrays."""
-        for field, values, chunks in zip(self._keep, zip(*self._values, strict=True), self._arrays, strict=False):
-            chunks.append(cast_column(pa.array(values, pa.string()), field))
-        self._values.clear()
 
 
 def unreadable(path: str, error: OSError) -> RowError:
@@ -290,9 +250,8 @@ def require_columns(config: InputConfig, where: str, names: Sequence[str], heade
     Raises:
         ConfigError: a column is missing or occurs twice. The message lists the names, unless they look like a record.
     """
-    settings = [("input.id", config.id), ("input.text", config.text), *(("input.keep", name) for name in config.keep)]
-    for setting, name in settings:
-        if name is None or names.count(name) == 1:
+    for setting, name in config.settings:
+        if names.count(name) == 1:
             continue
         if name in names:
             raise ConfigError(f"{setting}: {where} has {names.count(name)} columns named '{name}'; rename all but one")
@@ -346,27 +305,17 @@ def _is_second_byte(mark: str, encoding: str) -> bool:
     return any(len(pair.decode(encoding, "replace")) == 1 for pair in pairs)
 
 
-def _utf8(text: str | bytes | None, max_bytes: int) -> bytes:
-    """The text as checked UTF-8 bytes; RowError if it is missing, blank, too large or not Unicode."""
-    if text is None or (isinstance(text, float) and math.isnan(text)):
-        raise RowError("missing_text")
-    if not isinstance(text, (str, bytes)):
-        raise RowError("parse_error", f"text is {type(text).__name__}")
-    try:
-        data = text.encode("utf-8") if isinstance(text, str) else text
-        if len(data) > max_bytes:
-            raise RowError("too_large", f"bytes={len(data)}")
-        characters = text if isinstance(text, str) else data.decode("utf-8")
-    except UnicodeError:
-        raise RowError("invalid_encoding") from None
-    if not characters or characters.isspace():
-        raise RowError("missing_text")
-    return data
+def _plain(piece: Slice) -> dict[str, Any]:
+    """A slice as plain values, a study's without defaults, as there may be very many; a text's has every field but `study`."""
+    values = asdict(piece)
+    if piece.study is None:
+        del values["study"]
+        return values
+    return {each.name: values[each.name] for each in fields(piece) if getattr(piece, each.name) != each.default}
 
 
-def _is_encodable(value: str) -> bool:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _study(data: Mapping[str, Any] | None) -> Study | None:
+    if data is None:
+        return None
+    failure = data["failure"]
+    return Study(data["record_id"], tuple(map(tuple, data["images"])), tuple(data["keep"]), failure and tuple(failure))

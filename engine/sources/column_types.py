@@ -1,6 +1,7 @@
 """Columns passed through to the result: one type for the whole run, which takes the values of every file without loss."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,6 +80,33 @@ def cast_column(array: pa.Array, field: pa.Field) -> pa.Array:
         raise ConfigError(
             f"input.keep: column '{field.name}' is {array.type} in one file, {field.type} in another; make them alike or drop it"
         ) from None
+
+
+def plain(field: pa.Field, array: pa.Array) -> list[Any]:
+    """The values of a kept column as JSON can hold them; `from_plain` reads them back.
+
+    Raises:
+        ConfigError: the type has values that JSON cannot hold.
+    """
+    if pa.types.is_decimal(array.type) or pa.types.is_date(array.type) or _family(array.type) in ("day", "instant", "time"):
+        return array.cast(pa.string()).to_pylist()
+    if any(_family(leaf) not in ("number", "text", "truth", "null") or is_bytes(leaf) for _, leaf in _leaves(array.type)):
+        raise ConfigError(f"input.keep: column '{field.name}' is {array.type}, which cannot be kept of a table of paths; drop it")
+    return array.to_pylist()
+
+
+def from_plain(value: Any, field: pa.Field) -> pa.Array:
+    """One value of a kept column, as `plain` gave it, in the column's type in the whole input."""
+    is_whole = isinstance(value, int) and pa.types.is_integer(field.type)
+    return pa.array([value], field.type) if is_whole or pa.types.is_nested(field.type) else cast_column(pa.array([value]), field)
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether cells hold the bytes of image files: one, one as `{bytes, path}`, or a list of either."""
+    kind = value_type(kind)
+    if is_list(kind):
+        kind = kind.value_type
+    return is_bytes(kind) or (pa.types.is_struct(kind) and any(each.name == "bytes" and is_bytes(each.type) for each in kind))
 
 
 def misfit(field: pa.Field, source: str, kind: pa.DataType) -> ConfigError:

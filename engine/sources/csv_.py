@@ -12,7 +12,6 @@ from engine.sources.base import (
     CSV,
     DOUBLE,
     InputConfig,
-    Rows,
     Slice,
     bom_length,
     decode,
@@ -24,6 +23,7 @@ from engine.sources.base import (
 from engine.sources.dialect import Dialect, split
 from engine.sources.packed import Damaged, damage_first, end_of, open_file, plain_name
 from engine.sources.partitions import refuse_doubled
+from engine.sources.rows import Rows
 from engine.sources.scan import Span, Tear, csv_records, cut_file
 from engine.sources.tears import TORN, WHOLE, Judge, Tears, Verdict, resolve_tears
 from engine.storage import Entry, Storage
@@ -117,7 +117,7 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
 
 def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names: list[str]) -> None:
     dialect = _dialect(config, piece.file)
-    id_at, text_at = (None if name is None else names.index(name) for name in (config.id, config.text))
+    id_at, payload_at = (None if name is None else names.index(name) for name in (config.id, config.payload))
     keep_at = [names.index(name) for name in config.keep]
     spans = csv_records(stream, piece.start, piece.stop, dialect, config.longest)
     for position, span in enumerate(spans, piece.position):
@@ -127,8 +127,8 @@ def _read(config: InputConfig, stream: BinaryIO, piece: Slice, rows: Rows, names
             rows.fail(piece.source, position, error)
             continue
         given_id = None if id_at is None else values[id_at]
-        text = None if text_at is None else values[text_at]
-        rows.add(piece.source, position, given_id, text, [values[i] for i in keep_at])
+        payload = None if payload_at is None else values[payload_at]
+        rows.add(piece.source, position, given_id, payload, [values[i] for i in keep_at])
 
 
 def _split(span: Span, config: InputConfig, dialect: Dialect) -> list[str]:

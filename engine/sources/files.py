@@ -8,12 +8,19 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.errors import ConfigError
+from engine.records import IMAGES
 from engine.sources import delta
-from engine.sources.base import CSV, JSONL, PARQUET, TEXT, InputConfig
+from engine.sources.base import CSV, FORMATS, IMAGE, JSONL, PARQUET, TEXT, InputConfig
 from engine.sources.packed import CODECS
 from engine.storage import Entry, Storage, full_path, is_s3, storage_for
 
-ENDINGS = {PARQUET: (".parquet", ".pq"), CSV: (".csv", ".tsv"), JSONL: (".jsonl", ".ndjson"), TEXT: (".txt",)}
+ENDINGS = {
+    PARQUET: (".parquet", ".pq"),
+    CSV: (".csv", ".tsv"),
+    JSONL: (".jsonl", ".ndjson"),
+    TEXT: (".txt",),
+    IMAGE: (".dcm", ".dicom", ".dic", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
+}
 # Such a file may hold any JSON; it is read as JSON lines only if the user says so.
 _JSON = (".json", *(".json" + packing for packing in CODECS))
 _PACKED = (*CODECS, ".bz2", ".xz", ".lz4", ".zip")
@@ -36,14 +43,14 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     """Lists the files of the input without opening them.
 
     In a folder or a glob, files with unknown endings are left out; with `input.format`, a folder gives the files with that
-    format's endings, and a glob or a single file is read in that format whatever its name. Files and folders whose names begin
-    with `_` are left out as internal files of other programs, unless the path names them. Each file is read once, however many
-    links lead to it.
+    format's endings, and a glob or a single file is read in that format whatever its name. Where images are read, a file without
+    an ending is one, as those of DICOM often are. Files and folders whose names begin with `_` are left out as internal files of
+    other programs, unless the path names them. Each file is read once, however many links lead to it.
 
     Args:
         known: paths to prefer if a file has several names.
     Raises:
-        ConfigError: there is nothing to read, a file is packed in a way that is not read, or texts and tables are mixed.
+        ConfigError: there is nothing to read, a file is packed in a way that is not read, or tables are mixed with other files.
     """
     path = input_path(config)
     base, pattern, entry = _split(path, storage)
@@ -52,16 +59,18 @@ def survey(config: InputConfig, storage: Storage, known: Container[str] = ()) ->
     named = [part for part in pattern.split("/") if part.startswith("_")]
     internal = {e.path for e in entries if _is_internal(source_of(e, base), named)}
     packed = [e.path for e in entries if e.path not in internal and _is_packed(config, e.path.lower(), pattern)]
-    readable = [e for e in entries if e.path.lower().endswith(wanted)]
+    bare = config.reads == IMAGES and config.format in (None, IMAGE)
+    readable = [e for e in entries if e.path.lower().endswith(wanted) or (bare and _is_bare(e.path))]
     files = [e for e in readable if e.path not in internal]
     if packed:
         raise ConfigError(f"{packed[0]} is packed; unpack it first, or name the other files with a glob", "input.path")
     if not files:
         raise ConfigError(_why_none(config, storage, path, entries, internal), "input.path")
     formats = {format_of(config, entry) for entry in files}
-    if TEXT in formats and len(formats) > 1:
+    if formats & {TEXT, IMAGE} and len(formats) > 1:
+        others, advice = ("images", " or name the tables alone") if IMAGE in formats else (".txt files", "")
         raise ConfigError(
-            f"{config.path} holds tables and .txt files; set input.format ({', '.join(sorted(formats))})", "input.path"
+            f"{config.path} holds tables and {others}; set input.format ({', '.join(sorted(formats))}){advice}", "input.path"
         )
     for file in files:
         # Undecodable bytes of a local file name are surrogates.
@@ -92,12 +101,17 @@ def format_of(config: InputConfig, entry: Entry) -> str:
     """The format of a listed file."""
     if config.format:
         return config.format
-    return next(name for name in ENDINGS if entry.path.lower().endswith(_endings(name)))
+    return next((name for name in FORMATS[config.reads] if entry.path.lower().endswith(_endings(name))), IMAGE)
 
 
 def input_path(config: InputConfig) -> str:
     """The full path of the input; `~/` is the home folder."""
-    return full_path(os.path.expanduser(config.path) if config.path.startswith("~/") else config.path)
+    return from_home(config.path)
+
+
+def from_home(path: str) -> str:
+    """The full path of a setting; `~/` is the home folder."""
+    return full_path(os.path.expanduser(path) if path.startswith("~/") else path)
 
 
 def _split(path: str, storage: Storage) -> tuple[str, str, Entry | None]:
@@ -156,24 +170,30 @@ def _endings(format: str) -> tuple[str, ...]:
     return plain + tuple(ending + packing for ending in plain for packing in CODECS) if format in (CSV, JSONL) else plain
 
 
-def _all_endings() -> tuple[str, ...]:
-    return tuple(ending for format in ENDINGS for ending in _endings(format))
+def _all_endings(config: InputConfig) -> tuple[str, ...]:
+    return tuple(ending for format in FORMATS[config.reads] for ending in _endings(format))
+
+
+def _is_bare(path: str) -> bool:
+    """Whether a name has no ending; what follows the last dot of a DICOM identifier is a number."""
+    ending = posixpath.splitext(path)[1].removeprefix(".")
+    return not ending or ending.isdecimal()
 
 
 def _wanted(config: InputConfig, pattern: str) -> tuple[str, ...]:
     """The endings of files to read; any if there is `input.format` and the path names files."""
     if config.format is None:
-        return _all_endings()
+        return _all_endings(config)
     return ("",) if pattern else _endings(config.format) + (_JSON if config.format == JSONL else ())
 
 
 def _is_packed(config: InputConfig, path: str, pattern: str) -> bool:
     """Whether a file has to be unpacked before it can be read."""
     plain, packing = posixpath.splitext(path)
-    wanted = _all_endings() if pattern else _wanted(config, pattern)
+    wanted = _all_endings(config) if pattern else _wanted(config, pattern)
     if packing not in _PACKED or not plain.endswith(wanted):
         return False
-    unpacked = path.endswith(_all_endings()) if config.format is None else config.format in (CSV, JSONL)
+    unpacked = path.endswith(_all_endings(config)) if config.format is None else config.format in (CSV, JSONL)
     return packing not in CODECS or not unpacked
 
 
@@ -228,7 +248,8 @@ def _notes(skipped: Sequence[str], doubled: int, outdated: int) -> list[str]:
 
 def _why_none(config: InputConfig, storage: Storage, path: str, entries: Sequence[Entry], internal: Container[str]) -> str:
     """Why there is no file to read, and what to do."""
-    endings = " ".join(ending for each in ([config.format] if config.format else ENDINGS) for ending in ENDINGS[each])
+    formats = [config.format] if config.format else FORMATS[config.reads]
+    endings = " ".join(ending for each in formats for ending in ENDINGS[each])
     if entries:
         unread = [e.path.lower() for e in entries if e.path not in internal]
         if not unread:

@@ -11,7 +11,6 @@ from engine.errors import RowError
 from engine.sources.base import (
     JSONL,
     InputConfig,
-    Rows,
     Slice,
     bom_length,
     decode,
@@ -22,6 +21,7 @@ from engine.sources.base import (
 )
 from engine.sources.packed import end_of, open_file
 from engine.sources.partitions import refuse_doubled
+from engine.sources.rows import Rows
 from engine.sources.scan import Span, cut_file, lines
 from engine.storage import Entry, Storage
 
@@ -92,7 +92,7 @@ def read(config: InputConfig, storage: Storage, piece: Slice, rows: Rows, keep: 
                 except RowError as error:
                     rows.fail(piece.source, position, error)
                     continue
-                rows.add(piece.source, position, values.get(config.id), values.get(config.text), kept)
+                rows.add(piece.source, position, values.get(config.id), values.get(config.payload), kept)
     except OSError as error:
         raise interrupted(piece.file.path, error) from None
 

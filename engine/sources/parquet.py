@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError, RowError
-from engine.sources.base import PARQUET, InputConfig, Rows, Slice, interrupted, require_columns, unreadable
+from engine.records import IMAGES
+from engine.sources.base import MOST_STUDIES, PARQUET, InputConfig, Slice, interrupted, require_columns, unreadable
 from engine.sources.column_types import (
     always_fits,
     cast_column,
+    holds_images,
     is_bytes,
     is_text,
     misfit,
@@ -21,7 +23,9 @@ from engine.sources.column_types import (
     values_fit,
     without_nan,
 )
+from engine.sources.images import images_of
 from engine.sources.partitions import folder_columns, refuse_doubled
+from engine.sources.rows import Rows
 from engine.storage import Entry, Storage, storage_for
 
 # Reading a range decodes its row group from the start, so k ranges decode it about k/2 times.
@@ -93,13 +97,22 @@ def schema_of(storage: Storage, file: Entry) -> pa.Schema:
         raise unreadable(file.path, error) from None
 
 
+def has_images(config: InputConfig, storage: Storage, file: Entry) -> bool:
+    """Whether a table of images holds their bytes; False for an unreadable file."""
+    try:
+        return _has_images(config, schema_of(storage, file))
+    except RowError:
+        return False
+
+
 def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_bytes: int) -> Iterator[Slice]:
     """The slices of one file, in order, from its footer alone."""
     try:
         with storage.open(file.path, file) as stream:
             parquet = _open(file, stream)
             _require(config, source, parquet.schema_arrow)
-            groups = _groups(parquet.metadata, config.text)
+            groups = _groups(parquet.metadata, config.payload)
+            most = MOST_STUDIES if _has_images(config, parquet.schema_arrow) else parquet.metadata.num_rows
     except (OSError, RowError) as error:
         broken = unreadable(file.path, error) if isinstance(error, OSError) else error
         yield Slice(PARQUET, file, source, 1, file.size, broken=broken.detail)
@@ -107,14 +120,14 @@ def cut(config: InputConfig, storage: Storage, file: Entry, source: str, shard_b
     position = 0
     pending: list[tuple[int, int, int]] = []
     for group, rows, size in groups:
-        if pending and sum(each[2] for each in pending) + size > shard_bytes:
+        if pending and (sum(each[2] for each in pending) + size > shard_bytes or sum(each[1] for each in pending) + rows > most):
             yield _joined(file, source, pending, position)
             position += sum(each[1] for each in pending)
             pending = []
-        if size <= shard_bytes:
+        if size <= shard_bytes and rows <= most:
             pending.append((group, rows, size))
             continue
-        pieces = min(_MOST_RANGES, ceil(size / shard_bytes), rows)
+        pieces = min(_MOST_RANGES, max(ceil(size / shard_bytes), ceil(rows / most)), rows)
         for start, stop in pairwise(rows * i // pieces for i in range(pieces + 1)):
             count = stop - start
             yield Slice(PARQUET, file, source, count, size * count // rows, start, stop, position, group, 1)
@@ -184,7 +197,12 @@ def _batches(config: InputConfig, piece: Slice, stream: BinaryIO) -> Iterator[pa
 
 def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch, rows: Rows, keep: Sequence[pa.Field]) -> None:
     count = batch.num_rows
-    texts = [None] * count if config.text is None else _values(batch.column(config.text))
+    if config.payload is None:
+        payloads = [None] * count
+    elif _has_images(config, batch.schema):
+        payloads = [images_of(cell, f"{source}:{position + i}") for i, cell in enumerate(batch.column(config.payload))]
+    else:
+        payloads = _values(batch.column(config.payload))
     ids = [None] * count if config.id is None else _values(batch.column(config.id))
     arrays, invalid_rows = [], set()
     for field in keep:
@@ -192,7 +210,7 @@ def _add(config: InputConfig, source: str, position: int, batch: pa.RecordBatch,
         arrays.append(cast_column(array, field))
         invalid_rows.update(invalid)
     for i in range(count):
-        rows.add(source, position + i, ids[i], texts[i], invalid_keep=i in invalid_rows)
+        rows.add(source, position + i, ids[i], payloads[i], invalid_keep=i in invalid_rows)
     rows.keep_arrays(arrays)
 
 
@@ -204,6 +222,11 @@ def _values(array: pa.Array) -> list[Any]:
     if pa.types.is_decimal(array.type):
         return array.cast(pa.string()).to_pylist()
     return (array.cast(pa.large_binary()) if is_text(array.type) else array).to_pylist()
+
+
+def _has_images(config: InputConfig, schema: pa.Schema) -> bool:
+    """Whether the column of images has their bytes."""
+    return config.reads == IMAGES and config.image in schema.names and holds_images(schema.field(config.image).type)
 
 
 def _clean(array: pa.Array) -> tuple[pa.Array, list[int]]:
@@ -226,11 +249,19 @@ def _clean(array: pa.Array) -> tuple[pa.Array, list[int]]:
 def _require(config: InputConfig, source: str, schema: pa.Schema) -> None:
     """ConfigError if a column is missing or its type cannot be texts or ids; floats are left to `_require_values`."""
     require_columns(config, source, schema.names)
-    kind = pa.null() if config.text is None else value_type(schema.field(config.text).type)
-    if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)):
+    kind = pa.null() if config.payload is None else value_type(schema.field(config.payload).type)
+    if config.study is not None and _has_images(config, schema):
+        raise ConfigError(
+            f"input.study: {source} holds the images themselves; write one row a study, with a list of its images, and leave "
+            "input.study out"
+        )
+    if config.study is not None and not _can_be_ids(schema.field(config.study).type):
+        raise _no_ids("study", config.study, source, schema.field(config.study).type)
+    is_allowed = is_text(kind) or is_bytes(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)
+    if not is_allowed and not _has_images(config, schema):
         raise _no_text(config, source, kind)
     if config.id is not None and not _can_be_ids(schema.field(config.id).type):
-        raise _no_ids(config, source, schema.field(config.id).type)
+        raise _no_ids("id", config.id, source, schema.field(config.id).type)
 
 
 def _can_be_ids(kind: pa.DataType) -> bool:
@@ -245,8 +276,8 @@ def _can_be_ids(kind: pa.DataType) -> bool:
 
 def _require_values(config: InputConfig, source: str, parquet: pq.ParquetFile) -> None:
     """ConfigError if a column of floats has more than nulls for texts or whole numbers for ids, which are pandas' nulls."""
-    kind = pa.null() if config.text is None else value_type(parquet.schema_arrow.field(config.text).type)
-    if pa.types.is_floating(kind) and any(array.null_count < len(array) for array in _column(parquet, config.text)):
+    kind = pa.null() if config.payload is None else value_type(parquet.schema_arrow.field(config.payload).type)
+    if pa.types.is_floating(kind) and any(array.null_count < len(array) for array in _column(parquet, config.payload)):
         raise _no_text(config, source, kind)
     kind = pa.null() if config.id is None else value_type(parquet.schema_arrow.field(config.id).type)
     if not pa.types.is_floating(kind):
@@ -256,17 +287,18 @@ def _require_values(config: InputConfig, source: str, parquet: pq.ParquetFile) -
     for array in _column(parquet, config.id):
         values = array.drop_null().cast(pa.float64())
         if not pc.all(pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), end)), min_count=0).as_py():
-            raise _no_ids(config, source, kind, f", and not all of it whole numbers below {end:,}")
+            raise _no_ids("id", config.id, source, kind, f", and not all of it whole numbers below {end:,}")
 
 
 def _no_text(config: InputConfig, source: str, kind: pa.DataType) -> ConfigError:
-    return ConfigError(f"input.text: column '{config.text}' of {source} is {kind}, not text; name another column")
+    key, wanted = ("image", "neither paths nor bytes") if config.reads == IMAGES else ("text", "not text")
+    return ConfigError(f"input.{key}: column '{config.payload}' of {source} is {kind}, {wanted}; name another column")
 
 
-def _no_ids(config: InputConfig, source: str, kind: pa.DataType, more: str = "") -> ConfigError:
+def _no_ids(key: str, column: str, source: str, kind: pa.DataType, more: str = "") -> ConfigError:
     return ConfigError(
-        f"input.id: column '{config.id}' of {source} is {kind}{more}; ids are text or whole numbers: write the column as text, "
-        "or leave input.id out"
+        f"input.{key}: column '{column}' of {source} is {kind}{more}; ids are text or whole numbers: write the column as text, "
+        f"or leave input.{key} out"
     )
 
 
@@ -289,21 +321,23 @@ def _column(parquet: pq.ParquetFile, name: str) -> Iterator[pa.Array]:
             _corrupt(error)
 
 
-def _groups(metadata: pq.FileMetaData, text: str | None) -> list[tuple[int, int, int]]:
-    """Number, rows and bytes of text of each row group with rows; without a text column, each row counts a few bytes.
+def _groups(metadata: pq.FileMetaData, payload: str | None) -> list[tuple[int, int, int]]:
+    """Number, rows and bytes of text or images of each row group with rows; each row counts at least a few bytes.
 
     Raises:
         RowError: the footer contradicts itself; a wrong row count would become as many failed records.
     """
-    leaf = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text), None)
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    # A nested column has several leaves, and a list's has other numbers of values.
+    leaves = [] if payload is None else [i for i, path in enumerate(paths) if path == payload or path.startswith(f"{payload}.")]
     groups = []
     for group in range(metadata.num_row_groups):
         chunks = metadata.row_group(group)
-        rows, column = chunks.num_rows, None if leaf is None else chunks.column(leaf)
-        if rows < 0 or (column is not None and column.num_values != rows):
+        rows, columns = chunks.num_rows, [chunks.column(i) for i in leaves]
+        if rows < 0 or any(paths[i] == payload and chunks.column(i).num_values != rows for i in leaves):
             raise RowError("unreadable_file", "rows do not add up")
         if rows:
-            size = 0 if column is None else column.total_uncompressed_size
+            size = sum(column.total_uncompressed_size for column in columns)
             groups.append((group, rows, max(size, _LEAST_ROW * rows)))
     if sum(rows for _, rows, _ in groups) != metadata.num_rows:
         raise RowError("unreadable_file", "rows do not add up")

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from engine.errors import ConfigError, RowError
-from engine.sources.base import TEXT, InputConfig, Rows, Slice, unreadable
+from engine.sources.base import TEXT, InputConfig, Slice, unreadable
+from engine.sources.rows import Rows
 from engine.storage import Entry, Storage
 
 

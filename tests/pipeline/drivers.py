@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(cluster: str, **order) -> subprocess.Popen:
+def start(cluster: str, /, **order) -> subprocess.Popen:
     """Starts `tests.toys.drive` on a cluster."""
     order = {"shard_bytes": 400, **order}
     order["cluster"] = {"address": cluster, "child_memory_gb": 0.5, **order.get("cluster", {})}

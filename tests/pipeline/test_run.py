@@ -29,7 +29,7 @@ CANARY = "CANARYPHRASE"
 pytestmark = pytest.mark.timeout(400)
 
 
-def drive(tmp_path: Path, cluster: str, **order) -> subprocess.Popen:
+def drive(tmp_path: Path, cluster: str, /, **order) -> subprocess.Popen:
     """Starts a driver on `in` and `out`."""
     return start(cluster, **{"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), **order})
 

@@ -27,6 +27,11 @@ class Loaded:
         return [row["text"] for row in self.rows]
 
     @property
+    def images(self) -> list[list[str] | None]:
+        """The names of each study's images."""
+        return [row["images"] and [image["source"] for image in row["images"]] for row in self.rows]
+
+    @property
     def ids(self) -> list[str]:
         return [row["record_id"] for row in self.rows]
 
@@ -46,12 +51,12 @@ def load_input(path: object, shard_bytes: int = 1 << 20, id: str | None = None, 
     files = list_files(config, storage)
     keep = keep_fields(config, storage, files)
     shards = [from_json(to_json(shard)) for shard in cut(config, storage, files, shard_bytes)]
-    tables = [check(read(config, storage, shard, keep), records_schema(keep)) for shard in shards]
+    tables = [check(read(config, storage, shard, keep), records_schema(keep, config.reads)) for shard in shards]
     for shard, table in zip(shards, tables, strict=True):
         assert table.num_rows == shard.rows
         assert table["row"].to_pylist() == list(range(table.num_rows))
-        if config.text is not None:
-            assert all((row["text"] is None) == (row["failure"] is not None) for row in table.to_pylist())
+        if config.payload is not None:
+            assert all((row[config.reads] is None) == (row["failure"] is not None) for row in table.to_pylist())
     return Loaded(shards, tables)
 
 

@@ -3,13 +3,11 @@
 import errno
 import json
 
-import pyarrow as pa
 import pytest
 
 from engine.errors import ConfigError, RetryableError
-from engine.records import check, records_schema
 from engine.sources import InputConfig, Shard, Slice, from_json, to_json
-from engine.sources.base import Rows, require_columns, require_cuttable, unreadable
+from engine.sources.base import require_columns, require_cuttable, unreadable
 from engine.storage import Entry
 
 
@@ -60,73 +58,6 @@ def test_other_encodings_can_be_cut(encoding):
 def test_a_shard_survives_json():
     shard = Shard((Slice("csv", Entry("/a b/ü.csv", 9, "7"), "ü.csv", 2, 9, 3, 12, 1, 0, 0, "OSError", "quote", "first"),), 2, 9)
     assert from_json(json.loads(json.dumps(to_json(shard)))) == shard
-
-
-def rows_of(given=None, text="fine", id="id", **settings):
-    rows = Rows(InputConfig("x", id, **settings), [])
-    rows.add("f.csv", 3, given, text)
-    return check(rows.table(), records_schema()).to_pylist()[0]
-
-
-@pytest.mark.parametrize(
-    ("given", "record_id", "failure"),
-    [
-        ("A 1", "A 1", None),
-        (12, "12", None),
-        ("é".encode(), "é", None),
-        (None, "f.csv:3", {"kind": "parse_error", "detail": "missing_id"}),
-        ("  ", "f.csv:3", {"kind": "parse_error", "detail": "missing_id"}),
-        (True, "f.csv:3", {"kind": "parse_error", "detail": "id is bool"}),
-        (1.0, "1", None),
-        (2.0**53 - 1, "9007199254740991", None),
-        (float("nan"), "f.csv:3", {"kind": "parse_error", "detail": "missing_id"}),
-        (2.0**53, "f.csv:3", {"kind": "parse_error", "detail": "id is float"}),
-        (float("inf"), "f.csv:3", {"kind": "parse_error", "detail": "id is float"}),
-        (1.5, "f.csv:3", {"kind": "parse_error", "detail": "id is float"}),
-        ("\ud800", "f.csv:3", {"kind": "invalid_encoding", "detail": "input.id"}),
-        (b"\xff", "f.csv:3", {"kind": "invalid_encoding", "detail": "input.id"}),
-    ],
-)
-def test_an_id_is_taken_as_it_is_or_made(given, record_id, failure):
-    row = rows_of(given)
-    assert (row["record_id"], row["failure"]) == (record_id, failure)
-
-
-def test_scope_file_puts_the_source_before_given_ids_only():
-    assert rows_of("7", id_scope="file")["record_id"] == "f.csv:7"
-    assert rows_of(None, id=None, id_scope="file")["record_id"] == "f.csv:3"
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "detail"),
-    [
-        (None, "missing_text", ""),
-        (float("nan"), "missing_text", ""),
-        ("", "missing_text", ""),
-        (" \t\r\n\u3000", "missing_text", ""),
-        (b" ", "missing_text", ""),
-        ("a\udcffb", "invalid_encoding", ""),
-        (b"a\xff", "invalid_encoding", ""),
-        ("ü" * 6, "too_large", "bytes=12"),
-        (b"x" * 11, "too_large", "bytes=11"),
-        (5, "parse_error", "text is int"),
-        (1.5, "parse_error", "text is float"),
-    ],
-)
-def test_a_text_that_cannot_be_read_fails_and_keeps_its_id(text, kind, detail):
-    row = rows_of("7", text, max_bytes=10)
-    assert row["failure"] == {"kind": kind, "detail": detail}
-    assert (row["record_id"], row["text"]) == ("7", None)
-
-
-def test_a_kept_value_that_is_not_text_fails_its_record_alone():
-    rows = Rows(InputConfig("x", None, keep=("ward",)), [pa.field("ward", pa.string())])
-    rows.add("f", 0, None, "one", ["a"])
-    rows.add("f", 1, None, "two", ["\udcff"])
-    rows.add("f", 2, None, "three", [None])
-    table = rows.table().to_pylist()
-    assert [r["keep"]["ward"] for r in table] == ["a", None, None]
-    assert [r["failure"] and r["failure"]["kind"] for r in table] == [None, "invalid_encoding", None]
 
 
 def test_a_missing_column_is_named_with_those_there_are():

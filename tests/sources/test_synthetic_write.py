@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import ConfigError
-from engine.sources.synthetic import CorpusConfig, Settings, encode, generate, write
+from engine.sources.synthetic import CorpusConfig, Radiographs, Settings, encode, generate, write
 
 SETTINGS = Settings(7, median_words=60, broken=0.05)
 
@@ -107,6 +107,28 @@ def test_a_folder_of_texts_has_its_gold_beside_it(tmp_path):
         for span in row["evidence_site"]:
             assert raw.decode()[span["start"] : span["end"]].strip()
     assert {row["broken"] for row in gold} <= {None, *encode.kinds("text")}
+
+
+def test_images_are_files_beside_their_manifest(tmp_path):
+    whole, files = (CorpusConfig(f"{tmp_path}/{form}", 30, Radiographs(7, 32), form, 20) for form in ("parquet", "files"))
+    assert [write(each).written for each in (whole, files, files)] == [30, 30, 0]
+    assert len(names(tmp_path / "files")) == 30 + 3
+    for number in range(2):
+        rows = pq.read_table(f"{whole.path}/corpus-0000{number}.parquet").to_pylist()
+        manifest = pq.read_table(f"{files.path}/manifest-0000{number}.parquet").to_pylist()
+        for row, listed in zip(rows, manifest, strict=True):
+            assert listed["image"] == f"images/{row['site']}/0000{number}/{row['record_id']}.png"
+            assert (tmp_path / "files" / listed["image"]).read_bytes() == row["image"]
+            assert {**listed, "image": None} == {**row, "image": None}
+    (tmp_path / "files/manifest-00001.parquet").unlink()
+    assert write(files).written == 10
+
+
+@pytest.mark.parametrize(("settings", "format"), [(Radiographs(7), "csv"), (Radiographs(7), "text"), (SETTINGS, "files")])
+def test_a_format_of_other_corpora_is_refused(tmp_path, settings, format):
+    with pytest.raises(ConfigError, match=f"output.format: {format} is not for corpus="):
+        write(config(tmp_path / "c", settings=settings, format=format))
+    assert not (tmp_path / "c").exists()
 
 
 def test_each_format_gets_only_damage_that_it_can_hold():

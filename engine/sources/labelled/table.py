@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from engine import sources
 from engine.errors import ConfigError, RowError
-from engine.records import FAILURE
+from engine.records import FAILURE, IMAGES, TEXT
 from engine.sources.base import CSV, DOUBLE, JSONL, PARQUET, InputConfig, Shard
 from engine.sources.column_types import is_list
 from engine.sources.files import ENDINGS, format_of
@@ -44,6 +44,8 @@ class Labelled:
     unit that must not be split, such as the patient. `marks` is the column with highlights, `spans` one with marked spans for
     each task. `findings` maps a finding to the column with its state, or is one column with lists of name and state. `failed` is
     a column with `kind` and `detail` of a record's known failure. `more` are further columns, as text, by their new names.
+    With `image` the rows are images instead of texts: that column has paths, below `root`, or bytes, and `study` is the column
+    whose equal values make one record.
     `names` are the user's names of the settings, for messages; `KEPT` are the settings that name columns.
     """
 
@@ -51,6 +53,9 @@ class Labelled:
     labels: Mapping[str, str] = field(default_factory=dict)
     id: str | None = None
     text: str | None = None
+    image: str | None = None
+    study: str | None = None
+    root: str | None = None
     source: str | None = None
     id_scope: str = "input"
     group: str | None = None
@@ -89,9 +94,12 @@ class Labelled:
         return {None: self.findings} if isinstance(self.findings, str) else self.findings
 
     def input(self) -> InputConfig:
-        """The table as an input of reports."""
+        """The table as an input of reports, or of images."""
         keep = tuple(name for name in self.columns if name != self.text)
-        return InputConfig(self.path, self.id, self.text, keep, **{name: getattr(self, name) for name in _INPUT_SETTINGS})
+        settings = {name: getattr(self, name) for name in _INPUT_SETTINGS}
+        if self.image is not None:
+            settings |= {"reads": IMAGES, "image": self.image, "study": self.study, "root": self.root}
+        return InputConfig(self.path, self.id, self.text, keep, **settings)
 
     def schema_of(self, file: Entry) -> pa.Schema:
         """The columns of a file, see `engine.sources.schema_of`.
@@ -174,9 +182,9 @@ class Reader:
         """The records of a piece, a few hundred at a time.
 
         Returns:
-            Tables of one schema: `record_id` (null if missing), `source`, `text` (large_string), `group`, `split` and `pair`
-            (null unless configured); for each task T `T` (text, or a list of it); if configured `marks`, `T_spans`, `findings`
-            and further columns; `failure` of records that cannot be read.
+            Tables of one schema: `record_id` (null if missing), `source`, `text` (large_string) or `images`, `group`, `split` and
+            `pair` (null unless configured); for each task T `T` (text, or a list of it); if configured `marks`, `T_spans`,
+            `findings` and further columns; `failure` of records that cannot be read.
         Raises:
             ConfigError: a column has the wrong type for its setting.
         """
@@ -201,12 +209,13 @@ class Reader:
         if piece.slices[0].format != PARQUET:
             # A format without types has no nulls either.
             inputs = {name: with_nulls(column) for name, column in inputs.items()}
-        inputs[config.text] = records["text"]
+        payload = TEXT if config.image is None else IMAGES
+        inputs[config.text] = records[payload]
         ids = pc.if_else(without_id, pa.scalar(None, pa.string()), records["record_id"])
         columns: dict[str, Any] = {
             "record_id": ids if config.source is None else pc.binary_join_element_wise(as_text(inputs[config.source]), ids, ":"),
             "source": records["source"],
-            "text": records["text"],
+            payload: records[payload],
         }
         for name in ("group", "split", "pair"):
             column = getattr(config, name)
