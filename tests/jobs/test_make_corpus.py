@@ -68,3 +68,30 @@ def test_chinese_records_are_a_corpus_of_their_own(tmp_path, capsys):
     assert 4 <= len(table) - table["broken"].null_count <= 5 and sum(map(len, table["spans"].to_pylist())) > 200
     assert main.run([*command[:3], "seed=4", "skew=uniform"]) == EXIT_CONFIG
     assert "skew: not for corpus=dermatology" in capsys.readouterr().err
+
+
+def test_radiographs_are_a_corpus_of_their_own(tmp_path, capsys):
+    command = [f"output.path={tmp_path / 'c'}", "corpus=radiographs", "records=40", "pixels=32", "prevalence=3", "studies=3"]
+    marker = ["marker.finding=Pleural Effusion", "marker.positives=1", "marker.negatives=0"]
+    assert main.run([*command, *marker, "noise.left_out=0.5", "noise.copied=0.5"]) == EXIT_OK
+    assert "wrote 40 records" in capsys.readouterr().out
+    rows = pq.read_table(tmp_path / "c" / "corpus-00000.parquet").to_pylist()
+    assert all(row["marker"] == any(box["name"] == "Pleural Effusion" for box in row["boxes"]) for row in rows)
+    assert {kind for row in rows for kind in row["noise"]} == {"left_out", "copied"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["corpus=radiographs", "broken=0.1"], "broken: not for corpus=radiographs"),
+        (["marker.finding=Edema"], "marker.finding: not for corpus=reports"),
+        (["corpus=radiographs", "marker.finding=Oedema"], "did you mean 'Edema'"),
+        (["corpus=radiographs", "output.format=csv"], "output.format: csv is not for corpus=radiographs"),
+        (["output.format=files"], "output.format: files is not for corpus=reports"),
+    ],
+)
+def test_a_key_of_another_corpus_is_refused(tmp_path, capsys, overrides, named):
+    assert main.run([f"output.path={tmp_path / 'c'}", *overrides]) == EXIT_CONFIG
+    message = capsys.readouterr().err
+    assert named in message and message.count("\n") == 1
+    assert not (tmp_path / "c").exists()

@@ -1,8 +1,9 @@
-"""The synthetic corpora: pathology reports with gold codes and the words that decide them, texts that must not be coded, and
-Chinese records of patients with atopic dermatitis, with gold entities."""
+"""The synthetic corpora: pathology reports with gold codes and the words that decide them, texts that must not be coded,
+Chinese records of patients with atopic dermatitis, with gold entities, and chest radiographs with known findings."""
 
 from engine.sources.synthetic.dermatology import Dermatology
 from engine.sources.synthetic.generate import SCHEMA, SKEWS, Settings, generate
+from engine.sources.synthetic.radiographs import Radiographs
 from engine.sources.synthetic.unreportable import Unreportable
 from engine.sources.synthetic.write import CorpusConfig, CorpusSummary, write
 
@@ -12,6 +13,7 @@ __all__ = [
     "CorpusConfig",
     "CorpusSummary",
     "Dermatology",
+    "Radiographs",
     "Settings",
     "Unreportable",
     "generate",

@@ -13,7 +13,9 @@ from pyarrow import csv
 from engine.sources.synthetic.damage import KINDS
 from engine.sources.synthetic.generate import SPANS
 
-FORMATS = ("parquet", "csv", "jsonl", "text")
+FORMATS = ("parquet", "csv", "jsonl", "text", "files")
+# What corpora of texts and of images can be written as.
+TEXT_FORMATS, IMAGE_FORMATS = FORMATS[:4], ("parquet", "files")
 _NOT_IN = {"csv": {"null_text"}, "text": {"null_text", "null_id", "duplicate_id"}}
 
 
