@@ -4,7 +4,9 @@ After ConText (Harkema et al., J Biomed Inform 2009): cues such as `no evidence 
 or backward, that other words end; the scope of a heading such as `Clinical history:` ends at the next part of a report. The
 lexicon of a language is a file beside this one, with the kind, scope and reach in words of each cue (no reach: to the end of the
 sentence; `clause`: no further than a comma). The English one extends medspaCy's (MIT, `LICENSE.medspacy`) with the wording of
-pathology reports. The Chinese one has simplified and traditional forms; its full-width marks stand for both widths.
+pathology reports. The Chinese one has simplified and traditional forms; its full-width marks stand for both widths. The lexicon
+of a kind of report, such as `en-chest` for chest radiographs, is that of its language with other meanings for the phrases that it
+lists.
 """
 
 import csv
@@ -94,12 +96,12 @@ class _Cue(NamedTuple):
 
 
 class Asserted:
-    """The assertions of one text, in a language with a lexicon."""
+    """The assertions of one text, in a language with a lexicon. `sentence` is the number of the sentence of each word."""
 
     def __init__(self, reading: Reading, language: str = "en") -> None:
         self._reading, self._words = reading, reading.words
         cues, headings = _lexicon(language)
-        self._sentence = sentences(reading)
+        self.sentence = sentences(reading)
         scopes: list[Scope] = []
         matches, sections = cues.find(reading), headings.find(reading)
         # The cue of a lexicon at the words of a text.
@@ -136,7 +138,7 @@ class Asserted:
         """The end of a cue's scope: of its sentence or clause, at a word that ends scopes, or before a field's value."""
         words, stop = self._words, cue.stop
         # A cue across a line end belongs to the second line.
-        same = bisect_right(self._sentence, self._sentence[cue.stop - 1])
+        same = bisect_right(self.sentence, self.sentence[cue.stop - 1])
         end = ends[at] if (at := bisect_right(ends, cue.first)) < len(ends) else len(words)
         end = min(end, same, stop + (way.reach or _FAR))
         while stop < end:
@@ -150,7 +152,7 @@ class Asserted:
 
     def _backward(self, cue: Match, way: _Cue, ends: Sequence[int]) -> int:
         """The beginning of a backward cue's scope."""
-        sentence, begin = self._sentence, cue.first
+        sentence, begin = self.sentence, cue.first
         least = max(0, begin - (way.reach or _FAR))
         if (at := bisect_right(ends, begin - 1)) and ends[at - 1] >= least:
             least = ends[at - 1] + 1
@@ -217,7 +219,10 @@ def cues(language: str, kind: str) -> list[str]:
 
 def _rows(language: str) -> list[dict[str, str]]:
     with resources.files(__package__).joinpath(f"assertions.{language}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    base, _, kind = language.partition("-")
+    listed = {row["phrase"] for row in rows}
+    return [*(row for row in _rows(base) if row["phrase"] not in listed), *rows] if kind else rows
 
 
 @cache

@@ -31,6 +31,9 @@ class Units:
 
     `start` and `end` [n] are offsets into the text; `of_position` [positions] is the unit of each of the model's positions, -1
     for a position without one, which is never erased. `spoken` [n] is true for words with a letter or a digit.
+
+    Units of images are cells in order, and `start` and `end` count them. `boxes` [n, 5] has the number of each one's image, and
+    left, top, right and bottom in its pixels, NaN for a cell outside of it.
     """
 
     kind: str
@@ -39,6 +42,7 @@ class Units:
     of_position: np.ndarray
     spoken: np.ndarray | None = None
     beside: tuple[Beside, ...] = ()
+    boxes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.start) + len(self.beside)
