@@ -13,7 +13,7 @@ from engine.evaluation.rows import Rows, schema_of
 from engine.records import CODES, ENTITIES, FINDINGS, tasks_of
 
 # Settings that only some tables take.
-_ONLY = {"labels": (CODES, FINDINGS), "spans": (CODES,), "text": (CODES,), "types": (ENTITIES,)}
+_ONLY = {"labels": (CODES, FINDINGS), "findings": (FINDINGS,), "spans": (CODES,), "text": (CODES,), "types": (ENTITIES,)}
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def _entities(rows: Rows, gold: GoldConfig, id: str | None, slices: Sequence[str
 
 
 def _findings(rows: Rows, gold: GoldConfig, id: str | None, slices: Sequence[str], known: Any, rounds: Rounds) -> Evaluation:
-    labels = gold.labels or {name: name for names in (known or {}).values() for name in names}
+    labels = gold.findings or gold.labels or {name: name for names in (known or {}).values() for name in names}
     if not labels:
         raise ConfigError("labels: name the column of each finding, since the run's model, which knows them, is not at hand")
     names = {**gold.names, "findings": "labels"}

@@ -38,7 +38,7 @@ class GoldConfig(Labelled):
     types: Mapping[str, str] = field(default_factory=dict)
     keep_text: bool = False
 
-    KEPT: ClassVar[tuple[str, ...]] = ("labels", "group", "slices", "where")
+    KEPT: ClassVar[tuple[str, ...]] = ("labels", "findings", "group", "slices", "where")
 
     def __post_init__(self) -> None:
         more = {f"slice_{name}": name for name in self.slices} | {f"where_{name}": name for name in self.where}

@@ -1,6 +1,7 @@
 """Rough cost of explanations, in forward passes of a record through the model; a backward pass counts as two."""
 
 from engine.explain.settings import Measures, Settings
+from engine.records import IMAGES, TEXT
 
 # In a report of about 3,500 characters.
 _UNITS = {"word": 700, "sentence": 60}
@@ -8,8 +9,10 @@ _UNITS = {"word": 700, "sentence": 60}
 _WORDS_PER_PASS = 7
 _FORWARD, _WITH_BACKWARD = 1, 3
 # A shard is about 20 seconds of work. In fp32 on one core 8 KiB of text pass the encoder per second; a GPU is about fifty times
-# as fast. Records outside the sample are read all the same.
-_SECONDS, _RATE, _GPU, _READING = 20, 8 * 2**10, 50, 0.2
+# as fast. Records outside the sample are read all the same. An image file is larger than a report, and its bytes say less: some
+# ten radiographs of 100 KiB a second are a guess on the low side.
+_SECONDS, _GPU, _READING = 20, 50, 0.2
+_RATE, _MOST = {TEXT: 8 * 2**10, IMAGES: 2**20}, {TEXT: 2**20, IMAGES: 2**26}
 
 
 def passes(
@@ -29,11 +32,11 @@ def passes(
     return shared + targets * (once + faithfulness * copies + stability * repeated)
 
 
-def usual_bytes(passes: float, gpu: bool) -> int:
-    """Bytes of text in a shard whose records take this many passes: small enough to show progress, to keep all actors busy, and
-    to lose only seconds with it."""
-    rate = _RATE * (_GPU if gpu else 1)
-    return max(1, min(2**20, int(_SECONDS * rate / (_READING + passes))))
+def usual_bytes(passes: float, gpu: bool, reads: str = TEXT) -> int:
+    """Bytes of text or image files in a shard whose records take this many passes: small enough to show progress, to keep all
+    actors busy, and to lose only seconds with it."""
+    rate = _RATE[reads] * (_GPU if gpu else 1)
+    return max(1, min(_MOST[reads], int(_SECONDS * rate / (_READING + passes))))
 
 
 def _method(method: str, settings: Settings, units: str) -> float:

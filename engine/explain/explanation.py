@@ -39,7 +39,8 @@ class Explanation:
 
     `target_score` is F of the record, `blank_score` F with everything erased, `residual` the sum of the scores less their
     difference; None if the method does not distribute that difference, or was not asked to. `settings` and `seed` suffice to
-    repeat the explanation. `checks` are its measures by name. `stability` (of each unit) and `fusion` belong to `fused`.
+    repeat the explanation. `checks` are its measures by name. `stability` (of each unit) and `fusion` belong to `fused`. `boxes`
+    are those of `Units`.
     """
 
     start: np.ndarray
@@ -60,6 +61,7 @@ class Explanation:
     stability: np.ndarray | None = None
     fusion: tuple[Mapping[str, Any], ...] = ()
     beside: tuple[Beside, ...] = ()
+    boxes: np.ndarray | None = None
 
     @property
     def degenerate(self) -> bool:
@@ -132,7 +134,7 @@ def from_units(units: Units, score: np.ndarray, **more: Any) -> Explanation:
         score, status = np.zeros_like(score), NOT_FINITE
     if status != OK:
         more = {**more, "residual": None}
-    more |= {"unit_kind": units.kind, "status": status, "beside": units.beside}
+    more |= {"unit_kind": units.kind, "status": status, "beside": units.beside, "boxes": units.boxes}
     return Explanation(units.start, units.end, score, weights(score), **more)
 
 

@@ -26,6 +26,7 @@ UNIT = pa.struct(
         pa.field("id", pa.int32()),
         pa.field("kind", pa.int8()),
         *_fields(pa.int32(), "start", "end"),
+        pa.field("image", pa.int32()),
         *_fields(pa.float32(), "x0", "y0", "x1", "y1"),
         pa.field("text", pa.string()),
         *_fields(pa.float32(), "score", "weight", "stability"),
@@ -129,11 +130,13 @@ def explanation_id(record_id: str, explanation: Explanation) -> str:
 def _unit(explanation: Explanation, unit: int, selected: np.ndarray, gold: np.ndarray | None) -> dict[str, Any]:
     of_text = unit < len(explanation.start)
     beside = None if of_text else explanation.beside[unit - len(explanation.start)]
+    in_text = of_text and explanation.boxes is None
     return {
         "id": unit,
         "kind": UNIT_KINDS.index(explanation.unit_kind if beside is None else beside.kind),
-        "start": int(explanation.start[unit]) if of_text else None,
-        "end": int(explanation.end[unit]) if of_text else None,
+        "start": int(explanation.start[unit]) if in_text else None,
+        "end": int(explanation.end[unit]) if in_text else None,
+        **({} if explanation.boxes is None else _box(explanation.boxes[unit])),
         "text": None if beside is None else beside.text,
         "score": float(explanation.score[unit]),
         "weight": float(explanation.weight[unit]),
@@ -141,3 +144,9 @@ def _unit(explanation: Explanation, unit: int, selected: np.ndarray, gold: np.nd
         "gold": None if gold is None or not of_text else bool(gold[unit]),
         "selected": bool(selected[unit]),
     }
+
+
+def _box(box: np.ndarray) -> dict[str, Any]:
+    """A row of `Units.boxes` as fields of `UNIT`."""
+    sides = zip(("x0", "y0", "x1", "y1"), box[1:].tolist(), strict=True)
+    return {"image": int(box[0]), **{name: None if np.isnan(value) else value for name, value in sides}}

@@ -47,13 +47,13 @@ class Answered:
     """
 
     def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
-        """`columns` are those of the table that hold the answers."""
+        """`columns` are those of the table that hold the answers, and the digests of what they are about."""
         self._files = tuple(files)
-        self._columns = ["record_id", "decision", "text_sha256", *columns]
+        self._columns = ["record_id", "decision", *columns]
         self._held: tuple[_Group, pa.Table] | None = None
 
     def of(self, records: pa.Table) -> dict[str, dict[str, Any]]:
-        """Record id -> the run's `decision`, `text_sha256` and answers, for the records that it has.
+        """Record id -> the run's `decision` and `columns`, for the records that it has.
 
         Args:
             records: `record_id`, `source` and `position`.

@@ -1,10 +1,10 @@
 """The protocol between systems and everything that uses them.
 
 A system is a package, here or anywhere, with a function `load(spec) -> System`, the name `TABLE` of the table that it fills, and
-`Options`, the settings of a run (see `engine.models.options`). Importing it does not import torch. A system knows nothing about
-files, Ray, ids, retries or timing. The pipeline calls `prepare` in a CPU task and `run` in a model actor, each with a whole
-shard; the same two calls in a row are the plain loop that the engine is measured against. Thresholds, and measures that need more
-than a decision, use `scores`.
+`Options`, the settings of a run (see `engine.models.options`); one for images has `READS = IMAGES` too. Importing it does not
+import torch. A system knows nothing about files, Ray, ids, retries or timing. The pipeline calls `prepare` in a CPU task and
+`run` in a model actor, each with a whole shard; the same two calls in a row are the plain loop that the engine is measured
+against. Thresholds, and measures that need more than a decision, use `scores`.
 """
 
 import importlib
@@ -47,6 +47,7 @@ class System(Protocol):
     """A system, built from a `ModelSpec`. Building it is cheap; the first `run` loads the weights."""
 
     table: str  # the result table's name, "codes"
+    reads: str  # what its records hold, and their column with it: TEXT or IMAGES of `engine.records`
     digest: str  # of the checkpoint, verified against its files
 
     def fields(self) -> list[pa.Field]:
@@ -56,13 +57,13 @@ class System(Protocol):
         """What this model can never do under these options: a line for people, by the reason that a row gives for it."""
 
     def prepare(self, records: pa.Table) -> pa.Table:
-        """CPU part: texts to tokens with offsets.
+        """CPU part: texts to tokens with offsets, or images to pixels with the way back to the files' own.
 
         Args:
             records: readable rows only, as `engine.records.records_schema` has them, without `failure`.
         Returns:
-            `row`, `record_id`, `failure` and the system's own columns, without the text: one row for each record, by its key. A
-            record that cannot be prepared has its `failure` set.
+            `row`, `record_id`, `failure` and the system's own columns, without the text or the files' bytes: one row for each
+            record, by its key. A record that cannot be prepared has its `failure` set.
         """
 
     def scores(self, prepared: pa.Table) -> pa.Table:

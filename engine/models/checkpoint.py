@@ -2,7 +2,7 @@
 
 config.json         architecture of the model; `system` names its package
 model.safetensors   the trained tensors
-tokenizer.json      the encoder's fast tokenizer
+tokenizer.json      the encoder's fast tokenizer; systems of images may have none
 README.md           the model card
 digest.json         SHA-256 of every file, and the model's digest, made from those of all files except the card
 <further files>     files that the system declares
@@ -69,12 +69,12 @@ def shipped(system: str) -> Path:
     return Path(spec.origin).parent / "shipped"
 
 
-def read(path: str, system: str, files: Sequence[str] = ()) -> Stored:
+def read(path: str, system: str, files: Sequence[str] = (), tokenizer: bool = True) -> Stored:
     """Locates and verifies the checkpoint of a system.
 
     Args:
         path: a folder, local or on S3; `shipped` is the one in the system's package.
-        files: those of the system beside the common ones.
+        files: those of the system beside the common ones. tokenizer: whether it has one; a system of images need not.
     Raises:
         ConfigError: there is no checkpoint, it belongs to another system, or a file has changed.
     """
@@ -82,7 +82,7 @@ def read(path: str, system: str, files: Sequence[str] = ()) -> Stored:
     owner = _system(folder)
     if owner not in (None, system):
         raise ConfigError(f"model.system: {path} is a model of {owner} and not of {system}; set model.system={owner}")
-    whole = _verified(folder, (*COMMON, *files))
+    whole = _verified(folder, (*(COMMON if tokenizer else (CONFIG, MODEL)), *files))
     if owner is None:
         raise _without_system(folder)
     return whole
@@ -126,14 +126,14 @@ def write(
     system: str,
     config: Mapping[str, Any],
     tensors: Mapping[str, "Tensor"],
-    tokenizer: "Path | Tokenizer",
+    tokenizer: "Path | Tokenizer | None",
     files: Mapping[str, Any],
     card: str,
 ) -> str:
     """Writes a checkpoint and returns its digest.
 
     Args:
-        tokenizer: the tokenizer.json to copy, or a tokenizer.
+        tokenizer: the tokenizer.json to copy, or a tokenizer; None for a system without one.
         files: the system's own files by name: plain values for JSON, or else a function that writes the file to a path, called
             after the files before it exist.
     """
@@ -142,7 +142,7 @@ def write(
     save_tensors(folder / MODEL, tensors)
     if isinstance(tokenizer, Path):
         shutil.copyfile(tokenizer, folder / TOKENIZER)
-    else:
+    elif tokenizer is not None:
         tokenizer.save(str(folder / TOKENIZER))
     return _seal(folder, files, card, (*COMMON, *files))
 

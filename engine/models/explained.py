@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from engine.explain.protocol import Explainable
     from engine.explain.settings import Settings
 
-# What to explain of a record: a code or type, and its place; the system fills in a null.
-ASKED = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
+# What to explain of a record: a code, a type with its place, or a finding with the run's yes (1) or no (0); the system fills in a
+# null.
+ASKED = pa.list_(pa.struct([("name", pa.string()), ("start", pa.int32()), ("end", pa.int32()), ("pred", pa.int8())]))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Explained(Protocol):
         that takes the same path through the model."""
 
     def sizes(self, prepared: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and windows of each prepared record."""
+        """Tokens and windows of each prepared record; of images the cells and the number of images."""
 
     def groups(self, prepared: pa.Table, settings: "Settings") -> list[Group]:
         """The targets of prepared records from the column `asked`; `rows` of a group says which row each belongs to, and the

@@ -24,16 +24,21 @@ from engine.models.base import ModelSpec
 from engine.models.columns import list_values
 from engine.models.explained import ASKED, Explained, Group, load_explained
 from engine.models.options import SystemOptions, TextOptions
-from engine.records import AUTO, FAILED, FAILURE, NOT_APPLICABLE, REVIEW, in_share, text_digest
+from engine.records import AUTO, FAILED, FAILURE, IMAGES, NOT_APPLICABLE, REVIEW, TEXT, in_share, text_digest
 from engine.text.units import Units, sentences
 
 if TYPE_CHECKING:
     from engine.explain.explanation import Explanation
     from engine.explain.passes import Work
 
+_DIGEST = {TEXT: "text_sha256", IMAGES: IMAGES}
+"""The column with the digests of what was read, in a run's row and in a prepared one."""
+
 _INTS = pa.large_list(pa.int32())
 _COLUMNS = [pa.field("asked", ASKED), pa.field("sentence_start", _INTS), pa.field("sentence_end", _INTS)]
 _SETTINGS = ("baseline", "steps", "samples", "perturbations", "perturb_share", "perturb", "seed")
+_META = ("row", "text_sha256", "truncated_chars")
+_CHANGED = {"kind": "text_changed", "detail": "since the run"}
 _ONE_PASS = 16384
 _BUDGET = 4096
 
@@ -50,13 +55,18 @@ class ExplainOptions(SystemOptions):
     method: str = key(
         METHOD_NAMES[0], "How answers are explained; one method per run.", at="explain.method", choices=METHOD_NAMES
     )
-    tasks: tuple[str, ...] = key((), "Tasks to explain, or types of entities; [] explains all of the run.", at="explain.tasks")
+    tasks: tuple[str, ...] = key(
+        (),
+        "Tasks to explain, or types of entities; [] explains all of the run. Or findings, whatever the run says of them; [] "
+        "explains those that are positive or unclear.",
+        at="explain.tasks",
+    )
     targets: Mapping[str, str] = key(
-        {}, "A code to explain instead of the run's answer, such as {site: C50}; not for entities.", at="explain.targets"
+        {}, "A code to explain instead of the run's answer, such as {site: C50}; for codes only.", at="explain.targets"
     )
     units: str = key(
         "word",
-        "What gets a score; lime and kernel_shap take long reports by sentence only.",
+        "What gets a score in a text; lime and kernel_shap take long reports by sentence only. In an image it is always a patch.",
         at="explain.units",
         choices=("word", "sentence"),
     )
@@ -129,7 +139,7 @@ class Explanations:
     table = "explanations"
 
     def __init__(self, system: Explained, options: ExplainOptions, runtime: Mapping[str, Any]) -> None:
-        self.explained = system
+        self.explained, self.reads = system, system.system.reads
         self.digest = system.system.digest
         self.options = options
         methods = [method for method in METHOD_NAMES if method not in OWN_METHODS or method in system.own_methods]
@@ -139,10 +149,12 @@ class Explanations:
             raise ConfigError(f"explain.erasure: {system.kind} has no '{options.erasure}'; it has {', '.join(system.erasures)}")
         if options.perturb not in system.perturbs:
             raise ConfigError(f"explain.perturb: {system.kind} has no '{options.perturb}'; it has {', '.join(system.perturbs)}")
+        if self.reads == IMAGES and self._by_sentence:
+            raise ConfigError(f"explain.units: {system.kind} reads images, which have no sentences; leave it out")
         one_pass = _ONE_PASS if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
         self.settings = options.settings(tokens_per_pass=one_pass)
         self.measures = Measures(erasure=options.erasure)
-        self.answered = Answered(runtime.get("answers", ()), system.columns)
+        self.answered = Answered(runtime.get("answers", ()), (_DIGEST[self.reads], *system.columns))
 
     @property
     def _by_sentence(self) -> bool:
@@ -157,10 +169,12 @@ class Explanations:
     def prepare(self, records: pa.Table) -> pa.Table:
         """Prepares records of the sample as the run's system does; for the others its columns are null.
 
-        A record without an answer in the run fails as `not_coded`, one whose text differs from the run's as `text_changed`.
+        A record without an answer in the run fails as `not_coded`, one whose text differs from the run's as `text_changed`; so
+        does one of the sample with other images.
         """
         answers = self.answered.of(records)
-        names, texts = records["record_id"].to_pylist(), records["text"].to_pylist()
+        names = records["record_id"].to_pylist()
+        texts = records[TEXT].to_pylist() if self.reads == TEXT else [None] * len(names)
         failures = [_unfit(answers.get(name), text) for name, text in zip(names, texts, strict=True)]
         wanted = np.array(
             [failure is not None or self._sampled(name) for name, failure in zip(names, failures, strict=True)], dtype=bool
@@ -173,6 +187,9 @@ class Explanations:
         place = {row: index for index, row in enumerate(records["row"].to_pylist())}
         order = [place[row] for row in table["row"].to_pylist()]
         merged = [failures[index] or old for index, old in zip(order, table["failure"].to_pylist(), strict=True)]
+        if self.reads == IMAGES:
+            columns = zip(merged, order, table[IMAGES], strict=True)
+            merged = [failure or _changed(answers[names[index]], images) for failure, index, images in columns]
         table = table.set_column(schema.names.index("failure"), schema.field("failure"), pa.array(merged, FAILURE))
         usable = {name: answer for name, answer in answers.items() if answer["decision"] != FAILED}
         asked = [self.explained.asked(usable.get(names[index])) if wanted[index] else None for index in order]
@@ -219,7 +236,7 @@ class Explanations:
         for group, work, of_group in zip(groups, works, explanations, strict=True):
             for row, target in zip(group.rows, self._targets(group, work, of_group, names), strict=True):
                 targets[row].append(target)
-        meta = part.select(["row", "text_sha256", "truncated_chars"]).to_pylist()
+        meta = part.select([name for name in _META if name in part.column_names]).to_pylist()
         return [
             self._row(
                 decision=AUTO if all(target["status"] == OK for target in of_record) else REVIEW,
@@ -285,15 +302,20 @@ class Explanations:
                 of_group[member] = of_group[member].checked(value.checks())
 
 
-def _unfit(answer: Mapping[str, Any] | None, text: str) -> dict[str, str] | None:
-    """Why a record cannot be explained, None if it can."""
+def _unfit(answer: Mapping[str, Any] | None, text: str | None) -> dict[str, str] | None:
+    """Why a record cannot be explained, None if it can; images are compared once they are read."""
     if answer is None:
         return {"kind": "not_coded", "detail": "the run has no such record"}
     if answer["decision"] == FAILED:
         return {"kind": "not_coded", "detail": "failed in the run"}
-    if answer["text_sha256"] != text_digest(text):
-        return {"kind": "text_changed", "detail": "since the run"}
-    return None
+    return None if text is None or answer["text_sha256"] == text_digest(text) else _CHANGED
+
+
+def _changed(answer: Mapping[str, Any], images: pa.ListScalar) -> dict[str, str] | None:
+    """The failure of a record whose images, if it was prepared, are not those of the run."""
+    if not images.is_valid:
+        return None
+    return None if images.values.field("sha256").to_pylist() == [image["sha256"] for image in answer[IMAGES]] else _CHANGED
 
 
 def load(spec: ModelSpec) -> Explanations:

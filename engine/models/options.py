@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.keys import key
 from engine.models.base import ModelSpec
+from engine.records import TEXT
 
 # The key with which every system that gives evidence names its method, and the value for no evidence.
 EVIDENCE, NONE = "explain.method", "none"
@@ -51,6 +52,33 @@ class TextOptions(SystemOptions):
     deterministic: bool = key(
         False,
         "Make rows the same bit for bit, whatever the batches and shards. Slower, because each report is processed alone.",
+        at="deterministic",
+    )
+
+
+@dataclass(frozen=True)
+class ImageOptions(SystemOptions):
+    """Options of all systems that read images. With `deterministic` each image is a batch of its own, so nothing depends on its
+    neighbours."""
+
+    max_pixels: int = key(
+        64_000_000,
+        "A file with more pixels than this, all frames together, is not decoded (too_many_pixels).",
+        at="images.max_pixels",
+        low=1,
+    )
+    max_frames: int = key(
+        16, "Frames read of a file; of one with more, evenly spread from the first to the last.", at="images.max_frames", low=1
+    )
+    precision: str = key(
+        "auto",
+        "Arithmetic of the encoder; auto decides by the hardware.",
+        at="cluster.precision",
+        choices=("auto", "fp32", "bf16"),
+    )
+    deterministic: bool = key(
+        False,
+        "Make rows the same bit for bit, whatever the batches and shards. Slower, because each image is processed alone.",
         at="deterministic",
     )
 
@@ -102,6 +130,11 @@ def options_of(package: str) -> type[SystemOptions]:
     if not (isinstance(options, type) and issubclass(options, SystemOptions)):
         raise ConfigError(f"model.system: {package} is no system that a job can run, it has no Options")
     return options
+
+
+def reads_of(package: str) -> str:
+    """What the records of the system in a package hold: TEXT or IMAGES of `engine.records`."""
+    return getattr(importlib.import_module(package), "READS", TEXT)
 
 
 def with_options(spec: ModelSpec, **changed: Any) -> ModelSpec:

@@ -37,7 +37,7 @@ def finish(system: System, keep: pa.Schema, run_id: str, meta: pa.Table, answers
 
     Args:
         keep: the fields of the records' column `keep`.
-        meta: every record of the shard, without text; `failure` is set if it could not be read or prepared.
+        meta: every record of the shard, without text or images; `failure` is set if it could not be read or prepared.
         answers: by `row`, one for each record without such a failure.
     Raises:
         ContractError: a record has no answer or two, or a row breaks the table's schema.
@@ -89,18 +89,28 @@ def as_duplicates(table: pa.Table, new_ids: Mapping[int, str]) -> pa.Table:
 
 
 def tally(table: pa.Table) -> dict:
-    """Counts of a result table: rows, by decision, by failure kind, by reason; and entities by type."""
+    """Counts of a result table: rows, by decision, by failure kind, by reason; and entities by type, or findings predicted
+    positive by name."""
     names = system_columns(table.column_names)
     counts = {
         "rows": table.num_rows,
         "decisions": _counts(table["decision"]),
         "failures": _counts(pc.struct_field(table["failure"], "kind")),
         "reasons": _counts(pc.list_flatten(table["reasons"])) if "reasons" in names else {},
-        "entities": _counts(pc.struct_field(pc.list_flatten(table["entities"]), "type")) if "entities" in names else {},
+        "entities": _named(table, names),
     }
     if sum(counts["decisions"].values()) != counts["rows"] or set(counts["decisions"]) - set(DECISIONS):
         raise ContractError("rows are not the sum of auto, review, not_applicable and failed")
     return counts
+
+
+def _named(table: pa.Table, names: Sequence[str]) -> dict[str, int]:
+    if "entities" in names:
+        return _counts(pc.struct_field(pc.list_flatten(table["entities"]), "type"))
+    if "labels" in names:
+        labels = pc.list_flatten(table["labels"])
+        return _counts(pc.struct_field(labels, "name").filter(pc.equal(pc.struct_field(labels, "pred"), 1)))
+    return {}
 
 
 def add(total: dict, counts: dict) -> dict:

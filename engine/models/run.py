@@ -2,11 +2,12 @@
 
 Three steps pass tables to each other, which are joined by `row` and never by position:
 
-    prepare  ->  meta: all records without their text;  prepared: the readable records as the system prepared them
+    prepare  ->  meta: all records without their text or images;  prepared: the readable records as the system prepared them
     answer   ->  answers: `row`, `failure` and the system's own columns
     finish   ->  the rows of the result table (engine/models/rows.py)
 """
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -19,8 +20,10 @@ from engine.errors import ConfigError, ContractError, EngineError, RetryableErro
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, System, load, systems
 from engine.models.rows import answers_schema, finish, keyed, nan_rows
-from engine.records import CODES, FAILURE, records_schema
-from engine.sources.base import InputConfig, Rows
+from engine.records import CODES, FAILURE, IMAGES, records_schema
+from engine.sources.base import InputConfig
+from engine.sources.images import image_of
+from engine.sources.rows import Rows
 
 PROBE_TEXT = "Specimen received in formalin."
 PAIR = pa.field("pair", pa.string())
@@ -28,20 +31,20 @@ _systems: dict[str, System] = {}
 
 
 def rows(
-    texts: Mapping[str, str | None],
+    texts: Mapping[str, Any],
     *,
     system: str | None = None,
     model: str = "shipped",
     options: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """The rows that a job of the system would write for these texts, in the order of the texts. `source` and `run_id` are empty.
+    """The rows that a job of the system would write for these records, in their order. `source` and `run_id` are empty.
 
-    A text that cannot be processed, such as an empty one, becomes a failed row. A process loads the model once for each
+    A record that cannot be processed, such as an empty text, becomes a failed row. A process loads the model once for each
     combination of the other arguments.
 
     Args:
-        texts: id -> text.
+        texts: id -> text. For a system that reads images: id -> an image, as its path or its bytes, or a list of those.
         system: the package of the system; by default the system of the checkpoint, or for `shipped` the engine's own system for
             the table `codes`.
         model: a checkpoint folder, or `shipped`.
@@ -52,10 +55,13 @@ def rows(
         ConfigError: the system has no such option, or the checkpoint is missing or damaged.
     """
     if not isinstance(texts, Mapping):
-        raise ConfigError("texts: give ids with their texts, as in {'a': 'Breast: invasive ductal carcinoma.'}")
+        raise ConfigError(
+            "texts: give ids with their texts, or with their images, as in {'a': 'Breast: invasive ductal carcinoma.'}"
+        )
     system = system or (shipped_system(CODES) if model in ("", "shipped") else checkpoint.system_of(model))
     loaded, keep = system_of(ModelSpec(system, model, dict(options or {}), dict(runtime or {}))), pa.schema([])
-    meta, prepared = prepare(loaded, records_of(texts, texts.values()))
+    records = (image_records_of if loaded.reads == IMAGES else records_of)(texts, texts.values())
+    meta, prepared = prepare(loaded, records)
     return finish(loaded, keep, "", meta, answer(loaded, prepared, keep))
 
 
@@ -85,6 +91,16 @@ def records_of(ids: Iterable[str], texts: Iterable[str | None], pairs: Iterable[
     return collected.table()
 
 
+def image_records_of(ids: Iterable[str], studies: Iterable[Any]) -> pa.Table:
+    """Image studies with their ids as the records of a source, numbered in order. A study is an image, by path or as bytes, or
+    a list of images; one that lacks an image becomes a record with a failure."""
+    collected = Rows(InputConfig("images", id="id", reads=IMAGES), ())
+    for position, (record_id, study) in enumerate(zip(ids, studies, strict=True)):
+        files = study if isinstance(study, list | tuple) else [study]
+        collected.add("", position, record_id, [image_of(file, f"{record_id}/{number}") for number, file in enumerate(files)])
+    return collected.table()
+
+
 def system_of(spec: ModelSpec) -> System:
     """The system of a spec, built once per process."""
     key = json.dumps([spec.system, spec.path, dict(spec.options), dict(spec.runtime)], sort_keys=True, default=list)
@@ -94,9 +110,9 @@ def system_of(spec: ModelSpec) -> System:
 
 
 def prepare(system: System, records: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Records to (meta, prepared). `meta` has all records, without text, and the failures of those that cannot be prepared;
-    `prepared` has the rest."""
-    meta = records.drop_columns(["text"])
+    """Records to (meta, prepared). `meta` has all records, without text or images, and the failures of those that cannot be
+    prepared; `prepared` has the rest."""
+    meta = records.drop_columns([system.reads])
     readable = records.filter(records["failure"].is_null()).drop_columns(["failure"])
     tables, failed = _guarded(system, system.prepare, readable, "prepare", _keep_schema(records))
     prepared = pa.concat_tables(tables, promote_options="default") if tables else readable.slice(0, 0).select(["row"])
@@ -131,8 +147,24 @@ def answer(system: System, prepared: pa.Table, keep: pa.Schema) -> pa.Table:
 def probe(system: System, keep: pa.Schema) -> None:
     """Processes one artificial record with these kept columns, which loads the weights; raises if the system itself is broken."""
     values = {field.name: PROBE_TEXT if pa.types.is_string(field.type) else None for field in keep}
-    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, "text": PROBE_TEXT, "keep": values}
-    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep))))
+    payload = _probe_images() if system.reads == IMAGES else PROBE_TEXT
+    record = {"row": 0, "record_id": "probe", "source": "probe", "position": 0, system.reads: payload, "keep": values}
+    system.run(system.prepare(pa.Table.from_pylist([record], schema=records_schema(keep, system.reads))))
+
+
+def _probe_images() -> list[dict[str, Any]]:
+    """One grey image with a brighter square, without a file."""
+    from PIL import Image
+
+    image, data = Image.new("L", (64, 64), 96), io.BytesIO()
+    image.paste(160, (16, 16, 48, 48))
+    image.save(data, "PNG")
+    return [_image_file("probe.png", data.getvalue())]
+
+
+def _image_file(source: str, data: bytes) -> dict[str, Any]:
+    """A value of `engine.records.IMAGE_FILE`."""
+    return {"source": source, "path": None, "size": len(data), "version": None, "data": data}
 
 
 def _keep_schema(records: pa.Table) -> pa.Schema:

@@ -1,84 +1,47 @@
 """The base class of systems that read texts.
 
-It loads a checkpoint with options, sets threads, device and precision, builds network and tokenizer at first use, tokenizes
-texts, groups their windows into batches within a budget of tokens, and turns plain values into rows.
+It tokenizes texts, groups their windows into batches within a budget of tokens, and gives the logits of labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from engine.batching import token_budget_batches
-from engine.encoders import load_tokenizer, pick_precision, set_threads
-from engine.keys import options_from
+from engine.encoders import load_tokenizer
 from engine.models import tokens
-from engine.models.base import ModelSpec
+from engine.models.checkpoint_system import CheckpointSystem
 from engine.models.columns import list_values, matrix_column
 from engine.models.options import TextOptions
-from engine.records import FAILURE
+from engine.records import TEXT
 from engine.text.windows import window_count
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from engine.models.tokens import Batch
 
 _BUDGET = 4096
 
 
-class TokenSystem:
+class TokenSystem(CheckpointSystem):
     """See `engine.models.base.System`.
 
-    A subclass sets `Options` and `table`. It implements `read` (its checkpoint), `build` (the network), `fields` (the columns of
-    a row), `rows` and `known` (the possible answers). If the answers are labels of whole texts, it implements `predict` (their
-    logits), and `scores` needs no code of its own; otherwise it overrides `scores`.
-
-    A checkpoint has `folder`, `digest` and `config`. `batches` needs `window` (tokens of text) and `special` in the config.
+    Beside what `CheckpointSystem` asks for, a subclass whose answers are labels of whole texts implements `predict` (their
+    logits), and `scores` needs no code of its own; otherwise it overrides `scores`. `batches` needs `window` (tokens of text) and
+    `special` in the checkpoint's config.
     """
 
-    table: ClassVar[str]
+    reads = TEXT
     Options: ClassVar[type[TextOptions]]
 
     def __init__(self, checkpoint: Any, options: Any, runtime: Mapping[str, Any]) -> None:
-        self.checkpoint, self.config, self.digest = checkpoint, checkpoint.config, checkpoint.digest
-        self.options = options
-        self.device = str(runtime.get("device", "cpu"))
-        self.threads = int(runtime.get("threads", 0))
+        super().__init__(checkpoint, options, runtime)
         # The composition of a batch affects the last bits of a result, so with `deterministic` it must not depend on the machine.
         self.budget = _BUDGET if options.deterministic else int(runtime.get("batch_tokens", _BUDGET))
-
-    @classmethod
-    def load(cls, spec: ModelSpec) -> Self:
-        """The system that a spec describes; its weights are read at first use.
-
-        Raises:
-            ConfigError: the system has no such option, or the checkpoint is missing, damaged or of another system.
-        """
-        options = options_from(cls.Options, spec.options)
-        return cls(cls.read(spec.path, options), options, spec.runtime)
-
-    @classmethod
-    def read(cls, path: str, options: Any) -> Any:
-        """The checkpoint at a path, verified, without its weights."""
-        raise NotImplementedError
-
-    def build(self, dtype: "torch.dtype") -> "nn.Module":
-        """The network with its trained weights, on the CPU."""
-        raise NotImplementedError
-
-    def fields(self) -> list[pa.Field]:
-        raise NotImplementedError
-
-    def known(self) -> Mapping[str, Sequence[str]]:
-        raise NotImplementedError
-
-    def rows(self, prepared: pa.Table) -> Iterable[Mapping[str, Any]]:
-        """One row for each prepared row, in any order: its key `row` and the columns of `fields`; a missing column is null."""
-        raise NotImplementedError
 
     def predict(self, batch: "Batch") -> "Mapping[str, Tensor]":
         """Logits [records, labels] by task of `known`."""
@@ -87,22 +50,6 @@ class TokenSystem:
     @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(self.checkpoint.folder)
-
-    @cached_property
-    def network(self) -> Any:
-        import torch
-
-        # The number of threads affects how sums are split, and so the last bits of a result.
-        set_threads(1 if self.options.deterministic else self.threads)
-        # The first prediction may run in inference mode; weights created in that mode could never have gradients.
-        with torch.inference_mode(False):
-            return self.build(pick_precision(self.options.precision, self.device)).to(self.device)
-
-    def limits(self) -> Mapping[str, str]:
-        return {}
-
-    def auto(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def prepare(self, records: pa.Table) -> pa.Table:
         return tokens.prepare(records, self.tokenizer, self.options.max_tokens)
@@ -117,10 +64,6 @@ class TokenSystem:
                 for task, values in self.predict(batch).items():
                     logits[task][members] = values.float().cpu().numpy()
         return pa.table({"row": prepared["row"], **{f"{task}_logits": matrix_column(rows) for task, rows in logits.items()}})
-
-    def run(self, prepared: pa.Table) -> pa.Table:
-        schema = pa.schema([pa.field("row", pa.int32()), pa.field("failure", FAILURE), *self.fields()])
-        return pa.Table.from_pylist(list(self.rows(prepared)), schema=schema)
 
     def window_counts(self, prepared: pa.Table) -> list[int]:
         """The number of windows of each prepared row in `batches`."""

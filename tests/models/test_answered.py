@@ -11,7 +11,7 @@ def test_answers_are_found_wherever_they_stand(tmp_path):
         for at in range(4)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
-    found = Answered([str(tmp_path / "a.parquet")], ["code"])
+    found = Answered([str(tmp_path / "a.parquet")], ["text_sha256", "code"])
     asked = records(["a", "b"]).take([1])
     assert found.of(asked) == {"r1": {"record_id": "r1", "decision": "auto", "text_sha256": None, "code": "C1"}}
     moved = asked.set_column(3, "position", pa.array([10**9])).set_column(2, "source", pa.array(["elsewhere"]))
@@ -25,7 +25,7 @@ def test_for_a_record_that_the_run_does_not_have_no_other_group_is_read(tmp_path
         for at in range(40)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
-    found, read = Answered([str(tmp_path / "a.parquet")], ["code"]), []
+    found, read = Answered([str(tmp_path / "a.parquet")], ["text_sha256", "code"]), []
     monkeypatch.setattr(Answered, "_read", lambda self, group, own=Answered._read: read.append(group.number) or own(self, group))
     asked = pa.table({"record_id": ["r1", "stranger"], "source": ["f", "f"], "position": [1, 1]})
     assert list(found.of(asked)) == ["r1"] and read == [0]

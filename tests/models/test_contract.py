@@ -1,5 +1,7 @@
-"""What every system promises to all that is done with it, asked of each that a name in conf/model stands for."""
+"""What every system promises to all that is done with it, asked of each that a name in conf/model stands for, and of a toy that
+reads images."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,13 @@ from engine.benchmarks.gpu_check import answer_of, key_of
 from engine.errors import ConfigError, ContractError
 from engine.models.base import ModelSpec, load, module_of, systems
 from engine.models.checkpoint import shipped
-from engine.models.options import options_of, without_evidence
+from engine.models.findings.decide import FindingCalibration
+from engine.models.options import options_of, reads_of, without_evidence
 from engine.models.rows import answers_schema, nan_rows
 from engine.models.run import answer, prepare, records_of
-from engine.records import AUTO
+from engine.records import AUTO, FINDINGS, IMAGES
+from tests.radiographs import SYSTEM as CLEAR
+from tests.toys import seen
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 SYSTEMS = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["system"] for file in FILES}
@@ -30,13 +35,34 @@ TEXTS = {
     "blank": " \n",
 }
 SOUND = [0, 1, 2, 3]
+TOY = "tests.toys.seen"
+# The checkpoints of systems that come without one.
+PATHS = {}
 
 
-def spec(package, path="shipped", **options):
+@pytest.fixture(scope="module")
+def records(package, radiographs):
+    """The texts; or studies of radiographs like them, four that can be read, one of two images, and two that cannot."""
+    if reads_of(package) != IMAGES:
+        return records_of(TEXTS, TEXTS.values())
+    one, other, third = radiographs.images(3)
+    dark = seen.picture((0, 0, 8, 30), size=(90, 70))
+    return seen.studies(one=[one], dark=[dark], other=[other], two=[third, dark], broken=[b"?"], none=[])
+
+
+def spec(package, path=None, **options):
+    path = path or PATHS.get(package, "shipped")
     return ModelSpec(package, path, {"precision": "fp32", "deterministic": True, **options}, {"threads": 1})
 
 
-@pytest.fixture(scope="module", params=SYSTEMS.values(), ids=SYSTEMS.keys())
+@pytest.fixture(scope="module", autouse=True)
+def checkpoints(radiographs, tmp_path_factory):
+    bounds = {name: FindingCalibration(threshold=0.5, lower=0.3, upper=0.7) for name in seen.NAMES}
+    PATHS[TOY] = str(seen.write(tmp_path_factory.mktemp("seen") / "model", bounds))
+    PATHS[CLEAR] = radiographs.serving
+
+
+@pytest.fixture(scope="module", params=[*SYSTEMS.values(), TOY], ids=[*SYSTEMS, "seen"])
 def package(request):
     return request.param
 
@@ -47,8 +73,8 @@ def system(package):
 
 
 @pytest.fixture(scope="module")
-def prepared(system):
-    return prepare(system, records_of(TEXTS, TEXTS.values()))[1]
+def prepared(system, records):
+    return prepare(system, records)[1]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +92,13 @@ def by_row(table):
 
 
 def test_every_system_that_comes_along_has_a_name_and_says_what_it_fills(package):
-    assert set(systems()) == set(SYSTEMS.values()) and shipped(package).is_dir()
-    assert systems()[package] == load(spec(package)).table
-    assert {"max_tokens", "precision", "deterministic"} <= set(options_of(package).__dataclass_fields__)
+    assert set(systems()) == set(SYSTEMS.values())
+    system, module = load(spec(package)), importlib.import_module(package)
+    assert (module.TABLE, reads_of(package)) == (system.table, system.reads)
+    assert package == TOY or systems()[package] == system.table
+    assert package in PATHS or shipped(package).is_dir()
+    own = {"max_pixels", "max_frames"} if system.reads == IMAGES else {"max_tokens"}
+    assert own | {"precision", "deterministic"} <= set(options_of(package).__dataclass_fields__)
 
 
 def test_importing_it_takes_neither_torch_nor_ray(package):
@@ -77,11 +107,11 @@ def test_importing_it_takes_neither_torch_nor_ray(package):
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
 
 
-def test_what_is_prepared_is_every_record_once_and_has_no_text(system):
-    records = records_of(TEXTS, TEXTS.values())
+def test_what_is_prepared_is_every_record_once_and_has_no_text(system, records):
     table = system.prepare(records.filter(records["failure"].is_null()))
     kinds = {row["row"]: row["failure"] and row["failure"]["kind"] for row in table.to_pylist()}
-    assert kinds == {**dict.fromkeys(SOUND), 4: "missing_text"}
+    broken = {4: "not_an_image", 5: "missing_image"} if system.reads == IMAGES else {4: "missing_text"}
+    assert kinds == {**dict.fromkeys(SOUND), **broken}
     assert not any(pa.types.is_large_string(field.type) for field in table.schema)
 
 
@@ -99,8 +129,8 @@ def test_answers_go_by_row_and_not_by_place(system, prepared, scores, coded):
     assert by_row(system.run(backward)) == by_row(coded)
 
 
-def test_no_records_give_empty_tables_of_the_same_columns(system, scores, coded):
-    nothing = system.prepare(records_of([], []))
+def test_no_records_give_empty_tables_of_the_same_columns(system, records, scores, coded):
+    nothing = system.prepare(records.slice(0, 0))
     for found, table in ((system.scores(nothing), scores), (system.run(nothing), coded)):
         assert len(found) == 0 and found.schema.equals(table.schema)
 
@@ -111,10 +141,26 @@ def test_it_answers_what_it_knows_and_auto_is_of_that(system, coded):
     assert all(set(answers) <= set(known[name]) for name, answers in auto.items())
     for row in coded.to_pylist():
         for name, answers in known.items():
-            said = [each["type"] for each in row[name]] if name in row else row[f"{name}_code"].split(";")
+            if name == FINDINGS:
+                said = [each["name"] for each in row["labels"] if each["pred"]]
+            else:
+                said = [each["type"] for each in row[name]] if name in row else row[f"{name}_code"].split(";")
             assert set(said) <= set(answers)
-            if name in auto and row["decision"] == AUTO and row[f"{name}_decision"] == AUTO:
+            if name in auto and row["decision"] == AUTO and row.get(f"{name}_decision", AUTO) == AUTO:
                 assert set(said) <= set(auto[name])
+
+
+def test_evidence_lies_within_what_was_read(package, system, prepared):
+    if system.reads != IMAGES:
+        pytest.skip("spans of texts are asked of each system by itself")
+    # At this threshold every finding is positive, and has evidence unless all its scores are 0.
+    open_to_all = load(spec(package, thresholds=dict.fromkeys(system.names, 0.0)))
+    for row in open_to_all.run(prepared).to_pylist():
+        assert {region["label"] for region in row["evidence"]} <= set(system.names) and row["evidence"]
+        for region in row["evidence"]:
+            image = row["images"][region["image"]]
+            assert 0 <= region["x0"] < region["x1"] <= image["width"]
+            assert 0 <= region["y0"] < region["y1"] <= image["height"]
 
 
 def test_limits_tell_of_reasons_in_one_line_each(system):
@@ -132,7 +178,7 @@ def test_a_model_of_another_system_is_refused_in_one_line(package):
     for other in others:
         told = rf"^model\.system: .* is a model of {other} and not of {package}; set model\.system={other}$"
         with pytest.raises(ConfigError, match=told):
-            load(spec(package, str(shipped(other))))
+            load(spec(package, PATHS.get(other) or str(shipped(other))))
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(package, tmp_path):

@@ -102,6 +102,21 @@ def test_no_text_gives_a_table_without_rows(tiny):
     assert rows({}, model=str(tiny)).num_rows == 0
 
 
+def test_findings_are_those_of_images_by_path_or_by_bytes(radiographs, tmp_path):
+    one, other = radiographs.images(2)
+    (tmp_path / "a.png").write_bytes(one)
+    options = {"precision": "fp32", "deterministic": True}
+    given = {"path": tmp_path / "a.png", "bytes": one, "two": [str(tmp_path / "a.png"), other]}
+    given |= {"gone": str(tmp_path / "b.png"), "none": None, "half": [one, tmp_path / "b.png"], "text": b"no image"}
+    found = rows(given, system=radiographs.system, model=radiographs.serving, options=options, runtime={"threads": 1})
+    found = {row["record_id"]: row for row in found.to_pylist()}
+    assert list(found) == list(given)
+    kinds = {name: row["failure"]["kind"] for name, row in found.items() if row["failure"]}
+    assert kinds == {**dict.fromkeys(("gone", "none", "half"), "missing_image"), "text": "not_an_image"}
+    assert found["path"]["labels"] == found["bytes"]["labels"] != found["two"]["labels"]
+    assert [image["source"] for image in found["two"]["images"]] == ["a.png", "two/1"]
+
+
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(ConfigError, match="give ids with their texts"):
         rows(["colon"])

@@ -79,7 +79,7 @@ def test_batches_hold_whole_records_within_the_budget(folder, options):
 
 def test_deterministic_is_one_thread_and_a_budget_that_no_machine_chooses(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr("engine.models.token_system.set_threads", asked.append)
+    monkeypatch.setattr("engine.models.checkpoint_system.set_threads", asked.append)
     for options in ({}, {"deterministic": True}):
         made = system(folder, {"threads": 2, "batch_tokens": 64}, **options)
         assert made.network is made.network and made.budget == (4096 if options else 64)

@@ -1,7 +1,8 @@
 """A driver in a process of its own, which may kill itself: `python -m tests.toys.drive '{"input": ..., "die": "update:3"}'`.
 
-`system` and `path` name another model than the toy. `die` is `start`, `update:<shards>`, `publish` or `manifest` (published by
-name, not yet moved). Ends with the engine's exit code and prints the summary's counts and whether Ray was imported.
+`system` and `path` name another model than the toy, `reading` has the input's settings in place of `id`. `die` is `start`,
+`update:<shards>`, `publish` or `manifest` (published by name, not yet moved). Ends with the engine's exit code and prints the
+summary's counts and whether Ray was imported.
 """
 
 import json
@@ -44,7 +45,7 @@ def die() -> None:
 def main(order: dict) -> int:
     logging.basicConfig(level=logging.INFO)
     settings = RunConfig(
-        input=InputConfig(order["input"], id="id"),
+        input=InputConfig(order["input"], **order.get("reading", {"id": "id"})),
         model=ModelSpec(
             order.get("system", "tests.toys.plain"), order.get("path", ""), order.get("options", {}), order.get("runtime", {})
         ),

@@ -14,6 +14,7 @@ from engine.records import FAILURE, entities_fields, text_digest
 
 
 class Listed:
+    reads = "text"
     table = "entities"
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -30,6 +30,7 @@ class Options(SystemOptions):
 
 
 class Plain:
+    reads = "text"
     table = "codes"
 
     def __init__(self, spec: ModelSpec) -> None:

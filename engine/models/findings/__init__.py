@@ -1,0 +1,1 @@
+"""What systems of findings in image studies share: decisions, evidence, explanations, calibration."""
