@@ -6,6 +6,7 @@ from engine.pages.highlight import shown
 from engine.pages.tables import Column, table
 from engine.records import FINDINGS
 
+_DECISIONS = {"auto": "decided", "review": "to review", "failed": "failed: not answered"}
 _OVERALL = {
     "macro_auroc": "area under the ROC curve (AUC), every label with equal weight",
     "micro_auroc": "AUC over all labels together",
@@ -14,12 +15,19 @@ _OVERALL = {
     "macro_mcc": "Matthews correlation, every label with equal weight",
     "ece": "mean gap between stated and true certainty",
 }
+_TERMS = {
+    "AUC": "The share of pairs of a positive and a negative study in which the positive one has the higher probability. 0.5 is "
+    "chance; it does not depend on the thresholds.",
+    "Average precision": "The share of true findings among those called, averaged over all thresholds. Chance is the share of "
+    "studies that have the finding.",
+    "Matthews": "How well decided and true findings go together: 1 is perfect, 0 is chance.",
+}
 
 
 def lead(evaluation: Evaluation, *_: object) -> list[str]:
     """The counts."""
     tiles = [("studies compared", f"{evaluation.counts.get('matched', 0):,}")]
-    return [figures.tiles([*tiles, *figures.decision_tiles(evaluation, {"failed": "failed: not answered"})])]
+    return [figures.tiles([*tiles, *figures.decision_tiles(evaluation, _DECISIONS)])]
 
 
 def body(evaluation: Evaluation, deciding: object, level: float, auto: object) -> list[str]:
@@ -27,9 +35,13 @@ def body(evaluation: Evaluation, deciding: object, level: float, auto: object) -
     lines = []
     for f1 in evaluation.rows(FINDINGS, "f1", "label="):
         auroc, ap, mcc = (evaluation.get(FINDINGS, name, f1.slice) for name in ("auroc", "ap", "mcc"))
-        cells = [figures.figure(metric, False) for metric in (auroc, ap, f1, mcc)]
-        lines.append([shown(f1.slice.partition("=")[2]), f"{f1.n:,}", *cells])
-    labels = [Column("label"), *(Column(name, True) for name in ("studies", "AUC", "average precision", "F1", "Matthews"))]
+        area, *others = (figures.figure(metric, False) for metric in (auroc, ap, f1, mcc))
+        ends = figures.interval(auroc, False) if auroc is not None else ""
+        # A label without a threshold has no F1.
+        count = max(metric.n for metric in (f1, auroc) if metric is not None)
+        lines.append([shown(f1.slice.partition("=")[2]), f"{count:,}", area, ends, *others])
+    names = ("studies", "AUC", f"{level:.0%} interval", "average precision", "F1", "Matthews")
+    labels = [Column("label"), *(Column(name, True) for name in names)]
     slices = figures.by_slice(
         evaluation.rows(FINDINGS, "micro_f1"),
         "F1 by",
@@ -40,5 +52,5 @@ def body(evaluation: Evaluation, deciding: object, level: float, auto: object) -
     return [
         figures.section("All labels together", overall, slices),
         figures.section("Label by label", table(labels, lines)),
-        figures.reading(figures.common_terms(level)),
+        figures.reading({**_TERMS, **figures.common_terms(level)}),
     ]

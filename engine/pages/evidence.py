@@ -1,19 +1,18 @@
 """A self-contained page that shows reports with the run's answers and the words that decided them: no outside resource, and one
 script of its own."""
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.pages import words
+from engine.pages import cards, words
 from engine.pages.entities import entities_card, entities_part, types_legend, types_of
 from engine.pages.examples import Example, verified
 from engine.pages.highlight import LANES, STRENGTHS, Span, alike, highlight, shown, strength
 from engine.pages.sifting import POLICY, SCRIPT, SIFT_STYLE, sift, sifted_by
 from engine.pages.style import page
 from engine.pages.tables import Column, table
-from engine.records import AUTO, CODES, DECISIONS, FAILED, REVIEW
+from engine.records import AUTO, CODES, FAILED, REVIEW
 from engine.storage import storage_for
 
 _NEXT, _CHECK = "next in line", "without the evidence"
@@ -50,7 +49,7 @@ def write_evidence_page(
     parts = [
         f'<p class="warning"><strong>This page holds the text of {texts} reports.</strong> '
         "Keep it where the reports themselves may be kept.</p>",
-        _tiles(summary, labels),
+        cards.tiles(summary, labels),
         legend,
         sift(examples, labels),
         _list(examples, tasks, labels),
@@ -58,20 +57,6 @@ def write_evidence_page(
     ]
     with storage_for(path).writer(path) as file:
         file.write(page(title, note, parts, _STYLE + SIFT_STYLE, POLICY, f"<script>{SCRIPT}</script>"))
-
-
-def _tiles(summary: Mapping[str, object], labels: Mapping[str, str]) -> str:
-    figures = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in summary.items()]
-    tiles = "".join(
-        f'<div class="tile"><b>{shown(figure)}</b><span>{shown(labels.get(key, key))}</span></div>' for key, figure in figures
-    )
-    counts = {key: int(value) for key, value in summary.items() if key in DECISIONS and isinstance(value, int)}
-    total = sum(counts.values())
-    if not total:
-        return f'<div class="tiles">{tiles}</div>'
-    parts = "".join(f'<i class="{key}" style="width:{100 * count / total:.2f}%"></i>' for key, count in counts.items())
-    alt = ", ".join(f"{labels[key]} {count}" for key, count in counts.items())
-    return f'<div class="tiles">{tiles}</div><div class="bar" role="img" aria-label="{shown(alt)}">{parts}</div>'
 
 
 def _codes(examples: Sequence[Example], tasks: Sequence[str]) -> tuple[str, Callable[[int, Example], str]]:
@@ -116,18 +101,15 @@ def _card(
     number: int, example: Example, tasks: Sequence[str], labels: Mapping[str, str], contents: Callable[[int, Example], str]
 ) -> str:
     row = example.row
-    badges = "".join(_badge(decision, text) for decision, text in _decisions(row, tasks, labels))
+    badges = "".join(cards.badge(decision, text) for decision, text in _decisions(row, tasks, labels))
     head = (
         f'<article id="r{number}" {sifted_by(row)}><header><h2>{number}. {shown(str(row["record_id"]))}</h2>{badges}'
         f'<span class="soft">{shown(str(row["source"]))}, record {row["position"]}</span></header>'
     )
     if row["decision"] == FAILED:
-        failure = row["failure"] or {}
-        kind, detail = str(failure.get("kind")), str(failure.get("detail") or "")
-        why = f"{shown(words.FAILURES.get(kind, kind))} <code>{shown(kind)}{': ' + shown(detail) if detail else ''}</code>"
-        return f'{head}<ul class="reasons"><li>{why}</li></ul></article>'
+        return f"{head}{cards.failure(row)}</article>"
     of_tasks = {reason for task in tasks for reason in row.get(f"{task}_reasons") or ()}
-    reasons = _reasons([reason for reason in row["reasons"] or () if reason not in of_tasks])
+    reasons = cards.reasons([reason for reason in row["reasons"] or () if reason not in of_tasks])
     return f"{head}{reasons}{contents(number, example)}{_counts(row)}</article>"
 
 
@@ -136,11 +118,6 @@ def _decisions(row: Mapping[str, Any], tasks: Sequence[str], labels: Mapping[str
     decision = row["decision"]
     open_tasks = [task for task in tasks if decision == AUTO and row[f"{task}_decision"] == REVIEW]
     return [(decision, labels[decision]), *((REVIEW, f"{task}: {labels[REVIEW]}") for task in open_tasks)]
-
-
-def _reasons(reasons: Sequence[str] | None) -> str:
-    entries = "".join(f"<li>{shown(words.REASONS.get(r, r))} <code>{shown(r)}</code></li>" for r in reasons or ())
-    return f'<ul class="reasons">{entries}</ul>' if entries else ""
 
 
 def _spans(number: int, row: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[Span]]:
@@ -167,9 +144,10 @@ def _answers(row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str
     rows = []
     for task in tasks:
         code, decision = row[f"{task}_code"], row[f"{task}_decision"]
-        badge = _badge(decision, words.DECISIONS[decision]) if decision else ""
+        badge = cards.badge(decision, words.DECISIONS[decision]) if decision else ""
         following = (
-            f'{shown(top["code"])} {shown(words.name_of(task, top["code"]))} <span class="soft">{_percent(top["prob"])}</span>'
+            f"{shown(top['code'])} {shown(words.name_of(task, top['code']))} "
+            f'<span class="soft">{cards.percent(top["prob"])}</span>'
             for top in _others(row, task)
         )
         cells = {
@@ -177,7 +155,7 @@ def _answers(row: Mapping[str, Any], tasks: Sequence[str], columns: Sequence[str
             "code": f'<span class="code">{shown(code or "none")}</span> '
             + shown(row.get(f"{task}_name") or words.name_of(task, code)),
             "probability": _prob(row[f"{task}_prob"]),
-            "decision": badge + _reasons(row.get(f"{task}_reasons")),
+            "decision": badge + cards.reasons(row.get(f"{task}_reasons")),
             _NEXT: "<br>".join(following),
             _CHECK: _check(row, task),
         }
@@ -190,14 +168,7 @@ def _others(row: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
 
 
 def _prob(prob: float | None) -> str:
-    return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {_percent(prob)}'
-
-
-def _percent(prob: float) -> str:
-    """To a tenth of a percent, but never 0 for what is possible, nor 100 for what is not certain."""
-    if 0 < prob < 0.001:
-        return "&lt;&nbsp;0.1%"
-    return "&gt;&nbsp;99.9%" if 0.999 < prob < 1 else f"{prob:.1%}"
+    return "" if prob is None else f'<meter min="0" max="1" value="{prob:.4f}"></meter> {cards.percent(prob)}'
 
 
 def _check(row: Mapping[str, Any], task: str) -> str:
@@ -235,7 +206,3 @@ def _counts(row: Mapping[str, Any]) -> str:
     counts = [f"{row['n_tokens']:,} tokens"] if row.get("n_tokens") is not None else []
     counts += [f"{cut:,} characters not read"] if cut else []
     return f'<p class="soft">{", ".join(counts)}</p>' if counts else ""
-
-
-def _badge(decision: str, text: str) -> str:
-    return f'<span class="badge {html.escape(decision)}">{shown(text)}</span>'

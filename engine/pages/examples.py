@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import ConfigError
-from engine.records import AUTO, CODES, ENTITIES, FAILED, NOT_APPLICABLE, REVIEW, text_digest
+from engine.records import AUTO, CODES, ENTITIES, FAILED, FINDINGS, NOT_APPLICABLE, REVIEW, text_digest
 from engine.storage import storage_for
 
 # The order of a page: what a person must look at comes first.
@@ -19,6 +19,7 @@ IN_TURN = (REVIEW, AUTO, NOT_APPLICABLE, FAILED)
 MIXED, LEAST_SURE = "mixed", "least_sure"
 _FEW = {FAILED: 10, NOT_APPLICABLE: 10}
 _ENTITY_COLUMNS = ("entities.list.element.type", "entities.list.element.score")
+_LABEL_COLUMNS = tuple(f"labels.list.element.{name}" for name in ("name", "prob", "threshold"))
 
 _ROWS = pa.schema(
     [
@@ -86,7 +87,9 @@ class _Lead:
 
 def lead_of(table: str, tasks: Sequence[str] = ()) -> _Lead:
     """A coded report has the kind of its first task's code, and the certainty of the least certain of `tasks`. A report with
-    entities has the type and certainty of the least certain entity; one without any is more certain than all others.
+    entities has the type and certainty of the least certain entity; one without any is more certain than all others. A study has
+    the kind of the finding that lies highest above its threshold, or least below; its certainty is the distance in log-odds
+    between probability and threshold of the finding that is nearest to it.
 
     Raises:
         ConfigError: there are no pages for such a table.
@@ -102,7 +105,20 @@ def lead_of(table: str, tasks: Sequence[str] = ()) -> _Lead:
         scores, kinds = (entities.list.eval(pl.element().struct.field(name)).list for name in ("score", "type"))
         prob = pl.when(entities.list.len() > 0).then(scores.min()).when(entities.is_not_null()).then(1.0)
         return _Lead(_ENTITY_COLUMNS, kinds.get(scores.arg_min(), null_on_oob=True).fill_null(""), prob)
-    raise ConfigError(f"output.path: there are no pages for {table}; give the folder of a run with {CODES} or {ENTITIES}")
+    if table == FINDINGS:
+        above = pl.col("labels").list.eval(_log_odds("prob") - _log_odds("threshold")).list
+        names = pl.col("labels").list.eval(pl.element().struct.field("name")).list
+        kind = names.get(above.arg_max(), null_on_oob=True).fill_null("")
+        return _Lead(_LABEL_COLUMNS, kind, above.eval(pl.element().abs()).list.min())
+    raise ConfigError(
+        f"output.path: there are no pages for {table}; give the folder of a run with {CODES}, {ENTITIES} or {FINDINGS}"
+    )
+
+
+def _log_odds(name: str) -> pl.Expr:
+    """Of a field of the elements of a list; finite at 0 and 1."""
+    prob = pl.element().struct.field(name).cast(pl.Float64).clip(1e-6, 1 - 1e-6)
+    return (prob / (1 - prob)).log()
 
 
 def pick_examples(files: Sequence[str], choice: Choice, tasks: Sequence[str] = (), table: str = CODES) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A run's table as CSV for a spreadsheet: one line per report or entity, lists as words, and no cell that is a formula."""
+"""A run's table as CSV for a spreadsheet: one line per report, entity or finding, lists as words, no cell a formula."""
 
 import codecs
 import csv
@@ -20,7 +20,11 @@ ROWS = (ALL, AUTO, REVIEW, FAILED)
 DELIMITERS = (",", ";")
 _RECORD = ("record_id", "source", "position", "decision")
 _TASK = ("code", "name", "prob", "top")
-_ENTITY = ("type", "start", "end", "assertion", "score", "zero_shot")
+# Columns with lists, each item on a line of its own: the beginning of the headers, and the fields shown.
+_LISTS = {
+    "entities": ("entity", ("type", "start", "end", "assertion", "score", "zero_shot")),
+    "labels": ("finding", ("name", "prob", "threshold", "pred", "clear")),
+}
 _BEGINNING = codecs.BOM_UTF8 + _RECORD[0].encode()
 _BATCH = 4096
 _SHOWN = 3
@@ -30,12 +34,13 @@ _FORMULA = re.compile(r"'*[\s\x00-\x1f\ufeff]*[=+\-@\t\r\n＝＋－＠]")
 
 
 def write_sheet(path: str, files: Sequence[str], rows: str = ALL, delimiter: str = ",") -> int:
-    """Writes the rows of `codes` or `entities` as CSV, whole or not at all; returns the number of lines below the header.
+    """Writes the rows of `codes`, `entities` or `findings` as CSV, whole or not at all; returns the number of lines below the
+    header.
 
     The columns: record_id, source, position, decision, reasons; for each task code, name, probability and the most probable
-    codes, or one entity's type, place, assertion and score; the kind of failure; the kept columns. A report without entities has
-    one line. UTF-8 with a byte order mark and `\\r\\n`, as spreadsheets expect; with the delimiter `;`, numbers have a decimal
-    comma.
+    codes, or one entity's type, place, assertion and score, or one finding's name, probability, threshold, whether it is positive
+    and whether it is clear; the kind of failure; the kept columns. A report without entities has one line. UTF-8 with a byte
+    order mark and `\\r\\n`, as spreadsheets expect; with the delimiter `;`, numbers have a decimal comma.
 
     Args:
         files: the published files of the table, in order; a few thousand rows are read at a time.
@@ -88,13 +93,15 @@ def _names(schema: pa.Schema) -> list[str]:
     """The columns to read.
 
     Raises:
-        ConfigError: the table has neither codes nor entities.
+        ConfigError: the table has neither codes nor entities nor findings.
     """
     answers = [f"{task}_{end}" for task in tasks_of(schema) for end in ("decision", *_TASK)]
-    if "entities" in system_columns(schema.names):
-        answers.append("entities")
+    answers += [name for name in _LISTS if name in system_columns(schema.names)]
     if not answers:
-        raise ConfigError("the run has neither codes nor entities; name the output.path of jobs.code_reports or extract_entities")
+        raise ConfigError(
+            "the run has neither codes nor entities nor findings; name the output.path of jobs.code_reports, extract_entities or "
+            "read_images"
+        )
     kept = schema.names[schema.names.index("model_digest") + 1 :]
     return [name for name in (*_RECORD, "reasons", *answers, "failure", *kept) if name in schema.names]
 
@@ -102,15 +109,15 @@ def _names(schema: pa.Schema) -> list[str]:
 def _cells(table: pa.Table, point: str) -> list[tuple[str, list[str]]]:
     """The headers with the cells under each; a kept column may share its name with one of these."""
     answers: list[tuple[str, list[str]]] = []
-    if "entities" in system_columns(table.column_names):
-        lists = table["entities"].to_pylist()
-        pairs = [(row, entity) for row, entities in enumerate(lists) for entity in entities or [{}]]
+    for column in [name for name in _LISTS if name in system_columns(table.column_names)]:
+        head, fields = _LISTS[column]
+        pairs = [(row, item) for row, items in enumerate(table[column].to_pylist()) for item in items or [{}]]
         table = table.take(pa.array([row for row, _ in pairs], pa.int64()))
-        kinds = table.schema.field("entities").type.value_type
+        kinds = table.schema.field(column).type.value_type
         # Runs of older versions have no assertions.
-        for name in (name for name in _ENTITY if kinds.get_field_index(name) >= 0):
-            values = pa.array([entity.get(name) for _, entity in pairs], kinds.field(name).type)
-            answers.append((f"entity_{name}", _probs(values, point) if name == "score" else _texts(values, point)))
+        for name in (name for name in fields if kinds.get_field_index(name) >= 0):
+            values = pa.array([item.get(name) for _, item in pairs], kinds.field(name).type)
+            answers.append((f"{head}_{name}", (_probs if pa.types.is_floating(values.type) else _texts)(values, point)))
     for task in tasks_of(table.schema):
         for end in _TASK:
             if (name := f"{task}_{end}") in table.column_names:

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.pages.examples import IN_TURN, Example
 from engine.pages.highlight import shown
+from engine.pages.pictures import Study
 
 # Boxes scroll by themselves; the page does not move. Without script all cards are visible, and the choice is hidden.
 SCRIPT = """
@@ -49,11 +50,11 @@ def sifted_by(row: Mapping[str, Any]) -> str:
     return f'data-decision="{shown(row["decision"])}" data-reasons="{shown(" ".join(row["reasons"] or ()))}"'
 
 
-def sift(examples: Sequence[Example], labels: Mapping[str, str]) -> str:
+def sift(examples: Sequence[Example | Study], labels: Mapping[str, str], noun: str = "reports") -> str:
     """Two lists to choose from, with the number of cards for each entry; empty if all cards are alike.
 
     Args:
-        labels: decisions in words.
+        labels: decisions in words. noun: what the cards are.
     """
     if len({sifted_by(example.row) for example in examples}) < 2:
         return ""
@@ -63,7 +64,7 @@ def sift(examples: Sequence[Example], labels: Mapping[str, str]) -> str:
     by_reason = [(name, name.replace("_", " "), count) for name, count in reasons.most_common()]
     return (
         '<form class="sift" hidden autocomplete="off">'
-        f"{_list('decision', 'Show', f'all {len(examples)} reports', by_decision)}"
+        f"{_list('decision', 'Show', f'all {len(examples)} {noun}', by_decision)}"
         f"{_list('reason', 'because of', 'any reason', by_reason)}</form>"
     )
 

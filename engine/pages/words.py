@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from engine.records import CODES
+from engine.records import CODES, FINDINGS
 from engine.registry import histology_name, is_site, site_name
 
 DECISIONS = {
@@ -13,7 +13,8 @@ DECISIONS = {
 }
 
 # If nothing is decided, a row says whether its report was read as it should be.
-_READ = {"auto": "read", "review": "to be checked", "not_applicable": "not applicable", "failed": "failed"}
+_READ = DECISIONS | {"auto": "read", "review": "to be checked"}
+_OF_TABLE = {CODES: DECISIONS, FINDINGS: DECISIONS | {"auto": "decided"}}
 
 REASONS = {
     "low_confidence": "The model is not sure enough of the code.",
@@ -31,6 +32,10 @@ REASONS = {
     "site_morphology_invalid": "Site and histology do not go together.",
     "unseen_code_pair": "The two codes never occurred together in training.",
     "other_language": "The text is not in the language that the model was trained for.",
+    "near_threshold": "The probability of a finding is too near its threshold to be clear.",
+    "no_promise": "Nothing could be promised for a finding, because it was too rare in the studies that were checked.",
+    "inconsistent_evidence": "The evidence and the answers do not fit together.",
+    "image_unreadable": "An image of the study could not be read; the answers rest on the others.",
 }
 
 FAILURES = {
@@ -45,12 +50,17 @@ FAILURES = {
     "model_error": "The model failed on this record.",
     "not_coded": "The run that is explained has no answer for this record.",
     "text_changed": "The text is not the one that was coded.",
+    "missing_image": "The study has no image.",
+    "not_an_image": "The file is not an image, or is broken.",
+    "too_many_pixels": "The image has more pixels than the limit.",
+    "unsupported_pixels": "The image's pixels are stored in a way that is not supported.",
+    "bad_box": "A box does not lie within its image.",
 }
 
 
 def decisions(table: str) -> Mapping[str, str]:
     """The decisions of a table's rows in words."""
-    return DECISIONS if table == CODES else _READ
+    return _OF_TABLE.get(table, _READ)
 
 
 _NAMES: Mapping[str, Callable[[str], str]] = {

@@ -1,9 +1,16 @@
 """`jobs.evidence_page` on runs of every table that has pages."""
 
 import re
+from types import SimpleNamespace
 
-from engine.pages.examples import IN_TURN
-from jobs.evidence_page import main
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.pages.examples import IN_TURN, Choice
+from engine.records import FINDINGS, IMAGES, records_schema
+from engine.sources import InputConfig
+from jobs.evidence_page import main, write_page
+from tests.pages.studies import SCHEMA, image, png, readers, row
 
 
 def write(run, texts, path, *more):
@@ -36,3 +43,24 @@ def test_some_entities_by_id_and_none_of_a_reason(found_run, tmp_path, capsys):
     assert [name for _, name in cards(tmp_path / "page.html")] == ["n5.txt"]
     assert write(found_run, texts, tmp_path / "other.html", "page.decision=failed") == 2
     assert "the run has no such report" in capsys.readouterr().err and not (tmp_path / "other.html").exists()
+
+
+def test_studies_with_their_images(tmp_path, monkeypatch):
+    readers(monkeypatch)
+    data = png()
+    rows = [row(record_id="s1", images=[image(data=data)]), row(record_id="s2", position=4, images=[image(data=b"other")])]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
+    files = [{"source": "a.png", "path": "a.png", "size": len(data), "version": "", "data": data}]
+    studies = [
+        {"row": at, "record_id": name, "source": rows[0]["source"], "position": at + 3, "images": files, "keep": {}}
+        for at, name in enumerate(["s1", "s2"])
+    ]
+    records = [pa.Table.from_pylist(studies, schema=records_schema(payload=IMAGES))]
+    monkeypatch.setattr("jobs.evidence_page._records", lambda config, names: iter(records))
+    summary = SimpleNamespace(
+        files=[str(tmp_path / "part.parquet")], table=FINDINGS, records=2, decisions={"review": 2}, run_id="r", settings={}
+    )
+    assert write_page(summary, InputConfig("studies"), str(tmp_path / "page.html"), Choice(), "Evidence") == 2
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert [name for _, name in cards(tmp_path / "page.html")] == ["s1", "s2"]
+    assert page.count("data:image/jpeg;base64,") == 1 and page.count("not the one that was read in the run") == 1

@@ -12,8 +12,8 @@ def test_all_labels_and_each_of_them(tmp_path):
         page, "All labels together"
     )
     assert cells(page, "Label by label") == [
-        ["air", "24", "", "", "1.00", ""],
-        ["fluid", "24", "0.75", "0.83", "0.50", "0.00"],
-        ["heart", "18", "0.50", "0.83", "0.50", "-0.50"],
+        ["air", "24", "", "", "", "1.00", ""],
+        ["fluid", "24", "0.75", "", "0.83", "0.50", "0.00"],
+        ["heart", "18", "0.50", "", "0.83", "0.50", "-0.50"],
     ]
     assert "<b>24</b><span>studies compared</span>" in page and "air: gold lacks yes or no" in page

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.pages.examples import LEAST_SURE, MIXED, Choice, join_text, pick_examples
-from engine.records import codes_fields, entities_fields, records_schema, table_schema, text_digest
+from engine.records import codes_fields, entities_fields, findings_fields, records_schema, table_schema, text_digest
 
 SCHEMA = table_schema(codes_fields(["site", "histology"]))
 
@@ -192,6 +192,34 @@ def test_a_mixed_sample_of_entities_has_every_type(tmp_path):
     rows = [_found(i, ("A", 0.9)) for i in range(30)] + [_found(30, ("B", 0.8)), _found(31)]
     picked = _of_entities(tmp_path, rows, reports=3)
     assert len(picked) == 3 and {"r30", "r31"} < set(picked)
+
+
+def _study(i, *labels, decision="auto"):
+    listed = [{"name": name, "prob": prob, "threshold": threshold} for name, prob, threshold in labels]
+    return _row(i, decision) | {"labels": None if decision == "failed" else listed}
+
+
+def _of_findings(tmp_path, rows, **choice):
+    schema = table_schema(findings_fields())
+    rows = [{name: row.get(name) for name in schema.names} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "f.parquet")
+    return [row["record_id"] for row in pick_examples([str(tmp_path / "f.parquet")], Choice(**choice), table="findings")]
+
+
+def test_studies_are_chosen_by_the_finding_that_is_nearest_to_its_threshold(tmp_path):
+    # In log-odds 0.02 lies further from 0.1 than 0.4 from 0.5; certainty itself is no obstacle.
+    rows = [_study(0, ("A", 0.02, 0.1), ("B", 0.9, 0.5)), _study(1, ("A", 0.4, 0.5)), _study(2, ("A", 1.0, 0.5), ("B", 0.0, 0.5))]
+    # Without a threshold nothing is known to be sure.
+    rows += [_study(3, ("A", 0.5, None)), _study(4, decision="failed"), _study(5, ("A", 0.9, 0.1), decision="review")]
+    assert _of_findings(tmp_path, rows, order=LEAST_SURE) == ["r5", "r3", "r1", "r0", "r2", "r4"]
+    assert _of_findings(tmp_path, rows, ids=["r4", "r2"]) == ["r2", "r4"]
+
+
+def test_a_mixed_sample_of_studies_has_the_highest_finding_of_each(tmp_path):
+    rows = [_study(i, ("A", 0.9, 0.5), ("B", 0.2, 0.5)) for i in range(30)]
+    rows += [_study(30, ("A", 0.6, 0.5), ("B", 0.3, 0.05)), _study(31, ("C", 0.1, 0.5), ("A", 0.05, 0.5)), _study(32)]
+    picked = _of_findings(tmp_path, rows, reports=4)
+    assert len(picked) == 4 and {"r30", "r31", "r32"} < set(picked)
 
 
 def test_a_table_without_pages_is_refused(tmp_path):

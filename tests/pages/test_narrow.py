@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from engine.pages.evaluation import write_evaluation_page
+from engine.pages.findings import write_findings_page
 from engine.pages.training import write_training_page
 from tests.evaluation.test_entities import evaluated
+from tests.pages.studies import concept, image, label, picture, row, study
+from tests.pages.test_audit import LABEL, written
 from tests.pages.test_evaluation_codes import evaluation, write, wrong_rows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -89,3 +92,18 @@ def test_the_curves_of_a_training_can_be_read(tmp_path, width):
     ]
     write_training_page(tmp_path / "curve.html", "How the training went", [*curve, {"step": 7, "epoch": 7.0, "best_epoch": 5.0}])
     check(measured((tmp_path / "curve.html").read_text("utf-8"), width, tmp_path), width)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_figure_of_a_study_or_an_audit_is_cut_off(tmp_path, width):
+    long = "heart" * 30
+    rows = {
+        "labels": [*row()["labels"], label(long, 0.5)],
+        "concepts": [*row()["concepts"], concept("Cardiomegaly", 5, 0.1, long)],
+    }
+    three = study([picture(400, 300)] * 3, images=[image()] * 3, record_id="s" * 90, **rows)
+    write_findings_page(str(tmp_path / "f.html"), "Evidence", [study(**rows), three], {"records": 2, "review": 2})
+    for page in ((tmp_path / "f.html").read_text("utf-8"), written(LABEL)):
+        told = measured(page, width, tmp_path)
+        assert (told["width"], told["needed"], told["scrolled"], told["cut"]) == (width, width, 0, 0)
+        assert told["cells"] > 15
