@@ -4,10 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.benchmarks.config import BenchConfig
+from engine.errors import ConfigError
 from engine.keys import MISSING, build, compose, key, section
-from engine.models.options import options_of
+from engine.models.options import options_of, reads_of
+from engine.records import IMAGES
 from engine.storage import S3Config, use_s3
-from jobs._config import Cluster, Input, Model
+from jobs._config import Cluster, ImageInput, Input, Model
 from jobs._front import job
 from jobs._run import run_config
 from jobs._run import schema as run_schema
@@ -33,6 +35,18 @@ class Measured:
     model: Model = section(Model)
 
 
+@dataclass(frozen=True)
+class Images(ImageInput):
+    path: str | None = key(None, "Not used: systems for images are measured on synthetic radiographs.", path=True)
+
+
+@dataclass
+class MeasuredOnImages:
+    input: Images = section(Images)
+    output: Output = section(Output)
+    model: Model = section(Model)
+
+
 @dataclass
 class Running:
     cluster: Cluster = section(Cluster)
@@ -41,8 +55,8 @@ class Running:
 
 
 def schema(package: str) -> type:
-    """The configuration of measurements of the system in a package."""
-    return compose(Measured, options_of(package), Running)
+    """The configuration of measurements of the system in a package; one that reads images is measured on synthetic ones."""
+    return compose(MeasuredOnImages if reads_of(package) == IMAGES else Measured, options_of(package), Running)
 
 
 def run_of(config: Any) -> "RunConfig":
@@ -68,6 +82,8 @@ def main(config: Any) -> None:
     from engine.benchmarks.run import run as measure_parts
 
     use_s3(S3Config(**vars(config.storage)))
+    if config.input.path and reads_of(config.model.system) == IMAGES:
+        raise ConfigError("input.path: systems for images are measured on synthetic radiographs; leave it out")
     run, name = run_of(config), config.bench.name or config.model.system.rpartition(".")[2]
     bench = BenchConfig(run.model, run.input if config.input.path else None, run.cluster, **vars(config.bench))
     rows: list[measure.Measurement] = []

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.benchmarks import rival
+from engine.benchmarks import images, rival
 from engine.benchmarks.config import CORE, EVIDENCE, BenchConfig
-from engine.benchmarks.corpus import LONG_WORDS, reports
+from engine.benchmarks.corpus import LONG, as_records, sample
 from engine.benchmarks.measure import AT_LEAST, AT_MOST, Measurement, interleave
 from engine.models.base import Say, System, load, module_of
 from engine.models.options import with_options, without_evidence
 from engine.models.run import records_of
+from engine.records import IMAGES
 
 PIPELINE_TOKENS = 512
 
@@ -28,8 +29,11 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
     """Prepare and run, against `transformers.pipeline` with the same encoder weights, on reports cut to 512 tokens.
 
     The pipeline reads each text once and has as many labels as the system's first task. It is measured at its fastest batch size
-    here, in fp32 as it runs by default, and in bf16. A system whose checkpoint names no encoder has no such rival.
+    here, in fp32 as it runs by default, and in bf16. A system whose checkpoint names no encoder has no such rival. One that reads
+    images has others, see `images`.
     """
+    if config.reads == IMAGES:
+        return images.compute_core(config)
     import torch
 
     from engine.encoders import encoder_folder, pick_precision
@@ -43,15 +47,15 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
     labels = len(next(iter(system.known().values())))
     folder = str(encoder_folder(name))
     device = str(config.model.runtime.get("device", "cpu"))
-    texts = rival.cut_texts(reports(config, config.core_reports, LONG_WORDS)["text"].to_pylist(), folder, PIPELINE_TOKENS)
+    texts = rival.cut_texts(sample(config, config.core_reports, LONG)["text"].to_pylist(), folder, PIPELINE_TOKENS)
     records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
     contenders: dict[str, Callable[[], object]] = {"engine": lambda: code(system, records)}
-    sample = texts[:: max(1, len(texts) // 64)]
+    some = texts[:: max(1, len(texts) // 64)]
     best: dict[str, int] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         pipe = rival.pipeline_of(encoder, labels, folder, dtype, device)
-        rival.classify(pipe, sample[:2], 1)
-        seconds = {size: _seconds(lambda p=pipe, s=size: rival.classify(p, sample, s)) for size in config.batch_sizes}
+        rival.classify(pipe, some[:2], 1)
+        seconds = {size: _seconds(lambda p=pipe, s=size: rival.classify(p, some, s)) for size in config.batch_sizes}
         best[name] = min(seconds, key=seconds.__getitem__)
         say(f"core: pipeline {name} is fastest with batch size {best[name]}")
         contenders[name] = lambda p=pipe, s=best[name]: rival.classify(p, texts, s)
@@ -68,7 +72,7 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
             rival=f"transformers.pipeline {name}, batch {best[name]}",
             rival_figure=speed[name],
             repeats=config.repeats,
-            setting=f"{len(texts)} {config.kind} reports; engine in {precision}",
+            setting=f"{len(texts)} {config.kind}; engine in {precision}",
             kind=AT_LEAST if name == "fp32" and target is not None else None,
             target=target if name == "fp32" else None,
         )
@@ -77,9 +81,8 @@ def compute_core(config: BenchConfig, _: Path, say: Say) -> list[Measurement]:
 
 
 def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurement]:
-    """Prepare and run with evidence, against the same model without, on whole reports; nothing for a system that has none."""
-    texts = reports(config, config.evidence_reports, LONG_WORDS)["text"].to_pylist()
-    records = records_of([f"bench-{number}" for number in range(len(texts))], texts)
+    """Prepare and run with evidence, against the same model without, on whole records; nothing for a system that has none."""
+    records = as_records(sample(config, config.evidence_reports, LONG))
     evidence = getattr(module_of(config.model.system, "benchmark"), "evidence", None)
     specs = {"evidence": (config.model, None)} if evidence is None else evidence(config.model, folder)
     specs = {name: (spec, target) for name, (spec, target) in specs.items() if without_evidence(spec) != spec}
@@ -94,12 +97,12 @@ def evidence_price(config: BenchConfig, folder: Path, say: Say) -> list[Measurem
         Measurement(
             part=EVIDENCE,
             measured=name,
-            unit="ms/report",
-            figure=1000 * medians[f"on {name}"] / len(texts),
+            unit="ms/record",
+            figure=1000 * medians[f"on {name}"] / len(records),
             rival="the same without evidence",
-            rival_figure=1000 * medians[f"off {name}"] / len(texts),
+            rival_figure=1000 * medians[f"off {name}"] / len(records),
             repeats=config.repeats,
-            setting=f"{len(texts)} whole {config.kind} reports",
+            setting=f"{len(records)} {config.kind}, whole",
             kind=None if target is None else AT_MOST,
             target=target,
         )

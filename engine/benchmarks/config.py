@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from engine.errors import ConfigError
 from engine.keys import check_keys, key
 from engine.models.base import ModelSpec
+from engine.models.options import reads_of
 from engine.pipeline.config import ClusterConfig
+from engine.records import IMAGES
 from engine.sources import InputConfig
 
 CORE, LOOP, EVIDENCE, MEMORY, S3 = PARTS = ("core", "loop", "evidence", "memory", "s3")
@@ -13,7 +15,8 @@ CORE, LOOP, EVIDENCE, MEMORY, S3 = PARTS = ("core", "loop", "evidence", "memory"
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What to measure, and how large. `input` holds real reports; None takes synthetic ones."""
+    """What to measure, and how large. `input` holds real reports; None takes synthetic ones. For a system that reads images the
+    sizes count synthetic radiographs."""
 
     model: ModelSpec
     input: InputConfig | None = None
@@ -21,14 +24,16 @@ class BenchConfig:
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
     name: str | None = key(None, "Name of the measurements in their table; null takes the system's name.")
     parts: tuple[str, ...] = key(PARTS, "Parts to measure.", choices=PARTS)
-    core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens.", low=1)
-    loop_reports: int = key(5000, "Whole reports for the comparison of the engine with a plain loop.", low=1)
-    evidence_reports: int = key(128, "Whole reports to code with and without evidence.", low=1)
+    core_reports: int = key(256, "Reports for the compute core, cut to 512 tokens, or radiographs.", low=1)
+    loop_reports: int = key(5000, "Whole reports, or radiographs, for the comparison of the engine with a plain loop.", low=1)
+    evidence_reports: int = key(128, "Whole reports, or radiographs, to process with and without evidence.", low=1)
     memory_reports: tuple[int, ...] = key((10_000, 100_000), "Sizes of the two corpora whose peak memory is compared.", low=1)
     s3_reports: int = key(
-        5000, "Reports to code on S3 (moto's server, started on this machine) and on a local disk, start-up included.", low=1
+        5000, "Records to process on S3 (moto's server, started on this machine) and on a local disk, start-up included.", low=1
     )
-    batch_sizes: tuple[int, ...] = key((1, 8, 32), "Batch sizes to try with the rival; its best one counts.", low=1)
+    batch_sizes: tuple[int, ...] = key(
+        (1, 8, 32), "Batch sizes to try with the rival, whose best one counts; for images with the model itself.", low=1
+    )
     repeats: int = key(3, "Interleaved repetitions; the median counts.", low=1)
     loop_repeats: int = key(2, "Interleaved repetitions of whole runs; the median counts.", low=1)
     work: str | None = key(
@@ -45,6 +50,11 @@ class BenchConfig:
             raise ConfigError("bench.batch_sizes: give at least one size")
 
     @property
+    def reads(self) -> str:
+        """What the system's records hold: TEXT or IMAGES of `engine.records`."""
+        return reads_of(self.model.system)
+
+    @property
     def kind(self) -> str:
-        """The kind of reports."""
-        return "synthetic" if self.input is None else "real"
+        """The kind of records, to name them."""
+        return f"{'synthetic' if self.input is None else 'real'} {'radiographs' if self.reads == IMAGES else 'reports'}"

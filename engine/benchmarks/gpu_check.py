@@ -1,20 +1,21 @@
 """Checks that the product works on this machine's GPU as on a processor, and how fast: `python3 gpu_check.py` in its folder.
 
-`python -m jobs.gpu_check` writes the folder: the product's core, its models, synthetic texts and a processor's answers to them.
-The check needs torch, transformers and pyarrow, and no network. Without a GPU it checks the processor, on a few of the texts. It
-prints a table and writes `gpu_check.json`; the exit code is 1 if any check fails.
+`python -m jobs.gpu_check` writes the folder: the product's core, its models, synthetic texts and radiographs, and a processor's
+answers to them. The check needs torch, transformers and pyarrow, for systems that read images Pillow, and no network. Without a
+GPU it checks the processor, on a few of the texts and images. It prints a table and writes `gpu_check.json`; the exit code is 1
+if any check fails.
 
 For each system it measures:
 
-* whether the answers are those of the processor in fp32: codes, decisions and spans equal, probabilities within 0.02. What lies
-  nearer than that to a threshold may differ, and is counted
-* tokens of text per second, and the share of the measured matrix peak that they use
+* whether the answers are those of the processor in fp32: codes, decisions, spans and findings equal, probabilities within 0.02.
+  What lies nearer than that to a threshold may differ, and is counted
+* tokens of text or images per second, and the share of the measured matrix peak that they use
 * the cost of evidence, and the peak memory
-* whether running out of memory fails only the text that is too long
+* whether running out of memory fails only the text that is too long, or the study with too many images
 
 What is particular to a system is in the module `gpu_check` of its package; both names are optional:
 
-    def unsure(system, prepared, tolerance):    # row -> the columns or spans (type, start, end) so near to a threshold
+    def unsure(system, prepared, tolerance):    # row -> the columns, spans or findings so near to a threshold (see answer_of)
     def extra(system, prepared):                # further checks on the device: name -> whether it holds
 """
 
@@ -33,12 +34,15 @@ from typing import Any
 
 TOLERANCE = 0.02
 MANIFEST, REPORT = "manifest.json", "gpu_check.json"
-# Texts, timed repetitions, and texts beside the one that is too long: both checks must end within eight minutes.
+# Records, timed repetitions, and records beside the one that is too long: both checks must end within eight minutes.
 ON_GPU, ON_PROCESSOR = (200, 5, 64), (4, 1, 3)
-_LONG_TOKENS = 16_000
+# Of a text and of a study that need too much memory, on a GPU and, where memory is made to run out, on a processor.
+_LONG_TOKENS, _MANY_IMAGES = 16_000, {"cuda": 256, "cpu": 2}
+IMAGES = "images"
 
 Row = Mapping[str, Any]
 Key = str | tuple
+Payload = str | bytes | Sequence[bytes]
 
 
 def main(folder: Path, output: Path) -> int:
@@ -76,11 +80,11 @@ class Check:
         self.count, self.repeats, self.few = ON_GPU if device == "cuda" else ON_PROCESSOR
         self.device, self.peak = device, peak
         about = manifest["systems"][name]
-        texts = pq.read_table(folder / texts_in(about["language"])).slice(0, self.count).to_pylist()
-        self.texts = {text["record_id"]: text["text"] for text in texts}
+        records = pq.read_table(folder / about["records"]).slice(0, self.count)
+        self.records: dict[str, Payload] = dict(zip(*(column.to_pylist() for column in records.columns), strict=True))
         self.expected = {row["record_id"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
         self.unsure = {name: {key_of(key) for key in keys} for name, keys in about["unsure"].items()}
-        runtime = {"device": device, **({"batch_tokens": manifest["batch_tokens"]} if device == "cuda" else {})}
+        runtime = {"device": device, **(manifest["batches"] if device == "cuda" else {})}
         self.spec = ModelSpec(about["system"], name, {}, runtime)
         self.plain, self.with_evidence = load(without_evidence(self.spec)), load(self.spec)
 
@@ -88,12 +92,12 @@ class Check:
         """The figures of the system, and whether each check holds."""
         from engine.models.base import module_of
 
-        prepared = self.prepared(self.texts)
-        answers = difference(self.expected, self.rows(self.plain, self.texts), self.unsure)
-        tokens, seconds = self.timed(self.plain, prepared)
+        prepared = self.prepared(self.records)
+        answers = difference(self.expected, self.rows(self.plain, self.records), self.unsure)
+        count, seconds = self.timed(self.plain, prepared)
         figures = {
             **answers,
-            "tokens_a_second": tokens / seconds,
+            f"{'images' if self.plain.reads == IMAGES else 'tokens'}_a_second": count / seconds,
             "share_of_peak": self.flops(prepared) / seconds / (self.peak * 1e12),
             "evidence_costs": self.timed(self.with_evidence, prepared)[1] / seconds,
             "memory_mib": self.memory(),
@@ -107,23 +111,23 @@ class Check:
         checks |= extra(self.plain, prepared) if extra is not None else {}
         return {**figures, "checks": checks, "passed": all(checks.values())}
 
-    def prepared(self, texts: Mapping[str, str]) -> Any:
-        from engine.models.run import prepare, records_of
+    def prepared(self, records: Mapping[str, Payload]) -> Any:
+        from engine.models.run import prepare
 
-        return prepare(self.plain, records_of(texts, texts.values()))[1]
+        return prepare(self.plain, source(self.plain.reads, records))[1]
 
-    def rows(self, system: Any, texts: Mapping[str, str]) -> dict[str, Row]:
-        """The rows of the plain loop for texts, by their ids."""
+    def rows(self, system: Any, records: Mapping[str, Payload]) -> dict[str, Row]:
+        """The rows of the plain loop for records, by their ids."""
         import pyarrow as pa
 
-        from engine.models.run import answer, prepare, records_of
+        from engine.models.run import answer, prepare
 
-        meta, prepared = prepare(self.plain, records_of(texts, texts.values()))
+        meta, prepared = prepare(self.plain, source(self.plain.reads, records))
         ids = dict(zip(meta["row"].to_pylist(), meta["record_id"].to_pylist(), strict=True))
         return {ids[row["row"]]: row for row in answer(system, prepared, pa.schema([])).to_pylist()}
 
     def timed(self, system: Any, prepared: Any) -> tuple[int, float]:
-        """Tokens of text, and the median of the seconds that they take; on a GPU after one run without timing."""
+        """Tokens or images, and the median of the seconds that they take; on a GPU after one run without timing."""
         rows, times = (system.run(prepared) if self.device == "cuda" else None), []
         for _ in range(self.repeats):
             self.wait()
@@ -131,7 +135,8 @@ class Check:
             rows = system.run(prepared)
             self.wait()
             times.append(time.perf_counter() - begun)
-        return sum(rows["n_tokens"].to_pylist()), statistics.median(times)
+        counts = map(len, rows[IMAGES].to_pylist()) if system.reads == IMAGES else rows["n_tokens"].to_pylist()
+        return sum(counts), statistics.median(times)
 
     def flops(self, prepared: Any) -> int:
         """Operations in all matrix products and attentions of a run, padding included."""
@@ -142,29 +147,27 @@ class Check:
         return counter.get_total_flops()
 
     def exhausted(self) -> bool:
-        """Whether a text that needs too much memory fails alone, after batches with it were halved.
+        """Whether a record that needs too much memory fails alone, after batches with it were halved.
 
-        On a GPU the memory is limited to a size between the needs of the longest text and of that one; on a processor it is made
-        to run out.
+        On a GPU the memory is limited to a size between the needs of the longest record and of that one; on a processor it is
+        made to run out.
         """
         from engine.models.base import load
         from engine.models.options import without_evidence
 
-        texts = dict(list(self.texts.items())[: self.few])
-        longest = max(texts, key=lambda name: len(texts[name]))
-        endless = " ".join(texts.values())
-        size = len(self.plain.tokenizer.encode(endless, add_special_tokens=False).ids)
-        endless = " ".join([endless] * -(-_LONG_TOKENS // max(1, size)))
-        runtime = {**self.spec.runtime, "batch_tokens": 1 << 30}
+        records = dict(list(self.records.items())[: self.few])
+        longest = max(records, key=lambda name: len(records[name]))
+        endless = self.endless(list(records.values()))
+        runtime = {**self.spec.runtime, "batch_tokens": 1 << 30, "batch_images": 1 << 30}
         spec = type(self.spec)(self.spec.system, self.spec.path, self.spec.options, runtime)
         if self.device == "cuda":
             system = Exhausted(load(without_evidence(spec)))
-            needs = [self.need(system, {name: text}) for name, text in ((longest, texts[longest]), ("endless", endless))]
+            needs = [self.need(system, {name: text}) for name, text in ((longest, records[longest]), ("endless", endless))]
             limit(sum(needs) / 2)
         else:
-            system = Exhausted(self.plain, most=2, never=len(texts))
+            system = Exhausted(self.plain, most=2, never=len(records))
         try:
-            rows = self.rows(system, {**texts, "endless": endless})
+            rows = self.rows(system, {**records, "endless": endless})
         finally:
             if self.device == "cuda":
                 limit(None)
@@ -172,11 +175,19 @@ class Check:
         alone = failure is not None and failure["kind"] == "out_of_memory"
         return alone and system.times > 1 and not difference(self.expected, rows, self.unsure)["different"]
 
-    def need(self, system: Any, texts: Mapping[str, str]) -> int:
-        """Bytes of a GPU that some texts need, those of the models included."""
+    def endless(self, records: Sequence[Any]) -> Payload:
+        """A record that needs much more memory than the given ones."""
+        if self.plain.reads == IMAGES:
+            return [records[0]] * _MANY_IMAGES[self.device]
+        text = " ".join(records)
+        size = len(self.plain.tokenizer.encode(text, add_special_tokens=False).ids)
+        return " ".join([text] * -(-_LONG_TOKENS // max(1, size)))
+
+    def need(self, system: Any, records: Mapping[str, Payload]) -> int:
+        """Bytes of a GPU that some records need, those of the models included."""
         import torch
 
-        prepared = self.prepared(texts)
+        prepared = self.prepared(records)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         system.run(prepared)
@@ -258,21 +269,33 @@ def difference(expected: Mapping[str, Row], rows: Mapping[str, Row], unsure: Map
 
 
 def answer_of(row: Row) -> tuple[dict[Key, Any], dict[tuple[Key, str], float]]:
-    """The answers of a row that must be equal (decisions, codes, spans and the kind of failure), and its probabilities, by the
-    answer that each belongs to."""
+    """The answers of a row that must be equal (decisions, codes, spans, findings and the kind of failure), and its probabilities,
+    by the answer that each belongs to.
+
+    The key of a code or decision is its column, of a span its (type, start, end), of a finding ("finding", name).
+    """
     answers = {name: value for name, value in row.items() if name == "decision" or name.endswith(("_code", "_decision"))}
     probs = {(f"{task}_code", "prob"): row[f"{task}_prob"] for name in row if (task := name.removesuffix("_prob")) != name}
     for entity in row.get("entities") or ():
         span = key_of([entity[name] for name in ("type", "start", "end")])
         answers[span] = True
         probs |= {(span, name): entity[name] for name in entity if name.endswith("score")}
+    for label in row.get("labels") or ():
+        finding = ("finding", label["name"])
+        # A finding without a threshold is not answered.
+        answers |= {finding: (label["pred"], label["clear"])} if label["pred"] is not None else {}
+        probs[finding, "prob"] = label["prob"]
     failure = row["failure"] and row["failure"]["kind"]
     return {**answers, "failure": failure}, {at: value for at, value in probs.items() if value is not None}
 
 
-def texts_in(language: str) -> str:
-    """The name of the file with the texts in a language."""
-    return f"texts.{language}.parquet"
+def source(reads: str, records: Mapping[str, Payload]) -> Any:
+    """Texts, or the files of image studies, as the records of a source, by their ids."""
+    from engine.models.run import image_records_of, records_of
+
+    if reads == IMAGES:
+        return image_records_of(records, ([data] if isinstance(data, bytes) else data for data in records.values()))
+    return records_of(records, records.values())
 
 
 def key_of(key: Any) -> Key:
@@ -323,13 +346,14 @@ def unpack(folder: Path) -> None:
 
 def lines(name: str, figures: Mapping[str, Any]) -> Sequence[str]:
     """The figures of a system, to read."""
+    noun, unit = ("images", "images") if "images_a_second" in figures else ("texts", "tokens of text")
     return [
         f"{name}:",
-        f"  {figures['rows']} texts, {len(figures['different'])} different; {figures['near']} with something near a threshold, "
+        f"  {figures['rows']} {noun}, {len(figures['different'])} different; {figures['near']} with something near a threshold, "
         f"of which {figures['near_differing']} differ in that; {figures['compared']} probabilities within "
         f"{figures['largest']:.4f}, {figures['beyond']} beyond {TOLERANCE}",
-        f"  {figures['tokens_a_second']:,.0f} tokens of text a second, {figures['share_of_peak']:.1%} of the matrix peak, with "
-        f"evidence {figures['evidence_costs']:.2f} times as long, {figures['memory_mib']:,.0f} MiB at most",
+        f"  {figures[unit.split()[0] + '_a_second']:,.0f} {unit} a second, {figures['share_of_peak']:.1%} of the matrix peak, "
+        f"with evidence {figures['evidence_costs']:.2f} times as long, {figures['memory_mib']:,.0f} MiB at most",
         *(f"  {'ok    ' if holds else 'FAILED'}  {check}" for check, holds in figures["checks"].items()),
     ]
 

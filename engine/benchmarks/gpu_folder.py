@@ -2,9 +2,10 @@
 
 gpu_check.py        the check, which needs nothing but this folder
 engine/             the product's core, without models and without the rooms that need Ray
-manifest.json       the systems with their packages and languages, and for each row the answers that a slightly other probability
-                    would change
+manifest.json       the systems with their packages and the file with their records, and for each row the answers that a slightly
+                    other probability would change
 texts.<xx>.parquet  ids and texts in a language, all synthetic
+images.parquet      ids and image files, all synthetic
 encoder_<n>/        an encoder without its pooler: fp16 weights, packed; words that no text has are set to zero
 <system>/           the shipped checkpoint of a system, on that encoder
 <system>.parquet    a processor's answers in fp32
@@ -20,18 +21,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.benchmarks import gpu_check
-from engine.benchmarks.corpus import made_up_in
-from engine.benchmarks.gpu_check import MANIFEST, TOLERANCE, texts_in
+from engine.benchmarks.corpus import LONG, made_up, made_up_in
+from engine.benchmarks.gpu_check import MANIFEST, TOLERANCE, Payload, source
 from engine.encoders import encoder_folder, file_digest
 from engine.errors import ConfigError
 from engine.models import checkpoint
 from engine.models.base import ModelSpec, System, load, module_of
 from engine.models.checkpoint import CONFIG, MODEL, TOKENIZER
-from engine.models.options import without_evidence
-from engine.models.run import prepare, records_of
+from engine.models.options import reads_of, without_evidence
+from engine.models.run import prepare
+from engine.records import IMAGES
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +43,21 @@ ENGINE = Path(__file__).resolve().parents[1]
 # Rooms that the core does not need, and the models, which are copied separately.
 _LEFT_OUT = ("pipeline", "training", "benchmarks", "studies", "serving", "shipped", "__pycache__")
 _WORDS = 120
+# Images for each system that reads them; they take more room than texts.
+_IMAGES, _IMAGE_FILE = 64, "images.parquet"
 
 
-def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: int) -> None:
+def shipping(systems: Mapping[str, str]) -> dict[str, str]:
+    """Those of some systems that ship a model; the others cannot be checked."""
+    return {name: system for name, system in systems.items() if checkpoint.shipped(system).is_dir()}
+
+
+def write(folder: Path, systems: Mapping[str, str], texts: int, batches: Mapping[str, int]) -> None:
     """Writes the folder.
 
     Args:
         systems: the packages of the systems by their names. texts: the number of texts in each language that a system reads.
-        batch_tokens: tokens in one forward pass on a GPU.
+        batches: tokens and images in one forward pass on a GPU, as `ModelSpec.runtime` has them.
     Raises:
         ConfigError: the folder is not empty, a system ships no model, or one of a language in which no texts are made up.
     """
@@ -56,21 +66,23 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ENGINE, folder / "engine", ignore=shutil.ignore_patterns(*_LEFT_OUT))
     shutil.copyfile(gpu_check.__file__, folder / "gpu_check.py")
-    languages = {name: language_of(system) for name, system in systems.items()}
-    named: dict[str, dict[str, str]] = {}
-    for language in sorted(set(languages.values())):
-        reports = made_up_in(language, texts, _WORDS)
-        pq.write_table(reports, folder / texts_in(language), compression="zstd")
-        named[language] = dict(zip(reports["record_id"].to_pylist(), reports["text"].to_pylist(), strict=True))
-    encoders = {name: f"encoder_{n}" for n, name in enumerate(dict.fromkeys(filter(None, map(_encoder, systems.values()))))}
+    files = {name: records_file(system) for name, system in systems.items()}
+    named: dict[str, dict[str, Payload]] = {}
+    for file in sorted(set(files.values())):
+        table = _records(file, texts)
+        pq.write_table(table, folder / file, compression="zstd")
+        named[file] = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    used = {name: system for system in systems.values() if (name := _encoder(system)) is not None}
+    encoders = {name: f"encoder_{n}" for n, name in enumerate(used)}
     for name, place in encoders.items():
-        _write_encoder(encoder_folder(name), folder / place)
+        writer = _write_image_encoder if reads_of(used[name]) == IMAGES else _write_encoder
+        writer(name, folder / place)
     for name, system in systems.items():
         _write_model(folder, name, system, encoders)
     # The models name their encoder by its path in this folder.
     with contextlib.chdir(folder):
         word_ids: dict[str, set[int]] = {place: set() for place in encoders.values()}
-        unsure = {name: _write_answers(name, system, named[languages[name]], word_ids) for name, system in systems.items()}
+        unsure = {name: _write_answers(name, system, named[files[name]], word_ids) for name, system in systems.items()}
     for place, ids in word_ids.items():
         _pack(folder / place / MODEL, ids)
     for name, system in systems.items():
@@ -78,8 +90,20 @@ def write(folder: Path, systems: Mapping[str, str], texts: int, batch_tokens: in
         _write_model(folder, name, system, encoders)
     for place in encoders.values():
         (folder / place / MODEL).unlink()
-    facts = {name: {"system": system, "language": languages[name], "unsure": unsure[name]} for name, system in systems.items()}
-    (folder / MANIFEST).write_text(json.dumps({"systems": facts, "batch_tokens": batch_tokens}, indent=1))
+    facts = {name: {"system": system, "records": files[name], "unsure": unsure[name]} for name, system in systems.items()}
+    (folder / MANIFEST).write_text(json.dumps({"systems": facts, "batches": batches}, indent=1))
+
+
+def records_file(system: str) -> str:
+    """The name of the file with the records that a system reads."""
+    return _IMAGE_FILE if reads_of(system) == IMAGES else f"texts.{language_of(system)}.parquet"
+
+
+def _records(file: str, texts: int) -> pa.Table:
+    """The ids and the texts or images of a file."""
+    if file == _IMAGE_FILE:
+        return made_up(IMAGES, min(texts, _IMAGES), LONG)
+    return made_up_in(file.split(".")[1], texts, _WORDS)
 
 
 def language_of(system: str) -> str:
@@ -89,14 +113,28 @@ def language_of(system: str) -> str:
 
 def _encoder(system: str) -> str | None:
     """The name of the encoder of a system's shipped checkpoint, if that encoder has files."""
-    name = checkpoint.read("shipped", system).config.get("encoder")
+    name = checkpoint.read("shipped", system).config.get(_key(system))
     return None if name is None or name.startswith("tiny:") else name
 
 
-def _write_encoder(source: Path, folder: Path) -> None:
+def _key(system: str) -> str:
+    """What a system's config calls its encoder."""
+    return "image" if reads_of(system) == IMAGES else "encoder"
+
+
+def _write_image_encoder(name: str, folder: Path) -> None:
+    import torch
+
+    from engine.vision.encoders import load_image_encoder
+
+    load_image_encoder(name, torch.float16).model.save_pretrained(folder)
+
+
+def _write_encoder(name: str, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    source = encoder_folder(name)
     folder.mkdir()
     for name in (CONFIG, TOKENIZER):
         shutil.copyfile(source / name, folder / name)
@@ -108,20 +146,20 @@ def _write_encoder(source: Path, folder: Path) -> None:
 def _write_model(folder: Path, name: str, system: str, encoders: Mapping[str, str]) -> None:
     """Writes a system's shipped checkpoint, with the folder's copy of its encoder."""
     whole = checkpoint.read("shipped", system)
-    config = whole.values(CONFIG)
-    place = encoders.get(config.get("encoder"))
+    config, key = whole.values(CONFIG), _key(system)
+    place = encoders.get(config.get(key))
     if place is not None:
-        config |= {"encoder": f"path:{place}", "encoder_digest": file_digest(folder / place / MODEL)}
+        config |= {key: f"path:{place}", f"{key}_digest": file_digest(folder / place / MODEL)}
     card = f"The shipped model of {system}, for a check of a GPU.\n"
     checkpoint.write_revision(str(folder / name), whole.folder, {CONFIG: config}, card)
 
 
-def _write_answers(name: str, package: str, texts: Mapping[str, str], word_ids: Mapping[str, set[int]]) -> dict[str, list]:
-    """Writes a system's rows for the texts; returns the unsure answers by record, and adds the words that it looks up."""
+def _write_answers(name: str, package: str, records: Mapping[str, Payload], word_ids: Mapping[str, set[int]]) -> dict[str, list]:
+    """Writes a system's rows for the records; returns the unsure answers by record, and adds the words that it looks up."""
     system = load(without_evidence(ModelSpec(package, name, {"precision": "fp32"})))
-    meta, prepared = prepare(system, records_of(texts, texts.values()))
+    meta, prepared = prepare(system, source(system.reads, records))
     ids = dict(zip(meta["row"].to_pylist(), meta["record_id"].to_pylist(), strict=True))
-    place = getattr(system.config, "encoder", "").removeprefix("path:")
+    place = getattr(system.config, _key(package), "").removeprefix("path:")
     with _recorded(system, word_ids.get(place, set())):
         rows = system.run(prepared)
         pq.write_table(rows.append_column("record_id", [[ids[row] for row in rows["row"].to_pylist()]]), f"{name}.parquet")
@@ -132,7 +170,10 @@ def _write_answers(name: str, package: str, texts: Mapping[str, str], word_ids: 
 
 @contextmanager
 def _recorded(system: System, ids: set[int]) -> Iterator[None]:
-    """Adds the ids that are looked up in an encoder's embeddings to `ids`."""
+    """Adds the ids that are looked up in an encoder's embeddings to `ids`; images have none."""
+    if system.reads == IMAGES:
+        yield
+        return
 
     def add(module: "torch.nn.Module", inputs: tuple["torch.Tensor", ...]) -> None:
         ids.update(inputs[0].unique().tolist())
@@ -145,16 +186,17 @@ def _recorded(system: System, ids: set[int]) -> Iterator[None]:
 
 
 def _pack(weights: Path, ids: set[int]) -> None:
-    """Sets the words that nobody looks up to zero, so that they take no room, and packs the weights."""
+    """Packs the weights of an encoder; where `ids` of words are looked up, the other words are set to zero and take no room."""
     import torch
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(weights)
-    (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
-    unused = torch.ones(len(tensors[name]), dtype=torch.bool)
-    unused[sorted(ids)] = False
-    tensors[name][unused] = 0
-    os.unlink(weights)
-    save_file(tensors, weights)
+    if ids:
+        tensors = load_file(weights)
+        (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
+        unused = torch.ones(len(tensors[name]), dtype=torch.bool)
+        unused[sorted(ids)] = False
+        tensors[name][unused] = 0
+        os.unlink(weights)
+        save_file(tensors, weights)
     with open(weights, "rb") as file, gzip.open(f"{weights}.gz", "wb", compresslevel=1) as packed:
         shutil.copyfileobj(file, packed, 2**20)

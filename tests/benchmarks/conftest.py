@@ -12,6 +12,7 @@ from engine.models.code_task import Task, TaskCalibration
 from engine.models.site_classifier.checkpoint import write_checkpoint
 from engine.models.site_classifier.config import ClassifierConfig
 from engine.models.site_classifier.network import SiteNetwork
+from tests.models.clear import tiny
 from tests.models.prompt_mrc.conftest import World, tiny_config, tiny_learner, write
 
 SYSTEM = "engine.models.site_classifier"
@@ -54,6 +55,13 @@ def config(spec, tmp_path) -> BenchConfig:
         loop_repeats=1,
         batch_sizes=(1, 2),
     )
+
+
+@pytest.fixture
+def of_images(config, tmp_path) -> BenchConfig:
+    """The same of a system that reads images."""
+    folder = tiny.write(tmp_path / "clear")
+    return replace(config, model=ModelSpec("engine.models.clear", str(folder), {"precision": "fp32"}, {"threads": 1}))
 
 
 @pytest.fixture

@@ -56,4 +56,4 @@ def test_the_process_that_measures_reaches_s3_as_this_one_does(config, tmp_path,
     pq.write_table(pa.table({"text": [f"a report, number {i}" for i in range(6)]}), tmp_path / "a.parquet")
     assert storage_for(bucket).create(f"{bucket}/in/a.parquet", (tmp_path / "a.parquet").read_bytes())
     (rows,) = run(replace(config, input=InputConfig(f"{bucket}/in", id=None), parts=(EVIDENCE,)))
-    assert [row.setting for row in rows] == ["3 whole real reports"] * 2
+    assert [row.setting for row in rows] == ["3 real reports, whole"] * 2

@@ -28,6 +28,18 @@ def test_all_parts(config, tmp_path):
 
 
 @pytest.mark.long
+def test_all_parts_of_a_system_that_reads_images(of_images):
+    rows = [row for part in run(of_images) for row in part]
+    assert [row.part for row in rows] == [*[CORE] * 6, LOOP, LOOP, EVIDENCE, *[MEMORY] * 4, S3]
+    assert [row.measured for row in rows if row.part == LOOP] == [
+        "the engine, start-up apart, images in Parquet",
+        "the engine, start-up apart, an image a file",
+    ]
+    assert [row.target for row in rows if row.part == MEMORY] == [1.10, None, 1.10, None]
+    assert rows[-1].setting.startswith("24 synthetic radiographs, ")
+
+
+@pytest.mark.long
 def test_all_parts_of_another_system(of_entities):
     rows = [row for part in run(of_entities) for row in part]
     assert [row.part for row in rows] == [CORE, CORE, LOOP, EVIDENCE, MEMORY, MEMORY, S3]

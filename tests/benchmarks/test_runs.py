@@ -10,7 +10,7 @@ from engine.storage import LocalStorage
 
 
 def test_the_plain_loop_codes_every_report_in_the_shards_of_the_engine(spec, config, tmp_path, monkeypatch):
-    corpus.write(tmp_path / "in", [corpus.reports(config, 20, 30)], rows=8)
+    corpus.write(tmp_path / "in", [corpus.sample(config, 20, corpus.Size(30, 0))], rows=8)
     settings = RunConfig(InputConfig(str(tmp_path / "in"), id="record_id"), spec, str(tmp_path / "out"), ClusterConfig(actors=3))
     cut = []
     monkeypatch.setattr(work, "code", lambda job, system, shard, code=work.code: cut.append(shard) or code(job, system, shard))
@@ -25,6 +25,6 @@ def test_the_plain_loop_codes_every_report_in_the_shards_of_the_engine(spec, con
 
 
 def test_the_loop_takes_any_system(entities, config, tmp_path):
-    corpus.write(tmp_path / "in", [corpus.reports(config, 6, 30)], rows=8)
+    corpus.write(tmp_path / "in", [corpus.sample(config, 6, corpus.Size(30, 0))], rows=8)
     cost = runs.loop(RunConfig(InputConfig(str(tmp_path / "in"), id="record_id"), entities, str(tmp_path / "out")))
     assert cost.records == pq.read_table(tmp_path / "out" / "entities.parquet").num_rows == 6

