@@ -12,6 +12,7 @@
           epoch: {metric: seconds_per_epoch, digits: 0}
           missed, %: {metric: error_missed, times: 100, digits: 1}
       types: {rows: "type=", metric: f1}           # a line for each slice that begins so, a column for each arm
+      words: {rows: "label=", metric: concepts, note: true}        # the notes of rows in place of their figures
 
 A page has the tables between markers, which `python -m engine.studies.render` fills anew.
 """
@@ -32,6 +33,8 @@ from engine.studies.study import Study, names, read_study
 
 _MARKED = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _NONE = "–"
+# What a table of slices may say of its figures.
+_FORM = ("metric", "interval", "digits", "times", "note")
 Rows = Mapping[tuple[str, str, str, str], Mapping[str, Any]]
 
 
@@ -102,7 +105,7 @@ def _place(corpus: str, arm: str, column: Mapping[str, Any], values: Rows) -> tu
 
 
 def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values: Rows) -> str:
-    prefix, column = spec["rows"], _column({"metric": spec["metric"], "interval": False})
+    prefix, column = spec["rows"], _column({"interval": False, **{name: value for name, value in spec.items() if name in _FORM}})
     arms = list(dict.fromkeys(arms))
     figures = [(metric, part) for at, arm, metric, part in values if at == corpus and arm in arms]
     slices = dict.fromkeys(part for metric, part in figures if metric == column["metric"] and part.startswith(prefix))
@@ -117,6 +120,8 @@ def _by_slice(spec: Mapping[str, Any], corpus: str, arms: Sequence[str], values:
 def _cell(row: Mapping[str, Any] | None, column: Mapping[str, Any]) -> str:
     if row is None or row["value"] is None:
         return _NONE
+    if column.get("note"):
+        return row["note"]
     if column["metric"].endswith((".p", ".holm")):
         return "<0.001" if row["value"] < 0.001 else f"{row['value']:.3f}"
     sign = "+" if column["slice"].startswith("less ") else ""
