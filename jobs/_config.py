@@ -8,12 +8,50 @@ from engine.errors import ConfigError
 from engine.keys import MISSING, key
 from engine.machine import memory, processors
 from engine.pipeline.config import GIBI, ClusterConfig
-from engine.sources import InputConfig
+from engine.records import IMAGES, TEXT
+from engine.sources import FORMATS, InputConfig
 
 
 @dataclass(frozen=True)
 class Input(InputConfig):
     text: str = key(InputConfig.text, "Column with the text of the report. Not used for text files.")
+    format: str | None = key(
+        None,
+        "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.",
+        choices=FORMATS[TEXT],
+    )
+    max_bytes: int = key(4 << 20, "A report with more bytes than this fails as too_large.", low=1)
+
+
+@dataclass(frozen=True)
+class ImageInput(InputConfig):
+    path: str = key(
+        MISSING,
+        "File, folder (with everything below it) or glob: image files, or tables that hold images or name their files.",
+        path=True,
+    )
+    id: str | None = key(
+        None,
+        "Column with the studies' ids, which must be unique. Without it the id is the study's, else file and position, and for "
+        "image files the file's name.",
+    )
+    keep: tuple[str, ...] = key(
+        (),
+        "Columns to pass through to the result, such as [patient_id,view]; also those of folders named year=2024. Of image files "
+        "values of their DICOM headers, such as [PatientID,ViewPosition].",
+    )
+    format: str | None = key(
+        None,
+        "Format of all files; null decides by each file's ending. jsonl also reads a folder's .json files.",
+        choices=FORMATS[IMAGES],
+    )
+    encoding: str = key(InputConfig.encoding, "Encoding of CSV and JSONL, for example cp1252 or latin-1.")
+    max_bytes: int = key(256 << 20, "A study fails as too_large if a file of it has more bytes than this.", low=1)
+    image: str = key(InputConfig.image, "Column of a table with paths of image files, or with the files' bytes.")
+    study: str | None = key(
+        None, "Column of a table of paths whose equal values make images one study. Without it each row is a study."
+    )
+    root: str | None = key(None, "Folder that paths in a table begin in; null is the table's own.", path=True)
 
 
 @dataclass
@@ -38,7 +76,10 @@ class Cluster(ClusterConfig):
         low=1,
     )
     batch_tokens: int = key(4096, "Tokens in one forward pass, padding included.", low=128)
-    shard_kb: int | None = key(None, "Text of one shard in KiB; null chooses by the size of the input.", low=1)
+    batch_images: int | None = key(
+        None, "Images in one forward pass; null chooses by their size and by whether there is a GPU.", low=1
+    )
+    shard_kb: int | None = key(None, "Text or images of one shard in KiB; null chooses by the size of the input.", low=1)
 
 
 def sizes_of(cluster: Cluster, output: Output) -> dict[str, int | None]:
@@ -55,6 +96,7 @@ def runtime_of(cluster: Cluster) -> dict[str, Any]:
         "device": "cuda" if cluster.gpus_per_actor else "cpu",
         "threads": cluster.threads or 0,
         "batch_tokens": cluster.batch_tokens,
+        "batch_images": cluster.batch_images,
     }
 
 

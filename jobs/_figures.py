@@ -59,7 +59,8 @@ def wrong_figures(evaluation: Evaluation) -> str:
     by_task = {task: (count, auto) for task, count, auto in counts.iter_rows()}
     tasks = evaluation.tasks if evaluation.table == CODES else by_task
     pairs = {task: by_task.get(task, (0, 0)) for task in tasks}
-    parts = [f"{task} {count:,} ({auto:,} coded without a person)" for task, (count, auto) in pairs.items()]
+    done = "coded" if evaluation.table == CODES else "decided"
+    parts = [f"{task} {count:,} ({auto:,} {done} without a person)" for task, (count, auto) in pairs.items()]
     return f"Wrong answers: {', '.join(parts)}."
 
 

@@ -79,7 +79,7 @@ class Clock:
         """Counts, rate and time left; and the age of the last commit if it is old."""
         state, rate, left = self._last, self.rate(), self.seconds_left()
         total = "" if state.records_total is None else f" of {state.records_total:,}"
-        words = [f"{state.records:,}{total} reports"]
+        words = [f"{state.records:,}{total} records"]
         if rate is not None:
             words.append(f"{rate:,.1f}/s")
         if left is not None and not self.finished:
@@ -118,8 +118,8 @@ class Lines:
 
     def start(self, state: "Standing") -> None:
         self._clock.start(state)
-        already = f", {state.records:,} reports done before" if state.records else ""
-        self.note(f"coding {state.shards_total:,} shards{already}")
+        already = f", {state.records:,} records done before" if state.records else ""
+        self.note(f"working on {state.shards_total:,} shards{already}")
 
     def update(self, state: "Standing") -> None:
         with self._lock:

@@ -1,16 +1,18 @@
 """The job that runs a system over a corpus: its keys, how they become the engine's settings, and its output.
 
-It has two names, `jobs.code_reports` and `jobs.extract_entities`, which differ in their default system.
+It has three names, `jobs.code_reports`, `jobs.extract_entities` and `jobs.read_images`, which differ in their default
+system.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.keys import compose, extract, key, section
-from engine.models.options import options_of
+from engine.models.options import options_of, reads_of
+from engine.records import IMAGES
 from engine.sources import InputConfig
 from engine.storage import S3Config
-from jobs._config import Cluster, Input, Model, Output, cluster_of, runtime_of, sizes_of
+from jobs._config import Cluster, ImageInput, Input, Model, Output, cluster_of, runtime_of, sizes_of
 from jobs._ray_job import check_paths
 
 if TYPE_CHECKING:
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 @dataclass
 class Reading:
     input: Input = section(Input)
+    output: Output = section(Output)
+    model: Model = section(Model)
+
+
+@dataclass
+class ReadingImages:
+    input: ImageInput = section(ImageInput)
     output: Output = section(Output)
     model: Model = section(Model)
 
@@ -35,7 +44,8 @@ class Running:
 
 def schema(package: str) -> type:
     """The configuration of a run of the system in a package."""
-    return compose(Reading, options_of(package), Running)
+    options = options_of(package)
+    return compose(ReadingImages if reads_of(package) == IMAGES else Reading, options, Running)
 
 
 def run_config(config: Any) -> "RunConfig":
@@ -49,11 +59,13 @@ def run_config(config: Any) -> "RunConfig":
 
     model = config.model
     check_paths({"input.path": config.input.path, "output.path": config.output.path})
+    if getattr(config.input, "root", None) is not None:
+        check_paths({"input.root": config.input.root})
     if model.path != Model.path:
         check_paths({"model.path": model.path})
     options = extract(options_of(model.system), config).completed(config.input.keep)
     return RunConfig(
-        input=InputConfig(**vars(config.input)),
+        input=InputConfig(**vars(config.input), reads=reads_of(model.system)),
         model=ModelSpec(model.system, model.path, options, runtime_of(config.cluster)),
         output=config.output.path,
         cluster=cluster_of(config.cluster),

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Table:
-    """The words for a table: what was done to its records, what the decisions mean, and a first look at it, in Polars and SQL."""
+    """The words for a table: what was done to its records, what was found in them, what the decisions mean, and a first look at
+    it, in Polars and SQL."""
 
     look: str
     query: str
     done: str = "read"
+    named: str = "Entities by type"
     records: str = "Records:"
     reasons: str = "Of these:"
     outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {word: (word,) for word in DECISIONS})
@@ -39,6 +41,7 @@ _TABLES = {
     FINDINGS: _Table(
         ".explode('labels').unnest('labels').group_by('name', 'pred')",
         "SELECT l.name, l.pred, count(*) AS studies FROM (SELECT unnest(labels) AS l FROM '{}') GROUP BY ALL ORDER BY ALL",
+        named="Positive findings",
         **_DECIDING,
     ),
     EXPLANATIONS: _Table(
@@ -71,7 +74,8 @@ def closing(summary: "Summary") -> str:
 def standing(summary: "Summary") -> str:
     """For `jobs.status`."""
     total = "an unknown number of" if summary.records_total is None else f"{summary.records_total:,}"
-    share = f" ({summary.bytes / summary.bytes_total:.0%} of the text)" if summary.bytes_total else ""
+    read = "images" if summary.table == FINDINGS else "text"
+    share = f" ({summary.bytes / summary.bytes_total:.0%} of the {read})" if summary.bytes_total else ""
     lines = [
         f"Run {summary.run_id} in {summary.output}: {_life(summary)}.",
         f"{summary.records:,} of {total} records{share}, {summary.shards:,} of {summary.shards_total:,} shards; "
@@ -102,7 +106,7 @@ def _counts(summary: "Summary") -> list[str]:
     lines = [table.records, *_table(outcomes, summary.records)]
     if summary.entities:
         total = sum(summary.entities.values())
-        lines += [f"Entities by type, {total:,} in all:", *_table(_ranked(summary.entities), total)]
+        lines += [f"{table.named}, {total:,} in all:", *_table(_ranked(summary.entities), total)]
     if summary.reasons:
         # Several reasons may share a line.
         limits = dict.fromkeys(line for reason, line in summary.limits.items() if reason in summary.reasons)
@@ -130,7 +134,10 @@ _CHECK = {
     "too_large": "input.max_bytes",
     "not_coded": "input.path",
     "text_changed": "input.path",
+    "missing_image": "input.image",
 }
+# A file may lack permission; the images of a table are not where it is, unless `input.root` says so.
+_CHECK_IMAGES = {**_CHECK, "unreadable_file": "input.image and input.root"}
 
 
 def _lost(summary: "Summary") -> list[str]:
@@ -145,7 +152,8 @@ def _lost(summary: "Summary") -> list[str]:
         if 1 < summary.records == failed and len(files) != 1:
             records, names = failed, "the run"
         if names:
-            check = f" (check {_CHECK[kind]})" if kind in _CHECK else ""
+            keys = (_CHECK_IMAGES if summary.table == FINDINGS else _CHECK).get(kind)
+            check = f" (check {keys})" if keys else ""
             lines.append(f"All {records:,} records of {names} failed: {kind}{check}")
     return ["", *lines] if lines else []
 

@@ -50,7 +50,8 @@ def schema(package: str) -> type:
     "calibrate",
     schema,
     "Calibrates a model on your own labelled reports, and writes a new revision of its checkpoint. For codes it finds the "
-    "thresholds that reach your target accuracy, with your confidence; for entities those that agree best with what you marked. "
+    "thresholds that reach your target accuracy, with your confidence; for entities those that agree best with what you marked; "
+    "for findings in images the bounds that keep the sensitivity and specificity you ask for. "
     "model=<name> chooses the system. The effect on your reports, before and after, is measured by cross-fitting.",
     examples=[
         "data.path=labelled.parquet data.labels='{site: site_code}' data.group=patient_id output.path=my_model target=0.97",

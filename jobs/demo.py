@@ -1,16 +1,17 @@
-"""`make demo`: codes synthetic reports with the shipped model and takes a first look at the result."""
+"""`make demo`: codes synthetic reports and reads drawn radiographs with the shipped models, for a first look at the results."""
 
 from dataclasses import dataclass
 
 from engine.keys import build, key, same, section
 from engine.models.options import options_of
 from engine.models.run import shipped_system
-from engine.records import CODES, ENTITIES
+from engine.records import CODES, ENTITIES, FINDINGS
 from jobs import _config
 from jobs._front import RESUMES, job
 from jobs._run import run_config, schema
 
-CODING = shipped_system(CODES)
+CODING, READING = shipped_system(CODES), shipped_system(FINDINGS)
+IMAGES = 20
 # The default evidence takes twice as long, too long for a first look.
 QUICK = "pooling"
 QUERIES = (
@@ -55,16 +56,17 @@ class Config:
 @job(
     "demo",
     Config,
-    "Writes synthetic reports, codes them with the shipped model, queries the result and shows the evidence of twenty reports.",
+    "Writes synthetic reports, codes them with the shipped model, queries the result and shows the evidence of twenty reports. "
+    "Then it draws twenty radiographs, reads them, and shows what each answer is made of.",
     examples=["", "records=200 output.path=small_demo"],
     again=RESUMES,
 )
 def main(config: Config) -> None:
-    """The four steps of a first look."""
+    """The steps of a first look."""
     from engine.models.entities.consult import finder
     from engine.pages.examples import Choice
     from engine.pipeline import run
-    from engine.sources.synthetic import CorpusConfig, Settings, write
+    from engine.sources.synthetic import CorpusConfig, Radiographs, Settings, write
     from jobs._progress import reporter
     from jobs._summary import closing
     from jobs.evidence_page import write_page
@@ -92,6 +94,21 @@ def main(config: Config) -> None:
     found = finder(shipped_system(ENTITIES))
     shown = write_page(summary, settings.input, page, Choice(), "Twenty synthetic reports", found)
     print(f"{page}: {shown} reports with the words that decided; open it in your browser")
+
+    images, read, seen = (f"{config.output.path}/{name}" for name in ("radiographs", "read", "radiographs.html"))
+    print(f"\n5. {IMAGES} drawn radiographs, read by a model of real ones: see how it answers, not what -> {read}", flush=True)
+    write(CorpusConfig(images, IMAGES, Radiographs(config.seed)))
+    values = {
+        "input": {"path": images, "id": "record_id"},
+        "output": {"path": read},
+        "model": {"system": READING},
+        "cluster": {"actors": 1},
+    }
+    settings = run_config(build(schema(READING), values))
+    summary = run(settings, reporter())
+    print(closing(summary))
+    shown = write_page(summary, settings.input, seen, Choice(), "Drawn radiographs")
+    print(f"{seen}: {shown} radiographs with the concepts that each answer is the sum of, and the patches that it rests on")
 
 
 def show(title: str, query: str) -> None:

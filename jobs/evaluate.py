@@ -31,11 +31,13 @@ class Model:
 
 @dataclass
 class Config:
-    run: str = key(MISSING, "Folder of the run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True)
+    run: str = key(
+        MISSING, "Folder of the run, the output.path of jobs.code_reports, jobs.extract_entities or jobs.read_images.", path=True
+    )
     gold: str = key(
         MISSING,
-        "The right answers. For codes a table: a Parquet, CSV or JSONL file, a folder or a glob. For entities marked texts: "
-        "BRAT, IOB2, GENIA, Parquet with text and spans or tokens and tags, or a CSV or JSONL file with text and spans.",
+        "The right answers. For codes and findings a table: a Parquet, CSV or JSONL file, a folder or a glob. For entities "
+        "marked texts: BRAT, IOB2, GENIA, Parquet with text and spans or tokens and tags, or CSV or JSONL with text and spans.",
         path=True,
     )
     output: Output = section(Output)
@@ -47,7 +49,14 @@ class Config:
         None, "Column of the gold table whose value, with a colon, goes in front of the id, such as the file's name."
     )
     labels: dict[str, str] = key(
-        {}, "Column with the right code for each task, such as {site: icdo3_site}; {} takes the tasks' names."
+        {},
+        "Column with the right code for each task, such as {site: icdo3_site}, or with the state of each finding; {} takes the "
+        "names of tasks or findings.",
+    )
+    findings: str | None = key(
+        None,
+        "For findings: column with a list of name and state (1 positive, 0 negative, -1 uncertain) for each study; labels is for "
+        "a column a finding.",
     )
     types: dict[str, str] = key(
         {},
@@ -108,6 +117,7 @@ def main(config: Config) -> None:
         if storage_for(name).stat(name) is not None:
             raise ConfigError(f"output.path: {name} exists; name a new folder")
     settings = {each.name: getattr(config, each.name) for each in fields(GoldConfig) if hasattr(config, each.name)}
+    settings["findings"] = config.findings or {}
     gold = GoldConfig(config.gold, **settings, names={"path": "gold"})
     rounds = Rounds(config.rounds, config.level, config.seed)
     labels = None if system is None else system.known()

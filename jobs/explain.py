@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError
 from engine.keys import MISSING, compose, extract, key, section
 from engine.models.explanations import ExplainOptions
-from engine.records import ENTITIES
+from engine.records import ENTITIES, FINDINGS
 from engine.storage import S3Config, use_s3
 from jobs._config import Output, cluster_of, runtime_of, sizes_of
 from jobs._finished import reading_of_run, spec_of_run, system_of_run
@@ -47,7 +47,9 @@ class Explain:
 @dataclass
 class Common:
     run: str = key(
-        MISSING, "Folder of the finished run, the output.path of jobs.code_reports or jobs.extract_entities.", path=True
+        MISSING,
+        "Folder of the finished run, the output.path of jobs.code_reports, jobs.extract_entities or jobs.read_images.",
+        path=True,
     )
     output: Output = section(Output)
     input: Input = section(Input)
@@ -82,6 +84,7 @@ def run_config(config: Any) -> "RunConfig":
     from engine.models.answered import sample_below
     from engine.models.base import ModelSpec
     from engine.models.explained import load_explained
+    from engine.models.options import reads_of
     from engine.pipeline import RunConfig, status
     from engine.pipeline.again import input_of
     from engine.storage import full_path
@@ -102,7 +105,9 @@ def run_config(config: Any) -> "RunConfig":
         below = sample_below(summary.files, explain.sample, explain.seed)
     options = replace(extract(ExplainOptions, config), run=summary.run_id, of=spec.system, options=spec.options, below=below)
     share = 1.0 if below is None else below / 2**63
-    entities = sum(summary.entities.values()) / answered if summary.table == ENTITIES else None
+    # Findings are explained each in passes of its own, as entities are.
+    each = summary.table == ENTITIES or (summary.table == FINDINGS and not explain.tasks)
+    entities = sum(summary.entities.values()) / answered if each else None
     pair = summary.settings.get("model.options.pair")
     # Of the run's kept columns only the second text of a pair is needed.
     reading = {**reading_of_run(summary), "keep": (pair,) if pair else ()}
@@ -117,7 +122,9 @@ def run_config(config: Any) -> "RunConfig":
         output=config.output.path,
         cluster=cluster_of(cluster),
         files=files,
-        usual_bytes=usual_bytes(share * _passes(options, entities, len(names)), cluster.gpus_per_actor > 0),
+        usual_bytes=usual_bytes(
+            share * _passes(options, entities, len(names)), cluster.gpus_per_actor > 0, reads_of(spec.system)
+        ),
         max_failed=config.max_failed,
         s3=s3,
         **sizes_of(cluster, config.output),
@@ -130,8 +137,8 @@ def _answered(summary: "Summary") -> int:
 
     if module_of(str(summary.settings["model.system"]), "explained") is None:
         raise ConfigError(
-            f"run: {summary.output} is a run whose answers cannot be explained; give the folder of one of jobs.code_reports or "
-            "jobs.extract_entities"
+            f"run: {summary.output} is a run whose answers cannot be explained; give the folder of one of jobs.code_reports, "
+            "jobs.extract_entities or jobs.read_images"
         )
     if not summary.finished:
         raise ConfigError(f"run: {summary.output} is not finished; start its own command again first")

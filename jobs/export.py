@@ -34,7 +34,7 @@ class Config:
 @job(
     "export",
     Config,
-    "Writes the table of a run as CSV for Excel and other spreadsheets: one line for each report or entity. "
+    "Writes the table of a run as CSV for Excel and other spreadsheets: one line for each report, entity or finding. "
     "The file holds no text of a report. If the run is unfinished, the file has the rows published so far.",
     examples=[
         "output.path=coded export.path=coded.csv",

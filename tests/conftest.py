@@ -10,6 +10,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.hub import Hub
+    from tests.radiographs import Made
     from tests.store import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +29,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the public data folder beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> "Made":
+    """Made radiographs and a tiny model of them, in some ten seconds."""
+    from tests.radiographs import make
+
+    return make(tmp_path_factory.mktemp("radiographs"))
 
 
 @pytest.fixture

@@ -74,6 +74,12 @@ def test_the_data_dictionary_has_every_column_of_entities_and_every_field_of_an_
     assert first_cells(fields) == {field.name for field in records.ENTITY}
 
 
+def test_the_data_dictionary_has_every_column_of_findings_and_every_field_of_a_finding() -> None:
+    columns, fields = part("findings").split("\n### A finding\n")
+    assert first_cells(columns) == set(records.table_schema(records.findings_fields()).names)
+    assert first_cells(fields) == {field.name for field in records.LABEL}
+
+
 def test_the_data_dictionary_has_every_word() -> None:
     assert first_cells(part("Reasons")) == set(records.REASONS)
     assert first_cells(part("Failure kinds")) == set(records.FAILURE_KINDS)

@@ -36,4 +36,4 @@ def test_findings():
     message = main_figures(found, [], 0.95)
     assert message.splitlines()[0] == "24 studies compared, 25 rows in the gold table."
     assert "  macro AUC                                 62.5%" in message and message.endswith("is in no mean.")
-    assert wrong_figures(found) == "Wrong answers: fluid 12 (0 coded without a person), heart 12 (0 coded without a person)."
+    assert wrong_figures(found) == "Wrong answers: fluid 12 (0 decided without a person), heart 12 (0 decided without a person)."

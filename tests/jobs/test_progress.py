@@ -45,9 +45,9 @@ def test_lines_come_every_ten_seconds_and_at_the_end() -> None:
     lines.update(standing(4, 400))
     lines.close()
     assert stream.getvalue().splitlines() == [
-        "coding 4 shards, 100 reports done before",
-        "300 of 400 reports, 10.0/s, 10 s left",
-        "400 of 400 reports, 14.3/s",
+        "working on 4 shards, 100 records done before",
+        "300 of 400 records, 10.0/s, 10 s left",
+        "400 of 400 records, 14.3/s",
     ]
 
 
@@ -75,14 +75,14 @@ def test_while_nothing_is_committed_a_line_every_ten_seconds_says_what_is_waited
     pass_(2)
     lines.close()
     assert stream.getvalue().splitlines() == [
-        "coding 4 shards",
+        "working on 4 shards",
         "starting Ray",
         "loading the model",
         "loading the model: 11 s",
         "loading the model: 21 s",
-        "100 of 400 reports, 25.0/s, 12 s left",
-        "100 of 400 reports, 25.0/s, 2 s left, last shard 10 s ago",
-        "100 of 400 reports, 25.0/s, 0 s left, last shard 20 s ago",
+        "100 of 400 records, 25.0/s, 12 s left",
+        "100 of 400 records, 25.0/s, 2 s left, last shard 10 s ago",
+        "100 of 400 records, 25.0/s, 0 s left, last shard 20 s ago",
         "writing the tables",
     ]
 
@@ -93,7 +93,7 @@ def test_start_up_counts_neither_in_the_rate_nor_in_the_time_left() -> None:
     lines.start(standing(0, 0))
     clock.now += 600
     lines.update(standing(1, 100, since=20))
-    assert stream.getvalue().splitlines()[-1] == "100 of 400 reports, 5.0/s, 1 min 00 s left"
+    assert stream.getvalue().splitlines()[-1] == "100 of 400 records, 5.0/s, 1 min 00 s left"
 
 
 def test_there_is_no_estimate_before_each_model_may_have_done_a_shard() -> None:
@@ -104,7 +104,7 @@ def test_there_is_no_estimate_before_each_model_may_have_done_a_shard() -> None:
     lines.update(standing(1, 100, since=20, at_once=2))
     clock.now += 11
     lines.update(standing(2, 200, since=30, at_once=2))
-    assert stream.getvalue().splitlines()[1:] == ["100 of 400 reports", "200 of 400 reports, 6.5/s, 31 s left"]
+    assert stream.getvalue().splitlines()[1:] == ["100 of 400 records", "200 of 400 records, 6.5/s, 31 s left"]
 
 
 def test_time_left_goes_by_bytes_where_records_are_not_known() -> None:
@@ -113,7 +113,7 @@ def test_time_left_goes_by_bytes_where_records_are_not_known() -> None:
     lines.start(standing(0, 0, None))
     clock.now += 20
     lines.update(standing(1, 10, None, since=20))
-    assert stream.getvalue().splitlines()[1] == "10 reports, 0.5/s, 1 min 00 s left"
+    assert stream.getvalue().splitlines()[1] == "10 records, 0.5/s, 1 min 00 s left"
 
 
 def test_lines_speak_by_themselves_until_they_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_terminal_gets_a_bar_and_anything_else_lines() -> None:
     bar.update(standing(4, 400, since=3))
     bar.close()
     assert "2 files [left] out" in terminal.getvalue()
-    assert "400 of 400 reports, 100.0/s" in terminal.getvalue()
+    assert "400 of 400 records, 100.0/s" in terminal.getvalue()
 
 
 def test_what_stands_beside_the_bar_is_what_is_waited_for_then_counts_and_rate() -> None:
@@ -171,7 +171,7 @@ def test_what_stands_beside_the_bar_is_what_is_waited_for_then_counts_and_rate()
     clock.now += 70
     assert str(bar) == "starting Ray: 1 min 10 s"
     bar.update(standing(1, 100, since=20))
-    assert str(bar) == "100 of 400 reports, 5.0/s, 1 min 00 s left"
+    assert str(bar) == "100 of 400 records, 5.0/s, 1 min 00 s left"
     bar.close()
 
 
@@ -200,7 +200,7 @@ def test_before_the_first_shard_there_is_no_age_of_the_last() -> None:
     bar.wait("starting Ray")
     bar.start(standing(0, 0))
     bar._phase = None
-    assert str(bar) == "0 of 400 reports"
+    assert str(bar) == "0 of 400 records"
     bar.close()
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.keys import build, keys_of
 from engine.pipeline import RunConfig
+from engine.records import IMAGES
 from jobs import bench, code_reports, extract_entities
-from jobs._run import run_config
+from jobs._run import run_config, schema
 from tests.jobs.test_summary import summary
 from tests.pipeline.conftest import Bench, rows, write_input
 
@@ -29,7 +31,7 @@ def test_its_keys_are_in_the_help_and_no_others(door, own: list[str], capsys: py
     assert "    toy.stage [run]\n        Where a text may misbehave. (one of prepare, run)\n" in message
     assert "    model.system [tests.toys.plain]\n" in message and "    model.path [nowhere]\n" in message
     assert "Some keys belong to the system, here tests.toys.plain; model= chooses another one, with other keys." in message
-    assert "model=guided_ner|prompt_mrc|site_classifier|toy\n" in message and "input.path [???]" in message
+    assert "model=clear|guided_ner|prompt_mrc|site_classifier|toy\n" in message and "input.path [???]" in message
     assert not any(f"    {section}." in message for section in ("text", "explain", "decision", "entities"))
     assert "    decision=" not in message and "    explain=" not in message and "    cluster=" in message
 
@@ -51,6 +53,15 @@ def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatc
     assert {row["record_id"]: row["decision"] for row in rows(tmp_path / "out")} == {"a": "review", "b": "failed"}
 
 
+def test_a_system_of_images_has_the_keys_of_images(tmp_path: Path) -> None:
+    names = {item.name for item in keys_of(schema("tests.toys.grey"))}
+    assert {"input.image", "input.study", "input.root"} <= names and not {"input.text", "input.reads"} & names
+    assert not {"input.image", "input.study", "input.root", "input.reads"} & {i.name for i in keys_of(schema("tests.toys.plain"))}
+    values = {"input": {"path": "in", "study": "case"}, "output": {"path": "out"}, "model": {"system": "tests.toys.grey"}}
+    found = run_config(build(schema("tests.toys.grey"), values)).input
+    assert (found.reads, found.image, found.study, found.max_bytes) == (IMAGES, "image", "case", 256 << 20)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -60,7 +71,8 @@ def test_its_keys_reach_the_run(door, own: list[str], tmp_path: Path, monkeypatc
         (["model=site_clasifier"], "model: no choice 'site_clasifier' (did you mean 'site_classifier'?)"),
         (
             ["model=null"],
-            "model.system: no system is chosen; give model=guided_ner or model=prompt_mrc or model=site_classifier or model=toy",
+            "model.system: no system is chosen; give model=clear or model=guided_ner or model=prompt_mrc or "
+            "model=site_classifier or model=toy",
         ),
         (["model.system=engine.models"], "model.system: engine.models is no system that a job can run, it has no Options"),
     ],
@@ -97,3 +109,15 @@ def test_the_benchmark_measures_what_a_run_would_do() -> None:
     found = bench.run_of(bench.main.configured(bench.main.compose(words, {})[0]))
     words = ["input.path=synthetic", "output.path=bench.parquet", *words[1:]]
     assert found == run_config(code_reports.main.configured(code_reports.main.compose(words, {})[0]))
+
+
+def test_the_benchmark_of_a_system_that_reads_images_makes_its_own() -> None:
+    words = ["model=clear", "bench=images", "output.path=bench.parquet"]
+    found = bench.run_of(bench.main.configured(bench.main.compose(words, {})[0]))
+    assert (found.input.path, found.input.reads, found.model.system) == ("synthetic", "images", "engine.models.clear")
+
+
+def test_the_benchmark_measures_no_images_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["model=clear", f"input.path={tmp_path}", f"output.path={tmp_path / 'bench.parquet'}"]
+    assert bench.main.run(words) == 2
+    assert "input.path: systems for images are measured on synthetic radiographs; leave it out" in capsys.readouterr().err

@@ -130,6 +130,15 @@ def test_what_failed_whole_is_told_in_the_last_line(lost: list, failures: dict, 
         assert last[len(last) - len(lines) :] == lines
 
 
+def test_images_that_are_not_where_the_table_is_have_a_key() -> None:
+    lost = (Lost("m.csv", "unreadable_file", 9), Lost("n.csv", "missing_image", 10))
+    failures = {"unreadable_file": 9, "missing_image": 10}
+    for table, check in (("findings", " (check input.image and input.root)"), ("codes", "")):
+        *_, first, last = _summary.closing(summary(table=table, lost=lost, failures=failures, records=6000)).splitlines()
+        assert first == f"All 9 records of m.csv failed: unreadable_file{check}"
+        assert last == "All 10 records of n.csv failed: missing_image (check input.image)"
+
+
 def test_a_run_that_had_nothing_to_do_says_so() -> None:
     assert _summary.closing(summary(new_records=0)).startswith("Nothing new to do")
 
