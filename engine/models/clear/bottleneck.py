@@ -62,11 +62,6 @@ def features(v: ArrayLike, t: ArrayLike, llm: ArrayLike | None = None) -> NDArra
     return raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
-def concept_weights(weights: NDArray, llm: ArrayLike | None = None) -> NDArray:
-    """The weights [C', K] of the concepts in a head [K, C' or e]: those of the standard head, or with llm [C', e] llm W'."""
-    return weights.T if llm is None else np.asarray(llm, np.float64) @ weights.T
-
-
 def names_label(text: str, label: str) -> bool:
     """Whether an observation names a label, by the stem of its last word: "effusions" names Pleural Effusion."""
     return label.split()[-1][:_STEM].lower() in text.lower()

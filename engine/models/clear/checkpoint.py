@@ -1,7 +1,7 @@
 """The checkpoint folder: config.json, model.safetensors with the projections and what encoders learned, the text encoder's
 tokenizer.json, concepts.parquet with the observations, space.safetensors with what answers are made of, and calibration.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +124,3 @@ def check_encoder(config: Config) -> None:
             f"model.path: the weights of {config.image} are not those that the model was trained with; "
             "restore that version of the encoder, or train again"
         )
-
-
-def names_of(concepts: pa.Table) -> Sequence[str]:
-    return concepts["text"].to_pylist()

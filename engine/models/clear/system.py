@@ -9,12 +9,13 @@ import numpy as np
 
 from engine.keys import key
 from engine.models.clear import bank
-from engine.models.clear.checkpoint import Checkpoint, build_network, names_of, read_checkpoint
+from engine.models.clear.checkpoint import Checkpoint, build_network, read_checkpoint
 from engine.models.clear.space import Space
 from engine.models.findings.settings import FindingOptions
 from engine.models.findings.system import FindingSystem
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
     from torch import Tensor
 
@@ -52,12 +53,16 @@ class Clear(FindingSystem):
         return self.checkpoint.space()
 
     @cached_property
+    def concepts(self) -> "pa.Table":
+        return self.checkpoint.concepts()
+
+    @cached_property
     def texts(self) -> Sequence[str]:
-        return names_of(self.checkpoint.concepts())
+        return self.concepts["text"].to_pylist()
 
     @cached_property
     def ids(self) -> Sequence[int]:
-        return self.checkpoint.concepts()["concept_id"].to_pylist()
+        return self.concepts["concept_id"].to_pylist()
 
     def details(self, features: np.ndarray, logits: np.ndarray) -> Sequence[Mapping[str, Any]]:
         """The concepts of each study, and what is needed to add them up to the logits.
@@ -76,9 +81,10 @@ class Clear(FindingSystem):
         differences = v / norms[:, None] - self.space.centre
         top = bank.top(differences, np.ones(len(v)), self.space.t, self.space.weights, self.options.concepts)
         means = self.space.centre @ self.space.matrix @ self.space.directions + self.space.intercepts
-        cosines = np.einsum("nd,nkcd->nkc", v, self.space.t[np.maximum(top.ids, 0)].astype(np.float64))
         for study, row in enumerate(rows):
-            parts = [part[study] for part in (top.ids, top.scores, top.shares, cosines)]
+            # Study by study: the concepts of a whole shard at once would take a hundred megabytes.
+            cosines = self.space.t[np.maximum(top.ids[study], 0)].astype(np.float64) @ v[study]
+            parts = [top.ids[study], top.scores[study], top.shares[study], cosines]
             row["concepts"] = [
                 self._concept(name, *values)
                 for label, name in enumerate(self.names)
